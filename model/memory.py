@@ -1,0 +1,138 @@
+"""Sparse physical memory: 4 KiB frames in one growing numpy array.
+
+The same arrays can be handed to a simulator (see `SparseMemory.export`), so that gateware and software read and write the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import x86
+
+MASK64 = (1 << 64) - 1
+
+
+class BusError(Exception):
+    """No memory answers at `address` (bytes)."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(f"no memory at physical address {address:#x}")
+        self.address = address
+
+
+class SparseMemory:
+    """Physical memory of 64-bit words, allocated by 4 KiB frame.
+
+    Parameters
+    ----------
+    physical_bits : int
+        Width of a physical address, 13 to 52. An access beyond it raises `BusError`.
+    strict : bool
+        True: an access to a frame that was never added raises `BusError`. False (default): such a frame is added, all zero.
+
+    Attributes
+    ----------
+    words : uint64 array (capacity, 512)
+        The frames' words, in the rows that `row_of_frame` gives.
+    """
+
+    def __init__(self, physical_bits: int = 40, *, strict: bool = False) -> None:
+        if not 13 <= physical_bits <= x86.MAX_PHYSICAL_BITS:
+            raise ValueError(f"physical_bits must be 13 to {x86.MAX_PHYSICAL_BITS}, not {physical_bits!r}")
+        self.physical_bits = physical_bits
+        self.strict = strict
+        self.words: NDArray[np.uint64] = np.zeros((16, x86.TABLE_ENTRIES), np.uint64)
+        self.row_of_frame: dict[int, int] = {}
+        """Frame number (address >> 12) to row of `words`."""
+        self._free_rows: list[int] = []
+
+    def add_frame(self, frame: int) -> NDArray[np.uint64]:
+        """Make frame number `frame` exist (all zero when new); return its row, a view of 512 uint64.
+
+        A view is good until the next frame is added.
+        """
+        if frame < 0 or frame >> (self.physical_bits - x86.PAGE_SHIFT):
+            raise BusError(frame << x86.PAGE_SHIFT)
+        row = self.row_of_frame.get(frame)
+        if row is None:
+            row = self._free_rows.pop() if self._free_rows else len(self.row_of_frame)
+            if row == len(self.words):
+                self.words = np.concatenate([self.words, np.zeros_like(self.words)])
+            self.row_of_frame[frame] = row
+        return self.words[row]
+
+    def frame(self, frame: int) -> NDArray[np.uint64]:
+        """The 512 words of frame number `frame`, a view; `BusError` when strict and absent."""
+        row = self.row_of_frame.get(frame)
+        if row is None:
+            if self.strict:
+                raise BusError(frame << x86.PAGE_SHIFT)
+            return self.add_frame(frame)
+        return self.words[row]
+
+    def remove_frame(self, frame: int) -> None:
+        """Forget frame number `frame`; its row is zeroed and given to a later frame."""
+        row = self.row_of_frame.pop(frame)
+        self.words[row] = 0
+        self._free_rows.append(row)
+
+    def load(self, address: int) -> int:
+        """The 64-bit word at byte `address` (8-byte aligned)."""
+        return int(self.frame(address >> x86.PAGE_SHIFT)[self._word(address)])
+
+    def store(self, address: int, value: int) -> None:
+        """Write the 64-bit `value` at byte `address` (8-byte aligned)."""
+        self.frame(address >> x86.PAGE_SHIFT)[self._word(address)] = value & MASK64
+
+    def compare_exchange(self, address: int, old: int, new: int) -> bool:
+        """Write `new` at byte `address` if the word there is `old`; True when it was written. Atomic."""
+        row = self.frame(address >> x86.PAGE_SHIFT)
+        word = self._word(address)
+        if int(row[word]) != old:
+            return False
+        row[word] = new
+        return True
+
+    def frames(self) -> list[int]:
+        """The frame numbers in use, in order of first use."""
+        return list(self.row_of_frame)
+
+    def copy(self) -> SparseMemory:
+        """An independent copy."""
+        twin = SparseMemory(self.physical_bits, strict=self.strict)
+        twin.words = self.words.copy()
+        twin.row_of_frame = dict(self.row_of_frame)
+        twin._free_rows = list(self._free_rows)
+        return twin
+
+    def export(self) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.uint64]]:
+        """What a simulator needs to use this memory in place.
+
+        Returns
+        -------
+        keys : uint64 array (slots,)
+            Open-addressing hash table, slots a power of two: frame number + 1, or 0 for an empty slot. A frame is looked for from slot
+            ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))`` upwards, wrapping round.
+        rows : int32 array (slots,)
+            Row of `words` for each key.
+        words : uint64 array
+            `self.words` itself: writes are seen on both sides until a frame is added.
+        """
+        bits = max(4, (2 * len(self.row_of_frame) + 1).bit_length())
+        keys = np.zeros(1 << bits, np.uint64)
+        rows = np.zeros(1 << bits, np.int32)
+        for frame, row in self.row_of_frame.items():
+            slot = (frame * 0x9E3779B97F4A7C15 & MASK64) >> (64 - bits)
+            while keys[slot]:
+                slot = (slot + 1) & ((1 << bits) - 1)
+            keys[slot] = frame + 1
+            rows[slot] = row
+        return keys, rows, self.words
+
+    @staticmethod
+    def _word(address: int) -> int:
+        if address % x86.ENTRY_BYTES:
+            raise ValueError(f"a word's address must be a multiple of {x86.ENTRY_BYTES}, not {address:#x}")
+        return (address % x86.PAGE_BYTES) // x86.ENTRY_BYTES
