@@ -1,0 +1,80 @@
+"""Verilog export: a top module whose ports are plain, one per field."""
+
+from typing import Any
+
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import Elaboratable, Module, Shape, Signal, Value
+from amaranth.lib.wiring import Component, Flow
+
+from ptewalk.rtl.layouts import flat_fields
+from ptewalk.rtl.walker import Walker, WalkerConfig
+
+__all__ = ["FlatTop", "export_rtlil", "export_verilog", "flat_top"]
+
+
+class FlatTop(Elaboratable):
+    """A component with its members flattened to plain signals.
+
+    A stream's payload of a struct layout becomes one port per field, named ``member__payload__field``.
+
+    Parameters
+    ----------
+    component : Component
+
+    Attributes
+    ----------
+    ports : dict of str to (Flow, Signal)
+        The ports beside clk and rst, in order.
+    """
+
+    def __init__(self, component: Component) -> None:
+        self.component = component
+        self.ports: dict[str, tuple[Flow, Signal]] = {}
+        self._pairs: list[tuple[Flow, Signal, Value]] = []
+        for path, member, value in component.signature.flatten(component):
+            if not member.is_port or not isinstance(Value.cast(value), Signal):
+                continue  # an always-ready stream's constant
+            name = "__".join(str(part) for part in path)
+            fields = flat_fields(member.shape)
+            if fields is None:
+                self._add(name, member.flow, Shape.cast(member.shape), Value.cast(value))
+            else:
+                for field, shape in fields.items():
+                    self._add(f"{name}__{field}", member.flow, shape, Value.cast(value[field]))
+
+    def _add(self, name: str, flow: Flow, shape: Shape, value: Value) -> None:
+        port = Signal(shape.width, name=name)
+        self.ports[name] = (flow, port)
+        self._pairs.append((flow, port, value))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = self.component
+        for flow, port, value in self._pairs:
+            m.d.comb += port.eq(value) if flow is Flow.Out else value.eq(port)
+        return m
+
+
+def flat_top(config: WalkerConfig) -> tuple[str, FlatTop]:
+    """Module name and flattened top of `config`."""
+    if isinstance(config, WalkerConfig):
+        return "ptewalk_walker", FlatTop(Walker(config))
+    raise TypeError(f"config must be a WalkerConfig, not {config!r}")
+
+
+def _convert(back_end: Any, config: WalkerConfig, **options: Any) -> str:
+    name, top = flat_top(config)
+    text = back_end.convert(top, name=name, ports=[port for _, port in top.ports.values()], **options)
+    if not isinstance(text, str):
+        raise TypeError(f"the back end must answer a string, not {type(text)!r}")
+    return text
+
+
+def export_verilog(config: WalkerConfig) -> str:
+    """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes."""
+    return _convert(verilog, config)
+
+
+def export_rtlil(config: WalkerConfig) -> str:
+    """The RTLIL text of `config`'s top, for Yosys."""
+    return _convert(rtlil, config)

@@ -1,0 +1,370 @@
+"""The page walker: linear address in, physical address or fault out, A, D and soft-dirty set on the way."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import linux, x86
+from ptewalk.rtl.interfaces import MemoryPortSignature
+from ptewalk.rtl.layouts import ControlLayout, EntryLayout, RequestLayout, ResponseLayout, TraceLayout
+from ptewalk.rtl.permissions import AccessRights
+
+__all__ = ["Walker", "WalkerConfig"]
+
+
+@dataclass(frozen=True)
+class WalkerConfig:
+    """Parameters of a walker.
+
+    Parameters
+    ----------
+    levels : int
+        4 or 5 (default). 5: four or five levels, by CR4.LA57 at run time. 4: CR4.LA57 is ignored.
+    physical_bits : int
+        MAXPHYADDR, 32 to 52; default 40. Address bits of an entry above it are reserved.
+    gigabyte_pages : bool
+        False: PS is a reserved bit in a PDPTE.
+    soft_dirty : bool
+        False is CONFIG_MEM_SOFT_DIRTY=n: no tracking logic, and bit 11 is never touched.
+    tag_bits : int
+        Width of a request's tag, 1 to 32; default 8.
+    trace : bool
+        False: the trace port is left out.
+    """
+
+    levels: int = x86.LEVELS_5
+    physical_bits: int = 40
+    gigabyte_pages: bool = True
+    soft_dirty: bool = True
+    tag_bits: int = 8
+    trace: bool = True
+
+    def __post_init__(self) -> None:
+        if self.levels not in (x86.LEVELS_4, x86.LEVELS_5):
+            raise ValueError(f"levels must be 4 or 5, not {self.levels!r}")
+        if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= x86.MAX_PHYSICAL_BITS:
+            raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")
+        if not isinstance(self.tag_bits, int) or not 1 <= self.tag_bits <= 32:
+            raise ValueError(f"tag_bits must be an integer from 1 to 32, not {self.tag_bits!r}")
+        for name in ("gigabyte_pages", "soft_dirty", "trace"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+
+
+class Walker(Component):
+    """One page walk at a time; a hit-free walk of n levels takes n * L + 2 cycles from request to response.
+
+    L is the memory port's latency. Each A bit that has to be set on the way costs L + 2 cycles more; D, soft-dirty and A
+    of the leaf together cost one conditional write, L + 1 cycles. A conditional write that fails is followed by a read and a new
+    check of the same entry: a value that was not checked is never overwritten.
+
+    A is set in each good entry as the walk passes it [SDM 3A 4.8], so a walk that faults may leave it set above the entry
+    that faulted; nothing is ever written into that entry. A probe writes nothing at all.
+
+    Parameters
+    ----------
+    config : WalkerConfig
+
+    Members
+    -------
+    i_requests : In(stream of RequestLayout)
+    o_responses : Out(stream of ResponseLayout)
+        Exactly one per request, in order.
+    o_reads, i_data, o_swaps, i_swapped
+        The members of `MemoryPortSignature`. At most one transfer is outstanding.
+    root : In(physical_bits - 12)
+        Frame number of the top-level table (CR3).
+    control : In(ControlLayout), pkru, pkrs : In(32)
+        Control state; like `root`, steady while a request is in flight.
+    track : In(2)
+        `linux.Track`; only with `soft_dirty`.
+    saved_dirty : In(1)
+        The profile keeps the dirtiness of read-only entries in SAVED_DIRTY: a mend clears it. Only with `soft_dirty`.
+    o_trace : Out(stream of TraceLayout, always ready)
+        A record per swap and per completed walk; only with `trace`.
+    """
+
+    def __init__(self, config: WalkerConfig = WalkerConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        bits = config.physical_bits
+        memory = MemoryPortSignature(bits).members
+        members = {
+            "i_requests": In(stream.Signature(RequestLayout(config.tag_bits))),
+            "o_responses": Out(stream.Signature(ResponseLayout(bits, config.tag_bits))),
+            "o_reads": memory["reads"],
+            "i_data": memory["data"],
+            "o_swaps": memory["swaps"],
+            "i_swapped": memory["swapped"],
+            "root": In(unsigned(bits - x86.PAGE_SHIFT)),
+            "control": In(ControlLayout()),
+            "pkru": In(32),
+            "pkrs": In(32),
+        }
+        if config.soft_dirty:
+            members |= {"track": In(linux.Track), "saved_dirty": In(1)}
+        if config.trace:
+            members["o_trace"] = Out(stream.Signature(TraceLayout(bits, config.tag_bits), always_ready=True))
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+
+        request = Signal(RequestLayout(config.tag_bits))
+        address = Signal(config.physical_bits)  # of the entry being read or swapped
+        entry = Signal(EntryLayout())  # the last value read at `address`
+        at = Signal(config.levels)  # one-hot level of that entry: at[0] is level 1
+        upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))  # rights of the entries above it, combined
+        outcome = Signal(x86.Outcome)
+        fault = Signal(data.StructLayout({"p": 1, "rsvd": 1, "pk": 1}))  # what the error code says beside the access
+        leaf = Signal()
+        mend = Signal()
+
+        probe = request.access == x86.Access.PROBE
+        writes = (request.access == x86.Access.WRITE) | (request.access == x86.Access.RMW)
+
+        def index(linear: Value, level: int) -> Value:
+            return linear[x86.LEVEL_SHIFT[level] :][: x86.INDEX_BITS]
+
+        def slot(frame: Value, index: Value) -> Value:
+            """The physical address of an entry, from its table's frame number and its index."""
+            return Cat(Const(0, x86.ENTRY_BYTES.bit_length() - 1), index, frame)
+
+        def frame_of(value: Value) -> Value:
+            return Value.cast(value)[x86.FRAME_LOW : config.physical_bits]
+
+        la57 = self.control.la57 if config.levels == x86.LEVELS_5 else Const(0)
+
+        # The entry on the data channel, judged in the cycle in which it arrives. ---------------------------------------------
+
+        found = Signal(EntryLayout())
+        raw = Value.cast(found)
+        m.d.comb += raw.eq(self.i_data.payload.value)
+
+        large = [Const(0)] * config.levels  # large[k]: the entry is a large leaf of level k + 1
+        large[1] = at[1] & found.ps
+        if config.gigabyte_pages:
+            large[2] = at[2] & found.ps
+        found_leaf = Signal()
+        m.d.comb += found_leaf.eq(at[0] | large[1] | large[2])
+
+        # [SDM 3A 4.7, table 4-20 notes] Reserved bits of a present entry, at its own level.
+        ps_reserved = at[x86.LEVELS_4 - 1 :] if config.gigabyte_pages else at[2:]
+        reserved = [found.xd & ~self.control.nxe, found.ps & ps_reserved.any()]
+        if config.physical_bits <= x86.FRAME_HIGH:
+            reserved.append(raw[config.physical_bits : x86.FRAME_HIGH + 1].any())
+        for level, (low, high) in x86.LARGE_RESERVED.items():
+            reserved.append(large[level - 1] & raw[low : high + 1].any())
+        found_reserved = Signal()
+        m.d.comb += found_reserved.eq(Cat(reserved).any())
+
+        m.submodules.rights = rights = AccessRights(soft_dirty=config.soft_dirty)
+        m.d.comb += [
+            rights.access.eq(request.access),
+            rights.user.eq(request.user),
+            rights.implicit.eq(request.implicit),
+            rights.ac.eq(request.ac),
+            rights.control.eq(self.control),
+            rights.pkru.eq(self.pkru),
+            rights.pkrs.eq(self.pkrs),
+            rights.upper_rw.eq(upper.rw),
+            rights.leaf_rw.eq(found.rw),
+            rights.us.eq(upper.us & found.us),
+            rights.xd.eq(upper.xd | found.xd),
+            rights.pkey.eq(found.pkey),
+        ]
+        tracking = Const(0)
+        if config.soft_dirty:
+            tracking = self.track != linux.Track.OFF
+            m.d.comb += [rights.track.eq(self.track), rights.armed.eq(found.arm)]
+
+        stale = Signal()  # the entry lacks a bit that this access must set
+        m.d.comb += stale.eq(
+            ~probe
+            & (~found.a | (found_leaf & ((writes & (~found.d | (tracking & ~found.soft_dirty))) | rights.mend)))
+        )
+
+        # What the walk does next. ----------------------------------------------------------------------------------------------
+
+        below = Signal(x86.INDEX_BITS)  # index into the table that the entry points to
+        with m.Switch(at):
+            for level in range(2, config.levels + 1):
+                with m.Case(1 << (level - 1)):
+                    m.d.comb += below.eq(index(request.linear, level - 1))
+
+        def descend(value: Value) -> list:
+            view = data.View(EntryLayout(), value)
+            return [
+                address.eq(slot(frame_of(value), below)),
+                at.eq(at >> 1),
+                upper.rw.eq(upper.rw & view.rw),
+                upper.us.eq(upper.us & view.us),
+                upper.xd.eq(upper.xd | view.xd),
+            ]
+
+        new = Signal(EntryLayout())
+        m.d.comb += [new.eq(entry), new.a.eq(1)]
+        with m.If(leaf & writes):
+            m.d.comb += new.d.eq(1)
+            if config.soft_dirty:
+                with m.If(tracking):
+                    m.d.comb += new.soft_dirty.eq(1)
+                with m.If(mend):
+                    m.d.comb += [new.rw.eq(1), new.arm.eq(0)]
+                    with m.If(self.saved_dirty):
+                        m.d.comb += new.saved_dirty.eq(0)
+
+        m.d.comb += [
+            self.o_reads.payload.address.eq(address),
+            self.o_swaps.payload.address.eq(address),
+            self.o_swaps.payload.old.eq(entry),
+            self.o_swaps.payload.new.eq(new),
+        ]
+
+        canonical = Signal()
+        sign = {n: request.linear[x86.LINEAR_BITS[n] - 1 :] for n in (x86.LEVELS_4, x86.LEVELS_5)}
+        same = {n: ~value.any() | value.all() for n, value in sign.items()}
+        m.d.comb += canonical.eq(Mux(la57, same[x86.LEVELS_5], same[x86.LEVELS_4]))
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i_requests.ready.eq(1)
+                with m.If(self.i_requests.valid):
+                    incoming = self.i_requests.payload
+                    top = Mux(la57, index(incoming.linear, 5), index(incoming.linear, 4))
+                    m.d.sync += [
+                        request.eq(incoming),
+                        address.eq(slot(self.root, top)),
+                        at.eq(Mux(la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))),
+                        upper.rw.eq(1),
+                        upper.us.eq(1),
+                        upper.xd.eq(0),
+                    ]
+                    m.next = "READ"
+
+            with m.State("READ"):
+                m.d.comb += self.o_reads.valid.eq(canonical)
+                with m.If(~canonical):
+                    m.d.sync += outcome.eq(x86.Outcome.GENERAL_PROTECTION)
+                    m.next = "RESPOND"
+                with m.Elif(self.o_reads.ready):
+                    m.next = "CHECK"
+
+            with m.State("CHECK"):
+                m.d.sync += [
+                    entry.eq(found),
+                    leaf.eq(found_leaf),
+                    mend.eq(rights.mend),
+                    fault.p.eq(found.p),
+                    fault.rsvd.eq(found_reserved),
+                    fault.pk.eq(rights.key_denied & ~found_reserved),
+                ]
+                with m.If(self.i_data.valid):
+                    with m.If(self.i_data.payload.error):
+                        m.d.sync += outcome.eq(x86.Outcome.BUS_ERROR)
+                        m.next = "RESPOND"
+                    with m.Elif(~found.p | found_reserved | (found_leaf & rights.denied)):
+                        m.d.sync += outcome.eq(x86.Outcome.PAGE_FAULT)
+                        m.next = "RESPOND"
+                    with m.Elif(stale):
+                        m.next = "SWAP"
+                    with m.Elif(found_leaf):
+                        m.d.sync += outcome.eq(x86.Outcome.OK)
+                        m.next = "RESPOND"
+                    with m.Else():
+                        # The next read leaves in the cycle in which this entry arrived.
+                        m.d.sync += descend(raw)
+                        m.d.comb += [
+                            self.o_reads.valid.eq(1),
+                            self.o_reads.payload.address.eq(slot(frame_of(raw), below)),
+                        ]
+                        with m.If(~self.o_reads.ready):
+                            m.next = "READ"
+
+            with m.State("SWAP"):
+                m.d.comb += self.o_swaps.valid.eq(1)
+                with m.If(self.o_swaps.ready):
+                    m.next = "SWAPPED"
+
+            with m.State("SWAPPED"):
+                with m.If(self.i_swapped.valid):
+                    with m.If(self.i_swapped.payload.error):
+                        m.d.sync += outcome.eq(x86.Outcome.BUS_ERROR)
+                        m.next = "RESPOND"
+                    with m.Elif(~self.i_swapped.payload.done):
+                        m.next = "READ"
+                    with m.Elif(leaf):
+                        m.d.sync += outcome.eq(x86.Outcome.OK)
+                        m.next = "RESPOND"
+                    with m.Else():
+                        m.d.sync += descend(Value.cast(entry))
+                        m.next = "READ"
+
+            with m.State("RESPOND"):
+                m.d.comb += self.o_responses.valid.eq(1)
+                with m.If(self.o_responses.ready):
+                    m.next = "IDLE"
+
+        # The response, from what the last entry left behind. ---------------------------------------------------------------------
+
+        level = Signal(3)
+        for k in range(config.levels):
+            with m.If(at[k]):
+                m.d.comb += level.eq(k + 1)
+
+        frame = Value.cast(entry)
+        parts = []
+        for low, high in ((x86.LEVEL_SHIFT[k], x86.LEVEL_SHIFT[k + 1]) for k in (1, 2)):
+            # Address bits below a leaf's size come from the linear address.
+            parts.append(Mux(at[0] if low == x86.LEVEL_SHIFT[1] else ~at[2], frame[low:high], request.linear[low:high]))
+        physical = Cat(
+            request.linear[: x86.PAGE_SHIFT], *parts, frame[x86.LEVEL_SHIFT[3] : config.physical_bits]
+        )
+
+        code = Signal(16)
+        with m.If(outcome == x86.Outcome.PAGE_FAULT):
+            # [SDM 3A 4.7] RSVD and PK say nothing of an entry that is not present.
+            m.d.comb += [
+                code[x86.ErrorBit.P].eq(fault.p),
+                code[x86.ErrorBit.WR].eq(writes | probe),
+                code[x86.ErrorBit.US].eq(request.user & ~request.implicit),
+                code[x86.ErrorBit.RSVD].eq(fault.p & fault.rsvd),
+                code[x86.ErrorBit.ID].eq(
+                    (request.access == x86.Access.FETCH) & (self.control.nxe | self.control.smep)
+                ),
+                code[x86.ErrorBit.PK].eq(fault.p & leaf & fault.pk),
+            ]
+
+        response = self.o_responses.payload
+        m.d.comb += [
+            response.outcome.eq(outcome),
+            response.code.eq(code),
+            response.physical.eq(physical),
+            response.level.eq(level),
+            response.pwt.eq(entry.pwt),
+            response.pcd.eq(entry.pcd),
+            response.pat.eq(Mux(at[0], entry.pat, entry.pat_large)),
+            response.tag.eq(request.tag),
+        ]
+
+        if config.trace:
+            record = self.o_trace.payload
+            m.d.comb += [
+                self.o_trace.valid.eq(
+                    (self.o_responses.valid & self.o_responses.ready) | self.i_swapped.valid
+                ),
+                record.kind.eq(self.i_swapped.valid),
+                record.linear.eq(request.linear),
+                record.tag.eq(request.tag),
+                record.level.eq(level),
+                record.outcome.eq(outcome),
+                record.code.eq(code),
+                record.physical.eq(physical),
+                record.address.eq(address),
+                record.old.eq(entry),
+                record.new.eq(new),
+                record.done.eq(self.i_swapped.payload.done & ~self.i_swapped.payload.error),
+            ]
+        return m
