@@ -1,12 +1,57 @@
-"""Access rights of a leaf: one combinational net, shared by everything that judges a translation."""
+"""Access rights: what an access is, and whether a leaf allows it. Two combinational nets, shared by everything that judges."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux, x86
-from ptewalk.rtl.layouts import ControlLayout
 
-__all__ = ["AccessRights"]
+__all__ = ["AccessClassLayout", "AccessRights", "classify", "key_rights", "mendable"]
+
+
+class AccessClassLayout(data.StructLayout):
+    """What the rights net needs to know of an access under the control state: worked out once, while the first entry is on its way.
+
+    Members
+    -------
+    fetch, probe : 1
+        The access is an instruction fetch; a probe.
+    store : 1
+        It will write (a probe only asks).
+    needs_rw : 1
+        RW=0 would deny it.
+    user : 1
+        A user-mode access.
+    off_user : 1
+        SMEP or SMAP keeps it off user-mode addresses.
+    key_user, key_supervisor : 1
+        Protection keys judge it at a user-mode address (PKRU); at a supervisor-mode address (PKRS).
+    """
+
+    def __init__(self) -> None:
+        names = ("fetch", "probe", "store", "needs_rw", "user", "off_user", "key_user", "key_supervisor")
+        super().__init__(dict.fromkeys(names, 1))
+
+
+def classify(request: data.View, control: data.View) -> dict[str, Value]:
+    """`AccessClassLayout`'s fields for a `RequestLayout` view under a `ControlLayout` view, as expressions."""
+    fetch = request.access == x86.Access.FETCH
+    probe = request.access == x86.Access.PROBE
+    store = (request.access == x86.Access.WRITE) | (request.access == x86.Access.RMW)
+    supervisor = ~request.user | request.implicit
+    return {
+        "fetch": fetch,
+        "probe": probe,
+        "store": store,
+        # [SDM 3A 4.6.1] A supervisor write needs RW only with CR0.WP.
+        "needs_rw": (store | probe) & (~supervisor | control.wp),
+        "user": ~supervisor,
+        # [SDM 3A 4.6.1] SMEP judges fetches; SMAP judges data accesses, and AC lifts it only for explicit ones.
+        "off_user": supervisor & Mux(fetch, control.smep, control.smap & (request.implicit | ~request.ac)),
+        # [SDM 3A 4.6.2] Keys judge data accesses only; PKRS only the supervisor's.
+        "key_user": ~fetch & control.pke,
+        "key_supervisor": ~fetch & control.pks & supervisor,
+    }
 
 
 class AccessRights(Component):
@@ -18,91 +63,73 @@ class AccessRights(Component):
     Parameters
     ----------
     soft_dirty : bool
-        False: there is no `track` and no `armed`, and nothing is ever mended.
+        False: there is no `mendable`, and nothing is ever mended.
 
     Members
     -------
-    access : In(3), user, implicit, ac : In(1)
-        The request, see `RequestLayout`.
-    control : In(ControlLayout), pkru, pkrs : In(32)
-        Control state.
+    access : In(AccessClassLayout)
+        The access, see `classify`.
     upper_rw, leaf_rw : In(1)
         RW of the upper entries (AND), and of the leaf.
     us, xd : In(1)
         U/S of all entries (AND: 1 is a user-mode address), XD of all (OR).
-    pkey : In(4)
-        Protection key of the leaf.
-    track : In(2), armed : In(1)
-        `linux.Track`; the leaf's ARM bit.
+    user_key, supervisor_key : In(2)
+        What PKRU and PKRS say of the leaf's key: access disabled, write disabled (see `key_rights`).
+    mendable : In(1)
+        The leaf is armed, and a write may mend it.
     denied : Out(1)
         The access is a page fault with P=1.
     key_denied : Out(1)
         A protection key denies (PK of the error code), whatever else does.
     mend : Out(1)
-        The access is allowed once the leaf is mended: RW set, ARM cleared. Never together with `denied`.
+        The access is allowed once the leaf is mended. Never together with `denied`.
     """
 
     def __init__(self, *, soft_dirty: bool = True) -> None:
         self._soft_dirty = soft_dirty
         members = {
-            "access": In(x86.Access),
-            "user": In(1),
-            "implicit": In(1),
-            "ac": In(1),
-            "control": In(ControlLayout()),
-            "pkru": In(32),
-            "pkrs": In(32),
+            "access": In(AccessClassLayout()),
             "upper_rw": In(1),
             "leaf_rw": In(1),
             "us": In(1),
             "xd": In(1),
-            "pkey": In(unsigned(x86.PKEY_BITS)),
+            "user_key": In(2),
+            "supervisor_key": In(2),
             "denied": Out(1),
             "key_denied": Out(1),
             "mend": Out(1),
         }
         if soft_dirty:
-            members |= {"track": In(linux.Track), "armed": In(1)}
+            members["mendable"] = In(1)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        access = self.access
+        mendable = self.mendable if self._soft_dirty else Const(0)
 
-        fetch = self.access == x86.Access.FETCH
-        write = (
-            (self.access == x86.Access.WRITE) | (self.access == x86.Access.RMW) | (self.access == x86.Access.PROBE)
-        )
-        supervisor = ~self.user | self.implicit
+        rw_denied = access.needs_rw & ~(self.upper_rw & (self.leaf_rw | mendable))
+        us_denied = Mux(self.us, access.off_user, access.user)
+        xd_denied = access.fetch & self.xd
 
-        # [SDM 3A 4.6.1] A supervisor write needs RW only with CR0.WP.
-        needs_rw = write & (~supervisor | self.control.wp)
-        mendable = 0
-        if self._soft_dirty:
-            mendable = (self.track == linux.Track.FAULT) & self.armed
-        rw_denied = needs_rw & ~(self.upper_rw & (self.leaf_rw | mendable))
-
-        # [SDM 3A 4.6.1] User-mode accesses need a user-mode address; SMEP and SMAP keep the supervisor off one.
-        us_denied = Mux(
-            supervisor,
-            self.us & Mux(fetch, self.control.smep, self.control.smap & (self.implicit | ~self.ac)),
-            ~self.us,
-        )
-        xd_denied = fetch & self.xd
-
-        # [SDM 3A 4.6.2] Keys judge data accesses: PKRU those to user-mode addresses, PKRS the supervisor's to its own.
-        by_pkru = Signal()
-        by_pkrs = Signal()
-        pairs = Signal(32)
-        rights = Signal(2)
+        disabled = Signal(2)
+        by_user = self.user_key & access.key_user.replicate(2)
+        by_supervisor = self.supervisor_key & access.key_supervisor.replicate(2)
         m.d.comb += [
-            by_pkru.eq(self.us & self.control.pke),
-            by_pkrs.eq(~self.us & supervisor & self.control.pks),
-            pairs.eq(Mux(self.us, self.pkru, self.pkrs)),
-            rights.eq(pairs.word_select(self.pkey, 2)),
-            self.key_denied.eq(~fetch & (by_pkru | by_pkrs) & (rights[0] | (rights[1] & needs_rw))),
+            disabled.eq(Mux(self.us, by_user, by_supervisor)),
+            self.key_denied.eq(disabled[0] | (disabled[1] & access.needs_rw)),
+            self.denied.eq(Cat(rw_denied, us_denied, xd_denied, self.key_denied).any()),
         ]
-
-        m.d.comb += self.denied.eq(Cat(rw_denied, us_denied, xd_denied, self.key_denied).any())
         if self._soft_dirty:
-            m.d.comb += self.mend.eq(needs_rw & ~self.leaf_rw & ~self.denied)
+            m.d.comb += self.mend.eq(access.needs_rw & ~self.leaf_rw & ~self.denied)
         return m
+
+
+def mendable(track: Value, leaf: data.View) -> Value:
+    """Whether a write may mend `leaf` (an `EntryLayout` view) under `track`: ARM counts in fault mode only."""
+    return (track == linux.Track.FAULT) & leaf.arm
+
+
+def key_rights(register: Value, leaf: data.View) -> Value:
+    """The two bits of PKRU or PKRS for `leaf`'s protection key: bit 0 access disabled, bit 1 write disabled."""
+    return register.word_select(leaf.pkey, 2)

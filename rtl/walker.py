@@ -1,6 +1,7 @@
 """The page walker: linear address in, physical address or fault out, A, D and soft-dirty set on the way."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
@@ -9,7 +10,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ptewalk.model import linux, x86
 from ptewalk.rtl.interfaces import MemoryPortSignature
 from ptewalk.rtl.layouts import ControlLayout, EntryLayout, RequestLayout, ResponseLayout, TraceLayout
-from ptewalk.rtl.permissions import AccessRights
+from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights, mendable
 
 __all__ = ["Walker", "WalkerConfig"]
 
@@ -113,17 +114,18 @@ class Walker(Component):
         config = self.config
 
         request = Signal(RequestLayout(config.tag_bits))
-        address = Signal(config.physical_bits)  # of the entry being read or swapped
+        access = Signal(AccessClassLayout())
+        address = Signal(config.physical_bits)  # of the entry that is read next, or was read last
         entry = Signal(EntryLayout())  # the last value read at `address`
         at = Signal(config.levels)  # one-hot level of that entry: at[0] is level 1
         upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))  # rights of the entries above it, combined
-        outcome = Signal(x86.Outcome)
-        fault = Signal(data.StructLayout({"p": 1, "rsvd": 1, "pk": 1}))  # what the error code says beside the access
-        leaf = Signal()
-        mend = Signal()
-
-        probe = request.access == x86.Access.PROBE
-        writes = (request.access == x86.Access.WRITE) | (request.access == x86.Access.RMW)
+        leaf = Signal()  # what `entry` is, found out as it arrived
+        reserved = Signal()
+        user_key = Signal(2)  # what PKRU and PKRS say of its key
+        supervisor_key = Signal(2)
+        noncanonical = Signal()  # how the walk ends, where the entry does not say it
+        broken = Signal()
+        settled = Signal()  # the leaf's conditional write is done
 
         def index(linear: Value, level: int) -> Value:
             return linear[x86.LEVEL_SHIFT[level] :][: x86.INDEX_BITS]
@@ -133,11 +135,11 @@ class Walker(Component):
             return Cat(Const(0, x86.ENTRY_BYTES.bit_length() - 1), index, frame)
 
         def frame_of(value: Value) -> Value:
-            return Value.cast(value)[x86.FRAME_LOW : config.physical_bits]
+            return value[x86.FRAME_LOW : config.physical_bits]
 
         la57 = self.control.la57 if config.levels == x86.LEVELS_5 else Const(0)
 
-        # The entry on the data channel, judged in the cycle in which it arrives. ---------------------------------------------
+        # The entry on the data channel, in the cycle in which it arrives: what it is, and whether the walk goes on below it. -----
 
         found = Signal(EntryLayout())
         raw = Value.cast(found)
@@ -150,43 +152,15 @@ class Walker(Component):
         found_leaf = Signal()
         m.d.comb += found_leaf.eq(at[0] | large[1] | large[2])
 
-        # [SDM 3A 4.7, table 4-20 notes] Reserved bits of a present entry, at its own level.
+        # [SDM 3A 4.7, tables 4-14 to 4-20] Reserved bits of a present entry, at its own level.
         ps_reserved = at[x86.LEVELS_4 - 1 :] if config.gigabyte_pages else at[2:]
-        reserved = [found.xd & ~self.control.nxe, found.ps & ps_reserved.any()]
+        reasons = [found.xd & ~self.control.nxe, found.ps & ps_reserved.any()]
         if config.physical_bits <= x86.FRAME_HIGH:
-            reserved.append(raw[config.physical_bits : x86.FRAME_HIGH + 1].any())
+            reasons.append(raw[config.physical_bits : x86.FRAME_HIGH + 1].any())
         for level, (low, high) in x86.LARGE_RESERVED.items():
-            reserved.append(large[level - 1] & raw[low : high + 1].any())
+            reasons.append(large[level - 1] & raw[low : high + 1].any())
         found_reserved = Signal()
-        m.d.comb += found_reserved.eq(Cat(reserved).any())
-
-        m.submodules.rights = rights = AccessRights(soft_dirty=config.soft_dirty)
-        m.d.comb += [
-            rights.access.eq(request.access),
-            rights.user.eq(request.user),
-            rights.implicit.eq(request.implicit),
-            rights.ac.eq(request.ac),
-            rights.control.eq(self.control),
-            rights.pkru.eq(self.pkru),
-            rights.pkrs.eq(self.pkrs),
-            rights.upper_rw.eq(upper.rw),
-            rights.leaf_rw.eq(found.rw),
-            rights.us.eq(upper.us & found.us),
-            rights.xd.eq(upper.xd | found.xd),
-            rights.pkey.eq(found.pkey),
-        ]
-        tracking = Const(0)
-        if config.soft_dirty:
-            tracking = self.track != linux.Track.OFF
-            m.d.comb += [rights.track.eq(self.track), rights.armed.eq(found.arm)]
-
-        stale = Signal()  # the entry lacks a bit that this access must set
-        m.d.comb += stale.eq(
-            ~probe
-            & (~found.a | (found_leaf & ((writes & (~found.d | (tracking & ~found.soft_dirty))) | rights.mend)))
-        )
-
-        # What the walk does next. ----------------------------------------------------------------------------------------------
+        m.d.comb += found_reserved.eq(Cat(reasons).any())
 
         below = Signal(x86.INDEX_BITS)  # index into the table that the entry points to
         with m.Switch(at):
@@ -194,27 +168,65 @@ class Walker(Component):
                 with m.Case(1 << (level - 1)):
                     m.d.comb += below.eq(index(request.linear, level - 1))
 
-        def descend(value: Value) -> list:
-            view = data.View(EntryLayout(), value)
+        def descend(view: data.View) -> list[Any]:
             return [
-                address.eq(slot(frame_of(value), below)),
+                address.eq(slot(frame_of(Value.cast(view)), below)),
                 at.eq(at >> 1),
                 upper.rw.eq(upper.rw & view.rw),
                 upper.us.eq(upper.us & view.us),
                 upper.xd.eq(upper.xd | view.xd),
             ]
 
+        # The entry judged, one cycle later, from registers: fault, conditional write, or answer. -----------------------------------
+
+        m.submodules.rights = rights = AccessRights(soft_dirty=config.soft_dirty)
+        m.d.comb += [
+            rights.access.eq(access),
+            rights.upper_rw.eq(upper.rw),
+            rights.leaf_rw.eq(entry.rw),
+            rights.us.eq(upper.us & entry.us),
+            rights.xd.eq(upper.xd | entry.xd),
+            rights.user_key.eq(user_key),
+            rights.supervisor_key.eq(supervisor_key),
+        ]
+        tracking = Const(0)
+        if config.soft_dirty:
+            tracking = self.track != linux.Track.OFF
+            m.d.comb += rights.mendable.eq(mendable(self.track, entry))
+
+        faults = Signal()
+        stale = Signal()  # the entry lacks a bit that this access must set
+        unmarked = ~entry.d | (tracking & ~entry.soft_dirty) | rights.mend
+        m.d.comb += [
+            faults.eq(~entry.p | reserved | (leaf & rights.denied)),
+            stale.eq(~access.probe & ~settled & (~entry.a | (leaf & access.store & unmarked))),
+        ]
+
         new = Signal(EntryLayout())
         m.d.comb += [new.eq(entry), new.a.eq(1)]
-        with m.If(leaf & writes):
+        with m.If(leaf & access.store):
             m.d.comb += new.d.eq(1)
             if config.soft_dirty:
                 with m.If(tracking):
                     m.d.comb += new.soft_dirty.eq(1)
-                with m.If(mend):
+                with m.If(rights.mend):
                     m.d.comb += [new.rw.eq(1), new.arm.eq(0)]
                     with m.If(self.saved_dirty):
                         m.d.comb += new.saved_dirty.eq(0)
+
+        outcome = Signal(x86.Outcome)
+        with m.If(noncanonical):
+            m.d.comb += outcome.eq(x86.Outcome.GENERAL_PROTECTION)
+        with m.Elif(broken):
+            m.d.comb += outcome.eq(x86.Outcome.BUS_ERROR)
+        with m.Elif(faults):
+            m.d.comb += outcome.eq(x86.Outcome.PAGE_FAULT)
+
+        # The walk. -------------------------------------------------------------------------------------------------------------
+
+        sign = {n: request.linear[x86.LINEAR_BITS[n] - 1 :] for n in (x86.LEVELS_4, x86.LEVELS_5)}
+        same = {n: ~value.any() | value.all() for n, value in sign.items()}
+        canonical = Mux(la57, same[x86.LEVELS_5], same[x86.LEVELS_4])
 
         m.d.comb += [
             self.o_reads.payload.address.eq(address),
@@ -223,32 +235,27 @@ class Walker(Component):
             self.o_swaps.payload.new.eq(new),
         ]
 
-        canonical = Signal()
-        sign = {n: request.linear[x86.LINEAR_BITS[n] - 1 :] for n in (x86.LEVELS_4, x86.LEVELS_5)}
-        same = {n: ~value.any() | value.all() for n, value in sign.items()}
-        m.d.comb += canonical.eq(Mux(la57, same[x86.LEVELS_5], same[x86.LEVELS_4]))
-
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i_requests.ready.eq(1)
                 with m.If(self.i_requests.valid):
                     incoming = self.i_requests.payload
-                    top = Mux(la57, index(incoming.linear, 5), index(incoming.linear, 4))
+                    top = Mux(la57, index(incoming.linear, x86.LEVELS_5), index(incoming.linear, x86.LEVELS_4))
                     m.d.sync += [
                         request.eq(incoming),
+                        [access[name].eq(value) for name, value in classify(incoming, self.control).items()],
                         address.eq(slot(self.root, top)),
                         at.eq(Mux(la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))),
-                        upper.rw.eq(1),
-                        upper.us.eq(1),
-                        upper.xd.eq(0),
+                        Cat(upper.rw, upper.us, upper.xd).eq(0b011),
+                        Cat(noncanonical, broken, settled).eq(0),
                     ]
                     m.next = "READ"
 
             with m.State("READ"):
                 m.d.comb += self.o_reads.valid.eq(canonical)
+                m.d.sync += noncanonical.eq(~canonical)
                 with m.If(~canonical):
-                    m.d.sync += outcome.eq(x86.Outcome.GENERAL_PROTECTION)
-                    m.next = "RESPOND"
+                    m.next = "JUDGE"
                 with m.Elif(self.o_reads.ready):
                     m.next = "CHECK"
 
@@ -256,85 +263,76 @@ class Walker(Component):
                 m.d.sync += [
                     entry.eq(found),
                     leaf.eq(found_leaf),
-                    mend.eq(rights.mend),
-                    fault.p.eq(found.p),
-                    fault.rsvd.eq(found_reserved),
-                    fault.pk.eq(rights.key_denied & ~found_reserved),
+                    reserved.eq(found_reserved),
+                    user_key.eq(key_rights(self.pkru, found)),
+                    supervisor_key.eq(key_rights(self.pkrs, found)),
+                    broken.eq(self.i_data.payload.error),
                 ]
                 with m.If(self.i_data.valid):
-                    with m.If(self.i_data.payload.error):
-                        m.d.sync += outcome.eq(x86.Outcome.BUS_ERROR)
-                        m.next = "RESPOND"
-                    with m.Elif(~found.p | found_reserved | (found_leaf & rights.denied)):
-                        m.d.sync += outcome.eq(x86.Outcome.PAGE_FAULT)
-                        m.next = "RESPOND"
-                    with m.Elif(stale):
-                        m.next = "SWAP"
-                    with m.Elif(found_leaf):
-                        m.d.sync += outcome.eq(x86.Outcome.OK)
-                        m.next = "RESPOND"
-                    with m.Else():
+                    good = found.p & ~found_reserved & ~self.i_data.payload.error
+                    with m.If(good & ~found_leaf & (found.a | access.probe)):
                         # The next read leaves in the cycle in which this entry arrived.
-                        m.d.sync += descend(raw)
+                        m.d.sync += descend(found)
                         m.d.comb += [
                             self.o_reads.valid.eq(1),
                             self.o_reads.payload.address.eq(slot(frame_of(raw), below)),
                         ]
                         with m.If(~self.o_reads.ready):
                             m.next = "READ"
+                    with m.Else():
+                        m.next = "JUDGE"
 
-            with m.State("SWAP"):
-                m.d.comb += self.o_swaps.valid.eq(1)
-                with m.If(self.o_swaps.ready):
-                    m.next = "SWAPPED"
+            with m.State("JUDGE"):
+                with m.If((outcome == x86.Outcome.OK) & stale):
+                    m.d.comb += self.o_swaps.valid.eq(1)
+                    with m.If(self.o_swaps.ready):
+                        m.next = "SWAPPED"
+                with m.Else():
+                    m.d.comb += self.o_responses.valid.eq(1)
+                    with m.If(self.o_responses.ready):
+                        m.next = "IDLE"
 
             with m.State("SWAPPED"):
                 with m.If(self.i_swapped.valid):
                     with m.If(self.i_swapped.payload.error):
-                        m.d.sync += outcome.eq(x86.Outcome.BUS_ERROR)
-                        m.next = "RESPOND"
+                        m.d.sync += broken.eq(1)
+                        m.next = "JUDGE"
                     with m.Elif(~self.i_swapped.payload.done):
                         m.next = "READ"
                     with m.Elif(leaf):
-                        m.d.sync += outcome.eq(x86.Outcome.OK)
-                        m.next = "RESPOND"
+                        m.d.sync += settled.eq(1)
+                        m.next = "JUDGE"
                     with m.Else():
-                        m.d.sync += descend(Value.cast(entry))
+                        m.d.sync += descend(entry)
                         m.next = "READ"
 
-            with m.State("RESPOND"):
-                m.d.comb += self.o_responses.valid.eq(1)
-                with m.If(self.o_responses.ready):
-                    m.next = "IDLE"
-
-        # The response, from what the last entry left behind. ---------------------------------------------------------------------
+        # The response. ---------------------------------------------------------------------------------------------------------
 
         level = Signal(3)
         for k in range(config.levels):
             with m.If(at[k]):
                 m.d.comb += level.eq(k + 1)
 
+        # Address bits below the leaf's size come from the linear address.
         frame = Value.cast(entry)
-        parts = []
-        for low, high in ((x86.LEVEL_SHIFT[k], x86.LEVEL_SHIFT[k + 1]) for k in (1, 2)):
-            # Address bits below a leaf's size come from the linear address.
-            parts.append(Mux(at[0] if low == x86.LEVEL_SHIFT[1] else ~at[2], frame[low:high], request.linear[low:high]))
+        small, medium, huge = (x86.LEVEL_SHIFT[k] for k in (1, 2, 3))
         physical = Cat(
-            request.linear[: x86.PAGE_SHIFT], *parts, frame[x86.LEVEL_SHIFT[3] : config.physical_bits]
+            request.linear[:small],
+            Mux(at[0], frame[small:medium], request.linear[small:medium]),
+            Mux(at[2], request.linear[medium:huge], frame[medium:huge]),
+            frame[huge : config.physical_bits],
         )
 
         code = Signal(16)
         with m.If(outcome == x86.Outcome.PAGE_FAULT):
-            # [SDM 3A 4.7] RSVD and PK say nothing of an entry that is not present.
+            # [SDM 3A 4.7] RSVD and PK say nothing of an entry that is not present, nor PK of one that is malformed.
             m.d.comb += [
-                code[x86.ErrorBit.P].eq(fault.p),
-                code[x86.ErrorBit.WR].eq(writes | probe),
-                code[x86.ErrorBit.US].eq(request.user & ~request.implicit),
-                code[x86.ErrorBit.RSVD].eq(fault.p & fault.rsvd),
-                code[x86.ErrorBit.ID].eq(
-                    (request.access == x86.Access.FETCH) & (self.control.nxe | self.control.smep)
-                ),
-                code[x86.ErrorBit.PK].eq(fault.p & leaf & fault.pk),
+                code[x86.ErrorBit.P].eq(entry.p),
+                code[x86.ErrorBit.WR].eq(access.store | access.probe),
+                code[x86.ErrorBit.US].eq(access.user),
+                code[x86.ErrorBit.RSVD].eq(entry.p & reserved),
+                code[x86.ErrorBit.ID].eq(access.fetch & (self.control.nxe | self.control.smep)),
+                code[x86.ErrorBit.PK].eq(entry.p & ~reserved & leaf & rights.key_denied),
             ]
 
         response = self.o_responses.payload
@@ -352,9 +350,7 @@ class Walker(Component):
         if config.trace:
             record = self.o_trace.payload
             m.d.comb += [
-                self.o_trace.valid.eq(
-                    (self.o_responses.valid & self.o_responses.ready) | self.i_swapped.valid
-                ),
+                self.o_trace.valid.eq((self.o_responses.valid & self.o_responses.ready) | self.i_swapped.valid),
                 record.kind.eq(self.i_swapped.valid),
                 record.linear.eq(request.linear),
                 record.tag.eq(request.tag),
