@@ -31,15 +31,15 @@ PEERS = (
     ("Wally walker (Sv39..57, A/D not atomic)", 791, 142, 147.6),
     ("Coreblocks walker (Sv39/48, no A/D)", 316, 274, 221.8),
 )
-"""(name, LUT4, FF, Fmax in MHz) of open walkers, same part, speed grade, seed and harness; measured once, not by this command."""
+"""(name, LUT4, FF, Fmax in MHz) of open walkers: same part, speed grade, seed, harness; not measured by this command."""
 
 
 @dataclass(frozen=True)
 class SynthResult:
     """What synthesis and place and route said of one configuration.
 
-    `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the whole less the
-    harness's; `fmax_mhz` is post-route, at `seed`.
+    `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the
+    whole less the harness's; `fmax_mhz` is post-route, at `seed`.
     """
 
     config: str

@@ -12,9 +12,9 @@ __all__ = ["MemoryPortSignature"]
 class MemoryPortSignature(Signature):
     """The port through which the MMU reads and conditionally writes 64-bit words, seen from the MMU.
 
-    Reads and conditional writes have a channel each; answers come in order within a channel, and are always taken. A read and a swap to
-    one address are never outstanding together. Latency L is counted from the cycle in which a transfer is accepted to the
-    cycle in which its answer is valid; L >= 1.
+    Reads and conditional writes have a channel each; answers come in order within a channel, and are always taken. A
+    read and a swap to one address are never outstanding together. Latency L is counted from the cycle in which a
+    transfer is accepted to the cycle in which its answer is valid; L >= 1.
 
     Parameters
     ----------

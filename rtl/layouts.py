@@ -113,7 +113,8 @@ class TraceLayout(data.StructLayout):
     Members
     -------
     kind : 1
-        0: a walk completed (`outcome`, `code`, `physical` count). 1: a swap was answered (`address`, `old`, `new`, `done` count).
+        0: a walk completed (`outcome`, `code`, `physical` count). 1: a swap was answered (`address`, `old`, `new`,
+        `done` count).
     linear, tag, level : as in the request and the response
         The walk that the record belongs to, and the level it had reached.
     """

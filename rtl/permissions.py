@@ -1,4 +1,4 @@
-"""Access rights: what an access is, and whether a leaf allows it. Two combinational nets, shared by everything that judges."""
+"""Access rights: what an access is, and whether a leaf allows it. Combinational, shared by everything that judges."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
@@ -10,7 +10,7 @@ __all__ = ["AccessClassLayout", "AccessRights", "classify", "key_rights", "menda
 
 
 class AccessClassLayout(data.StructLayout):
-    """What the rights net needs to know of an access under the control state: worked out once, while the first entry is on its way.
+    """What the rights net needs to know of an access under the control state: worked out once, as it is accepted.
 
     Members
     -------

@@ -20,7 +20,7 @@ class WalkerConfig:
     """Parameters of a walker.
 
     Parameters
-    ----------
+
     levels : int
         4 or 5 (default). 5: four or five levels, by CR4.LA57 at run time. 4: CR4.LA57 is ignored.
     physical_bits : int
@@ -57,19 +57,19 @@ class WalkerConfig:
 class Walker(Component):
     """One page walk at a time; a hit-free walk of n levels takes n * L + 2 cycles from request to response.
 
-    L is the memory port's latency. Each A bit that has to be set on the way costs L + 2 cycles more; D, soft-dirty and A
-    of the leaf together cost one conditional write, L + 1 cycles. A conditional write that fails is followed by a read and a new
-    check of the same entry: a value that was not checked is never overwritten.
+    L is the memory port's latency. Each A bit that has to be set on the way costs L + 2 cycles more; D, soft-dirty
+    and A of the leaf together cost one conditional write, L + 1 cycles. A conditional write that fails is followed by
+    a read and a new check of the same entry: a value that was not checked is never overwritten.
 
-    A is set in each good entry as the walk passes it [SDM 3A 4.8], so a walk that faults may leave it set above the entry
-    that faulted; nothing is ever written into that entry. A probe writes nothing at all.
+    A is set in each good entry as the walk passes it [SDM 3A 4.8], so a walk that faults may leave it set above the
+    entry that faulted; nothing is ever written into that entry. A probe writes nothing at all.
 
     Parameters
-    ----------
+
     config : WalkerConfig
 
     Members
-    -------
+
     i_requests : In(stream of RequestLayout)
     o_responses : Out(stream of ResponseLayout)
         Exactly one per request, in order.
@@ -139,7 +139,7 @@ class Walker(Component):
 
         la57 = self.control.la57 if config.levels == x86.LEVELS_5 else Const(0)
 
-        # The entry on the data channel, in the cycle in which it arrives: what it is, and whether the walk goes on below it. -----
+        # The entry on the data channel, in the cycle in which it arrives: what it is, and does the walk go on below.
 
         found = Signal(EntryLayout())
         raw = Value.cast(found)
@@ -177,7 +177,7 @@ class Walker(Component):
                 upper.xd.eq(upper.xd | view.xd),
             ]
 
-        # The entry judged, one cycle later, from registers: fault, conditional write, or answer. -----------------------------------
+        # The entry judged, one cycle later, from registers: fault, conditional write, or answer.
 
         m.submodules.rights = rights = AccessRights(soft_dirty=config.soft_dirty)
         m.d.comb += [
@@ -222,7 +222,7 @@ class Walker(Component):
         with m.Elif(faults):
             m.d.comb += outcome.eq(x86.Outcome.PAGE_FAULT)
 
-        # The walk. -------------------------------------------------------------------------------------------------------------
+        # The walk.
 
         sign = {n: request.linear[x86.LINEAR_BITS[n] - 1 :] for n in (x86.LEVELS_4, x86.LEVELS_5)}
         same = {n: ~value.any() | value.all() for n, value in sign.items()}
@@ -306,7 +306,7 @@ class Walker(Component):
                         m.d.sync += descend(entry)
                         m.next = "READ"
 
-        # The response. ---------------------------------------------------------------------------------------------------------
+        # The response.
 
         level = Signal(3)
         for k in range(config.levels):
