@@ -31,7 +31,7 @@ PEERS = (
     ("Wally walker (Sv39..57, A/D not atomic)", 791, 142, 147.6),
     ("Coreblocks walker (Sv39/48, no A/D)", 316, 274, 221.8),
 )
-"""(name, LUT4, FF, Fmax in MHz) of open walkers: same part, speed grade, seed, harness; not measured by this command."""
+"""(name, LUT4, FF, Fmax in MHz) of open walkers: same part, speed grade, seed, harness; measured beforehand."""
 
 
 @dataclass(frozen=True)

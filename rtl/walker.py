@@ -54,6 +54,44 @@ class WalkerConfig:
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
 
 
+class WalkerRegisters:
+    """A walker's registers, where proofs can see them; nothing else may.
+
+    Attributes
+    ----------
+    request, access
+        The request in flight, and `classify`'s view of it.
+    address
+        Of the entry that is read next, or was read last.
+    entry, at
+        The last value read there; its level, one-hot: at[0] is level 1.
+    upper
+        RW, U/S (AND) and XD (OR) of the entries above it.
+    leaf, reserved, user_key, supervisor_key
+        What `entry` is: a leaf, malformed, and what PKRU and PKRS say of its key.
+    noncanonical, broken, settled
+        How the walk ends where the entry does not say it: no walk, bus error, the leaf's conditional write done.
+    phase
+        The FSM's state, one bit each.
+    """
+
+    def __init__(self, config: WalkerConfig) -> None:
+        self.request = Signal(RequestLayout(config.tag_bits))
+        self.access = Signal(AccessClassLayout())
+        self.address = Signal(config.physical_bits)
+        self.entry = Signal(EntryLayout())
+        self.at = Signal(config.levels)
+        self.upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))
+        self.leaf = Signal()
+        self.reserved = Signal()
+        self.user_key = Signal(2)
+        self.supervisor_key = Signal(2)
+        self.noncanonical = Signal()
+        self.broken = Signal()
+        self.settled = Signal()
+        self.phase = Signal(data.StructLayout({"idle": 1, "read": 1, "check": 1, "judge": 1, "swapped": 1}))
+
+
 class Walker(Component):
     """One page walk at a time; a hit-free walk of n levels takes n * L + 2 cycles from request to response.
 
@@ -108,24 +146,23 @@ class Walker(Component):
         if config.trace:
             members["o_trace"] = Out(stream.Signature(TraceLayout(bits, config.tag_bits), always_ready=True))
         super().__init__(members)
+        self.registers = WalkerRegisters(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
 
-        request = Signal(RequestLayout(config.tag_bits))
-        access = Signal(AccessClassLayout())
-        address = Signal(config.physical_bits)  # of the entry that is read next, or was read last
-        entry = Signal(EntryLayout())  # the last value read at `address`
-        at = Signal(config.levels)  # one-hot level of that entry: at[0] is level 1
-        upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))  # rights of the entries above it, combined
-        leaf = Signal()  # what `entry` is, found out as it arrived
-        reserved = Signal()
-        user_key = Signal(2)  # what PKRU and PKRS say of its key
-        supervisor_key = Signal(2)
-        noncanonical = Signal()  # how the walk ends, where the entry does not say it
-        broken = Signal()
-        settled = Signal()  # the leaf's conditional write is done
+        registers = self.registers
+        request, access, address, entry, at = (
+            registers.request,
+            registers.access,
+            registers.address,
+            registers.entry,
+            registers.at,
+        )
+        upper, leaf, reserved = registers.upper, registers.leaf, registers.reserved
+        user_key, supervisor_key = registers.user_key, registers.supervisor_key
+        noncanonical, broken, settled = registers.noncanonical, registers.broken, registers.settled
 
         def index(linear: Value, level: int) -> Value:
             return linear[x86.LEVEL_SHIFT[level] :][: x86.INDEX_BITS]
@@ -235,7 +272,7 @@ class Walker(Component):
             self.o_swaps.payload.new.eq(new),
         ]
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.i_requests.ready.eq(1)
                 with m.If(self.i_requests.valid):
@@ -305,6 +342,9 @@ class Walker(Component):
                     with m.Else():
                         m.d.sync += descend(entry)
                         m.next = "READ"
+
+        for name in ("idle", "read", "check", "judge", "swapped"):
+            m.d.comb += registers.phase[name].eq(fsm.ongoing(name.upper()))
 
         # The response.
 
