@@ -14,14 +14,13 @@ import numpy as np
 import unicorn
 from unicorn import x86_const as reg
 
-from ptewalk.cosim.walk_file import PHYSICAL_BITS, WalkCase
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.walk_file import ARENAS, PHYSICAL_BITS, WalkCase
 from ptewalk.model import x86
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, Translated
 
 CPU_MODEL: Final = 26
 """Number of a CPU model with LA57, SMAP and PKU. The default model does not enforce SMAP."""
-ARENAS: Final = ((0x1000000, 0x400000), (0x41000000, 0x400000))
-"""(physical address, bytes) of the data that recorded walks end in. Other pages are added when a walk ends in them."""
 TABLES: Final = (0x201000, 0x205000)
 """First and last table page of recorded walks."""
 
@@ -92,7 +91,7 @@ _KNOWN_FAULTS: Final = (
 """Faults whose error code no one doubts, to find where this build of Unicorn keeps it."""
 
 
-class UnicornError(RuntimeError):
+class UnicornError(ToolError):
     """Unicorn is not usable as set up here, or gave no answer to a walk."""
 
 
@@ -153,7 +152,7 @@ class UnicornMmu:
         result = self._result(case)
         after = self._read_tables()
         slot_address = case.table_root + slot * x86.ENTRY_BYTES
-        if after.pop(slot_address) != _harness_entry(case):
+        if after.pop(slot_address, 0) != _harness_entry(case):
             raise UnicornError(f"case {case.number}: the harness's own entry at {slot_address:#x} was changed")
         return result, after
 
@@ -163,7 +162,11 @@ class UnicornMmu:
         used = {linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1 for level in range(1, case.levels + 1)}
         used.add(linear % x86.PAGE_BYTES // x86.ENTRY_BYTES)
         used |= {address % x86.PAGE_BYTES // x86.ENTRY_BYTES for address, _ in case.entries}
-        slot = next(slot for slot in range(1, x86.TABLE_ENTRIES // 2) if slot not in used)
+        slot = next((slot for slot in range(1, x86.TABLE_ENTRIES // 2) if slot not in used), None)
+        if slot is None:
+            raise UnicornError(
+                f"case {case.number}: its top-level table must have an unused slot below 256, it has none"
+            )
         uc.mem_write(TABLES[0], bytes(TABLES[1] + x86.PAGE_BYTES - TABLES[0]))
         for address, value in (*case.entries, (root + slot * x86.ENTRY_BYTES, _harness_entry(case))):
             uc.mem_write(address, _ENTRY.pack(value))

@@ -33,6 +33,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ptewalk.cosim.errors import ToolError
 from ptewalk.model import x86
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
@@ -42,6 +43,8 @@ PHYSICAL_BITS: Final = 40
 """MAXPHYADDR of every recorded walk."""
 ROOT: Final = {x86.LEVELS_4: 0x204000, x86.LEVELS_5: 0x205000}
 """Number of levels to the physical address of the recorded walks' top-level table."""
+ARENAS: Final = ((0x1000000, 0x400000), (0x41000000, 0x400000))
+"""(physical address, bytes) of the data that recorded walks end in."""
 TRUSTED: Final = 3
 """The trust of a case on which every engine agreed."""
 
@@ -54,7 +57,7 @@ _FRAME: Final = (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
 _HEX: Final = re.compile("[0-9a-fA-F]{1,16}")
 
 
-class WalkFileError(ValueError):
+class WalkFileError(ToolError):
     """A walk file cannot be read or written: one line that names the file, the line, the rule and the value."""
 
 
