@@ -1,0 +1,476 @@
+"""A real Linux kernel under QEMU (TCG) that executes scenarios, and the recorder of its answers.
+
+The guest's memory is a file that this process maps too. The agent (agent.c) executes one operation, writes its answer into
+the mailbox, a page of that memory, and falls silent; then the raw page tables are read from the file. CR3 of a process is asked
+of QEMU once, while the process spins in user mode.
+
+Example
+-------
+::
+
+    from ptewalk.cosim.linux_vm import LinuxVm, Request, record
+
+    with LinuxVm("6.1") as vm:
+        lines = vm.run(Request("one", [{"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}]))
+    record(read_requests(Path("scenarios.jsonl")), Path("answers.jsonl.gz"), kernel="6.12")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gzip
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import Kernel, build_initramfs, find_kernel, program
+from ptewalk.cosim.guest_operations import (
+    MOST_PROCESSES,
+    SCAN_CATEGORIES,
+    SCAN_NOT_WRITTEN,
+    Call,
+    Op,
+    Operation,
+    decode_value,
+    encode,
+    errno_name,
+)
+from ptewalk.cosim.guest_state import ProcessState, StateWriter, parse_state, read_tables
+from ptewalk.model import x86
+
+__all__ = ["Answer", "GuestDied", "LinuxVm", "Request", "missing_tools"]
+
+DEFAULT_BASE: Final = 0x1000_0000_0000
+WINDOW_SPAN: Final = 1 << 39
+BOOT_SECONDS: Final = 120.0
+SPIN_MARK: Final = 0x5054_455F_5350_494E
+CR4_LA57: Final = 12
+MEBIBYTE: Final = 1 << 20
+MAILBOX_BYTES: Final = 2 * MEBIBYTE
+COMMAND_BEGIN, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END = 1, 2, 3, 4
+# Byte offsets in the mailbox: struct mailbox of agent.c.
+AT_COMMAND, AT_ARGUMENTS, AT_GO, AT_RESULT, AT_STATE_WORDS, AT_VALUES = 0, 24, 200, 208, 256, 4096
+AT_STATE: Final = AT_VALUES + 2 * 262144
+COMMAND_LINE: Final = (
+    "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti no5lvl mitigations=off numa_balancing=disable"
+    " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
+)
+
+Line = dict[str, Any]
+
+
+class GuestDied(ToolError):
+    """The guest crashed, hung or refused; the machine is gone and the next scenario needs a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A scenario to execute: what the format's scenario line and the operations of its step lines say."""
+
+    name: str
+    ops: list[Op]
+    doc: str = ""
+    base: int = DEFAULT_BASE
+
+    @property
+    def two_nodes(self) -> bool:
+        """True when it needs a machine with two memory nodes."""
+        return any(op.get("op") == "move_pages" for op in self.ops)
+
+    @property
+    def gigantic(self) -> bool:
+        """True when it needs a page of 1 GiB."""
+        return any(op.get("kind") == "hugetlb1g" for op in self.ops)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the agent answered to one operation."""
+
+    result: int
+    error: int
+    values: list[int]
+    scan_end: int
+    regions: list[tuple[int, int, int]]
+    state: NDArray[np.int64]
+
+
+def missing_tools() -> list[str]:
+    """What the recorder needs and cannot find, each with its mend; empty when a machine can be started."""
+    missing = []
+    for name, package in (("qemu-system-x86_64", "qemu-system-x86"), ("gcc", "gcc libc6-dev")):
+        try:
+            program(name, package)
+        except ToolError as error:
+            missing.append(str(error))
+    return missing
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class _Channel:
+    """Lines over a Unix socket that QEMU connects to."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+        self._socket: socket.socket | None = None
+        self._buffer = b""
+
+    def accept(self, running: Callable[[], bool]) -> None:
+        """Wait until QEMU connects; ConnectionError when it is not running."""
+        self._listener.settimeout(0.1)
+        while self._socket is None:
+            try:
+                self._socket, _ = self._listener.accept()
+            except TimeoutError:
+                if not running():
+                    raise ConnectionError from None
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        assert self._socket is not None
+        self._socket.sendall(data)
+
+    def line(self, seconds: float) -> str:
+        """The next line; TimeoutError after `seconds`, ConnectionError when QEMU is gone."""
+        assert self._socket is not None
+        end = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            self._socket.settimeout(max(0.001, end - time.monotonic()))
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._listener.close()
+        if self._socket is not None:
+            self._socket.close()
+
+
+class _Qmp:
+    """QEMU's own control channel, for one question: the processor's registers."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def start(self, seconds: float) -> None:
+        """Take the greeting and leave negotiation."""
+        self._channel.line(seconds)
+        self._ask({"execute": "qmp_capabilities"}, seconds)
+
+    def registers(self, seconds: float) -> dict[str, int]:
+        """Register name to value."""
+        command = {"execute": "human-monitor-command", "arguments": {"command-line": "info registers"}}
+        text = str(self._ask(command, seconds))
+        return {name: int(value, 16) for name, value in re.findall(r"\b([A-Z][A-Z0-9]+) ?=([0-9a-f]+)", text)}
+
+    def _ask(self, command: dict[str, Any], seconds: float) -> object:
+        self._channel.send(json.dumps(command).encode() + b"\n")
+        while True:
+            answer = json.loads(self._channel.line(seconds))
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise ToolError(f"QEMU refused {command['execute']}: {answer['error'].get('desc')}")
+
+
+class LinuxVm:
+    """One booted guest; a context manager.
+
+    Parameters
+    ----------
+    kernel : str, Kernel or None
+        As `find_kernel` takes it.
+    two_nodes : bool
+        Two memory nodes, for move_pages.
+    gigantic : bool
+        One page of 1 GiB, for hugetlb1g.
+    seconds : float
+        Time limit of one operation.
+    cpu : str
+        QEMU's CPU model. ``max`` has protection keys.
+
+    Raises
+    ------
+    ToolError
+        QEMU, gcc or the kernel cannot be had. `GuestDied`: the guest does not boot.
+    """
+
+    def __init__(
+        self,
+        kernel: str | Kernel | None = None,
+        *,
+        two_nodes: bool = False,
+        gigantic: bool = False,
+        seconds: float = 60.0,
+        cpu: str = "max",
+    ) -> None:
+        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+        self.two_nodes, self.gigantic, self.seconds, self.cpu = two_nodes, gigantic, seconds, cpu
+        self.alive = False
+        self.control: dict[str, int] = {}
+        """cr0, cr4, efer of the guest while a process ran."""
+        self._levels = x86.LEVELS_4
+        self._mailbox = 0
+        self._closers = contextlib.ExitStack()
+
+    # ---- life ----
+
+    def __enter__(self) -> LinuxVm:
+        try:
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop QEMU and remove its files."""
+        self.alive = False
+        self._closers.close()
+
+    def _boot(self) -> None:
+        qemu = program("qemu-system-x86_64", "qemu-system-x86")
+        initramfs = build_initramfs(self.kernel)
+        nodes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
+        folder = Path(self._closers.enter_context(tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(nodes)))))
+        self._console = folder / "console"
+        self._serial, qmp = _Channel(folder / "serial"), _Channel(folder / "qmp")
+        self._closers.callback(self._serial.close)
+        self._closers.callback(qmp.close)
+        gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
+        command = [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]
+        command += ["-cpu", f"{self.cpu},la57=off" if self.cpu == "max" else self.cpu, "-m", f"{sum(nodes)}M"]
+        command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
+        for i, size in enumerate(nodes):
+            command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={folder / f'ram{i}'},share=on"]
+            if self.two_nodes:
+                command += ["-numa", f"node,nodeid={i},memdev=m{i}" + (",cpus=0" if i == 0 else "")]
+        command += ["-kernel", str(self.kernel.image), "-initrd", str(initramfs), "-append", COMMAND_LINE + gigantic]
+        command += ["-serial", f"file:{self._console}"]
+        command += ["-chardev", f"socket,id=port,path={folder / 'serial'}", "-serial", "chardev:port"]
+        command += ["-chardev", f"socket,id=qmp,path={folder / 'qmp'}", "-mon", "chardev=qmp,mode=control"]
+        self._log = folder / "qemu"
+        with self._log.open("wb") as log:
+            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+        self._closers.callback(self._stop)
+        self._qmp = _Qmp(qmp)
+        try:
+            for channel in (self._serial, qmp):
+                channel.accept(lambda: self._qemu.poll() is None)
+            self._qmp.start(BOOT_SECONDS)
+            self._memory = [np.memmap(folder / f"ram{i}", np.uint64, "r+").reshape(-1, x86.TABLE_ENTRIES) for i in range(len(nodes))]
+            place = self._answer_line(BOOT_SECONDS, "boot")
+        except (TimeoutError, ConnectionError) as error:
+            raise self._died("the guest did not boot") from error
+        self._mailbox = int(place.removeprefix("P "), 16)
+        self._box = self._bytes(self._mailbox, MAILBOX_BYTES)
+        self.alive = True
+
+    def _stop(self) -> None:
+        self._qemu.kill()
+        self._qemu.wait()
+
+    def _died(self, what: str) -> GuestDied:
+        """The error for a machine that is lost, with the last lines that it said."""
+        self.alive = False
+        tail = []
+        for path in (self._log, self._console):
+            with contextlib.suppress(OSError):
+                tail += path.read_text("utf-8", "replace").splitlines()
+        said = [line.strip() for line in tail if line.strip()][-12:]
+        return GuestDied(f"{what} (kernel {self.kernel.version})" + ("; its last lines:\n  " + "\n  ".join(said) if said else ""))
+
+    # ---- memory and mailbox ----
+
+    def _row(self, frame: int) -> NDArray[np.uint64]:
+        for part in self._memory:
+            if frame < len(part):
+                return part[frame]
+            frame -= len(part)
+        raise self._died(f"a page table lies in frame {frame:#x}, beyond the guest's memory")
+
+    def _bytes(self, address: int, count: int) -> NDArray[np.uint8]:
+        for part in self._memory:
+            size = part.nbytes
+            if address + count <= size:
+                flat: NDArray[np.uint8] = part.reshape(-1).view(np.uint8)
+                return flat[address : address + count]
+            address -= size
+        raise self._died("the mailbox lies beyond the guest's memory")
+
+    def _put(self, at: int, data: bytes) -> None:
+        self._box[at : at + len(data)] = np.frombuffer(data, np.uint8)
+
+    def _words(self, at: int, count: int) -> NDArray[np.int64]:
+        return self._box[at : at + 8 * count].view(np.int64).copy()
+
+    def _answer_line(self, seconds: float, what: str) -> str:
+        """The agent's line; `GuestDied` for a line that says why not."""
+        line = self._serial.line(seconds)
+        if line[:1] not in ("K", "P"):
+            raise self._died(f"the guest gave up at {what}: {line[2:]}")
+        return line
+
+    def _command(self, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:
+        self._put(AT_COMMAND, struct.pack("<3q", command, operation, who) + (payload or b""))
+        self._serial.send(b"c")
+
+    def _ask(self, what: str, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:
+        if not self.alive:
+            raise GuestDied("the guest is not running; start a new LinuxVm")
+        try:
+            self._command(command, operation, who, payload)
+            self._answer_line(self.seconds, what)
+        except TimeoutError as error:
+            raise self._died(f"the guest did not answer within {self.seconds:g} s at {what}") from error
+        except OSError as error:
+            raise self._died(f"the guest died at {what}") from error
+
+    def _find_root(self, who: int) -> int:
+        """CR3 of process `who`: it spins in user mode until it was read."""
+        self._put(AT_GO, bytes(8))
+        try:
+            self._command(COMMAND_SPIN, 0, who)
+            end = time.monotonic() + self.seconds
+            while True:
+                registers = self._qmp.registers(self.seconds)
+                if registers["CPL"] == 3 and registers["R15"] == SPIN_MARK:
+                    break
+                if time.monotonic() > end:
+                    raise TimeoutError
+            self._put(AT_GO, b"\1")
+            self._answer_line(self.seconds, "the search for CR3")
+        except TimeoutError as error:
+            raise self._died("the guest does not run the new process") from error
+        except OSError as error:
+            raise self._died("the guest died at the start of a process") from error
+        self.control = {"cr0": registers["CR0"], "cr4": registers["CR4"], "efer": registers["EFER"]}
+        self._levels = x86.LEVELS_5 if registers["CR4"] >> CR4_LA57 & 1 else x86.LEVELS_4
+        return registers["CR3"] & ~0xFFF & ((1 << 52) - 1)
+
+    # ---- scenarios ----
+
+    def run(self, request: Request) -> list[Line]:
+        """Execute a scenario in a fresh process; its recorded lines, the scenario line first.
+
+        Raises
+        ------
+        ToolError
+            The scenario cannot be executed as it stands (an unknown verb, a process that is not live).
+        GuestDied
+            The machine is lost; start a new one.
+        """
+        if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
+            raise ToolError(f"{request.name}: needs a machine with two_nodes={request.two_nodes}, gigantic={request.gigantic}")
+        calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
+        self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
+        try:
+            steps = self._run_steps(request, calls)
+        finally:
+            if self.alive:
+                self._ask(f"the end of {request.name}", COMMAND_END)
+        head: Line = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base), "steps": len(steps)}
+        head |= {name: f"{value:x}" for name, value in self.control.items()}
+        head |= {"kernel": self.kernel.version, "recordings": 1}
+        clears = (i for i, op in enumerate(request.ops) if op["op"] == "clear_refs" and str(op["value"]).strip() in ("1", "2", "3"))
+        unsure = next(clears, None)
+        if unsure is not None:
+            head["a_unsure_from"] = unsure
+        return [head, *steps]
+
+    def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
+        roots = {0: self._find_root(0)}
+        writer = StateWriter()
+        steps = []
+        for i, (op, call) in enumerate(zip(request.ops, calls, strict=True)):
+            who = op.get("who", 0)
+            where = f"{request.name} step {i}"
+            if who not in roots:
+                raise ToolError(f"{where}: process {who!r} is not live")
+            if call.operation is Operation.CLEAR_REFS and call.arguments[0] not in roots:
+                raise ToolError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
+            child = call.arguments[0] if call.operation is Operation.FORK else None
+            if child is not None and (child in roots or not 0 < child < MOST_PROCESSES):
+                raise ToolError(f"{where}: a new process is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}")
+            self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
+            answer = self._take_answer()
+            if call.operation is Operation.EXIT:
+                del roots[who]
+            if child is not None and answer.result == 0:
+                roots[child] = self._find_root(child)
+            steps.append(self._step(request, i, answer, call, writer, roots))
+        return steps
+
+    def _take_answer(self) -> Answer:
+        result, error, value_count, _, scan_end, region_count = self._words(AT_RESULT, 6).tolist()
+        values = self._box[AT_VALUES : AT_VALUES + 2 * value_count].view(np.int16).tolist()
+        words = self._words(AT_VALUES, 3 * region_count).reshape(-1, 3).view(np.uint64).tolist()
+        regions = [(start, end, categories) for start, end, categories in words]
+        state = self._words(AT_STATE, int(self._words(AT_STATE_WORDS, 1)[0]))
+        return Answer(result, error, values, scan_end, regions, state)
+
+    def _step(self, request: Request, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]) -> Line:
+        result, values = answer.result, [decode_value(value) for value in answer.values]
+        if result != -1 and call.operation in (Operation.MMAP, Operation.MREMAP):
+            result = (result - request.base) >> x86.PAGE_SHIFT
+        if call.operation is Operation.SETUID:
+            values = [f"pm={int(answer.result == 0)}"]
+        if call.operation is Operation.MOVE_PAGES:
+            values = list(answer.values)
+        processes = {}
+        for who, vmas, pages in parse_state(answer.state, request.base):
+            tables = read_tables(self._row, roots[who], self._levels, request.base, WINDOW_SPAN)
+            processes[who] = ProcessState(vmas, pages, tables)
+        line: Line = {"t": "step", "name": request.name, "i": i, "op": request.ops[i], "ret": result}
+        line |= {"errno": errno_name(answer.error), "vals": values, "state": writer.step(processes)}
+        if call.operation is Operation.PAGEMAP_SCAN:
+            line["scan"] = _scan(answer, request.base)
+        return line
+
+
+def _scan(answer: Answer, base: int) -> Line:
+    regions = []
+    for start, end, categories in answer.regions:
+        names = [name for bit, name in enumerate(SCAN_CATEGORIES) if categories >> bit & 1]
+        regions.append([(start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, names])
+    end = None if answer.scan_end == SCAN_NOT_WRITTEN else (answer.scan_end - base) >> x86.PAGE_SHIFT
+    return {"walk_end": end, "regions": regions}
+
+
+def _memory_folder(mebibytes: int) -> str | None:
+    """Where the guest's memory lies: shared memory when it has room, else the usual temporary folder."""
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free > (mebibytes + 64) * MEBIBYTE:
+        return str(shared)
+    return None
