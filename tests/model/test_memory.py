@@ -1,0 +1,130 @@
+"""Sparse physical memory."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from ptewalk.model.memory import BusError, SparseMemory
+
+
+def test_words_are_where_they_were_put() -> None:
+    memory = SparseMemory(40)
+    rng = random.Random(1)
+    written = {rng.getrandbits(37) * 8: rng.getrandbits(64) for _ in range(200)}
+    for address, value in written.items():
+        memory.store(address, value)
+    assert {address: memory.load(address) for address in written} == written
+    assert memory.load(0x8) == 0
+
+
+def test_store_keeps_64_bits() -> None:
+    memory = SparseMemory()
+    memory.store(0, 1 << 64 | 5)
+    assert memory.load(0) == 5
+
+
+def test_compare_exchange_writes_only_over_the_old_value() -> None:
+    memory = SparseMemory()
+    memory.store(0xFF8, 0xFFFF_FFFF_FFFF_FFFF)
+    assert not memory.compare_exchange(0xFF8, 1, 2)
+    assert memory.load(0xFF8) == 0xFFFF_FFFF_FFFF_FFFF
+    assert memory.compare_exchange(0xFF8, 0xFFFF_FFFF_FFFF_FFFF, 2)
+    assert memory.load(0xFF8) == 2
+    assert memory.load(0xFF0) == 0 and memory.load(0x1000) == 0
+
+
+def test_strict_memory_has_only_added_frames() -> None:
+    memory = SparseMemory(40, strict=True)
+    for access in (
+        lambda: memory.load(0x5000),
+        lambda: memory.store(0x5000, 1),
+        lambda: memory.compare_exchange(0x5000, 0, 1),
+    ):
+        with pytest.raises(BusError, match="no memory at physical address 0x5000"):
+            access()
+    memory.add_frame(5)
+    memory.store(0x5000, 1)
+    assert memory.load(0x5000) == 1
+
+
+@pytest.mark.parametrize("frame", [-1, 1 << 20])
+def test_addresses_beyond_the_width_are_bus_errors(frame: int) -> None:
+    memory = SparseMemory(32)
+    with pytest.raises(BusError):
+        memory.add_frame(frame)
+    with pytest.raises(BusError) as caught:
+        memory.load(frame << 12)
+    assert caught.value.address == frame << 12
+    assert memory.frames() == []
+
+
+def test_removed_frame_is_forgotten_and_its_row_used_again_as_zeros() -> None:
+    memory = SparseMemory()
+    memory.store(0x3008, 7)
+    memory.store(0x4008, 8)
+    memory.remove_frame(3)
+    assert memory.frames() == [4]
+    assert not memory.add_frame(9).any()
+    assert memory.load(0x3008) == 0 and memory.load(0x4008) == 8
+
+
+def test_growth_keeps_contents() -> None:
+    memory = SparseMemory()
+    for frame in range(100):
+        memory.store(frame << 12, frame + 1)
+    assert [memory.load(frame << 12) for frame in range(100)] == list(range(1, 101))
+
+
+def test_copy_is_independent() -> None:
+    memory = SparseMemory(40, strict=True)
+    memory.add_frame(1)
+    memory.add_frame(2)
+    memory.remove_frame(2)
+    twin = memory.copy()
+    twin.store(0x1000, 5)
+    twin.add_frame(7)
+    assert memory.load(0x1000) == 0 and memory.frames() == [1]
+    assert twin.strict and twin.physical_bits == 40 and twin.frames() == [1, 7]
+    memory.add_frame(8)
+    assert memory.frames() == [1, 8]
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 300])
+def test_exported_hash_table_finds_every_frame_and_no_other(count: int) -> None:
+    rng = random.Random(count)
+    memory = SparseMemory(52)
+    frames = {rng.getrandbits(40) for _ in range(count)}
+    for frame in frames:
+        memory.add_frame(frame)[3] = frame
+    keys, rows, words = memory.export()
+    bits = len(keys).bit_length() - 1
+    assert len(keys) == 1 << bits == len(rows)
+
+    def find(frame: int) -> int | None:
+        slot = (frame * 11400714819323198485 % 2**64) >> (64 - bits)
+        while keys[slot]:
+            if keys[slot] == frame + 1:
+                return int(rows[slot])
+            slot = (slot + 1) % len(keys)
+        return None
+
+    for frame in frames:
+        row = find(frame)
+        assert row is not None and words[row, 3] == frame
+    assert all(find(frame) is None for frame in (rng.getrandbits(40) for _ in range(50)) if frame not in frames)
+    assert words is memory.words and words.dtype == np.uint64
+
+
+@pytest.mark.parametrize("bits", [12, 53, 0, -1])
+def test_width_is_checked(bits: int) -> None:
+    with pytest.raises(ValueError, match=f"physical_bits must be 13 to 52, not {bits}"):
+        SparseMemory(bits)
+
+
+@pytest.mark.parametrize("address", [1, 0x1004])
+def test_alignment_is_checked(address: int) -> None:
+    with pytest.raises(ValueError, match=f"a word's address must be a multiple of 8, not {address:#x}"):
+        SparseMemory().load(address)
