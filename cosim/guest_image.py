@@ -16,7 +16,7 @@ from ptewalk.cosim.errors import ToolError
 
 AGENT_SOURCE = Path(__file__).with_name("agent.c")
 MODULES_WANTED = ("zsmalloc", "lzo_rle", "lz4_compress", "lz4", "lz4hc_compress", "lz4hc", "zram")
-"""Modules that a zram swap device may need, each with its dependencies; what is built in is not there and not missed."""
+"""Modules that a zram swap device may need, each with its dependencies; what is built in is not there, not missed."""
 SERIES = re.compile(r"\d+\.\d+")
 
 
@@ -118,8 +118,8 @@ def find_kernel(name: str | None = None) -> Kernel:
     Parameters
     ----------
     name : str or None
-        A path of a bzImage; a series (``6.1``, ``6.12``) for Debian's cloud kernel; None (default): the environment variable
-        KERNEL, or 6.1.
+        A path of a bzImage; a series (``6.1``, ``6.12``) for Debian's cloud kernel; None (default): the environment
+        variable KERNEL, or 6.1.
     """
     name = name or os.environ.get("KERNEL") or "6.1"
     if SERIES.fullmatch(name):
@@ -140,7 +140,9 @@ def build_agent() -> Path:
     """The guest's init, compiled from agent.c; cached by source and compiler."""
     gcc = program("gcc", "gcc libc6-dev")
     flags = ["-static", "-O2", "-s"]
-    key = hashlib.sha256(AGENT_SOURCE.read_bytes() + _run([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode())
+    key = hashlib.sha256(
+        AGENT_SOURCE.read_bytes() + _run([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
+    )
     target = cache_directory() / "agents" / key.hexdigest()[:24]
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -148,7 +148,9 @@ class _Encoder:
     def _touch(self, operation: Operation, op: Op, step: int) -> Call:
         stride = op.get("step", 1)
         if stride < 1 or op["n"] > MOST_VALUES * stride:
-            raise ToolError(f"{op['op']} of {op['n']} pages by {stride}: the recorder takes 1 to {MOST_VALUES} accesses")
+            raise ToolError(
+                f"{op['op']} of {op['n']} pages by {stride}: the recorder takes 1 to {MOST_VALUES} accesses"
+            )
         return Call(operation, [self.address(op["page"]), op["n"], stride, (step + 1) & 255])
 
     def write(self, op: Op, step: int) -> Call:
@@ -253,7 +255,9 @@ class _Encoder:
         return Call(Operation.KSM_SCAN, [int(op.get("use_zero_pages") or 0)])
 
 
-VERBS: Final = tuple(name for name in vars(_Encoder) if not name.startswith("_") and name not in ("address", "range", "prot", "file"))
+VERBS: Final = tuple(
+    name for name in vars(_Encoder) if not name.startswith("_") and name not in ("address", "range", "prot", "file")
+)
 """Every verb that the recorder executes."""
 
 

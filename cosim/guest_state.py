@@ -18,7 +18,7 @@ FLAG_LETTERS = ((8, "P"), (7, "S"), (6, "F"), (2, "W"), (1, "X"), (0, "D"))
 """Bit of (pagemap entry >> 55) to its letter, in the order the format writes them."""
 KIND_LETTERS = ((12, "a"), (17, "h"), (22, "t"), (24, "z"))
 """Bit of a kpageflags word (ANON, HUGE, THP, ZERO_PAGE) to its letter, in the order the format writes them."""
-VMA_FLAGS = frozenset("rd wr ex sh gd lo ac nr dc wf ht sd hg nh um uw".split())
+VMA_FLAGS = frozenset(["rd", "wr", "ex", "sh", "gd", "lo", "ac", "nr", "dc", "wf", "ht", "sd", "hg", "nh", "um", "uw"])
 """The VmFlags of smaps that a recording keeps."""
 PROT_NONE_BIT = 8
 SWAP_LOW, SWAP_HIGH = 9, 58
@@ -32,7 +32,7 @@ Json = object
 
 
 class Numbering:
-    """Small integers for physical things: what was seen at the previous step keeps its number, all else gets the next."""
+    """Small integers for physical things: one seen at the previous step keeps its number, any other gets the next."""
 
     def __init__(self) -> None:
         self.current: dict[int, int] = {}
@@ -62,7 +62,7 @@ def letters(word: int, table: tuple[tuple[int, str], ...]) -> str:
 
 @dataclass(slots=True)
 class PageRun:
-    """Pages with equal flags and kind, as the guest reports them: frames are physical; frame 0 is no (or a hidden) frame."""
+    """Pages with equal flags and kind, as the guest reports them. Frames are physical; 0 is none or a hidden one."""
 
     page: int
     count: int
@@ -274,7 +274,8 @@ class StateWriter:
                 "root": root,
                 "ptes": leaf_runs(state.tables.leaves, self.frames, self.slots),
                 "tables": [
-                    [level, page, f"{flags:x}", self.tables.number(frame)] for level, page, flags, frame in state.tables.entries
+                    [level, page, f"{flags:x}", self.tables.number(frame)]
+                    for level, page, flags, frame in state.tables.entries
                 ],
             }
         return out
@@ -294,6 +295,8 @@ def parse_state(words: NDArray[np.int64], base: int) -> Iterator[tuple[int, list
             vmas.append(Vma((start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, anon, shmem, text))
         at += 16 * vma_count
         rows = words[at : at + 6 * run_count].reshape(-1, 6).tolist()
-        runs = [PageRun(page - base_page, count, flags, frame, step, kind) for page, count, flags, frame, step, kind in rows]
+        runs = [
+            PageRun(page - base_page, count, flags, frame, step, kind) for page, count, flags, frame, step, kind in rows
+        ]
         at += 6 * run_count
         yield who, vmas, runs

@@ -1,29 +1,25 @@
-"""A real Linux kernel under QEMU (TCG) that executes scenarios, and the recorder of its answers.
+"""A real Linux kernel under QEMU (TCG) that executes scenarios.
 
-The guest's memory is a file that this process maps too. The agent (agent.c) executes one operation, writes its answer into
-the mailbox, a page of that memory, and falls silent; then the raw page tables are read from the file. CR3 of a process is asked
-of QEMU once, while the process spins in user mode.
+The guest's memory is a file that this process maps too. The agent (agent.c) executes one operation, writes its answer
+into the mailbox, a page of that memory, and falls silent; then the raw page tables are read from the file. CR3 of a
+process is asked of QEMU once, while the process spins in user mode.
 
 Example
 -------
 ::
 
-    from ptewalk.cosim.linux_vm import LinuxVm, Request, record
+    from ptewalk.cosim.linux_vm import LinuxVm, Request
 
     with LinuxVm("6.1") as vm:
         lines = vm.run(Request("one", [{"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}]))
-    record(read_requests(Path("scenarios.jsonl")), Path("answers.jsonl.gz"), kernel="6.12")
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import gzip
 import json
-import os
 import re
-import selectors
 import shutil
 import signal
 import socket
@@ -31,11 +27,9 @@ import struct
 import subprocess
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
@@ -251,7 +245,7 @@ class LinuxVm:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -263,7 +257,8 @@ class LinuxVm:
         qemu = program("qemu-system-x86_64", "qemu-system-x86")
         initramfs = build_initramfs(self.kernel)
         nodes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
-        folder = Path(self._closers.enter_context(tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(nodes)))))
+        scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(nodes)))
+        folder = Path(self._closers.enter_context(scratch))
         self._console = folder / "console"
         self._serial, qmp = _Channel(folder / "serial"), _Channel(folder / "qmp")
         self._closers.callback(self._serial.close)
@@ -282,14 +277,17 @@ class LinuxVm:
         command += ["-chardev", f"socket,id=qmp,path={folder / 'qmp'}", "-mon", "chardev=qmp,mode=control"]
         self._log = folder / "qemu"
         with self._log.open("wb") as log:
-            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+            self._qemu = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+            )
         self._closers.callback(self._stop)
         self._qmp = _Qmp(qmp)
         try:
             for channel in (self._serial, qmp):
                 channel.accept(lambda: self._qemu.poll() is None)
             self._qmp.start(BOOT_SECONDS)
-            self._memory = [np.memmap(folder / f"ram{i}", np.uint64, "r+").reshape(-1, x86.TABLE_ENTRIES) for i in range(len(nodes))]
+            parts = [np.memmap(folder / f"ram{i}", np.uint64, "r+") for i in range(len(nodes))]
+            self._memory = [part.reshape(-1, x86.TABLE_ENTRIES) for part in parts]
             place = self._answer_line(BOOT_SECONDS, "boot")
         except (TimeoutError, ConnectionError) as error:
             raise self._died("the guest did not boot") from error
@@ -309,7 +307,8 @@ class LinuxVm:
             with contextlib.suppress(OSError):
                 tail += path.read_text("utf-8", "replace").splitlines()
         said = [line.strip() for line in tail if line.strip()][-12:]
-        return GuestDied(f"{what} (kernel {self.kernel.version})" + ("; its last lines:\n  " + "\n  ".join(said) if said else ""))
+        end = "; its last lines:\n  " + "\n  ".join(said) if said else ""
+        return GuestDied(f"{what} (kernel {self.kernel.version}){end}")
 
     # ---- memory and mailbox ----
 
@@ -392,7 +391,8 @@ class LinuxVm:
             The machine is lost; start a new one.
         """
         if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
-            raise ToolError(f"{request.name}: needs a machine with two_nodes={request.two_nodes}, gigantic={request.gigantic}")
+            needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
+            raise ToolError(f"{request.name}: needs a machine with {needs}")
         calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
         self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
         try:
@@ -400,13 +400,20 @@ class LinuxVm:
         finally:
             if self.alive:
                 self._ask(f"the end of {request.name}", COMMAND_END)
-        head: Line = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base), "steps": len(steps)}
+        head: Line = {
+            "t": "scenario",
+            "name": request.name,
+            "doc": request.doc,
+            "base": hex(request.base),
+            "steps": len(steps),
+        }
         head |= {name: f"{value:x}" for name, value in self.control.items()}
         head |= {"kernel": self.kernel.version, "recordings": 1}
-        clears = (i for i, op in enumerate(request.ops) if op["op"] == "clear_refs" and str(op["value"]).strip() in ("1", "2", "3"))
-        unsure = next(clears, None)
-        if unsure is not None:
-            head["a_unsure_from"] = unsure
+        unsure = [
+            i for i, op in enumerate(request.ops) if op["op"] == "clear_refs" and str(op["value"]).strip() in "123"
+        ]
+        if unsure:
+            head["a_unsure_from"] = unsure[0]
         return [head, *steps]
 
     def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
@@ -422,7 +429,9 @@ class LinuxVm:
                 raise ToolError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
             child = call.arguments[0] if call.operation is Operation.FORK else None
             if child is not None and (child in roots or not 0 < child < MOST_PROCESSES):
-                raise ToolError(f"{where}: a new process is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}")
+                raise ToolError(
+                    f"{where}: child is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}"
+                )
             self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
             answer = self._take_answer()
             if call.operation is Operation.EXIT:
@@ -440,7 +449,9 @@ class LinuxVm:
         state = self._words(AT_STATE, int(self._words(AT_STATE_WORDS, 1)[0]))
         return Answer(result, error, values, scan_end, regions, state)
 
-    def _step(self, request: Request, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]) -> Line:
+    def _step(
+        self, request: Request, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]
+    ) -> Line:
         result, values = answer.result, [decode_value(value) for value in answer.values]
         if result != -1 and call.operation in (Operation.MMAP, Operation.MREMAP):
             result = (result - request.base) >> x86.PAGE_SHIFT

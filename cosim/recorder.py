@@ -1,0 +1,242 @@
+"""Record what a real kernel answers to scenarios: `ptewalk record`.
+
+Example
+-------
+::
+
+    from ptewalk.cosim.recorder import read_requests, record
+
+    done = record(read_requests(Path("scenarios.jsonl")), Path("answers.jsonl.gz"), kernel="6.12")
+    print(done.scenarios, done.steps)
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import AGENT_SOURCE, Kernel, find_kernel
+from ptewalk.cosim.guest_operations import encode
+from ptewalk.cosim.linux_vm import DEFAULT_BASE, GuestDied, Line, LinuxVm, Request
+from ptewalk.model import x86
+
+__all__ = ["Recording", "dump", "read_requests", "record"]
+
+LAST_USER_ADDRESS: Final = (1 << 47) - 1
+
+
+@dataclass(slots=True)
+class Recording:
+    """What `record` did."""
+
+    kernel: str
+    scenarios: int = 0
+    steps: int = 0
+    resumed: int = 0
+    """Scenarios taken over from an interrupted run."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(scenario, why) of those that have no answer; always empty unless keep_going."""
+
+
+def read_requests(path: Path) -> list[Request]:
+    """The scenarios of a file in the scenario format, with or without answers.
+
+    Raises
+    ------
+    ToolError
+        The file is missing, cut off or malformed: names file and line.
+    """
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror or error}") from error
+    except (EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ToolError(f"{path}: not whole: {error}") from error
+    requests: list[Request] = []
+    promised: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            _take_line(json.loads(line), requests, promised)
+        except (ValueError, KeyError, TypeError, ToolError) as error:
+            what = f"missing key {error}" if isinstance(error, KeyError) else str(error)
+            raise ToolError(f"{path}:{number}: {what}") from error
+    for request in requests:
+        if promised.get(request.name, len(request.ops)) != len(request.ops):
+            raise ToolError(f"{path}: cut off: {request.name} has {len(request.ops)} of {promised[request.name]} steps")
+    if not requests:
+        raise ToolError(f"{path}: holds no scenario")
+    return requests
+
+
+def _take_line(item: Any, requests: list[Request], promised: dict[str, int]) -> None:
+    if not isinstance(item, dict):
+        raise ValueError("a line is one JSON object")
+    if item["t"] == "scenario":
+        base = int(item["base"], 16) if "base" in item else DEFAULT_BASE
+        if base % x86.PAGE_BYTES or not 0 < base <= LAST_USER_ADDRESS:
+            raise ValueError(f"base is a page-aligned user address, not {item['base']!r}")
+        requests.append(Request(str(item["name"]), [], str(item.get("doc", "")), base))
+        if "steps" in item:
+            promised[str(item["name"])] = int(item["steps"])
+    elif item["t"] == "step":
+        if not requests or item["name"] != requests[-1].name:
+            raise ValueError("a step follows its scenario line")
+        request = requests[-1]
+        if item.get("i", len(request.ops)) != len(request.ops):
+            raise ValueError(f"step {item['i']!r} stands where step {len(request.ops)} belongs")
+        encode(item["op"], len(request.ops), request.base)
+        request.ops.append(item["op"])
+    else:
+        raise ValueError(f"t is 'scenario' or 'step', not {item['t']!r}")
+
+
+def dump(lines: Sequence[Line], path: Path) -> None:
+    """Write lines as .jsonl or .jsonl.gz: the whole file or nothing."""
+    data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+    scratch = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise ToolError(f"{path}: {error.strerror or error}") from error
+
+
+class _Journal:
+    """The answers of a run that may be interrupted: one line for each scenario, beside the output."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.done: dict[int, list[Line]] = {}
+        if path.exists():
+            first, *rest = path.read_text("utf-8", "replace").splitlines() or [""]
+            if first == identity:
+                for line in rest:
+                    try:
+                        index, lines = json.loads(line)
+                    except ValueError:
+                        break
+                    self.done[index] = lines
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}") from error
+        self._file.write(identity + "\n")
+        for index, lines in self.done.items():
+            self.add(index, lines)
+
+    def add(self, index: int, lines: list[Line]) -> None:
+        """Keep the answer of scenario `index`."""
+        self.done[index] = lines
+        self._file.write(json.dumps([index, lines], separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self, *, remove: bool) -> None:
+        """End the journal; a finished run removes it."""
+        self._file.close()
+        if remove:
+            self.path.unlink()
+
+
+def _identity(requests: Sequence[Request], kernel: Kernel) -> str:
+    text = json.dumps([[r.name, r.doc, r.base, r.ops] for r in requests]) + kernel.version
+    return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
+
+
+def record(
+    requests: Sequence[Request],
+    out_path: Path,
+    *,
+    kernel: str | None = None,
+    keep_going: bool = False,
+    seconds: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recording:
+    """Execute `requests` on a real kernel and write its answers to `out_path`, whole or not at all.
+
+    An interrupted run leaves a journal beside `out_path`; the same call goes on from there.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+        As `read_requests` gives them.
+    out_path : Path
+        .jsonl or .jsonl.gz.
+    kernel : str or None
+        As `find_kernel` takes it.
+    keep_going : bool
+        True: leave out scenarios that cannot be executed or that kill the guest, and list them in `Recording.failures`.
+        False (default): such a scenario is a `ToolError` once the others are done; nothing is written.
+    seconds : float
+        Time limit of one operation in the guest.
+    progress : callable or None
+        Called with (scenarios done, scenarios) after each.
+
+    Raises
+    ------
+    ToolError
+        As above, or the machine cannot be started.
+    """
+    image = find_kernel(kernel)
+    result = Recording(image.version)
+    journal = _Journal(out_path.with_name(out_path.name + ".journal"), _identity(requests, image))
+    result.resumed = len(journal.done)
+    try:
+        for two_nodes, gigantic in sorted({(request.two_nodes, request.gigantic) for request in requests}):
+            todo = [
+                (i, request)
+                for i, request in enumerate(requests)
+                if i not in journal.done and (request.two_nodes, request.gigantic) == (two_nodes, gigantic)
+            ]
+            while todo:
+                todo = _run_in_one_machine(
+                    todo, image, two_nodes, gigantic, seconds, journal, result, progress, len(requests)
+                )
+    except BaseException:
+        journal.close(remove=False)
+        raise
+    if result.failures and not keep_going:
+        journal.close(remove=False)
+        name, why = result.failures[0]
+        raise ToolError(f"{len(result.failures)} of {len(requests)} scenarios have no answer; the first: {name}: {why}")
+    lines = [line for i in sorted(journal.done) for line in journal.done[i]]
+    dump(lines, out_path)
+    journal.close(remove=True)
+    result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
+    return result
+
+
+def _run_in_one_machine(
+    todo: list[tuple[int, Request]],
+    image: Kernel,
+    two_nodes: bool,
+    gigantic: bool,
+    seconds: float,
+    journal: _Journal,
+    result: Recording,
+    progress: Callable[[int, int], None] | None,
+    total: int,
+) -> list[tuple[int, Request]]:
+    """Run scenarios until the machine dies; what is left to do."""
+    with LinuxVm(image, two_nodes=two_nodes, gigantic=gigantic, seconds=seconds) as vm:
+        for at, (i, request) in enumerate(todo):
+            try:
+                journal.add(i, vm.run(request))
+            except ToolError as error:
+                result.failures.append((request.name, str(error)))
+                if isinstance(error, GuestDied):
+                    return todo[at + 1 :]
+            if progress is not None:
+                progress(len(journal.done) + len(result.failures), total)
+    return []
