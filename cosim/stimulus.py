@@ -108,7 +108,7 @@ def random_walk(
     access = rng.choice(_ACCESSES)
     draft.make(access, implicit=access != x86.Access.FETCH and rng.random() < 0.2)
     track = rng.choice(tracks)
-    armed = 0.35 if track == Track.FAULT else 0.05
+    armed = 0.6 if track == Track.FAULT else 0.1
     if rng.random() < armed:
         draft.arm()
     return draft.walk(track, saved_dirty=rng.random() < 0.5)

@@ -22,11 +22,10 @@ LA57) |
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -320,6 +319,22 @@ class Tally:
         return counts
 
 
+def merge_tallies(tallies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One object of several of `Tally.as_json`: counts added, the first of the first differences."""
+    merged = Tally().as_json()
+    for tally in tallies:
+        for name in ("cases", "agree", "differ", "skipped"):
+            merged[name] += tally[name]
+        merged["first_difference"] = merged["first_difference"] or tally["first_difference"]
+        for reason, numbers in tally["skipped_cases"].items():
+            merged["skipped_cases"].setdefault(reason, []).extend(numbers)
+        for trust, counts in tally["other_trust"].items():
+            sums = merged["other_trust"].setdefault(trust, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                sums[name] += count
+    return merged
+
+
 def read_walks(path: str | Path) -> list[WalkCase]:
     """All walks of a ``.jsonl`` or ``.jsonl.gz`` file.
 
@@ -374,12 +389,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             raise WalkFileError(f"{path}: a file that ends in .gz must be gzip data, this one is not") from None
         except (EOFError, zlib.error):
             raise WalkFileError(f"{path}: the gzip data is cut off or damaged") from None
-    number = 0
-    try:
-        for number, line in enumerate(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="\n"), 1):
-            yield number, line
-    except UnicodeDecodeError:
-        raise WalkFileError(f"{path}:{number + 1}: a walk file must be UTF-8 text") from None
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            raise WalkFileError(f"{path}:{number}: a walk file must be UTF-8 text") from None
 
 
 class _Malformed(ValueError):

@@ -1,0 +1,123 @@
+"""The Unicorn engine against recorded walks, and against the golden model on random ones."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ptewalk.cosim import unicorn_mmu
+from ptewalk.cosim.stimulus import FAMILIES, random_case
+from ptewalk.cosim.unicorn_mmu import UnicornError, UnicornMmu
+from ptewalk.cosim.walk_file import Tally, WalkCase, check, read_walks
+from ptewalk.model.x86 import Control, Outcome
+
+SAMPLE = Path(__file__).parents[1] / "data" / "x86-walks-sample.jsonl.gz"
+SEED = 20240607
+
+
+@pytest.fixture(scope="module")
+def engine() -> UnicornMmu:
+    return UnicornMmu()
+
+
+def compare(engine: UnicornMmu, cases: list[WalkCase]) -> Tally:
+    tally = Tally()
+    for case in cases:
+        reason = engine.skip_reason(case)
+        if reason is not None:
+            tally.skip(case, reason)
+        else:
+            tally.add(case, check(case, *engine.run(case), marks_large_before_check=True))
+    return tally
+
+
+def test_recorded_walks(engine: UnicornMmu) -> None:
+    tally = compare(engine, read_walks(SAMPLE))
+    assert tally.first_difference is None
+    assert (tally.cases, tally.agree, tally.differ) == (3000, 2759, 0)
+    assert {reason.split()[1]: len(numbers) for reason, numbers in tally.skipped.items()} == {"has": 203, "lets": 38}
+
+
+def test_random_walks(engine: UnicornMmu) -> None:
+    """The golden model's answers (seed in SEED) are Unicorn's."""
+    rng = random.Random(SEED)
+    cases = [random_case(rng, family=FAMILIES[number % len(FAMILIES)], number=number) for number in range(3500)]
+    tally = compare(engine, cases)
+    assert tally.first_difference is None, f"seed {SEED}"
+    assert tally.differ == 0
+    assert tally.agree >= 2000
+    seen = Counter(case.outcome for case in cases)
+    assert min(seen[outcome] for outcome in (Outcome.OK, Outcome.PAGE_FAULT, Outcome.GENERAL_PROTECTION)) >= 300
+
+
+def test_a_wrong_recording_is_noticed(engine: UnicornMmu) -> None:
+    rng = random.Random(SEED)
+    wrong = 0
+    for _ in range(200):
+        case = random_case(rng, family="A")
+        if engine.skip_reason(case) is None and case.outcome != Outcome.GENERAL_PROTECTION:
+            assert check(replace(case, value=case.value ^ 8), *engine.run(case)) is not None
+            wrong += 1
+    assert wrong >= 100
+
+
+def test_runs_do_not_depend_on_those_before(engine: UnicornMmu) -> None:
+    rng = random.Random(SEED)
+    cases = [case for case in (random_case(rng) for _ in range(60)) if engine.skip_reason(case) is None]
+    alone = [engine.run(case) for case in cases]
+    rng.shuffle(order := list(range(len(cases))))
+    assert all(engine.run(cases[place]) == alone[place] for place in order)
+
+
+def test_a_page_outside_the_arenas_is_added(engine: UnicornMmu) -> None:
+    entries = ((0x204000, 0x203027), (0x203000, 0x202027), (0x202000, 0x201027), (0x201000, 0xFF_0000_0027))
+    added = (0, 0, 0, 0)
+    for kind in "RXI":
+        case = WalkCase(1, "A", kind, kind != "I", 0, 0x40, entries, Outcome.OK, 0xFF_0000_0040, added)
+        assert check(case, *engine.run(case)) is None
+
+
+def test_a_on_a_1_gib_leaf_is_unicorns_own(engine: UnicornMmu) -> None:
+    entries = ((0x204000, 0x203027), (0x203000, 0x83))
+    case = WalkCase(1, "A", "R", True, 0, 0x1000000, entries, Outcome.PAGE_FAULT, 5, (0, 0))
+    result, after = engine.run(case)
+    assert check(case, result, after) == "entry at 0x203000: expected 0x83, seen 0xa3"
+    assert check(case, result, after, marks_large_before_check=True) is None
+
+
+def test_skip_reasons(engine: UnicornMmu) -> None:
+    case = WalkCase(1, "A", "R", False, 0, 0, ((0x204000, 0),), Outcome.PAGE_FAULT, 0, (0,))
+    pks, smap, ac = 1 << Control.PKS, 1 << Control.SMAP, 1 << Control.AC
+    assert engine.skip_reason(case) is None
+    assert engine.skip_reason(replace(case, control=pks)) is None
+    assert engine.skip_reason(replace(case, control=pks, pkrs=1, kind="X")) is None
+    assert "no protection keys for supervisor" in (engine.skip_reason(replace(case, control=pks, pkrs=1)) or "")
+    assert "AC=1" in (engine.skip_reason(replace(case, control=smap | ac, kind="I")) or "")
+    assert engine.skip_reason(replace(case, control=smap | ac, kind="I", user=True)) is None
+    assert engine.skip_reason(replace(case, control=smap | ac)) is None
+    outside = "its tables lie outside 0x201000 to 0x205fff"
+    assert engine.skip_reason(replace(case, entries=((0x206000, 0),))) == outside
+    assert engine.skip_reason(replace(case, root=0x7000)) == outside
+
+
+def test_error_code_that_is_not_found_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = unicorn_mmu._KNOWN_FAULTS
+    monkeypatch.setattr(unicorn_mmu, "_KNOWN_FAULTS", (*known, replace(known[0], value=0x1F)))
+    with pytest.raises(UnicornError, match="must stand at one offset of Unicorn's saved context, not at 0"):
+        UnicornMmu()
+    monkeypatch.setattr(unicorn_mmu, "_KNOWN_FAULTS", known[:1])
+    with pytest.raises(UnicornError, match="must stand at one offset of Unicorn's saved context, not at [0-9]{2}"):
+        UnicornMmu()
+
+
+def test_a_full_top_level_table_is_an_error(engine: UnicornMmu) -> None:
+    entries = tuple((0x204000 + 8 * slot, 0) for slot in range(256))
+    case = WalkCase(7, "A", "R", True, 0, 0, entries, Outcome.PAGE_FAULT, 4, (0,) * 256)
+    with pytest.raises(
+        UnicornError, match="case 7: its top-level table must have an unused slot below 256, it has none"
+    ):
+        engine.run(case)
