@@ -602,7 +602,7 @@ static void end(void)
     }
 }
 
-/* Five full passes of ksmd, then stop it. */
+/* Five full passes of ksmd, then stop it. It scans even when the scenario offers it nothing: see `set_policy`. */
 static void scan_ksm(void)
 {
     ksm_used = 1;
@@ -612,8 +612,10 @@ static void scan_ksm(void)
     long goal = read_number("/sys/kernel/mm/ksm/full_scans") + 5;
     must_write("/sys/kernel/mm/ksm/run", "1");
     for (int i = 0; read_number("/sys/kernel/mm/ksm/full_scans") < goal; i++) {
-        if (i == 10000)
+        if (i == 10000) {
+            errno = 0;
             give_up("ksmd does not scan");
+        }
         sleep_ms(1);
     }
     must_write("/sys/kernel/mm/ksm/run", "0");
@@ -854,6 +856,12 @@ static void set_policy(void)
     if (bait == MAP_FAILED || madvise(bait, MAILBOX_BYTES, MADV_HUGEPAGE) || madvise(bait, MAILBOX_BYTES, MADV_DONTFORK))
         give_up("MADV_HUGEPAGE");
     sleep_ms(50);
+
+    /* ksmd makes passes only while some process offers it a page; this one matches no other. */
+    uint64_t *lure = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (lure == MAP_FAILED || madvise(lure, PAGE, MADV_MERGEABLE) || madvise(lure, PAGE, MADV_DONTFORK))
+        give_up("MADV_MERGEABLE");
+    *lure = SPIN_MARK;
 }
 
 static void open_mailbox(void)

@@ -409,9 +409,8 @@ class LinuxVm:
         }
         head |= {name: f"{value:x}" for name, value in self.control.items()}
         head |= {"kernel": self.kernel.version, "recordings": 1}
-        unsure = [
-            i for i, op in enumerate(request.ops) if op["op"] == "clear_refs" and str(op["value"]).strip() in "123"
-        ]
+        clears = [(i, str(op["value"]).strip()) for i, op in enumerate(request.ops) if op["op"] == "clear_refs"]
+        unsure = [i for i, value in clears if value in ("1", "2", "3")]
         if unsure:
             head["a_unsure_from"] = unsure[0]
         return [head, *steps]
@@ -475,8 +474,8 @@ def _scan(answer: Answer, base: int) -> Line:
     for start, end, categories in answer.regions:
         names = [name for bit, name in enumerate(SCAN_CATEGORIES) if categories >> bit & 1]
         regions.append([(start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, names])
-    end = None if answer.scan_end == SCAN_NOT_WRITTEN else (answer.scan_end - base) >> x86.PAGE_SHIFT
-    return {"walk_end": end, "regions": regions}
+    walk_end = None if answer.scan_end == SCAN_NOT_WRITTEN else (answer.scan_end - base) >> x86.PAGE_SHIFT
+    return {"walk_end": walk_end, "regions": regions}
 
 
 def _memory_folder(mebibytes: int) -> str | None:

@@ -1,0 +1,442 @@
+"""Seeded random scenarios, guided towards what makes Linux's soft-dirty hard: merges, huge pages, forks, moves, swap.
+
+A scenario is drawn from one theme. A sketch of each process's mappings steers the choice of ranges, so that most
+operations hit something; it is a guess, never an expectation: what an operation answers is for a kernel or the model
+to say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ptewalk.cosim.guest_operations import Op
+from ptewalk.cosim.linux_vm import Request
+
+__all__ = ["THEMES", "generate", "scenario"]
+
+HUGE: Final = 512
+FEWEST_STEPS, MOST_STEPS = 3, 15
+
+
+@dataclass(slots=True)
+class _Area:
+    """A guessed mapping."""
+
+    page: int
+    count: int
+    kind: str
+
+
+@dataclass(slots=True)
+class _Process:
+    areas: list[_Area] = field(default_factory=list)
+    pinned: list[tuple[int, int]] = field(default_factory=list)
+    user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """What a kind of scenario is made of.
+
+    Attributes
+    ----------
+    verbs : dict
+        Verb to weight.
+    window : int
+        Pages that it plays in.
+    kinds : sequence of str
+        Mapping kinds it draws from.
+    counts : sequence of int
+        Sizes of mappings, in pages.
+    advice : sequence of str
+        madvise advices it draws from.
+    huge : bool
+        Ranges are often aligned to 2 MiB.
+    since_6_12 : bool
+        Needs a kernel with PAGEMAP_SCAN.
+    """
+
+    verbs: dict[str, int]
+    window: int = 64
+    kinds: Sequence[str] = ("anon",)
+    counts: Sequence[int] = (1, 2, 4, 8, 16)
+    advice: Sequence[str] = ("DONTNEED",)
+    huge: bool = False
+    since_6_12: bool = False
+
+
+_COMMON: Final = {"mmap": 10, "munmap": 3, "write": 18, "read": 8, "clear_refs": 14, "mprotect": 6}
+_FILES: Final = ("s0", "p0", "s1", "p1", "sanon")
+
+THEMES: Final[dict[str, Theme]] = {
+    "merge": Theme(
+        _COMMON | {"mmap": 16, "mprotect": 14, "madvise": 6, "mremap": 6, "mlock": 2, "munlock": 2},
+        window=32,
+        kinds=("anon", "anon", "anon", "s0", "p0"),
+        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "HUGEPAGE", "NOHUGEPAGE"),
+    ),
+    "anon": Theme(
+        _COMMON
+        | {"mremap": 8, "madvise": 8, "mem_write": 3, "mem_read": 1, "syscall_read_into": 2, "mlock": 2, "munlock": 1},
+        advice=("DONTNEED", "FREE", "COLD", "POPULATE_READ", "POPULATE_WRITE", "WILLNEED", "DONTNEED_LOCKED", "REMOVE"),
+    ),
+    "move": Theme(_COMMON | {"mremap": 22, "madvise": 2}, window=48, kinds=("anon", "anon", "sanon", "s0", "p0")),
+    "fork": Theme(
+        _COMMON | {"fork": 10, "exit": 4, "mremap": 4, "madvise": 4, "setuid": 2, "mem_write": 2},
+        window=32,
+        kinds=("anon", "anon", "sanon", "s0", "p0"),
+        advice=("DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "DONTNEED", "FREE"),
+    ),
+    "file": Theme(
+        _COMMON
+        | {"file_write": 4, "file_read": 2, "ftruncate": 3, "madvise": 5, "mremap": 5, "fork": 2, "mem_write": 2},
+        kinds=_FILES,
+        advice=("DONTNEED", "REMOVE", "POPULATE_READ", "POPULATE_WRITE", "FREE", "WILLNEED"),
+    ),
+    "huge": Theme(
+        _COMMON | {"madvise": 14, "mremap": 7, "fork": 3, "mem_write": 1, "mlock": 1},
+        window=2048,
+        counts=(512, 512, 1024, 1536, 600),
+        advice=("HUGEPAGE", "HUGEPAGE", "HUGEPAGE", "COLLAPSE", "DONTNEED", "FREE", "NOHUGEPAGE", "COLD", "PAGEOUT"),
+        huge=True,
+    ),
+    "table": Theme(
+        _COMMON | {"mremap": 20},
+        window=4096,
+        kinds=("anon", "anon", "s0", "p0", "sanon"),
+        counts=(512, 1024, 520, 515, 1030, 300),
+        huge=True,
+    ),
+    "swap": Theme(
+        _COMMON | {"madvise": 16, "fork": 4, "exit": 1, "mremap": 5, "uffd_reg": 1, "uffd_wp": 1},
+        kinds=("anon", "anon", "anon", "sanon", "s0"),
+        advice=("PAGEOUT", "PAGEOUT", "PAGEOUT", "DONTNEED", "FREE", "WILLNEED", "COLD"),
+    ),
+    "uffd": Theme(
+        _COMMON | {"uffd_reg": 10, "uffd_wp": 14, "uffd_unwp": 6, "fork": 3, "mremap": 4, "madvise": 4, "mem_write": 2},
+        kinds=("anon", "anon", "s0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "FREE"),
+    ),
+    "pin": Theme(
+        _COMMON | {"pin": 10, "unpin": 4, "fork": 6, "mremap": 3, "madvise": 3},
+        kinds=("anon", "anon", "p0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "FREE"),
+    ),
+    "hugetlb": Theme(
+        _COMMON | {"fork": 4, "mremap": 3, "madvise": 3, "mem_write": 1},
+        window=2048,
+        kinds=("hugetlb", "hugetlb", "shugetlb"),
+        counts=(512, 512, 1024),
+        huge=True,
+    ),
+    "key": Theme(
+        _COMMON | {"pkey_mprotect": 12, "wrpkru": 7, "fork": 3, "mremap": 4, "mem_write": 1, "madvise": 2},
+        window=32,
+        advice=("DONTNEED", "PAGEOUT"),
+    ),
+    "none": Theme(_COMMON | {"mprotect": 18, "mem_write": 3, "mremap": 4, "madvise": 3, "fork": 2}, window=32),
+    "stack": Theme(_COMMON | {"mmap": 8, "mremap": 3}, window=96, kinds=("anon",)),
+    "ksm": Theme(
+        _COMMON | {"ksm_scan": 6, "madvise": 8, "fork": 2},
+        window=24,
+        counts=(4, 8),
+        advice=("MERGEABLE", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTNEED"),
+    ),
+    "migrate": Theme(
+        _COMMON | {"move_pages": 12, "fork": 3, "mremap": 2}, window=32, kinds=("anon", "anon", "s0", "p0")
+    ),
+    "scan": Theme(
+        _COMMON
+        | {"pagemap_scan": 20, "uffd_async_open": 2, "uffd_async_reg": 6, "uffd_async_wp": 4, "fork": 2, "madvise": 3},
+        kinds=("anon", "anon", "s0", "p0"),
+        advice=("DONTNEED", "PAGEOUT"),
+        since_6_12=True,
+    ),
+}
+"""Name to theme."""
+
+
+class _Writer:
+    """Draws one scenario."""
+
+    def __init__(self, rng: random.Random, theme: Theme) -> None:
+        self.rng, self.theme = rng, theme
+        self.processes = {0: _Process()}
+        self.next_child = 1
+        self.files: dict[str, int] = {}
+        self.ops: list[Op] = []
+
+    def draw(self) -> list[Op]:
+        steps = self.rng.randint(FEWEST_STEPS, MOST_STEPS)
+        for _ in range(self.rng.choice((1, 1, 2, 3))):
+            self.mmap(0)
+        if self.theme.huge and "madvise" in self.theme.verbs and "HUGEPAGE" in self.theme.advice:
+            area = self.processes[0].areas[0]
+            self.put(0, "madvise", page=area.page, n=area.count, advice="HUGEPAGE")
+        while len(self.ops) < steps:
+            verb = self.rng.choices(list(self.theme.verbs), list(self.theme.verbs.values()))[0]
+            draw: Callable[[int], None] = getattr(self, verb)
+            draw(self.rng.choice(list(self.processes)))
+        return self.ops
+
+    def put(self, who: int, verb: str, **arguments: object) -> None:
+        self.ops.append({"who": who, "op": verb, **arguments})
+
+    # ---- ranges ----
+
+    def area(self, who: int) -> _Area:
+        """A mapping of the process, or somewhere in the window where it has none."""
+        areas = self.processes[who].areas
+        if areas and self.rng.random() < 0.96:
+            return self.rng.choice(areas[-4:])
+        return _Area(self.rng.randrange(self.theme.window), self.rng.choice(list(self.theme.counts)), "anon")
+
+    def part(self, who: int) -> tuple[int, int]:
+        """A range: a whole mapping, a part of one, or one that reaches beyond it."""
+        area, rng = self.area(who), self.rng
+        if self.theme.huge and rng.random() < 0.6:
+            first = area.page + HUGE * rng.randrange(max(1, area.count // HUGE))
+            return first, min(HUGE, area.count)
+        draw = rng.random()
+        if draw < 0.3:
+            return area.page, area.count
+        if draw < 0.9:
+            first = rng.randrange(area.count)
+            return area.page + first, rng.randint(1, min(area.count - first, 64))
+        return area.page + rng.randrange(area.count), rng.randint(1, area.count + 4)
+
+    def touched(self, who: int) -> tuple[int, int]:
+        page, count = self.part(who)
+        return page, min(count, self.rng.choice((1, 2, 3, 8, 16)))
+
+    def place(self, count: int) -> int:
+        """Where a new mapping goes: often right beside an older one."""
+        rng = self.rng
+        areas = [area for process in self.processes.values() for area in process.areas]
+        if areas and rng.random() < 0.6:
+            area = rng.choice(areas)
+            page = rng.choice((area.page + area.count, area.page - count, area.page, area.page + area.count + 1))
+            if page >= 0:
+                return page
+        step = HUGE if self.theme.huge and rng.random() < 0.8 else 1
+        return rng.randrange(max(1, self.theme.window // step)) * step
+
+    # ---- verbs ----
+
+    def mmap(self, who: int) -> None:
+        rng = self.rng
+        count, kind = rng.choice(list(self.theme.counts)), rng.choice(list(self.theme.kinds))
+        page = self.place(count)
+        if kind.endswith("hugetlb"):
+            page -= page % HUGE
+        file_page = 0
+        if kind[-1].isdigit():
+            file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
+        flags = [flag for flag, chance in (("populate", 0.1), ("locked", 0.02)) if rng.random() < chance]
+        if self.theme is THEMES["stack"] and rng.random() < 0.6:
+            flags = ["growsdown"]
+        prot = rng.choices(("rw", "r", "rwx", "rx", "-", "w"), (80, 10, 2, 2, 4, 2))[0]
+        self.put(who, "mmap", page=page, n=count, prot=prot, kind=kind, file_page=file_page, flags=flags)
+        self.forget(who, page, count)
+        self.processes[who].areas.append(_Area(page, count, kind))
+
+    def forget(self, who: int, page: int, count: int) -> None:
+        process = self.processes[who]
+        process.areas = [a for a in process.areas if not (page <= a.page and a.page + a.count <= page + count)]
+
+    def munmap(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "munmap", page=page, n=count)
+        self.forget(who, page, count)
+
+    def write(self, who: int) -> None:
+        if self.theme is THEMES["stack"] and self.rng.random() < 0.4:
+            area = self.area(who)
+            self.put(who, "write", page=max(0, area.page - self.rng.randint(1, 6)), n=1, step=1)
+            return
+        page, count = self.touched(who)
+        step = self.rng.choice((1, 1, 1, 2)) if count > 2 else 1
+        self.put(who, "write", page=page, n=count, step=step)
+
+    def read(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "read", page=page, n=count, step=1)
+
+    def mem_write(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "mem_write", page=page, n=min(count, 4))
+
+    def mem_read(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "mem_read", page=page, n=min(count, 4))
+
+    def syscall_read_into(self, who: int) -> None:
+        self.put(who, "syscall_read_into", page=self.touched(who)[0])
+
+    def mprotect(self, who: int) -> None:
+        page, count = self.part(who)
+        weights = (30, 25, 40, 4, 1) if self.theme is THEMES["none"] else (40, 50, 6, 3, 1)
+        prot = self.rng.choices(("r", "rw", "-", "rx", "rwx"), weights)[0]
+        self.put(who, "mprotect", page=page, n=count, prot=prot)
+
+    def mremap(self, who: int) -> None:
+        rng = self.rng
+        area = self.area(who)
+        page, count = (area.page, area.count) if rng.random() < 0.5 else self.part(who)
+        new_count = count if rng.random() < 0.65 else max(1, count + rng.choice((-4, -2, -1, 1, 2, 4, 8)))
+        draw = rng.random()
+        if draw < 0.7:
+            flags = ["MAYMOVE", "FIXED"]
+        elif draw < 0.85:
+            flags, new_count = ["MAYMOVE", "FIXED", "DONTUNMAP"], count
+        else:
+            flags = []
+        if rng.random() < 0.03:
+            count = 0
+        new_page = 0
+        if flags:
+            new_page = self.place(new_count)
+            if self.theme.huge and rng.random() < 0.6:
+                new_page += (page - new_page) % HUGE
+        self.put(who, "mremap", page=page, n=count, new_n=new_count, flags=flags, new_page=new_page)
+        if not flags:
+            area.count = max(1, area.count + new_count - count)
+            return
+        if "DONTUNMAP" not in flags:
+            self.forget(who, page, count)
+        self.forget(who, new_page, new_count)
+        self.processes[who].areas.append(_Area(new_page, new_count, area.kind))
+
+    def madvise(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "madvise", page=page, n=count, advice=self.rng.choice(list(self.theme.advice)))
+
+    def mlock(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "mlock", page=page, n=count)
+
+    def munlock(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "munlock", page=page, n=count)
+
+    def clear_refs(self, who: int) -> None:
+        value = self.rng.choices(("4", "1", "2", "3", "5", "6"), (90, 3, 2, 2, 2, 1))[0]
+        target = who if self.rng.random() < 0.8 else self.rng.choice(list(self.processes))
+        self.put(who, "clear_refs", value=value, target=target)
+
+    def fork(self, who: int) -> None:
+        if len(self.processes) < 3:
+            child, self.next_child = self.next_child, self.next_child + 1
+            self.put(who, "fork", child=child)
+            parent = self.processes[who]
+            areas = [_Area(area.page, area.count, area.kind) for area in parent.areas]
+            self.processes[child] = _Process(areas, [], parent.user)
+
+    def exit(self, who: int) -> None:
+        if len(self.processes) > 1:
+            self.put(who, "exit")
+            del self.processes[who]
+
+    def setuid(self, who: int) -> None:
+        if who and not self.processes[who].user:
+            self.put(who, "setuid")
+            self.processes[who].user = True
+
+    def uffd_reg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_reg", page=page, n=count)
+
+    def uffd_wp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_wp", page=page, n=count)
+
+    def uffd_unwp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_unwp", page=page, n=count)
+
+    def uffd_async_open(self, who: int) -> None:
+        self.put(who, "uffd_async_open", page=None, n=None)
+
+    def uffd_async_reg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_reg", page=page, n=count)
+
+    def uffd_async_wp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_wp", page=page, n=count)
+
+    def pin(self, who: int) -> None:
+        process = self.processes[who]
+        page, count = self.touched(who)
+        if len(process.pinned) < 2 and not any(page == pinned for pinned, _ in process.pinned):
+            process.pinned.append((page, count))
+            self.put(who, "pin", page=page, n=count)
+
+    def unpin(self, who: int) -> None:
+        process = self.processes[who]
+        if process.pinned:
+            page, count = process.pinned.pop(self.rng.randrange(len(process.pinned)))
+            self.put(who, "unpin", page=page, n=count)
+
+    def file_write(self, who: int) -> None:
+        self.put(who, "file_write", file=self.rng.randrange(2), file_page=self.rng.choice((0, 1, 2, 5, 17)))
+
+    def file_read(self, who: int) -> None:
+        self.put(who, "file_read", file=self.rng.randrange(2), file_page=self.rng.choice((0, 1, 2, 5, 17)))
+
+    def ftruncate(self, who: int) -> None:
+        self.put(who, "ftruncate", file=self.rng.randrange(2), n=self.rng.choice((0, 1, 4, 8, 20, 8192)))
+
+    def pkey_mprotect(self, who: int) -> None:
+        page, count = self.part(who)
+        prot = self.rng.choices(("rw", "r", "-"), (70, 20, 10))[0]
+        self.put(who, "pkey_mprotect", page=page, n=count, prot=prot, key=self.rng.choice((1, 1, 2, 3, 0)))
+
+    def wrpkru(self, who: int) -> None:
+        self.put(who, "wrpkru", key=self.rng.choice((1, 1, 2, 3)), rights=self.rng.choice((0, 0, 1, 2)))
+
+    def ksm_scan(self, who: int) -> None:
+        self.put(who, "ksm_scan", use_zero_pages=self.rng.choice((0, 0, 1)))
+
+    def move_pages(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "move_pages", page=page, n=count, node=self.rng.choice((0, 1, 1)))
+
+    def pagemap_scan(self, who: int) -> None:
+        page, count = self.part(who)
+        masks = {}
+        for name, chance in (("category_mask", 0.5), ("category_anyof_mask", 0.2), ("category_inverted", 0.3)):
+            if self.rng.random() < chance:
+                masks[name] = sum(1 << bit for bit in self.rng.sample(range(8), self.rng.choice((1, 1, 2))))
+        if self.rng.random() < 0.3:
+            masks["return_mask"] = self.rng.choice((0, 2, 8, 128, 130))
+        if self.rng.random() < 0.25:
+            masks["flags"] = self.rng.choice((1, 2, 3))
+        if self.rng.random() < 0.2:
+            masks["max_pages"] = self.rng.randint(1, 8)
+        self.put(who, "pagemap_scan", page=page, n=count, **masks)
+
+
+def scenario(seed: int, theme: str) -> Request:
+    """One random scenario; the same `seed` and `theme` give the same one."""
+    ops = _Writer(random.Random(f"{theme}:{seed}"), THEMES[theme]).draw()
+    return Request(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")
+
+
+def generate(count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False) -> list[Request]:
+    """`count` random scenarios, the themes in turn.
+
+    Parameters
+    ----------
+    count, seed : int
+        How many; the first one's seed.
+    themes : sequence of str
+        Names from `THEMES`; empty (default): all that the kernel knows.
+    scans : bool
+        True: the kernel has PAGEMAP_SCAN (6.7 and later), so its theme takes part too.
+    """
+    names = list(themes) or [name for name, theme in THEMES.items() if scans or not theme.since_6_12]
+    return [scenario(seed + i // len(names), names[i % len(names)]) for i in range(count)]
