@@ -274,7 +274,7 @@ class _Shift(ast.NodeTransformer):
         elif isinstance(node, ast.Tuple):
             for index, value in enumerate(node.elts):
                 self._value(f"{place}[{index}]", value)
-        elif isinstance(node, ast.Constant) and place == self.place:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int) and place == self.place:
             node.value += self.by
             self.done += 1
 

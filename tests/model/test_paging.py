@@ -258,6 +258,11 @@ def test_implicit_accesses_are_supervisor_accesses_that_ignore_ac(user: bool, ac
     assert run(tables(PAGE | P | A), WRITE, WP, implicit=True, user=user, ac=ac) == PageFault(3)
 
 
+def test_smep_concerns_supervisor_fetches_only() -> None:
+    assert isinstance(run(tables(PAGE | ALL | A), FETCH, SMEP), Translated)
+    assert isinstance(run(tables(PAGE | ALL | A), READ, SMEP, user=False), Translated)
+
+
 def test_instruction_bit_of_the_error_code_needs_nxe_or_smep() -> None:
     for control, code in ((0, 4), (NXE, 20), (SMEP, 20), (SMEP | NXE, 20)):
         assert run(tables(0), FETCH, control) == PageFault(code)
@@ -348,7 +353,7 @@ def test_supervisor_write_to_a_read_only_page_without_wp_sets_d() -> None:
     assert memory.load(PTE_AT) == PAGE | P | US | A | D
 
 
-_SUPERVISOR_WRITE = {"user": False, "control": 0}
+_SUPERVISOR_WRITE: dict[str, object] = {"user": False, "control": 0}
 # (track, leaf before, how, leaf after; None: #PF) [the TRACK table]
 _TRACK: list[tuple[Track, int, dict[str, object], int | None]] = [
     (Track.OFF, RW, {}, RW | A | D),
