@@ -68,12 +68,12 @@ class Theme:
     since_6_12: bool = False
 
 
-_COMMON: Final = {"mmap": 10, "munmap": 3, "write": 18, "read": 8, "clear_refs": 14, "mprotect": 6}
+_COMMON: Final = {"mmap": 4, "munmap": 3, "write": 20, "read": 8, "clear_refs": 14, "mprotect": 6}
 _FILES: Final = ("s0", "p0", "s1", "p1", "sanon")
 
 THEMES: Final[dict[str, Theme]] = {
     "merge": Theme(
-        _COMMON | {"mmap": 16, "mprotect": 14, "madvise": 6, "mremap": 6, "mlock": 2, "munlock": 2},
+        _COMMON | {"mmap": 12, "mprotect": 14, "madvise": 6, "mremap": 6, "mlock": 2, "munlock": 2},
         window=32,
         kinds=("anon", "anon", "anon", "s0", "p0"),
         advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "HUGEPAGE", "NOHUGEPAGE"),
@@ -170,17 +170,36 @@ class _Writer:
         self.ops: list[Op] = []
 
     def draw(self) -> list[Op]:
-        steps = self.rng.randint(FEWEST_STEPS, MOST_STEPS)
-        for _ in range(self.rng.choice((1, 1, 2, 3))):
-            self.mmap(0)
-        if self.theme.huge and "madvise" in self.theme.verbs and "HUGEPAGE" in self.theme.advice:
-            area = self.processes[0].areas[0]
-            self.put(0, "madvise", page=area.page, n=area.count, advice="HUGEPAGE")
+        steps = round(self.rng.triangular(FEWEST_STEPS, MOST_STEPS, MOST_STEPS - 2))
+        self.prologue()
         while len(self.ops) < steps:
             verb = self.rng.choices(list(self.theme.verbs), list(self.theme.verbs.values()))[0]
             draw: Callable[[int], None] = getattr(self, verb)
             draw(self.rng.choice(list(self.processes)))
         return self.ops
+
+    def prologue(self) -> None:
+        """Something mapped; often written, cleared, and prepared as the theme needs it."""
+        rng, verbs, advice = self.rng, self.theme.verbs, self.theme.advice
+        for _ in range(rng.choice((1, 1, 2))):
+            self.mmap(0)
+        area = self.processes[0].areas[0]
+        if "HUGEPAGE" in advice and self.theme.huge:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="HUGEPAGE")
+        if "MERGEABLE" in advice:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="MERGEABLE")
+        if "uffd_reg" in verbs and rng.random() < 0.5:
+            self.put(0, "uffd_reg", page=area.page, n=area.count)
+        if "uffd_async_reg" in verbs and rng.random() < 0.5:
+            self.uffd_async_open(0)
+            self.put(0, "uffd_async_reg", page=area.page, n=area.count)
+        if rng.random() < 0.7:
+            verb = "write" if rng.random() < 0.8 else "read"
+            self.put(0, verb, page=area.page, n=min(area.count, rng.choice((1, 4, 16))), step=1)
+        if rng.random() < 0.5:
+            self.put(0, "clear_refs", value="4", target=0)
+        if "PAGEOUT" in advice and not self.theme.huge and rng.random() < 0.6:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="PAGEOUT")
 
     def put(self, who: int, verb: str, **arguments: object) -> None:
         self.ops.append({"who": who, "op": verb, **arguments})
@@ -203,7 +222,7 @@ class _Writer:
         draw = rng.random()
         if draw < 0.3:
             return area.page, area.count
-        if draw < 0.9:
+        if draw < 0.94:
             first = rng.randrange(area.count)
             return area.page + first, rng.randint(1, min(area.count - first, 64))
         return area.page + rng.randrange(area.count), rng.randint(1, area.count + 4)
@@ -216,9 +235,10 @@ class _Writer:
         """Where a new mapping goes: often right beside an older one."""
         rng = self.rng
         areas = [area for process in self.processes.values() for area in process.areas]
-        if areas and rng.random() < 0.6:
+        if areas and rng.random() < 0.7:
             area = rng.choice(areas)
-            page = rng.choice((area.page + area.count, area.page - count, area.page, area.page + area.count + 1))
+            ends = (area.page + area.count, area.page - count)
+            page = rng.choice((*ends, *ends, *ends, area.page, area.page + area.count + 1))
             if page >= 0:
                 return page
         step = HUGE if self.theme.huge and rng.random() < 0.8 else 1
@@ -244,8 +264,18 @@ class _Writer:
         self.processes[who].areas.append(_Area(page, count, kind))
 
     def forget(self, who: int, page: int, count: int) -> None:
-        process = self.processes[who]
-        process.areas = [a for a in process.areas if not (page <= a.page and a.page + a.count <= page + count)]
+        """Cut a range out of the sketch."""
+        process, end, left = self.processes[who], page + count, []
+        for area in process.areas:
+            last = area.page + area.count
+            if last <= page or area.page >= end:
+                left.append(area)
+                continue
+            if area.page < page:
+                left.append(_Area(area.page, page - area.page, area.kind))
+            if last > end:
+                left.append(_Area(end, last - end, area.kind))
+        process.areas = left
 
     def munmap(self, who: int) -> None:
         page, count = self.part(who)
@@ -285,7 +315,12 @@ class _Writer:
     def mremap(self, who: int) -> None:
         rng = self.rng
         area = self.area(who)
-        page, count = (area.page, area.count) if rng.random() < 0.5 else self.part(who)
+        page, count = area.page, area.count
+        if rng.random() < 0.5:
+            page += rng.randrange(count)
+            count = rng.randint(1, area.page + area.count - page)
+            if self.theme.huge and rng.random() < 0.6:
+                page, count = area.page + (page - area.page) // HUGE * HUGE, min(HUGE, area.count)
         new_count = count if rng.random() < 0.65 else max(1, count + rng.choice((-4, -2, -1, 1, 2, 4, 8)))
         draw = rng.random()
         if draw < 0.7:
