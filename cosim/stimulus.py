@@ -35,6 +35,7 @@ _P, _RW, _US, _A, _D, _PS, _XD = (
 )
 _IGNORED: Final = sum(1 << bit for bit in (3, 4, 8, 9, 10, 11, 52, 53, 54, 55, 56, 57, 58))
 """Bits that decide nothing in a walk: PWT, PCD, G, and all that are software's."""
+_FRAME: Final = (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
 _KEY: Final = (1 << x86.PKEY_BITS) - 1 << x86.PKEY_LOW
 _ARM: Final = 1 << SoftBit.ARM
 _EDGE_INDEXES: Final = (0, 1, 255, 256, 510, 511)
@@ -285,9 +286,9 @@ class _Draft:
                 else:
                     value |= self.table_frames[level - 1] * x86.PAGE_BYTES
                 if self.family == "H" and rng.random() < 0.6:
-                    value = value & ((1 << x86.FRAME_LOW) - 1) | rng.choice(frames) * x86.PAGE_BYTES
+                    value = value & ~_FRAME | rng.choice(frames) * x86.PAGE_BYTES
                 self.values[address] = value
-            table = self.values[address] & (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
+            table = self.values[address] & _FRAME
 
     def _leaf_bits(self, level: int) -> int:
         """PS and PAT of a leaf."""
@@ -321,6 +322,8 @@ class _Draft:
         bits = [*range(self.physical_bits, x86.FRAME_HIGH + 1), x86.EntryBit.XD]
         if level >= x86.LEVELS_4:
             bits += [x86.EntryBit.PS] * 4
+        if self.scattered and leaf_level < level < x86.LEVELS_4:
+            bits += [x86.EntryBit.PS] * 2
         if level == leaf_level and level in x86.LARGE_RESERVED:
             low, high = x86.LARGE_RESERVED[level]
             bits += range(low, high + 1)

@@ -268,9 +268,8 @@ def translate(memory: Memory, state: State, request: Request, *, eager: bool = T
         The access.
     eager : bool
         True: A is set in each entry above the leaf as soon as that entry was found good, so that a walk which faults
-        may leave it set. False: only after the leaf was found good, in a second pass from the root; a failed
-        compare-exchange there starts the walk again, and a walk that faults leaves nothing. Both are legal [SDM 3A
-        4.8].
+        may leave it set. False: only after the leaf was found good, in a second pass from the root; where another
+        writer makes a compare-exchange of that pass fail, the walk starts again. Both are legal [SDM 3A 4.8].
 
     Returns
     -------

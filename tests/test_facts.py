@@ -10,7 +10,7 @@ import ast
 import importlib.util
 import sys
 from dataclasses import dataclass, field
-from enum import EnumMeta
+from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,9 +58,9 @@ LINUX: dict[str, Any] = {
 def fact(module: ModuleType, name: str) -> Any:
     """A fact as the tables above write it."""
     value = getattr(module, name)
-    return (
-        {str(key): int(member) for key, member in value.__members__.items()} if isinstance(value, EnumMeta) else value
-    )
+    if isinstance(value, type) and issubclass(value, IntEnum):
+        return {key: int(member) for key, member in value.__members__.items()}
+    return value
 
 
 @pytest.mark.parametrize(
