@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.stimulus import random_case
-from ptewalk.cosim.walk_file import Tally, WalkCase, WalkFileError, check, read_walks, run_on_model, write_walks
+from ptewalk.cosim.walk_file import (
+    Tally,
+    WalkCase,
+    WalkFileError,
+    check,
+    merge_tallies,
+    read_walks,
+    run_on_model,
+    write_walks,
+)
 from ptewalk.model.linux import Track
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.x86 import Access, Outcome
@@ -356,3 +365,23 @@ def test_tally() -> None:
             "1": {"cases": 2, "agree": 1, "differ": 1, "skipped": 0},
         },
     }
+
+
+def test_merged_tallies_count_as_one() -> None:
+    """Whatever is counted in two parts is what is counted in one; nothing is changed in the parts."""
+
+    def count(numbers: range) -> Tally:
+        tally = Tally()
+        for number in numbers:
+            case = replace(CASE, number=number, trust=(3, 3, 1, 0)[number % 4])
+            if number % 5 == 4:
+                tally.skip(case, f"reason {number % 2}")
+            else:
+                tally.add(case, None if number % 3 else f"difference {number}")
+        return tally
+
+    parts = [count(range(1, 30)).as_json(), count(range(30, 80)).as_json(), Tally().as_json()]
+    before = json.dumps(parts)
+    assert merge_tallies(parts) == count(range(1, 80)).as_json()
+    assert json.dumps(parts) == before
+    assert merge_tallies([]) == Tally().as_json()
