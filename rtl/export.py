@@ -1,8 +1,9 @@
 """Verilog export: a top module whose ports are plain, one per field."""
 
-from typing import Any
+from typing import Final
 
-from amaranth.back import rtlil, verilog
+from amaranth._toolchain.yosys import find_yosys
+from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Module, Shape, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
@@ -10,6 +11,9 @@ from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = ["FlatTop", "export_rtlil", "export_verilog", "flat_top"]
+
+_YOSYS_MINIMUM: Final = (0, 40)
+"""The oldest Yosys that Amaranth's own back end takes."""
 
 
 class FlatTop(Elaboratable):
@@ -62,19 +66,21 @@ def flat_top(config: WalkerConfig) -> tuple[str, FlatTop]:
     raise TypeError(f"config must be a WalkerConfig, not {config!r}")
 
 
-def _convert(back_end: Any, config: WalkerConfig, **options: Any) -> str:
-    name, top = flat_top(config)
-    text = back_end.convert(top, name=name, ports=[port for _, port in top.ports.values()], **options)
-    if not isinstance(text, str):
-        raise TypeError(f"the back end must answer a string, not {type(text)!r}")
-    return text
-
-
 def export_verilog(config: WalkerConfig) -> str:
-    """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes."""
-    return _convert(verilog, config)
+    """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes.
+
+    Combinational logic is written as continuous assignments. `always @*` blocks would simulate wrongly: one that assigns a
+    constant reads nothing, so it never runs (Verilator), and several that write parts of one vector wake each other
+    without end (Icarus 11).
+    """
+    yosys = find_yosys(lambda version: version >= _YOSYS_MINIMUM)
+    script = ["read_rtlil <<rtlil", export_rtlil(config), "rtlil", "proc -norom", "memory_collect", "write_verilog"]
+    text: str = yosys.run(["-q", "-"], "\n".join(script))
+    return text
 
 
 def export_rtlil(config: WalkerConfig) -> str:
     """The RTLIL text of `config`'s top, for Yosys."""
-    return _convert(rtlil, config)
+    name, top = flat_top(config)
+    text: str = rtlil.convert(top, name=name, ports=[port for _, port in top.ports.values()])
+    return text
