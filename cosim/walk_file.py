@@ -239,19 +239,17 @@ def _optional_bits(case: WalkCase) -> dict[int, int]:
 
 
 def _large_leaf(case: WalkCase) -> list[int]:
-    """The address of the 1 GiB leaf that ends this walk, unless the walk passed through the same entry before."""
+    """The address of the 1 GiB leaf that this walk comes to, if it does."""
     values = dict(case.entries)
     table = case.table_root
-    passed = set()
     for level in range(case.levels, 2, -1):
         index = case.linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1
         address = table + index * x86.ENTRY_BYTES
         value = values.get(address, 0)
-        if not value & _P:
-            break
-        if level == 3 and value & _PS and address not in passed:
+        if level == 3 and value & _P and value & _PS:
             return [address]
-        passed.add(address)
+        if not value & _P or value & _PS:
+            break
         table = value & _FRAME
     return []
 
