@@ -69,8 +69,8 @@ def flat_top(config: WalkerConfig) -> tuple[str, FlatTop]:
 def export_verilog(config: WalkerConfig) -> str:
     """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes.
 
-    Combinational logic is written as continuous assignments. `always @*` blocks would simulate wrongly: one that assigns a
-    constant reads nothing, so it never runs (Verilator), and several that write parts of one vector wake each other
+    Combinational logic is written as continuous assignments. `always @*` would simulate wrongly: a block that assigns
+    a constant reads nothing, so it never runs (Verilator), and several that write parts of one vector wake each other
     without end (Icarus 11).
     """
     yosys = find_yosys(lambda version: version >= _YOSYS_MINIMUM)
