@@ -263,14 +263,20 @@ VERBS: Final = tuple(
 
 def encode(op: Op, step: int, base: int) -> Call:
     """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`."""
+    if not isinstance(op, dict):
+        raise ToolError(f"step {step}: op is an object, not {op!r}")
     verb = op.get("op")
     if verb not in VERBS:
         raise ToolError(f"step {step}: unknown verb {verb!r}; the recorder knows {', '.join(sorted(VERBS))}")
     encoder: Callable[[Op, int], Call] = getattr(_Encoder(base), verb)
     try:
-        return encoder(op, step)
-    except (KeyError, TypeError, ValueError) as error:
+        call = encoder(op, step)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ToolError(f"step {step}: {verb} has a missing or unknown argument: {error}") from error
+    for number in (op.get("who", 0), *call.arguments):
+        if type(number) is not int or not -(1 << 63) <= number <= WORD_MASK:
+            raise ToolError(f"step {step}: {verb} has an argument that is no number of 64 bits: {number!r}")
+    return call
 
 
 def decode_value(value: int) -> int | str:

@@ -17,11 +17,9 @@ Example
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import re
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -117,10 +115,6 @@ def missing_tools() -> list[str]:
         except ToolError as error:
             missing.append(str(error))
     return missing
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class _Channel:
@@ -264,7 +258,9 @@ class LinuxVm:
         self._closers.callback(self._serial.close)
         self._closers.callback(qmp.close)
         gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
-        command = [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]
+        setpriv = shutil.which("setpriv")
+        command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+        command += [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]
         command += ["-cpu", f"{self.cpu},la57=off" if self.cpu == "max" else self.cpu, "-m", f"{sum(nodes)}M"]
         command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
         for i, size in enumerate(nodes):
@@ -277,9 +273,7 @@ class LinuxVm:
         command += ["-chardev", f"socket,id=qmp,path={folder / 'qmp'}", "-mon", "chardev=qmp,mode=control"]
         self._log = folder / "qemu"
         with self._log.open("wb") as log:
-            self._qemu = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
-            )
+            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._closers.callback(self._stop)
         self._qmp = _Qmp(qmp)
         try:

@@ -150,7 +150,16 @@ THEMES: Final[dict[str, Theme]] = {
     ),
     "scan": Theme(
         _COMMON
-        | {"pagemap_scan": 20, "uffd_async_open": 2, "uffd_async_reg": 6, "uffd_async_wp": 4, "fork": 2, "madvise": 3},
+        | {
+            "pagemap_scan": 20,
+            "uffd_async_open": 2,
+            "uffd_async_reg": 6,
+            "uffd_async_wp": 4,
+            "uffd_async_unwp": 1,
+            "uffd_async_unreg": 1,
+            "fork": 2,
+            "madvise": 3,
+        },
         kinds=("anon", "anon", "s0", "p0"),
         advice=("DONTNEED", "PAGEOUT"),
         since_6_12=True,
@@ -398,6 +407,14 @@ class _Writer:
     def uffd_async_reg(self, who: int) -> None:
         page, count = self.part(who)
         self.put(who, "uffd_async_reg", page=page, n=count)
+
+    def uffd_async_unreg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_unreg", page=page, n=count)
+
+    def uffd_async_unwp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_unwp", page=page, n=count)
 
     def uffd_async_wp(self, who: int) -> None:
         page, count = self.part(who)

@@ -1,0 +1,91 @@
+"""Kernel images, modules and the initramfs of the recorder's guest."""
+
+from __future__ import annotations
+
+import lzma
+import struct
+from pathlib import Path
+
+import pytest
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import cache_directory, cpio, find_kernel, load_order, program, read_image
+
+
+def bzimage(folder: Path, text: bytes) -> Path:
+    """The header of a bzImage whose version string is `text`."""
+    header = bytearray(0x1000)
+    header[0x202:0x206] = b"HdrS"
+    header[0x20E:0x210] = struct.pack("<H", 0x400)
+    header[0x600 : 0x600 + len(text)] = text
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "vmlinuz"
+    path.write_bytes(header)
+    return path
+
+
+def test_a_kernel_is_described_by_its_header(tmp_path: Path) -> None:
+    image = bzimage(tmp_path / "boot", b"6.1.0-56-cloud-amd64 (who) #1 SMP Debian 6.1.192-2 (2026-11-16)")
+    modules = tmp_path / "lib/modules/6.1.0-56-cloud-amd64"
+    modules.mkdir(parents=True)
+    kernel = read_image(image)
+    assert (kernel.release, kernel.version, kernel.modules) == ("6.1.0-56-cloud-amd64", "6.1.192", modules)
+
+
+def test_a_kernel_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNEL", str(bzimage(tmp_path, b"6.6.0-rc1-mine (me) #3")))
+    kernel = find_kernel()
+    assert (kernel.release, kernel.version, kernel.modules) == ("6.6.0-rc1-mine", "6.6.0", None)
+
+
+def test_what_is_not_a_kernel(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="nowhere: No such file or directory; name a bzImage with KERNEL=path"):
+        find_kernel(str(tmp_path / "nowhere"))
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ToolError, match="text is not a bzImage"):
+        find_kernel(str(tmp_path / "text"))
+
+
+def test_a_missing_program_names_its_package() -> None:
+    with pytest.raises(
+        ToolError, match="no-such-program is not installed; install it with: apt-get install some-package"
+    ):
+        program("no-such-program", "some-package")
+
+
+def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path))
+    assert cache_directory() == tmp_path
+    monkeypatch.delenv("PTEWALK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / "ptewalk"
+
+
+def test_modules_follow_what_they_depend_on(tmp_path: Path) -> None:
+    def module(name: str, depends: bytes) -> bytes:
+        data = b"ELF " + name.encode() + b"\0depends=" + depends + b"\0"
+        path = tmp_path / "kernel" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(lzma.compress(data) if name.endswith(".xz") else data)
+        return data
+
+    zram = module("zram.ko", b"zsmalloc,lz4-compress")
+    zsmalloc = module("zsmalloc.ko.xz", b"")
+    compress = module("lz4_compress.ko", b"")
+    module("unrelated.ko", b"zram")
+    assert load_order(tmp_path) == [zsmalloc, compress, zram]
+
+
+def test_cpio() -> None:
+    entries = [("dev", 0o040755, b"", (0, 0)), ("a", 0o100644, b"12345", (0, 0)), ("dev/c", 0o020600, b"", (5, 1))]
+    archive = cpio(entries)
+    assert len(archive) % 4 == 0
+    at, found = 0, []
+    while at < len(archive):
+        assert archive[at : at + 6] == b"070701"
+        numbers = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        name = archive[at + 110 : at + 110 + numbers[11] - 1].decode()
+        start = (at + 110 + numbers[11] + 3) // 4 * 4
+        found.append((name, numbers[1], archive[start : start + numbers[6]], (numbers[9], numbers[10])))
+        at = (start + numbers[6] + 3) // 4 * 4
+    assert found == [*entries, ("TRAILER!!!", 0, b"", (0, 0))]

@@ -1,0 +1,119 @@
+"""The verbs of a scenario as numbers."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import pytest
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import AGENT_SOURCE
+from ptewalk.cosim.guest_operations import VERBS, Op, Operation, decode_value, encode, errno_name
+
+BASE = 0x1000_0000_0000
+FORMAT_VERBS = {
+    *("mmap", "munmap", "mlock", "munlock", "mprotect", "mremap", "madvise", "write", "read", "mem_write", "mem_read"),
+    *("syscall_read_into", "file_write", "file_read", "ftruncate", "clear_refs", "fork", "exit", "setuid"),
+    *("uffd_reg", "uffd_wp", "uffd_unwp", "pin", "unpin", "pagemap_scan", "pkey_mprotect", "wrpkru", "move_pages"),
+    *("uffd_async_open", "uffd_async_reg", "uffd_async_unreg", "uffd_async_wp", "uffd_async_unwp", "ksm_scan"),
+}
+
+
+def test_every_verb_of_the_format_is_known() -> None:
+    assert set(VERBS) == FORMAT_VERBS
+
+
+def test_the_agent_numbers_its_operations_alike() -> None:
+    listed = re.search(r"OP_MMAP = 1.*?\}", AGENT_SOURCE.read_text("utf-8"), re.DOTALL)
+    assert listed is not None
+    names = re.findall(r"OP_([A-Z_]+)", listed.group())
+    assert names == [operation.name for operation in sorted(Operation)] + ["SPIN"]
+
+
+@pytest.mark.parametrize(
+    ("op", "operation", "arguments"),
+    [
+        (
+            {"op": "mmap", "page": 2, "n": 3, "prot": "rw", "kind": "anon"},
+            Operation.MMAP,
+            [BASE + 0x2000, 0x3000, 3, 0x32, -1, 0],
+        ),
+        (
+            {
+                "op": "mmap",
+                "page": 0,
+                "n": 1,
+                "prot": "-",
+                "kind": "s1",
+                "file_page": 4,
+                "flags": ["populate", "locked"],
+            },
+            Operation.MMAP,
+            [BASE, 0x1000, 0, 0xA011, 1, 0x4000],
+        ),
+        (
+            {"op": "mmap", "page": 0, "n": 512, "prot": "rx", "kind": "shugetlb", "flags": ["growsdown"]},
+            Operation.MMAP,
+            [BASE, 0x200000, 5, 0x40131 | 21 << 26, -1, 0],
+        ),
+        (
+            {"op": "mremap", "page": 0, "n": 0, "new_n": 4, "flags": ["MAYMOVE", "FIXED", "DONTUNMAP"], "new_page": 16},
+            Operation.MREMAP,
+            [BASE, 0, 0x4000, 7, BASE + 0x10000],
+        ),
+        ({"op": "madvise", "page": 1, "n": 1, "advice": "COLLAPSE"}, Operation.MADVISE, [BASE + 0x1000, 0x1000, 25]),
+        ({"op": "write", "page": 1, "n": 5, "step": 2}, Operation.WRITE, [BASE + 0x1000, 5, 2, 8]),
+        ({"op": "file_write", "file": 0, "file_page": 1}, Operation.FILE_WRITE, [0, 0x1008, 8]),
+        ({"op": "uffd_async_open", "page": None, "n": None}, Operation.UFFD_OPEN, [0, 0, 0xB000]),
+        ({"op": "uffd_unwp", "page": 0, "n": 1}, Operation.UFFD_PROTECT, [BASE, 0x1000, 0]),
+        (
+            {"op": "pagemap_scan", "page": 0, "n": 2, "category_mask": 128, "max_pages": 1, "eb": 1, "fd": -1},
+            Operation.PAGEMAP_SCAN,
+            [96, 0, BASE, BASE + 0x2001, 0x5A5A5A5A5A5A5A5A, 0, 4096, 1, 0, 128, 0, 255, 1, 0],
+        ),
+    ],
+)
+def test_encode(op: Op, operation: Operation, arguments: list[int]) -> None:
+    call = encode({"who": 0, **op}, 7, BASE)
+    assert (call.operation, call.arguments) == (operation, arguments)
+
+
+def test_a_negative_count_is_a_large_number_to_the_kernel() -> None:
+    packed = encode({"op": "munmap", "page": 0, "n": -1}, 0, BASE).pack()
+    assert struct.unpack_from("<2Q", packed) == (BASE, 2**64 - 4096)
+
+
+def test_clear_refs_keeps_its_text() -> None:
+    call = encode({"op": "clear_refs", "value": "-4\n", "target": 2}, 0, BASE)
+    assert (call.arguments, call.text) == ([2], b"-4\n")
+    assert len(call.pack()) == 14 * 8 + 64
+
+
+@pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        ({"op": "frobnicate"}, "step 3: unknown verb 'frobnicate'"),
+        ({"op": "mmap", "page": 0, "n": 1, "prot": "rw"}, "step 3: mmap has a missing or unknown argument: 'kind'"),
+        ({"op": "mmap", "page": 0, "n": 1, "prot": "rw", "kind": "s9"}, "argument: 's9'"),
+        ({"op": "mprotect", "page": "x", "n": 1, "prot": "rw"}, "mprotect has a missing or unknown argument"),
+        ({"op": "madvise", "page": 0, "n": 1, "advice": "NO"}, "argument: 'NO'"),
+        ({"op": "write", "page": 0, "n": 4, "step": 0}, "the recorder takes 1 to"),
+        ({"op": "munmap", "page": 0.5, "n": 1}, "no number of 64 bits"),
+        ({"op": "munmap", "page": 0, "n": 10**30}, "no number of 64 bits"),
+        ({"op": "munmap", "who": "0", "page": 0, "n": 1}, "no number of 64 bits: '0'"),
+        ({"op": "fork", "child": [1]}, "no number of 64 bits: [1]"),
+        ({"op": "range", "page": 0, "n": 1}, "unknown verb 'range'"),
+        ({"op": "clear_refs", "value": "4" * 64, "target": 0}, "at most 63 characters"),
+    ],
+)
+def test_bad_operations(op: Op, text: str) -> None:
+    with pytest.raises(ToolError, match=re.escape(text)):
+        encode(op, 3, BASE)
+
+
+def test_values_and_errors() -> None:
+    assert [decode_value(value) for value in (0, 255, 256, 257, 258, 259, 260, 517)] == [
+        *(0, 255, "ok", "maperr", "accerr", "bus", "pkuerr", "e5")
+    ]
+    assert [errno_name(number) for number in (0, 12, 22)] == [None, "ENOMEM", "EINVAL"]

@@ -1,0 +1,146 @@
+"""The recorder on a live kernel: what was recorded before is answered again, and a guest that dies says so."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import Kernel, find_kernel
+from ptewalk.cosim.guest_operations import Op
+from ptewalk.cosim.linux_vm import GuestDied, Line, LinuxVm, Request, missing_tools
+
+OWN = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
+EVERY = 12
+"""Every so many of the recorded scenarios is asked again."""
+ACCESSED = 1 << 5
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    missing = missing_tools()
+    if missing:
+        pytest.skip("no live kernel: " + "; ".join(missing))
+    try:
+        return find_kernel()
+    except ToolError as error:
+        pytest.skip(f"no live kernel: {error}")
+
+
+@pytest.fixture(scope="module")
+def vm(kernel: Kernel) -> Iterator[LinuxVm]:
+    with LinuxVm(kernel) as machine:
+        yield machine
+
+
+def recorded() -> list[list[Line]]:
+    """The scenarios of the own recording: for each its lines."""
+    scenarios: list[list[Line]] = []
+    with gzip.open(OWN, "rt") as file:
+        for line in map(json.loads, file):
+            if line["t"] == "scenario":
+                scenarios.append([])
+            scenarios[-1].append(line)
+    return scenarios
+
+
+def without_accessed(step: Line) -> Line:
+    """The step with A of present leaves masked, and with leaves one by one (A may cut runs)."""
+    step = json.loads(json.dumps(step))
+    for process in step["state"].values():
+        leaves = []
+        for page, count, level, flags, upper, identity, stride in process["ptes"]:
+            number = int(flags, 16)
+            shown = number & ~ACCESSED if number & 0x101 else number
+            for j in range(count if level == 1 else 1):
+                leaves.append((page + j, level, shown, upper, None if identity is None else identity + j * stride))
+        process["ptes"] = leaves
+    return step
+
+
+def ask_again(machine: LinuxVm, lines: list[Line]) -> tuple[list[Line], list[Line]]:
+    """(recorded steps, live steps), A masked where it is not sure."""
+    head, *steps = lines
+    request = Request(head["name"], [step["op"] for step in steps], head["doc"], int(head["base"], 16))
+    live = machine.run(request)
+    unsure = head.get("a_unsure_from", len(steps))
+    assert live[0] == head
+    mask = [without_accessed(step) if i >= unsure else step for i, step in enumerate(steps)]
+    return mask, [without_accessed(step) if i >= unsure else step for i, step in enumerate(live[1:])]
+
+
+def test_the_recording_is_answered_again(vm: LinuxVm) -> None:
+    chosen = [lines for lines in recorded() if not any(line.get("op", {}).get("op") == "move_pages" for line in lines)]
+    compared = 0
+    if vm.kernel.version != chosen[0][0]["kernel"]:
+        pytest.skip(f"recorded on {chosen[0][0]['kernel']}, the kernel at hand is {vm.kernel.version}")
+    for lines in chosen[::EVERY]:
+        was, now = ask_again(vm, lines)
+        assert now == was, lines[0]["name"]
+        compared += len(was)
+    assert compared >= 250
+
+
+MMAP: Op = {"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}
+
+
+def test_first_touch_and_clear(vm: LinuxVm) -> None:
+    ops: list[Op] = [
+        MMAP,
+        {"who": 0, "op": "write", "page": 1, "n": 1, "step": 1},
+        {"who": 0, "op": "clear_refs", "value": "4", "target": 0},
+        {"who": 0, "op": "write", "page": 1, "n": 1, "step": 1},
+    ]
+    head, *steps = vm.run(Request("touch", ops))
+    assert (head["steps"], head["cr0"], head["efer"]) == (4, "80050033", "d01")
+    flags = [[run[3] for run in step["state"]["0"]["ptes"]] for step in steps]
+    assert flags[0] == []
+    assert flags[1][0].endswith("867"), "P, RW, US, A, D, SOFT_DIRTY"
+    assert int(flags[2][0], 16) & 0x802 == 0, "clear_refs takes RW and SOFT_DIRTY"
+    assert flags[3] == flags[1]
+    assert [step["state"]["0"]["pages"] for step in steps[2:]] == [
+        [[1, 1, "PX", "a", 1, 0]],
+        [[1, 1, "PXD", "a", 1, 0]],
+    ]
+
+
+def test_a_large_window(vm: LinuxVm) -> None:
+    ops: list[Op] = [
+        {**MMAP, "n": 1310720},
+        {"who": 0, "op": "write", "page": 0, "n": 1310720, "step": 262144},
+        {"who": 0, "op": "clear_refs", "value": "4", "target": 0},
+    ]
+    last = vm.run(Request("large", ops))[-1]["state"]["0"]
+    assert [run[:2] for run in last["ptes"]] == [[262144 * i, 1] for i in range(5)]
+    assert sum(level == 3 for level, *_ in last["tables"]) == 5
+
+
+def test_scenarios_that_cannot_be_executed(vm: LinuxVm) -> None:
+    dead: list[Op] = [{"who": 0, "op": "fork", "child": 1}, {"who": 1, "op": "exit"}]
+    for op, text in (
+        ({"who": 1, "op": "exit"}, "step 2: process 1 is not live"),
+        ({"who": 0, "op": "clear_refs", "value": "4", "target": 1}, "clear_refs of process 1, which is not live"),
+        ({"who": 0, "op": "fork", "child": 0}, "child is a number from 1 to 15 that is not live, not 0"),
+        ({"who": 0, "op": "move_pages", "page": 0, "n": 1, "node": 1}, "needs a machine with two_nodes=True"),
+    ):
+        with pytest.raises(ToolError, match=text):
+            vm.run(Request("bad", [*dead, op]))
+    assert vm.run(Request("good", [MMAP]))[1]["ret"] == 0, "the machine lives on"
+
+
+def test_a_machine_that_is_lost(kernel: Kernel) -> None:
+    with LinuxVm(kernel, seconds=5) as machine:
+        machine._qemu.kill()
+        with pytest.raises(GuestDied, match="the guest died at the start of lost"):
+            machine.run(Request("lost", [MMAP]))
+        with pytest.raises(GuestDied, match="start a new LinuxVm"):
+            machine.run(Request("lost", [MMAP]))
+
+
+def test_a_machine_that_does_not_start(kernel: Kernel) -> None:
+    with pytest.raises(GuestDied, match=r"(?s)did not boot .*no-such-cpu"), LinuxVm(kernel, cpu="no-such-cpu"):
+        pass

@@ -1,0 +1,171 @@
+"""Reading scenarios, writing recordings whole or not at all, going on after an interruption."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptewalk.cosim import recorder
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import Kernel
+from ptewalk.cosim.linux_vm import GuestDied, Line, Request
+from ptewalk.cosim.recorder import read_requests, record
+
+HEAD = {"t": "scenario", "name": "a", "doc": "d", "base": "0x100000000000", "steps": 1}
+STEP = {"t": "step", "name": "a", "i": 0, "op": {"who": 0, "op": "munmap", "page": 0, "n": 1}}
+KERNEL = Kernel(Path("vmlinuz"), "6.1.0", "6.1.0", None)
+
+
+def write(path: Path, *lines: object) -> Path:
+    """A file of JSON lines; a string is written as it stands."""
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz"])
+def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
+    answered = {**STEP, "ret": 0, "errno": None, "vals": [], "state": {}}
+    bare_head = {"t": "scenario", "name": "b"}
+    bare_step = {"t": "step", "name": "b", "op": STEP["op"]}
+    requests = read_requests(write(tmp_path / name, HEAD, answered, "", bare_head, bare_step))
+    assert requests == [
+        Request("a", [STEP["op"]], "d", 0x100000000000),  # type: ignore[list-item]
+        Request("b", [STEP["op"]], "", 0x100000000000),  # type: ignore[list-item]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ([], "holds no scenario"),
+        (["{"], ":1: Expecting property name"),
+        ([HEAD, "[]"], ":2: a line is one JSON object"),
+        ([{"t": "x"}], ":1: t is 'scenario' or 'step', not 'x'"),
+        ([{}], ":1: missing key 't'"),
+        ([STEP], ":1: a step follows its scenario line"),
+        ([HEAD, {**STEP, "i": 1}], ":2: step 1 stands where step 0 belongs"),
+        ([HEAD], "cut off: a has 0 of 1 steps"),
+        ([{**HEAD, "base": "0x123"}], ":1: base is a page-aligned user address"),
+        ([HEAD, {**STEP, "op": {"op": "nothing"}}], ":2: step 0: unknown verb 'nothing'"),
+        ([HEAD, {**STEP, "op": 5}], ":2: step 0: op is an object, not 5"),
+    ],
+)
+def test_malformed_scenarios(tmp_path: Path, lines: list[object], text: str) -> None:
+    path = write(tmp_path / "s.jsonl", *lines)
+    with pytest.raises(ToolError) as error:
+        read_requests(path)
+    assert text in str(error.value)
+    assert "s.jsonl" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="No such file"):
+        read_requests(tmp_path / "none")
+    whole = write(tmp_path / "s.jsonl.gz", HEAD, STEP).read_bytes()
+    for data in (whole[:-10], b"not gzip", b""):
+        (tmp_path / "s.jsonl.gz").write_bytes(data)
+        with pytest.raises(ToolError, match=r"s\.jsonl\.gz"):
+            read_requests(tmp_path / "s.jsonl.gz")
+
+
+class FakeVm:
+    """A machine that answers with the scenario's name; `deaths` and `refusals` name those that it does not survive."""
+
+    started = 0
+    deaths: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    interrupted = ""
+
+    def __init__(self, kernel: Kernel, **options: Any) -> None:
+        type(self).started += 1
+        self.options = options
+
+    def __enter__(self) -> FakeVm:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def run(self, request: Request) -> list[Line]:
+        if request.name == self.interrupted:
+            raise KeyboardInterrupt
+        if request.name in self.deaths:
+            raise GuestDied("died")
+        if request.name in self.refusals:
+            raise ToolError("refused")
+        return [{"t": "scenario", "name": request.name}, {"t": "step", "name": request.name}]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> type[FakeVm]:
+    class Vm(FakeVm):
+        pass
+
+    monkeypatch.setattr(recorder, "LinuxVm", Vm)
+    monkeypatch.setattr(recorder, "find_kernel", lambda name: KERNEL)
+    return Vm
+
+
+REQUESTS = [
+    Request("a", [{"op": "move_pages"}]),
+    Request("b", []),
+    Request("c", [{"op": "mmap", "kind": "hugetlb1g"}]),
+    Request("d", []),
+    Request("e", []),
+]
+
+
+def names(path: Path) -> list[str]:
+    return [json.loads(line)["name"] for line in path.read_text("utf-8").splitlines()][::2]
+
+
+def test_answers_stand_in_the_order_of_the_scenarios(tmp_path: Path, machine: type[FakeVm]) -> None:
+    seen: list[tuple[int, int]] = []
+    done = record(REQUESTS, tmp_path / "out.jsonl", progress=lambda at, total: seen.append((at, total)))
+    assert (done.scenarios, done.steps, done.failures) == (5, 5, [])
+    assert machine.started == 3, "plain, two nodes, 1 GiB pages"
+    assert names(tmp_path / "out.jsonl") == list("abcde")
+    assert seen == [(i, 5) for i in range(1, 6)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_nothing_is_written_when_a_scenario_has_no_answer(tmp_path: Path, machine: type[FakeVm]) -> None:
+    machine.deaths, machine.refusals = ("b",), ("d",)
+    with pytest.raises(ToolError, match="2 of 5 scenarios have no answer; the first: b: died"):
+        record(REQUESTS, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    assert machine.started == 4, "one more after the death"
+    done = record(REQUESTS, tmp_path / "out.jsonl", keep_going=True)
+    assert (done.resumed, done.failures) == (3, [("b", "died"), ("d", "refused")])
+    assert names(tmp_path / "out.jsonl") == ["a", "c", "e"]
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, machine: type[FakeVm]) -> None:
+    machine.interrupted = "d"
+    with pytest.raises(KeyboardInterrupt):
+        record(REQUESTS, tmp_path / "out.jsonl.gz")
+    journal = tmp_path / "out.jsonl.gz.journal"
+    journal.write_bytes(journal.read_bytes() + b'[4,[{"cut')
+    machine.interrupted = ""
+    done = record(REQUESTS, tmp_path / "out.jsonl.gz")
+    assert (done.resumed, done.scenarios) == (1, 5)
+    assert not journal.exists()
+
+
+def test_a_journal_of_other_scenarios_is_not_taken(tmp_path: Path, machine: type[FakeVm]) -> None:
+    machine.interrupted = "e"
+    with pytest.raises(KeyboardInterrupt):
+        record(REQUESTS, tmp_path / "out.jsonl")
+    machine.interrupted = ""
+    assert record(REQUESTS[:4], tmp_path / "out.jsonl").resumed == 0
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, machine: type[FakeVm]) -> None:
+    with pytest.raises(ToolError, match="No such file or directory"):
+        record(REQUESTS, tmp_path / "none" / "out.jsonl")

@@ -1,0 +1,38 @@
+"""Random scenarios: seeded, encodable, and of every verb."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptewalk.cosim.guest_operations import VERBS, encode
+from ptewalk.cosim.scenario_stimulus import THEMES, generate, scenario
+
+
+def test_a_seed_gives_the_same_scenario() -> None:
+    assert scenario(7, "move") == scenario(7, "move")
+    assert scenario(7, "move").ops != scenario(8, "move").ops
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_scenarios_can_be_executed(theme: str) -> None:
+    for seed in range(50):
+        request = scenario(seed, theme)
+        assert 3 <= len(request.ops) <= 20
+        live = {0}
+        for i, op in enumerate(request.ops):
+            encode(op, i, request.base)
+            assert op["who"] in live
+            assert op.get("page") is None or op["page"] >= 0
+            assert op.get("target", op["who"]) in live
+            live |= {op["child"]} if op["op"] == "fork" else set()
+            live -= {op["who"]} if op["op"] == "exit" else set()
+
+
+def test_every_verb_comes_up() -> None:
+    seen = {op["op"] for request in generate(3000, 1, scans=True) for op in request.ops}
+    assert seen == set(VERBS)
+
+
+def test_themes_can_be_chosen() -> None:
+    assert {request.name.split("_")[0] for request in generate(4, 1, themes=("swap", "pin"))} == {"swap", "pin"}
+    assert not any(op["op"] == "pagemap_scan" for request in generate(200, 1) for op in request.ops)
