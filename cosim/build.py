@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,14 +89,19 @@ def cache_folder() -> Path:
 
 def ports_of(verilog: str, toplevel: str) -> dict[str, int]:
     """Port name to width in bits, of module `toplevel` of a Verilog text; `ToolError` when it has no such module."""
+    return {name: width for _, name, width in _declarations(verilog, toplevel)}
+
+
+def _declarations(verilog: str, toplevel: str) -> list[tuple[str, str, int]]:
+    """(direction, name, width) of each port."""
     module = re.search(rf"^\s*module\s+\\?{re.escape(toplevel)}\b(.*?)^\s*endmodule", verilog, re.DOTALL | re.MULTILINE)
     if not module:
         raise ToolError(f"the Verilog text has no module {toplevel}; name its top module")
-    ports = {}
-    declaration = r"\b(?:input|output)\b\s*(?:wire|reg|logic)?\s*(?:\[\s*(\d+)\s*:\s*(\d+)\s*\])?\s*\\?([A-Za-z_]\w*)"
-    for high, low, name in re.findall(declaration, module[1]):
-        ports[name] = int(high) - int(low) + 1 if high else 1
-    return ports
+    declaration = r"\b(input|output)\b\s*(?:wire|reg|logic)?\s*(?:\[\s*(\d+)\s*:\s*(\d+)\s*\])?\s*\\?([A-Za-z_]\w*)"
+    return [
+        (direction, name, int(high) - int(low) + 1 if high else 1)
+        for direction, high, low, name in re.findall(declaration, module[1])
+    ]
 
 
 def build(
@@ -254,7 +259,7 @@ def _attempt(
         flags += _VERILATOR_FLAGS
         if not waves:
             visible = folder / "visible.vlt"
-            visible.write_text(_visible_ports(toplevel, ports))
+            visible.write_text(_visible_ports((folder / _SOURCE).read_text(), toplevel))
             sources.append(str(visible))
             flags.append("--no-public-flat-rw")
         if batch:
@@ -293,9 +298,12 @@ def _make_variables(simulator: Simulator) -> list[str]:
     return variables
 
 
-def _visible_ports(toplevel: str, ports: Iterable[str]) -> str:
+def _visible_ports(verilog: str, toplevel: str) -> str:
     """A Verilator control file that lets cocotb see the top's ports and nothing else."""
-    lines = [f'public_flat_rw -module "{toplevel}" -var "{name}"' for name in ports]
+    lines = [
+        f'public_flat_{"rw" if direction == "input" else "rd"} -module "{toplevel}" -var "{name}"'
+        for direction, name, _ in _declarations(verilog, toplevel)
+    ]
     return "\n".join(["`verilator_config", *lines, ""])
 
 

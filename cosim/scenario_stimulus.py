@@ -76,7 +76,7 @@ THEMES: Final[dict[str, Theme]] = {
         _COMMON | {"mmap": 12, "mprotect": 14, "madvise": 6, "mremap": 6, "mlock": 2, "munlock": 2},
         window=32,
         kinds=("anon", "anon", "anon", "s0", "p0"),
-        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "HUGEPAGE", "NOHUGEPAGE"),
+        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "NOHUGEPAGE"),
     ),
     "anon": Theme(
         _COMMON

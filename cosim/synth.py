@@ -17,12 +17,14 @@ from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.errors import ToolError
 from ptewalk.rtl.export import FlatTop, flat_top
+from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 CONFIGS = {
     "walker": WalkerConfig(trace=False),
     "walker-no-soft-dirty": WalkerConfig(trace=False, soft_dirty=False),
     "walker-4-level": WalkerConfig(trace=False, levels=4),
+    "mmu": MmuConfig(WalkerConfig(trace=False)),
 }
 """Name to configuration, for ``ptewalk synth --config NAME``."""
 
@@ -101,7 +103,7 @@ def synthesise(name: str, *, seed: int = 1) -> SynthResult:
     """
     if name not in CONFIGS:
         raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
-    _, core = flat_top(CONFIGS[name])
+    core = flat_top(CONFIGS[name])
     harness = _Harness(core)
     text = rtlil.convert(harness, name="harness", ports=[harness.shift_in, harness.parity])
     with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:

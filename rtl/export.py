@@ -8,9 +8,13 @@ from amaranth.hdl import Elaboratable, Module, Shape, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.rtl.layouts import flat_fields
+from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
-__all__ = ["FlatTop", "export_rtlil", "export_verilog", "flat_top"]
+__all__ = ["Config", "FlatTop", "export_rtlil", "export_verilog", "flat_top", "top_name"]
+
+Config = WalkerConfig | MmuConfig
+"""What can be exported."""
 
 _YOSYS_MINIMUM: Final = (0, 40)
 """The oldest Yosys that Amaranth's own back end takes."""
@@ -59,14 +63,21 @@ class FlatTop(Elaboratable):
         return m
 
 
-def flat_top(config: WalkerConfig) -> tuple[str, FlatTop]:
-    """Module name and flattened top of `config`."""
+def top_name(config: Config) -> str:
+    """Name of the Verilog module of `config`'s top."""
     if isinstance(config, WalkerConfig):
-        return "ptewalk_walker", FlatTop(Walker(config))
-    raise TypeError(f"config must be a WalkerConfig, not {config!r}")
+        return "ptewalk_walker"
+    if isinstance(config, MmuConfig):
+        return "ptewalk_mmu"
+    raise TypeError(f"config must be a WalkerConfig or an MmuConfig, not {config!r}")
 
 
-def export_verilog(config: WalkerConfig) -> str:
+def flat_top(config: Config) -> FlatTop:
+    """The flattened top of `config`."""
+    return FlatTop(Walker(config) if isinstance(config, WalkerConfig) else Mmu(config))
+
+
+def export_verilog(config: Config) -> str:
     """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes.
 
     Combinational logic is written as continuous assignments. `always @*` would simulate wrongly: a block that assigns
@@ -79,8 +90,8 @@ def export_verilog(config: WalkerConfig) -> str:
     return text
 
 
-def export_rtlil(config: WalkerConfig) -> str:
+def export_rtlil(config: Config) -> str:
     """The RTLIL text of `config`'s top, for Yosys."""
-    name, top = flat_top(config)
-    text: str = rtlil.convert(top, name=name, ports=[port for _, port in top.ports.values()])
+    top = flat_top(config)
+    text: str = rtlil.convert(top, name=top_name(config), ports=[port for _, port in top.ports.values()])
     return text

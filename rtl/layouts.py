@@ -8,7 +8,15 @@ from amaranth.lib import data
 
 from ptewalk.model import linux, x86
 
-__all__ = ["ControlLayout", "EntryLayout", "RequestLayout", "ResponseLayout", "SwapLayout", "TraceLayout"]
+__all__ = [
+    "ControlLayout",
+    "EntryLayout",
+    "FaultLayout",
+    "RequestLayout",
+    "ResponseLayout",
+    "SwapLayout",
+    "TraceLayout",
+]
 
 
 class EntryLayout(data.FlexibleLayout):
@@ -105,6 +113,13 @@ class SwapLayout(data.StructLayout):
 
     def __init__(self, physical_bits: int) -> None:
         super().__init__({"address": unsigned(physical_bits), "old": unsigned(64), "new": unsigned(64)})
+
+
+class FaultLayout(data.StructLayout):
+    """A delivered page fault: `linear` is what CR2 gets, `code` the error code, `tag` the request's."""
+
+    def __init__(self, tag_bits: int) -> None:
+        super().__init__({"linear": unsigned(64), "code": unsigned(16), "tag": unsigned(tag_bits)})
 
 
 class TraceLayout(data.StructLayout):

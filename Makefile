@@ -1,0 +1,56 @@
+# ptewalk. `make` is lint and unit tests; `make cosim` the co-simulation; `make test` everything that can fail.
+# Every target makes .venv with pinned dependencies when it is missing, or when what it is made from has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: check setup lint unit cosim test nightly clean
+
+check: lint unit
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "ptewalk needs python3 >= 3.11: install it, or name one with make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "python3 has no venv: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p $(VENV)/typing/ptewalk && for part in rtl model cosim; do ln -sfn ../../../$$part $(VENV)/typing/ptewalk/$$part; done
+	@touch $@
+
+# What only the system's package manager has: installed where that is allowed, else named, and its parts are not run.
+.PHONY: system
+system:
+	@missing=""; for pair in $(SYSTEM_PACKAGES); do \
+	  command -v $${pair%%:*} > /dev/null || missing="$$missing $${pair##*:}"; done; \
+	test -z "$$missing" && exit 0; \
+	sudo=""; test "$$(id -u)" = 0 || sudo="sudo -n"; \
+	if command -v apt-get > /dev/null && { test -z "$$sudo" || sudo -n true 2> /dev/null; }; then \
+	  echo "installing$$missing"; \
+	  { $$sudo apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$sudo apt-get -qq install -y --no-install-recommends $$missing; } > /dev/null 2>&1 \
+	    && exit 0; \
+	fi; \
+	echo "missing:$$missing; what needs them is not run. Mend: sudo apt-get install$$missing"
+
+lint: $(STAMP)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	MYPYPATH=$(VENV)/typing $(BIN)/mypy --no-error-summary -p ptewalk.rtl -p ptewalk.model -p ptewalk.cosim
+
+unit: $(STAMP)
+	$(BIN)/pytest -q -m "not slow"
+
+cosim: $(STAMP) system
+	$(BIN)/ptewalk doctor
+	$(BIN)/ptewalk cosim
+
+test: $(STAMP) system lint
+	$(BIN)/pytest -q
+
+clean:
+	rm -rf $(VENV) build dist results *.egg-info

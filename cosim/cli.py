@@ -1,0 +1,375 @@
+"""The command line: `ptewalk COMMAND`. Exit codes: 0 agree, 1 differ, 2 bad use or bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ptewalk.cosim.errors import ToolError
+
+if TYPE_CHECKING:
+    from ptewalk.cosim.walk_file import Tally, WalkCase
+
+# What a command needs is imported when it runs: a mutant must be in place before the gateware is imported, and the
+# golden model's commands work without a simulator.
+
+DIFFER = 1
+BAD_USE = 2
+_BACKENDS = ("model", "gateware", "unicorn")
+_SIMULATORS = ("verilator", "icarus")
+
+
+def main() -> NoReturn:
+    """Entry point of the command `ptewalk`."""
+    try:
+        result = commands.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(BAD_USE)
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (see '{error.ctx.command_path} --help')"
+        _fail(f"{error.format_message()}{hint}")
+    except ToolError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted")
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"ptewalk: {message}", err=True)
+    sys.exit(BAD_USE)
+
+
+def _activate(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from ptewalk.cosim.mutants import activate
+
+        activate(name)
+    return name
+
+
+def _option(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*names, **attributes)
+
+
+mutant_option = _option(
+    "--mutant",
+    callback=_activate,
+    is_eager=True,
+    expose_value=False,
+    help="Run on a copy of the gateware with this defect.",
+)
+json_option = _option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+simulator_option = _option(
+    "--simulator", type=click.Choice(_SIMULATORS), help="Verilator or Icarus; by default the best there is."
+)
+seed_option = _option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."
+)
+files_argument = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("ptewalk"), prog_name="ptewalk")
+def commands() -> None:
+    """An x86-64 MMU in gateware that tracks written pages, beside its golden model."""
+
+
+def _show(rows: list[dict[str, Any]], title: str = "") -> None:
+    """Print rows of one shape as a table."""
+    table = Table(title=title or None, title_justify="left", title_style="bold")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; `ToolError` when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
+            temporary.write(text)
+        os.replace(temporary.name, path)
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
+
+
+@commands.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """What was found, what was chosen and why, and how to mend the rest."""
+    from dataclasses import asdict
+
+    from ptewalk.cosim.simulators import doctor as examine
+
+    rows = [asdict(row) for row in examine()]
+    if as_json:
+        click.echo(json.dumps({"rows": rows}))
+    else:
+        _show(rows)
+    return 0 if all(row["ok"] for row in rows) else DIFFER
+
+
+# Walks ---------------------------------------------------------------------------------------------------------------
+
+
+def _tally_model(cases: list[WalkCase]) -> Tally:
+    from ptewalk.cosim.walk_file import Tally, check, run_on_model
+
+    tally = Tally()
+    for case in cases:
+        tally.add(case, check(case, *run_on_model(case)))
+    return tally
+
+
+def _tally_unicorn(cases: list[WalkCase]) -> Tally:
+    from ptewalk.cosim.unicorn_mmu import UnicornMmu
+    from ptewalk.cosim.walk_file import Tally, check
+
+    voice = UnicornMmu()
+    tally = Tally()
+    for case in cases:
+        reason = voice.skip_reason(case)
+        if reason is not None:
+            tally.skip(case, reason)
+        else:
+            tally.add(case, check(case, *voice.run(case), marks_large_before_check=True))
+    return tally
+
+
+@commands.command()
+@files_argument
+@_option("--backend", type=click.Choice(_BACKENDS), default="model", show_default=True, help="Who answers.")
+@simulator_option
+@_option("--limit", type=click.IntRange(1), help="At most so many cases of each file, taken from all families in turn.")
+@json_option
+@mutant_option
+def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: int | None, as_json: bool) -> int:
+    """Compare recorded page walks with a backend's answers.
+
+    A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
+    """
+    from ptewalk.cosim.gateware import BuiltWalker, spread
+    from ptewalk.cosim.walk_file import merge_tallies, read_walks
+
+    if simulator is not None and backend != "gateware":
+        raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
+    chosen = [(path, (cases := read_walks(path)), spread(cases, limit)) for path in files]
+    walker = BuiltWalker.make(simulator) if backend == "gateware" else None
+    tallies = []
+    for path, cases, indices in chosen:
+        if walker is not None:
+            tallies.append(walker.recorded(path, indices))
+        else:
+            judge = _tally_model if backend == "model" else _tally_unicorn
+            tallies.append(judge([cases[index] for index in indices]).as_json())
+    result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        shown = {name: result[name] for name in ("backend", "simulator", "cases", "agree", "differ", "skipped")}
+        _show([shown], f"walks: {', '.join(map(str, files))}")
+        for reason, numbers in result["skipped_cases"].items():
+            click.echo(f"skipped {len(numbers)}: {reason}")
+        for trust, counts in result["other_trust"].items():
+            click.echo(f"trust {trust}, not counted above: {counts}")
+        if result["first_difference"]:
+            click.echo(f"first difference: {result['first_difference']}")
+    if result["differ"]:
+        return DIFFER
+    if not result["agree"]:
+        raise ToolError("no case was compared: give a file with cases of trust 3 that the backend can run")
+    return 0
+
+
+# The regression ------------------------------------------------------------------------------------------------------
+
+
+@commands.command()
+@simulator_option
+@_option(
+    "--walks", "count", type=click.IntRange(1), help="Random walks on the batch level; fewer on Icarus by default."
+)
+@_option(
+    "--only", type=click.Choice(("recorded", "random")), multiple=True, help="Part of the regression; by default all."
+)
+@_option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Result file; default results/cosim.json.")
+@seed_option
+@json_option
+@mutant_option
+def cosim(
+    simulator: str | None,
+    count: int | None,
+    only: tuple[str, ...],
+    output: Path | None,
+    seed: int | None,
+    as_json: bool,
+) -> int:
+    """The standard regression: gateware against golden model and recorded engines, in every simulator there is."""
+    from ptewalk.cosim.regression import run_regression
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    result = run_regression(simulator, count, only, seed, say=lambda text: click.echo(text, err=True))
+    write_whole(output or Path("results") / "cosim.json", json.dumps(result, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _show(result["rows"], f"cosim, seed {seed}")
+        for line in result["failures"]:
+            click.echo(line)
+        for line in result["not_run"]:
+            click.echo(f"not run: {line}")
+        click.echo(
+            f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; "
+            f"written to {output or Path('results') / 'cosim.json'}"
+        )
+    return DIFFER if result["mismatches"] or result["failures"] else 0
+
+
+# Measurements --------------------------------------------------------------------------------------------------------
+
+
+@commands.command()
+@simulator_option
+@json_option
+@mutant_option
+def cycles(simulator: str | None, as_json: bool) -> int:
+    """Cycles of a walk, measured, beside their targets; and of the first write after a clear."""
+    from ptewalk.cosim.gateware import BuiltWalker
+
+    walker = BuiltWalker.make(simulator)
+    rows = walker.timed()
+    late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "simulator": walker.simulator}))
+    else:
+        _show(rows, f"cycles from request to response ({walker.simulator})")
+    return DIFFER if late else 0
+
+
+@commands.command()
+@simulator_option
+@_option("--walks", "count", type=click.IntRange(1000), default=20_000, show_default=True, help="At the batch level.")
+@seed_option
+@json_option
+@mutant_option
+def bench(simulator: str | None, count: int, seed: int | None, as_json: bool) -> int:
+    """Speeds, each beside its baseline of the same run."""
+    from ptewalk.cosim.measure import measure
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    rows = measure(simulator, count, seed)
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "seed": seed}))
+    else:
+        _show(rows, f"bench, seed {seed}")
+    return 0
+
+
+@commands.command()
+@_option("--config", default="walker", show_default=True, help="Which gateware.")
+@_option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route.")
+@json_option
+def synth(config: str, seed: int, as_json: bool) -> int:
+    """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
+    from dataclasses import asdict
+
+    from ptewalk.cosim.synth import PEERS, synthesise
+
+    row = asdict(synthesise(config, seed=seed))
+    if as_json:
+        click.echo(json.dumps(row))
+    else:
+        _show([row], "ECP5-85F, speed 8, CABGA756, harness excluded")
+        _show(
+            [dict(zip(("peer", "lut4", "ff", "fmax_mhz"), peer, strict=True)) for peer in PEERS],
+            "Peers, measured beforehand on the same part",
+        )
+    return 0
+
+
+@commands.command()
+@click.argument("properties", nargs=-1, metavar="[PROPERTY]...")
+@json_option
+@mutant_option
+def prove(properties: tuple[str, ...], as_json: bool) -> int:
+    """Prove properties of the gateware (all by default), unbounded, with their covers."""
+    from dataclasses import asdict
+
+    from ptewalk.cosim.properties import PROPERTIES
+    from ptewalk.cosim.prove import prove as prove_one
+
+    for name in properties:
+        if name not in PROPERTIES:
+            raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
+    results = [prove_one(name) for name in properties or PROPERTIES]
+    if as_json:
+        click.echo(json.dumps({result.property: asdict(result) for result in results}))
+    else:
+        names = ("property", "result", "unbounded", "engine", "covers", "seconds", "detail")
+        _show([{name: getattr(result, name) for name in names} for result in results])
+        for result in results:
+            click.echo(f"{result.property} assumes: {'; '.join(result.assumptions)}")
+    return 0 if all(result.result == "proved" for result in results) else DIFFER
+
+
+@commands.command()
+@_option(
+    "--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Verilog file to write."
+)
+@_option("--levels", type=click.Choice(["4", "5"]), default="5", show_default=True, help="Levels of paging at most.")
+@_option("--physical-bits", type=int, default=40, show_default=True, help="MAXPHYADDR, 32 to 52.")
+@_option("--tag-bits", type=int, default=8, show_default=True, help="Width of a request's tag, 1 to 32.")
+@_option("--soft-dirty/--no-soft-dirty", default=True, show_default=True, help="With tracking logic.")
+@_option("--gigabyte-pages/--no-gigabyte-pages", default=True, show_default=True, help="1 GiB pages.")
+@_option("--trace/--no-trace", default=True, show_default=True, help="With the trace port.")
+@mutant_option
+def export(
+    output: Path,
+    levels: str,
+    physical_bits: int,
+    tag_bits: int,
+    soft_dirty: bool,
+    gigabyte_pages: bool,
+    trace: bool,
+) -> int:
+    """Write the walker as Verilog; module `ptewalk_walker`, one port per field."""
+    from ptewalk.rtl.export import export_verilog
+    from ptewalk.rtl.walker import WalkerConfig
+
+    try:
+        config = WalkerConfig(
+            levels=int(levels),
+            physical_bits=physical_bits,
+            tag_bits=tag_bits,
+            soft_dirty=soft_dirty,
+            gigabyte_pages=gigabyte_pages,
+            trace=trace,
+        )
+    except ValueError as error:
+        raise ToolError(str(error)) from None
+    write_whole(output, export_verilog(config))
+    click.echo(f"{output}: module ptewalk_walker")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

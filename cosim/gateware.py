@@ -1,0 +1,99 @@
+"""Runs of the gateware in a simulator: build what is missing, start it, and give back what it counted."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from ptewalk.cosim.build import BuildDir, build
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.run import run_test
+from ptewalk.cosim.simulators import select
+from ptewalk.cosim.walk_file import WalkCase
+from ptewalk.rtl.export import export_verilog, top_name
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread"]
+
+LATENCIES = (1, 4, 16, 40)
+"""Memory latencies, in cycles, at which cycles are measured."""
+CYCLE_TARGETS = {"walk4": (4, 2), "walk5": (5, 2)}
+"""Row to (a, b) of its target, a * L + b cycles."""
+_MODULE = "ptewalk.cosim.tb_walker"
+
+
+def spread(cases: list[WalkCase], limit: int | None) -> list[int]:
+    """Indices of at most `limit` cases, taken in turn from each family, so that all families are there."""
+    if limit is None or limit >= len(cases):
+        return list(range(len(cases)))
+    by_family: dict[str, list[int]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        by_family[case.family].append(index)
+    for indices in by_family.values():
+        random.Random(0).shuffle(indices)
+    turns = zip_longest(*by_family.values())
+    chosen = [index for turn in turns for index in turn if index is not None]
+    return sorted(chosen[:limit])
+
+
+@dataclass(frozen=True)
+class BuiltWalker:
+    """A walker of one configuration, built for one simulator.
+
+    Attributes
+    ----------
+    config : WalkerConfig
+    model : BuildDir
+    """
+
+    config: WalkerConfig
+    model: BuildDir
+
+    @staticmethod
+    def make(simulator: str | None = None, config: WalkerConfig | None = None, *, waves: bool = False) -> BuiltWalker:
+        """Build it, or find it built. Raises `ToolError` when the simulator is missing or the build fails."""
+        config = config or WalkerConfig()
+        verilog, name = export_verilog(config), top_name(config)
+        return BuiltWalker(config, build(select(simulator), verilog, name, batch=True, waves=waves))
+
+    @property
+    def simulator(self) -> str:
+        """The simulator's name and version."""
+        return f"{self.model.simulator.name} {self.model.simulator.version_text}"
+
+    def recorded(self, file: Path, indices: list[int] | None = None, *, timeout: float = 3600.0) -> dict[str, Any]:
+        """Recorded walks of `file` (those of `indices`): what `Tally.as_json` gives."""
+        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self.config.physical_bits}
+        tally: dict[str, Any] = self._run("recorded", values, timeout)["tally"]
+        return tally
+
+    def randomised(
+        self, walks: int, seed: int, repeat: str, *, protocol_walks: int = 0, timeout: float = 3600.0
+    ) -> dict[str, Any]:
+        """Random walks with a second writer against the golden model: counts, and `failure` in words, "" for none."""
+        values = {
+            "walks": walks,
+            "protocol_walks": protocol_walks,
+            "seed": seed,
+            "repeat": repeat,
+            "physical_bits": self.config.physical_bits,
+        }
+        return self._run("randomised", values, timeout)
+
+    def timed(self, latencies: tuple[int, ...] = LATENCIES) -> list[dict[str, Any]]:
+        """Rows of {name, latency, cycles, outcome, swaps, target}; target is None where there is none."""
+        rows: list[dict[str, Any]] = self._run("timed", {"latencies": list(latencies)}, 600.0)["rows"]
+        for row in rows:
+            factor, constant = CYCLE_TARGETS.get(row["name"], (None, 0))
+            row["target"] = None if factor is None else factor * row["latency"] + constant
+        return rows
+
+    def _run(self, test: str, values: dict[str, Any], timeout: float) -> dict[str, Any]:
+        result = run_test(self.model, _MODULE, testcase=test, values=values, timeout=timeout)
+        if not result.passed:
+            raise ToolError(f"{self.simulator}: {result.message} (log: {result.log})")
+        return result.values

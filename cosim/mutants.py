@@ -1,0 +1,87 @@
+"""Mutants: small named defects of the gateware, applied to a copy of rtl/, which itself has no hooks.
+
+Each is a table of a TOML file in tests/mutants/: `name`, `file` (in rtl/), `text` (stands there exactly once),
+`replacement`, `why` (what is broken) and `check` (arguments of the command that must exit with 1 on it).
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import shutil
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptewalk.cosim.errors import ToolError
+
+__all__ = ["Mutant", "activate", "load_mutants"]
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One defect; see the module's text."""
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    why: str
+    check: tuple[str, ...]
+
+
+def load_mutants() -> dict[str, Mutant]:
+    """Name to mutant, of all files in tests/mutants/.
+
+    Raises `ToolError` outside a source checkout, and for a file that is malformed.
+    """
+    folder = _CHECKOUT / "tests" / "mutants"
+    if not folder.is_dir():
+        raise ToolError("mutants need a source checkout: there is no tests/mutants beside the package")
+    mutants: dict[str, Mutant] = {}
+    for path in sorted(folder.glob("*.toml")):
+        for table in tomllib.loads(path.read_text())["mutant"]:
+            mutant = Mutant(**{**table, "check": tuple(table["check"])})
+            if mutant.name in mutants:
+                raise ToolError(f"{path.name}: a mutant's name must stand once, {mutant.name!r} stands twice")
+            mutants[mutant.name] = mutant
+    return mutants
+
+
+def mutate(mutant: Mutant, folder: Path) -> None:
+    """Copy rtl/ to `folder` and apply `mutant` there."""
+    shutil.copytree(_CHECKOUT / "rtl", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / mutant.file
+    source = path.read_text()
+    count = source.count(mutant.text)
+    if count != 1:
+        raise ToolError(f"mutant {mutant.name}: its text must stand once in rtl/{mutant.file}, not {count} times")
+    path.write_text(source.replace(mutant.text, mutant.replacement))
+
+
+def activate(name: str) -> Mutant:
+    """From here on, `ptewalk.rtl` is a copy with mutant `name`; call it before anything imports the gateware.
+
+    Raises `ToolError` when there is no such mutant.
+    """
+    mutants = load_mutants()
+    if name not in mutants:
+        raise ToolError(f"no mutant {name!r}: choose one of {', '.join(mutants)}")
+    if any(module == "ptewalk.rtl" or module.startswith("ptewalk.rtl.") for module in sys.modules):
+        raise RuntimeError("activate() must be called before the gateware is imported")
+    holder = tempfile.mkdtemp(prefix="ptewalk-mutant-")
+    atexit.register(shutil.rmtree, holder, ignore_errors=True)
+    folder = Path(holder) / "rtl"
+    mutate(mutants[name], folder)
+    spec = importlib.util.spec_from_file_location(
+        "ptewalk.rtl", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ptewalk.rtl"] = module
+    spec.loader.exec_module(module)
+    return mutants[name]

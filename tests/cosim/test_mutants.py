@@ -1,0 +1,57 @@
+"""Every mutant is caught by its own check, and by exit code 1: not by falling over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptewalk.cosim.mutants import load_mutants
+from ptewalk.cosim.regression import RECORDED_WALKS
+from ptewalk.cosim.simulators import detect
+
+MUTANTS = load_mutants()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command `ptewalk` in a process of its own."""
+    program = Path(sys.executable).with_name("ptewalk")
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False, timeout=600)
+
+
+def arguments_of(name: str, folder: Path) -> list[str]:
+    """A mutant's check with its placeholders filled in."""
+    arguments = [str(RECORDED_WALKS) if word == "WALKS" else word for word in MUTANTS[name].check]
+    if arguments[0] == "cosim":
+        arguments += ["--seed", "1", "--output", str(folder / "result.json")]
+    return arguments
+
+
+def test_there_are_enough() -> None:
+    assert len(MUTANTS) >= 25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_caught(name: str, tmp_path: Path) -> None:
+    arguments = arguments_of(name, tmp_path)
+    if "icarus" in arguments and "icarus" not in {simulator.name for simulator in detect()}:
+        pytest.skip("Icarus Verilog was not found")
+    done = run(*arguments, "--mutant", name)
+    assert done.returncode == 1, f"{MUTANTS[name].why}: not caught\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_gateware_itself_passes_every_check(tmp_path: Path) -> None:
+    """Exit code 1 means something: without a mutant each check exits with 0."""
+    checks = {tuple(arguments_of(name, tmp_path)) for name in MUTANTS}
+    for arguments in sorted(checks):
+        done = run(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+
+
+def test_unknown_mutant() -> None:
+    done = run("prove", "--mutant", "no-such")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ptewalk: no mutant 'no-such': choose one of ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,82 @@
+"""The arrows of docs/architecture.md, held over the syntax tree: share facts, never decisions."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FACTS = {"ptewalk.model.x86", "ptewalk.model.linux"}
+SOURCES = sorted(path for part in ("rtl", "model", "cosim") for path in (ROOT / part).glob("*.py"))
+STDLIB_AND = {"rtl": {"amaranth"}, "model": {"numpy"}}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, by full name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            module = node.module or ""
+            for alias in node.names:
+                # "from ptewalk.model import x86" names a module.
+                below = ROOT / module.removeprefix("ptewalk.").replace(".", "/") / f"{alias.name}.py"
+                yield f"{module}.{alias.name}" if module.startswith("ptewalk") and below.is_file() else module
+
+
+def allowed(part: str, module: str) -> bool:
+    """May a file of `part` import `module`?"""
+    if not module.startswith("ptewalk."):
+        return module.split(".")[0] != "ptewalk"
+    target = module.split(".")[1]
+    if part == "rtl":
+        return target == "rtl" or module in FACTS
+    if part == "model":
+        return target == "model"
+    return target in ("rtl", "model", "cosim")
+
+
+def test_there_are_sources() -> None:
+    assert len(SOURCES) > 20
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_arrows(path: Path) -> None:
+    part = path.parent.name
+    wrong = [module for module in imports(path) if not allowed(part, module)]
+    assert not wrong, f"{part}/{path.name} must not import {wrong}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_nothing_imports_tests(path: Path) -> None:
+    assert not [module for module in imports(path) if module.split(".")[0] == "tests"]
+
+
+@pytest.mark.parametrize("part", ["rtl", "model"])
+def test_third_parties(part: str) -> None:
+    import sys
+
+    for path in SOURCES:
+        if path.parent.name == part:
+            roots = {module.split(".")[0] for module in imports(path)} - {"ptewalk", "__future__"}
+            assert roots - set(sys.stdlib_module_names) <= STDLIB_AND[part], path.name
+
+
+@pytest.mark.parametrize("name", ["x86", "linux"])
+def test_facts_decide_nothing(name: str) -> None:
+    """No function, no condition, and nothing but the standard library."""
+    path = ROOT / "model" / f"{name}.py"
+    tree = ast.parse(path.read_text())
+    deciding = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.If, ast.IfExp, ast.While, ast.Match, ast.Compare)
+    found = [f"line {node.lineno}" for node in ast.walk(tree) if isinstance(node, deciding)]
+    assert not found
+    assert {module.split(".")[0] for module in imports(path)} <= {"enum", "typing", "dataclasses", "types", "ptewalk"}
+
+
+def test_the_check_can_fail(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("from ptewalk.model import paging\nfrom ptewalk.model.x86 import EntryBit\n")
+    assert [allowed("rtl", module) for module in imports(wrong)] == [False, True]
+    assert not allowed("model", "ptewalk.rtl.walker")
