@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -148,6 +149,27 @@ class WalkerBench:
         result = await self.batch(encode([(state, request)], [tag]), compiled=False)
         answer: np.void = result.responses[0]
         return answer
+
+    @asynccontextmanager
+    async def halted(self) -> AsyncIterator[Callable[..., BatchResult]]:
+        """The batch level without awaits: within this context the clock stands still between calls.
+
+        Yields a function of (requests, memory, stop_on_fault) that runs `REQUEST` records, which must be valid, in any
+        memory with no more physical address bits than the walker's. RuntimeError when there is no batch level.
+        """
+        lane = CompiledLane.find()
+        if lane is None:
+            raise RuntimeError("this model has no batch level; 'ptewalk doctor' says which simulator has one")
+        none = np.zeros(0, INTERFERENCE)
+
+        def run(requests: Records, memory: SparseMemory, *, stop_on_fault: bool = False) -> BatchResult:
+            return lane.run(requests, memory, none, self.conditions, stop_on_fault=stop_on_fault, event_capacity=0)
+
+        await self._halt()
+        try:
+            yield run
+        finally:
+            self._resume()
 
     async def batch(
         self,

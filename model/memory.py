@@ -47,6 +47,7 @@ class SparseMemory:
         self.row_of_frame: dict[int, int] = {}
         """Frame number (address >> 12) to row of `words`."""
         self._free_rows: list[int] = []
+        self._index: _Index | None = None  # made by the first export
 
     def add_frame(self, frame: int) -> NDArray[np.uint64]:
         """Make frame number `frame` exist (all zero when new); return its row, a view of 512 uint64.
@@ -61,6 +62,8 @@ class SparseMemory:
             if row == len(self.words):
                 self.words = np.concatenate([self.words, np.zeros_like(self.words)])
             self.row_of_frame[frame] = row
+            if self._index is not None:
+                self._index.add(frame, row)
         return self.words[row]
 
     def frame(self, frame: int) -> NDArray[np.uint64]:
@@ -77,6 +80,8 @@ class SparseMemory:
         row = self.row_of_frame.pop(frame)
         self.words[row] = 0
         self._free_rows.append(row)
+        if self._index is not None:
+            self._index.remove(frame)
 
     def load(self, address: int) -> int:
         """The 64-bit word at byte `address` (8-byte aligned)."""
@@ -113,26 +118,60 @@ class SparseMemory:
         Returns
         -------
         keys : uint64 array (slots,)
-            Open-addressing hash table, slots a power of two: frame number + 1, or 0 for an empty slot. A frame is looked for from slot
-            ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))`` upwards, wrapping round.
+            Open-addressing hash table, slots a power of two: frame number + 1; 0 for an empty slot, all ones for one that was
+            left. A frame is looked for from slot ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))``
+            upwards, wrapping round, to the first empty slot.
         rows : int32 array (slots,)
             Row of `words` for each key.
         words : uint64 array
-            `self.words` itself: writes are seen on both sides until a frame is added.
+            `self.words` itself: writes are seen on both sides. All three are good until a frame is added or removed.
         """
-        bits = max(4, (2 * len(self.row_of_frame) + 1).bit_length())
-        keys = np.zeros(1 << bits, np.uint64)
-        rows = np.zeros(1 << bits, np.int32)
-        for frame, row in self.row_of_frame.items():
-            slot = (frame * 0x9E3779B97F4A7C15 & MASK64) >> (64 - bits)
-            while keys[slot]:
-                slot = (slot + 1) & ((1 << bits) - 1)
-            keys[slot] = frame + 1
-            rows[slot] = row
-        return keys, rows, self.words
+        if self._index is None or self._index.is_full():
+            self._index = _Index(self.row_of_frame)
+        return self._index.keys, self._index.rows, self.words
 
     @staticmethod
     def _word(address: int) -> int:
         if address % x86.ENTRY_BYTES:
             raise ValueError(f"a word's address must be a multiple of {x86.ENTRY_BYTES}, not {address:#x}")
         return (address % x86.PAGE_BYTES) // x86.ENTRY_BYTES
+
+
+class _Index:
+    """The hash table of `SparseMemory.export`, kept up as frames come and go."""
+
+    _LEFT = MASK64
+
+    def __init__(self, row_of_frame: dict[int, int]) -> None:
+        self._bits = max(6, (4 * len(row_of_frame)).bit_length())
+        self.keys = np.zeros(1 << self._bits, np.uint64)
+        self.rows = np.zeros(1 << self._bits, np.int32)
+        self._taken = 0
+        for frame, row in row_of_frame.items():
+            self.add(frame, row)
+
+    def is_full(self) -> bool:
+        """Half of the slots were taken once."""
+        return 2 * self._taken > len(self.keys)
+
+    def add(self, frame: int, row: int) -> None:
+        """Enter a frame that is not there."""
+        if 4 * self._taken > 3 * len(self.keys):
+            return  # the next export makes a new table
+        slot = self._first(frame)
+        while self.keys[slot]:
+            slot = (slot + 1) % len(self.keys)
+        self.keys[slot] = frame + 1
+        self.rows[slot] = row
+        self._taken += 1
+
+    def remove(self, frame: int) -> None:
+        """Leave the slot of a frame, if it is there."""
+        slot = self._first(frame)
+        while self.keys[slot] and self.keys[slot] != frame + 1:
+            slot = (slot + 1) % len(self.keys)
+        if self.keys[slot]:
+            self.keys[slot] = self._LEFT
+
+    def _first(self, frame: int) -> int:
+        return (frame * 0x9E3779B97F4A7C15 & MASK64) >> (64 - self._bits)

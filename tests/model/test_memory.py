@@ -128,3 +128,28 @@ def test_width_is_checked(bits: int) -> None:
 def test_alignment_is_checked(address: int) -> None:
     with pytest.raises(ValueError, match=f"a word's address must be a multiple of 8, not {address:#x}"):
         SparseMemory().load(address)
+
+
+def test_exported_hash_table_follows_frames_that_come_and_go() -> None:
+    rng = random.Random(7)
+    memory = SparseMemory(32)
+    memory.add_frame(1)
+    memory.export()
+    looked_up = 0
+    for _ in range(3000):
+        frame = rng.randrange(1 << 20)
+        if memory.row_of_frame and rng.random() < 0.4:
+            frame = rng.choice(list(memory.row_of_frame))
+            memory.remove_frame(frame)
+        else:
+            memory.add_frame(frame)
+        if rng.random() < 0.1:
+            keys, rows, _ = memory.export()
+            for wanted in [frame, *list(memory.row_of_frame)[-5:]]:
+                slot = (wanted * 0x9E3779B97F4A7C15 % 2**64) >> (64 - (len(keys).bit_length() - 1))
+                while keys[slot] not in (0, wanted + 1):
+                    slot = (slot + 1) % len(keys)
+                found = int(rows[slot]) if keys[slot] else None
+                assert found == memory.row_of_frame.get(wanted)
+                looked_up += 1
+    assert looked_up > 1000
