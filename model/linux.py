@@ -1,10 +1,12 @@
-"""Facts of Linux's page-table software bits, by kernel profile, as inert tables: no function, no condition.
+"""Facts of Linux's page-table software bits and memory management, by kernel profile.
 
-Sources: arch/x86/include/asm/pgtable_types.h of each kernel.
+Inert tables: no function, no condition.
+
+Sources: arch/x86/include/asm/pgtable_types.h, include/linux/mm.h, fs/proc/task_mmu.c of each kernel.
 """
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class SoftBit(IntEnum):
@@ -29,3 +31,345 @@ class Track(IntEnum):
     """The seed's mechanism without the trap: a write to an armed entry mends it."""
     NATIVE = 2
     """Soft-dirty as a second dirty bit: no write-protection at all."""
+
+
+class NotPresentBit(IntEnum):
+    """Bits of an entry with P=0 that is not zero (arch/x86/include/asm/pgtable_64.h)."""
+
+    PROTNONE = 8
+    """_PAGE_BIT_PROTNONE: the position of G. Set: a PROT_NONE page. Clear: a swap-like entry."""
+
+
+class SwapLayout(NamedTuple):
+    """Fields of a swap-like entry."""
+
+    type_low: int
+    """Lowest bit of the type."""
+    type_bits: int
+    offset_low: int
+    """Lowest bit of the offset."""
+    offset_bits: int
+    inverted: bool
+    """The offset is stored as its complement (the L1TF guard)."""
+    soft_dirty: int | None
+    """Bit that keeps soft-dirty; None: the entry keeps none."""
+    uffd_wp: int | None
+    exclusive: int | None
+    marker_type: int | None
+    """Type of a PTE marker; its offset's bit 0 is uffd-wp."""
+
+
+SWAP_SEED: Final = SwapLayout(1, 5, 9, 55, False, None, None, None, None)
+SWAP_3_11: Final = SwapLayout(1, 5, 9, 55, False, 7, None, None, None)
+SWAP_6_1: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 30)
+SWAP_6_12: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 31)
+
+
+class TableMove(IntEnum):
+    """When mremap relinks a whole page table instead of moving its entries (mm/mremap.c:move_page_tables)."""
+
+    NEVER = 0
+    ALIGNED = 1
+    """Both addresses aligned to what the table maps, and all of it moved."""
+    REALIGNED = 2
+    """As ALIGNED, and a start with the same offset at both ends is first moved down to the boundary.
+
+    6.10 and later.
+    """
+
+
+class SplitDirty(IntEnum):
+    """What the 512 entries of a split huge page get of dirtiness (mm/huge_memory.c)."""
+
+    ALWAYS = 0
+    """D and soft-dirty, whatever the huge entry had."""
+    NEVER = 1
+    """D is dropped, soft-dirty copied."""
+    IF_DIRTY = 2
+    """pte_mkdirty when the huge entry is dirty: D and soft-dirty."""
+
+
+class MergeRule(IntEnum):
+    """Which code decides how areas merge."""
+
+    CASES = 0
+    """vma_merge with its eight cases, also for mmap (3.11)."""
+    CASES_EXPAND = 1
+    """The eight cases; mmap expands the next area first, then the one before (6.1)."""
+    RANGES = 2
+    """vma_merge_new_range and vma_merge_existing_range (6.12)."""
+
+
+class Profile(NamedTuple):
+    """What differs between kernels, as far as soft-dirty can see it."""
+
+    name: str
+    has_vm_softdirty: bool
+    """VM_SOFTDIRTY exists (3.12 and later)."""
+    saved_dirty: bool
+    """A read-only dirty entry keeps its dirtiness in SoftBit.SAVED_DIRTY (6.6 and later)."""
+    keep_bits: tuple[int, ...]
+    """Bits besides the frame that pte_modify keeps: _PAGE_CHG_MASK."""
+    protnone_inverted: bool
+    """The frame of a PROT_NONE entry is stored as its complement (the L1TF guard)."""
+    swap: SwapLayout
+    protection_keys: bool
+    merge: MergeRule
+    table_move: TableMove
+    split_dirty: SplitDirty
+    clear_values: tuple[int, ...]
+    """Numbers that clear_refs takes."""
+    clear_splits_huge: bool
+    """clear_refs splits every huge page it meets (rule A10 of linux-seed)."""
+    clear_swap: bool
+    """clear_refs 4 clears soft-dirty of swap-like entries."""
+    reuse_by_mapcount: bool
+    """A write fault reuses an anonymous page mapped once (3.11), not one that is exclusive or has one reference."""
+    anon_vma_reuse: bool
+    """A forked or copied area may take over an anon_vma that no area uses any more (4.0 and later)."""
+    fault_around_pages: int
+    """Pages of the aligned block that a read fault of a file maps (fault_around_bytes)."""
+    pagemap_v2: bool
+    """pagemap has always had its status bits where the page shift was."""
+    pagemap_exclusive: bool
+    """pagemap tells bits 56 and 57."""
+    hides_frames: bool
+    """pagemap shows frame numbers with CAP_SYS_ADMIN only."""
+    reports_compound_tails: bool
+    """kpageflags gives a tail page its head's ANON and THP."""
+    pagemap_scan: bool
+    userfaultfd: bool
+    uffd_async: bool
+    swap_in_restores_write: bool
+    """A read swap-in of an exclusive soft-dirty page maps it writable."""
+    migration_marks: bool
+    """A dirty page gains soft-dirty by migration."""
+    advices: frozenset[str]
+    mremap_dontunmap: bool
+    exact: bool
+    """Bit 55 tells exactly which pages may have changed since the last clear, and nothing else."""
+
+
+_KEEP_3_11: Final = (3, 4, 5, 6, 9)
+_KEEP_6_1: Final = (3, 4, 5, 6, 9, 10, 11, 58)
+_KEEP_6_12: Final = (3, 4, 5, 6, 9, 10, 11, 57, 58)
+ADVICES_3_11: Final = frozenset(
+    (
+        *("NORMAL", "RANDOM", "SEQUENTIAL", "WILLNEED", "DONTNEED", "REMOVE", "DONTFORK", "DOFORK", "MERGEABLE"),
+        *("UNMERGEABLE", "HUGEPAGE", "NOHUGEPAGE", "DONTDUMP", "DODUMP", "SOFT_OFFLINE", "PAGEOUT"),
+    )
+)
+"""Stock 3.11 has no PAGEOUT; its recordings use that word for a push through the reclaim code."""
+ADVICES_6_1: Final = ADVICES_3_11 | {
+    *("FREE", "COLD", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE", "DONTNEED_LOCKED", "COLLAPSE"),
+}
+
+LINUX_SEED: Final = Profile(
+    name="linux-seed",
+    has_vm_softdirty=False,
+    saved_dirty=False,
+    keep_bits=_KEEP_3_11,
+    protnone_inverted=False,
+    swap=SWAP_SEED,
+    protection_keys=False,
+    merge=MergeRule.CASES,
+    table_move=TableMove.NEVER,
+    split_dirty=SplitDirty.ALWAYS,
+    clear_values=(1, 2, 3, 4),
+    clear_splits_huge=True,
+    clear_swap=False,
+    reuse_by_mapcount=True,
+    anon_vma_reuse=False,
+    fault_around_pages=1,
+    pagemap_v2=False,
+    pagemap_exclusive=False,
+    hides_frames=False,
+    reports_compound_tails=False,
+    pagemap_scan=False,
+    userfaultfd=False,
+    uffd_async=False,
+    swap_in_restores_write=False,
+    migration_marks=False,
+    advices=ADVICES_3_11,
+    mremap_dontunmap=False,
+    exact=False,
+)
+LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11)
+LINUX_6_1: Final = Profile(
+    name="linux-6.1",
+    has_vm_softdirty=True,
+    saved_dirty=False,
+    keep_bits=_KEEP_6_1,
+    protnone_inverted=True,
+    swap=SWAP_6_1,
+    protection_keys=True,
+    merge=MergeRule.CASES_EXPAND,
+    table_move=TableMove.ALIGNED,
+    split_dirty=SplitDirty.NEVER,
+    clear_values=(1, 2, 3, 4, 5),
+    clear_splits_huge=False,
+    clear_swap=True,
+    reuse_by_mapcount=False,
+    anon_vma_reuse=True,
+    fault_around_pages=16,
+    pagemap_v2=True,
+    pagemap_exclusive=True,
+    hides_frames=True,
+    reports_compound_tails=True,
+    pagemap_scan=False,
+    userfaultfd=True,
+    uffd_async=False,
+    swap_in_restores_write=False,
+    migration_marks=True,
+    advices=ADVICES_6_1,
+    mremap_dontunmap=True,
+    exact=False,
+)
+LINUX_6_12: Final = LINUX_6_1._replace(
+    name="linux-6.12",
+    saved_dirty=True,
+    keep_bits=_KEEP_6_12,
+    swap=SWAP_6_12,
+    merge=MergeRule.RANGES,
+    table_move=TableMove.REALIGNED,
+    split_dirty=SplitDirty.IF_DIRTY,
+    pagemap_scan=True,
+    uffd_async=True,
+    swap_in_restores_write=True,
+    migration_marks=False,
+)
+EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)
+PROFILES: Final = {p.name: p for p in (LINUX_SEED, LINUX_3_11, LINUX_6_1, LINUX_6_12, EXACT)}
+"""Name to profile."""
+
+
+class VmFlag:
+    """Flags of an area (include/linux/mm.h); the numbers of 6.1 stand for every kernel."""
+
+    READ: Final = 1 << 0
+    WRITE: Final = 1 << 1
+    EXEC: Final = 1 << 2
+    SHARED: Final = 1 << 3
+    MAYREAD: Final = 1 << 4
+    MAYWRITE: Final = 1 << 5
+    MAYEXEC: Final = 1 << 6
+    MAYSHARE: Final = 1 << 7
+    GROWSDOWN: Final = 1 << 8
+    UFFD_MISSING: Final = 1 << 9
+    UFFD_WP: Final = 1 << 12
+    LOCKED: Final = 1 << 13
+    SEQ_READ: Final = 1 << 15
+    RAND_READ: Final = 1 << 16
+    DONTCOPY: Final = 1 << 17
+    DONTEXPAND: Final = 1 << 18
+    ACCOUNT: Final = 1 << 20
+    NORESERVE: Final = 1 << 21
+    HUGETLB: Final = 1 << 22
+    WIPEONFORK: Final = 1 << 25
+    DONTDUMP: Final = 1 << 26
+    SOFTDIRTY: Final = 1 << 27
+    HUGEPAGE: Final = 1 << 29
+    NOHUGEPAGE: Final = 1 << 30
+    MERGEABLE: Final = 1 << 31
+    PKEY_LOW: Final = 32
+    """Lowest of the four bits of the protection key."""
+
+
+SMAPS_FLAGS: Final = (
+    (VmFlag.READ, "rd"),
+    (VmFlag.WRITE, "wr"),
+    (VmFlag.EXEC, "ex"),
+    (VmFlag.SHARED, "sh"),
+    (VmFlag.GROWSDOWN, "gd"),
+    (VmFlag.UFFD_MISSING, "um"),
+    (VmFlag.UFFD_WP, "uw"),
+    (VmFlag.LOCKED, "lo"),
+    (VmFlag.SEQ_READ, "sr"),
+    (VmFlag.RAND_READ, "rr"),
+    (VmFlag.DONTCOPY, "dc"),
+    (VmFlag.DONTEXPAND, "de"),
+    (VmFlag.ACCOUNT, "ac"),
+    (VmFlag.NORESERVE, "nr"),
+    (VmFlag.HUGETLB, "ht"),
+    (VmFlag.WIPEONFORK, "wf"),
+    (VmFlag.DONTDUMP, "dd"),
+    (VmFlag.SOFTDIRTY, "sd"),
+    (VmFlag.HUGEPAGE, "hg"),
+    (VmFlag.NOHUGEPAGE, "nh"),
+    (VmFlag.MERGEABLE, "mg"),
+)
+"""VmFlags of smaps, in its order (fs/proc/task_mmu.c:show_smap_vma_flags)."""
+RECORDED_FLAGS: Final = frozenset(
+    ("rd", "wr", "ex", "sh", "gd", "um", "uw", "lo", "dc", "ac", "nr", "ht", "wf", "sd", "hg", "nh")
+)
+"""The VmFlags that formats/scenario.md keeps."""
+
+
+class PagemapBit(IntEnum):
+    """Bits of a /proc/PID/pagemap word (fs/proc/task_mmu.c)."""
+
+    SOFT_DIRTY = 55
+    EXCLUSIVE = 56
+    UFFD_WP = 57
+    FILE = 61
+    SWAP = 62
+    PRESENT = 63
+
+
+PAGEMAP_FRAME_BITS: Final = 55
+PAGEMAP_SWAP_TYPE_BITS: Final = 5
+PAGEMAP_V1_SHIFT_LOW: Final = 55
+"""Lowest bit of the page-shift field of the first layout; the field always holds 12."""
+PAGEMAP_LETTERS: Final = (
+    (PagemapBit.PRESENT, "P"),
+    (PagemapBit.SWAP, "S"),
+    (PagemapBit.FILE, "F"),
+    (PagemapBit.UFFD_WP, "W"),
+    (PagemapBit.EXCLUSIVE, "X"),
+    (PagemapBit.SOFT_DIRTY, "D"),
+)
+"""Letters of formats/scenario.md, in its order."""
+
+
+class ScanCategory(IntEnum):
+    """Page categories of the PAGEMAP_SCAN ioctl (include/uapi/linux/fs.h)."""
+
+    WPALLOWED = 1
+    WRITTEN = 2
+    FILE = 4
+    PRESENT = 8
+    SWAPPED = 16
+    PFNZERO = 32
+    HUGE = 64
+    SOFT_DIRTY = 128
+
+
+class ScanFlag(IntEnum):
+    """Flags of the PAGEMAP_SCAN ioctl."""
+
+    WP_MATCHING = 1
+    CHECK_WPASYNC = 2
+
+
+SCAN_ARGUMENT_BYTES: Final = 96
+SCAN_BUFFER_REGIONS: Final = 512
+"""Regions that the kernel gathers before it copies them out (PAGEMAP_WALK_SIZE / PAGE_SIZE)."""
+TABLE_FLAGS: Final = 0x67
+"""_PAGE_TABLE: P, RW, US, A and D of every entry that points to a table."""
+HUGE_PAGES: Final = 512
+"""4 KiB pages of a 2 MiB page."""
+GIGANTIC_PAGES: Final = 512 * 512
+FILE_PAGES: Final = 8192
+"""Length of a scenario's tmpfs file, in pages."""
+BLOCK_FILE_PAGES: Final = 64
+"""Length of the ext2 files s4 and p4 of the 3.11 recordings."""
+HUGETLB_POOL: Final = 8
+"""2 MiB hugetlb pages of the recorded machines."""
+TASK_PAGES: Final = (1 << 47 - 12) - 1
+"""TASK_SIZE with four levels, in pages."""
+STACK_GUARD_GAP: Final = 256
+"""Pages kept free below an area that grows down (mm/mmap.c:stack_guard_gap)."""
+STACK_LIMIT: Final = 2048
+"""RLIMIT_STACK in pages: 8 MiB."""
+PKRU_AFTER_FAULT: Final = 0x55555554
+"""PKRU in a signal handler (arch/x86/mm/pkeys.c:init_pkru_value)."""

@@ -1,0 +1,100 @@
+"""MADV_COLLAPSE: small pages become one huge page (mm/khugepaged.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model import frames as page
+from ptewalk.model import swap
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.pte import PSE, SPECIAL, UFFD_WP, P
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm import Mm
+    from ptewalk.model.vma import Vma
+
+
+def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """mm/khugepaged.c:madvise_collapse
+
+    Raises
+    ------
+    Errno
+        EINVAL: not eligible, nothing there, or no entry is writable, as after clear_refs 4. EAGAIN: a page is pinned.
+    """
+    if vma.flags & VmFlag.NOHUGEPAGE or not vma.is_anonymous or vma.end - vma.start < HUGE_PAGES:
+        raise Errno("EINVAL")
+    first = -(-start // HUGE_PAGES) * HUGE_PAGES
+    last = end // HUGE_PAGES * HUGE_PAGES
+    failure = "EINVAL"
+    good = 0
+    for head in range(first, last, HUGE_PAGES):
+        result = _collapse(mm, vma, head)
+        if result is None:
+            good += 1
+        else:
+            failure = result
+            if result == "EBUSY":
+                break
+    if good != max(0, last - first) // HUGE_PAGES:
+        raise Errno(failure)
+    mm.kernel.mmu.invalidate(None)
+
+
+def _collapse(mm: Mm, vma: Vma, head: int) -> str | None:
+    """One 2 MiB block: None when it is huge now, else the error (hpage_collapse_scan_pmd, collapse_huge_page)."""
+    entries, frames = mm.entries, mm.frames
+    if mm.tables.get_huge(head):
+        return None
+    if not mm.tables.table(head, 1) or vma.start > head or vma.end < head + HUGE_PAGES:
+        return "EINVAL"
+    writable = False
+    for at in range(head, head + HUGE_PAGES):
+        pte = mm.tables.get(at)
+        if not pte or (pte & P and pte & SPECIAL):
+            if vma.flags & VmFlag.UFFD_WP:
+                return "EINVAL"
+            continue
+        if not entries.pte_present(pte):
+            if pte & entries.SWP_UFFD_WP:
+                return "EINVAL"
+            continue
+        if pte & UFFD_WP:
+            return "EINVAL"
+        writable = writable or entries.pte_write(pte)
+        frame = entries.pte_pfn(pte)
+        if not frames.flags[frame] & page.ANON:
+            return "EINVAL"
+        if frames.is_pinned(frame):
+            return "EAGAIN"
+    if not writable:
+        return "EINVAL"
+    for at in range(head, head + HUGE_PAGES):
+        pte = mm.tables.get(at)
+        if pte and not entries.pte_present(pte):
+            swap.do_swap_page(mm, vma, at, pte, False)
+    new = frames.alloc_compound(page.COMPOUND)
+    mapped = []
+    for at in range(head, head + HUGE_PAGES):
+        frame = mm.normal_page(mm.tables.get(at)) if mm.tables.get(at) else 0
+        if frame:
+            frames.copy(frame, new + at - head)
+            mapped.append(frame)
+    frames.free(mm.tables.unlink(head, 1))
+    pfns = np.array(mapped, np.int64)
+    np.subtract.at(frames.maps, pfns, 1)
+    for frame in mapped:
+        swap.free_cache(mm.kernel, frame)
+    mm.kernel.release(pfns)
+    run = slice(new, new + HUGE_PAGES)
+    frames.flags[run] |= page.ANON | page.EXCLUSIVE
+    frames.index[run] = vma.offset(head) + np.arange(HUGE_PAGES)
+    assert vma.anon_vma is not None
+    frames.owner[run] = vma.anon_vma.root.identity
+    frames.huge_maps[new] = 1
+    pmd = entries.pmd_mkdirty(entries.pfn_pte(new, vma.prot, 2) | PSE)
+    mm.tables.set_huge(head, entries.pte_mkwrite(pmd) if vma.flags & VmFlag.WRITE else pmd)
+    return None

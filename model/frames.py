@@ -1,0 +1,153 @@
+"""Physical frames and what the kernel knows of each (struct page), as arrays indexed by frame number."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.linux import HUGE_PAGES
+from ptewalk.model.memory import SparseMemory
+
+ANON: Final = 1
+"""PageAnon"""
+EXCLUSIVE: Final = 2
+"""PageAnonExclusive"""
+FILE: Final = 4
+"""In a file's page cache."""
+KSM: Final = 8
+HUGETLB: Final = 16
+COMPOUND: Final = 32
+"""Part of a transparent huge page."""
+ZERO: Final = 64
+"""A shared zero page: no struct page as far as mappings are concerned."""
+DIRTY: Final = 128
+"""PageDirty"""
+LAZYFREE: Final = 256
+"""Anonymous and no longer swap-backed (MADV_FREE)."""
+
+
+class Frames:
+    """The allocator, and flags and counts of every frame.
+
+    A frame number is never given out twice: which freed frame the kernel would take next follows no rule.
+
+    Parameters
+    ----------
+    memory : SparseMemory
+        Where contents live; a frame without a row there is all zero.
+
+    Attributes
+    ----------
+    flags : uint16 array
+    maps : int32 array
+        Entries that map the frame; a 2 MiB entry counts in `huge_maps` instead.
+    index : int64 array
+        Page offset in the anonymous area or file that the frame belongs to.
+    head : int64 array
+        First frame of the compound page, or the frame itself.
+    huge_maps : dict
+        First frame of a compound page to the number of 2 MiB (or 1 GiB) entries that map it.
+    pins : dict
+        Frame to its FOLL_PIN count.
+    cached_slot : dict
+        Frame to the swap slot, (type, offset), whose swap-cache page it is.
+    owner : int64 array
+        Identity of the file, or of the root anon_vma, that the frame belongs to.
+    """
+
+    def __init__(self, memory: SparseMemory) -> None:
+        self.memory = memory
+        self.next = 16
+        self.flags: NDArray[np.uint16] = np.zeros(1024, np.uint16)
+        self.maps: NDArray[np.int32] = np.zeros(1024, np.int32)
+        self.index: NDArray[np.int64] = np.zeros(1024, np.int64)
+        self.owner: NDArray[np.int64] = np.zeros(1024, np.int64)
+        self.head: NDArray[np.int64] = np.arange(1024, dtype=np.int64)
+        self.huge_maps: dict[int, int] = {}
+        self.pins: dict[int, int] = {}
+        self.cached_slot: dict[int, tuple[int, int]] = {}
+        self.zero = self.alloc(ZERO)
+        self.huge_zero = 0
+
+    def _grow(self, frames: int) -> None:
+        while len(self.flags) < frames:
+            old = len(self.flags)
+            self.flags = np.concatenate([self.flags, np.zeros(old, np.uint16)])
+            self.maps = np.concatenate([self.maps, np.zeros(old, np.int32)])
+            self.index = np.concatenate([self.index, np.zeros(old, np.int64)])
+            self.owner = np.concatenate([self.owner, np.zeros(old, np.int64)])
+            self.head = np.concatenate([self.head, np.arange(old, 2 * old, dtype=np.int64)])
+
+    def alloc(self, flags: int) -> int:
+        """A new frame, all zero."""
+        frame = self.next
+        self.next = frame + 1
+        if self.next > len(self.flags):
+            self._grow(self.next)
+        self.flags[frame] = flags
+        return frame
+
+    def alloc_compound(self, flags: int, pages: int = HUGE_PAGES) -> int:
+        """`pages` new frames in a row, aligned to their number; the first is returned."""
+        head = -(-self.next // pages) * pages
+        self.next = head + pages
+        self._grow(self.next)
+        self.flags[head : head + pages] = flags
+        self.head[head : head + pages] = head
+        return head
+
+    def get_huge_zero(self) -> int:
+        """The shared huge zero page."""
+        if not self.huge_zero:
+            self.huge_zero = self.alloc_compound(ZERO | COMPOUND)
+        return self.huge_zero
+
+    def free(self, frame: int) -> None:
+        """Give a frame's memory back."""
+        self.flags[frame] = 0
+        if frame in self.memory.row_of_frame:
+            self.memory.remove_frame(frame)
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy contents."""
+        if source in self.memory.row_of_frame:
+            target_row = self.memory.add_frame(target)
+            target_row[:] = self.memory.frame(source)
+
+    def word(self, frame: int, offset: int) -> int:
+        """The 64-bit word at byte `offset` of a frame, without making the frame exist."""
+        return self.memory.load(frame << 12 | offset) if frame in self.memory.row_of_frame else 0
+
+    def mapcount(self, frame: int) -> int:
+        """page_mapcount: entries that map this page, alone or as part of a huge page."""
+        return int(self.maps[frame]) + self.huge_maps.get(int(self.head[frame]), 0)
+
+    def references(self, frame: int) -> int:
+        """References to the page or its whole compound page: mappings, page cache, swap cache and pins.
+
+        folio_ref_count.
+        """
+        head = int(self.head[frame])
+        flags = int(self.flags[frame])
+        if flags & (COMPOUND | HUGETLB):
+            count = int(self.maps[head : head + HUGE_PAGES].sum()) + self.huge_maps.get(head, 0)
+            pins = sum(self.pins.get(f, 0) for f in range(head, head + HUGE_PAGES)) if self.pins else 0
+        else:
+            count = int(self.maps[frame])
+            pins = self.pins.get(frame, 0) if self.pins else 0
+        if flags & FILE:
+            count += 1
+        if frame in self.cached_slot:
+            count += 1
+        return count + 1024 * pins
+
+    def is_pinned(self, frame: int) -> bool:
+        """page_maybe_dma_pinned"""
+        if not self.pins:
+            return False
+        head = int(self.head[frame])
+        if int(self.flags[frame]) & (COMPOUND | HUGETLB):
+            return any(head <= pinned < head + HUGE_PAGES for pinned in self.pins)
+        return frame in self.pins

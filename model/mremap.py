@@ -1,0 +1,335 @@
+"""mremap (mm/mremap.c): areas move, grow and shrink; entries or whole tables move with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model import gup, hugetlb, ksm, thp
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import TASK_PAGES, TableMove, VmFlag
+from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
+from ptewalk.model.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
+from ptewalk.model.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm import Mm
+
+FLAGS = frozenset(("MAYMOVE", "FIXED", "DONTUNMAP"))
+
+
+def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """The system call; the page number of the result.
+
+    Raises
+    ------
+    Errno
+        EINVAL, EFAULT, ENOMEM; FIXED may have unmapped the destination, and a shrink its tail, before an EFAULT.
+    """
+    profile = mm.entries.profile
+    if "DONTUNMAP" in flags and not profile.mremap_dontunmap:
+        raise Errno("EINVAL")
+    if "FIXED" in flags and "MAYMOVE" not in flags:
+        raise Errno("EINVAL")
+    if "DONTUNMAP" in flags and ("MAYMOVE" not in flags or old_pages != new_pages):
+        raise Errno("EINVAL")
+    if new_pages <= 0 or old_pages < 0:
+        raise Errno("EINVAL")
+    if profile.reuse_by_mapcount:
+        return _mremap_3_11(mm, old, old_pages, new_pages, flags, new)
+    vma = mm.areas.lookup(old)
+    if vma is None:
+        raise Errno("EFAULT")
+    if vma.huge_level:
+        size = hugetlb.pages_of(vma)
+        old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
+        if old % size or new % size or new_pages > old_pages:
+            raise Errno("EINVAL")
+    if flags & {"FIXED", "DONTUNMAP"}:
+        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
+    if old_pages >= new_pages:
+        if old_pages > new_pages:
+            mm.do_munmap(old + new_pages, old_pages - new_pages)
+        return old
+    return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _mremap_3_11(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """3.11: with FIXED the addresses are checked before the source; without, a shrink looks at nothing."""
+    if "FIXED" in flags:
+        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
+    if old_pages >= new_pages:
+        if old_pages > new_pages:
+            mm.do_munmap(old + new_pages, old_pages - new_pages)
+        return old
+    return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: frozenset[str]) -> Vma:
+    """mm/mremap.c:vma_to_resize"""
+    vma = mm.areas.lookup(at)
+    if vma is None:
+        raise Errno("EFAULT")
+    old_rules = mm.entries.profile.reuse_by_mapcount
+    if old_rules and vma.huge_level:
+        raise Errno("EINVAL")
+    if not old_pages and not old_rules and not vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE):
+        raise Errno("EINVAL")
+    if "DONTUNMAP" in flags and vma.flags & VmFlag.DONTEXPAND:
+        raise Errno("EINVAL")
+    if old_pages > vma.end - at:
+        raise Errno("EFAULT")
+    if new_pages > old_pages and vma.flags & VmFlag.DONTEXPAND:
+        raise Errno("EFAULT")
+    return vma
+
+
+def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """mm/mremap.c:mremap_to"""
+    if new < 0 or new + new_pages > TASK_PAGES:
+        raise Errno("EINVAL")
+    if old + old_pages > new and new + new_pages > old:
+        raise Errno("EINVAL")
+    if "FIXED" in flags:
+        mm.do_munmap(new, new_pages)
+    if old_pages > new_pages:
+        mm.do_munmap(old + new_pages, old_pages - new_pages)
+        old_pages = new_pages
+    vma = _vma_to_resize(mm, old, old_pages, new_pages, flags)
+    if "FIXED" not in flags:
+        new = mm.kernel.get_unmapped_area(mm, new, new_pages)
+    return _move_vma(mm, vma, old, old_pages, new_pages, new, "DONTUNMAP" in flags)
+
+
+def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str]) -> int:
+    """In place where there is room, else by moving."""
+    vma = _vma_to_resize(mm, old, old_pages, new_pages, flags)
+    end, new_end = old + old_pages, old + new_pages
+    if end == vma.end:
+        following = mm.areas.after(vma)
+        if not (following and following.start < new_end) and new_end <= TASK_PAGES:
+            merged = mm.areas.merge(vma, end, new_end, vma.flags, vma.anon_vma, vma.file, vma.offset(end), vma.uffd)
+            if merged is None:
+                raise Errno("ENOMEM")
+            mm.touch(end, new_end)
+            if merged.flags & VmFlag.LOCKED:
+                gup.mm_populate(mm, end, new_end)
+            return old
+    if "MAYMOVE" not in flags:
+        raise Errno("ENOMEM")
+    new = mm.kernel.get_unmapped_area(mm, 0, new_pages)
+    return _move_vma(mm, vma, old, old_pages, new_pages, new, False)
+
+
+def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
+    """The area at the destination, merged with a neighbour where possible (mm/mmap.c:copy_vma): (source, new)."""
+    may_self_merge = vma.is_anonymous and not vma.anon_vma
+    if may_self_merge:
+        pgoff = new
+    before, _ = mm.areas.neighbours(new)
+    source_start = vma.start
+    merged = None
+    adjacent = new == vma.end or vma.start == new + pages
+    if not (may_self_merge and keep_source and adjacent):
+        merged = mm.areas.merge(before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd)
+    if merged:
+        if merged.start <= source_start < merged.end:
+            vma = merged
+        return vma, merged
+    area = vma.copy()
+    area.start, area.end, area.pgoff = new, new + pages, pgoff
+    anon_vma_clone_split(area, vma)
+    mm.areas.insert(area)
+    return vma, area
+
+
+def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: int, keep_source: bool) -> int:
+    """mm/mremap.c:move_vma"""
+    mm.check_split(vma, old)
+    mm.check_split(vma, old + old_pages)
+    if vma.flags & VmFlag.MERGEABLE:
+        ksm.unmerge_range(mm, vma, old, old + old_pages)
+    if keep_source and vma.flags & VmFlag.LOCKED:
+        if vma.start != old:
+            mm.split(vma, old, new_below=True)
+        if vma.end != old + old_pages:
+            mm.split(vma, old + old_pages, new_below=False)
+    flags = vma.flags
+    vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
+    _move_page_tables(mm, vma, area, old, new, old_pages)
+    mm.touch(new, new + new_pages)
+    _mremap_userfaultfd_prep(mm, area)
+    if keep_source:
+        vma.flags &= ~VmFlag.LOCKED
+        mm.touch(old, old + old_pages)
+        if vma.start == old and vma.end == old + old_pages:
+            unlink_anon_vmas(vma)
+            if vma.is_anonymous:
+                vma.pgoff = vma.start
+        mm.kernel.mmu.invalidate(None)
+        return new
+    if not old_pages:
+        vma.flags &= ~VmFlag.ACCOUNT
+    else:
+        accounted = flags & VmFlag.ACCOUNT
+        left_below, left_above = vma.start < old, vma.end > old + old_pages
+        mm.do_munmap(old, old_pages)
+        for left, at in ((left_below, old - 1), (left_above, old + old_pages)):
+            rest = mm.areas.lookup(at) if left else None
+            if rest is not None:
+                rest.flags |= accounted
+    if flags & VmFlag.LOCKED and new_pages > old_pages:
+        gup.mm_populate(mm, new + old_pages, new + new_pages)
+    mm.kernel.mmu.invalidate(None)
+    return new
+
+
+def _mremap_userfaultfd_prep(mm: Mm, area: Vma) -> None:
+    """Without UFFD_EVENT_REMAP the destination is not registered any more.
+
+    fs/userfaultfd.c:mremap_userfaultfd_prep.
+    """
+    if area.uffd is not None:
+        area.uffd = None
+        area.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
+        mm.set_page_prot(area)
+
+
+def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> None:
+    """mm/mremap.c:move_page_tables"""
+    if not pages:
+        return
+    if vma.huge_level:
+        _move_hugetlb(mm, vma, old, new, pages)
+        return
+    rule = mm.entries.profile.table_move
+    tables = mm.tables
+    end = old + pages
+    by_table = rule != TableMove.NEVER and vma.uffd is None
+    if rule == TableMove.REALIGNED:
+        old, new = _realign(mm, vma, area, old, new, pages)
+    clear_wp = vma.uffd is not None
+    while old < end:
+        extent = _extent(PUD_PAGES, old, new, end)
+        if old >> PUD_SHIFT not in tables.tables[2]:
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 3)
+        if by_table and extent == PUD_PAGES and new >> PUD_SHIFT not in tables.tables[2]:
+            _relink(mm, old, new, 2)
+            old, new = old + extent, new + extent
+            continue
+        extent = _extent(PMD_PAGES, old, new, end)
+        block = old >> PMD_SHIFT
+        huge = block in tables.huge[2]
+        if not huge and block not in tables.tables[1]:
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 2)
+        if huge:
+            if extent == PMD_PAGES and not (mm.entries.profile.reuse_by_mapcount and area.flags & VmFlag.NOHUGEPAGE):
+                _move_huge_pmd(mm, old, new, clear_wp)
+                old, new = old + extent, new + extent
+                continue
+            thp.split_huge_pmd(mm, vma, block << PMD_SHIFT)
+        elif by_table and extent == PMD_PAGES and new >> PMD_SHIFT not in tables.tables[1]:
+            _relink(mm, old, new, 1)
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 1)
+        _move_ptes(mm, old, new, extent, clear_wp)
+        old, new = old + extent, new + extent
+
+
+def _extent(size: int, old: int, new: int, end: int) -> int:
+    """Pages up to the next boundary of `size` at either end (get_extent)."""
+    return min(size - old % size, end - old, size - new % size)
+
+
+def _realign(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> tuple[int, int]:
+    """6.12 starts at the 2 MiB boundary below when nothing else is mapped there (try_realign_addr)."""
+    offset = old % PMD_PAGES
+    if not offset or offset != new % PMD_PAGES or pages < PMD_PAGES - offset:
+        return old, new
+    if not _can_align_down(mm, vma, old) or not _can_align_down(mm, area, new):
+        return old, new
+    return old - offset, new - offset
+
+
+def _can_align_down(mm: Mm, vma: Vma, at: int) -> bool:
+    """mm/mremap.c:can_align_down"""
+    masked = at & ~(PMD_PAGES - 1)
+    if vma.start != at:
+        return False
+    before = mm.areas.before(vma)
+    return before is None or before.end <= masked
+
+
+def _relink(mm: Mm, old: int, new: int, level: int) -> None:
+    """Move a whole table; no entry in it changes, so none is marked (move_normal_pmd, move_normal_pud)."""
+    tables = mm.tables
+    frame = tables.unlink(old, level)
+    tables.link(new, level, frame)
+    if level == 2:
+        for block in range(PUD_PAGES >> PMD_SHIFT):
+            source, target = (old >> PMD_SHIFT) + block, (new >> PMD_SHIFT) + block
+            if source in tables.tables[1]:
+                tables.tables[1][target] = tables.tables[1].pop(source)
+            if source in tables.huge[2]:
+                tables.huge[2].discard(source)
+                tables.huge[2].add(target)
+
+
+def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
+    """mm/huge_memory.c:move_huge_pmd, with the seed commit's mark."""
+    pmd = mm.entries.pmd_mksoft_dirty(mm.tables.get_huge(old))
+    mm.tables.set_huge(old, 0)
+    mm.tables.set_huge(new, mm.entries.pte_clear_uffd_wp(pmd) if clear_wp else pmd)
+
+
+def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
+    """Move single entries and mark them soft-dirty (mm/mremap.c:move_ptes, the seed commit's hunk)."""
+    entries = mm.entries
+    source = mm.tables.part(old >> PMD_SHIFT, old, old + pages)
+    target = mm.tables.part(new >> PMD_SHIFT, new, new + pages)
+    used = np.flatnonzero(source)
+    if not len(used):
+        return
+    moved = source[used]
+    present = (moved & np.uint64(P | PROTNONE)) != 0
+    if entries.profile.swap.soft_dirty is None and entries.soft_dirty:
+        _refuse_damage(mm, moved[~present])
+    if clear_wp:
+        swapped = moved & np.uint64(ALL ^ entries.SWP_UFFD_WP)
+        for position in np.flatnonzero(~present):
+            if entries.is_marker(int(moved[position])):
+                moved[position] = 0
+                swapped[position] = 0
+        moved = np.where(present, moved & np.uint64(ALL ^ UFFD_WP), swapped)
+    marked = np.where(present, entries.pte_mksoft_dirty(moved), moved | np.uint64(entries.SWP_SOFT_DIRTY))
+    target[used] = np.where(moved != 0, marked, moved)
+    source[used] = 0
+
+
+class SwapDamage(Exception):
+    """The seed commit's kernel corrupts its swap map here (rule A30 of linux-seed); the model refuses to go on."""
+
+
+def _refuse_damage(mm: Mm, swapped: np.ndarray) -> None:
+    for pte in swapped:
+        if not mm.entries.swp_offset(int(pte)) & 4:
+            raise SwapDamage(
+                "linux-seed: mremap of a swapped-out page sets bit 11 of its entry and so names another slot (rule A30)"
+            )
+
+
+def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> None:
+    """mm/hugetlb.c:move_hugetlb_page_tables: nothing is marked."""
+    size, level = hugetlb.pages_of(vma), vma.huge_level
+    for offset in range(0, pages, size):
+        entry = mm.tables.get_huge(old + offset, level)
+        if entry:
+            mm.tables.alloc(new + offset, level)
+            mm.tables.set_huge(old + offset, 0, level)
+            mm.tables.set_huge(new + offset, entry, level)

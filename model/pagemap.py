@@ -1,0 +1,155 @@
+"""/proc/PID/pagemap words (fs/proc/task_mmu.c), by whole runs of entries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import frames as page
+from ptewalk.model.linux import (
+    HUGE_PAGES,
+    PAGEMAP_FRAME_BITS,
+    PAGEMAP_SWAP_TYPE_BITS,
+    PAGEMAP_V1_SHIFT_LOW,
+    PagemapBit,
+    VmFlag,
+)
+from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
+from ptewalk.model.tables import PMD_SHIFT
+from ptewalk.model.x86 import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm import Mm
+    from ptewalk.model.vma import Vma
+
+Words = NDArray[np.uint64]
+PRESENT: Final = np.uint64(1 << PagemapBit.PRESENT)
+SWAP: Final = np.uint64(1 << PagemapBit.SWAP)
+FILE: Final = np.uint64(1 << PagemapBit.FILE)
+UFFD: Final = np.uint64(1 << PagemapBit.UFFD_WP)
+EXCLUSIVE: Final = np.uint64(1 << PagemapBit.EXCLUSIVE)
+SOFT_DIRTY: Final = np.uint64(1 << PagemapBit.SOFT_DIRTY)
+FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
+V1_SHIFT: Final = np.uint64(PAGE_SHIFT << PAGEMAP_V1_SHIFT_LOW)
+"""The page-shift field of the first layout, on every word."""
+_ZERO: Final = np.uint64(0)
+
+
+def area_word(mm: Mm, vma: Vma) -> int:
+    """What every word of an area has: soft-dirty by VM_SOFTDIRTY, also where nothing is mapped."""
+    return int(SOFT_DIRTY) if vma.flags & mm.entries.VM_SOFTDIRTY & VmFlag.SOFTDIRTY else 0
+
+
+def pte_words(mm: Mm, vma: Vma, part: Words) -> Words:
+    """The words of a run of level-1 entries of one area (pte_to_pagemap_entry), frame numbers included."""
+    entries, frames = mm.entries, mm.frames
+    profile = entries.profile
+    present = (part & np.uint64(P | PROTNONE)) != 0
+    pfns = entries.pte_pfn(part) if present.any() else part & _ZERO
+    index = np.where(present, pfns, _ZERO).astype(np.int64)
+    flags = frames.flags[index]
+    normal = present & ((part & np.uint64(SPECIAL)) == 0)
+    words = np.where(present, PRESENT | pfns, _ZERO)
+    words |= np.where(normal & ((flags & page.ANON) == 0), FILE, _ZERO)
+    if entries.SOFT_DIRTY:
+        words |= np.where(present & ((part & np.uint64(entries.SOFT_DIRTY)) != 0), SOFT_DIRTY, _ZERO)
+    if profile.pagemap_exclusive:
+        counts = frames.maps[index]
+        if frames.huge_maps:
+            counts = counts + np.array([frames.huge_maps.get(int(h), 0) for h in frames.head[index]], np.int32)
+        words |= np.where(normal & (counts == 1), EXCLUSIVE, _ZERO)
+        words |= np.where(present & ((part & np.uint64(UFFD_WP)) != 0), UFFD, _ZERO)
+    swapped = (part != 0) & ~present
+    if swapped.any():
+        words = np.where(swapped, _swap_words(mm, part), words)
+    return words | np.uint64(area_word(mm, vma))
+
+
+def _swap_words(mm: Mm, part: Words) -> Words:
+    """Words of swap-like entries; the seed commit takes soft-dirty from a bit of the offset (rule A29)."""
+    entries = mm.entries
+    profile = entries.profile
+    kind, offset = entries.swp_type(part), entries.swp_offset(part)
+    words = SWAP | ((kind | offset << np.uint64(PAGEMAP_SWAP_TYPE_BITS)) & FRAME)
+    mask = entries.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else entries.SOFT_DIRTY
+    words |= np.where((part & np.uint64(mask)) != 0, SOFT_DIRTY, _ZERO)
+    if entries.SWP_UFFD_WP:
+        marked = (part & np.uint64(entries.SWP_UFFD_WP)) != 0
+        if profile.swap.marker_type is not None:
+            marked = marked | (kind == np.uint64(profile.swap.marker_type))
+        words |= np.where(marked, UFFD, _ZERO)
+    return words
+
+
+def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
+    """The word of the first page under a huge leaf; the next pages have the next frames (pagemap_pmd_range)."""
+    entries, frames = mm.entries, mm.frames
+    word = area_word(mm, vma)
+    if not entries.pte_present(entry):
+        if entry and vma.huge_level and entries.is_marker(entry):
+            word |= int(UFFD)
+        return word
+    frame = entries.pte_pfn(entry) if vma.huge_level else entries.pte_pfn(entry, level)
+    word |= int(PRESENT) | frame
+    flags = int(frames.flags[frame])
+    if entries.profile.pagemap_exclusive:
+        if frames.mapcount(frame) == 1 and not flags & page.ZERO:
+            word |= int(EXCLUSIVE)
+        if entry & UFFD_WP:
+            word |= int(UFFD)
+    if vma.huge_level:
+        return word if flags & page.ANON else word | int(FILE)
+    if entries.pte_soft_dirty(entry):
+        word |= int(SOFT_DIRTY)
+    if not flags & page.ANON and entries.profile.pagemap_exclusive:
+        word |= int(FILE)
+    return word
+
+
+def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
+    """The words of pages [start, start + pages), as the file holds them.
+
+    Parameters
+    ----------
+    show_frames : bool
+        The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
+    """
+    words: Words = np.zeros(pages, np.uint64)
+    end = start + pages
+    for vma in mm.areas.in_range(start, end):
+        low, high = max(start, vma.start), min(end, vma.end)
+        if area_word(mm, vma):
+            words[low - start : high - start] |= SOFT_DIRTY
+        if vma.huge_level:
+            size = 1 << 9 * (vma.huge_level - 1)
+            for head in range(low // size * size, high, size):
+                entry = mm.tables.get_huge(head, vma.huge_level)
+                if entry:
+                    _fill(words, start, low, high, head, size, huge_word(mm, vma, entry, vma.huge_level))
+            continue
+        for block, first, last, huge in mm.tables.blocks(low, high):
+            head = block << PMD_SHIFT
+            if huge:
+                _fill(words, start, first, last, head, HUGE_PAGES, huge_word(mm, vma, mm.tables.get_huge(head), 2))
+            else:
+                words[first - start : last - start] = pte_words(mm, vma, mm.tables.part(block, first, last))
+    if mm.entries.profile.exact:
+        words &= ~SOFT_DIRTY
+        dirty = [at - start for at in mm.exact_dirty if start <= at < end]
+        words[dirty] |= SOFT_DIRTY
+    if not mm.kernel.pagemap_v2:
+        words = words & (PRESENT | SWAP | FILE | FRAME) | V1_SHIFT
+    if not show_frames and mm.entries.profile.hides_frames:
+        words &= ~FRAME
+    return words
+
+
+def _fill(words: Words, start: int, low: int, high: int, head: int, size: int, word: int) -> None:
+    """Write the words under a huge leaf that lie in [low, high)."""
+    first, last = max(low, head), min(high, head + size)
+    run = np.full(last - first, word, np.uint64)
+    if word & int(PRESENT):
+        run += np.arange(first - head, last - head, dtype=np.uint64)
+    words[first - start : last - start] = run

@@ -1,0 +1,401 @@
+"""The PAGEMAP_SCAN ioctl of 6.7 and later (fs/proc/task_mmu.c:do_pagemap_scan).
+
+Places are page numbers. The walk stops early inside a `_Full` exception, as the kernel's does with ENOSPC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ptewalk.model import frames as page
+from ptewalk.model import thp, uffd
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import (
+    HUGE_PAGES,
+    SCAN_ARGUMENT_BYTES,
+    SCAN_BUFFER_REGIONS,
+    ScanCategory,
+    ScanFlag,
+    VmFlag,
+)
+from ptewalk.model.pte import SPECIAL, UFFD_WP
+from ptewalk.model.tables import PMD_SHIFT
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm import Mm
+    from ptewalk.model.vma import Vma
+
+_FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
+_CATEGORIES: Final = 255
+_ENDLESS: Final = 1 << 63
+_USER_BYTES: Final = 1 << 47
+
+
+@dataclass
+class Argument:
+    """struct pm_scan_arg; addresses in bytes."""
+
+    start: int
+    end: int
+    flags: int = 0
+    size: int = SCAN_ARGUMENT_BYTES
+    vec: int = 1 << 20
+    """Where regions are written; 0: nowhere."""
+    vec_len: int = 4096
+    max_pages: int = 0
+    category_inverted: int = 0
+    category_mask: int = 0
+    category_anyof_mask: int = 0
+    return_mask: int = _CATEGORIES
+
+
+@dataclass
+class Answer:
+    """What the call gives.
+
+    Attributes
+    ----------
+    error : str or None
+        Errno name.
+    walk_end : int or None
+        Byte address; None: not written.
+    regions : list of (first page, pages, categories)
+    """
+
+    error: str | None
+    walk_end: int | None
+    regions: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+class _Full(Exception):
+    """ENOSPC: no room for more regions or pages."""
+
+
+class _Scan:
+    """One call's state (struct pagemap_scan_private)."""
+
+    def __init__(self, mm: Mm, argument: Argument) -> None:
+        self.mm = mm
+        self.argument = argument
+        self.interest = argument.category_mask | argument.category_anyof_mask | argument.return_mask
+        self.protects = bool(argument.flags & ScanFlag.WP_MATCHING)
+        self.room = argument.vec_len
+        self.max_pages = argument.max_pages or _ENDLESS
+        self.found = 0
+        self.walk_end = 0
+        self.area_category = 0
+        self.out: list[tuple[int, int, int]] = []
+        self.buffer: list[list[int]] = []
+        self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
+
+    def interesting(self, categories: int) -> bool:
+        """pagemap_scan_is_interesting_page"""
+        argument = self.argument
+        categories ^= argument.category_inverted
+        if categories & argument.category_mask != argument.category_mask:
+            return False
+        return not argument.category_anyof_mask or bool(categories & argument.category_anyof_mask)
+
+    def push(self, categories: int, start: int, end: int) -> tuple[int, bool]:
+        """Add a region; (how far it was taken, whether the walk must stop) (pagemap_scan_output)."""
+        if not self.argument.vec_len:
+            return end, False
+        categories &= self.argument.return_mask
+        full = False
+        excess = self.found + end - start - self.max_pages
+        if excess > 0:
+            end -= excess
+            full = True
+        last = self.buffer[-1] if self.buffer else None
+        if last and last[1] == start and last[2] == categories:
+            last[1] = end
+        elif len(self.buffer) >= self.buffer_room:
+            end = start
+            full = True
+        else:
+            self.buffer.append([start, end, categories])
+        self.found += end - start
+        if full:
+            self.walk_end = end
+        return end, full
+
+    def back_out(self, start: int, end: int) -> None:
+        """Take a region back that turned out to need smaller steps (pagemap_scan_backout_range)."""
+        if not self.argument.vec_len:
+            return
+        last = self.buffer[-1]
+        if last[0] != start:
+            last[1] = start
+        else:
+            self.buffer.pop()
+        self.found -= end - start
+
+    def flush(self) -> None:
+        """Copy the gathered regions out (pagemap_scan_flush_buffer)."""
+        regions = [(a, b - a, c) for a, b, c in self.buffer if a != b]
+        self.out.extend(regions)
+        self.room -= len(regions)
+        self.buffer_room = min(self.buffer_room, self.room)
+        self.buffer = []
+
+    # The walk.
+
+    def walk(self, start: int, end: int) -> None:
+        """walk_page_range with pagemap_scan_ops."""
+        for vma in self.mm.areas.in_range(start, end):
+            if not self.enters(vma):
+                continue
+            low, high = max(start, vma.start), min(end, vma.end)
+            if vma.huge_level:
+                self.hugetlb(vma, low, high)
+            else:
+                self.area(vma, low, high)
+
+    def enters(self, vma: Vma) -> bool:
+        """pagemap_scan_test_walk"""
+        argument = self.argument
+        allowed = bool(vma.flags & VmFlag.UFFD_WP) and uffd.resolves_itself(vma)
+        if not allowed:
+            if argument.flags & ScanFlag.CHECK_WPASYNC:
+                raise Errno("EPERM")
+            if self.protects:
+                return False
+        category = ScanCategory.WPALLOWED if allowed else 0
+        if vma.flags & self.mm.entries.VM_SOFTDIRTY:
+            category |= ScanCategory.SOFT_DIRTY
+        self.area_category = category
+        required = argument.category_mask & ScanCategory.WPALLOWED
+        return (category ^ argument.category_inverted) & required == required
+
+    def area(self, vma: Vma, start: int, end: int) -> None:
+        """Present tables by entry, everything between them as holes."""
+        tables = self.mm.tables
+        at = start
+        while at < end:
+            block = at >> PMD_SHIFT
+            stop = min(end, (block + 1) << PMD_SHIFT)
+            if block in tables.huge[2]:
+                self.huge(vma, at, stop)
+            elif block in tables.tables[1]:
+                self.entries(vma, at, stop)
+            else:
+                if not tables.table(at, 2):
+                    level = next((k for k in range(3, tables.levels) if tables.table(at, k)), tables.levels)
+                    size = 1 << 9 * (level - 1)
+                    stop = min(end, (at // size + 1) * size)
+                self.hole(vma, at, stop)
+            at = stop
+
+    def hole(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_pte_hole"""
+        categories = self.area_category
+        if vma.flags & VmFlag.UFFD_WP and not vma.huge_level:
+            categories |= ScanCategory.WRITTEN
+        if not self.interesting(categories):
+            return
+        end, full = self.push(categories, start, end)
+        if end != start and self.protects:
+            if vma.huge_level:
+                self._protect_hugetlb_hole(vma, start, end)
+            else:
+                uffd.protect_range(self.mm, vma, start, end, protect=True)
+        if full:
+            raise _Full
+
+    def _protect_hugetlb_hole(self, vma: Vma, start: int, end: int) -> None:
+        size = 1 << 9 * (vma.huge_level - 1)
+        for at in range(start // size * size, end, size):
+            self.mm.tables.alloc(at, vma.huge_level)
+            if not self.mm.tables.get_huge(at, vma.huge_level):
+                self.mm.tables.set_huge(at, self.mm.entries.make_uffd_marker(), vma.huge_level)
+
+    def huge(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_thp_entry"""
+        mm = self.mm
+        pmd = mm.tables.get_huge(start)
+        categories = self.area_category | self._huge_category(vma, pmd)
+        if not self.interesting(categories):
+            return
+        stop, full = self.push(categories, start, end)
+        if stop != start and self.protects and categories & ScanCategory.WRITTEN:
+            if stop != start + HUGE_PAGES:
+                thp.split_huge_pmd(mm, vma, start & ~(HUGE_PAGES - 1))
+                self.back_out(start, stop)
+                self.entries(vma, start, end)
+                return
+            mm.tables.set_huge(start, mm.entries.pte_mkuffd_wp(pmd))
+        if full:
+            raise _Full
+
+    def _huge_category(self, vma: Vma, pmd: int) -> int:
+        """pagemap_thp_category"""
+        mm = self.mm
+        categories = ScanCategory.HUGE | ScanCategory.PRESENT
+        if not pmd & UFFD_WP:
+            categories |= ScanCategory.WRITTEN
+        if thp.is_huge_zero(mm, pmd):
+            categories |= ScanCategory.PFNZERO
+        if mm.entries.pmd_soft_dirty(pmd):
+            categories |= ScanCategory.SOFT_DIRTY
+        return int(categories)
+
+    def entries(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_pmd_entry over a page table."""
+        mm, argument = self.mm, self.argument
+        if self.protects and not argument.vec_len:
+            for at in range(start, end):
+                pte = mm.tables.get(at)
+                if not self._protected(pte):
+                    self._protect(at, pte)
+            return
+        written = int(ScanCategory.WRITTEN)
+        fast = (
+            not argument.category_anyof_mask
+            and not argument.category_inverted
+            and argument.category_mask == written
+            and argument.return_mask == written
+        )
+        for at in range(start, end):
+            pte = mm.tables.get(at)
+            if fast:
+                if self._protected(pte):
+                    continue
+                categories = self.area_category | written
+            else:
+                categories = self.area_category | self._category(pte)
+                if not self.interesting(categories):
+                    continue
+            stop, full = self.push(categories, at, at + 1)
+            if stop != at and self.protects and categories & written:
+                self._protect(at, pte)
+            if full:
+                raise _Full
+
+    def _protected(self, pte: int) -> bool:
+        """Is the entry write-protected already, by its bit or as a marker?"""
+        entries = self.mm.entries
+        if entries.pte_present(pte):
+            return bool(pte & UFFD_WP)
+        return bool(pte) and (bool(pte & entries.SWP_UFFD_WP) or entries.is_marker(pte))
+
+    def _category(self, pte: int) -> int:
+        """pagemap_page_category"""
+        mm = self.mm
+        entries = mm.entries
+        if not pte:
+            return int(ScanCategory.WRITTEN)
+        categories = 0 if self._protected(pte) else int(ScanCategory.WRITTEN)
+        if not entries.pte_present(pte):
+            categories |= ScanCategory.SWAPPED
+            if entries.pte_swp_soft_dirty(pte):
+                categories |= ScanCategory.SOFT_DIRTY
+            return categories
+        categories |= ScanCategory.PRESENT
+        frame = entries.pte_pfn(pte)
+        if frame == mm.frames.zero:
+            categories |= ScanCategory.PFNZERO
+        elif self.interest & ScanCategory.FILE and not pte & SPECIAL and not mm.frames.flags[frame] & page.ANON:
+            categories |= ScanCategory.FILE
+        if entries.pte_soft_dirty(pte):
+            categories |= ScanCategory.SOFT_DIRTY
+        return categories
+
+    def _protect(self, at: int, pte: int) -> None:
+        """make_uffd_wp_pte"""
+        entries = self.mm.entries
+        if entries.pte_present(pte):
+            pte = entries.pte_mkuffd_wp(pte)
+        elif pte:
+            pte |= entries.SWP_UFFD_WP
+        else:
+            pte = entries.make_uffd_marker()
+        self.mm.tables.set(at, pte)
+
+    def hugetlb(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_hugetlb_entry"""
+        mm = self.mm
+        level = vma.huge_level
+        size = 1 << 9 * (level - 1)
+        at = start
+        while at < end:
+            stop = min(end, (at // size + 1) * size)
+            if not mm.tables.table(at, level):
+                self.hole(vma, at, stop)
+                at = stop
+                continue
+            entry = mm.tables.get_huge(at, level)
+            categories = self.area_category | self._hugetlb_category(entry)
+            if self.interesting(categories):
+                taken, full = self.push(categories, at, stop)
+                if taken != at and self.protects and categories & ScanCategory.WRITTEN:
+                    if taken != at + size:
+                        self.back_out(at, taken)
+                        self.walk_end = at
+                        full = False
+                    elif mm.entries.pte_present(entry):
+                        mm.tables.set_huge(at, mm.entries.pte_mkuffd_wp(entry), level)
+                    elif not entry:
+                        mm.tables.set_huge(at, mm.entries.make_uffd_marker(), level)
+                if full:
+                    raise _Full
+            at = stop
+
+    def _hugetlb_category(self, entry: int) -> int:
+        """pagemap_hugetlb_category: soft-dirty is the raw bit."""
+        mm = self.mm
+        categories = int(ScanCategory.HUGE)
+        if mm.entries.pte_present(entry):
+            categories |= ScanCategory.PRESENT
+            if not entry & UFFD_WP:
+                categories |= ScanCategory.WRITTEN
+            if not mm.frames.flags[mm.entries.pte_pfn(entry)] & page.ANON:
+                categories |= ScanCategory.FILE
+            if mm.entries.pte_soft_dirty(entry):
+                categories |= ScanCategory.SOFT_DIRTY
+        elif entry:
+            categories |= ScanCategory.SWAPPED
+        return categories
+
+
+def _check(argument: Argument) -> None:
+    """pagemap_scan_get_args"""
+    if argument.size != SCAN_ARGUMENT_BYTES or argument.flags & ~_FLAGS:
+        raise Errno("EINVAL")
+    masks = argument.category_inverted | argument.category_mask | argument.category_anyof_mask | argument.return_mask
+    if masks & ~_CATEGORIES:
+        raise Errno("EINVAL")
+    if argument.start % 4096:
+        raise Errno("EINVAL")
+    if not 0 <= argument.start <= argument.end <= _USER_BYTES:
+        raise Errno("EFAULT")
+    if not argument.vec and argument.vec_len:
+        raise Errno("EINVAL")
+    if argument.vec and argument.vec + 24 * argument.vec_len > _USER_BYTES:
+        raise Errno("EFAULT")
+
+
+def scan(mm: Mm, argument: Argument) -> Answer:
+    """The call; an error in the arguments leaves walk_end unwritten, one in the walk does not."""
+    try:
+        _check(argument)
+    except Errno as error:
+        return Answer(error.name, None)
+    state = _Scan(mm, argument)
+    at, end = argument.start >> 12, argument.end + 4095 >> 12
+    problem: str | None = None
+    while at < end:
+        full = False
+        try:
+            state.walk(at, end)
+        except _Full:
+            full = True
+        except Errno as error:
+            problem = error.name
+        state.flush()
+        if not full or state.room == 0 or state.found == state.max_pages:
+            break
+        at = state.walk_end
+    mm.kernel.mmu.invalidate(None)
+    walk_end = state.walk_end << 12 if state.walk_end else end << 12
+    return Answer(problem, walk_end, [] if problem else state.out)

@@ -1,0 +1,473 @@
+"""What formats/scenario.md records of a process after a step: pages, areas, tables and raw entries.
+
+Frames, tables and swap slots are numbered canonically: scanned in order, what was seen at the previous step keeps its
+number,
+anything else gets the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import frames as page
+from ptewalk.model import pagemap, thp
+from ptewalk.model.kernel import Kernel, Process
+from ptewalk.model.linux import (
+    HUGE_PAGES,
+    PAGEMAP_LETTERS,
+    PAGEMAP_SWAP_TYPE_BITS,
+    RECORDED_FLAGS,
+    SMAPS_FLAGS,
+    TABLE_FLAGS,
+    VmFlag,
+)
+from ptewalk.model.pte import FRAME_AT, PROTNONE, P
+from ptewalk.model.tables import PMD_SHIFT
+from ptewalk.model.vma import Vma
+from ptewalk.model.x86 import INDEX_BITS
+
+Runs = list[list[Any]]
+_SPECIAL_TYPES: Final = 26
+"""Swap types from here on are not swap devices: markers and the like."""
+_KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
+_KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
+_STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
+
+
+class Numbering:
+    """Canonical numbers of one kind of thing (frames, tables or slots)."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._next = 1
+
+    def number(self, things: Iterable[int]) -> dict[int, int]:
+        """The numbers of what is seen at this step, in scan order."""
+        known, now = self._known, {}
+        for thing in things:
+            if thing not in now:
+                found = known.get(thing)
+                if found is None:
+                    found = self._next
+                    self._next += 1
+                now[thing] = found
+        self._known = now
+        return now
+
+
+@dataclass
+class Snapshot:
+    """One process after a step, as the format has it."""
+
+    pages: Runs
+    vmas: list[dict[str, Any]]
+    root: int
+    tables: list[list[Any]]
+    ptes: Runs
+
+
+@dataclass
+class _Raw:
+    """One process before numbering."""
+
+    page: NDArray[np.int64]
+    """Pages with a visible frame."""
+    status: NDArray[np.uint64]
+    frame: NDArray[np.int64]
+    holes: list[tuple[int, int, int]]
+    """(first page, pages, pagemap word) of entries without a frame."""
+    entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = field(default_factory=list)
+    """(level, pages, raw entries)"""
+
+
+class Recorder:
+    """Takes snapshots of a kernel, step by step.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    raw_tables : bool
+        Also take `tables` and `ptes`.
+    """
+
+    def __init__(self, kernel: Kernel, *, raw_tables: bool) -> None:
+        self.kernel = kernel
+        self.raw_tables = raw_tables
+        self._frames = Numbering()
+        self._tables = Numbering()
+        self._slots = Numbering()
+        self._letters: dict[int, str] = {}
+        self._kinds: dict[int, str] = {}
+
+    def take(self) -> dict[int, Snapshot]:
+        """Snapshots of all live processes."""
+        kernel = self.kernel
+        processes = [kernel.processes[who] for who in sorted(kernel.processes)]
+        raws = [self._collect(process) for process in processes]
+        order: list[int] = []
+        for raw in raws:
+            order.extend(raw.frame.tolist())
+        numbers = self._frames.number(order)
+        table_numbers: dict[int, int] = {}
+        slot_numbers: dict[int, int] = {}
+        if self.raw_tables:
+            tables: list[int] = []
+            slots: list[int] = []
+            for process, raw in zip(processes, raws, strict=True):
+                tables.append(process.mm.tables.root)
+                tables.extend(frame for _, _, _, frame in process.mm.tables.upper_entries())
+                slots.extend(self._slots_of(raw))
+            table_numbers = self._tables.number(tables)
+            slot_numbers = self._slots.number(slots)
+        return {
+            process.who: Snapshot(
+                self._page_runs(raw, numbers),
+                [self._area(process, vma) for vma in process.mm.areas],
+                table_numbers.get(process.mm.tables.root, 0),
+                self._table_list(process, table_numbers) if self.raw_tables else [],
+                self._entry_runs(raw, numbers, slot_numbers) if self.raw_tables else [],
+            )
+            for process, raw in zip(processes, raws, strict=True)
+        }
+
+    # Pages.
+
+    def _collect(self, process: Process) -> _Raw:
+        """Pagemap words and raw entries of one process."""
+        kernel, mm = self.kernel, process.mm
+        pages: list[NDArray[np.int64]] = []
+        words: list[NDArray[np.uint64]] = []
+        holes: list[tuple[int, int, int]] = []
+        entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = []
+        for vma in mm.areas:
+            base_word = pagemap.area_word(mm, vma)
+            at = vma.start
+            for first, last, level, content in _leaves(process, vma):
+                if base_word and at < first:
+                    holes.append((at - kernel.base, first - at, base_word))
+                at = last
+                where = np.arange(first - kernel.base, last - kernel.base)
+                if level == 1:
+                    assert isinstance(content, np.ndarray)
+                    used = np.flatnonzero(content)
+                    if len(used) == len(content):
+                        word = pagemap.pte_words(mm, vma, content)
+                    else:
+                        word = np.full(len(content), base_word, np.uint64)
+                        if len(used):
+                            word[used] = pagemap.pte_words(mm, vma, content[used])
+                    if len(used):
+                        entries.append((1, where[used], content[used]))
+                else:
+                    assert isinstance(content, int)
+                    size = 1 << INDEX_BITS * (level - 1)
+                    head = first // size * size
+                    value = pagemap.huge_word(mm, vma, content, level)
+                    word = np.full(last - first, value, np.uint64)
+                    if value & int(pagemap.PRESENT):
+                        word += np.arange(first - head, last - head, dtype=np.uint64)
+                    entries.append((level, np.array([head - kernel.base]), np.array([content], np.uint64)))
+                pages.append(where)
+                words.append(word)
+            if base_word and at < vma.end:
+                holes.append((at - kernel.base, vma.end - at, base_word))
+        if not pages:
+            return self._finish(process, _EMPTY, _NO_WORDS, holes, entries)
+        return self._finish(process, np.concatenate(pages), np.concatenate(words), holes, entries)
+
+    def _finish(
+        self,
+        process: Process,
+        pages: NDArray[np.int64],
+        words: NDArray[np.uint64],
+        holes: list[tuple[int, int, int]],
+        entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]],
+    ) -> _Raw:
+        """Part the words into those with a visible frame and the rest, in the layout in force."""
+        kernel = self.kernel
+        if self.kernel.profile.exact:
+            dirty = process.mm.exact_dirty
+            flags = np.array([p + kernel.base in dirty for p in pages.tolist()], bool)
+            words = np.where(flags, words | pagemap.SOFT_DIRTY, words & ~pagemap.SOFT_DIRTY)
+            covered = set(pages.tolist())
+            holes = [
+                (p - kernel.base, 1, int(pagemap.SOFT_DIRTY)) for p in sorted(dirty) if p - kernel.base not in covered
+            ]
+        if not kernel.pagemap_v2:
+            words = np.where(words != 0, words & ~pagemap.SOFT_DIRTY | pagemap.V1_SHIFT, words)
+        present = (words & pagemap.PRESENT) != 0
+        if not process.sees_frames:
+            words = words & ~pagemap.FRAME
+            present = present & False
+        rest = ~present & (words != 0)
+        for position in _starts(pages, words, rest):
+            first, last = position
+            holes.append((int(pages[first]), last - first, int(words[first])))
+        return _Raw(
+            pages[present],
+            words[present] & np.uint64(_STATUS),
+            (words[present] & pagemap.FRAME).astype(np.int64),
+            sorted(holes),
+            entries,
+        )
+
+    def _page_runs(self, raw: _Raw, numbers: dict[int, int]) -> Runs:
+        """`pages` of the format."""
+        runs: Runs = []
+        if len(raw.page):
+            frames = raw.frame
+            ids = np.array([numbers[f] for f in frames.tolist()])
+            flags = self.kernel.frames.flags[frames]
+            kinds = flags & np.uint16(_KIND_MASK)
+            if not self.kernel.profile.reports_compound_tails:
+                kinds = self._old_kinds(frames, kinds)
+            for first, last, step in _group(raw.page, (raw.status, kinds), ids):
+                runs.append(
+                    [
+                        int(raw.page[first]),
+                        last - first,
+                        self.letters(int(raw.status[first])),
+                        self._kind(int(kinds[first])),
+                        int(ids[first]),
+                        step,
+                    ]
+                )
+        shows_slots = not self.kernel.profile.hides_frames
+        for start, count, word in _merge_holes(raw.holes):
+            run: list[Any] = [start, count, self.letters(word & _STATUS), "", None, 0]
+            if shows_slots and word & int(pagemap.SWAP):
+                frame = word & int(pagemap.FRAME)
+                run += [frame & (1 << PAGEMAP_SWAP_TYPE_BITS) - 1, frame >> PAGEMAP_SWAP_TYPE_BITS, 0]
+            runs.append(run)
+        runs.sort(key=lambda r: int(r[0]))
+        return runs
+
+    def _old_kinds(self, frames: NDArray[np.int64], kinds: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """3.11's kpageflags: nothing of a huge page but ANON of its head, and nothing at all of the huge zero page."""
+        tails = self.kernel.frames.head[frames] != frames
+        huge_zero = (kinds & (page.ZERO | page.COMPOUND)) == page.ZERO | page.COMPOUND
+        kinds = np.where(tails, kinds & page.HUGETLB, kinds & (0xFFFF ^ page.COMPOUND))
+        return np.where(huge_zero, 0, kinds).astype(np.uint16)
+
+    def letters(self, word: int) -> str:
+        """Letters of a pagemap word's status bits; "1" for the first layout."""
+        found = self._letters.get(word)
+        if found is None:
+            v1 = word & int(pagemap.V1_SHIFT) == int(pagemap.V1_SHIFT) and not self.kernel.profile.pagemap_exclusive
+            found = "".join(
+                letter for bit, letter in PAGEMAP_LETTERS if word >> bit & 1 and not (v1 and letter in "WXD")
+            ) + ("1" if v1 else "")
+            self._letters[word] = found
+        return found
+
+    def _kind(self, flags: int) -> str:
+        found = self._kinds.get(flags)
+        if found is None:
+            found = "".join(letter for bit, letter in _KINDS if flags & bit)
+            self._kinds[flags] = found
+        return found
+
+    # Areas.
+
+    def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
+        """One area's smaps."""
+        flags = vma.flags
+        letters = "".join(c if flags & b else "-" for b, c in ((1, "r"), (2, "w"), (4, "x")))
+        return {
+            "page": vma.start - self.kernel.base,
+            "n": vma.end - vma.start,
+            "perm": letters + ("s" if flags & VmFlag.MAYSHARE else "p"),
+            "anon_huge_kb": self._huge_kb(process, vma),
+            "shmem_huge_kb": 0,
+            "flags": [name for bit, name in SMAPS_FLAGS if flags & bit and name in RECORDED_FLAGS],
+        }
+
+    def _huge_kb(self, process: Process, vma: Vma) -> int:
+        """AnonHugePages: 3.11 counts the huge zero page too; 6.1 no PROT_NONE ones."""
+        mm = process.mm
+        if vma.huge_level or not mm.tables.huge[2]:
+            return 0
+        old_rules = self.kernel.profile.reuse_by_mapcount
+        count = 0
+        for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+            if not huge or last - first != HUGE_PAGES:
+                continue
+            pmd = mm.tables.get_huge(block << PMD_SHIFT)
+            if old_rules or (not thp.is_huge_zero(mm, pmd) and (pmd & P or self.kernel.profile.saved_dirty)):
+                count += 1
+        return 2048 * count
+
+    # Tables and entries.
+
+    def _table_list(self, process: Process, numbers: dict[int, int]) -> list[list[Any]]:
+        """`tables` of the format."""
+        return [
+            [level, at - self.kernel.base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]]
+            for level, at, entry, frame in process.mm.tables.upper_entries()
+        ]
+
+    def _slots_of(self, raw: _Raw) -> list[int]:
+        """Swap slots that a process's entries name, in order."""
+        entries = self.kernel.entries
+        found: list[int] = []
+        for level, _, content in raw.entries:
+            if level != 1:
+                continue
+            swapped = content[(content & np.uint64(P | PROTNONE)) == 0]
+            for pte in swapped.tolist():
+                if entries.swp_type(pte) < _SPECIAL_TYPES:
+                    found.append(entries.swp_offset(pte) << 5 | entries.swp_type(pte))
+        return found
+
+    def _entry_runs(self, raw: _Raw, numbers: dict[int, int], slots: dict[int, int]) -> Runs:
+        """`ptes` of the format; an id is None where no process shows the frame."""
+        entries = self.kernel.entries
+        depth = self.kernel.levels
+        swap = self.kernel.profile.swap
+        offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        runs: Runs = []
+        for level, where, content in raw.entries:
+            upper = ".".join([format(TABLE_FLAGS, "x")] * (depth - level))
+            if level > 1:
+                entry = int(content[0])
+                text, leaf_id = self._huge_entry(entry, level, numbers)
+                runs.append([int(where[0]), 1 << INDEX_BITS * (level - 1), level, text, upper, leaf_id, 1])
+                continue
+            present = (content & np.uint64(P | PROTNONE)) != 0
+            field_mask = np.where(present, np.uint64(FRAME_AT[1]), np.uint64(offset_field))
+            flags = content & ~field_mask
+            ids = np.zeros(len(content), np.int64)
+            pfns = entries.pte_pfn(content)
+            for position, is_present in enumerate(present.tolist()):
+                if is_present:
+                    ids[position] = numbers.get(int(pfns[position]), 0)
+                    continue
+                pte = int(content[position])
+                kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
+                ids[position] = offset if kind >= _SPECIAL_TYPES else slots[offset << 5 | kind]
+            for first, last, step in _group(where, (flags, present), ids):
+                number = int(ids[first])
+                known = number or not present[first]
+                runs.append(
+                    [
+                        int(where[first]),
+                        last - first,
+                        1,
+                        format(int(flags[first]), "x"),
+                        upper,
+                        number if known else None,
+                        step,
+                    ]
+                )
+        return _join(runs)
+
+    def _huge_entry(self, entry: int, level: int, numbers: dict[int, int]) -> tuple[str, int | None]:
+        """Flags and id of a leaf above level 1."""
+        entries = self.kernel.entries
+        if entries.pte_present(entry):
+            frame = entries.pte_pfn(entry, level)
+            return format(entry & ~FRAME_AT[level], "x"), numbers.get(frame)
+        swap = self.kernel.profile.swap
+        field_mask = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        return format(entry & ~field_mask, "x"), entries.swp_offset(entry)
+
+
+_EMPTY: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
+_NO_WORDS: Final[NDArray[np.uint64]] = np.zeros(0, np.uint64)
+
+
+def _leaves(process: Process, vma: Vma) -> Iterable[tuple[int, int, int, NDArray[np.uint64] | int]]:
+    """Page tables and huge leaves inside an area: (first page, last page + 1, level, entries or the leaf)."""
+    mm = process.mm
+    if vma.huge_level:
+        size = 1 << INDEX_BITS * (vma.huge_level - 1)
+        keys = sorted(k for k in mm.tables.huge[vma.huge_level] if vma.start <= k * size < vma.end)
+        for key in keys:
+            yield key * size, (key + 1) * size, vma.huge_level, mm.tables.get_huge(key * size, vma.huge_level)
+        return
+    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+        if huge:
+            yield first, last, 2, mm.tables.get_huge(block << PMD_SHIFT)
+        else:
+            yield first, last, 1, mm.tables.part(block, first, last)
+
+
+def _starts(pages: NDArray[np.int64], words: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of chosen neighbours with equal words: (first, last + 1)."""
+    where = np.flatnonzero(chosen)
+    if not len(where):
+        return []
+    breaks = np.flatnonzero(
+        (np.diff(where) != 1) | (np.diff(pages[where]) != 1) | (words[where][1:] != words[where][:-1])
+    )
+    firsts = [0, *(breaks + 1).tolist()]
+    lasts = [*(breaks + 1).tolist(), len(where)]
+    return [(int(where[a]), int(where[b - 1]) + 1) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def _group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """Runs of neighbouring pages with equal keys and ids that stay or count up: (first, last + 1, step)."""
+    count = len(pages)
+    if count == 1:
+        return [(0, 1, 0)]
+    deltas = np.diff(ids)
+    hard = (np.diff(pages) != 1) | ((deltas != 0) & (deltas != 1))
+    for key in keys:
+        hard |= key[1:] != key[:-1]
+    steps = np.where(hard, -1, deltas)
+    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), count - 1]
+    runs: list[tuple[int, int, int]] = []
+    first = 0
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        step = int(steps[low])
+        if step < 0:
+            runs.extend((at, at + 1, 0) for at in range(first, high))
+            first = high
+            continue
+        if first > high:
+            continue
+        if first == high:
+            continue
+        runs.append((first, high + 1, step))
+        first = high + 1
+    if first < count:
+        runs.append((first, count, 0))
+    return runs
+
+
+def _merge_holes(holes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Join neighbouring runs without frames that have the same word."""
+    merged: list[tuple[int, int, int]] = []
+    for start, count, word in holes:
+        if merged and merged[-1][2] == word and merged[-1][0] + merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], merged[-1][1] + count, word)
+        else:
+            merged.append((start, count, word))
+    return merged
+
+
+def _join(runs: Runs) -> Runs:
+    """Join runs of small entries that meet at a table's end."""
+    joined: Runs = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last[2] == run[2] == 1
+            and last[0] + last[1] == run[0]
+            and last[3] == run[3]
+            and last[5] is not None
+            and run[5] is not None
+        ):
+            step = last[6] if last[1] > 1 else run[5] - last[5]
+            if step in (0, 1) and run[5] == last[5] + last[1] * step and (run[1] == 1 or run[6] == step):
+                last[1] += run[1]
+                last[6] = step
+                continue
+        joined.append(run)
+    return joined

@@ -1,0 +1,285 @@
+"""Transparent huge pages: 2 MiB leaves of anonymous memory (mm/huge_memory.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model import frames as page
+from ptewalk.model import migrate, rmap
+from ptewalk.model.linux import HUGE_PAGES, SplitDirty, VmFlag
+from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, P
+from ptewalk.model.tables import PMD_SHIFT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptewalk.model.mm import Mm
+    from ptewalk.model.vma import Vma
+
+_BLOCK = HUGE_PAGES - 1
+
+
+def pmd_frame(mm: Mm, pmd: int) -> int:
+    """First frame of a huge leaf."""
+    return mm.entries.pte_pfn(pmd, 2)
+
+
+def is_huge_zero(mm: Mm, pmd: int) -> bool:
+    """is_huge_zero_pmd"""
+    return bool(mm.frames.huge_zero) and pmd_frame(mm, pmd) == mm.frames.huge_zero
+
+
+def vma_suitable(vma: Vma, at: int) -> bool:
+    """transhuge_vma_suitable: the whole 2 MiB around `at` lies in the area."""
+    head = at & ~_BLOCK
+    return head >= vma.start and head + HUGE_PAGES <= vma.end
+
+
+def allowed(vma: Vma, at: int) -> bool:
+    """May a fault at `at` map a huge page (hugepage_vma_check; THP is enabled for MADV_HUGEPAGE areas only)?"""
+    return (
+        vma.is_anonymous
+        and vma.flags & (VmFlag.HUGEPAGE | VmFlag.NOHUGEPAGE) == VmFlag.HUGEPAGE
+        and vma_suitable(vma, at)
+    )
+
+
+def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """Map a new huge page for a write."""
+    entries = mm.entries
+    pmd = entries.pmd_mkdirty(entries.pfn_pte(frame, vma.prot, 2) | PSE)
+    if vma.flags & VmFlag.WRITE:
+        pmd = entries.pte_mkwrite(pmd)
+    frames = mm.frames
+    frames.flags[frame : frame + HUGE_PAGES] |= page.ANON | page.EXCLUSIVE
+    frames.index[frame : frame + HUGE_PAGES] = vma.offset(head) + np.arange(HUGE_PAGES)
+    assert vma.anon_vma is not None
+    frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.root.identity
+    frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
+    mm.tables.set_huge(head, pmd)
+
+
+def do_huge_pmd_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool) -> bool:
+    """First fault in 2 MiB; False when no huge page can be had (do_huge_pmd_anonymous_page)."""
+    if not mm.kernel.huge_page_available(mm, at):
+        return False
+    mm.anon_vma_prepare(vma)
+    head = at & ~_BLOCK
+    if not write:
+        zero = mm.frames.get_huge_zero()
+        mm.tables.set_huge(head, mm.entries.pfn_pte(zero, vma.prot, 2) | PSE)
+        return True
+    _set_new(mm, vma, head, mm.frames.alloc_compound(page.COMPOUND))
+    return True
+
+
+def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
+    """Write to a read-only huge page; False: it was split, the small entry faults next (do_huge_pmd_wp_page)."""
+    entries, frames = mm.entries, mm.frames
+    head = at & ~_BLOCK
+    old_rules = entries.profile.reuse_by_mapcount
+    if is_huge_zero(mm, pmd):
+        if old_rules and mm.kernel.huge_page_available(mm, at):
+            mm.anon_vma_prepare(vma)
+            _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
+            return True
+        split_huge_pmd(mm, vma, head)
+        return False
+    frame = pmd_frame(mm, pmd)
+    if old_rules:
+        alone = frames.mapcount(frame) == 1
+    else:
+        alone = bool(frames.flags[frame] & page.EXCLUSIVE) or frames.references(frame) == 1
+    if alone:
+        frames.flags[frame : frame + HUGE_PAGES] |= page.EXCLUSIVE
+        pmd = entries.pmd_mkdirty(entries.pte_mkyoung(pmd))
+        if vma.flags & VmFlag.WRITE:
+            pmd = entries.pte_mkwrite(pmd)
+        mm.tables.set_huge(head, pmd)
+        return True
+    if old_rules:
+        if mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
+            new = frames.alloc_compound(page.COMPOUND)
+            for offset in range(HUGE_PAGES):
+                frames.copy(frame + offset, new + offset)
+            drop_huge_map(mm, frame)
+            _set_new(mm, vma, head, new)
+            return True
+        _copy_all(mm, vma, head, frame)
+        return True
+    split_huge_pmd(mm, vma, head)
+    return False
+
+
+def _copy_all(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """512 copies, all dirty (3.11's do_huge_pmd_wp_page_fallback)."""
+    entries = mm.entries
+    mm.tables.set_huge(head, 0)
+    mm.tables.alloc(head, 1)
+    for offset in range(HUGE_PAGES):
+        new = mm.frames.alloc(0)
+        mm.frames.copy(frame + offset, new)
+        mm.add_new_anon(vma, head + offset, new)
+        pte = entries.pte_mkdirty(entries.pfn_pte(new, vma.prot))
+        mm.tables.set(head + offset, entries.pte_mkwrite(pte) if vma.flags & VmFlag.WRITE else pte)
+    drop_huge_map(mm, frame)
+
+
+def touch_pmd(mm: Mm, at: int, pmd: int, write: bool) -> None:
+    """A on, and D with soft-dirty for a write (touch_pmd)."""
+    pmd = mm.entries.pte_mkyoung(pmd)
+    if write:
+        pmd = mm.entries.pmd_mkdirty(pmd)
+    mm.tables.set_huge(at & ~_BLOCK, pmd)
+
+
+def drop_huge_map(mm: Mm, frame: int) -> None:
+    """page_remove_rmap of a huge mapping."""
+    frames = mm.frames
+    frames.huge_maps[frame] -= 1
+    if not frames.huge_maps[frame]:
+        del frames.huge_maps[frame]
+    mm.kernel.put(frame)
+
+
+def zap_huge_pmd(mm: Mm, head: int) -> None:
+    """Drop a whole huge leaf (zap_huge_pmd)."""
+    pmd = mm.tables.get_huge(head)
+    mm.tables.set_huge(head, 0)
+    if not is_huge_zero(mm, pmd):
+        drop_huge_map(mm, pmd_frame(mm, pmd))
+
+
+def split_huge_pmd_at(mm: Mm, vma: Vma, at: int) -> None:
+    """Split the huge leaf that a boundary at `at` would cut (split_huge_pmd_if_needed)."""
+    if vma.huge_level or not at & _BLOCK:
+        return
+    if at >> PMD_SHIFT in mm.tables.huge[2]:
+        split_huge_pmd(mm, vma, at & ~_BLOCK)
+
+
+def _fill(mm: Mm, head: int, first: int, flags: int, step: int) -> None:
+    """Replace the leaf at `head` by a table whose entry i has frame first + i * step and bits `flags`."""
+    mm.tables.set_huge(head, 0)
+    row = mm.tables.row(mm.tables.alloc(head, 1))
+    fields: NDArray[np.uint64] = (
+        np.arange(HUGE_PAGES, dtype=np.uint64) * np.uint64(step) + np.uint64(first)
+    ) << np.uint64(12)
+    if mm.entries.profile.protnone_inverted and not flags & P:
+        fields ^= np.uint64(FRAME)
+    row[:] = fields | np.uint64(flags)
+
+
+def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:
+    """Replace a huge leaf by 512 entries.
+
+    __split_huge_pmd_locked; 3.11: the page itself is split, in every process.
+    """
+    pmd = mm.tables.get_huge(head)
+    entries = mm.entries
+    if is_huge_zero(mm, pmd):
+        flags = vma.prot | SPECIAL | pmd & UFFD_WP
+        _fill(mm, head, mm.frames.zero, flags, 0)
+        return
+    frame = pmd_frame(mm, pmd)
+    if entries.profile.split_dirty == SplitDirty.ALWAYS:
+        for other, area, place, huge in rmap.walk(mm.kernel, frame):
+            if huge:
+                _split_mapping(other, area, place, other.tables.get_huge(place))
+        dissolve(mm, frame)
+        return
+    _split_mapping(mm, vma, head, pmd)
+
+
+def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
+    """One address space's part of a split."""
+    entries, frames = mm.entries, mm.frames
+    frame = pmd_frame(mm, pmd)
+    rule = entries.profile.split_dirty
+    pte = vma.prot
+    if vma.flags & VmFlag.WRITE:
+        pte = entries.pte_mkwrite(pte)
+    if not pmd & RW:
+        pte = entries.pte_wrprotect(pte)
+        pte |= pmd & entries.ARM
+    if not pmd & A:
+        pte = entries.pte_mkold(pte)
+    if rule == SplitDirty.ALWAYS or (rule == SplitDirty.IF_DIRTY and entries.pte_dirty(pmd)):
+        pte = entries.pte_mkdirty(pte)
+    if entries.pmd_soft_dirty(pmd):
+        pte = entries.pte_mksoft_dirty(pte)
+    pte |= pmd & UFFD_WP
+    if entries.pte_dirty(pmd):
+        frames.flags[frame : frame + HUGE_PAGES] |= page.DIRTY
+    frames.maps[frame : frame + HUGE_PAGES] += 1
+    frames.huge_maps[frame] -= 1
+    if not frames.huge_maps[frame]:
+        del frames.huge_maps[frame]
+    _fill(mm, head, frame, pte, 1)
+
+
+def dissolve(mm: Mm, frame: int) -> None:
+    """The compound page becomes 512 pages of their own; those that nothing maps are freed (__split_huge_page)."""
+    frames = mm.frames
+    head = int(frames.head[frame])
+    run = slice(head, head + HUGE_PAGES)
+    frames.flags[run] &= 0xFFFF ^ page.COMPOUND
+    frames.head[run] = np.arange(head, head + HUGE_PAGES)
+    mm.kernel.release(head + np.flatnonzero(frames.maps[run] == 0))
+
+
+def split_huge_page(mm: Mm, frame: int) -> bool:
+    """Split the compound page and every mapping of it (split_huge_page); False when a pin forbids it.
+
+    Mappings pass through migration entries: a dirty one comes back by pte_mkdirty, so with soft-dirty; 6.12 maps
+    subpages
+    that hold zeros to the zero page.
+    """
+    frames = mm.frames
+    head = int(frames.head[frame])
+    if frames.is_pinned(head):
+        return False
+    if mm.entries.profile.split_dirty == SplitDirty.ALWAYS:
+        for other, area, place, huge in rmap.walk(mm.kernel, head):
+            if huge:
+                split_huge_pmd(other, area, place)
+                return True
+        return True
+    places = []
+    for offset in range(HUGE_PAGES):
+        for other, area, place, huge in rmap.walk(mm.kernel, head + offset):
+            if huge:
+                pmd = other.tables.get_huge(place)
+                dirty = bool(mm.entries.pte_dirty(pmd))
+                _split_mapping(other, area, place, pmd)
+                places.append((other, area, place, HUGE_PAGES, dirty, pmd))
+            elif not any(o is other and p <= place < p + n for o, _, p, n, _, _ in places):
+                places.append((other, area, place, 1, False, 0))
+        if places and places[0][3] == HUGE_PAGES and len(places) == frames.mapcount(head):
+            break
+    for other, area, place, count, dirty, _pmd in places:
+        for at in range(place, place + count):
+            _remap_after_split(other, area, at, dirty if count > 1 else None)
+    frames.flags[head : head + HUGE_PAGES] |= page.DIRTY
+    dissolve(mm, head)
+    return True
+
+
+def _remap_after_split(mm: Mm, vma: Vma, at: int, dirty: bool | None) -> None:
+    """What a migration entry and back makes of the entry of `at` (mm/migrate.c:remove_migration_pte)."""
+    entries, frames = mm.entries, mm.frames
+    old = mm.tables.get(at)
+    frame = entries.pte_pfn(old)
+    if entries.profile.saved_dirty and not vma.flags & VmFlag.LOCKED and old & P and _holds_zeros(mm, frame):
+        pte = vma.prot | SPECIAL | entries.pte_soft_dirty(old) | old & UFFD_WP
+        mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
+        frames.maps[frame] -= 1
+        return
+    mm.tables.set(at, migrate.remade(mm, vma, old, frame, dirty=dirty))
+
+
+def _holds_zeros(mm: Mm, frame: int) -> bool:
+    row = mm.kernel.memory_row(frame)
+    return row is None or not row.any()
