@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 
 #include "Vtop.h"
 #include "Vtop__Syms.h"
@@ -38,6 +39,9 @@ struct Event {
     uint8_t kind, done, error, reserved;
 };
 
+enum Outcome : uint8_t { OK, PAGE_FAULT };  // x86.Outcome, as far as needed
+enum Access : uint8_t { LOAD, WRITE, RMW };  // x86.Access, as far as needed
+
 enum Kind : uint8_t { READ, SWAP, FOREIGN };
 
 enum Status : uint32_t {
@@ -51,6 +55,9 @@ enum Status : uint32_t {
     UNSTABLE_READ,
     UNSTABLE_SWAP,
     EVENTS_FULL,
+    WRONG_FAULT,
+    MISSING_FAULT,
+    NOT_DRAINED,
 };
 
 enum Channel : uint64_t { REQUESTS, RESPONSES, READS, SWAPS, CHANNELS };
@@ -71,6 +78,7 @@ struct Batch {
     uint64_t stalls[CHANNELS];  // of 2**32: chance that a cycle stalls
     // Out:
     uint64_t status, response_count, event_count, cycles, reads, swaps, failed_swaps, foreign_writes, accepted;
+    uint64_t marks, mends, delivered_faults;  // 0 without a fault unit
 };
 
 Vtop *model() {
@@ -114,9 +122,13 @@ public:
     Status operator()() {
         Status status = COMPLETE;
         uint64_t idle_cycles = 0;
+        count(false);
         while (status == COMPLETE) {
-            const bool over = !in_flight && !presenting && (stopped || next == b.request_count);
-            if (over && idle_cycles++ == b.linger) break;
+            over = !in_flight && !presenting && (stopped || next == b.request_count) && grants.empty();
+            if (over && idle_cycles++ == b.linger) {
+                status = settled();
+                break;
+            }
             drive();
             top.clk = 0;
             top.eval();
@@ -126,6 +138,7 @@ public:
             ++cycle;
             if (!over && cycle - progress > b.max_cycles && status == COMPLETE) status = TIMEOUT;
         }
+        count(true);
         idle();
         b.cycles = cycle;
         return status;
@@ -139,7 +152,15 @@ private:
     uint64_t next = 0;           // first request that was not presented
     uint64_t current = 0;        // the newest accepted request
     uint64_t accepted_at = 0, first_valid_at = 0, answered_reads = 0, interference = 0;
-    bool presenting = false, in_flight = false, stopped = false;
+    bool presenting = false, in_flight = false, stopped = false, over = false;
+    struct Fault {
+        uint64_t linear, code, tag;
+    };
+    struct Grant {
+        uint64_t due, tag;
+    };
+    std::deque<Fault> faults;  // answered, not yet in the fault queue's output
+    std::deque<Grant> grants;  // not yet retired
     bool response_waits = false, read_waits = false, swap_waits = false;
     Response response{};         // as it was when it began to wait
     uint64_t address = 0, old_value = 0, new_value = 0;  // of the transfer that waits or is outstanding
@@ -228,6 +249,7 @@ private:
         top.o_responses___05Fready = !stalls(RESPONSES);
         top.o_reads___05Fready = !stalls(READS);
         top.o_swaps___05Fready = !stalls(SWAPS);
+        drive_fault_unit();
         if (outstanding == NONE || due != cycle) return;
         bool error;
         uint64_t *word = memory.find(address, error);
@@ -252,6 +274,57 @@ private:
         }
         outstanding = NONE;
     }
+
+#ifdef PTEWALK_FAULT_UNIT
+    // Takes every fault, retires each grant `latency` cycles after it, and drains when there is nothing else to do.
+    void drive_fault_unit() {
+        top.o_faults___05Fready = 1;
+        top.i_drain = over;
+        top.i_retired___05Fvalid = !grants.empty() && grants.front().due <= cycle;
+        if (top.i_retired___05Fvalid) {
+            top.i_retired___05Fpayload___05Ftag = grants.front().tag;
+            grants.pop_front();
+        }
+    }
+
+    Status observe_fault_unit() {
+        if (!top.o_faults___05Fvalid) return COMPLETE;
+        if (faults.empty()) return WRONG_FAULT;
+        const Fault fault = faults.front();
+        faults.pop_front();
+        const bool same = fault.linear == top.o_faults___05Fpayload___05Flinear &&
+                          fault.code == top.o_faults___05Fpayload___05Fcode && fault.tag == top.o_faults___05Fpayload___05Ftag;
+        return same ? COMPLETE : WRONG_FAULT;
+    }
+
+    Status settled() const {
+        if (!faults.empty()) return MISSING_FAULT;
+        return top.o_drained ? COMPLETE : NOT_DRAINED;
+    }
+
+    // What an answered request leaves to be done.
+    void follow_up() {
+        const Request &request = b.requests[current];
+        if (response.outcome == PAGE_FAULT) faults.push_back({request.linear, response.code, response.tag});
+        if (response.outcome == OK && (request.access == WRITE || request.access == RMW))
+            grants.push_back({cycle + b.latency, response.tag});
+    }
+
+    void count(bool after) {
+        const uint32_t sign = after ? 1 : -1;
+        b.delivered_faults = static_cast<uint32_t>(b.delivered_faults + sign * top.delivered_faults);
+#ifdef PTEWALK_TRACKING
+        b.marks = static_cast<uint32_t>(b.marks + sign * top.marks);
+        b.mends = static_cast<uint32_t>(b.mends + sign * top.mends);
+#endif
+    }
+#else
+    void drive_fault_unit() {}
+    Status observe_fault_unit() { return COMPLETE; }
+    Status settled() const { return COMPLETE; }
+    void follow_up() {}
+    void count(bool) {}
+#endif
 
     // The outputs of this cycle, before its clock edge.
     Status observe() {
@@ -282,6 +355,7 @@ private:
         }
         if (const Status status = reads(older || request_taken)) return status;
         if (const Status status = swaps(older || request_taken)) return status;
+        if (const Status status = observe_fault_unit()) return status;
         return full ? EVENTS_FULL : COMPLETE;
     }
 
@@ -304,6 +378,7 @@ private:
         if (outstanding != NONE) return STRAY_MEMORY;
         response.cycles = static_cast<uint32_t>(first_valid_at - accepted_at);
         b.responses[b.response_count++] = response;
+        follow_up();
         progress = cycle;
         stopped = stopped || (b.stop_on_fault && response.outcome);
         return COMPLETE;

@@ -32,6 +32,9 @@ class Status(IntEnum):
     UNSTABLE_READ = 7
     UNSTABLE_SWAP = 8
     EVENTS_FULL = 9
+    WRONG_FAULT = 10
+    MISSING_FAULT = 11
+    NOT_DRAINED = 12
 
 
 RULES: Final = {
@@ -44,6 +47,9 @@ RULES: Final = {
     Status.UNSTABLE_READ: "o_reads must hold valid and payload until ready",
     Status.UNSTABLE_SWAP: "o_swaps must hold valid and payload until ready",
     Status.EVENTS_FULL: "the event log must hold every access: give event_capacity",
+    Status.WRONG_FAULT: "the fault queue must tell each page fault once, in order, as it was answered",
+    Status.MISSING_FAULT: "the fault queue must tell every page fault",
+    Status.NOT_DRAINED: "a drain must end once every grant has retired",
 }
 """What was violated, by status."""
 
@@ -148,6 +154,8 @@ class Counters:
         Swaps that were not done, bus errors included.
     foreign_writes : int
         Writes by the second writer.
+    marks, mends, delivered_faults : int
+        The gateware's own counters, see `rtl.mmu.Mmu`; 0 for a walker alone.
     """
 
     cycles: int = 0
@@ -155,6 +163,9 @@ class Counters:
     swaps: int = 0
     failed_swaps: int = 0
     foreign_writes: int = 0
+    marks: int = 0
+    mends: int = 0
+    delivered_faults: int = 0
 
 
 @dataclass
@@ -192,6 +203,7 @@ _NUMBERS: Final = (
 _OUTPUTS: Final = (
     *("status", "response_count", "event_count", "cycles"),
     *("reads", "swaps", "failed_swaps", "foreign_writes", "accepted"),
+    *("marks", "mends", "delivered_faults"),
 )
 
 

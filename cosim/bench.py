@@ -20,7 +20,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, RisingEdge, Timer
 
 from ptewalk.cosim.batch import BatchResult, BenchError, CompiledLane, Conditions, Counters, Status
-from ptewalk.cosim.bus import MemoryResponder, Pattern, RuleBroken, StreamMonitor, StreamSource, Wire
+from ptewalk.cosim.bus import FaultUnitPort, MemoryResponder, Pattern, RuleBroken, StreamMonitor, StreamSource, Wire
 from ptewalk.cosim.transactions import (
     EVENT,
     INTERFERENCE,
@@ -45,12 +45,12 @@ _RESPONSE = ("physical", "tag", "code", "outcome", "level", "pwt", "pcd", "pat")
 
 
 class WalkerBench:
-    """A walker, its clock, its memory, and one who asks it.
+    """A walker (or an MMU), its clock, its memory, and one who asks it.
 
     Parameters
     ----------
     dut : cocotb handle
-        The top, `ptewalk_walker`.
+        The top, `ptewalk_walker` or `ptewalk_mmu`.
     memory : SparseMemory
         Where the tables are; changed in place. It must not have more physical address bits than the walker.
     conditions : Conditions, optional
@@ -88,6 +88,7 @@ class WalkerBench:
         self._control_pins = [getattr(dut, name) for name in self._control_names]
         self._responses = StreamMonitor(dut, "o_responses", _RESPONSE, Status.UNSTABLE_RESPONSE)
         self._memory_port = MemoryResponder(dut, memory, self._on_event)
+        self._fault_unit = FaultUnitPort(dut) if hasattr(dut, "i_drain") else None
         self._clock = Clock(dut.clk, _PERIOD_NS, unit="ns")
         self._loop: Any = None
         self._failure: BenchError | None = None
@@ -122,6 +123,8 @@ class WalkerBench:
         self._requests.reset()
         self._responses.reset()
         self._memory_port.reset()
+        if self._fault_unit:
+            self._fault_unit.reset()
         for wire in self._control:
             wire.value = None
             wire.set(0)
@@ -264,6 +267,8 @@ class WalkerBench:
         self._requests.forget()
         self._responses.ready.value = 0
         self._memory_port.forget()
+        if self._fault_unit:
+            self._fault_unit.forget()
         for wire in self._control:
             wire.value = None
         self._clock.start(start_high=False)
@@ -304,10 +309,14 @@ class WalkerBench:
         self._pending.extend(requests)
         self._interferences.extend(interferences)
         self._stop_on_fault, self._event_capacity = stop_on_fault, event_capacity
+        if self._fault_unit:
+            self._fault_unit.begin()
         self._woken.clear()
         await self._woken.wait()
         if self._failure is not None:
             raise self._failure
+        if self._fault_unit:
+            self._counters = replace(self._counters, **self._fault_unit.counted())
         return BatchResult(
             requests=np.array(self._accepted, REQUEST),
             responses=np.array(self._answers, RESPONSE),
@@ -327,6 +336,8 @@ class WalkerBench:
                 over = self._over()
                 if self._cycle >= 0 and not over and self._cycle + 1 - self._progress > self._now.max_cycles:
                     raise RuleBroken(Status.TIMEOUT)
+                if self._fault_unit and over and self._running and self._idle_cycles == self._now.linger:
+                    self._fault_unit.settle()
             except RuleBroken as broken:
                 self._failure = BenchError(broken.status, len(self._accepted) - 1, self._cycle + 1)
                 if not self._running:
@@ -340,10 +351,11 @@ class WalkerBench:
                 if self._idle_cycles > self._now.linger:
                     self._running = False
                     self._woken.set()
-            self._drive()
+            self._drive(over)
 
     def _over(self) -> bool:
-        return not self._in_flight and self._shown is None and (self._stopped or not self._pending)
+        waits = self._fault_unit is not None and self._fault_unit.pending
+        return not self._in_flight and self._shown is None and (self._stopped or not self._pending) and not waits
 
     def _sample(self) -> None:
         """What the pins say of the cycle that ends."""
@@ -367,6 +379,8 @@ class WalkerBench:
                 self._in_flight = not response.taken
                 self._respond()
         self._memory_port.sample(self._cycle, older or accepted)
+        if self._fault_unit:
+            self._fault_unit.sample()
         if self._events_full:
             raise RuleBroken(Status.EVENTS_FULL)
 
@@ -392,12 +406,14 @@ class WalkerBench:
         values = dict(zip(_RESPONSE, self._responses.payload, strict=True))
         record = make(RESPONSE, values | {"cycles": self._valid_at - self._accepted_at})
         self._answers.append(record)
+        if self._fault_unit:
+            self._fault_unit.answered(self._accepted[-1], record, self._cycle + self._now.latency)
         self._progress = self._cycle
         self._stopped = self._stopped or (self._stop_on_fault and record["outcome"] != Outcome.OK)
         for listener in self.on_response:
             listener(len(self._answers) - 1, record)
 
-    def _drive(self) -> None:
+    def _drive(self, over: bool) -> None:
         """What the pins are to be in the cycle that begins."""
         cycle = self._cycle
         if self._shown is None:
@@ -409,6 +425,8 @@ class WalkerBench:
         self._memory_port.swaps.ready.set(not self._pattern.stalls("swaps", cycle))
         self._memory_port.latency = self._now.latency
         self._memory_port.drive(cycle)
+        if self._fault_unit:
+            self._fault_unit.drive(cycle, over)
 
     def _may_show(self) -> bool:
         """A request is shown beside an older one only if it needs no other control state."""

@@ -124,7 +124,7 @@ def build(
     toplevel : str
         Name of the top module.
     batch : bool
-        Add the batch level, which needs the ports of `ptewalk_walker`. Where it cannot be had (Icarus, another version
+        Add the batch level, which needs the ports of `ptewalk_walker` or `ptewalk_mmu`. Where it cannot be had (Icarus, another version
         of Verilator, `waves`) the model is built without it, and `BuildDir.batch_trouble` says why.
     waves : bool
         Make recording waves possible, at a cost in speed.
@@ -266,6 +266,8 @@ def _attempt(
             flags += [str(_BATCH_SOURCE), "-LDFLAGS", "-rdynamic"]
             if "track" in ports:
                 flags += ["-CFLAGS", "-DPTEWALK_TRACKING"]
+            if "i_drain" in ports:
+                flags += ["-CFLAGS", "-DPTEWALK_FAULT_UNIT"]
         environment["MAKEFLAGS"] = " ".join(_make_variables(simulator))
     arguments: dict[str, Any] = {
         "sources": sources,

@@ -6,6 +6,7 @@ after it, for the next. All parts sample before any part drives, so their order 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -14,9 +15,9 @@ import numpy as np
 from ptewalk.cosim.batch import Stalls, Status
 from ptewalk.cosim.transactions import EventKind
 from ptewalk.model.memory import MASK64, SparseMemory
-from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT, TABLE_ENTRIES
+from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT, TABLE_ENTRIES, Access, Outcome
 
-__all__ = ["MemoryResponder", "Pattern", "RuleBroken", "StreamMonitor", "StreamSource", "Wire"]
+__all__ = ["FaultUnitPort", "MemoryResponder", "Pattern", "RuleBroken", "StreamMonitor", "StreamSource", "Wire"]
 
 _CHANNELS: Final = ("requests", "responses", "reads", "swaps")
 
@@ -260,3 +261,81 @@ class MemoryResponder:
             return None, True
         row = self.memory.row_of_frame.get(address >> PAGE_SHIFT)
         return row, row is None and self.memory.strict
+
+
+class FaultUnitPort:
+    """The fault unit's side of `ptewalk_mmu`: takes every fault, retires each grant, and drains when all is done.
+
+    Parameters
+    ----------
+    dut : cocotb handle
+    """
+
+    _COUNTERS = ("marks", "mends", "delivered_faults")
+
+    def __init__(self, dut: Any) -> None:
+        self._faults = StreamMonitor(dut, "o_faults", ("linear", "code", "tag"), Status.WRONG_FAULT)
+        self._retired = StreamSource(dut, "i_retired", (("tag", 32),), ())
+        self._drain = Wire(dut.i_drain)
+        self._drained = dut.o_drained
+        self._counters = {name: getattr(dut, name) for name in self._COUNTERS if hasattr(dut, name)}
+        self._before: dict[str, int] = {}
+        self._expected: deque[tuple[int, int, int]] = deque()
+        self._grants: deque[tuple[int, int]] = deque()
+
+    @property
+    def pending(self) -> bool:
+        """A grant has not retired."""
+        return bool(self._grants)
+
+    def reset(self) -> None:
+        """Nothing is expected, nothing granted."""
+        self._expected.clear()
+        self._grants.clear()
+        self._faults.reset()
+        self._retired.reset()
+        self._drain.value = None
+        self._drain.set(0)
+
+    def forget(self) -> None:
+        """Someone else drove the inputs."""
+        self._retired.forget()
+        self._faults.ready.value = 0
+        self._drain.value = None
+
+    def begin(self) -> None:
+        """A batch begins: count from here."""
+        self._before = {name: int(handle.value) for name, handle in self._counters.items()}
+
+    def counted(self) -> dict[str, int]:
+        """The gateware's own counters since `begin`."""
+        return {name: int(handle.value) - self._before[name] & 0xFFFF_FFFF for name, handle in self._counters.items()}
+
+    def answered(self, request: np.void, response: np.void, due: int) -> None:
+        """A response was taken: its fault is to come, or its grant retires in cycle `due`."""
+        tag = int(response["tag"])
+        if response["outcome"] == Outcome.PAGE_FAULT:
+            self._expected.append((int(request["linear"]), int(response["code"]), tag))
+        elif response["outcome"] == Outcome.OK and request["access"] in (Access.WRITE, Access.RMW):
+            self._grants.append((due, tag))
+
+    def sample(self) -> None:
+        """Take the fault of this cycle; raises `RuleBroken` when it is not the oldest one expected."""
+        self._faults.sample()
+        if self._faults.taken and (not self._expected or self._expected.popleft() != self._faults.payload):
+            raise RuleBroken(Status.WRONG_FAULT)
+
+    def drive(self, cycle: int, over: bool) -> None:
+        """What the inputs are to be in `cycle`; `over`: nothing is left to ask."""
+        self._faults.ready.set(1)
+        self._drain.set(int(over))
+        self._retired.retract()
+        if self._grants and self._grants[0][0] <= cycle:
+            self._retired.offer((self._grants.popleft()[1],))
+
+    def settle(self) -> None:
+        """The end of a batch; raises `RuleBroken` when a fault is missing or the drain has not ended."""
+        if self._expected:
+            raise RuleBroken(Status.MISSING_FAULT)
+        if not int(self._drained.value):
+            raise RuleBroken(Status.NOT_DRAINED)
