@@ -39,7 +39,7 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
             failure = result
             if result == "EBUSY":
                 break
-    if good != max(0, last - first) // HUGE_PAGES:
+    if good != (last - first) // HUGE_PAGES:
         raise Errno(failure)
     mm.kernel.mmu.invalidate(None)
 

@@ -33,7 +33,7 @@ def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
     vma = find_or_grow(mm, at)
     if vma is None:
         return Signal.MAPERR
-    if code & 1 << ErrorBit.PK:
+    if code & 1 << ErrorBit.PK or not mm.kernel.key_permits(mm, vma, write):
         return Signal.PKUERR
     if write:
         if not vma.flags & VmFlag.WRITE:

@@ -53,6 +53,10 @@ class Frames:
         Frame to its FOLL_PIN count.
     cached_slot : dict
         Frame to the swap slot, (type, offset), whose swap-cache page it is.
+    freed : list of int
+        Frames freed since `begin_step`, in order.
+    born : dict
+        Frame allocated since then to the number of frames freed before it: any of those it may be in a real machine.
     owner : int64 array
         Identity of the file, or of the root anon_vma, that the frame belongs to.
     """
@@ -68,8 +72,15 @@ class Frames:
         self.huge_maps: dict[int, int] = {}
         self.pins: dict[int, int] = {}
         self.cached_slot: dict[int, tuple[int, int]] = {}
+        self.freed: list[int] = []
+        self.born: dict[int, int] = {}
         self.zero = self.alloc(ZERO)
         self.huge_zero = 0
+
+    def begin_step(self) -> None:
+        """Forget what was freed and allocated."""
+        self.freed.clear()
+        self.born.clear()
 
     def _grow(self, frames: int) -> None:
         while len(self.flags) < frames:
@@ -87,6 +98,8 @@ class Frames:
         if self.next > len(self.flags):
             self._grow(self.next)
         self.flags[frame] = flags
+        if self.freed:
+            self.born[frame] = len(self.freed)
         return frame
 
     def alloc_compound(self, flags: int, pages: int = HUGE_PAGES) -> int:
@@ -107,6 +120,7 @@ class Frames:
     def free(self, frame: int) -> None:
         """Give a frame's memory back."""
         self.flags[frame] = 0
+        self.freed.append(frame)
         if frame in self.memory.row_of_frame:
             self.memory.remove_frame(frame)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
 
 
-def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool) -> bool:
-    """mm/gup.c:check_vma_flags; False: EFAULT."""
+def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool, remote: bool = False) -> bool:
+    """mm/gup.c:check_vma_flags; False: EFAULT. Protection keys do not bind a `remote` access (/proc/PID/mem)."""
     flags = vma.flags
     if write:
         if not flags & VmFlag.WRITE:
@@ -30,7 +30,7 @@ def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool) -> bool:
                 return mm.entries.profile.reuse_by_mapcount and bool(flags & VmFlag.MAYWRITE)
     elif not flags & VmFlag.READ and not force:
         return False
-    return True
+    return remote or mm.kernel.key_permits(mm, vma, write)
 
 
 def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool) -> int:
@@ -107,7 +107,7 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
         EIO: not accessible.
     """
     vma = faults.find_or_grow(mm, at)
-    if vma is None or not check_vma_flags(mm, vma, write=write, force=True):
+    if vma is None or not check_vma_flags(mm, vma, write=write, force=True, remote=True):
         raise Errno("EIO")
     try:
         frame = get_page(mm, vma, at, write=write, force=True)

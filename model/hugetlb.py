@@ -189,8 +189,9 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
     """fork of a hugetlb area (copy_hugetlb_page_range): A stays in the child."""
     entries, frames = parent.entries, parent.frames
     size, level = pages_of(vma), vma.huge_level
-    for key in sorted(k for k in parent.tables.huge[level] if vma.start <= k * size < vma.end):
-        at = key * size
+    for at in range(vma.start, vma.end, size):
+        if not parent.tables.table(at, level):
+            continue
         entry = parent.tables.get_huge(at, level)
         child.tables.alloc(at, level)
         if not entries.pte_present(entry):

@@ -243,6 +243,13 @@ class Kernel:
             process.pkru = process.pkru & ~(3 << 2 * free[0]) | 1 << 2 * free[0]
         return process.exec_only_key
 
+    def key_permits(self, mm: Mm, vma: Vma, write: bool) -> bool:
+        """Does PKRU allow the access by the area's key (arch_vma_access_permitted)?"""
+        if not self.control & 1 << Control.PKE:
+            return True
+        rights = mm.process.pkru >> 2 * (vma.flags >> VmFlag.PKEY_LOW & 0xF)
+        return not rights & 1 and not (write and rights & 2)
+
     def is_nonlinear(self, vma: Vma) -> bool:
         """Was remap_file_pages used on the area?"""
         return vma.remapped is not None
@@ -286,6 +293,7 @@ class Kernel:
                 self.put(frame)
             return
         frames.flags[dead[simple]] = 0
+        frames.freed.extend(dead[simple].tolist())
         for frame in self.memory.row_of_frame.keys() & set(dead[simple].tolist()):
             self.memory.remove_frame(frame)
         heads = np.unique(frames.head[dead[(flags & page.COMPOUND) != 0]])
@@ -572,6 +580,8 @@ class Kernel:
 
     def uffd_writeprotect(self, process: Process, at: int, pages: int, *, protect: bool) -> None:
         """Write-protect a range, or take that back."""
+        if process.uffd is None and process.uffd_async is None:
+            raise Errno("EBADF")
         uffd.writeprotect(process.mm, at, pages, protect=protect)
 
     def pin(self, process: Process, at: int, pages: int) -> None:

@@ -31,7 +31,7 @@ def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
 def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
     """Merge what is equal in all areas with VM_MERGEABLE: what full passes of ksmd come to.
 
-    The first page of a content, in scan order, becomes the KSM page and keeps its soft-dirty mark; the entries of the
+    The second page of a content, in scan order, becomes the KSM page and keeps its soft-dirty mark; the entries of the
     others
     are made anew, read-only and clean (write_protect_page, replace_page).
     """
@@ -55,13 +55,15 @@ def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
         if first is None:
             seen[content] = (mm, vma, at)
             continue
-        first_mm, _first_vma, first_at = first
+        first_mm, first_vma, first_at = first
         first_frame = kernel.entries.pte_pfn(first_mm.tables.get(first_at))
+        if first_frame == frame:
+            continue
         if not _write_protect(first_mm, first_at, first_frame) or not _write_protect(mm, at, frame):
             continue
-        kernel.frames.flags[first_frame] |= page.KSM
-        stable[content] = first_frame
-        _replace(mm, vma, at, frame, first_frame, zero=False)
+        kernel.frames.flags[frame] |= page.KSM
+        stable[content] = frame
+        _replace(first_mm, first_vma, first_at, first_frame, frame, zero=False)
     kernel.mmu.invalidate(None)
 
 

@@ -104,6 +104,9 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
         pmd = mm.tables.get_huge(at)
         pte = pmd or mm.tables.get(at)
         frame = 0
+        if not pte and vma.is_anonymous:
+            statuses.append(-14)
+            continue
         if vma.huge_level:
             statuses.append(-2)
             continue

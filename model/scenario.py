@@ -484,6 +484,7 @@ class Replay:
         index, step = self._index, self.scenario.steps[self._index]
         self._index += 1
         self._hints(step)
+        self.kernel.frames.begin_step()
         process = self.kernel.processes.get(step.op["who"])
         if process is None:
             raise Unsupported(f"process {step.op['who']} does not live")
@@ -497,7 +498,7 @@ class Replay:
             ret, errno, vals = -1, error.name, []
         except SwapDamage as damage:
             raise Unsupported(str(damage)) from None
-        return Outcome(ret, errno, vals, scan, self._recorder.take())
+        return Outcome(ret, errno, vals, scan, self._recorder.take((step.recorded or {}).get("state")))
 
     def _hints(self, step: Step) -> None:
         """What no rule determines is taken from the recording: swap slots of 3.11, and refused huge pages."""

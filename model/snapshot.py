@@ -46,18 +46,30 @@ class Numbering:
         self._known: dict[int, int] = {}
         self._next = 1
 
-    def number(self, things: Iterable[int]) -> dict[int, int]:
-        """The numbers of what is seen at this step, in scan order."""
+    def number(self, things: Iterable[int], taken: dict[int, int] | None = None) -> dict[int, int]:
+        """The numbers of what is seen at this step, in scan order.
+
+        Parameters
+        ----------
+        taken : dict or None
+            New thing to the old one, gone by now, whose place in memory the recorded machine gave it.
+        """
         known, now = self._known, {}
         for thing in things:
             if thing not in now:
                 found = known.get(thing)
+                if found is None and taken and thing in taken:
+                    found = known.get(taken[thing])
                 if found is None:
                     found = self._next
                     self._next += 1
                 now[thing] = found
         self._known = now
         return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the thing that had it at the last step."""
+        return {number: thing for thing, number in self._known.items()}
 
 
 @dataclass
@@ -104,15 +116,24 @@ class Recorder:
         self._letters: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
 
-    def take(self) -> dict[int, Snapshot]:
-        """Snapshots of all live processes."""
+    def take(self, recorded: dict[str, Any] | None = None) -> dict[int, Snapshot]:
+        """Snapshots of all live processes.
+
+        Parameters
+        ----------
+        recorded : dict or None
+            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was allocated after
+            others had been freed in the same step is one of those.
+        """
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]
         raws = [self._collect(process) for process in processes]
         order: list[int] = []
         for raw in raws:
             order.extend(raw.frame.tolist())
-        numbers = self._frames.number(order)
+        reborn = bool(kernel.frames.born) and recorded is not None
+        taken = self._reused_frames(processes, raws, recorded) if reborn and recorded is not None else None
+        numbers = self._frames.number(order, taken)
         table_numbers: dict[int, int] = {}
         slot_numbers: dict[int, int] = {}
         if self.raw_tables:
@@ -122,7 +143,8 @@ class Recorder:
                 tables.append(process.mm.tables.root)
                 tables.extend(frame for _, _, _, frame in process.mm.tables.upper_entries())
                 slots.extend(self._slots_of(raw))
-            table_numbers = self._tables.number(tables)
+            taken = self._reused_tables(processes, recorded) if reborn and recorded is not None else None
+            table_numbers = self._tables.number(tables, taken)
             slot_numbers = self._slots.number(slots)
         return {
             process.who: Snapshot(
@@ -134,6 +156,38 @@ class Recorder:
             )
             for process, raw in zip(processes, raws, strict=True)
         }
+
+    def _reused(self, numbering: Numbering, seen: Iterable[tuple[int, int | None]]) -> dict[int, int]:
+        """Of (new frame, recorded id) pairs: which freed frame the new one is, where that is possible."""
+        frames = self.kernel.frames
+        owner = numbering.owners()
+        found: dict[int, int] = {}
+        for frame, number in seen:
+            old = owner.get(number) if number is not None else None
+            if old is not None and old in frames.freed[: frames.born[frame]]:
+                found[frame] = old
+        return found
+
+    def _reused_frames(self, processes: list[Process], raws: list[_Raw], recorded: dict[str, Any]) -> dict[int, int]:
+        born = self.kernel.frames.born
+        pairs: list[tuple[int, int | None]] = []
+        for process, raw in zip(processes, raws, strict=True):
+            runs = (recorded.get(str(process.who)) or {}).get("pages") or []
+            for at, frame in zip(raw.page.tolist(), raw.frame.tolist(), strict=True):
+                if frame in born:
+                    pairs.append((frame, _id_at(runs, at)))
+        return self._reused(self._frames, pairs)
+
+    def _reused_tables(self, processes: list[Process], recorded: dict[str, Any]) -> dict[int, int]:
+        born = self.kernel.frames.born
+        pairs: list[tuple[int, int | None]] = []
+        for process in processes:
+            seen = recorded.get(str(process.who)) or {}
+            ids = {(row[0], row[1]): row[3] for row in seen.get("tables") or []}
+            for level, at, _entry, frame in process.mm.tables.upper_entries():
+                if frame in born:
+                    pairs.append((frame, ids.get((level, at - self.kernel.base))))
+        return self._reused(self._tables, pairs)
 
     # Pages.
 
@@ -438,6 +492,14 @@ def _group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArra
     if first < count:
         runs.append((first, count, 0))
     return runs
+
+
+def _id_at(runs: Runs, at: int) -> int | None:
+    """The recorded id of a page."""
+    for run in runs:
+        if run[0] <= at < run[0] + run[1]:
+            return None if run[4] is None else int(run[4] + (at - run[0]) * run[5])
+    return None
 
 
 def _merge_holes(holes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
