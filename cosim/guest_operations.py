@@ -78,6 +78,10 @@ class Operation(IntEnum):
 Op = dict[str, Any]
 
 
+class ScenarioError(ToolError):
+    """One scenario has no answer; others may have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operation, as the agent takes it."""
@@ -148,7 +152,7 @@ class _Encoder:
     def _touch(self, operation: Operation, op: Op, step: int) -> Call:
         stride = op.get("step", 1)
         if stride < 1 or op["n"] > MOST_VALUES * stride:
-            raise ToolError(
+            raise ScenarioError(
                 f"{op['op']} of {op['n']} pages by {stride}: the recorder takes 1 to {MOST_VALUES} accesses"
             )
         return Call(operation, [self.address(op["page"]), op["n"], stride, (step + 1) & 255])
@@ -187,7 +191,7 @@ class _Encoder:
     def clear_refs(self, op: Op, step: int) -> Call:
         text = str(op["value"]).encode()
         if len(text) > 63 or b"\0" in text:
-            raise ToolError("clear_refs: the recorder writes at most 63 characters, none of them NUL")
+            raise ScenarioError("clear_refs: the recorder writes at most 63 characters, none of them NUL")
         return Call(Operation.CLEAR_REFS, [op["target"]], text)
 
     def fork(self, op: Op, step: int) -> Call:
@@ -231,7 +235,7 @@ class _Encoder:
 
     def wrpkru(self, op: Op, step: int) -> Call:
         if not (0 <= op["key"] <= 15 and 0 <= op["rights"] <= 3):
-            raise ToolError("wrpkru: key is 0 to 15, rights 0 to 3")
+            raise ScenarioError("wrpkru: key is 0 to 15, rights 0 to 3")
         return Call(Operation.WRPKRU, [op["key"], op["rights"]])
 
     def pagemap_scan(self, op: Op, step: int) -> Call:
@@ -264,18 +268,18 @@ VERBS: Final = tuple(
 def encode(op: Op, step: int, base: int) -> Call:
     """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`."""
     if not isinstance(op, dict):
-        raise ToolError(f"step {step}: op is an object, not {op!r}")
+        raise ScenarioError(f"step {step}: op is an object, not {op!r}")
     verb = op.get("op")
     if verb not in VERBS:
-        raise ToolError(f"step {step}: unknown verb {verb!r}; the recorder knows {', '.join(sorted(VERBS))}")
+        raise ScenarioError(f"step {step}: unknown verb {verb!r}; the recorder knows {', '.join(sorted(VERBS))}")
     encoder: Callable[[Op, int], Call] = getattr(_Encoder(base), verb)
     try:
         call = encoder(op, step)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ToolError(f"step {step}: {verb} has a missing or unknown argument: {error}") from error
+        raise ScenarioError(f"step {step}: {verb} has a missing or unknown argument: {error}") from error
     for number in (op.get("who", 0), *call.arguments):
         if type(number) is not int or not -(1 << 63) <= number <= WORD_MASK:
-            raise ToolError(f"step {step}: {verb} has an argument that is no number of 64 bits: {number!r}")
+            raise ScenarioError(f"step {step}: {verb} has an argument that is no number of 64 bits: {number!r}")
     return call
 
 

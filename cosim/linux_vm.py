@@ -42,6 +42,7 @@ from ptewalk.cosim.guest_operations import (
     Call,
     Op,
     Operation,
+    ScenarioError,
     decode_value,
     encode,
     errno_name,
@@ -49,7 +50,7 @@ from ptewalk.cosim.guest_operations import (
 from ptewalk.cosim.guest_state import ProcessState, StateWriter, parse_state, read_tables
 from ptewalk.model import x86
 
-__all__ = ["Answer", "GuestDied", "LinuxVm", "Request", "missing_tools"]
+__all__ = ["Answer", "GuestDied", "LinuxMachines", "LinuxVm", "Request", "ScenarioError", "missing_tools"]
 
 DEFAULT_BASE: Final = 0x1000_0000_0000
 WINDOW_SPAN: Final = 1 << 39
@@ -70,7 +71,7 @@ COMMAND_LINE: Final = (
 Line = dict[str, Any]
 
 
-class GuestDied(ToolError):
+class GuestDied(ScenarioError):
     """The guest crashed, hung or refused; the machine is gone and the next scenario needs a new one."""
 
 
@@ -82,6 +83,11 @@ class Request:
     ops: list[Op]
     doc: str = ""
     base: int = DEFAULT_BASE
+
+    @property
+    def needs(self) -> tuple[bool, bool]:
+        """(two_nodes, gigantic): requests with equal needs run on the same machine."""
+        return self.two_nodes, self.gigantic
 
     @property
     def two_nodes(self) -> bool:
@@ -208,7 +214,7 @@ class LinuxVm:
     Raises
     ------
     ToolError
-        QEMU, gcc or the kernel cannot be had. `GuestDied`: the guest does not boot.
+        QEMU, gcc or the kernel cannot be had, or the guest does not boot.
     """
 
     def __init__(
@@ -284,7 +290,9 @@ class LinuxVm:
             self._memory = [part.reshape(-1, x86.TABLE_ENTRIES) for part in parts]
             place = self._answer_line(BOOT_SECONDS, "boot")
         except (TimeoutError, ConnectionError) as error:
-            raise self._died("the guest did not boot") from error
+            raise ToolError(str(self._died("the guest did not boot"))) from error
+        except GuestDied as error:
+            raise ToolError(str(error)) from error
         self._mailbox = int(place.removeprefix("P "), 16)
         self._box = self._bytes(self._mailbox, MAILBOX_BYTES)
         self.alive = True
@@ -301,7 +309,7 @@ class LinuxVm:
             with contextlib.suppress(OSError):
                 tail += path.read_text("utf-8", "replace").splitlines()
         said = [line.strip() for line in tail if line.strip()][-12:]
-        end = "; its last lines:\n  " + "\n  ".join(said) if said else ""
+        end = "; its last lines: " + " | ".join(said) if said else ""
         return GuestDied(f"{what} (kernel {self.kernel.version}){end}")
 
     # ---- memory and mailbox ----
@@ -379,14 +387,14 @@ class LinuxVm:
 
         Raises
         ------
-        ToolError
+        ScenarioError
             The scenario cannot be executed as it stands (an unknown verb, a process that is not live).
         GuestDied
             The machine is lost; start a new one.
         """
         if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
             needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
-            raise ToolError(f"{request.name}: needs a machine with {needs}")
+            raise ScenarioError(f"{request.name}: needs a machine with {needs}")
         calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
         self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
         try:
@@ -417,12 +425,12 @@ class LinuxVm:
             who = op.get("who", 0)
             where = f"{request.name} step {i}"
             if who not in roots:
-                raise ToolError(f"{where}: process {who!r} is not live")
+                raise ScenarioError(f"{where}: process {who!r} is not live")
             if call.operation is Operation.CLEAR_REFS and call.arguments[0] not in roots:
-                raise ToolError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
+                raise ScenarioError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
             child = call.arguments[0] if call.operation is Operation.FORK else None
             if child is not None and (child in roots or not 0 < child < MOST_PROCESSES):
-                raise ToolError(
+                raise ScenarioError(
                     f"{where}: child is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}"
                 )
             self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
@@ -461,6 +469,40 @@ class LinuxVm:
         if call.operation is Operation.PAGEMAP_SCAN:
             line["scan"] = _scan(answer, request.base)
         return line
+
+
+class LinuxMachines:
+    """Runs scenarios of all kinds: boots the machine that each needs, one at a time, and a new one when one died.
+
+    A context manager. Parameters as `LinuxVm`.
+    """
+
+    def __init__(self, kernel: str | Kernel | None = None, *, seconds: float = 60.0, cpu: str = "max") -> None:
+        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+        self.seconds, self.cpu = seconds, cpu
+        self._vm: LinuxVm | None = None
+
+    def __enter__(self) -> LinuxMachines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the machine that runs."""
+        if self._vm is not None:
+            self._vm.close()
+            self._vm = None
+
+    def run(self, request: Request) -> list[Line]:
+        """As `LinuxVm.run`, on a machine that fits."""
+        vm = self._vm
+        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic) != request.needs:
+            self.close()
+            two_nodes, gigantic = request.needs
+            vm = LinuxVm(self.kernel, two_nodes=two_nodes, gigantic=gigantic, seconds=self.seconds, cpu=self.cpu)
+            self._vm = vm.__enter__()
+        return vm.run(request)
 
 
 def _scan(answer: Answer, base: int) -> Line:

@@ -25,7 +25,7 @@ from typing import Any, Final
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import AGENT_SOURCE, Kernel, find_kernel
 from ptewalk.cosim.guest_operations import encode
-from ptewalk.cosim.linux_vm import DEFAULT_BASE, GuestDied, Line, LinuxVm, Request
+from ptewalk.cosim.linux_vm import DEFAULT_BASE, Line, LinuxMachines, Request, ScenarioError
 from ptewalk.model import x86
 
 __all__ = ["Recording", "dump", "read_requests", "record"]
@@ -192,17 +192,16 @@ def record(
     result = Recording(image.version)
     journal = _Journal(out_path.with_name(out_path.name + ".journal"), _identity(requests, image))
     result.resumed = len(journal.done)
+    todo = sorted(set(range(len(requests))) - set(journal.done), key=lambda i: (*requests[i].needs, i))
     try:
-        for two_nodes, gigantic in sorted({(request.two_nodes, request.gigantic) for request in requests}):
-            todo = [
-                (i, request)
-                for i, request in enumerate(requests)
-                if i not in journal.done and (request.two_nodes, request.gigantic) == (two_nodes, gigantic)
-            ]
-            while todo:
-                todo = _run_in_one_machine(
-                    todo, image, two_nodes, gigantic, seconds, journal, result, progress, len(requests)
-                )
+        with LinuxMachines(image, seconds=seconds) as machines:
+            for i in todo:
+                try:
+                    journal.add(i, machines.run(requests[i]))
+                except ScenarioError as error:
+                    result.failures.append((requests[i].name, str(error)))
+                if progress is not None:
+                    progress(len(journal.done) + len(result.failures), len(requests))
     except BaseException:
         journal.close(remove=False)
         raise
@@ -215,28 +214,3 @@ def record(
     journal.close(remove=True)
     result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
     return result
-
-
-def _run_in_one_machine(
-    todo: list[tuple[int, Request]],
-    image: Kernel,
-    two_nodes: bool,
-    gigantic: bool,
-    seconds: float,
-    journal: _Journal,
-    result: Recording,
-    progress: Callable[[int, int], None] | None,
-    total: int,
-) -> list[tuple[int, Request]]:
-    """Run scenarios until the machine dies; what is left to do."""
-    with LinuxVm(image, two_nodes=two_nodes, gigantic=gigantic, seconds=seconds) as vm:
-        for at, (i, request) in enumerate(todo):
-            try:
-                journal.add(i, vm.run(request))
-            except ToolError as error:
-                result.failures.append((request.name, str(error)))
-                if isinstance(error, GuestDied):
-                    return todo[at + 1 :]
-            if progress is not None:
-                progress(len(journal.done) + len(result.failures), total)
-    return []

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import recorder
+from ptewalk.cosim import linux_vm, recorder
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import Kernel
-from ptewalk.cosim.linux_vm import GuestDied, Line, Request
+from ptewalk.cosim.linux_vm import GuestDied, Line, Request, ScenarioError
 from ptewalk.cosim.recorder import read_requests, record
 
 HEAD = {"t": "scenario", "name": "a", "doc": "d", "base": "0x100000000000", "steps": 1}
@@ -82,23 +82,25 @@ class FakeVm:
     refusals: tuple[str, ...] = ()
     interrupted = ""
 
-    def __init__(self, kernel: Kernel, **options: Any) -> None:
+    def __init__(self, kernel: Kernel, *, two_nodes: bool, gigantic: bool, **options: Any) -> None:
         type(self).started += 1
-        self.options = options
+        self.two_nodes, self.gigantic, self.alive = two_nodes, gigantic, True
 
     def __enter__(self) -> FakeVm:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        pass
+    def close(self) -> None:
+        self.alive = False
 
     def run(self, request: Request) -> list[Line]:
         if request.name == self.interrupted:
             raise KeyboardInterrupt
         if request.name in self.deaths:
+            self.alive = False
             raise GuestDied("died")
         if request.name in self.refusals:
-            raise ToolError("refused")
+            raise ScenarioError("refused")
+        assert request.needs == (self.two_nodes, self.gigantic)
         return [{"t": "scenario", "name": request.name}, {"t": "step", "name": request.name}]
 
 
@@ -107,7 +109,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> type[FakeVm]:
     class Vm(FakeVm):
         pass
 
-    monkeypatch.setattr(recorder, "LinuxVm", Vm)
+    monkeypatch.setattr(linux_vm, "LinuxVm", Vm)
     monkeypatch.setattr(recorder, "find_kernel", lambda name: KERNEL)
     return Vm
 
@@ -164,6 +166,17 @@ def test_a_journal_of_other_scenarios_is_not_taken(tmp_path: Path, machine: type
         record(REQUESTS, tmp_path / "out.jsonl")
     machine.interrupted = ""
     assert record(REQUESTS[:4], tmp_path / "out.jsonl").resumed == 0
+
+
+def test_a_machine_that_does_not_boot_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_machine(*arguments: object, **options: object) -> None:
+        raise ToolError("the guest did not boot")
+
+    monkeypatch.setattr(linux_vm, "LinuxVm", no_machine)
+    monkeypatch.setattr(recorder, "find_kernel", lambda name: KERNEL)
+    with pytest.raises(ToolError, match="did not boot"):
+        record(REQUESTS, tmp_path / "out.jsonl", keep_going=True)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path, machine: type[FakeVm]) -> None:
