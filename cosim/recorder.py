@@ -16,21 +16,17 @@ import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import AGENT_SOURCE, Kernel, find_kernel
 from ptewalk.cosim.guest_operations import encode
-from ptewalk.cosim.linux_vm import DEFAULT_BASE, Line, LinuxMachines, Request, ScenarioError
-from ptewalk.model import x86
+from ptewalk.cosim.linux_vm import Line, LinuxMachines, Request, ScenarioError
+from ptewalk.model.scenario import FormatError, read
 
-__all__ = ["Recording", "dump", "read_requests", "record"]
-
-LAST_USER_ADDRESS: Final = (1 << 47) - 1
+__all__ = ["Recording", "dump", "read_requests", "record", "request_lines"]
 
 
 @dataclass(slots=True)
@@ -52,53 +48,26 @@ def read_requests(path: Path) -> list[Request]:
     Raises
     ------
     ToolError
-        The file is missing, cut off or malformed: names file and line.
+        The file is missing, cut off or malformed, or the recorder does not know a verb: names file and line.
     """
     try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except OSError as error:
-        raise ToolError(f"{path}: {error.strerror or error}") from error
-    except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ToolError(f"{path}: not whole: {error}") from error
-    requests: list[Request] = []
-    promised: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            _take_line(json.loads(line), requests, promised)
-        except (ValueError, KeyError, TypeError, ToolError) as error:
-            what = f"missing key {error}" if isinstance(error, KeyError) else str(error)
-            raise ToolError(f"{path}:{number}: {what}") from error
-    for request in requests:
-        if promised.get(request.name, len(request.ops)) != len(request.ops):
-            raise ToolError(f"{path}: cut off: {request.name} has {len(request.ops)} of {promised[request.name]} steps")
-    if not requests:
-        raise ToolError(f"{path}: holds no scenario")
-    return requests
+        scenarios = read(path)
+    except FormatError as error:
+        raise ToolError(str(error)) from error
+    for scenario in scenarios:
+        for i, step in enumerate(scenario.steps):
+            try:
+                encode(step.op, i, scenario.base)
+            except ScenarioError as error:
+                raise ToolError(f"{path}:{step.line}: {error}") from error
+    return [Request(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios]
 
 
-def _take_line(item: Any, requests: list[Request], promised: dict[str, int]) -> None:
-    if not isinstance(item, dict):
-        raise ValueError("a line is one JSON object")
-    if item["t"] == "scenario":
-        base = int(item["base"], 16) if "base" in item else DEFAULT_BASE
-        if base % x86.PAGE_BYTES or not 0 < base <= LAST_USER_ADDRESS:
-            raise ValueError(f"base is a page-aligned user address, not {item['base']!r}")
-        requests.append(Request(str(item["name"]), [], str(item.get("doc", "")), base))
-        if "steps" in item:
-            promised[str(item["name"])] = int(item["steps"])
-    elif item["t"] == "step":
-        if not requests or item["name"] != requests[-1].name:
-            raise ValueError("a step follows its scenario line")
-        request = requests[-1]
-        if item.get("i", len(request.ops)) != len(request.ops):
-            raise ValueError(f"step {item['i']!r} stands where step {len(request.ops)} belongs")
-        encode(item["op"], len(request.ops), request.base)
-        request.ops.append(item["op"])
-    else:
-        raise ValueError(f"t is 'scenario' or 'step', not {item['t']!r}")
+def request_lines(request: Request) -> list[Line]:
+    """A scenario without answers, as lines of the format."""
+    name = request.name
+    head = {"t": "scenario", "name": name, "doc": request.doc, "base": hex(request.base), "steps": len(request.ops)}
+    return [head, *({"t": "step", "name": name, "i": i, "op": op} for i, op in enumerate(request.ops))]
 
 
 def dump(lines: Sequence[Line], path: Path) -> None:
