@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DIFFER = 1
 BAD_USE = 2
 _BACKENDS = ("model", "gateware", "unicorn")
+_TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
 
 
@@ -197,6 +198,72 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
         return DIFFER
     if not result["agree"]:
         raise ToolError("no case was compared: give a file with cases of trust 3 that the backend can run")
+    return 0
+
+
+# Scenarios -----------------------------------------------------------------------------------------------------------
+
+
+@commands.command()
+@files_argument
+@_option("--backend", type=click.Choice(("model", "gateware")), default="model", show_default=True, help="Who answers.")
+@_option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
+@_option("--track", type=click.Choice(_TRACKS), default="off", show_default=True, help="What the MMU does to entries.")
+@_option("--no-soft-dirty", is_flag=True, help="CONFIG_MEM_SOFT_DIRTY=n.")
+@_option("--name", "names", multiple=True, help="Only the scenario of this name; may be given several times.")
+@simulator_option
+@json_option
+@mutant_option
+def replay(
+    files: tuple[Path, ...],
+    backend: str,
+    profile: str,
+    track: str,
+    no_soft_dirty: bool,
+    names: tuple[str, ...],
+    simulator: str | None,
+    as_json: bool,
+) -> int:
+    """Replay scenarios and compare every step with what a real kernel answered.
+
+    The gateware backend also compares all of physical memory with the golden model after each step.
+    """
+    from ptewalk.cosim.replay import replay_gateware, replay_model
+
+    if simulator is not None and backend != "gateware":
+        raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
+    chosen = list(names) or None
+    if backend == "gateware":
+        result = replay_gateware(list(files), chosen, profile, track, not no_soft_dirty, simulator)
+    else:
+        result = replay_model(list(files), chosen, profile, track, not no_soft_dirty)
+    result |= {"backend": backend, "profile": profile, "track": track}
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        columns = (
+            "backend",
+            "simulator",
+            "profile",
+            "track",
+            "scenarios",
+            "steps",
+            "agree",
+            "differ",
+            "skipped",
+            "closed",
+        )
+        _show([{name: result[name] for name in columns if name in result}], f"replay: {', '.join(map(str, files))}")
+        for name, reason in result["skipped_scenarios"].items():
+            click.echo(f"skipped {name}: {reason}")
+        if "counters" in result:
+            click.echo(f"the gateware counted: {result['counters']}; {result['words']} words of memory compared")
+        for difference in result["differing"].values():
+            click.echo(f"differs: {difference}")
+    if result["differ"]:
+        return DIFFER
+    if not result["agree"]:
+        raise ToolError("no step was compared: give a file with recorded steps that the model can follow")
     return 0
 
 

@@ -14,7 +14,8 @@ from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.run import run_test
 from ptewalk.cosim.simulators import select
 from ptewalk.cosim.walk_file import WalkCase
-from ptewalk.rtl.export import export_verilog, top_name
+from ptewalk.rtl.export import Config, export_verilog, top_name
+from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread"]
@@ -42,23 +43,27 @@ def spread(cases: list[WalkCase], limit: int | None) -> list[int]:
 
 @dataclass(frozen=True)
 class BuiltWalker:
-    """A walker of one configuration, built for one simulator.
+    """A walker, or an MMU, of one configuration, built for one simulator.
 
     Attributes
     ----------
-    config : WalkerConfig
+    config : WalkerConfig or MmuConfig
     model : BuildDir
     """
 
-    config: WalkerConfig
+    config: Config
     model: BuildDir
 
     @staticmethod
-    def make(simulator: str | None = None, config: WalkerConfig | None = None, *, waves: bool = False) -> BuiltWalker:
+    def make(simulator: str | None = None, config: Config | None = None, *, waves: bool = False) -> BuiltWalker:
         """Build it, or find it built. Raises `ToolError` when the simulator is missing or the build fails."""
         config = config or WalkerConfig()
         verilog, name = export_verilog(config), top_name(config)
         return BuiltWalker(config, build(select(simulator), verilog, name, batch=True, waves=waves))
+
+    @property
+    def _physical_bits(self) -> int:
+        return (self.config.walker if isinstance(self.config, MmuConfig) else self.config).physical_bits
 
     @property
     def simulator(self) -> str:
@@ -67,8 +72,8 @@ class BuiltWalker:
 
     def recorded(self, file: Path, indices: list[int] | None = None, *, timeout: float = 3600.0) -> dict[str, Any]:
         """Recorded walks of `file` (those of `indices`): what `Tally.as_json` gives."""
-        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self.config.physical_bits}
-        tally: dict[str, Any] = self._run("recorded", values, timeout)["tally"]
+        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self._physical_bits}
+        tally: dict[str, Any] = self.run(_MODULE, "recorded", values, timeout)["tally"]
         return tally
 
     def randomised(
@@ -80,20 +85,21 @@ class BuiltWalker:
             "protocol_walks": protocol_walks,
             "seed": seed,
             "repeat": repeat,
-            "physical_bits": self.config.physical_bits,
+            "physical_bits": self._physical_bits,
         }
-        return self._run("randomised", values, timeout)
+        return self.run(_MODULE, "randomised", values, timeout)
 
     def timed(self, latencies: tuple[int, ...] = LATENCIES) -> list[dict[str, Any]]:
         """Rows of {name, latency, cycles, outcome, swaps, target}; target is None where there is none."""
-        rows: list[dict[str, Any]] = self._run("timed", {"latencies": list(latencies)}, 600.0)["rows"]
+        rows: list[dict[str, Any]] = self.run(_MODULE, "timed", {"latencies": list(latencies)}, 600.0)["rows"]
         for row in rows:
             factor, constant = CYCLE_TARGETS.get(row["name"], (None, 0))
             row["target"] = None if factor is None else factor * row["latency"] + constant
         return rows
 
-    def _run(self, test: str, values: dict[str, Any], timeout: float) -> dict[str, Any]:
-        result = run_test(self.model, _MODULE, testcase=test, values=values, timeout=timeout)
+    def run(self, module: str, test: str, values: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """One cocotb test of `module`: what it published. Raises `ToolError` when it fails."""
+        result = run_test(self.model, module, testcase=test, values=values, timeout=timeout)
         if not result.passed:
             raise ToolError(f"{self.simulator}: {result.message} (log: {result.log})")
         return result.values

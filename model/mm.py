@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptewalk.model import frames as page
 from ptewalk.model import hugetlb, swap, thp
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, VmFlag
+from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, Track, VmFlag
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.tables import PMD_SHIFT, PageTables
 from ptewalk.model.vma import AnonVma, Areas, Vma, link_anon_vma, unlink_anon_vmas
@@ -42,6 +42,8 @@ class Mm:
         MMF_HAS_PINNED: some page was pinned through this address space.
     exact_dirty : set of int
         Pages that may have changed since the last clear: what the profile `exact` reports.
+    stored : set of int
+        Pages that user accesses stored to since the last clear; kept only while the MMU tracks.
     """
 
     process: Process
@@ -55,6 +57,7 @@ class Mm:
         self.areas = Areas(kernel.entries, lambda vma, at: thp.split_huge_pmd_at(self, vma, at))
         self.has_pinned = False
         self.exact_dirty: set[int] = set()
+        self.stored: set[int] = set()
 
     # Small helpers of mm/memory.c and mm/rmap.c.
 
@@ -62,6 +65,12 @@ class Mm:
         """Pages [start, end) may have new contents (kept for the profile `exact` only)."""
         if self.entries.profile.exact:
             self.exact_dirty.update(range(start, end))
+
+    def store(self, at: int) -> None:
+        """A user access, or the kernel's copy to user memory, stored to the page `at`."""
+        self.touch(at, at + 1)
+        if self.entries.track != Track.OFF:
+            self.stored.add(at)
 
     def anon_vma_prepare(self, vma: Vma) -> None:
         """Give an area its anon_vma, a neighbour's where that is allowed (mm/rmap.c:__anon_vma_prepare)."""

@@ -1,0 +1,58 @@
+"""Inside the simulator: scenarios replayed with the gateware as the MMU, in step with the golden model.
+
+Started by cosim/replay.py through `run_test`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.task import bridge, resume
+
+from ptewalk.cosim.batch import BatchResult, Conditions, Counters
+from ptewalk.cosim.bench import WalkerBench
+from ptewalk.cosim.gateware_mmu import GatewareMmu, LockstepJudge, RunBatch
+from ptewalk.cosim.replay import collect, load
+from ptewalk.cosim.run import Job
+from ptewalk.cosim.transactions import Records
+from ptewalk.model.linux import Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.scenario import replay
+
+_CONDITIONS = Conditions(linger=4)
+
+
+def _replay_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
+    """Every scenario of the job, by way of `run_batch`."""
+    counters = Counters()
+    judge = LockstepJudge()
+    report = replay(
+        load([Path(file) for file in values["files"]], values["names"]),
+        values["profile"],
+        track=Track[values["track"].upper()],
+        soft_dirty=values["soft_dirty"],
+        mmu=lambda memory: GatewareMmu(run_batch, memory, counters),
+        judge=judge,
+    )
+    return collect(report) | {"closed": judge.closed, "words": judge.words, "counters": asdict(counters)}
+
+
+@cocotb.test()
+async def replayed(dut: Any) -> None:
+    """Recorded or generated scenarios; each store and load goes through the gateware."""
+    job = Job.current()
+    bench = WalkerBench(dut, SparseMemory(), _CONDITIONS)
+    await bench.start()
+    if bench.has_batch_level:
+        async with bench.halted() as run:
+            job.publish(_replay_all(job.values, lambda asked, memory: run(asked, memory, stop_on_fault=True)))
+        return
+
+    async def per_cycle(asked: Records, memory: SparseMemory) -> BatchResult:
+        bench.use(memory)
+        return await bench.batch(asked, stop_on_fault=True)
+
+    job.publish(await bridge(_replay_all)(job.values, resume(per_cycle)))
