@@ -43,7 +43,7 @@ class WalkerConfig:
     trace: bool = True
 
     def __post_init__(self) -> None:
-        if self.levels not in (x86.LEVELS_4, x86.LEVELS_5):
+        if not isinstance(self.levels, int) or self.levels not in (x86.LEVELS_4, x86.LEVELS_5):
             raise ValueError(f"levels must be 4 or 5, not {self.levels!r}")
         if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= x86.MAX_PHYSICAL_BITS:
             raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")

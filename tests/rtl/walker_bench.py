@@ -1,13 +1,66 @@
-"""A walker in Amaranth's own simulator with a plain memory: for unit tests of a few walks."""
+"""A walker in Amaranth's own simulator with a plain memory: for unit tests of a few walks.
+
+The numbers below are typed from the manual, not taken from the project's facts.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from amaranth.sim import Simulator
 
 from ptewalk.model import x86
 from ptewalk.rtl.walker import Walker, WalkerConfig
+
+# [SDM 3A tables 4-14 to 4-20] Bits of an entry; below them software's.
+P, RW, US, PWT, PCD, A, D, PS, G = (1 << bit for bit in range(9))
+PAT_LARGE = 1 << 12
+XD = 1 << 63
+SD, ARM, SAVED = 1 << 11, 1 << 52, 1 << 58
+
+# [SDM 3A 4.7] Bits of the page-fault error code.
+E_P, E_WR, E_US, E_RSVD, E_ID, E_PK = 1, 2, 4, 8, 16, 32
+
+# Control bits, in the order of recorded walks.
+WP, NXE, SMEP, SMAP, PKE, PKS, PGE, LA57 = (1 << bit for bit in range(8))
+
+# `x86.Access` and `x86.Outcome`.
+READ, WRITE, RMW, FETCH, PROBE = range(5)
+OK, PF, GP, BUS = range(4)
+OFF, FAULT, NATIVE = range(3)
+
+SHIFT = {1: 12, 2: 21, 3: 30, 4: 39, 5: 48}
+"""Level to the lowest linear-address bit of its index [SDM 3A 4.5]."""
+TABLE = {1: 0x201000, 2: 0x202000, 3: 0x203000, 4: 0x204000, 5: 0x205000}
+"""Level to the physical address of its table."""
+LINEAR = 0x0000_5A5A_7654_3218
+FRAME = 0x12_3456_7000
+"""Physical address of the 4 KiB page that `tables` maps; FRAME_2M and FRAME_1G of larger ones."""
+FRAME_2M = 0x12_3440_0000
+FRAME_1G = 0x12_0000_0000
+UPPER = P | RW | US | A
+
+
+def slot(linear: int, level: int) -> int:
+    """Physical address of the entry of `linear` at `level`."""
+    return TABLE[level] + (linear >> SHIFT[level] & 511) * 8
+
+
+def tables(
+    linear: int, leaf: int, *, levels: int = 4, leaf_level: int = 1, uppers: dict[int, int] | None = None
+) -> dict[int, int]:
+    """The words of one walk's tables: `leaf` whole, upper entries by their flags (`UPPER` unless said otherwise).
+
+    The 511 neighbours of every entry are guards: each is present, and different from all others.
+    """
+    words = {}
+    for level in range(levels, leaf_level - 1, -1):
+        for index in range(512):
+            words[TABLE[level] + index * 8] = (0x700000 + level * 0x1000 + index) << 12 | P | RW | US
+        flags = (uppers or {}).get(level, UPPER)
+        words[slot(linear, level)] = leaf if level == leaf_level else TABLE[level - 1] | flags
+    return words
 
 
 @dataclass
@@ -17,16 +70,63 @@ class Seen:
     response: dict[str, int] = field(default_factory=dict)
     cycles: int = 0
     operations: list[tuple[Any, ...]] = field(default_factory=list)
+    trace: list[dict[str, int]] = field(default_factory=list)
+
+    @property
+    def outcome(self) -> int:
+        return self.response["outcome"]
+
+    @property
+    def code(self) -> int:
+        return self.response["code"]
+
+    @property
+    def reads(self) -> list[int]:
+        """Addresses read, in order."""
+        return [operation[1] for operation in self.operations if operation[0] == "read"]
+
+    @property
+    def swaps(self) -> list[tuple[int, int, int, bool]]:
+        """(address, old, new, done) of each swap, in order."""
+        return [operation[1:] for operation in self.operations if operation[0] == "swap"]
+
+
+class Bench:
+    """One walker, simulated anew for each walk."""
+
+    def __init__(self, config: WalkerConfig) -> None:
+        self.walker = Walker(config)
+        self.job: Callable[[Any], Any] | None = None
+        self.simulator = Simulator(self.walker)
+        self.simulator.add_clock(1e-6)
+        self.simulator.add_testbench(self._run)
+
+    async def _run(self, ctx: Any) -> None:
+        assert self.job is not None
+        await self.job(ctx)
+
+    def run(self, job: Callable[[Any], Any]) -> None:
+        """Run `job` from reset to its end."""
+        if self.job is not None:
+            self.simulator.reset()
+        self.job = job
+        self.simulator.run()
+
+
+@lru_cache
+def bench_of(config: WalkerConfig) -> Bench:
+    """The bench of `config`, made once."""
+    return Bench(config)
 
 
 def walk(
     words: dict[int, int],
     linear: int,
-    access: x86.Access = x86.Access.READ,
+    access: int = READ,
     *,
     config: WalkerConfig | None = None,
     latency: int = 1,
-    root: int = 0x204,
+    root: int | None = None,
     control: int = 0,
     track: int = 0,
     saved_dirty: int = 0,
@@ -35,43 +135,53 @@ def walk(
     ac: int = 0,
     pkru: int = 0,
     pkrs: int = 0,
+    tag: int = 0xA5,
     bus_error: Callable[[str, int], bool] = lambda kind, address: False,
     after_read: Callable[[int, int], None] = lambda count, address: None,
+    stall: Callable[[str, int], bool] = lambda channel, cycle: False,
     limit: int = 2000,
 ) -> Seen:
-    """Run one request on a fresh walker. `words` (byte address to 64-bit word) is read and written in place.
+    """Run one request on a walker after reset. `words` (byte address to 64-bit word) is read and written in place.
 
-    `after_read(count, address)` is called when the count-th read's value has been taken: a second writer may act there.
+    `root` is a frame number; by default that of the top table of `tables`. `after_read(count, address)` is called when
+    the count-th read's value has been taken: a second writer may act there. `stall(channel, cycle)` withholds the
+    ready of "reads", "swaps" or "responses". What is offered and not taken must stand, and there is one response.
     """
-    walker = Walker(config or WalkerConfig())
+    config = config or WalkerConfig()
+    if root is None:
+        root = TABLE[5 if control & LA57 and config.levels == 5 else 4] >> 12
+    bench = bench_of(config)
+    walker = bench.walker
     seen = Seen()
 
-    async def bench(ctx: Any) -> None:
+    async def job(ctx: Any) -> None:
         ctx.set(walker.root, root)
         ctx.set(walker.control.as_value(), control)
         ctx.set(walker.pkru, pkru)
         ctx.set(walker.pkrs, pkrs)
-        if walker.config.soft_dirty:
+        if config.soft_dirty:
             ctx.set(walker.track, track)
             ctx.set(walker.saved_dirty, saved_dirty)
-        fields = {"linear": linear, "access": access, "user": user, "implicit": implicit, "ac": ac, "tag": 0xA5}
-        ctx.set(walker.i_requests.payload, fields)
+        fields = {"linear": linear, "access": x86.Access(access), "user": user, "implicit": implicit, "ac": ac}
+        ctx.set(walker.i_requests.payload, fields | {"tag": tag})
         ctx.set(walker.i_requests.valid, 1)
-        ctx.set(walker.o_reads.ready, 1)
-        ctx.set(walker.o_swaps.ready, 1)
-        ctx.set(walker.o_responses.ready, 1)
-        pending: list[tuple[int, str, tuple[int, ...]]] = []
+        streams = {"reads": walker.o_reads, "swaps": walker.o_swaps, "responses": walker.o_responses}
+        held: dict[str, int] = {}
+        pending: tuple[int, str, tuple[int, ...]] | None = None
         accepted = None
         reads = 0
         for cycle in range(limit):
             ctx.set(walker.i_data.valid, 0)
             ctx.set(walker.i_swapped.valid, 0)
-            if pending and pending[0][0] == cycle:
-                _, kind, args = pending.pop(0)
+            for channel, port in streams.items():
+                ctx.set(port.ready, not stall(channel, cycle))
+            if pending is not None and pending[0] == cycle:
+                _, kind, args = pending
+                pending = None
                 error = bus_error(kind, args[0])
                 if kind == "read":
                     value = words.get(args[0], 0)
-                    ctx.set(walker.i_data.payload, {"value": 0 if error else value, "error": error})
+                    ctx.set(walker.i_data.payload, {"value": value, "error": error})
                     ctx.set(walker.i_data.valid, 1)
                     seen.operations.append(("read", args[0], value))
                     reads += 1
@@ -86,26 +196,48 @@ def walk(
                     seen.operations.append(("swap", address, old, new, done))
             if accepted is None and ctx.get(walker.i_requests.ready):
                 accepted = cycle
-            if ctx.get(walker.o_responses.valid):
-                payload = ctx.get(walker.o_responses.payload)
-                seen.response = {name: int(payload[name]) for name in payload.shape().members}
-                assert accepted is not None
+            if config.trace and ctx.get(walker.o_trace.valid):
+                seen.trace.append(_fields(ctx.get(walker.o_trace.payload)))
+            taken = {}
+            for channel, port in streams.items():
+                valid, ready = ctx.get(port.valid), ctx.get(port.ready)
+                value = ctx.get(port.payload.as_value())
+                assert channel not in held or (valid and held[channel] == value), f"{channel} did not hold"
+                held.pop(channel, None)
+                if valid and not ready:
+                    held[channel] = value
+                elif valid:
+                    taken[channel] = value
+            if ctx.get(walker.o_responses.valid) and not seen.response:
+                assert accepted is not None, "a response before its request"
                 seen.cycles = cycle - accepted
-                return
-            if ctx.get(walker.o_reads.valid):
-                assert not pending, "two memory operations outstanding"
-                pending.append((cycle + latency, "read", (ctx.get(walker.o_reads.payload.address),)))
-            if ctx.get(walker.o_swaps.valid):
-                assert not pending, "two memory operations outstanding"
+                seen.response = _fields(ctx.get(walker.o_responses.payload))
+            if "reads" in taken:
+                assert pending is None, "two memory operations outstanding"
+                pending = cycle + latency, "read", (ctx.get(walker.o_reads.payload.address),)
+            if "swaps" in taken:
+                assert pending is None, "two memory operations outstanding"
                 payload = ctx.get(walker.o_swaps.payload)
-                pending.append((cycle + latency, "swap", (payload.address, payload.old, payload.new)))
+                pending = cycle + latency, "swap", (payload.address, payload.old, payload.new)
             await ctx.tick()
             if accepted is not None:
                 ctx.set(walker.i_requests.valid, 0)
+            if "responses" in taken:
+                await _silence(ctx)
+                return
         raise AssertionError(f"no response within {limit} cycles")
 
-    simulator = Simulator(walker)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    async def _silence(ctx: Any) -> None:
+        ctx.set(walker.i_data.valid, 0)
+        ctx.set(walker.i_swapped.valid, 0)
+        for _ in range(4):
+            for port in (walker.o_responses, walker.o_reads, walker.o_swaps):
+                assert not ctx.get(port.valid), "the walker went on after its response"
+            await ctx.tick()
+
+    bench.run(job)
     return seen
+
+
+def _fields(payload: Any) -> dict[str, int]:
+    return {name: int(payload[name]) for name in payload.shape().members}
