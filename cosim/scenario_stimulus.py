@@ -18,6 +18,9 @@ from ptewalk.cosim.linux_vm import Request
 __all__ = ["THEMES", "generate", "scenario"]
 
 HUGE: Final = 512
+"""Pages that a page table maps."""
+GIGANTIC: Final = 262144
+"""Pages that a page directory maps."""
 FEWEST_STEPS, MOST_STEPS = 3, 15
 
 
@@ -53,8 +56,8 @@ class Theme:
         Sizes of mappings, in pages.
     advice : sequence of str
         madvise advices it draws from.
-    huge : bool
-        Ranges are often aligned to 2 MiB.
+    unit : int
+        Ranges are often aligned to this many pages: those of a page table, or of a page directory.
     since_6_12 : bool
         Needs a kernel with PAGEMAP_SCAN.
     """
@@ -64,7 +67,7 @@ class Theme:
     kinds: Sequence[str] = ("anon",)
     counts: Sequence[int] = (1, 2, 4, 8, 16)
     advice: Sequence[str] = ("DONTNEED",)
-    huge: bool = False
+    unit: int = 1
     since_6_12: bool = False
 
 
@@ -101,14 +104,14 @@ THEMES: Final[dict[str, Theme]] = {
         window=2048,
         counts=(512, 512, 1024, 1536, 600),
         advice=("HUGEPAGE", "HUGEPAGE", "HUGEPAGE", "COLLAPSE", "DONTNEED", "FREE", "NOHUGEPAGE", "COLD", "PAGEOUT"),
-        huge=True,
+        unit=HUGE,
     ),
     "table": Theme(
         _COMMON | {"mremap": 20},
         window=4096,
         kinds=("anon", "anon", "s0", "p0", "sanon"),
         counts=(512, 1024, 520, 515, 1030, 300),
-        huge=True,
+        unit=HUGE,
     ),
     "swap": Theme(
         _COMMON | {"madvise": 16, "fork": 4, "exit": 1, "mremap": 5, "uffd_reg": 1, "uffd_wp": 1},
@@ -130,7 +133,7 @@ THEMES: Final[dict[str, Theme]] = {
         window=2048,
         kinds=("hugetlb", "hugetlb", "shugetlb"),
         counts=(512, 512, 1024),
-        huge=True,
+        unit=HUGE,
     ),
     "key": Theme(
         _COMMON | {"pkey_mprotect": 12, "wrpkru": 7, "fork": 3, "mremap": 4, "mem_write": 1, "madvise": 2},
@@ -147,6 +150,20 @@ THEMES: Final[dict[str, Theme]] = {
     ),
     "migrate": Theme(
         _COMMON | {"move_pages": 12, "fork": 3, "mremap": 2}, window=32, kinds=("anon", "anon", "s0", "p0")
+    ),
+    "directory": Theme(
+        {"mmap": 3, "munmap": 2, "write": 14, "read": 4, "clear_refs": 12, "mprotect": 2, "mremap": 18, "fork": 2},
+        window=2 * GIGANTIC,
+        kinds=("anon", "anon", "anon", "sanon"),
+        counts=(GIGANTIC, GIGANTIC, GIGANTIC + 515, 2 * GIGANTIC, 3 * HUGE),
+        unit=GIGANTIC,
+    ),
+    "gigantic": Theme(
+        _COMMON | {"fork": 4, "mremap": 3, "madvise": 3, "mem_write": 1},
+        window=2 * GIGANTIC,
+        kinds=("hugetlb1g",),
+        counts=(GIGANTIC,),
+        unit=GIGANTIC,
     ),
     "scan": Theme(
         _COMMON
@@ -193,7 +210,7 @@ class _Writer:
         for _ in range(rng.choice((1, 1, 2))):
             self.mmap(0)
         area = self.processes[0].areas[0]
-        if "HUGEPAGE" in advice and self.theme.huge:
+        if "HUGEPAGE" in advice and self.theme.unit > 1:
             self.put(0, "madvise", page=area.page, n=area.count, advice="HUGEPAGE")
         if "MERGEABLE" in advice:
             self.put(0, "madvise", page=area.page, n=area.count, advice="MERGEABLE")
@@ -207,7 +224,7 @@ class _Writer:
             self.put(0, verb, page=area.page, n=min(area.count, rng.choice((1, 4, 16))), step=1)
         if rng.random() < 0.5:
             self.put(0, "clear_refs", value="4", target=0)
-        if "PAGEOUT" in advice and not self.theme.huge and rng.random() < 0.6:
+        if "PAGEOUT" in advice and self.theme.unit == 1 and rng.random() < 0.6:
             self.put(0, "madvise", page=area.page, n=area.count, advice="PAGEOUT")
 
     def put(self, who: int, verb: str, **arguments: object) -> None:
@@ -225,9 +242,10 @@ class _Writer:
     def part(self, who: int) -> tuple[int, int]:
         """A range: a whole mapping, a part of one, or one that reaches beyond it."""
         area, rng = self.area(who), self.rng
-        if self.theme.huge and rng.random() < 0.6:
-            first = area.page + HUGE * rng.randrange(max(1, area.count // HUGE))
-            return first, min(HUGE, area.count)
+        unit = self.theme.unit
+        if unit > 1 and rng.random() < 0.6:
+            first = area.page + unit * rng.randrange(max(1, area.count // unit))
+            return first, min(unit, area.count)
         draw = rng.random()
         if draw < 0.3:
             return area.page, area.count
@@ -250,7 +268,7 @@ class _Writer:
             page = rng.choice((*ends, *ends, *ends, area.page, area.page + area.count + 1))
             if page >= 0:
                 return page
-        step = HUGE if self.theme.huge and rng.random() < 0.8 else 1
+        step = self.theme.unit if self.theme.unit > 1 and rng.random() < 0.8 else 1
         return rng.randrange(max(1, self.theme.window // step)) * step
 
     # ---- verbs ----
@@ -259,8 +277,8 @@ class _Writer:
         rng = self.rng
         count, kind = rng.choice(list(self.theme.counts)), rng.choice(list(self.theme.kinds))
         page = self.place(count)
-        if kind.endswith("hugetlb"):
-            page -= page % HUGE
+        if "hugetlb" in kind:
+            page -= page % self.theme.unit
         file_page = 0
         if kind[-1].isdigit():
             file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
@@ -328,8 +346,9 @@ class _Writer:
         if rng.random() < 0.5:
             page += rng.randrange(count)
             count = rng.randint(1, area.page + area.count - page)
-            if self.theme.huge and rng.random() < 0.6:
-                page, count = area.page + (page - area.page) // HUGE * HUGE, min(HUGE, area.count)
+            unit = self.theme.unit
+            if unit > 1 and rng.random() < 0.6:
+                page, count = area.page + (page - area.page) // unit * unit, min(unit, area.count)
         new_count = count if rng.random() < 0.65 else max(1, count + rng.choice((-4, -2, -1, 1, 2, 4, 8)))
         draw = rng.random()
         if draw < 0.7:
@@ -343,8 +362,8 @@ class _Writer:
         new_page = 0
         if flags:
             new_page = self.place(new_count)
-            if self.theme.huge and rng.random() < 0.6:
-                new_page += (page - new_page) % HUGE
+            if self.theme.unit > 1 and rng.random() < 0.6:
+                new_page += (page - new_page) % self.theme.unit
         self.put(who, "mremap", page=page, n=count, new_n=new_count, flags=flags, new_page=new_page)
         if not flags:
             area.count = max(1, area.count + new_count - count)
