@@ -124,8 +124,8 @@ def build(
     toplevel : str
         Name of the top module.
     batch : bool
-        Add the batch level, which needs the ports of `ptewalk_walker` or `ptewalk_mmu`. Where it cannot be had (Icarus, another version
-        of Verilator, `waves`) the model is built without it, and `BuildDir.batch_trouble` says why.
+        Add the batch level, which needs the ports of `ptewalk_walker` or `ptewalk_mmu`. Where it cannot be had (Icarus,
+        another version of Verilator, `waves`) the model is built without it, and `BuildDir.batch_trouble` says why.
     waves : bool
         Make recording waves possible, at a cost in speed.
     parameters : dict of str to int, optional

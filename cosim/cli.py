@@ -241,19 +241,10 @@ def replay(
     if as_json:
         click.echo(json.dumps(result))
     else:
-        columns = (
-            "backend",
-            "simulator",
-            "profile",
-            "track",
-            "scenarios",
-            "steps",
-            "agree",
-            "differ",
-            "skipped",
-            "closed",
-        )
-        _show([{name: result[name] for name in columns if name in result}], f"replay: {', '.join(map(str, files))}")
+        columns = ("backend", "simulator", "profile", "track")
+        counts = ("scenarios", "steps", "agree", "differ", "skipped", "closed")
+        shown = {name: result[name] for name in (*columns, *counts) if name in result}
+        _show([shown], f"replay: {', '.join(map(str, files))}")
         for name, reason in result["skipped_scenarios"].items():
             click.echo(f"skipped {name}: {reason}")
         if "counters" in result:

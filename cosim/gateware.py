@@ -58,8 +58,9 @@ class BuiltWalker:
     def make(simulator: str | None = None, config: Config | None = None, *, waves: bool = False) -> BuiltWalker:
         """Build it, or find it built. Raises `ToolError` when the simulator is missing or the build fails."""
         config = config or WalkerConfig()
-        verilog, name = export_verilog(config), top_name(config)
-        return BuiltWalker(config, build(select(simulator), verilog, name, batch=True, waves=waves))
+        chosen = select(simulator)
+        verilog = export_verilog(config, flat=chosen.name == "icarus" and not waves)
+        return BuiltWalker(config, build(chosen, verilog, top_name(config), batch=True, waves=waves))
 
     @property
     def _physical_bits(self) -> int:

@@ -2,9 +2,9 @@
 
 In `off` nothing may. In `fault` and `native` the MMU closes holes of the recorded kernels, and one rule stands:
 
-R1. A page reads soft-dirty where the recording reads clean, if a user access (or the kernel's copy to user memory) stored
-    to it since the last clear. These are the stores that the kernel loses: writable entries that were never marked.
-    Each use is counted as `closed`.
+R1. A page reads soft-dirty where the recording reads clean, if a user access (or the kernel's copy to user memory)
+    stored to it since the last clear. These are the stores that the kernel loses: writable entries that were never
+    marked. Each use is counted as `closed`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sparse physical memory: 4 KiB frames in one growing numpy array.
 
-The same arrays can be handed to a simulator (see `SparseMemory.export`), so that gateware and software read and write the
-same bytes.
+The same arrays can be handed to a simulator (see `SparseMemory.export`), so that gateware and software read and write
+the same bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class SparseMemory:
     physical_bits : int
         Width of a physical address, 13 to 52. An access beyond it raises `BusError`.
     strict : bool
-        True: an access to a frame that was never added raises `BusError`. False (default): such a frame is added, all zero.
+        True: an access to a frame that was never added raises `BusError`. False (default): such a frame is added,
+        all zero.
 
     Attributes
     ----------
@@ -118,8 +119,8 @@ class SparseMemory:
         Returns
         -------
         keys : uint64 array (slots,)
-            Open-addressing hash table, slots a power of two: frame number + 1; 0 for an empty slot, all ones for one that was
-            left. A frame is looked for from slot ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))``
+            Open-addressing hash table, slots a power of two: frame number + 1; 0 for an empty slot, all ones for one
+            that was left. A frame is looked for from slot ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))``
             upwards, wrapping round, to the first empty slot.
         rows : int32 array (slots,)
             Row of `words` for each key.

@@ -77,15 +77,21 @@ def flat_top(config: Config) -> FlatTop:
     return FlatTop(Walker(config) if isinstance(config, WalkerConfig) else Mmu(config))
 
 
-def export_verilog(config: Config) -> str:
+def export_verilog(config: Config, *, flat: bool = False) -> str:
     """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes.
 
     Combinational logic is written as continuous assignments. `always @*` would simulate wrongly: a block that assigns
     a constant reads nothing, so it never runs (Verilator), and several that write parts of one vector wake each other
     without end (Icarus 11).
+
+    Parameters
+    ----------
+    flat : bool
+        One optimised module without the design's inner names: an event-driven simulator runs it several times faster.
     """
     yosys = find_yosys(lambda version: version >= _YOSYS_MINIMUM)
-    script = ["read_rtlil <<rtlil", export_rtlil(config), "rtlil", "proc -norom", "memory_collect", "write_verilog"]
+    passes = ["proc -norom", *(["flatten", "opt -full", "clean -purge"] if flat else [])]
+    script = ["read_rtlil <<rtlil", export_rtlil(config), "rtlil", *passes, "memory_collect", "write_verilog"]
     text: str = yosys.run(["-q", "-"], "\n".join(script))
     return text
 
