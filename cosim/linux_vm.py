@@ -25,7 +25,6 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -124,33 +123,19 @@ def missing_tools() -> list[str]:
 
 
 class _Channel:
-    """Lines over a Unix socket that QEMU connects to."""
+    """Lines over a socket, the other end of which is handed to QEMU."""
 
-    def __init__(self, path: Path) -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(1)
-        self._socket: socket.socket | None = None
+    def __init__(self) -> None:
+        self._socket, self.far_end = socket.socketpair()
         self._buffer = b""
-
-    def accept(self, running: Callable[[], bool]) -> None:
-        """Wait until QEMU connects; ConnectionError when it is not running."""
-        self._listener.settimeout(0.1)
-        while self._socket is None:
-            try:
-                self._socket, _ = self._listener.accept()
-            except TimeoutError:
-                if not running():
-                    raise ConnectionError from None
 
     def send(self, data: bytes) -> None:
         """Send bytes."""
-        assert self._socket is not None
+        self._socket.settimeout(None)
         self._socket.sendall(data)
 
     def line(self, seconds: float) -> str:
         """The next line; TimeoutError after `seconds`, ConnectionError when QEMU is gone."""
-        assert self._socket is not None
         end = time.monotonic() + seconds
         while b"\n" not in self._buffer:
             self._socket.settimeout(max(0.001, end - time.monotonic()))
@@ -162,10 +147,9 @@ class _Channel:
         return line.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
-        """Close both ends."""
-        self._listener.close()
-        if self._socket is not None:
-            self._socket.close()
+        """Close what is open here."""
+        self.far_end.close()
+        self._socket.close()
 
 
 class _Qmp:
@@ -232,7 +216,6 @@ class LinuxVm:
         self.control: dict[str, int] = {}
         """cr0, cr4, efer of the guest while a process ran."""
         self._levels = x86.LEVELS_4
-        self._mailbox = 0
         self._closers = contextlib.ExitStack()
 
     # ---- life ----
@@ -254,48 +237,52 @@ class LinuxVm:
         self._closers.close()
 
     def _boot(self) -> None:
-        qemu = program("qemu-system-x86_64", "qemu-system-x86")
-        initramfs = build_initramfs(self.kernel)
-        nodes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
-        scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(nodes)))
+        sizes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
+        scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(sizes)))
         folder = Path(self._closers.enter_context(scratch))
-        self._console = folder / "console"
-        self._serial, qmp = _Channel(folder / "serial"), _Channel(folder / "qmp")
+        self._console, self._log = folder / "console", folder / "qemu"
+        self._serial, monitor = _Channel(), _Channel()
         self._closers.callback(self._serial.close)
-        self._closers.callback(qmp.close)
-        gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
-        setpriv = shutil.which("setpriv")
-        command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-        command += [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]
-        command += ["-cpu", f"{self.cpu},la57=off" if self.cpu == "max" else self.cpu, "-m", f"{sum(nodes)}M"]
-        command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
-        for i, size in enumerate(nodes):
-            command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={folder / f'ram{i}'},share=on"]
-            if self.two_nodes:
-                command += ["-numa", f"node,nodeid={i},memdev=m{i}" + (",cpus=0" if i == 0 else "")]
-        command += ["-kernel", str(self.kernel.image), "-initrd", str(initramfs), "-append", COMMAND_LINE + gigantic]
-        command += ["-serial", f"file:{self._console}"]
-        command += ["-chardev", f"socket,id=port,path={folder / 'serial'}", "-serial", "chardev:port"]
-        command += ["-chardev", f"socket,id=qmp,path={folder / 'qmp'}", "-mon", "chardev=qmp,mode=control"]
-        self._log = folder / "qemu"
+        self._closers.callback(monitor.close)
+        ends = [channel.far_end.fileno() for channel in (self._serial, monitor)]
+        parts = [folder / f"ram{i}" for i in range(len(sizes))]
+        command = self._command_line(sizes, parts, ends)
         with self._log.open("wb") as log:
-            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=ends)
         self._closers.callback(self._stop)
-        self._qmp = _Qmp(qmp)
+        for channel in (self._serial, monitor):
+            channel.far_end.close()
+        self._qmp = _Qmp(monitor)
         try:
-            for channel in (self._serial, qmp):
-                channel.accept(lambda: self._qemu.poll() is None)
             self._qmp.start(BOOT_SECONDS)
-            parts = [np.memmap(folder / f"ram{i}", np.uint64, "r+") for i in range(len(nodes))]
-            self._memory = [part.reshape(-1, x86.TABLE_ENTRIES) for part in parts]
+            self._memory = [np.memmap(part, np.uint64, "r+").reshape(-1, x86.TABLE_ENTRIES) for part in parts]
+            for part in parts:
+                part.unlink()  # the mappings keep it; nothing is left behind if this process is killed
             place = self._answer_line(BOOT_SECONDS, "boot")
         except (TimeoutError, ConnectionError) as error:
             raise ToolError(str(self._died("the guest did not boot"))) from error
         except GuestDied as error:
             raise ToolError(str(error)) from error
-        self._mailbox = int(place.removeprefix("P "), 16)
-        self._box = self._bytes(self._mailbox, MAILBOX_BYTES)
+        self._box = self._bytes(int(place.removeprefix("P "), 16), MAILBOX_BYTES)
         self.alive = True
+
+    def _command_line(self, sizes: list[int], parts: list[Path], ends: list[int]) -> list[str]:
+        """QEMU's command: a memory node of `sizes` MiB in each file of `parts`, serial port and monitor on `ends`."""
+        setpriv = shutil.which("setpriv")
+        command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+        command += [program("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot"]
+        command += ["-display", "none", "-smp", "1", "-m", f"{sum(sizes)}M"]
+        command += ["-cpu", f"{self.cpu},la57=off" if self.cpu == "max" else self.cpu]
+        command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
+        for i, (size, part) in enumerate(zip(sizes, parts, strict=True)):
+            command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={part},share=on"]
+            if self.two_nodes:
+                command += ["-numa", f"node,nodeid={i},memdev=m{i}" + (",cpus=0" if i == 0 else "")]
+        gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
+        command += ["-kernel", str(self.kernel.image), "-initrd", str(build_initramfs(self.kernel))]
+        command += ["-append", COMMAND_LINE + gigantic, "-serial", f"file:{self._console}"]
+        command += ["-chardev", f"socket,id=port,fd={ends[0]}", "-serial", "chardev:port"]
+        return [*command, "-chardev", f"socket,id=monitor,fd={ends[1]}", "-mon", "chardev=monitor,mode=control"]
 
     def _stop(self) -> None:
         self._qemu.kill()
