@@ -96,6 +96,8 @@ def fetch_debian_kernel(series: str) -> Kernel:
     """Debian's cloud kernel of `series` (6.1, 6.12): downloaded and unpacked once into the cache, nothing installed."""
     folder = cache_directory() / "kernels" / f"debian-{series}"
     if not folder.is_dir():
+        if not shutil.which("apt-get"):
+            raise ToolError(f"no apt-get to fetch Debian's kernel {series} with; name a kernel with KERNEL=path")
         package = _newest_package(series)
         apt_get, dpkg = program("apt-get", "apt"), program("dpkg", "dpkg")
         folder.parent.mkdir(parents=True, exist_ok=True)
