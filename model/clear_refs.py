@@ -70,6 +70,7 @@ def write(mm: Mm, text: str) -> int:
         return taken
     if value == CLEAR_REFS_SOFT_DIRTY:
         mm.exact_dirty.clear()
+        mm.stored.clear()
         _clear_area_flags(mm)
         mm.kernel.notify_soft_dirty(mm)
     for vma in mm.areas:

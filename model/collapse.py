@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptewalk.model import frames as page
-from ptewalk.model import swap
+from ptewalk.model import swap, thp
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.pte import PSE, SPECIAL, UFFD_WP, P
@@ -25,7 +25,7 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     Errno
         EINVAL: not eligible, nothing there, or no entry is writable, as after clear_refs 4. EAGAIN: a page is pinned.
     """
-    if vma.flags & VmFlag.NOHUGEPAGE or not vma.is_anonymous or vma.end - vma.start < HUGE_PAGES:
+    if vma.flags & VmFlag.NOHUGEPAGE or not vma.is_anonymous or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
         raise Errno("EINVAL")
     first = -(-start // HUGE_PAGES) * HUGE_PAGES
     last = end // HUGE_PAGES * HUGE_PAGES

@@ -25,6 +25,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
     reuse = parent.entries.profile.anon_vma_reuse
     child.exact_dirty = set(parent.exact_dirty)
+    child.stored = set(parent.stored)
     for vma in parent.areas:
         if vma.flags & VmFlag.DONTCOPY:
             continue
@@ -48,10 +49,10 @@ def dup_mm(parent: Mm, child: Mm) -> None:
 
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
     """mm/memory.c:copy_page_range"""
+    if not vma.anon_vma and not parent.kernel.is_nonlinear(vma):
+        return
     if vma.huge_level:
         hugetlb.copy_range(child, parent, twin, vma)
-        return
-    if not vma.anon_vma and not parent.kernel.is_nonlinear(vma):
         return
     for level in range(parent.tables.levels - 1, 0, -1):
         shift = INDEX_BITS * level

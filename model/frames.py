@@ -109,6 +109,8 @@ class Frames:
         self._grow(self.next)
         self.flags[head : head + pages] = flags
         self.head[head : head + pages] = head
+        if self.freed:
+            self.born.update(dict.fromkeys(range(head, head + pages), len(self.freed)))
         return head
 
     def get_huge_zero(self) -> int:

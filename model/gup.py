@@ -38,7 +38,7 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
     entries, frames = mm.entries, mm.frames
     old_rules = entries.profile.reuse_by_mapcount
     if vma.huge_level:
-        return hugetlb.follow(mm, vma, at, write)
+        return hugetlb.follow(mm, vma, at, write, touch)
     pmd = mm.tables.get_huge(at)
     if pmd:
         if not pmd & P and not force:

@@ -142,6 +142,7 @@ def drop(mm: Mm, frame: int, size: int, level: int) -> None:
         if frame + offset in frames.memory.row_of_frame:
             frames.memory.remove_frame(frame + offset)
     frames.flags[frame : frame + size] = 0
+    frames.freed.extend(range(frame, frame + size))
     mm.kernel.hugetlb_pool(level).give_back()
 
 
@@ -155,12 +156,15 @@ def zap(mm: Mm, vma: Vma, start: int, end: int) -> None:
             drop(mm, _frame(mm, entry), size, level)
 
 
-def follow(mm: Mm, vma: Vma, at: int, write: bool) -> int:
+def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
     """Frame of `at` for get_user_pages; 0 when a fault is needed (follow_hugetlb_page)."""
     size = pages_of(vma)
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
     if not entry & P or (write and not mm.entries.pte_write(entry)):
         return 0
+    if touch and mm.entries.profile.hugetlb_touched:
+        new = mm.entries.pte_mkyoung(entry)
+        mm.tables.set_huge(at & ~(size - 1), mm.entries.pte_mkdirty(new) if write else new, vma.huge_level)
     return _frame(mm, entry) + (at & size - 1)
 
 

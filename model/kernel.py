@@ -81,7 +81,8 @@ class Process:
         Key of execute-only mappings; 0 while there is none.
     sees_frames : bool
         Its pagemap was opened with CAP_SYS_ADMIN.
-    uffd, uffd_async : Userfaultfd or None
+    uffd : Userfaultfd or None
+        Its one userfaultfd; a child has none.
     pinned : dict
         First pinned page to the pinned frames.
     """
@@ -93,7 +94,6 @@ class Process:
     exec_only_key: int = 0
     sees_frames: bool = True
     uffd: Userfaultfd | None = None
-    uffd_async: Userfaultfd | None = None
     pinned: dict[int, list[int]] = field(default_factory=dict)
 
 
@@ -359,7 +359,7 @@ class Kernel:
                 if isinstance(result, Translated):
                     values.append(self._do(result.physical, access, value))
                     if access == Access.WRITE:
-                        process.mm.touch(pages[position], pages[position] + 1)
+                        process.mm.store(pages[position])
                     position += 1
                     retries = 0
                 elif isinstance(result, PageFault):
@@ -396,7 +396,7 @@ class Kernel:
             result = self.mmu.run(self.state(process), [request])[0]
             if isinstance(result, Translated):
                 self._do(result.physical, Access.WRITE, value)
-                process.mm.touch(at, at + 1)
+                process.mm.store(at)
                 return True
             if not isinstance(result, PageFault) or faults.user_fault(process.mm, at, result.code) is not None:
                 return False
@@ -489,7 +489,6 @@ class Kernel:
 
     def wrpkru(self, process: Process, key: int, rights: int) -> None:
         """Write one key's rights: 0 none, 1 access disabled, 2 writes disabled."""
-        self._allocate_keys(process, key)
         process.pkru = process.pkru & ~(3 << 2 * key) | rights << 2 * key
 
     def mremap(self, process: Process, at: int, pages: int, new_pages: int, flags: Sequence[str], new_at: int) -> int:
@@ -556,31 +555,33 @@ class Kernel:
         if pages < old:
             self.truncate_range(file, pages, max(old, 1 << 40), even_cows=True)
 
-    def uffd_register(self, process: Process, at: int, pages: int) -> None:
-        """Register write-protection with a userfaultfd that answers with SIGBUS."""
+    def uffd_register(self, process: Process, at: int, pages: int, *, asynchronous: bool = False) -> None:
+        """Register a range for write-protection with the process's userfaultfd, which is opened when there is none."""
         if process.uffd is None:
-            process.uffd = Userfaultfd(asynchronous=False)
+            self.uffd_open(process, asynchronous=asynchronous)
+        assert process.uffd is not None
         uffd.register(process.mm, process.uffd, at, pages)
 
-    def uffd_async_open(self, process: Process) -> None:
-        """Open a userfaultfd with WP_ASYNC."""
-        if not self.profile.uffd_async:
+    def uffd_open(self, process: Process, *, asynchronous: bool) -> None:
+        """Open a userfaultfd, with SIGBUS or with WP_ASYNC; the one that was open is closed."""
+        if not self.profile.userfaultfd:
+            raise Errno("ENOSYS")
+        if process.uffd is not None:
+            uffd.release(process.mm, process.uffd)
+            process.uffd = None
+        if asynchronous and not self.profile.uffd_async:
             raise Errno("EINVAL")
-        process.uffd_async = Userfaultfd(asynchronous=True)
-
-    def uffd_async_register(self, process: Process, at: int, pages: int) -> None:
-        """Register write-protection with it."""
-        if process.uffd_async is None:
-            raise Errno("EBADF")
-        uffd.register(process.mm, process.uffd_async, at, pages)
+        process.uffd = Userfaultfd(asynchronous=asynchronous)
 
     def uffd_unregister(self, process: Process, at: int, pages: int) -> None:
         """Unregister a range."""
+        if process.uffd is None:
+            raise Errno("EBADF")
         uffd.unregister(process.mm, at, pages)
 
     def uffd_writeprotect(self, process: Process, at: int, pages: int, *, protect: bool) -> None:
         """Write-protect a range, or take that back."""
-        if process.uffd is None and process.uffd_async is None:
+        if process.uffd is None:
             raise Errno("EBADF")
         uffd.writeprotect(process.mm, at, pages, protect=protect)
 
@@ -590,8 +591,9 @@ class Kernel:
 
     def unpin(self, process: Process, at: int) -> None:
         """Unregister the buffer."""
-        for first in [at] if at in process.pinned else list(process.pinned)[:1]:
-            gup.unpin(process.mm, process.pinned.pop(first))
+        if at not in process.pinned:
+            raise Errno("ENXIO")
+        gup.unpin(process.mm, process.pinned.pop(at))
 
     def move_pages(self, process: Process, at: int, pages: int, node: int) -> list[int | str]:
         """move_pages; a status per page."""

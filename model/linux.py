@@ -146,6 +146,10 @@ class Profile(NamedTuple):
     """A dirty page gains soft-dirty by migration."""
     advices: frozenset[str]
     mremap_dontunmap: bool
+    mprotect_unaccounts: bool
+    """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
+    hugetlb_touched: bool
+    """get_user_pages sets A, and D with soft-dirty for a write, in hugetlb entries."""
     exact: bool
     """Bit 55 tells exactly which pages may have changed since the last clear, and nothing else."""
 
@@ -192,6 +196,8 @@ LINUX_SEED: Final = Profile(
     migration_marks=False,
     advices=ADVICES_3_11,
     mremap_dontunmap=False,
+    mprotect_unaccounts=False,
+    hugetlb_touched=False,
     exact=False,
 )
 LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11)
@@ -223,6 +229,8 @@ LINUX_6_1: Final = Profile(
     migration_marks=True,
     advices=ADVICES_6_1,
     mremap_dontunmap=True,
+    mprotect_unaccounts=False,
+    hugetlb_touched=False,
     exact=False,
 )
 LINUX_6_12: Final = LINUX_6_1._replace(
@@ -237,6 +245,8 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     uffd_async=True,
     swap_in_restores_write=True,
     migration_marks=False,
+    mprotect_unaccounts=True,
+    hugetlb_touched=True,
 )
 EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)
 PROFILES: Final = {p.name: p for p in (LINUX_SEED, LINUX_3_11, LINUX_6_1, LINUX_6_12, EXACT)}

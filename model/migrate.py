@@ -15,16 +15,11 @@ if TYPE_CHECKING:
     from ptewalk.model.vma import Vma
 
 
-def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1, *, dirty: bool | None = None) -> int:
+def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
     """The entry for `frame` that takes the place of `old` (remove_migration_pte, remove_migration_pmd).
 
     3.11 keeps neither soft-dirty nor D nor A. 6.1 restores D by pte_mkdirty, which adds soft-dirty; 6.12 takes that
     back for small entries.
-
-    Parameters
-    ----------
-    dirty : bool or None
-        Whether the migration entry was dirty; None: as `old` is.
     """
     entries = mm.entries
     new = entries.pfn_pte(frame, vma.prot, level) | (PSE if level > 1 else 0)
@@ -36,7 +31,7 @@ def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1, *, dirty: boo
         new = entries.pte_mksoft_dirty(new)
     if not old & A:
         new = entries.pte_mkold(new)
-    if bool(entries.pte_dirty(old)) if dirty is None else dirty:
+    if entries.pte_dirty(old):
         new = entries.pte_mkdirty(new)
         if level == 1 and not entries.profile.migration_marks and not soft_dirty:
             new = entries.pte_clear_soft_dirty(new)
@@ -104,7 +99,7 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
         pmd = mm.tables.get_huge(at)
         pte = pmd or mm.tables.get(at)
         frame = 0
-        if not pte and vma.is_anonymous:
+        if not pte and vma.is_anonymous and not mm.entries.profile.saved_dirty:
             statuses.append(-14)
             continue
         if vma.huge_level:

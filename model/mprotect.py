@@ -75,6 +75,8 @@ def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, f
     accounted = VmFlag.ACCOUNT | VmFlag.WRITE | VmFlag.HUGETLB | VmFlag.SHARED | VmFlag.NORESERVE
     if flags & VmFlag.WRITE and not old & accounted:
         flags |= VmFlag.ACCOUNT
+    if mm.entries.profile.mprotect_unaccounts and not flags & VmFlag.WRITE and vma.is_anonymous and not vma.anon_vma:
+        flags &= ~VmFlag.ACCOUNT
     merged = mm.areas.merge(before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
     if merged:
         vma = merged

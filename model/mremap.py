@@ -8,7 +8,7 @@ import numpy as np
 
 from ptewalk.model import gup, hugetlb, ksm, thp
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import TASK_PAGES, TableMove, VmFlag
+from ptewalk.model.linux import TASK_PAGES, MergeRule, TableMove, VmFlag
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
 from ptewalk.model.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
 from ptewalk.model.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
@@ -131,8 +131,11 @@ def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: b
     source_start = vma.start
     merged = None
     adjacent = new == vma.end or vma.start == new + pages
-    if not (may_self_merge and keep_source and adjacent):
-        merged = mm.areas.merge(before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd)
+    exclude = vma if may_self_merge and keep_source and adjacent else None
+    if exclude is None or mm.entries.profile.merge == MergeRule.RANGES:
+        merged = mm.areas.merge(
+            before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
+        )
     if merged:
         if merged.start <= source_start < merged.end:
             vma = merged

@@ -122,8 +122,8 @@ class Recorder:
         Parameters
         ----------
         recorded : dict or None
-            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was allocated after
-            others had been freed in the same step is one of those.
+            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was allocated
+            after others had been freed in the same step is one of those.
         """
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]

@@ -247,27 +247,29 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
                 split_huge_pmd(other, area, place)
                 return True
         return True
-    places = []
+    places: list[tuple[Mm, Vma, int]] = []
     for offset in range(HUGE_PAGES):
         for other, area, place, huge in rmap.walk(mm.kernel, head + offset):
             if huge:
                 pmd = other.tables.get_huge(place)
-                dirty = bool(mm.entries.pte_dirty(pmd))
-                _split_mapping(other, area, place, pmd)
-                places.append((other, area, place, HUGE_PAGES, dirty, pmd))
-            elif not any(o is other and p <= place < p + n for o, _, p, n, _, _ in places):
-                places.append((other, area, place, 1, False, 0))
-        if places and places[0][3] == HUGE_PAGES and len(places) == frames.mapcount(head):
+                frames.maps[head : head + HUGE_PAGES] += 1
+                frames.huge_maps[head] -= 1
+                if not frames.huge_maps[head]:
+                    del frames.huge_maps[head]
+                _fill(other, place, head, pmd & ~(PSE | FRAME), 1)
+                places += [(other, area, place + i) for i in range(HUGE_PAGES)]
+            elif not any(o is other and p == place for o, _, p in places):
+                places.append((other, area, place))
+        if not frames.maps[head : head + HUGE_PAGES].sum() - len(places):
             break
-    for other, area, place, count, dirty, _pmd in places:
-        for at in range(place, place + count):
-            _remap_after_split(other, area, at, dirty if count > 1 else None)
     frames.flags[head : head + HUGE_PAGES] |= page.DIRTY
+    for other, area, at in places:
+        _remap_after_split(other, area, at)
     dissolve(mm, head)
     return True
 
 
-def _remap_after_split(mm: Mm, vma: Vma, at: int, dirty: bool | None) -> None:
+def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
     """What a migration entry and back makes of the entry of `at` (mm/migrate.c:remove_migration_pte)."""
     entries, frames = mm.entries, mm.frames
     old = mm.tables.get(at)
@@ -277,7 +279,7 @@ def _remap_after_split(mm: Mm, vma: Vma, at: int, dirty: bool | None) -> None:
         mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
         frames.maps[frame] -= 1
         return
-    mm.tables.set(at, migrate.remade(mm, vma, old, frame, dirty=dirty))
+    mm.tables.set(at, migrate.remade(mm, vma, old, frame))
 
 
 def _holds_zeros(mm: Mm, frame: int) -> bool:

@@ -91,6 +91,13 @@ def unregister(mm: Mm, start: int, pages: int) -> None:
     _change(mm, None, start, start + pages)
 
 
+def release(mm: Mm, fd: Userfaultfd) -> None:
+    """The userfaultfd is closed: everything registered with it is let go (userfaultfd_release)."""
+    for vma in list(mm.areas):
+        if vma.uffd is fd and vma in mm.areas.list:
+            _change(mm, None, vma.start, vma.end)
+
+
 def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
     """Give [start, end) the context `fd`, merging and splitting as the kernel does."""
     vma = mm.areas.find(start)

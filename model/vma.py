@@ -338,6 +338,8 @@ class Areas:
         file: File | None,
         pgoff: int,
         uffd: Userfaultfd | None,
+        *,
+        exclude: Vma | None = None,
     ) -> Vma | None:
         """Merge pages [start, end), which get `flags`, with their neighbours (mm/mmap.c:vma_merge).
 
@@ -347,6 +349,8 @@ class Areas:
             The area before the range, or the one that the range lies in when it does not start there.
         start, end, flags, anon_vma, file, pgoff, uffd
             The range: free, or one area, or part of one.
+        exclude : Vma or None
+            A neighbour that must not be merged with.
 
         Returns
         -------
@@ -361,6 +365,8 @@ class Areas:
         right = bool(
             after and after.start == end and self._fits_before(after, flags, anon_vma, file, pgoff + end - start, uffd)
         )
+        left = left and before is not exclude
+        right = right and after is not exclude
         inside = before if before and before.end > start else mid if mid and mid.start <= start < mid.end else None
         if self.rule == MergeRule.RANGES and inside:
             return self._merge_existing(inside, before, after, start, end, left, right)
