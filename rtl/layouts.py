@@ -23,11 +23,17 @@ class EntryLayout(data.FlexibleLayout):
     """A paging-structure entry, 64 bits, with the manual's field names in lower case.
 
     `ps` and `pat` of a 4 KiB leaf are one bit under two names; `pat_large` is the PAT of a large leaf.
+
+    Parameters
+    ----------
+    soft_dirty : bool
+        False: software's bits have no names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, soft_dirty: bool = True) -> None:
         bits = {bit.name.lower(): int(bit) for bit in x86.EntryBit}
-        bits |= {bit.name.lower(): int(bit) for bit in linux.SoftBit}
+        if soft_dirty:
+            bits |= {bit.name.lower(): int(bit) for bit in linux.SoftBit}
         bits["pat"] = x86.PAT_4K
         fields = {name: data.Field(1, position) for name, position in bits.items()}
         fields["pkey"] = data.Field(unsigned(x86.PKEY_BITS), x86.PKEY_LOW)

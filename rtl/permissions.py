@@ -63,7 +63,7 @@ class AccessRights(Component):
     Parameters
     ----------
     soft_dirty : bool
-        False: there is no `mendable`, and nothing is ever mended.
+        False: there is no `mendable` and no `mend`.
 
     Members
     -------
@@ -97,10 +97,9 @@ class AccessRights(Component):
             "supervisor_key": In(2),
             "denied": Out(1),
             "key_denied": Out(1),
-            "mend": Out(1),
         }
         if soft_dirty:
-            members["mendable"] = In(1)
+            members |= {"mendable": In(1), "mend": Out(1)}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:

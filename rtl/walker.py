@@ -79,7 +79,7 @@ class WalkerRegisters:
         self.request = Signal(RequestLayout(config.tag_bits))
         self.access = Signal(AccessClassLayout())
         self.address = Signal(config.physical_bits)
-        self.entry = Signal(EntryLayout())
+        self.entry = Signal(EntryLayout(soft_dirty=config.soft_dirty))
         self.at = Signal(config.levels)
         self.upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))
         self.leaf = Signal()
@@ -178,7 +178,7 @@ class Walker(Component):
 
         # The entry on the data channel, in the cycle in which it arrives: what it is, and does the walk go on below.
 
-        found = Signal(EntryLayout())
+        found = Signal(entry.shape())
         raw = Value.cast(found)
         m.d.comb += raw.eq(self.i_data.payload.value)
 
@@ -226,20 +226,20 @@ class Walker(Component):
             rights.user_key.eq(user_key),
             rights.supervisor_key.eq(supervisor_key),
         ]
-        tracking = Const(0)
+        unmarked = ~entry.d
         if config.soft_dirty:
             tracking = self.track != linux.Track.OFF
             m.d.comb += rights.mendable.eq(mendable(self.track, entry))
+            unmarked |= (tracking & ~entry.soft_dirty) | rights.mend
 
         faults = Signal()
         stale = Signal()  # the entry lacks a bit that this access must set
-        unmarked = ~entry.d | (tracking & ~entry.soft_dirty) | rights.mend
         m.d.comb += [
             faults.eq(~entry.p | reserved | (leaf & rights.denied)),
             stale.eq(~access.probe & ~settled & (~entry.a | (leaf & access.store & unmarked))),
         ]
 
-        new = Signal(EntryLayout())
+        new = Signal(entry.shape())
         m.d.comb += [new.eq(entry), new.a.eq(1)]
         with m.If(leaf & access.store):
             m.d.comb += new.d.eq(1)
