@@ -1,4 +1,4 @@
-"""The command line: `ptewalk COMMAND`. Exit codes: 0 agree, 1 differ, 2 bad use or bad input."""
+"""The command line: `ptewalk COMMAND`. Exit codes: 0 agree, 1 differ, 2 bad use or bad input, 3 a defect of ptewalk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DIFFER = 1
 BAD_USE = 2
+DEFECT = 3
 _BACKENDS = ("model", "gateware", "unicorn")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
@@ -47,6 +49,9 @@ def main() -> NoReturn:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(DEFECT)
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -1,7 +1,8 @@
-"""Mutants: small named defects of the gateware, applied to a copy of rtl/, which itself has no hooks.
+"""Mutants: small named defects, applied to a copy of rtl/ or of model/, which themselves have no hooks.
 
-Each is a table of a TOML file in tests/mutants/: `name`, `file` (in rtl/), `text` (stands there exactly once),
-`replacement`, `why` (what is broken) and `check` (arguments of the command that must exit with 1 on it).
+Each is a table of a TOML file in tests/mutants/: `name`, `file` (rtl/... or model/...), `text` (stands there once),
+`replacement`, `why` (what is broken) and `check` (arguments of the command that must exit with 1 on it). A mutant of
+model/ stands for software that breaks the rules; only the command's own process sees it, not a simulator's.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Mutant:
     why: str
     check: tuple[str, ...]
 
+    @property
+    def package(self) -> str:
+        """The folder of its file: rtl or model."""
+        return Path(self.file).parent.name
+
 
 def load_mutants() -> dict[str, Mutant]:
     """Name to mutant, of all files in tests/mutants/.
@@ -53,35 +59,36 @@ def load_mutants() -> dict[str, Mutant]:
 
 
 def mutate(mutant: Mutant, folder: Path) -> None:
-    """Copy rtl/ to `folder` and apply `mutant` there."""
-    shutil.copytree(_CHECKOUT / "rtl", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / mutant.file
+    """Copy the mutant's package to `folder` and apply it there."""
+    shutil.copytree(_CHECKOUT / mutant.package, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / Path(mutant.file).name
     source = path.read_text()
     count = source.count(mutant.text)
     if count != 1:
-        raise ToolError(f"mutant {mutant.name}: its text must stand once in rtl/{mutant.file}, not {count} times")
+        raise ToolError(f"mutant {mutant.name}: its text must stand once in {mutant.file}, not {count} times")
     path.write_text(source.replace(mutant.text, mutant.replacement))
 
 
 def activate(name: str) -> Mutant:
-    """From here on, `ptewalk.rtl` is a copy with mutant `name`; call it before anything imports the gateware.
+    """From here on, `ptewalk.rtl` (or model) is a copy with mutant `name`; call it before anything imports that.
 
     Raises `ToolError` when there is no such mutant.
     """
     mutants = load_mutants()
     if name not in mutants:
         raise ToolError(f"no mutant {name!r}: choose one of {', '.join(mutants)}")
-    if any(module == "ptewalk.rtl" or module.startswith("ptewalk.rtl.") for module in sys.modules):
-        raise RuntimeError("activate() must be called before the gateware is imported")
+    package = f"ptewalk.{mutants[name].package}"
+    if any(module == package or module.startswith(f"{package}.") for module in sys.modules):
+        raise RuntimeError(f"activate() must be called before {package} is imported")
     holder = tempfile.mkdtemp(prefix="ptewalk-mutant-")
     atexit.register(shutil.rmtree, holder, ignore_errors=True)
-    folder = Path(holder) / "rtl"
+    folder = Path(holder) / mutants[name].package
     mutate(mutants[name], folder)
     spec = importlib.util.spec_from_file_location(
-        "ptewalk.rtl", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        package, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["ptewalk.rtl"] = module
+    sys.modules[package] = module
     spec.loader.exec_module(module)
     return mutants[name]

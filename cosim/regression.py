@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.gateware import BuiltWalker, spread
+from ptewalk.cosim.recordings import WALKS
 from ptewalk.cosim.simulators import detect
 from ptewalk.cosim.walk_file import merge_tallies, read_walks
 
-__all__ = ["RECORDED_WALKS", "run_regression"]
+__all__ = ["run_regression"]
 
-RECORDED_WALKS = Path(__file__).with_name("data") / "x86-walks-sample.jsonl.gz"
-"""3,000 walks that four engines agreed on."""
 _PER_CYCLE_CASES = 400
 """Recorded walks where Python serves every cycle."""
 _WALKS = {True: 30_000, False: 400}
@@ -73,9 +71,9 @@ def run_regression(
 
 
 def _recorded(walker: BuiltWalker, failures: list[str]) -> dict[str, Any]:
-    cases = read_walks(RECORDED_WALKS)
+    cases = read_walks(WALKS)
     indices = spread(cases, None if walker.model.batch else _PER_CYCLE_CASES)
-    tally = merge_tallies([walker.recorded(RECORDED_WALKS, indices)])
+    tally = merge_tallies([walker.recorded(WALKS, indices)])
     if tally["agree"] + tally["differ"] < len(indices):
         failures.append(f"{walker.simulator}: {tally['agree'] + tally['differ']} of {len(indices)} walks were compared")
     if tally["first_difference"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.mutants import load_mutants
-from ptewalk.cosim.regression import RECORDED_WALKS
+from ptewalk.cosim.recordings import KERNELS, WALKS
 from ptewalk.cosim.simulators import detect
 
 MUTANTS = load_mutants()
@@ -21,7 +21,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def arguments_of(name: str, folder: Path) -> list[str]:
     """A mutant's check with its placeholders filled in."""
-    arguments = [str(RECORDED_WALKS) if word == "WALKS" else word for word in MUTANTS[name].check]
+    places = {"WALKS": WALKS} | {profile.upper(): path for profile, path in KERNELS.items()}
+    places["OWN-6.1"] = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
+    arguments = [str(places.get(word, word)) for word in MUTANTS[name].check]
     if arguments[0] == "cosim":
         arguments += ["--seed", "1", "--output", str(folder / "result.json")]
     return arguments

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ptewalk.cosim.recordings import WALKS
 from ptewalk.cosim.stimulus import random_case
 from ptewalk.cosim.walk_file import (
     Tally,
@@ -26,7 +27,7 @@ from ptewalk.model.linux import Track
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.x86 import Access, Outcome
 
-SAMPLE = Path(__file__).parents[1] / "data" / "x86-walks-sample.jsonl.gz"
+SAMPLE = WALKS
 
 # A user write through three tables to a read-only page: #PF with code 7.
 LINE: dict[str, Any] = {

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from ptewalk.cosim import unicorn_mmu
+from ptewalk.cosim.recordings import WALKS
 from ptewalk.cosim.stimulus import FAMILIES, random_case
 from ptewalk.cosim.unicorn_mmu import UnicornError, UnicornMmu
 from ptewalk.cosim.walk_file import Tally, WalkCase, check, read_walks
 from ptewalk.model.x86 import Control, Outcome
 
-SAMPLE = Path(__file__).parents[1] / "data" / "x86-walks-sample.jsonl.gz"
+SAMPLE = WALKS
 SEED = 20240607
 
 

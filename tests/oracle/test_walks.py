@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from ptewalk.cosim.recordings import WALKS
 from ptewalk.cosim.walk_file import Tally, WalkCase, check, read_walks, run_on_model
 from ptewalk.model import x86
 
-SAMPLE = Path(__file__).parents[1] / "data" / "x86-walks-sample.jsonl.gz"
+SAMPLE = WALKS
 
 
 @pytest.fixture(scope="module")
