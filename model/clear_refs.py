@@ -69,7 +69,7 @@ def write(mm: Mm, text: str) -> int:
     if value == CLEAR_REFS_MM_HIWATER_RSS:
         return taken
     if value == CLEAR_REFS_SOFT_DIRTY:
-        mm.exact_dirty.clear()
+        mm.changed.clear()
         mm.stored.clear()
         _clear_area_flags(mm)
         mm.kernel.notify_soft_dirty(mm)

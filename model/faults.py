@@ -71,6 +71,7 @@ def expand_downwards(mm: Mm, vma: Vma, at: int) -> bool:
     if grown > vma.pgoff:
         return False
     mm.anon_vma_prepare(vma)
+    mm.touch(at, vma.start)
     vma.start = at
     vma.pgoff -= grown
     return True

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
     reuse = parent.entries.profile.anon_vma_reuse
-    child.exact_dirty = set(parent.exact_dirty)
-    child.stored = set(parent.stored)
+    child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
     for vma in parent.areas:
         if vma.flags & VmFlag.DONTCOPY:
             continue
@@ -42,8 +41,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
         if not wiped:
             _copy_page_range(parent, child, vma, twin)
         else:
-            child.exact_dirty.difference_update(range(vma.start, vma.end))
-            child.touch(vma.start, vma.end)
+            child.replace(vma.start, vma.end)
     parent.kernel.mmu.invalidate(None)
 
 

@@ -121,6 +121,9 @@ class Kernel:
     pagemap_fixed : bool
         The layout never changes: the seed commit without the one after it.
 
+    watch : bool
+        Note which pages may have changed (`Mm.changed`), whatever the profile reports; `exact` always does.
+
     Attributes
     ----------
     processes : dict
@@ -140,6 +143,7 @@ class Kernel:
         mmu: Callable[[SparseMemory], Mmu] = ModelMmu,
         pagemap_v2: bool | None = None,
         pagemap_fixed: bool = False,
+        watch: bool = False,
     ) -> None:
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
@@ -155,6 +159,7 @@ class Kernel:
         self.pools = {2: hugetlb.Pool(HUGETLB_POOL), 3: hugetlb.Pool(1)}
         self.pagemap_v2 = profile.pagemap_v2 if pagemap_v2 is None else pagemap_v2
         self.pagemap_fixed = pagemap_fixed
+        self.watch = watch or profile.exact
         self.processes: dict[int, Process] = {}
         self.notifications: list[tuple[str, int, int]] = []
         self.nodes: dict[int, int] = {}
@@ -310,7 +315,7 @@ class Kernel:
                 end = min(vma.end, vma.start + last - vma.pgoff)
                 if start < end:
                     process.mm.zap_range(vma, start, end, even_cows=even_cows)
-                    process.mm.touch(start, end)
+                    process.mm.replace(start, end)
         for offset in [o for o in file.cache if first <= o < last]:
             frame = file.cache.pop(offset)
             self.frames.flags[frame] &= 0xFFFF ^ page.FILE

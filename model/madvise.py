@@ -155,7 +155,7 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
         _free(mm, vma, start, end)
     else:
         mm.zap_range(vma, start, end)
-        mm.touch(start, end)
+        mm.replace(start, end)
     mm.kernel.mmu.invalidate(None)
 
 

@@ -14,6 +14,7 @@ from ptewalk.model import frames as page
 from ptewalk.model import hugetlb, swap, thp
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, Track, VmFlag
+from ptewalk.model.page_set import PageSet
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.tables import PMD_SHIFT, PageTables
 from ptewalk.model.vma import AnonVma, Areas, Vma, link_anon_vma, unlink_anon_vmas
@@ -40,10 +41,11 @@ class Mm:
     tables : PageTables
     has_pinned : bool
         MMF_HAS_PINNED: some page was pinned through this address space.
-    exact_dirty : set of int
-        Pages that may have changed since the last clear: what the profile `exact` reports.
-    stored : set of int
-        Pages that user accesses stored to since the last clear; kept only while the MMU tracks.
+    changed : PageSet
+        Pages that may have changed since the last clear: what the profile `exact` reports. Kept when the kernel
+        watches.
+    stored : PageSet
+        Of those the ones that user accesses stored to. Kept when the kernel watches, or the MMU tracks.
     """
 
     process: Process
@@ -56,21 +58,32 @@ class Mm:
         self.tables = PageTables(kernel.frames, kernel.levels)
         self.areas = Areas(kernel.entries, lambda vma, at: thp.split_huge_pmd_at(self, vma, at))
         self.has_pinned = False
-        self.exact_dirty: set[int] = set()
-        self.stored: set[int] = set()
+        self.changed = PageSet()
+        self.stored = PageSet()
 
     # Small helpers of mm/memory.c and mm/rmap.c.
 
     def touch(self, start: int, end: int) -> None:
-        """Pages [start, end) may have new contents (kept for the profile `exact` only)."""
-        if self.entries.profile.exact:
-            self.exact_dirty.update(range(start, end))
+        """Pages [start, end) are mapped, or may have new contents."""
+        if self.kernel.watch:
+            self.changed.add(start, end)
 
     def store(self, at: int) -> None:
         """A user access, or the kernel's copy to user memory, stored to the page `at`."""
         self.touch(at, at + 1)
-        if self.entries.track != Track.OFF:
-            self.stored.add(at)
+        if self.kernel.watch or self.entries.track != Track.OFF:
+            self.stored.add(at, at + 1)
+
+    def replace(self, start: int, end: int) -> None:
+        """What pages [start, end) held is gone."""
+        self.touch(start, end)
+        self.stored.discard(start, end)
+
+    def move(self, old: int, new: int, pages: int) -> None:
+        """What `pages` pages from `old` on held is at `new` now."""
+        self.touch(new, new + pages)
+        self.touch(old, old + pages)
+        self.stored.move(old, old + pages, new)
 
     def anon_vma_prepare(self, vma: Vma) -> None:
         """Give an area its anon_vma, a neighbour's where that is allowed (mm/rmap.c:__anon_vma_prepare)."""
@@ -178,7 +191,7 @@ class Mm:
         )
         for vma in overlapping:
             unlink_anon_vmas(vma)
-        self.touch(start, end)
+        self.replace(start, end)
         self.kernel.mmu.invalidate(None)
 
     def check_split(self, vma: Vma, at: int) -> None:

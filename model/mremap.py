@@ -161,11 +161,11 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
     flags = vma.flags
     vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
     _move_page_tables(mm, vma, area, old, new, old_pages)
-    mm.touch(new, new + new_pages)
+    mm.move(old, new, old_pages)
+    mm.touch(new + old_pages, new + new_pages)
     _mremap_userfaultfd_prep(mm, area)
     if keep_source:
         vma.flags &= ~VmFlag.LOCKED
-        mm.touch(old, old + old_pages)
         if vma.start == old and vma.end == old + old_pages:
             unlink_anon_vmas(vma)
             if vma.is_anonymous:

@@ -137,8 +137,9 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
                 words[first - start : last - start] = pte_words(mm, vma, mm.tables.part(block, first, last))
     if mm.entries.profile.exact:
         words &= ~SOFT_DIRTY
-        dirty = [at - start for at in mm.exact_dirty if start <= at < end]
-        words[dirty] |= SOFT_DIRTY
+        for vma in mm.areas.in_range(start, end):
+            for first, last in mm.changed.within(max(start, vma.start), min(end, vma.end)):
+                words[first - start : last - start] |= SOFT_DIRTY
     if not mm.kernel.pagemap_v2:
         words = words & (PRESENT | SWAP | FILE | FRAME) | V1_SHIFT
     if not show_frames and mm.entries.profile.hides_frames:

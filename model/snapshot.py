@@ -26,6 +26,7 @@ from ptewalk.model.linux import (
     TABLE_FLAGS,
     VmFlag,
 )
+from ptewalk.model.page_set import PageSet
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
 from ptewalk.model.tables import PMD_SHIFT
 from ptewalk.model.vma import Vma
@@ -122,8 +123,8 @@ class Recorder:
         Parameters
         ----------
         recorded : dict or None
-            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was allocated
-            after others had been freed in the same step is one of those.
+            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was
+            allocated after others had been freed in the same step is one of those.
         """
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]
@@ -244,14 +245,8 @@ class Recorder:
     ) -> _Raw:
         """Part the words into those with a visible frame and the rest, in the layout in force."""
         kernel = self.kernel
-        if self.kernel.profile.exact:
-            dirty = process.mm.exact_dirty
-            flags = np.array([p + kernel.base in dirty for p in pages.tolist()], bool)
-            words = np.where(flags, words | pagemap.SOFT_DIRTY, words & ~pagemap.SOFT_DIRTY)
-            covered = set(pages.tolist())
-            holes = [
-                (p - kernel.base, 1, int(pagemap.SOFT_DIRTY)) for p in sorted(dirty) if p - kernel.base not in covered
-            ]
+        if kernel.profile.exact:
+            words, holes = self._exact(process, pages, words)
         if not kernel.pagemap_v2:
             words = np.where(words != 0, words & ~pagemap.SOFT_DIRTY | pagemap.V1_SHIFT, words)
         present = (words & pagemap.PRESENT) != 0
@@ -269,6 +264,27 @@ class Recorder:
             sorted(holes),
             entries,
         )
+
+    def _exact(
+        self, process: Process, pages: NDArray[np.int64], words: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.uint64], list[tuple[int, int, int]]]:
+        """The profile `exact`: bit 55 by what may have changed, also where nothing is mapped."""
+        base = self.kernel.base
+        words = words & ~pagemap.SOFT_DIRTY
+        covered = PageSet()
+        for first, last in _starts(pages, np.zeros_like(words), np.ones(len(pages), bool)):
+            covered.add(int(pages[first]), int(pages[last - 1]) + 1)
+        holes = []
+        for vma in process.mm.areas:
+            for start, end in process.mm.changed.within(vma.start, vma.end):
+                low, high = np.searchsorted(pages, (start - base, end - base))
+                words[low:high] |= pagemap.SOFT_DIRTY
+                gap = PageSet()
+                gap.add(start - base, end - base)
+                for first, last in covered.within(start - base, end - base):
+                    gap.discard(first, last)
+                holes += [(first, last - first, int(pagemap.SOFT_DIRTY)) for first, last in gap.ranges()]
+        return words, holes
 
     def _page_runs(self, raw: _Raw, numbers: dict[int, int]) -> Runs:
         """`pages` of the format."""

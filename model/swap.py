@@ -121,6 +121,7 @@ def page_out(kernel: Kernel, frame: int) -> None:
             frames.flags[frame] &= 0xFFFF ^ page.LAZYFREE
             return
         for mm, _vma, at, _huge in mappings:
+            mm.replace(at, at + 1)
             mm.tables.set(at, 0)
             frames.maps[frame] -= 1
         kernel.put(frame)
