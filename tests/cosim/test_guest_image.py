@@ -49,7 +49,7 @@ def test_what_is_not_a_kernel(tmp_path: Path) -> None:
 def test_no_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match=r"no apt-get to fetch Debian's kernel 6\.1 with; name a kernel with KERNEL=path"):
+    with pytest.raises(ToolError, match=r"no apt-get to fetch .* 6\.1 with; name a kernel with KERNEL=path"):
         find_kernel("6.1")
 
 
