@@ -88,7 +88,7 @@ def cache_folder() -> Path:
 
 
 def ports_of(verilog: str, toplevel: str) -> dict[str, int]:
-    """Port name to width in bits, of module `toplevel` of a Verilog text; `ToolError` when it has no such module."""
+    """Port name to width in bits (0: it depends on a parameter) of module `toplevel`; `ToolError` without that module."""
     return {name: width for _, name, width in _declarations(verilog, toplevel)}
 
 
@@ -97,11 +97,12 @@ def _declarations(verilog: str, toplevel: str) -> list[tuple[str, str, int]]:
     module = re.search(rf"^\s*module\s+\\?{re.escape(toplevel)}\b(.*?)^\s*endmodule", verilog, re.DOTALL | re.MULTILINE)
     if not module:
         raise ToolError(f"the Verilog text has no module {toplevel}; name its top module")
-    declaration = r"\b(input|output)\b\s*(?:wire|reg|logic)?\s*(?:\[\s*(\d+)\s*:\s*(\d+)\s*\])?\s*\\?([A-Za-z_]\w*)"
-    return [
-        (direction, name, int(high) - int(low) + 1 if high else 1)
-        for direction, high, low, name in re.findall(declaration, module[1])
-    ]
+    declaration = r"\b(input|output)\s+(?:(?:wire|reg|logic)\b)?\s*(\[[^\]]*\])?\s*\\?([A-Za-z_]\w*)"
+    found = []
+    for direction, bounds, name in re.findall(declaration, module[1]):
+        numbers = re.fullmatch(r"\[\s*(\d+)\s*:\s*(\d+)\s*\]", bounds)
+        found.append((direction, name, int(numbers[1]) - int(numbers[2]) + 1 if numbers else int(not bounds)))
+    return found
 
 
 def build(

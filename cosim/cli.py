@@ -29,6 +29,7 @@ DIFFER = 1
 BAD_USE = 2
 DEFECT = 3
 _BACKENDS = ("model", "gateware", "unicorn")
+_PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
 
@@ -216,6 +217,7 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
 @_option("--track", type=click.Choice(_TRACKS), default="off", show_default=True, help="What the MMU does to entries.")
 @_option("--no-soft-dirty", is_flag=True, help="CONFIG_MEM_SOFT_DIRTY=n.")
 @_option("--name", "names", multiple=True, help="Only the scenario of this name; may be given several times.")
+@_option("--picture", metavar="NAME", help="Draw the pages of this scenario after each step.")
 @simulator_option
 @json_option
 @mutant_option
@@ -226,6 +228,7 @@ def replay(
     track: str,
     no_soft_dirty: bool,
     names: tuple[str, ...],
+    picture: str | None,
     simulator: str | None,
     as_json: bool,
 ) -> int:
@@ -233,15 +236,14 @@ def replay(
 
     The gateware backend also compares all of physical memory with the golden model after each step.
     """
-    from ptewalk.cosim.replay import replay_gateware, replay_model
+    from ptewalk.cosim.pictures import page_map
+    from ptewalk.cosim.replay import ReplayJob, replay_gateware, replay_model
 
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
-    chosen = list(names) or None
-    if backend == "gateware":
-        result = replay_gateware(list(files), chosen, profile, track, not no_soft_dirty, simulator)
-    else:
-        result = replay_model(list(files), chosen, profile, track, not no_soft_dirty)
+    paths = tuple(str(path.absolute()) for path in files)
+    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture)
+    result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
     result |= {"backend": backend, "profile": profile, "track": track}
     if as_json:
         click.echo(json.dumps(result))
@@ -256,6 +258,8 @@ def replay(
             click.echo(f"the gateware counted: {result['counters']}; {result['words']} words of memory compared")
         for difference in result["differing"].values():
             click.echo(f"differs: {difference}")
+        if picture:
+            click.echo("\n".join(page_map(result["picture"])))
     if result["differ"]:
         return DIFFER
     if not result["agree"]:
@@ -271,9 +275,7 @@ def replay(
 @_option(
     "--walks", "count", type=click.IntRange(1), help="Random walks on the batch level; fewer on Icarus by default."
 )
-@_option(
-    "--only", type=click.Choice(("recorded", "random")), multiple=True, help="Part of the regression; by default all."
-)
+@_option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
 @_option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Result file; default results/cosim.json.")
 @seed_option
 @json_option
@@ -297,6 +299,8 @@ def cosim(
     else:
         _show(result["rows"], f"cosim, seed {seed}")
         for line in result["failures"]:
+            click.echo(line)
+        for line in result["picture"]:
             click.echo(line)
         for line in result["not_run"]:
             click.echo(f"not run: {line}")

@@ -16,7 +16,6 @@ from ptewalk.cosim.simulators import select
 from ptewalk.cosim.walk_file import WalkCase
 from ptewalk.rtl.export import Config, export_verilog, top_name
 from ptewalk.rtl.mmu import MmuConfig
-from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread"]
 
@@ -56,8 +55,8 @@ class BuiltWalker:
 
     @staticmethod
     def make(simulator: str | None = None, config: Config | None = None, *, waves: bool = False) -> BuiltWalker:
-        """Build it, or find it built. Raises `ToolError` when the simulator is missing or the build fails."""
-        config = config or WalkerConfig()
+        """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no simulator."""
+        config = config or MmuConfig()
         chosen = select(simulator)
         verilog = export_verilog(config, flat=chosen.name == "icarus" and not waves)
         return BuiltWalker(config, build(chosen, verilog, top_name(config), batch=True, waves=waves))

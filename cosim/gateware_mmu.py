@@ -63,8 +63,8 @@ class LockstepJudge(RelationJudge):
         Words of memory compared.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, picture: str | None = None) -> None:
+        super().__init__(picture)
         self.words = 0
         self._golden: Replay | None = None
 

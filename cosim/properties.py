@@ -7,6 +7,9 @@ stands in each harness's `assumptions`, and is printed with the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from amaranth.hdl import (
     Assert,
     Assume,
@@ -22,9 +25,10 @@ from amaranth.hdl import (
     signed,
 )
 from amaranth.lib import data
-from amaranth.lib.wiring import Flow
+from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.model import linux, x86
+from ptewalk.rtl.fault_unit import FaultUnit
 from ptewalk.rtl.layouts import EntryLayout
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
@@ -35,19 +39,40 @@ def _mask(*bits: int) -> int:
     return sum(1 << bit for bit in bits)
 
 
-class WalkerHarness(Elaboratable):
-    """A walker, its environment and the ghosts that both properties share.
-
-    The ghosts follow the ports only; `_tie` relates them to the walker's registers, which is what induction needs.
+class Harness(Elaboratable):
+    """A part of the gateware, its environment, and what is asserted of it.
 
     Attributes
     ----------
+    title : str
+        The property's name.
+    assumptions : tuple of str
+        What is assumed of the environment.
+    depth : int
+        k of the k-induction.
     ports : list of Signal
         The free inputs.
-    assumptions : tuple of str
     """
 
-    assumptions: tuple[str, ...] = (
+    title: str
+    assumptions: tuple[str, ...]
+    depth = 4
+
+    def __init__(self, core: Component) -> None:
+        self.ports: list[Signal] = []
+        for _path, member, value in core.signature.flatten(core):
+            signal = Value.cast(value)
+            if member.flow is Flow.In and isinstance(signal, Signal):
+                self.ports.append(signal)
+
+
+class WalkerHarness(Harness):
+    """A walker, its environment and the ghosts that both properties share.
+
+    The ghosts follow the ports only; `_tie` relates them to the walker's registers, which is what induction needs.
+    """
+
+    assumptions = (
         "control state, root and track are steady while a request is in flight",
         "memory answers nothing that was not asked",
         "no reset after the start",
@@ -55,11 +80,7 @@ class WalkerHarness(Elaboratable):
 
     def __init__(self, config: WalkerConfig | None = None) -> None:
         self.walker = Walker(config or WalkerConfig(trace=False))
-        self.ports: list[Signal] = []
-        for _path, member, value in self.walker.signature.flatten(self.walker):
-            signal = Value.cast(value)
-            if member.flow is Flow.In and isinstance(signal, Signal):
-                self.ports.append(signal)
+        super().__init__(self.walker)
         walker = self.walker
         self.accepted = walker.i_requests.valid & walker.i_requests.ready
         self.responding = walker.o_responses.valid & walker.o_responses.ready
@@ -359,5 +380,170 @@ class WalkerBound(WalkerHarness):
         ]
 
 
-PROPERTIES: dict[str, type[WalkerHarness]] = {cls.title: cls for cls in (WalkerWrites, WalkerBound)}
+class FaultUnitHarness(Harness):
+    """A fault unit between a requester and a walker, and the ghosts that both of its properties share."""
+
+    TAG_BITS = 2
+    FAULT_DEPTH = 2
+    assumptions = (
+        "the walker has one request in flight, answers it once, and accepts the next not before",
+        "what requester or walker offer stands until it is taken",
+        "i_retired is honest: one for each grant, after it",
+        "the requester has at most one store in flight for each tag",
+        "no reset after the start",
+    )
+
+    def __init__(self) -> None:
+        self.unit = FaultUnit(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=self.FAULT_DEPTH)
+        super().__init__(self.unit)
+        unit = self.unit
+        self.accepted = unit.o_requests.valid & unit.o_requests.ready
+        self.delivered = unit.o_responses.valid & unit.o_responses.ready
+        self.faulting = unit.o_responses.payload.outcome == x86.Outcome.PAGE_FAULT
+        # Ghosts.
+        self.busy = Signal()  # a request is in flight
+        self.store = Signal()  # it is a write or rmw
+        self.linear = Signal(64)  # its address
+        self.outstanding = Signal(self.TAG_BITS + 2)  # grants that have not retired
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.unit = unit = self.unit
+        m.d.comb += Assume(~ResetSignal("sync"))
+
+        # The environment.
+        tags = 1 << self.TAG_BITS
+        asked = unit.i_requests.payload.access
+        stores = (asked == x86.Access.WRITE) | (asked == x86.Access.RMW)
+        in_store = self.busy & self.store
+        for stream in (unit.i_requests, unit.i_responses):
+            m.d.comb += Assume(self._stands(m, stream))
+        m.d.comb += [
+            Assume(~unit.o_requests.ready | ~self.busy | self.delivered),
+            Assume(~unit.i_responses.valid | self.busy),
+            Assume(~unit.i_retired.valid | (self.outstanding != 0)),
+            Assume(~(unit.i_requests.valid & stores) | (self.outstanding + in_store < tags)),
+        ]
+
+        # The ghosts.
+        with m.If(self.accepted):
+            m.d.sync += [
+                self.busy.eq(1),
+                self.store.eq(stores),
+                self.linear.eq(unit.i_requests.payload.linear),
+            ]
+        with m.Elif(self.delivered):
+            m.d.sync += self.busy.eq(0)
+        granted = self.delivered & self.store & (unit.o_responses.payload.outcome == x86.Outcome.OK)
+        m.d.sync += self.outstanding.eq(self.outstanding + granted - unit.i_retired.valid)
+
+        # What induction needs: ghosts and registers agree.
+        registers = unit.registers
+        m.d.comb += [
+            Assert(registers.in_flight == self.busy),
+            Assert(~self.busy | ((registers.store == self.store) & (registers.linear == self.linear))),
+            Assert(self.outstanding + in_store <= tags),
+            Assert(~registers.offered | unit.i_requests.valid),
+        ]
+        self._specify(m)
+        return m
+
+    def _stands(self, m: Module, stream: Any) -> Value:
+        """What was offered on `stream` and not taken is offered still."""
+        waiting = Signal()
+        shown = Signal(len(Value.cast(stream.payload)))
+        m.d.sync += [waiting.eq(stream.valid & ~stream.ready), shown.eq(stream.payload)]
+        return ~waiting | (stream.valid & (Value.cast(stream.payload) == shown))
+
+    def _specify(self, m: Module) -> None:
+        raise NotImplementedError
+
+
+class FaultUnitDrain(FaultUnitHarness):
+    """A drain is over when, and only when, nothing is in flight and every grant has retired."""
+
+    title = "fault-unit-drain"
+
+    def _specify(self, m: Module) -> None:
+        unit = self.unit
+        offered = Signal()  # the walker saw a request in the last cycle and did not take it
+        m.d.sync += offered.eq(unit.o_requests.valid & ~unit.o_requests.ready)
+        idle = ~self.busy & ~offered & (self.outstanding == 0)
+        m.d.comb += [
+            Assert(unit.registers.offered == offered),
+            Assert(unit.o_granted == self.outstanding),
+            Assert(unit.o_drained == (unit.i_drain & idle)),
+            Assert(~unit.o_drained | ~unit.o_requests.valid),
+            # Held in a drain, but what the walker has seen; otherwise passed on.
+            Assert(unit.o_requests.valid == (unit.i_requests.valid & (~unit.i_drain | offered))),
+            Assert(self.accepted == (unit.i_requests.valid & unit.i_requests.ready)),
+            Assert(self._stands(m, unit.o_requests)),
+            Assert(self._stands(m, unit.o_responses)),
+            Cover(unit.o_drained & (unit.o_responses.payload.tag == 3)),
+            Cover(self.outstanding == 1 << self.TAG_BITS),
+            Cover(unit.i_drain & self.busy & (self.outstanding > 1)),
+            Cover(unit.i_drain & self.accepted),
+        ]
+
+
+class FaultUnitQueue(FaultUnitHarness):
+    """One fault record for each page fault answered, in order, with its address, code and tag.
+
+    One record is watched, any one: `ahead` is how many are still before it.
+    """
+
+    title = "fault-unit-queue"
+    STALL = 1
+    assumptions = (*FaultUnitHarness.assumptions, f"a fault record is taken within {STALL} cycle of its offer")
+    depth = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pick = Signal()  # free: watch the record that is made now
+        self.ports.append(self.pick)
+
+    def _specify(self, m: Module) -> None:
+        unit = self.unit
+        payload = Value.cast(unit.o_faults.payload)
+        made = self.delivered & self.faulting
+        taken = unit.o_faults.valid & unit.o_faults.ready
+        level = Signal(range(self.FAULT_DEPTH + 2))  # records made and not taken
+        stalled, late = Signal(2), Signal(2)
+        m.d.sync += [
+            stalled.eq(Mux(unit.o_faults.valid & ~taken, stalled + 1, 0)),
+            late.eq(Mux((level != 0) & ~taken, late + 1, 0)),
+        ]
+        m.d.comb += Assume(~(unit.o_faults.valid & ~taken) | (stalled < self.STALL))
+        m.d.sync += level.eq(level + made - taken)
+
+        watching, record = Signal(), Signal(len(payload))
+        ahead = Signal(range(self.FAULT_DEPTH + 1))
+        answer = unit.o_responses.payload
+        with m.If(made & self.pick & ~watching):
+            m.d.sync += [
+                watching.eq(1),
+                ahead.eq(level - taken),
+                record.eq(Cat(self.linear, answer.code, answer.tag)),
+            ]
+        with m.Elif(watching & taken):
+            m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
+        m.d.comb += [
+            Assert(unit.registers.queue.level == level),
+            Assert(~unit.o_faults.valid | (level != 0)),
+            Assert(level <= self.FAULT_DEPTH),
+            Assert(~watching | (ahead < level)),
+            # Each record is offered within two cycles of being the oldest.
+            Assert(late <= self.STALL + 1),
+            Assert(~(watching & unit.o_faults.valid & (ahead == 0)) | (payload == record)),
+            # Nothing but a page fault with a full queue is held back.
+            Assert(unit.o_responses.valid | ~unit.i_responses.valid | (self.faulting & (level != 0))),
+            Cover(watching & taken & (ahead == 0) & (record[:64] == 0x1234)),
+            Cover(watching & (ahead == self.FAULT_DEPTH - 1)),
+            Cover(unit.i_responses.valid & ~unit.o_responses.valid),
+        ]
+
+
+PROPERTIES: dict[str, Callable[[], Harness]] = {
+    harness.title: harness for harness in (WalkerWrites, WalkerBound, FaultUnitDrain, FaultUnitQueue)
+}
 """Name to harness, for ``ptewalk prove``."""

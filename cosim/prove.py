@@ -14,11 +14,10 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.properties import PROPERTIES, WalkerHarness
+from ptewalk.cosim.properties import PROPERTIES, Harness
 
-DEPTH = 4
-"""k of the k-induction."""
 COVER_DEPTH = 40
+"""Steps within which every cover must be reached."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
     return word, done.stdout + done.stderr
 
 
-def prove(name: str, harness: WalkerHarness | None = None) -> ProofResult:
+def prove(name: str, harness: Harness | None = None) -> ProofResult:
     """Prove property `name` (a key of `PROPERTIES`), and reach its covers.
 
     Raises `ToolError` when there is no such property or a tool is missing or broken.
@@ -88,35 +87,50 @@ def prove(name: str, harness: WalkerHarness | None = None) -> ProofResult:
         (folder / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports))
         (folder / "proof.sby").write_text(
             "[tasks]\nprove\ncover\n\n"
-            f"[options]\nprove: mode prove\nprove: depth {DEPTH}\ncover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
+            f"[options]\nprove: mode prove\nprove: depth {harness.depth}\n"
+            f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
             "[engines]\nsmtbmc z3\n\n"
             "[script]\nread_rtlil top.il\nprep -top top\n\n"
             "[files]\ntop.il\n"
         )
         word, log = _sby(folder, "prove")
-        result = {"PASS": "proved", "FAIL": "failed", "UNKNOWN": "open"}.get(word)
-        if result is None:
-            raise ToolError(f"sby ended with {word} on {name}: {' '.join(log.strip().splitlines()[-3:])}")
-        detail = ""
-        places = re.findall(r"(?:Assert failed|failed assertion)[^:]*: ?(.*)", log)
-        if result != "proved" and places:
-            detail = places[-1].strip()
-        covers = 0
-        if result == "proved":
+        result, detail, covers = _verdict(name, word, log), "", 0
+        if result in ("failed", "open"):
+            detail = next(iter(_places("Assert failed in", log)), "")
+        elif result == "vacuous":
+            detail = "the assumptions contradict each other"
+        else:
             word, log = _sby(folder, "cover")
-            reached = set(re.findall(r"Reached cover statement.*?at (\S+:[\d.]+)", log)) or set(
-                re.findall(r"Reached cover statement (?:in step \d+ )?at (.*)", log)
-            )
-            covers = len(reached)
-            if word != "PASS":
-                result, detail = "vacuous", f"a cover was not reached within {COVER_DEPTH} steps"
+            if _verdict(name, word, log) == "vacuous":
+                result, detail = "vacuous", "the assumptions contradict each other"
+            covers = len(_places("Reached cover statement", log))
+            missed = _places("Unreached cover statement", log)
+            if missed or not covers:
+                result = "vacuous"
+                detail = f"not reached within {COVER_DEPTH} steps: {', '.join(missed) or 'there is no cover'}"
     return ProofResult(
         property=name,
         result=result,
-        engine=f"smtbmc z3, k-induction, k = {DEPTH}",
+        engine=f"smtbmc z3, k-induction, k = {harness.depth}",
         unbounded=result == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
         covers=covers,
         detail=detail,
     )
+
+
+def _verdict(name: str, word: str, log: str) -> str:
+    """sby's status as `ProofResult.result`; `ToolError` when the tool itself broke."""
+    if "Assumptions are unsatisfiable" in log:
+        return "vacuous"
+    result = {"PASS": "proved", "FAIL": "failed", "UNKNOWN": "open"}.get(word)
+    if result is None:
+        raise ToolError(f"sby ended with {word} on {name}: {' '.join(log.strip().splitlines()[-3:])}")
+    return result
+
+
+def _places(what: str, log: str) -> list[str]:
+    """Where in the source the statements stand that the log reports as `what`, each once, in order."""
+    found = re.findall(rf"  {what}[^:]*: (\S+:\d+)(?:\.\S+)? \((\S+)\)", log)
+    return list({label: "/".join(place.split("/")[-2:]) for place, label in found}.values())

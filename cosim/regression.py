@@ -6,14 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from ptewalk.cosim.gateware import BuiltWalker, spread
-from ptewalk.cosim.recordings import WALKS
+from ptewalk.cosim.pictures import page_map
+from ptewalk.cosim.recordings import KERNELS, WALKS
+from ptewalk.cosim.replay import ReplayJob, load, replay_gateware
 from ptewalk.cosim.simulators import detect
 from ptewalk.cosim.walk_file import merge_tallies, read_walks
 
-__all__ = ["run_regression"]
+__all__ = ["PARTS", "run_regression"]
+
+PARTS = ("recorded", "random", "replay")
+"""What the regression is made of."""
 
 _PER_CYCLE_CASES = 400
 """Recorded walks where Python serves every cycle."""
+_PER_CYCLE_SCENARIOS = 12
+"""Scenarios where Python serves every cycle."""
+_REPLAYS = {
+    True: [(profile, track) for profile in KERNELS for track in ("off", "fault", "native")],
+    False: [("linux-seed", "fault"), ("linux-6.1", "native")],
+}
+"""(profile, way to track) by whether there is a batch level."""
+_PICTURED = ("linux-seed", "fault")
+_PICTURE = "h24_mremap_partial_move"
 _WALKS = {True: 30_000, False: 400}
 """Random walks by whether there is a batch level."""
 
@@ -35,7 +49,7 @@ def run_regression(
     walks : int or None
         Random walks; None: as many as fit the level.
     only : tuple of str
-        "recorded", "random"; empty: both.
+        Of `PARTS`; empty: all.
     seed : int
         Of the random walks.
     say : callable
@@ -44,8 +58,10 @@ def run_regression(
     Returns
     -------
     dict
-        comparisons, mismatches, simulator, seed, rows (one per part and simulator), failures (texts), not_run (texts).
+        comparisons, mismatches, simulator, seed, rows (one per part and simulator), failures (texts), not_run (texts),
+        picture (lines).
     """
+    picture: list[str] = []
     names = [simulator] if simulator else list(dict.fromkeys(found.name for found in detect()))
     missing = [] if simulator else [name for name in ("verilator", "icarus") if name not in names]
     rows: list[dict[str, Any]] = []
@@ -59,6 +75,8 @@ def run_regression(
         if not only or "random" in only:
             say(f"{walker.simulator}: random walks with a second writer, seed {seed}")
             rows.append(_randomised(walker, walks or _WALKS[walker.model.batch], seed, failures))
+        if not only or "replay" in only:
+            rows += _replayed(walker, say, failures, picture)
     return {
         "comparisons": sum(row["compared"] for row in rows),
         "mismatches": sum(row["differ"] for row in rows),
@@ -66,6 +84,7 @@ def run_regression(
         "seed": seed,
         "rows": rows,
         "failures": failures,
+        "picture": picture,
         "not_run": [f"everything in {name}: not found ('ptewalk doctor' names the mend)" for name in missing],
     }
 
@@ -102,3 +121,37 @@ def _randomised(walker: BuiltWalker, walks: int, seed: int, failures: list[str])
         "differ": result["mismatches"],
         "notes": f"{result['failed_swaps']} failed swaps, {result['words']} words of memory compared",
     }
+
+
+def _replayed(
+    walker: BuiltWalker, say: Callable[[str], None], failures: list[str], picture: list[str]
+) -> list[dict[str, Any]]:
+    jobs = []
+    for profile, track in _REPLAYS[walker.model.batch]:
+        file = KERNELS[profile]
+        few = None if walker.model.batch else tuple(scenario.name for scenario in load([file])[:_PER_CYCLE_SCENARIOS])
+        drawn = _PICTURE if not picture and (profile, track) == _PICTURED else None
+        jobs.append(ReplayJob((str(file),), profile, track, True, few, drawn))
+    say(f"{walker.simulator}: scenarios of {', '.join(dict.fromkeys(job.profile for job in jobs))}")
+    rows = []
+    for job, result in zip(jobs, replay_gateware(jobs, walker.model.simulator.name), strict=True):
+        where = f"{walker.simulator}: {job.profile}, {job.track}"
+        failures += [f"{where}: {text}" for text in result["differing"].values()]
+        if result["skipped"]:
+            failures.append(f"{where}: {result['skipped']} steps skipped")
+        if result["picture"]:
+            picture.append(f"{job.picture}, recorded on {job.profile}, as the gateware ran it (tracking {job.track}):")
+            picture += page_map(result["picture"])
+        counted = {name: result["counters"][name] for name in ("marks", "mends", "delivered_faults")}
+        notes = f"{counted['marks']} marks, {counted['mends']} mends, {counted['delivered_faults']} faults"
+        rows.append(
+            {
+                "part": f"scenarios: {job.profile}, {job.track}",
+                "expected by": "real kernel, golden model",
+                "simulator": walker.simulator,
+                "compared": result["agree"] + result["differ"],
+                "differ": result["differ"],
+                "notes": notes + (f", {result['closed']} lost stores closed" if result["closed"] else ""),
+            }
+        )
+    return rows

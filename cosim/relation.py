@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ptewalk.model.linux import Track
-from ptewalk.model.scenario import Judge, Replay
+from ptewalk.model.scenario import Difference, Judge, Outcome, Replay
 
 __all__ = ["RelationJudge"]
 
@@ -23,14 +23,30 @@ _DIRTY = "D"
 class RelationJudge(Judge):
     """Compares with the recording under the rules above.
 
+    Parameters
+    ----------
+    picture : str, optional
+        Name of a scenario whose pages are kept after each step.
+
     Attributes
     ----------
     closed : int
         Uses of R1: one for each page and step.
+    picture : list of {"op", "pages"}
+        For `pictures.page_map`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, picture: str | None = None) -> None:
         self.closed = 0
+        self.picture: list[dict[str, Any]] = []
+        self._picture = picture
+
+    def step(self, run: Replay, index: int, outcome: Outcome) -> list[Difference] | None:
+        """As `Judge.step`."""
+        if run.scenario.name == self._picture:
+            pages = {str(who): snapshot.pages for who, snapshot in outcome.state.items()}
+            self.picture.append({"op": run.scenario.steps[index].op, "pages": pages})
+        return super().step(run, index, outcome)
 
     def allowed(self, run: Replay) -> Callable[[int, int, Any, Any], bool]:
         """R1, for the process and page that `differences` asks about."""

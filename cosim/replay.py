@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.relation import RelationJudge
 from ptewalk.model import scenario as scenarios
 from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.scenario import FormatError, Report, Scenario
 
-__all__ = ["collect", "load", "replay_gateware", "replay_model"]
+__all__ = ["ReplayJob", "collect", "load", "replay_gateware", "replay_model"]
 
 
 def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scenario]:
@@ -47,46 +50,73 @@ def collect(report: Report) -> dict[str, Any]:
     }
 
 
-def check_profile(profile: str) -> None:
-    """`ToolError` when there is no such profile."""
-    if profile not in PROFILES:
-        raise ToolError(f"no profile {profile!r}: choose one of {', '.join(PROFILES)}")
+@dataclass(frozen=True)
+class ReplayJob:
+    """What to replay, and how.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Scenario files.
+    profile : str
+        What the operating system does.
+    track : str
+        "off", "fault" or "native": what the MMU does to entries.
+    soft_dirty : bool
+        CONFIG_MEM_SOFT_DIRTY.
+    names : tuple of str or None
+        Only the scenarios of these names.
+    picture : str or None
+        A scenario whose pages are kept after each step.
+    """
+
+    files: tuple[str, ...]
+    profile: str
+    track: str = "off"
+    soft_dirty: bool = True
+    names: tuple[str, ...] | None = None
+    picture: str | None = None
+
+    def scenarios(self) -> list[Scenario]:
+        """What is to be run. Raises `ToolError` for bad files, names or profiles."""
+        if self.profile not in PROFILES:
+            raise ToolError(f"no profile {self.profile!r}: choose one of {', '.join(PROFILES)}")
+        return load(map(Path, self.files), self.names)
+
+    def run(self, judge: RelationJudge, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> dict[str, Any]:
+        """Replay: `collect`'s object, with `closed` and `picture` of cosim/relation.py."""
+        report = scenarios.replay(
+            self.scenarios(),
+            self.profile,
+            track=Track[self.track.upper()],
+            soft_dirty=self.soft_dirty,
+            mmu=mmu,
+            judge=judge,
+        )
+        return collect(report) | {"closed": judge.closed, "picture": judge.picture}
 
 
-def replay_model(
-    files: list[Path], names: list[str] | None, profile: str, track: str, soft_dirty: bool
-) -> dict[str, Any]:
-    """Replay on the golden model; see `collect`, and `closed` of cosim/relation.py."""
-    check_profile(profile)
-    judge = RelationJudge()
-    chosen = load(files, names)
-    report = scenarios.replay(chosen, profile, track=Track[track.upper()], soft_dirty=soft_dirty, judge=judge)
-    return collect(report) | {"closed": judge.closed}
+def replay_model(job: ReplayJob) -> dict[str, Any]:
+    """Replay on the golden model; see `ReplayJob.run`."""
+    return job.run(RelationJudge(job.picture))
 
 
 def replay_gateware(
-    files: list[Path],
-    names: list[str] | None,
-    profile: str,
-    track: str,
-    soft_dirty: bool,
-    simulator: str | None,
-    *,
-    timeout: float = 3600.0,
-) -> dict[str, Any]:
-    """Replay on the gateware in step with the golden model; adds `words`, `counters` and `simulator`."""
+    jobs: Sequence[ReplayJob], simulator: str | None, *, timeout: float = 3600.0
+) -> list[dict[str, Any]]:
+    """Replay each job on the gateware in step with the golden model, in one run of the simulator.
+
+    The jobs must agree on `soft_dirty`. Each result is that of `ReplayJob.run` with `words` (of memory compared),
+    `counters` (the gateware's own) and `simulator`.
+    """
     from ptewalk.cosim.gateware import BuiltWalker
     from ptewalk.rtl.mmu import MmuConfig
     from ptewalk.rtl.walker import WalkerConfig
 
-    check_profile(profile)
-    load(files, names)
+    for job in jobs:
+        job.scenarios()
+    (soft_dirty,) = {job.soft_dirty for job in jobs}
     built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
-    values = {
-        "files": [str(file.absolute()) for file in files],
-        "names": names,
-        "profile": profile,
-        "track": track,
-        "soft_dirty": soft_dirty,
-    }
-    return built.run("ptewalk.cosim.tb_replay", "replayed", values, timeout) | {"simulator": built.simulator}
+    values = {"jobs": [asdict(job) for job in jobs]}
+    results = built.run("ptewalk.cosim.tb_replay", "replayed", values, timeout)["results"]
+    return [result | {"simulator": built.simulator} for result in results]

@@ -6,7 +6,6 @@ Started by cosim/replay.py through `run_test`.
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import cocotb
@@ -15,29 +14,24 @@ from cocotb.task import bridge, resume
 from ptewalk.cosim.batch import BatchResult, Conditions, Counters
 from ptewalk.cosim.bench import WalkerBench
 from ptewalk.cosim.gateware_mmu import GatewareMmu, LockstepJudge, RunBatch
-from ptewalk.cosim.replay import collect, load
+from ptewalk.cosim.replay import ReplayJob
 from ptewalk.cosim.run import Job
 from ptewalk.cosim.transactions import Records
-from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.scenario import replay
 
 _CONDITIONS = Conditions(linger=4)
 
 
 def _replay_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
-    """Every scenario of the job, by way of `run_batch`."""
-    counters = Counters()
-    judge = LockstepJudge()
-    report = replay(
-        load([Path(file) for file in values["files"]], values["names"]),
-        values["profile"],
-        track=Track[values["track"].upper()],
-        soft_dirty=values["soft_dirty"],
-        mmu=lambda memory: GatewareMmu(run_batch, memory, counters),
-        judge=judge,
-    )
-    return collect(report) | {"closed": judge.closed, "words": judge.words, "counters": asdict(counters)}
+    """Every job, by way of `run_batch`."""
+    results = []
+    for fields in values["jobs"]:
+        job = ReplayJob(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        counters = Counters()
+        judge = LockstepJudge(job.picture)
+        result = job.run(judge, lambda memory, counters=counters: GatewareMmu(run_batch, memory, counters))
+        results.append(result | {"words": judge.words, "counters": asdict(counters)})
+    return {"results": results}
 
 
 @cocotb.test()

@@ -56,7 +56,7 @@ async def recorded(dut: Any) -> None:
     cases = read_walks(job.values["file"])
     chosen = job.values["indices"]
     memory = SparseMemory(job.values["physical_bits"])
-    bench = WalkerBench(dut, memory, Conditions(linger=1, max_cycles=2000))
+    bench = WalkerBench(dut, memory, Conditions(linger=4, max_cycles=2000))
     await bench.start()
     tally = Tally()
     for case in cases if chosen is None else [cases[index] for index in chosen]:

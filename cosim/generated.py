@@ -1,0 +1,287 @@
+"""Generated scenarios: random ones that a kernel can run, checked step by step without a recording.
+
+With the gateware as MMU, every word of memory and every answer is compared with the golden model after each step. With
+either MMU, in a mode that tracks, no page that a user access stored to may read clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.batch import BenchError
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.gateware_mmu import LockstepJudge
+from ptewalk.cosim.linux_vm import Line, Request
+from ptewalk.cosim.scenario_stimulus import THEMES, Theme, generate
+from ptewalk.cosim.shrink import prefix, shrink
+from ptewalk.model import pagemap
+from ptewalk.model.linux import Profile, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.scenario import Difference, Outcome, Replay, Scenario, Step, Unsupported
+
+__all__ = ["Check", "Setup", "Tally", "as_scenario", "fails", "generated", "run_all", "run_one", "scenario_lines"]
+
+_SINCE: Final = {
+    "uffd_reg": "userfaultfd",
+    "uffd_wp": "userfaultfd",
+    "uffd_unwp": "userfaultfd",
+    "uffd_async_open": "uffd_async",
+    "uffd_async_reg": "uffd_async",
+    "uffd_async_unreg": "uffd_async",
+    "uffd_async_wp": "uffd_async",
+    "uffd_async_unwp": "uffd_async",
+    "pkey_mprotect": "protection_keys",
+    "wrpkru": "protection_keys",
+    "pagemap_scan": "pagemap_scan",
+    # io_uring came with 5.1, between the profiles as MREMAP_DONTUNMAP did with 5.7.
+    "pin": "mremap_dontunmap",
+    "unpin": "mremap_dontunmap",
+}
+"""Verb to the fact of a profile that says whether the kernel knows it; any other is known to all."""
+_SUBJECT: Final = 10
+"""Weight from which on a theme is about a verb."""
+
+
+# Which scenarios --------------------------------------------------------------------------------------------------
+
+
+def _knows(profile: Profile, verb: str) -> bool:
+    return verb not in _SINCE or bool(getattr(profile, _SINCE[verb]))
+
+
+def _plays(profile: Profile, theme: Theme) -> bool:
+    return all(_knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
+
+
+def as_scenario(request: Request) -> Scenario:
+    """A scenario without recorded answers."""
+    header = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
+    steps = [Step(number, operation, None) for number, operation in enumerate(request.ops, 1)]
+    return Scenario(request.name, request.doc, request.base, steps, request.name, header | {"steps": len(steps)})
+
+
+def scenario_lines(scenario: Scenario) -> list[Line]:
+    """The scenario as lines of the format, with its recorded answers where it has them."""
+    name = scenario.name
+    plain = ({"t": "step", "name": name, "i": i, "op": step.op} for i, step in enumerate(scenario.steps))
+    return [
+        scenario.header,
+        *(line if step.recorded is None else step.recorded for line, step in zip(plain, scenario.steps, strict=True)),
+    ]
+
+
+def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = ()) -> list[Scenario]:
+    """`count` random scenarios of what the profile's kernel knows; the same arguments give the same ones.
+
+    Parameters
+    ----------
+    count, seed : int
+        As `scenario_stimulus.generate` takes them.
+    profile : Profile
+        Operations that its kernel does not know are left out, and so are themes about them.
+    themes : sequence of str
+        Names from `THEMES`; empty (default): all that the kernel knows.
+
+    Raises
+    ------
+    ToolError
+        No such theme, or one about what the kernel does not know.
+    """
+    known = [name for name, theme in THEMES.items() if _plays(profile, theme)]
+    for name in themes:
+        if name not in known:
+            why = "no theme" if name not in THEMES else f"{profile.name} does not know the operations of theme"
+            raise ToolError(f"{why} {name!r}: choose of {', '.join(known)}")
+    return [
+        as_scenario(Request(made.name, [op for op in made.ops if _knows(profile, op["op"])], made.doc, made.base))
+        for made in generate(count, seed, themes=list(themes) or known)
+    ]
+
+
+# Checking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scenario is run on.
+
+    Attributes
+    ----------
+    profile : Profile
+    track : Track
+    soft_dirty : bool
+        CONFIG_MEM_SOFT_DIRTY.
+    mmu : callable or None
+        Makes the MMU, which is compared with the golden model; None: the golden model alone.
+    """
+
+    profile: Profile
+    track: Track
+    soft_dirty: bool = True
+    mmu: Callable[[SparseMemory], Mmu] | None = None
+
+    @property
+    def tracks(self) -> bool:
+        """True when no store may be missed."""
+        return self.soft_dirty and self.track != Track.OFF
+
+
+class Check:
+    """What each step is compared with.
+
+    Attributes
+    ----------
+    words : int
+        Words of memory compared with the golden model's.
+    stored : int
+        Pages looked up in pagemap because they had been stored to: one for each page and step.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._tracks = setup.tracks
+        self._lockstep = LockstepJudge() if setup.mmu else None
+        self.stored = 0
+
+    @property
+    def words(self) -> int:  # noqa: D102
+        return self._lockstep.words if self._lockstep else 0
+
+    def begin(self, run: Replay) -> None:
+        """A scenario begins."""
+        if self._lockstep:
+            self._lockstep.begin(run)
+
+    def step(self, run: Replay, index: int, outcome: Outcome) -> list[Difference]:
+        """What differs after a step."""
+        found = list(self._lockstep.step(run, index, outcome)) if self._lockstep else []
+        return found + (self._lost(run, index) if self._tracks else [])
+
+    def _lost(self, run: Replay, index: int) -> list[Difference]:
+        """Stored pages that read clean. Mappings of hugetlb pages are never tracked by page, by any kernel."""
+        for who, process in run.kernel.processes.items():
+            mm = process.mm
+            for area in mm.areas:
+                if area.huge_level:
+                    continue
+                for first, last in mm.stored.within(area.start, area.end):
+                    words = pagemap.read(mm, first, last - first)
+                    self.stored += last - first
+                    clean = np.flatnonzero((words & pagemap.SOFT_DIRTY) == 0)
+                    if len(clean):
+                        place = f"pages[{who}][{first + int(clean[0]) - run.kernel.base}]"
+                        return [Difference(run.scenario.name, index, place, "stored to, reads clean", "soft-dirty")]
+        return []
+
+
+@dataclass
+class Tally:
+    """What a run of generated scenarios found.
+
+    Attributes
+    ----------
+    scenarios, steps, agree, differ, skipped : int
+        A scenario's steps after its first difference are not run, so agree + differ + skipped may be less than steps.
+    differing : dict
+        Scenario to its first difference.
+    skipped_scenarios : dict
+        Scenario to the reason why the rest of it was skipped.
+    shrunk : Scenario or None
+        The first scenario that differs, reduced.
+    """
+
+    scenarios: int = 0
+    steps: int = 0
+    agree: int = 0
+    differ: int = 0
+    skipped: int = 0
+    differing: dict[str, Difference] = field(default_factory=dict)
+    skipped_scenarios: dict[str, str] = field(default_factory=dict)
+    shrunk: Scenario | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object for ``--json``."""
+        first = next(iter(self.differing.values()), None)
+        return {
+            "scenarios": self.scenarios,
+            "steps": self.steps,
+            "agree": self.agree,
+            "differ": self.differ,
+            "skipped": self.skipped,
+            "first_difference": None if first is None else str(first),
+            "differing": {name: str(difference) for name, difference in self.differing.items()},
+            "skipped_scenarios": self.skipped_scenarios,
+            "shrunk": None if self.shrunk is None else scenario_lines(self.shrunk),
+        }
+
+
+def run_one(scenario: Scenario, setup: Setup, check: Check, tally: Tally | None = None) -> Difference | None:
+    """Run a scenario up to its first difference, which is given.
+
+    Raises
+    ------
+    BenchError
+        The gateware broke a rule of its ports; it needs a reset. The difference is in the tally.
+    """
+    tally = Tally() if tally is None else tally
+    name, steps = scenario.name, scenario.steps
+    tally.scenarios += 1
+    tally.steps += len(steps)
+    run = Replay(
+        scenario,
+        setup.profile,
+        track=setup.track,
+        soft_dirty=setup.soft_dirty,
+        mmu=setup.mmu or ModelMmu,
+        raw_tables=False,
+    )
+    check.begin(run)
+    for index in range(len(steps)):
+        broken = None
+        try:
+            found = check.step(run, index, run.step())
+        except Unsupported as reason:
+            tally.skipped += len(steps) - index
+            tally.skipped_scenarios[name] = f"step {index}: {reason}"
+            return None
+        except Exception as error:  # a wrong answer of the MMU may lead the operating system anywhere
+            broken = error
+            found = [Difference(name, index, "step", f"{type(error).__name__}: {error}", "a step that ends")]
+        if found:
+            tally.differ += 1
+            tally.differing[name] = found[0]
+            if isinstance(broken, BenchError):
+                raise broken
+            return found[0]
+        tally.agree += 1
+    return None
+
+
+def fails(setup: Setup) -> Callable[[Scenario], bool]:
+    """The predicate for `shrink`: does a scenario differ?"""
+    return lambda candidate: run_one(candidate, setup, Check(setup)) is not None
+
+
+def run_all(scenarios: Iterable[Scenario], setup: Setup, *, reduce: bool = True) -> dict[str, Any]:
+    """Run scenarios and count; `Tally.as_json`, `words` and `stored`.
+
+    Parameters
+    ----------
+    reduce : bool
+        Shrink the first one that differs.
+    """
+    check, tally = Check(setup), Tally()
+    worst: Scenario | None = None
+    try:
+        for scenario in scenarios:
+            if run_one(scenario, setup, check, tally) is not None and worst is None:
+                worst = prefix(scenario, tally.differing[scenario.name].step + 1)
+        if worst is not None and reduce:
+            tally.shrunk = shrink(worst, fails(setup))
+    except BenchError:
+        tally.shrunk = worst or prefix(scenario, tally.differing[scenario.name].step + 1)
+    return tally.as_json() | {"words": check.words, "stored": check.stored}
