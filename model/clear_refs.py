@@ -15,6 +15,7 @@ from ptewalk.model.tables import PMD_SHIFT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptewalk.model.kernel import Kernel
     from ptewalk.model.mm import Mm
     from ptewalk.model.vma import Vma
 
@@ -53,6 +54,22 @@ def parse(text: str) -> tuple[int, int]:
     return value, taken
 
 
+def accept(kernel: Kernel, text: str) -> tuple[int, int]:
+    """What is done with `text` before the process is looked for: (command, bytes taken).
+
+    Raises
+    ------
+    Errno
+        EINVAL, ERANGE.
+    """
+    value, taken = parse(text)
+    if value not in kernel.profile.clear_values:
+        raise Errno("EINVAL")
+    if value == CLEAR_REFS_SOFT_DIRTY:
+        kernel.clear_seen()
+    return value, taken
+
+
 def write(mm: Mm, text: str) -> int:
     """Write `text` to the clear_refs file of the process with `mm`; the number of bytes taken.
 
@@ -61,11 +78,7 @@ def write(mm: Mm, text: str) -> int:
     Errno
         EINVAL, ERANGE.
     """
-    value, taken = parse(text)
-    if value not in mm.entries.profile.clear_values:
-        raise Errno("EINVAL")
-    if value == CLEAR_REFS_SOFT_DIRTY:
-        mm.kernel.clear_seen()
+    value, taken = accept(mm.kernel, text)
     if value == CLEAR_REFS_MM_HIWATER_RSS:
         return taken
     if value == CLEAR_REFS_SOFT_DIRTY:

@@ -80,6 +80,11 @@ class Files:
         """The file that a frame names as its owner."""
         return self._by_identity[identity]
 
+    def number_of(self, file: File) -> tuple[int, str | None]:
+        """A file's place in the order they were made, from 1 on, and its name's number; None for shared memory."""
+        names = {other.identity: number for number, other in self._named.items()}
+        return list(self._by_identity).index(file.identity) + 1, names.get(file.identity)
+
     def add_page(self, file: File, offset: int) -> int:
         """A new page-cache page, with what was swapped out or all zero."""
         frame = self.frames.alloc(page.FILE)

@@ -140,6 +140,17 @@ class Frames:
         """page_mapcount: entries that map this page, alone or as part of a huge page."""
         return int(self.maps[frame]) + self.huge_maps.get(int(self.head[frame]), 0)
 
+    def mapcounts(self, frames: NDArray[np.int64]) -> NDArray[np.int32]:
+        """`mapcount` of many frames."""
+        counts = self.maps[frames]
+        if self.huge_maps:
+            heads = np.array(sorted(self.huge_maps), np.int64)
+            huge = np.array([self.huge_maps[head] for head in heads.tolist()], np.int32)
+            of = self.head[frames]
+            place = np.minimum(np.searchsorted(heads, of), len(heads) - 1)
+            counts = counts + np.where(heads[place] == of, huge[place], 0).astype(np.int32)
+        return counts
+
     def references(self, frame: int) -> int:
         """References to the page or its whole compound page: mappings, page cache, swap cache and pins.
 

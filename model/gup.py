@@ -65,7 +65,9 @@ def _may_write(mm: Mm, vma: Vma, pte: int, frame: int, force: bool) -> bool:
     entries = mm.entries
     if entries.pte_write(pte):
         return True
-    if not force or vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.WRITE):
+    if not force or entries.profile.reuse_by_mapcount:
+        return False
+    if vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.WRITE):
         return False
     if not mm.frames.flags[frame] & page.EXCLUSIVE:
         return False

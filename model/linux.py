@@ -100,6 +100,71 @@ class MergeRule(IntEnum):
     """vma_merge_new_range and vma_merge_existing_range (6.12)."""
 
 
+class SmapsLine(NamedTuple):
+    """One line of smaps between an area's header and its VmFlags."""
+
+    name: str
+    width: int
+    """Columns of the number."""
+    unit: str
+    """" kB" or nothing."""
+
+
+SMAPS_3_11: Final = (
+    SmapsLine("Size", 8, " kB"),
+    SmapsLine("Rss", 8, " kB"),
+    SmapsLine("Pss", 8, " kB"),
+    SmapsLine("Shared_Clean", 8, " kB"),
+    SmapsLine("Shared_Dirty", 8, " kB"),
+    SmapsLine("Private_Clean", 8, " kB"),
+    SmapsLine("Private_Dirty", 8, " kB"),
+    SmapsLine("Referenced", 8, " kB"),
+    SmapsLine("Anonymous", 8, " kB"),
+    SmapsLine("AnonHugePages", 8, " kB"),
+    SmapsLine("Swap", 8, " kB"),
+    SmapsLine("KernelPageSize", 8, " kB"),
+    SmapsLine("MMUPageSize", 8, " kB"),
+    SmapsLine("Locked", 8, " kB"),
+)
+"""fs/proc/task_mmu.c:show_smap of 3.11."""
+_SMAPS_HEAD: Final = (
+    SmapsLine("Size", 8, " kB"),
+    SmapsLine("KernelPageSize", 8, " kB"),
+    SmapsLine("MMUPageSize", 8, " kB"),
+    SmapsLine("Rss", 8, " kB"),
+    SmapsLine("Pss", 8, " kB"),
+    SmapsLine("Pss_Dirty", 8, " kB"),
+    SmapsLine("Shared_Clean", 8, " kB"),
+    SmapsLine("Shared_Dirty", 8, " kB"),
+    SmapsLine("Private_Clean", 8, " kB"),
+    SmapsLine("Private_Dirty", 8, " kB"),
+    SmapsLine("Referenced", 8, " kB"),
+    SmapsLine("Anonymous", 8, " kB"),
+)
+_SMAPS_TAIL: Final = (
+    SmapsLine("LazyFree", 8, " kB"),
+    SmapsLine("AnonHugePages", 8, " kB"),
+    SmapsLine("ShmemPmdMapped", 8, " kB"),
+    SmapsLine("FilePmdMapped", 8, " kB"),
+    SmapsLine("Shared_Hugetlb", 8, " kB"),
+    SmapsLine("Private_Hugetlb", 8, " kB"),
+    SmapsLine("Swap", 8, " kB"),
+    SmapsLine("SwapPss", 8, " kB"),
+    SmapsLine("Locked", 8, " kB"),
+)
+_SMAPS_KEY: Final = SmapsLine("ProtectionKey", 8, "")
+SMAPS_6_1: Final = (*_SMAPS_HEAD, *_SMAPS_TAIL, SmapsLine("THPeligible", 0, ""), _SMAPS_KEY)
+"""show_smap of 6.1."""
+SMAPS_6_12: Final = (
+    *_SMAPS_HEAD,
+    SmapsLine("KSM", 8, " kB"),
+    *_SMAPS_TAIL,
+    SmapsLine("THPeligible", 8, ""),
+    _SMAPS_KEY,
+)
+"""show_smap of 6.12."""
+
+
 class Profile(NamedTuple):
     """What differs between kernels, as far as soft-dirty can see it."""
 
@@ -135,8 +200,15 @@ class Profile(NamedTuple):
     """pagemap tells bits 56 and 57."""
     hides_frames: bool
     """pagemap shows frame numbers with CAP_SYS_ADMIN only."""
+    pagemap_keeps_mm: bool
+    """A pagemap that was opened before its process ended reads as empty; otherwise ESRCH."""
     reports_compound_tails: bool
     """kpageflags gives a tail page its head's ANON and THP."""
+    reports_zero_page: bool
+    """kpageflags knows ZERO_PAGE and PGTABLE (4.0 and 4.18)."""
+    reports_ksm_for_anon: bool
+    """kpageflags gives every anonymous page KSM."""
+    smaps_lines: tuple[SmapsLine, ...]
     pagemap_scan: bool
     userfaultfd: bool
     uffd_async: bool
@@ -188,7 +260,11 @@ LINUX_SEED: Final = Profile(
     pagemap_v2=False,
     pagemap_exclusive=False,
     hides_frames=False,
+    pagemap_keeps_mm=False,
     reports_compound_tails=False,
+    reports_zero_page=False,
+    reports_ksm_for_anon=False,
+    smaps_lines=SMAPS_3_11,
     pagemap_scan=False,
     userfaultfd=False,
     uffd_async=False,
@@ -221,7 +297,11 @@ LINUX_6_1: Final = Profile(
     pagemap_v2=True,
     pagemap_exclusive=True,
     hides_frames=True,
+    pagemap_keeps_mm=True,
     reports_compound_tails=True,
+    reports_zero_page=True,
+    reports_ksm_for_anon=False,
+    smaps_lines=SMAPS_6_1,
     pagemap_scan=False,
     userfaultfd=True,
     uffd_async=False,
@@ -241,6 +321,8 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     merge=MergeRule.RANGES,
     table_move=TableMove.REALIGNED,
     split_dirty=SplitDirty.IF_DIRTY,
+    reports_ksm_for_anon=True,
+    smaps_lines=SMAPS_6_12,
     pagemap_scan=True,
     uffd_async=True,
     swap_in_restores_write=True,
@@ -290,6 +372,10 @@ SMAPS_FLAGS: Final = (
     (VmFlag.WRITE, "wr"),
     (VmFlag.EXEC, "ex"),
     (VmFlag.SHARED, "sh"),
+    (VmFlag.MAYREAD, "mr"),
+    (VmFlag.MAYWRITE, "mw"),
+    (VmFlag.MAYEXEC, "me"),
+    (VmFlag.MAYSHARE, "ms"),
     (VmFlag.GROWSDOWN, "gd"),
     (VmFlag.UFFD_MISSING, "um"),
     (VmFlag.UFFD_WP, "uw"),
@@ -339,6 +425,32 @@ PAGEMAP_LETTERS: Final = (
     (PagemapBit.SOFT_DIRTY, "D"),
 )
 """Letters of formats/scenario.md, in its order."""
+
+
+class KpageflagsBit(IntEnum):
+    """Bits of a /proc/kpageflags word that the model knows (include/uapi/linux/kernel-page-flags.h)."""
+
+    UPTODATE = 3
+    DIRTY = 4
+    BUDDY = 10
+    MMAP = 11
+    ANON = 12
+    SWAPCACHE = 13
+    SWAPBACKED = 14
+    COMPOUND_HEAD = 15
+    COMPOUND_TAIL = 16
+    HUGE = 17
+    NOPAGE = 20
+    KSM = 21
+    THP = 22
+    ZERO_PAGE = 24
+    PGTABLE = 26
+    MAPPEDTODISK = 34
+    """PG_mappedtodisk; of an anonymous page PG_anon_exclusive (5.19 and later)."""
+
+
+FIRST_SPECIAL_SWAP_TYPE: Final = 26
+"""Swap types from here on are not swap devices: migration entries, markers and the like."""
 
 
 class ScanCategory(IntEnum):

@@ -5,6 +5,7 @@ mm/mmap.c, mm/memory.c. Places are page numbers.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +57,7 @@ class Mm:
         self.entries = kernel.entries
         self.frames = kernel.frames
         self.tables = PageTables(kernel.frames, kernel.levels)
-        self.areas = Areas(kernel.entries, lambda vma, at: thp.split_huge_pmd_at(self, vma, at))
+        self.areas = Areas(kernel.entries, partial(thp.split_huge_pmd_at, self))
         self.has_pinned = False
         self.changed = PageSet()
         self.stored = PageSet()

@@ -56,10 +56,7 @@ def pte_words(mm: Mm, vma: Vma, part: Words) -> Words:
     if entries.SOFT_DIRTY:
         words |= np.where(present & ((part & np.uint64(entries.SOFT_DIRTY)) != 0), SOFT_DIRTY, _ZERO)
     if profile.pagemap_exclusive:
-        counts = frames.maps[index]
-        if frames.huge_maps:
-            counts = counts + np.array([frames.huge_maps.get(int(h), 0) for h in frames.head[index]], np.int32)
-        words |= np.where(normal & (counts == 1), EXCLUSIVE, _ZERO)
+        words |= np.where(normal & (frames.mapcounts(index) == 1), EXCLUSIVE, _ZERO)
         words |= np.where(present & ((part & np.uint64(UFFD_WP)) != 0), UFFD, _ZERO)
     swapped = (part != 0) & ~present
     if swapped.any():

@@ -1,0 +1,36 @@
+"""The model against recordings of real kernels: every field of every step, raw page tables included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptewalk.model.scenario import read, replay
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "cosim" / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "soft_dirty", "scenarios", "steps"),
+    [
+        ("linux-seed-sample", "linux-seed", True, 54, 355),
+        ("linux-3.11-sample", "linux-3.11", True, 50, 336),
+        ("linux-3.11-feature-off-sample", "linux-3.11", False, 20, 140),
+        ("linux-6.1-sample", "linux-6.1", True, 80, 601),
+        ("linux-6.12-sample", "linux-6.12", True, 100, 744),
+    ],
+)
+def test_sample(name: str, profile: str, soft_dirty: bool, scenarios: int, steps: int) -> None:
+    report = replay(read(SAMPLES / f"{name}.jsonl.gz"), profile, soft_dirty=soft_dirty)
+    assert report.first_difference is None
+    assert (report.scenarios, report.steps, report.agree, report.skipped) == (scenarios, steps, steps, 0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "data").glob("own-linux-*.jsonl.gz")), ids=lambda p: p.name)
+def test_own_recording(path: Path) -> None:
+    profile = path.name.removeprefix("own-").removesuffix(".jsonl.gz")
+    report = replay(read(path), profile)
+    assert report.first_difference is None
+    assert report.agree == report.steps > 500
