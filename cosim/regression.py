@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ptewalk.cosim.gateware import BuiltWalker, spread
@@ -61,13 +62,14 @@ def run_regression(
         comparisons, mismatches, simulator, seed, rows (one per part and simulator), failures (texts), not_run (texts),
         picture (lines).
     """
-    picture: list[str] = []
     names = [simulator] if simulator else list(dict.fromkeys(found.name for found in detect()))
     missing = [] if simulator else [name for name in ("verilator", "icarus") if name not in names]
-    rows: list[dict[str, Any]] = []
-    failures: list[str] = []
-    for name in names or [None]:
-        say(f"building the walker for {name or 'a simulator'} (kept for the next run)")
+
+    def run(name: str | None) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+        rows: list[dict[str, Any]] = []
+        failures: list[str] = []
+        picture: list[str] = []
+        say(f"{name or 'a simulator'}: building the gateware, if it is not built yet")
         walker = BuiltWalker.make(name)
         if not only or "recorded" in only:
             say(f"{walker.simulator}: recorded walks")
@@ -77,14 +79,21 @@ def run_regression(
             rows.append(_randomised(walker, walks or _WALKS[walker.model.batch], seed, failures))
         if not only or "replay" in only:
             rows += _replayed(walker, say, failures, picture)
+        say(f"{walker.simulator}: done")
+        return rows, failures, picture
+
+    # The simulators are processes of their own, so they run side by side.
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(run, names or [None]))
+    rows = [row for result in results for row in result[0]]
     return {
         "comparisons": sum(row["compared"] for row in rows),
         "mismatches": sum(row["differ"] for row in rows),
         "simulator": ", ".join(dict.fromkeys(row["simulator"] for row in rows)),
         "seed": seed,
         "rows": rows,
-        "failures": failures,
-        "picture": picture,
+        "failures": [text for result in results for text in result[1]],
+        "picture": next((result[2] for result in results if result[2]), []),
         "not_run": [f"everything in {name}: not found ('ptewalk doctor' names the mend)" for name in missing],
     }
 
@@ -130,7 +139,7 @@ def _replayed(
     for profile, track in _REPLAYS[walker.model.batch]:
         file = KERNELS[profile]
         few = None if walker.model.batch else tuple(scenario.name for scenario in load([file])[:_PER_CYCLE_SCENARIOS])
-        drawn = _PICTURE if not picture and (profile, track) == _PICTURED else None
+        drawn = _PICTURE if (profile, track) == _PICTURED else None
         jobs.append(ReplayJob((str(file),), profile, track, True, few, drawn))
     say(f"{walker.simulator}: scenarios of {', '.join(dict.fromkeys(job.profile for job in jobs))}")
     rows = []

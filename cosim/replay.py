@@ -77,6 +77,11 @@ class ReplayJob:
     names: tuple[str, ...] | None = None
     picture: str | None = None
 
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> ReplayJob:
+        """The job that `asdict` made `fields` of, with lists for its tuples."""
+        return ReplayJob(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
     def scenarios(self) -> list[Scenario]:
         """What is to be run. Raises `ToolError` for bad files, names or profiles."""
         if self.profile not in PROFILES:

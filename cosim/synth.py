@@ -16,11 +16,11 @@ from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.errors import ToolError
-from ptewalk.rtl.export import FlatTop, flat_top
+from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-CONFIGS = {
+CONFIGS: dict[str, Config] = {
     "walker": WalkerConfig(trace=False),
     "walker-no-soft-dirty": WalkerConfig(trace=False, soft_dirty=False),
     "walker-4-level": WalkerConfig(trace=False, levels=4),

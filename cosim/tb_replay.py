@@ -6,6 +6,7 @@ Started by cosim/replay.py through `run_test`.
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import cocotb
@@ -22,14 +23,18 @@ from ptewalk.model.memory import SparseMemory
 _CONDITIONS = Conditions(linger=4)
 
 
+def _gateware_mmu(run_batch: RunBatch, counters: Counters, memory: SparseMemory) -> GatewareMmu:
+    return GatewareMmu(run_batch, memory, counters)
+
+
 def _replay_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
     """Every job, by way of `run_batch`."""
     results = []
     for fields in values["jobs"]:
-        job = ReplayJob(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        job = ReplayJob.from_json(fields)
         counters = Counters()
         judge = LockstepJudge(job.picture)
-        result = job.run(judge, lambda memory, counters=counters: GatewareMmu(run_batch, memory, counters))
+        result = job.run(judge, partial(_gateware_mmu, run_batch, counters))
         results.append(result | {"words": judge.words, "counters": asdict(counters)})
     return {"results": results}
 
