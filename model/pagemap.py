@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ptewalk.model import frames as page
 from ptewalk.model.linux import (
-    HUGE_PAGES,
     PAGEMAP_FRAME_BITS,
     PAGEMAP_SWAP_TYPE_BITS,
     PAGEMAP_V1_SHIFT_LOW,
@@ -18,7 +17,7 @@ from ptewalk.model.linux import (
 )
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.tables import PMD_SHIFT
-from ptewalk.model.x86 import PAGE_SHIFT
+from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from ptewalk.model.mm import Mm
@@ -105,6 +104,22 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
     return word
 
 
+def huge_words(mm: Mm, vma: Vma, entry: int, level: int, first: int, last: int) -> Words:
+    """The words of pages [first, last) under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
+    size = 1 << INDEX_BITS * (level - 1)
+    head = first // size * size
+    word = huge_word(mm, vma, entry, level)
+    words = np.full(last - first, word, np.uint64)
+    if not word & int(PRESENT):
+        return words
+    words += np.arange(first - head, last - head, dtype=np.uint64)
+    if mm.entries.profile.saved_dirty and not vma.huge_level:
+        frame = mm.entries.pte_pfn(entry, level)
+        counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
+        words = np.where(counts == 1, words | EXCLUSIVE, words & ~EXCLUSIVE)
+    return words
+
+
 def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     """The words of pages [start, start + pages), as the file holds them.
 
@@ -124,12 +139,13 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
             for head in range(low // size * size, high, size):
                 entry = mm.tables.get_huge(head, vma.huge_level)
                 if entry:
-                    _fill(words, start, low, high, head, size, huge_word(mm, vma, entry, vma.huge_level))
+                    first, last = max(low, head), min(high, head + size)
+                    words[first - start : last - start] = huge_words(mm, vma, entry, vma.huge_level, first, last)
             continue
         for block, first, last, huge in mm.tables.blocks(low, high):
             head = block << PMD_SHIFT
             if huge:
-                _fill(words, start, first, last, head, HUGE_PAGES, huge_word(mm, vma, mm.tables.get_huge(head), 2))
+                words[first - start : last - start] = huge_words(mm, vma, mm.tables.get_huge(head), 2, first, last)
             else:
                 words[first - start : last - start] = pte_words(mm, vma, mm.tables.part(block, first, last))
     if mm.entries.profile.exact:
@@ -142,12 +158,3 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     if not show_frames and mm.entries.profile.hides_frames:
         words &= ~FRAME
     return words
-
-
-def _fill(words: Words, start: int, low: int, high: int, head: int, size: int, word: int) -> None:
-    """Write the words under a huge leaf that lie in [low, high)."""
-    first, last = max(low, head), min(high, head + size)
-    run = np.full(last - first, word, np.uint64)
-    if word & int(PRESENT):
-        run += np.arange(first - head, last - head, dtype=np.uint64)
-    words[first - start : last - start] = run

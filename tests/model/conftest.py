@@ -28,7 +28,14 @@ class Machine:
         return self.kernel.processes[who].mm
 
     def mmap(
-        self, page: int, n: int, prot: str = "rw", kind: str = "anon", file_page: int = 0, flags: Iterable[str] = (), who: int = 0
+        self,
+        page: int,
+        n: int,
+        prot: str = "rw",
+        kind: str = "anon",
+        file_page: int = 0,
+        flags: Iterable[str] = (),
+        who: int = 0,
     ) -> int:
         kernel = self.kernel
         process = kernel.processes[who]
@@ -52,7 +59,13 @@ class Machine:
         self.kernel.munmap(self.kernel.processes[who], self.kernel.base + page, n)
 
     def mremap(
-        self, page: int, n: int, new_n: int, new_page: int = 0, flags: Iterable[str] = ("MAYMOVE", "FIXED"), who: int = 0
+        self,
+        page: int,
+        n: int,
+        new_n: int,
+        new_page: int = 0,
+        flags: Iterable[str] = ("MAYMOVE", "FIXED"),
+        who: int = 0,
     ) -> int:
         kernel = self.kernel
         process = kernel.processes[who]

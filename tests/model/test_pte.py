@@ -72,7 +72,9 @@ def test_arrays_and_integers_agree(profile: str) -> None:
     assert entries.pte_modify(array, prot).tolist() == [entries.pte_modify(v, prot) for v in values]
 
 
-@pytest.mark.parametrize(("profile", "kept"), [("linux-seed", 0), ("linux-3.11", 0), ("linux-6.1", SD), ("linux-6.12", SD)])
+@pytest.mark.parametrize(
+    ("profile", "kept"), [("linux-seed", 0), ("linux-3.11", 0), ("linux-6.1", SD), ("linux-6.12", SD)]
+)
 def test_modify_keeps_soft_dirty_or_not(profile: str, kept: int) -> None:
     """Rule A4: the mask of 3.11 has no soft-dirty, so mprotect loses it."""
     entries = Entries(PROFILES[profile])
