@@ -10,6 +10,31 @@ from ptewalk.rtl.layouts import FaultLayout, RequestLayout, ResponseLayout
 __all__ = ["FaultUnit"]
 
 
+class FaultUnitRegisters:
+    """A fault unit's registers, where proofs can see them; nothing else may.
+
+    Attributes
+    ----------
+    queue : SyncFIFOBuffered
+        The fault queue.
+    offered : 1
+        The walker has seen the request on offer: it may not be withdrawn.
+    in_flight : 1
+        A request was accepted and is not answered.
+    linear : 64
+        Its linear address.
+    store : 1
+        It is a write or rmw.
+    """
+
+    def __init__(self, fault: FaultLayout, depth: int) -> None:
+        self.queue = fifo.SyncFIFOBuffered(width=fault.size, depth=depth)
+        self.offered = Signal()
+        self.in_flight = Signal()
+        self.linear = Signal(64)
+        self.store = Signal()
+
+
 class FaultUnit(Component):
     """Sits between the requester and the walker; adds no cycle.
 
@@ -48,7 +73,6 @@ class FaultUnit(Component):
     def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4) -> None:
         if not isinstance(fault_depth, int) or not 1 <= fault_depth <= 1024:
             raise ValueError(f"fault_depth must be an integer from 1 to 1024, not {fault_depth!r}")
-        self._fault_depth = fault_depth
         request = stream.Signature(RequestLayout(tag_bits))
         response = stream.Signature(ResponseLayout(physical_bits, tag_bits))
         super().__init__(
@@ -64,13 +88,17 @@ class FaultUnit(Component):
                 "o_granted": Out(unsigned(tag_bits + 1)),
             }
         )
+        self.registers = FaultUnitRegisters(FaultLayout(tag_bits), fault_depth)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        offered = Signal()  # the walker has seen this request: it may not be withdrawn
-        in_flight = Signal()
-        linear = Signal(64)
-        store = Signal()
+        registers = self.registers
+        offered, in_flight, linear, store = (
+            registers.offered,
+            registers.in_flight,
+            registers.linear,
+            registers.store,
+        )
 
         let_through = ~self.i_drain | offered
         m.d.comb += [
@@ -88,9 +116,7 @@ class FaultUnit(Component):
                 store.eq((access == x86.Access.WRITE) | (access == x86.Access.RMW)),
             ]
 
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(
-            width=FaultLayout(self.i_requests.payload.shape()["tag"].shape.width).size, depth=self._fault_depth
-        )
+        m.submodules.queue = queue = registers.queue
         faults = self.i_responses.payload.outcome == x86.Outcome.PAGE_FAULT
         deliverable = ~faults | queue.w_rdy
         answered = self.o_responses.valid & self.o_responses.ready

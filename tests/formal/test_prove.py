@@ -1,0 +1,96 @@
+"""The proofs: each property is proved, unbounded and not vacuously; and the prover can say no."""
+
+import pytest
+from amaranth.hdl import Assert, Assume, Const, Cover, Module
+
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.properties import PROPERTIES, FaultUnitDrain
+from ptewalk.cosim.prove import prove
+
+COVERS = {"walker-writes": 4, "walker-bound": 3, "fault-unit-drain": 4, "fault-unit-queue": 3}
+SECONDS = 300
+
+
+def test_every_property_is_listed() -> None:
+    assert list(PROPERTIES) == list(COVERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COVERS)
+def test_proved(name: str) -> None:
+    """Unbounded, every cover reached, and in time."""
+    result = prove(name)
+    assert (result.result, result.unbounded, result.detail) == ("proved", True, "")
+    assert result.covers == COVERS[name]
+    assert result.seconds < SECONDS
+    assert result.assumptions
+    assert "k-induction" in result.engine
+
+
+class Wrong(FaultUnitDrain):
+    """Says that nothing is ever granted."""
+
+    def _specify(self, m: Module) -> None:
+        super()._specify(m)
+        m.d.comb += Assert(self.unit.o_granted == 0)
+
+
+class Blind(FaultUnitDrain):
+    """Assumes the covers away."""
+
+    def _specify(self, m: Module) -> None:
+        super()._specify(m)
+        m.d.comb += Assume(~self.unit.i_requests.valid)
+
+
+class Contradictory(FaultUnitDrain):
+    """Assumes what cannot be."""
+
+    def _specify(self, m: Module) -> None:
+        super()._specify(m)
+        m.d.comb += Assume(Const(0))
+
+
+class Dead(FaultUnitDrain):
+    """Assumes what can only be at the start."""
+
+    def _specify(self, m: Module) -> None:
+        super()._specify(m)
+        m.d.comb += Assume(~self.accepted & ~self.unit.i_drain)
+
+
+class Unreachable(FaultUnitDrain):
+    """One cover more than there are ways to it."""
+
+    def _specify(self, m: Module) -> None:
+        super()._specify(m)
+        m.d.comb += Cover(self.outstanding > 1 << self.TAG_BITS)
+
+
+@pytest.mark.slow
+def test_a_wrong_property_fails_and_is_named() -> None:
+    result = prove("fault-unit-drain", Wrong())
+    assert (result.result, result.unbounded) == ("failed", False)
+    assert result.detail.startswith("formal/test_prove.py:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harness", [Blind, Contradictory, Dead])
+def test_an_environment_that_allows_nothing_is_vacuous(harness: type[FaultUnitDrain]) -> None:
+    result = prove("fault-unit-drain", harness())
+    assert (result.result, result.unbounded) == ("vacuous", False)
+    assert result.covers < COVERS["fault-unit-drain"]
+    assert result.detail
+
+
+@pytest.mark.slow
+def test_one_cover_not_reached_is_enough() -> None:
+    result = prove("fault-unit-drain", Unreachable())
+    assert (result.result, result.unbounded, result.covers) == ("vacuous", False, COVERS["fault-unit-drain"])
+    assert "formal/test_prove.py:" in result.detail
+
+
+def test_unknown_property() -> None:
+    with pytest.raises(ToolError) as error:
+        prove("no-such")
+    assert str(error.value) == f"no property 'no-such': choose one of {', '.join(COVERS)}"
