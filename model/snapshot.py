@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import frames as page
-from ptewalk.model import pagemap, thp
+from ptewalk.model import kpage, pagemap, smaps
 from ptewalk.model.kernel import Kernel, Process
 from ptewalk.model.linux import (
-    HUGE_PAGES,
+    FIRST_SPECIAL_SWAP_TYPE,
     PAGEMAP_LETTERS,
     PAGEMAP_SWAP_TYPE_BITS,
     RECORDED_FLAGS,
-    SMAPS_FLAGS,
     TABLE_FLAGS,
-    VmFlag,
 )
 from ptewalk.model.page_set import PageSet
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
@@ -33,8 +31,6 @@ from ptewalk.model.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS
 
 Runs = list[list[Any]]
-_SPECIAL_TYPES: Final = 26
-"""Swap types from here on are not swap devices: markers and the like."""
 _KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
 _KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
 _STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
@@ -222,10 +218,7 @@ class Recorder:
                     assert isinstance(content, int)
                     size = 1 << INDEX_BITS * (level - 1)
                     head = first // size * size
-                    value = pagemap.huge_word(mm, vma, content, level)
-                    word = np.full(last - first, value, np.uint64)
-                    if value & int(pagemap.PRESENT):
-                        word += np.arange(first - head, last - head, dtype=np.uint64)
+                    word = pagemap.huge_words(mm, vma, content, level, first, last)
                     entries.append((level, np.array([head - kernel.base]), np.array([content], np.uint64)))
                 pages.append(where)
                 words.append(word)
@@ -292,10 +285,7 @@ class Recorder:
         if len(raw.page):
             frames = raw.frame
             ids = np.array([numbers[f] for f in frames.tolist()])
-            flags = self.kernel.frames.flags[frames]
-            kinds = flags & np.uint16(_KIND_MASK)
-            if not self.kernel.profile.reports_compound_tails:
-                kinds = self._old_kinds(frames, kinds)
+            kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
             for first, last, step in _group(raw.page, (raw.status, kinds), ids):
                 runs.append(
                     [
@@ -316,13 +306,6 @@ class Recorder:
             runs.append(run)
         runs.sort(key=lambda r: int(r[0]))
         return runs
-
-    def _old_kinds(self, frames: NDArray[np.int64], kinds: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        """3.11's kpageflags: nothing of a huge page but ANON of its head, and nothing at all of the huge zero page."""
-        tails = self.kernel.frames.head[frames] != frames
-        huge_zero = (kinds & (page.ZERO | page.COMPOUND)) == page.ZERO | page.COMPOUND
-        kinds = np.where(tails, kinds & page.HUGETLB, kinds & (0xFFFF ^ page.COMPOUND))
-        return np.where(huge_zero, 0, kinds).astype(np.uint16)
 
     def letters(self, word: int) -> str:
         """Letters of a pagemap word's status bits; "1" for the first layout."""
@@ -346,31 +329,14 @@ class Recorder:
 
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
         """One area's smaps."""
-        flags = vma.flags
-        letters = "".join(c if flags & b else "-" for b, c in ((1, "r"), (2, "w"), (4, "x")))
         return {
             "page": vma.start - self.kernel.base,
             "n": vma.end - vma.start,
-            "perm": letters + ("s" if flags & VmFlag.MAYSHARE else "p"),
-            "anon_huge_kb": self._huge_kb(process, vma),
+            "perm": smaps.permissions(vma),
+            "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
             "shmem_huge_kb": 0,
-            "flags": [name for bit, name in SMAPS_FLAGS if flags & bit and name in RECORDED_FLAGS],
+            "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS],
         }
-
-    def _huge_kb(self, process: Process, vma: Vma) -> int:
-        """AnonHugePages: 3.11 counts the huge zero page too; 6.1 no PROT_NONE ones."""
-        mm = process.mm
-        if vma.huge_level or not mm.tables.huge[2]:
-            return 0
-        old_rules = self.kernel.profile.reuse_by_mapcount
-        count = 0
-        for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-            if not huge or last - first != HUGE_PAGES:
-                continue
-            pmd = mm.tables.get_huge(block << PMD_SHIFT)
-            if old_rules or (not thp.is_huge_zero(mm, pmd) and (pmd & P or self.kernel.profile.saved_dirty)):
-                count += 1
-        return 2048 * count
 
     # Tables and entries.
 
@@ -390,7 +356,7 @@ class Recorder:
                 continue
             swapped = content[(content & np.uint64(P | PROTNONE)) == 0]
             for pte in swapped.tolist():
-                if entries.swp_type(pte) < _SPECIAL_TYPES:
+                if entries.swp_type(pte) < FIRST_SPECIAL_SWAP_TYPE:
                     found.append(entries.swp_offset(pte) << 5 | entries.swp_type(pte))
         return found
 
@@ -419,7 +385,7 @@ class Recorder:
                     continue
                 pte = int(content[position])
                 kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
-                ids[position] = offset if kind >= _SPECIAL_TYPES else slots[offset << 5 | kind]
+                ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]
             for first, last, step in _group(where, (flags, present), ids):
                 number = int(ids[first])
                 known = number or not present[first]
