@@ -80,7 +80,10 @@ class ReplayJob:
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ReplayJob:
         """The job that `asdict` made `fields` of, with lists for its tuples."""
-        return ReplayJob(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return ReplayJob(**values)
 
     def scenarios(self) -> list[Scenario]:
         """What is to be run. Raises `ToolError` for bad files, names or profiles."""

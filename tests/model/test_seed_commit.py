@@ -1,15 +1,33 @@
-"""The seed commit, sentence by sentence and hunk by hunk, on the model under `linux-seed`.
+"""The seed commit, sentence by sentence and hunk by hunk, under `linux-seed`: on the model, and on the gateware.
 
-Each test is named after the sentence or hunk it holds; what the commit's kernel also does wrong is in
-test_linux_seed_rules.py.
+Each test is named after the sentence or hunk it holds, and runs with the golden MMU and with the gateware as the MMU; what
+the commit's kernel also does wrong is in test_linux_seed_rules.py, what the gateware does by itself in
+tests/cosim/test_seed_mechanism.py.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
+
+from ptewalk.cosim.amaranth_mmu import AmaranthMmu
 
 P, RW, D, SD = 0x1, 0x2, 0x40, 0x800
 SEED = "linux-seed"
+
+
+@pytest.fixture(params=["golden MMU", "gateware"])
+def machine(request, machine):  # type: ignore[no-untyped-def]
+    """The class of `machine`, with either MMU."""
+    if request.param == "golden MMU":
+        return machine
+
+    def with_gateware(profile: str, **options: object):  # type: ignore[no-untyped-def]
+        soft_dirty = bool(options.get("soft_dirty", True))
+        return machine(profile, mmu=partial(AmaranthMmu, soft_dirty=soft_dirty), **options)
+
+    return with_gateware
 
 
 def prepared(machine, **options):  # type: ignore[no-untyped-def]
