@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.transactions import EVENT, INTERFERENCE, REQUEST, RESPONSE, Records
 from ptewalk.model.memory import SparseMemory
@@ -263,7 +264,9 @@ class CompiledLane:
         responses = np.zeros(len(requests), RESPONSE)
         events = np.zeros(event_capacity, EVENT)
         keys, rows, words = memory.export()
-        arrays = dict(zip(_POINTERS, (requests, responses, interferences, events, keys, rows, words), strict=True))
+        arrays: dict[str, NDArray[Any]] = dict(
+            zip(_POINTERS, (requests, responses, interferences, events, keys, rows, words), strict=True)
+        )
         batch = _Batch(
             **{name: rows.ctypes.data for name, rows in arrays.items()},
             request_count=len(requests),

@@ -7,6 +7,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.batch import BenchError, Conditions, Stalls
 from ptewalk.cosim.bench import WalkerBench
@@ -31,7 +32,7 @@ async def batches(dut: Any) -> None:
     bench = WalkerBench(dut, initial.copy())
     await bench.start()
     reports: list[dict[str, Any]] = []
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for number, how in enumerate(job.values["runs"]):
         bench.memory.words[: len(initial.words)] = initial.words
         report: dict[str, Any] = {"error": "", "status": ""}

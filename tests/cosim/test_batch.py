@@ -157,7 +157,7 @@ def run(
     runs: list[dict[str, Any]],
     *,
     testcase: str = "batches",
-    **arrays: Records,
+    **arrays: Any,
 ) -> RunResult:
     """Run tb_bench on `memory`."""
     frames = memory.frames()
@@ -213,7 +213,7 @@ def test_both_levels_agree_with_the_model_and_with_each_other_in_every_cycle(
 def test_batch_level_is_at_least_fifty_times_the_protocol_level(verilator_walker: BuildDir) -> None:
     memory, frames = tables(1)
     requests = random_requests(2, frames, 100_000)
-    runs = [{"compiled": True}, {"compiled": False, "requests": "few"}]
+    runs: list[dict[str, Any]] = [{"compiled": True}, {"compiled": False, "requests": "few"}]
     result = run(verilator_walker, memory, runs, requests=requests, few=requests[:500])
     fast, slow = (report["cycles"] / report["seconds"] for report in result.values["reports"])
     assert fast > 50 * slow, (fast, slow)
@@ -226,7 +226,7 @@ def defect_reports(verilator_double: BuildDir, icarus_double: BuildDir) -> dict[
     requests = random_requests(2, frames, 4)
     for field in ("root", "control", "pkru", "track", "saved_dirty"):
         requests[field] = requests[field][0]
-    batches = {"sound": requests}
+    batches: dict[str, Any] = {"sound": requests}
     runs = []
     for defect, (number, _) in DEFECTS.items():
         batches[defect] = requests.copy()
@@ -363,7 +363,7 @@ def test_single_requests_and_callbacks(verilator_double: BuildDir) -> None:
 def test_arrays_are_checked_before_anything_runs() -> None:
     memory, frames = tables(1)
     requests = random_requests(2, frames, 3)
-    limits = {"physical_bits": 40, "tag_bits": 8, "soft_dirty": True}
+    limits: dict[str, Any] = {"physical_bits": 40, "tag_bits": 8, "soft_dirty": True}
     assert validate_requests(requests, **limits) is requests
     with pytest.raises(TypeError, match="requests must be a numpy array of the record type .*, not of list"):
         validate_requests(list(requests), **limits)
