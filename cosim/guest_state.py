@@ -54,6 +54,26 @@ class Numbering:
             self.current[thing] = known
         return known
 
+    def number_run(self, first: int, count: int) -> int | None:
+        """The number of `first` when `count` things from there on are alike and get consecutive ones.
+
+        Fast for the many frames of a large page. None: nothing was numbered, and `number` has to do it one by one.
+        """
+        things = range(first, first + count)
+        known = list(map(self.current.get, things))
+        new = known.count(None) == count
+        if new:
+            known = list(map(self._previous.get, things))
+            if known.count(None) == count:
+                known = list(range(self._next, self._next + count))
+                self._next += count
+        number = known[0]
+        if number is None or known != list(range(number, number + count)):
+            return None
+        if new:
+            self.current.update(zip(things, range(number, number + count), strict=True))
+        return number
+
 
 def letters(word: int, table: tuple[tuple[int, str], ...]) -> str:
     """The letters of `table` whose bits are set in `word`."""
@@ -115,6 +135,12 @@ class Runs:
         self.flush()
         self._key, self._start, self._count, self._id, self._step = key, page, count, identity, 0
 
+    def add_run(self, page: int, count: int, key: tuple[Json, ...], first: int) -> None:
+        """Append `count` pages with identities `first`, `first` + 1, ...: the same as `add` one by one."""
+        for j in range(min(count, 3)):
+            self.add(page + j, 1, key, first + j)
+        self._count += max(0, count - 3)  # after three in a row the run at hand has step 1
+
     def flush(self) -> None:
         """End the run at hand."""
         if self._key is not None:
@@ -131,6 +157,9 @@ def page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
             out.add(run.page, run.count, (flags, ""), None)
             continue
         key = (flags, letters(run.kind, KIND_LETTERS))
+        if run.step and (first := frames.number_run(run.frame, run.count)) is not None:
+            out.add_run(run.page, run.count, key, first)
+            continue
         for j in range(run.count):
             out.add(run.page + j, 1, key, frames.number(run.frame + j * run.step))
     out.flush()

@@ -283,6 +283,8 @@ class _Writer:
         if kind[-1].isdigit():
             file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
         flags = [flag for flag, chance in (("populate", 0.1), ("locked", 0.02)) if rng.random() < chance]
+        if count >= GIGANTIC:
+            flags = []
         if self.theme is THEMES["stack"] and rng.random() < 0.6:
             flags = ["growsdown"]
         prot = rng.choices(("rw", "r", "rwx", "rx", "-", "w"), (80, 10, 2, 2, 4, 2))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import numpy as np
@@ -147,6 +148,32 @@ def test_tables_of_five_levels_and_a_gigabyte_leaf() -> None:
     found = read_tables(memory, 0x1000, 5, BASE, 1 << 39)
     assert [entry[0] for entry in found.entries] == [5, 4]
     assert [(leaf.page, leaf.level, leaf.upper) for leaf in found.leaves] == [(262144, 3, "67.67")]
+
+
+def test_runs_of_frames_are_numbered_as_one_by_one() -> None:
+    rng = random.Random(1)
+    slow, fast = Numbering(), Numbering()
+    for _ in range(200):
+        if rng.random() < 0.3:
+            slow.start_step()
+            fast.start_step()
+        first, count, second = rng.randrange(40), rng.randint(2, 8), rng.choice((5, 6))
+        expected, found = Runs(), Runs()
+        for runs in (expected, found):
+            runs.add(0, 1, ("k",), 5)
+            runs.add(1, 1, ("k",), second)
+        identities = [slow.number(first + j) for j in range(count)]
+        start = fast.number_run(first, count)
+        if start is None:
+            assert identities == [fast.number(first + j) for j in range(count)]
+            continue
+        assert identities == list(range(start, start + count))
+        for j, identity in enumerate(identities):
+            expected.add(2 + j, 1, ("k",), identity)
+        found.add_run(2, count, ("k",), start)
+        expected.flush()
+        found.flush()
+        assert found.runs == expected.runs
 
 
 def test_an_empty_table_is_still_a_table() -> None:
