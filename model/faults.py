@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ptewalk.model import frames as page
 from ptewalk.model import hugetlb, swap, thp, uffd
-from ptewalk.model.linux import HUGE_PAGES, STACK_GUARD_GAP, STACK_LIMIT, MergeRule, VmFlag
+from ptewalk.model.linux import HUGE_PAGES, STACK_GUARD_GAP, STACK_LIMIT, VmFlag
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.x86 import ErrorBit
 
@@ -30,7 +30,7 @@ class Signal(Enum):
 def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
     """A page fault of the page `at` with error code `code` (do_user_addr_fault); None: try the access again."""
     write = bool(code & 1 << ErrorBit.WR)
-    vma = find_or_grow(mm, at)
+    vma = mm.areas.lookup(at) if mm.entries.profile.stack_guard_page else find_or_grow(mm, at)
     if vma is None:
         return Signal.MAPERR
     if code & 1 << ErrorBit.PK or not mm.kernel.key_permits(mm, vma, write):
@@ -44,7 +44,10 @@ def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
 
 
 def find_or_grow(mm: Mm, at: int) -> Vma | None:
-    """The area that holds `at`, a stack grown down to it if need be (find_vma, expand_stack)."""
+    """The area that holds `at`, a stack grown down to it if need be (find_vma, expand_stack).
+
+    3.11 grows no area for a user access far below the stack pointer, as every address of the window is.
+    """
     vma = mm.areas.find(at)
     if vma is None or vma.start <= at:
         return vma
@@ -56,21 +59,18 @@ def find_or_grow(mm: Mm, at: int) -> Vma | None:
 def expand_downwards(mm: Mm, vma: Vma, at: int) -> bool:
     """mm/mmap.c:expand_downwards; VM_SOFTDIRTY is not set."""
     before = mm.areas.before(vma)
-    old_rules = mm.entries.profile.merge == MergeRule.CASES
     if (
-        not old_rules
+        not mm.entries.profile.stack_guard_page
         and before
         and not before.flags & VmFlag.GROWSDOWN
         and before.flags & _ACCESS
         and at - before.end < STACK_GUARD_GAP
     ):
         return False
-    if vma.end - at > STACK_LIMIT:
-        return False
-    grown = vma.start - at
-    if grown > vma.pgoff:
-        return False
     mm.anon_vma_prepare(vma)
+    grown = vma.start - at
+    if grown > vma.pgoff or vma.end - at > STACK_LIMIT:
+        return False
     mm.touch(at, vma.start)
     vma.start = at
     vma.pgoff -= grown
@@ -136,6 +136,8 @@ def _marker_fault(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> Signal | 
 def do_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal | None:
     """First touch of anonymous memory (mm/memory.c:do_anonymous_page); `marked`: a uffd-wp marker stood there."""
     entries, tables = mm.entries, mm.tables
+    if entries.profile.stack_guard_page and not _guard_stack(mm, vma, at):
+        return Signal.BUS
     tables.alloc(at, 1)
     if not write:
         pte = entries.pfn_pte(mm.frames.zero, vma.prot | SPECIAL)
@@ -151,6 +153,17 @@ def do_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -
         pte = entries.pte_mkuffd_wp(pte)
     tables.set(at, pte)
     return None
+
+
+def _guard_stack(mm: Mm, vma: Vma, at: int) -> bool:
+    """3.11 keeps the lowest page of a growing area free: a touch of it grows the area (check_stack_guard_page)."""
+    if not vma.flags & VmFlag.GROWSDOWN or at != vma.start:
+        return True
+    before = mm.areas.before(vma)
+    if before and before.end == at:
+        return bool(before.flags & VmFlag.GROWSDOWN)
+    expand_downwards(mm, vma, at - 1)
+    return True
 
 
 def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal | None:

@@ -160,7 +160,7 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
     frames = mm.frames
     try:
         for at in range(start, end):
-            vma = faults.find_or_grow(mm, at)
+            vma = mm.areas.lookup(at)
             if vma is None or not check_vma_flags(mm, vma, write=True, force=False):
                 raise Errno("EFAULT")
             mm.has_pinned = True

@@ -190,6 +190,8 @@ class Profile(NamedTuple):
     """clear_refs 4 clears soft-dirty of swap-like entries."""
     reuse_by_mapcount: bool
     """A write fault reuses an anonymous page mapped once (3.11), not one that is exclusive or has one reference."""
+    stack_guard_page: bool
+    """The lowest page of an area that grows down is a guard page, grown when touched and not shown (3.11)."""
     anon_vma_reuse: bool
     """A forked or copied area may take over an anon_vma that no area uses any more (4.0 and later)."""
     fault_around_pages: int
@@ -255,6 +257,7 @@ LINUX_SEED: Final = Profile(
     clear_splits_huge=True,
     clear_swap=False,
     reuse_by_mapcount=True,
+    stack_guard_page=True,
     anon_vma_reuse=False,
     fault_around_pages=1,
     pagemap_v2=False,
@@ -292,6 +295,7 @@ LINUX_6_1: Final = Profile(
     clear_splits_huge=False,
     clear_swap=True,
     reuse_by_mapcount=False,
+    stack_guard_page=False,
     anon_vma_reuse=True,
     fault_around_pages=16,
     pagemap_v2=True,

@@ -225,7 +225,8 @@ def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """mm/madvise.c:madvise_remove: punch a hole in the file."""
     if vma.flags & VmFlag.LOCKED or vma.file is None:
         raise Errno("EINVAL")
-    if vma.flags & (VmFlag.SHARED | VmFlag.MAYWRITE) != VmFlag.SHARED | VmFlag.MAYWRITE:
+    needed = VmFlag.SHARED | (VmFlag.WRITE if mm.entries.profile.reuse_by_mapcount else VmFlag.MAYWRITE)
+    if vma.flags & needed != needed:
         raise Errno("EACCES")
     if vma.file.counts_dirty:
         raise Errno("EOPNOTSUPP")

@@ -134,9 +134,9 @@ def soft_offline(mm: Mm, start: int, end: int) -> None:
         vma = faults.find_or_grow(mm, at)
         if vma is None:
             raise Errno("EFAULT")
-        frame = gup.get_page(mm, vma, at, write=False)
+        frame = gup.get_page(mm, vma, at, write=False, touch=False)
         if mm.frames.flags[frame] & page.ZERO:
-            continue
+            raise Errno("EIO")
         if mm.frames.flags[frame] & page.COMPOUND:
             thp.split_huge_page(mm, frame)
         migrate_frame(mm, frame)

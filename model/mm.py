@@ -129,6 +129,14 @@ class Mm:
             return True
         return bool(vma.flags & VmFlag.UFFD_WP)
 
+    def shown_start(self, vma: Vma) -> int:
+        """First page that maps and smaps show: 3.11 hides the guard page of an area that grows down."""
+        if not self.entries.profile.stack_guard_page or not vma.flags & VmFlag.GROWSDOWN:
+            return vma.start
+        before = self.areas.before(vma)
+        continues = before is not None and before.end == vma.start and before.flags & VmFlag.GROWSDOWN
+        return vma.start if continues else vma.start + 1
+
     # mmap.
 
     def mmap_region(

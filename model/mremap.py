@@ -89,7 +89,8 @@ def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozense
     """mm/mremap.c:mremap_to"""
     if new < 0 or new + new_pages > TASK_PAGES:
         raise Errno("EINVAL")
-    if old + old_pages > new and new + new_pages > old:
+    old_rules = mm.entries.profile.reuse_by_mapcount
+    if (old + old_pages > new or (old_rules and old == new)) and new + new_pages > old:
         raise Errno("EINVAL")
     if "FIXED" in flags:
         mm.do_munmap(new, new_pages)
@@ -109,7 +110,12 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
     if end == vma.end:
         following = mm.areas.after(vma)
         if not (following and following.start < new_end) and new_end <= TASK_PAGES:
-            merged = mm.areas.merge(vma, end, new_end, vma.flags, vma.anon_vma, vma.file, vma.offset(end), vma.uffd)
+            merged: Vma | None = vma
+            if mm.entries.profile.merge == MergeRule.CASES:
+                vma.end = new_end
+            else:
+                offset = vma.offset(end)
+                merged = mm.areas.merge(vma, end, new_end, vma.flags, vma.anon_vma, vma.file, offset, vma.uffd)
             if merged is None:
                 raise Errno("ENOMEM")
             mm.touch(end, new_end)

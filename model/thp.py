@@ -81,7 +81,7 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
     head = at & ~_BLOCK
     old_rules = entries.profile.reuse_by_mapcount
     if is_huge_zero(mm, pmd):
-        if old_rules and mm.kernel.huge_page_available(mm, at):
+        if old_rules and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
             mm.anon_vma_prepare(vma)
             _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
             return True
