@@ -1,4 +1,4 @@
-"""The gateware as an MMU in Amaranth's own simulator: nothing but Amaranth is needed. Slow; for tests of a few walks."""
+"""The gateware as an MMU in Amaranth's own simulator: needs nothing but Amaranth; slow, for tests of a few walks."""
 
 from __future__ import annotations
 

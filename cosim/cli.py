@@ -6,7 +6,6 @@ import json
 import os
 import random
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from importlib.metadata import version
@@ -108,14 +107,25 @@ def _show(rows: list[dict[str, Any]], title: str = "") -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+def check_writable(path: Path) -> None:
+    """`ToolError` when `write_whole` could not write `path`: to be asked before the work, not after it."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written" if folder.is_dir() else "is not a folder"
+        raise ToolError(f"{path}: {folder} {why}; name a file in a folder that can be written")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all; `ToolError` when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-            temporary.write(text)
-        os.replace(temporary.name, path)
+        temporary.write_text(text)
+        os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
 
 
@@ -245,6 +255,8 @@ def replay(
     job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture)
     result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
     result |= {"backend": backend, "profile": profile, "track": track}
+    if picture and not result["picture"]:
+        raise ToolError(f"no scenario {picture!r} to draw in the files given")
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -264,6 +276,54 @@ def replay(
         return DIFFER
     if not result["agree"]:
         raise ToolError("no step was compared: give a file with recorded steps that the model can follow")
+    return 0
+
+
+@commands.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SCENARIO.jsonl[.gz]")
+@_option("--name", help="The scenario; needed when the file has several.")
+@_option("--step", type=click.IntRange(0), help="The last step to run, from 0; by default all are run.")
+@_option("--backend", type=click.Choice(("model", "gateware")), default="model", show_default=True, help="Who runs it.")
+@_option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
+@_option("--track", type=click.Choice(_TRACKS), default="off", show_default=True, help="What the MMU does to entries.")
+@_option("--no-soft-dirty", is_flag=True, help="CONFIG_MEM_SOFT_DIRTY=n.")
+@_option("--unprivileged", is_flag=True, help="Readers have no CAP_SYS_ADMIN: pagemap hides frame numbers.")
+@_option("--foreground", is_flag=True, help="Stay until it is unmounted; SIGINT and SIGTERM unmount it.")
+@simulator_option
+@mutant_option
+def procfs(
+    mountpoint: Path,
+    scenario: Path,
+    name: str | None,
+    step: int | None,
+    backend: str,
+    profile: str,
+    track: str,
+    no_soft_dirty: bool,
+    unprivileged: bool,
+    foreground: bool,
+    simulator: str | None,
+) -> int:
+    """Serve the machine that a scenario leaves behind as a /proc tree at MOUNTPOINT, over FUSE.
+
+    Process 0 of the scenario is MOUNTPOINT/1, process 1 MOUNTPOINT/2, and so on. To end it: umount MOUNTPOINT.
+    """
+    from ptewalk.cosim.procfs import ServedState, check_mountpoint, serve
+    from ptewalk.model.procfs import pid_of
+
+    if simulator is not None and backend != "gateware":
+        raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
+    check_mountpoint(mountpoint)
+    state = ServedState(str(scenario), name, step, profile, track, not no_soft_dirty)
+    kernel = state.run() if backend == "model" else state.run_on_gateware(simulator)
+
+    def ready() -> None:
+        for who in sorted(kernel.processes):
+            click.echo(f"process {who}: {mountpoint / str(pid_of(who))}")
+        click.echo(f"frames: {mountpoint / 'kpageflags'}, {mountpoint / 'kpagecount'}; to end: umount {mountpoint}")
+
+    serve(kernel, mountpoint, privileged=not unprivileged, foreground=foreground, ready=ready)
     return 0
 
 
@@ -292,8 +352,10 @@ def cosim(
     from ptewalk.cosim.regression import run_regression
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    output = output or Path("results") / "cosim.json"
+    check_writable(output)
     result = run_regression(simulator, count, only, seed, say=lambda text: click.echo(text, err=True))
-    write_whole(output or Path("results") / "cosim.json", json.dumps(result, indent=1) + "\n")
+    write_whole(output, json.dumps(result, indent=1) + "\n")
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -304,10 +366,7 @@ def cosim(
             click.echo(line)
         for line in result["not_run"]:
             click.echo(f"not run: {line}")
-        click.echo(
-            f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; "
-            f"written to {output or Path('results') / 'cosim.json'}"
-        )
+        click.echo(f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; written to {output}")
     return DIFFER if result["mismatches"] or result["failures"] else 0
 
 
@@ -316,17 +375,27 @@ def cosim(
 
 @commands.command()
 @simulator_option
+@_option(
+    "--software-cycles",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Assumed cost of a page fault in the operating system.",
+)
 @json_option
 @mutant_option
-def cycles(simulator: str | None, as_json: bool) -> int:
-    """Cycles of a walk, measured, beside their targets; and of the first write after a clear."""
+def cycles(simulator: str | None, software_cycles: int, as_json: bool) -> int:
+    """Cycles of a walk, measured, beside their targets; and of the first write after a clear.
+
+    The total of a row that ends in a page fault adds the assumed cost of the operating system and a second walk.
+    """
     from ptewalk.cosim.gateware import BuiltWalker
 
     walker = BuiltWalker.make(simulator)
-    rows = walker.timed()
+    rows = walker.timed(software=software_cycles)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     if as_json:
-        click.echo(json.dumps({"rows": rows, "simulator": walker.simulator}))
+        click.echo(json.dumps({"rows": rows, "simulator": walker.simulator, "software_cycles": software_cycles}))
     else:
         _show(rows, f"cycles from request to response ({walker.simulator})")
     return DIFFER if late else 0
@@ -433,6 +502,7 @@ def export(
         )
     except ValueError as error:
         raise ToolError(str(error)) from None
+    check_writable(output)
     write_whole(output, export_verilog(config))
     click.echo(f"{output}: module ptewalk_walker")
     return 0

@@ -1,6 +1,6 @@
 """The seed's mechanism in gateware: entries marked and mended with no trap, bit by bit, in every way to track.
 
-Expected entries are typed by hand from the TRACK table in docs/soft-dirty.md; `linux-seed` and `linux-6.12` (SAVED_DIRTY).
+Expected entries are typed by hand from the table in docs/soft-dirty.md; `linux-seed`, and `linux-6.12` (SAVED_DIRTY).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The seed commit, sentence by sentence and hunk by hunk, under `linux-seed`: on the model, and on the gateware.
 
-Each test is named after the sentence or hunk it holds, and runs with the golden MMU and with the gateware as the MMU; what
-the commit's kernel also does wrong is in test_linux_seed_rules.py, what the gateware does by itself in
+Each test is named after the sentence or hunk it holds, and runs with the golden MMU and with the gateware as the MMU.
+What the commit's kernel also does wrong is in test_linux_seed_rules.py, what the gateware does by itself in
 tests/cosim/test_seed_mechanism.py.
 """
 
