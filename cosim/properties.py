@@ -72,7 +72,7 @@ class WalkerHarness(Harness):
     The ghosts follow the ports only; `_tie` relates them to the walker's registers, which is what induction needs.
     """
 
-    assumptions = (
+    assumptions: tuple[str, ...] = (
         "control state, root and track are steady while a request is in flight",
         "memory answers nothing that was not asked",
         "no reset after the start",
@@ -385,7 +385,7 @@ class FaultUnitHarness(Harness):
 
     TAG_BITS = 2
     FAULT_DEPTH = 2
-    assumptions = (
+    assumptions: tuple[str, ...] = (
         "the walker has one request in flight, answers it once, and accepts the next not before",
         "what requester or walker offer stands until it is taken",
         "i_retired is honest: one for each grant, after it",
