@@ -7,13 +7,15 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from ptewalk.cosim.errors import ToolError
@@ -28,6 +30,7 @@ DIFFER = 1
 BAD_USE = 2
 DEFECT = 3
 _BACKENDS = ("model", "gateware", "unicorn")
+_REPLAYERS = ("model", "gateware", "linux")
 _PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
@@ -115,6 +118,15 @@ def check_writable(path: Path) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         why = "cannot be written" if folder.is_dir() else "is not a folder"
         raise ToolError(f"{path}: {folder} {why}; name a file in a folder that can be written")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr where that is a terminal; gives the function to call with (done, of)."""
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -222,10 +234,17 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
 
 @commands.command()
 @files_argument
-@_option("--backend", type=click.Choice(("model", "gateware")), default="model", show_default=True, help="Who answers.")
+@_option(
+    "--backend",
+    type=click.Choice(("model", "gateware", "linux")),
+    default="model",
+    show_default=True,
+    help="Who answers.",
+)
 @_option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @_option("--track", type=click.Choice(_TRACKS), default="off", show_default=True, help="What the MMU does to entries.")
 @_option("--no-soft-dirty", is_flag=True, help="CONFIG_MEM_SOFT_DIRTY=n.")
+@_option("--kernel", metavar="PATH|SERIES", help="For --backend linux: a bzImage, or 6.1 or 6.12 for Debian's.")
 @_option("--name", "names", multiple=True, help="Only the scenario of this name; may be given several times.")
 @_option("--picture", metavar="NAME", help="Draw the pages of this scenario after each step.")
 @simulator_option
@@ -237,6 +256,7 @@ def replay(
     profile: str,
     track: str,
     no_soft_dirty: bool,
+    kernel: str | None,
     names: tuple[str, ...],
     picture: str | None,
     simulator: str | None,
@@ -246,6 +266,10 @@ def replay(
 
     The gateware backend also compares all of physical memory with the golden model after each step.
     """
+    if kernel is not None and backend != "linux":
+        raise ToolError(f"--kernel goes with --backend linux, not with --backend {backend}")
+    if backend == "linux" and (track != "off" or no_soft_dirty or picture):
+        raise ToolError("a live kernel runs on a plain MMU: leave out --track, --no-soft-dirty and --picture")
     from ptewalk.cosim.pictures import page_map
     from ptewalk.cosim.replay import ReplayJob, replay_gateware, replay_model
 
@@ -253,14 +277,20 @@ def replay(
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     paths = tuple(str(path.absolute()) for path in files)
     job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture)
-    result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
+    if backend == "linux":
+        from ptewalk.cosim.live import replay_linux
+
+        with _progress("scenarios") as advance:
+            result = replay_linux(job.scenarios(), profile, kernel, advance)
+    else:
+        result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
     result |= {"backend": backend, "profile": profile, "track": track}
     if picture and not result["picture"]:
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
     if as_json:
         click.echo(json.dumps(result))
     else:
-        columns = ("backend", "simulator", "profile", "track")
+        columns = ("backend", "simulator", "kernel", "profile", "track")
         counts = ("scenarios", "steps", "agree", "differ", "skipped", "closed")
         shown = {name: result[name] for name in (*columns, *counts) if name in result}
         _show([shown], f"replay: {', '.join(map(str, files))}")
@@ -324,6 +354,32 @@ def procfs(
         click.echo(f"frames: {mountpoint / 'kpageflags'}, {mountpoint / 'kpagecount'}; to end: umount {mountpoint}")
 
     serve(kernel, mountpoint, privileged=not unprivileged, foreground=foreground, ready=ready)
+    return 0
+
+
+@commands.command()
+@files_argument
+@_option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".jsonl or .jsonl.gz.")
+@_option("--kernel", metavar="PATH|SERIES", help="A bzImage, or 6.1 or 6.12 for Debian's; by default $KERNEL or 6.1.")
+@_option("--keep-going", is_flag=True, help="Leave out scenarios that have no answer, and name them.")
+@json_option
+def record(files: tuple[Path, ...], output: Path, kernel: str | None, keep_going: bool, as_json: bool) -> int:
+    """Ask a real kernel under QEMU what it answers to scenarios, and write that; an interrupted run goes on."""
+    from ptewalk.cosim.recorder import read_requests
+    from ptewalk.cosim.recorder import record as record_all
+
+    if not output.parent.is_dir():
+        raise ToolError(f"{output}: there is no folder {output.parent}; make it, or name another")
+    requests = [request for path in files for request in read_requests(path)]
+    with _progress("scenarios") as advance:
+        done = record_all(requests, output, kernel=kernel, keep_going=keep_going, progress=advance)
+    result = {"scenarios": done.scenarios, "steps": done.steps, "kernel": done.kernel, "resumed": done.resumed}
+    if as_json:
+        click.echo(json.dumps(result | {"failures": done.failures, "output": str(output)}))
+    else:
+        _show([result], f"record: {output}")
+        for name, why in done.failures:
+            click.echo(f"no answer to {name}: {why}")
     return 0
 
 

@@ -39,7 +39,7 @@ def replay_linux(
     kernel: str | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Ask a live kernel; compare its answers with the recorded ones, and where there are none the golden model with them.
+    """Ask a live kernel; compare its answers with the recorded ones, where there are none the golden model with them.
 
     Returns `replay.collect`'s object with `kernel`.
     """
