@@ -52,6 +52,11 @@ LINUX: dict[str, Any] = {
     # _PAGE_BIT_SAVED_DIRTY SOFTW5 on 64 bits (6.6 and later). ARM is ptewalk's own.
     "SoftBit": {"SPECIAL": 9, "UFFD_WP": 10, "SOFT_DIRTY": 11, "ARM": 52, "SAVED_DIRTY": 58},
     "Track": {"OFF": 0, "FAULT": 1, "NATIVE": 2},  # ptewalk's own
+    # include/uapi/linux/kernel-page-flags.h; 34 is include/linux/kernel-page-flags.h
+    "KpageflagsBit": dict(
+        **dict(UPTODATE=3, DIRTY=4, BUDDY=10, MMAP=11, ANON=12, SWAPCACHE=13, SWAPBACKED=14, COMPOUND_HEAD=15),
+        **dict(COMPOUND_TAIL=16, HUGE=17, NOPAGE=20, KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, MAPPEDTODISK=34),
+    ),
 }
 
 

@@ -1,0 +1,575 @@
+"""The /proc files as objects: what they take and give, byte by byte, and with which errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.procfs import MODES, ProcFs, pid_of
+
+BASE = 0x100000000
+"""First page of the window."""
+SOFT_DIRTY, PRESENT, FRAME = 1 << 55, 1 << 63, (1 << 55) - 1
+OLD, NEW = ("linux-seed", "linux-3.11"), ("linux-6.1", "linux-6.12", "exact")
+# include/uapi/linux/kernel-page-flags.h
+KPF = dict(
+    UPTODATE=3, DIRTY=4, BUDDY=10, MMAP=11, ANON=12, SWAPCACHE=13, SWAPBACKED=14, HEAD=15, TAIL=16, HUGE=17, NOPAGE=20,
+    KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, EXCLUSIVE=34,
+)  # fmt: skip
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """What a call returns, or the name of its error."""
+    try:
+        return call()
+    except Errno as error:
+        return error.name
+
+
+def words(kernel: Kernel, path: str, first: int, count: int, **options: bool) -> list[int]:
+    """Words of one of the files of words."""
+    data = ProcFs(kernel).open(path, **options).pread(8 * count, 8 * first)
+    return np.frombuffer(data, "<u8").tolist()
+
+
+def text(kernel: Kernel, name: str, who: int = 0) -> str:
+    """All of maps or smaps."""
+    return ProcFs(kernel).open(f"{pid_of(who)}/{name}").pread(1 << 20, 0).decode()
+
+
+def fields(kernel: Kernel, who: int = 0) -> dict[str, int]:
+    """The lines of an only area's smaps that are not 0."""
+    found = {}
+    for line in text(kernel, "smaps", who).splitlines()[1:-1]:
+        name, value = line.split()[:2]
+        if int(value):
+            found[name.rstrip(":")] = int(value)
+    return found
+
+
+def bits(*names: str) -> int:
+    """A kpageflags word."""
+    return sum(1 << KPF[name] for name in names)
+
+
+# clear_refs.
+
+
+@pytest.mark.parametrize("profile", [*OLD, *NEW])
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (b"4", 1),
+        (b"4\n", 2),
+        (b"1", 1),
+        (b"3\n", 2),
+        (b"+4", 2),
+        (b"04", 2),
+        (b"  4  \n", 6),
+        (b"4\0junk", 6),
+        (b"4            ", 12),  # 13 bytes: one too many
+        (b"4 and more", "EINVAL"),
+        (b"            4", "EINVAL"),
+        (b"", "EINVAL"),
+        (b"x", "EINVAL"),
+        (b"0x4", "EINVAL"),
+        (b"0", "EINVAL"),
+        (b"6", "EINVAL"),
+        (b"44", "EINVAL"),
+        (b"-4", "EINVAL"),
+        (b"2147483648", "ERANGE"),
+        (b"-2147483649", "ERANGE"),
+        (b"2147483647", "EINVAL"),
+        (b"\xff4", "EINVAL"),
+    ],
+)
+def test_clear_refs_takes_what_the_kernel_takes(machine: type, profile: str, data: bytes, answer: object) -> None:
+    file = ProcFs(machine(profile).kernel).open("1/clear_refs")
+    assert outcome(lambda: file.pwrite(data, 0)) == answer
+
+
+@pytest.mark.parametrize(("profile", "answer"), [*((name, "EINVAL") for name in OLD), *((name, 1) for name in NEW)])
+def test_only_later_kernels_reset_the_peak(machine: type, profile: str, answer: object) -> None:
+    assert outcome(lambda: ProcFs(machine(profile).kernel).open("1/clear_refs").pwrite(b"5", 0)) == answer
+
+
+def test_clear_refs_clears_the_process_it_belongs_to_and_ignores_the_offset(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 2)
+    m.write(0, 2)
+    m.fork(1)
+    assert ProcFs(m.kernel).open("2/clear_refs").pwrite(b"4\n", 100) == 2
+    assert m.dirty(0, 2) == [0, 1]
+    assert m.dirty(0, 2, who=1) == []
+
+
+@pytest.mark.parametrize(("profile", "after"), [("linux-3.11", "ESRCH"), ("linux-6.1", b"")])
+def test_files_of_a_process_that_ended(machine: type, profile: str, after: object) -> None:
+    m = machine(profile, pagemap_v2=False)
+    m.mmap(0, 1)
+    m.write(0)
+    m.fork(1)
+    files = {name: ProcFs(m.kernel).open(f"2/{name}") for name in ("clear_refs", "pagemap", "maps", "smaps")}
+    m.kernel.exit(m.kernel.processes[1])
+    assert outcome(lambda: files["pagemap"].pread(8, 8 * BASE)) == after
+    assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
+    assert outcome(lambda: files["smaps"].pread(100, 0)) == "ESRCH"
+    assert outcome(lambda: files["clear_refs"].pwrite(b"x", 0)) == "EINVAL"
+    assert not m.kernel.pagemap_v2
+    assert outcome(lambda: files["clear_refs"].pwrite(b"4", 0)) == "ESRCH"
+    assert m.kernel.pagemap_v2  # the switch stands before the process is looked for
+    m.fork(1)  # the same number, another process
+    assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
+
+
+# pagemap.
+
+
+@pytest.mark.parametrize(
+    ("count", "offset", "answer"),
+    [
+        (12, 0, "EINVAL"),
+        (8, 4, "EINVAL"),
+        (4, 1 << 60, "EINVAL"),
+        (0, 0, 0),
+        (8, 8 * (BASE - 1), 8),
+        (16, 8 * ((1 << 35) - 2), 8),  # one word to TASK_SIZE
+        (8, 8 * ((1 << 35) - 1), 0),
+        (8, 1 << 60, 0),
+    ],
+)
+def test_pagemap_reads_whole_words_up_to_the_end_of_the_task(
+    machine: type, count: int, offset: int, answer: object
+) -> None:
+    file = ProcFs(machine().kernel).open("1/pagemap")
+    assert outcome(lambda: len(file.pread(count, offset))) == answer
+
+
+def test_pagemap_seeks(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 8)
+    m.write(0, 4)
+    file = ProcFs(m.kernel).open("1/pagemap")
+    assert file.seek(8 * BASE) == 8 * BASE
+    first, second = file.read(16), file.read(16)
+    assert first + second == file.pread(32, 8 * BASE)
+    assert file.seek(-16, os.SEEK_CUR) == 8 * (BASE + 2)
+    assert file.read(16) == second
+    assert outcome(lambda: file.seek(0, os.SEEK_END)) == "EINVAL"
+    assert outcome(lambda: file.seek(-1)) == "EINVAL"
+    assert outcome(lambda: file.write(b"12345678")) == "EINVAL"
+
+
+@pytest.mark.parametrize(("profile", "hidden"), [*((name, False) for name in OLD), *((name, True) for name in NEW)])
+def test_pagemap_hides_frames_from_the_unprivileged(machine: type, profile: str, hidden: bool) -> None:
+    m = machine(profile)
+    m.mmap(0, 1)
+    m.write(0)
+    [full], [seen] = (words(m.kernel, "1/pagemap", BASE, 1, privileged=flag) for flag in (True, False))
+    assert full & FRAME == m.frame(0) != 0
+    assert seen == (full & ~FRAME if hidden else full)
+
+
+@pytest.mark.parametrize("profile", OLD)
+def test_pagemap_changes_its_layout_with_the_first_4(machine: type, profile: str) -> None:
+    """Rule A36: the page shift in every word, holes too, then soft-dirty in its place."""
+    m = machine(profile, pagemap_v2=False)
+    m.mmap(0, 1)
+    m.write(0)
+    v1 = [PRESENT | 12 << 55 | m.frame(0), 12 << 55]
+    fs = ProcFs(m.kernel)
+    assert words(m.kernel, "1/pagemap", BASE, 2) == v1
+    for data in (b"1", b"3", b"4x"):
+        outcome(lambda data=data: fs.open("1/clear_refs").pwrite(data, 0))
+    assert words(m.kernel, "1/pagemap", BASE, 2) == v1
+    fs.open("1/clear_refs").pwrite(b"4", 0)
+    assert words(m.kernel, "1/pagemap", BASE, 2) == [PRESENT | m.frame(0), 0]
+    m.write(0)
+    assert words(m.kernel, "1/pagemap", BASE, 2) == [PRESENT | SOFT_DIRTY | m.frame(0), 0]
+
+
+def mixed(machine: type, profile: str) -> Any:
+    """A process with something of everything."""
+    m = machine(profile)
+    m.mmap(0, 40)
+    m.write(3, 9)
+    m.read(20, 4)
+    m.mmap(512, 1024)
+    m.madvise(512, 1024, "HUGEPAGE")
+    m.write(700)
+    m.read(1024)
+    m.mmap(2048, 512, kind="hugetlb")
+    m.write(2050)
+    m.mmap(4096, 30, kind="s1")
+    m.write(4100, 4)
+    m.read(4110)
+    m.mmap(5000, 10)
+    m.write(5000, 10)
+    m.madvise(5000, 5, "PAGEOUT")
+    m.fork(1)
+    m.write(3)
+    m.clear()
+    m.write(4)
+    m.mprotect(6, 2, "-")
+    return m
+
+
+@pytest.mark.parametrize("profile", [*OLD, *NEW])
+@pytest.mark.parametrize("path", ["1/pagemap", "2/pagemap", "kpageflags", "kpagecount"])
+def test_a_bulk_read_is_the_same_as_word_by_word(machine: type, profile: str, path: str) -> None:
+    m = mixed(machine, profile)
+    first, count = (BASE - 10, 5100) if "pagemap" in path else (0, m.kernel.frames.next)
+    file = ProcFs(m.kernel).open(path)
+    whole = file.pread(8 * count, 8 * first)
+    assert len(whole) == 8 * count
+    step = 1 if "pagemap" in path else 11
+    assert all(file.pread(8, 8 * (first + at)) == whole[8 * at : 8 * at + 8] for at in range(0, count, step))
+    if path.startswith("k"):
+        assert file.pread(8, 8 * count) == b""
+        assert outcome(lambda: file.pread(8, 8 * count + 4)) == "EINVAL"
+
+
+def executed(call: Callable[[], object]) -> int:
+    """Lines of Python that a call executes."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("profile", ["linux-3.11", "linux-6.1", "linux-6.12"])
+def test_no_loop_over_pages(machine: type, profile: str) -> None:
+    """A read of 500 pages of one table executes no more lines than one of 50."""
+    lines = []
+    for count in (50, 500):
+        m = machine(profile)
+        m.mmap(0, 512)
+        m.write(0, count)
+        m.madvise(0, count // 2, "PAGEOUT")
+        fs = ProcFs(m.kernel)
+        lines.append(
+            [
+                executed(lambda fs=fs, count=count: fs.open("1/pagemap").pread(8 * count, 8 * BASE)),
+                executed(lambda fs=fs, count=count: fs.open("kpageflags").pread(8 * count, 0)),
+                executed(lambda fs=fs, count=count: fs.open("kpagecount").pread(8 * count, 0)),
+            ]
+        )
+    assert lines[0] == lines[1]
+    assert min(lines[0]) > 0
+
+
+# maps and smaps.
+
+
+def test_maps(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 4, "r")
+    m.mmap(8, 2, "rw", "sanon")
+    m.mmap(16, 2, "rwx", "p1", 5)
+    m.mmap(512, 512, kind="hugetlb")
+    m.mmap(0x1000, 1, "-", "s4", 1)
+    assert text(m.kernel, "maps") == (
+        "100000000000-100000004000 r--p 00000000 00:00 0 \n"
+        "100000008000-10000000a000 rw-s 00000000 00:01 1                          /dev/zero (deleted)\n"
+        "100000010000-100000012000 rwxp 00005000 00:01 2                          /file1\n"
+        "100000200000-100000400000 rw-p 00000000 00:0f 3                          /anon_hugepage (deleted)\n"
+        "100001000000-100001001000 ---s 00001000 08:00 4                          /file4\n"
+    )
+
+
+def test_maps_in_pieces(machine: type) -> None:
+    m = machine()
+    for at in range(0, 20, 2):
+        m.mmap(at, 1)
+    file = ProcFs(m.kernel).open("1/maps")
+    pieces = []
+    while piece := file.read(7):
+        pieces.append(piece)
+    assert b"".join(pieces).decode() == text(m.kernel, "maps")
+
+
+SMAPS_6_1 = """\
+100000000000-100000004000 rw-p 00000000 00:00 0 
+Size:                 16 kB
+KernelPageSize:        4 kB
+MMUPageSize:           4 kB
+Rss:                   8 kB
+Pss:                   8 kB
+Pss_Dirty:             8 kB
+Shared_Clean:          0 kB
+Shared_Dirty:          0 kB
+Private_Clean:         0 kB
+Private_Dirty:         8 kB
+Referenced:            8 kB
+Anonymous:             8 kB
+LazyFree:              0 kB
+AnonHugePages:         0 kB
+ShmemPmdMapped:        0 kB
+FilePmdMapped:         0 kB
+Shared_Hugetlb:        0 kB
+Private_Hugetlb:       0 kB
+Swap:                  0 kB
+SwapPss:               0 kB
+Locked:                0 kB
+THPeligible:    0
+ProtectionKey:         0
+VmFlags: rd wr mr mw me ac sd 
+"""  # noqa: W291
+SMAPS_3_11 = """\
+100000000000-100000004000 rw-p 00000000 00:00 0 
+Size:                 16 kB
+Rss:                   8 kB
+Pss:                   8 kB
+Shared_Clean:          0 kB
+Shared_Dirty:          0 kB
+Private_Clean:         0 kB
+Private_Dirty:         8 kB
+Referenced:            8 kB
+Anonymous:             8 kB
+AnonHugePages:         0 kB
+Swap:                  0 kB
+KernelPageSize:        4 kB
+MMUPageSize:           4 kB
+Locked:                0 kB
+VmFlags: rd wr mr mw me ac 
+"""  # noqa: W291
+SMAPS_6_12 = SMAPS_6_1.replace("LazyFree", "KSM:                   0 kB\nLazyFree").replace(
+    "THPeligible:    0", "THPeligible:           0"
+)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"), [("linux-3.11", SMAPS_3_11), ("linux-6.1", SMAPS_6_1), ("linux-6.12", SMAPS_6_12)]
+)
+def test_smaps_has_the_lines_of_its_kernel(machine: type, profile: str, expected: str) -> None:
+    m = machine(profile)
+    m.mmap(0, 4)
+    m.write(0, 2)
+    m.read(2)  # the zero page is no page
+    assert text(m.kernel, "smaps") == expected
+
+
+def test_smaps_after_clear_refs(machine: type) -> None:
+    """1 clears A, 4 the area's flag; D stays, so the pages stay dirty."""
+    m = machine()
+    m.mmap(0, 4)
+    m.write(0, 2)
+    m.clear("1")
+    assert "Referenced" not in fields(m.kernel)
+    assert fields(m.kernel)["Private_Dirty"] == 8
+    m.clear("4")
+    assert text(m.kernel, "smaps").endswith("VmFlags: rd wr mr mw me ac \n")
+    assert fields(m.kernel)["Private_Dirty"] == 8
+
+
+@pytest.mark.parametrize("profile", ["linux-3.11", "linux-6.1", "linux-6.12"])
+def test_smaps_of_pages_that_a_fork_shares(machine: type, profile: str) -> None:
+    m = machine(profile)
+    m.mmap(0, 8)
+    m.write(0, 6)
+    m.fork(1)
+    m.write(0, 2)
+    parent, child = fields(m.kernel), fields(m.kernel, 1)
+    assert (parent["Rss"], parent["Pss"], parent["Shared_Dirty"], parent["Private_Dirty"]) == (24, 16, 16, 8)
+    assert (child["Rss"], child["Pss"], child["Shared_Dirty"]) == (24, 16, 16)
+    assert "Referenced" not in child  # fork clears A in the child
+
+
+def test_smaps_of_swapped_locked_and_lazily_freed_pages(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 8)
+    m.write(0, 6)
+    m.madvise(0, 3, "PAGEOUT")
+    m.fork(1)
+    m.write(0)  # back in, its own
+    seen = fields(m.kernel)
+    assert (seen["Swap"], seen["SwapPss"], seen["Rss"]) == (8, 4, 16)
+    m = machine()
+    m.mmap(0, 4)
+    m.write(0, 4)
+    m.kernel.mlock(m.kernel.processes[0], BASE, 4, lock=True)
+    assert fields(m.kernel)["Locked"] == 16
+    m = machine()
+    m.mmap(0, 4)
+    m.write(0, 4)
+    m.madvise(0, 4, "FREE")
+    assert (fields(m.kernel)["LazyFree"], fields(m.kernel)["Private_Clean"]) == (16, 16)
+
+
+def test_smaps_of_shared_memory_that_is_swapped_out(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 8, kind="s1")
+    m.write(0, 6)
+    assert (fields(m.kernel)["Rss"], "Anonymous" in fields(m.kernel)) == (24, False)
+    m.madvise(0, 4, "PAGEOUT")
+    assert (fields(m.kernel)["Rss"], fields(m.kernel)["Swap"]) == (8, 16)
+
+
+def test_smaps_of_huge_pages(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 1024)
+    m.madvise(0, 1024, "HUGEPAGE")
+    m.write(5)
+    m.read(600)  # the huge zero page counts nowhere
+    seen = fields(m.kernel)
+    assert seen == {
+        "Size": 4096, "KernelPageSize": 4, "MMUPageSize": 4, "Rss": 2048, "Pss": 2048, "Pss_Dirty": 2048,
+        "Private_Dirty": 2048, "Referenced": 2048, "Anonymous": 2048, "AnonHugePages": 2048, "THPeligible": 1,
+    }  # fmt: skip
+    m = machine()
+    m.mmap(0, 1024, kind="hugetlb")
+    m.write(0)
+    m.read(512)
+    m.fork(1)
+    assert fields(m.kernel) == {
+        "Size": 4096, "KernelPageSize": 2048, "MMUPageSize": 2048, "Shared_Hugetlb": 4096,
+    }  # fmt: skip
+
+
+def test_smaps_tells_the_protection_key(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 1)
+    m.kernel.mprotect(m.kernel.processes[0], BASE, 1, "rw", 3)
+    assert fields(m.kernel)["ProtectionKey"] == 3
+
+
+# kpageflags and kpagecount.
+
+
+def frame_words(m: Any, page: int, who: int = 0) -> tuple[int, int]:
+    """kpageflags and kpagecount of the frame behind a page."""
+    [word] = words(m.kernel, f"{pid_of(who)}/pagemap", BASE + page, 1)
+    frame = word & FRAME
+    assert word & PRESENT
+    [flags], [count] = (words(m.kernel, path, frame, 1) for path in ("kpageflags", "kpagecount"))
+    return flags, count
+
+
+@pytest.mark.parametrize(("profile", "more"), [("linux-3.11", 0), ("linux-6.1", bits("EXCLUSIVE"))])
+def test_frames_of_anonymous_memory(machine: type, profile: str, more: int) -> None:
+    plain = bits("UPTODATE", "MMAP", "ANON", "SWAPBACKED")
+    m = machine(profile)
+    m.mmap(0, 4)
+    m.write(0, 2)
+    assert frame_words(m, 0) == (plain | more, 1)
+    m.fork(1)
+    assert frame_words(m, 0) == frame_words(m, 0, who=1) == (plain, 2)
+    m.write(0)
+    assert frame_words(m, 0) == (plain | more, 1)
+
+
+def test_every_anonymous_page_of_6_12_says_ksm(machine: type) -> None:
+    m = machine("linux-6.12")
+    m.mmap(0, 1)
+    m.write(0)
+    assert frame_words(m, 0)[0] & bits("KSM")
+
+
+def test_frames_that_ksm_merged(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 4)
+    m.kernel.fill(m.kernel.processes[0], BASE, 4)
+    assert not frame_words(m, 0)[0] & bits("KSM")
+    m.madvise(0, 4, "MERGEABLE")
+    m.kernel.ksm_scan()
+    flags, count = frame_words(m, 0)
+    assert (flags & bits("KSM"), count) == (bits("KSM"), 4)
+
+
+@pytest.mark.parametrize(("profile", "zero"), [("linux-3.11", 0), ("linux-6.1", bits("ZERO_PAGE"))])
+def test_frames_of_zero_pages_files_and_hugetlb(machine: type, profile: str, zero: int) -> None:
+    m = machine(profile)
+    m.mmap(0, 1)
+    m.read(0)
+    assert frame_words(m, 0) == (zero, 0)
+    m.mmap(16, 2, kind="s1")
+    m.write(16)
+    assert frame_words(m, 16) == (bits("UPTODATE", "MMAP", "SWAPBACKED"), 1)
+    m.mmap(32, 2, kind="s4")
+    m.write(32)
+    assert frame_words(m, 32) == (bits("UPTODATE", "MMAP"), 1)
+    m.mmap(512, 512, kind="hugetlb")
+    m.write(512)
+    assert frame_words(m, 512)[0] & bits("HEAD", "TAIL", "HUGE", "THP") == bits("HEAD", "HUGE")
+    assert frame_words(m, 513)[0] & bits("HEAD", "TAIL", "HUGE", "THP") == bits("TAIL", "HUGE")
+
+
+def test_frames_of_a_huge_page(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 512)
+    m.madvise(0, 512, "HUGEPAGE")
+    m.write(0)
+    assert frame_words(m, 0) == (
+        bits("UPTODATE", "MMAP", "ANON", "SWAPBACKED", "HEAD", "THP", "EXCLUSIVE"),
+        1,
+    )
+    assert frame_words(m, 7) == (bits("MMAP", "ANON", "TAIL", "THP"), 1)
+    m = machine("linux-3.11")
+    m.mmap(0, 512)
+    m.madvise(0, 512, "HUGEPAGE")
+    m.write(0)
+    assert frame_words(m, 0) == (bits("UPTODATE", "MMAP", "ANON", "SWAPBACKED", "HEAD"), 1)
+    assert frame_words(m, 7) == (bits("TAIL"), 0)
+
+
+def test_frames_that_no_page_has(machine: type) -> None:
+    """Below 16 there is no memory; tables and freed frames are told apart."""
+    m = machine()
+    m.mmap(0, 2)
+    m.write(0, 2)
+    freed = m.frame(1)
+    m.munmap(1, 1)
+    root = m.mm().tables.root
+    found = words(m.kernel, "kpageflags", 0, m.kernel.frames.next)
+    assert found[:16] == [bits("NOPAGE")] * 16
+    assert found[freed] == bits("BUDDY")
+    assert found[root] == bits("PGTABLE")
+    assert found.count(bits("PGTABLE")) == 4
+
+
+def test_swapped_in_frames_may_stay_in_the_swap_cache(machine: type) -> None:
+    m = machine()
+    m.mmap(0, 1)
+    m.write(0)
+    m.madvise(0, 1, "PAGEOUT")
+    m.fork(1)
+    m.read(0)
+    assert frame_words(m, 0)[0] & bits("SWAPCACHE")
+
+
+# The tree.
+
+
+def test_tree(machine: type) -> None:
+    m = machine()
+    m.fork(4)
+    fs = ProcFs(m.kernel)
+    assert fs.names("") == ["1", "5", "kpageflags", "kpagecount"]
+    assert fs.names("5") == ["clear_refs", "pagemap", "maps", "smaps"]
+    assert {*fs.names("5"), "kpageflags", "kpagecount"} == set(MODES)
+    assert [fs.is_folder(path) for path in ("", "1", "1/maps", "kpagecount")] == [True, True, False, False]
+    for path in ("2", "1/stat", "x", "1/maps/x", "/1"):
+        assert outcome(lambda path=path: fs.open(path)) == "ENOENT"
+        assert outcome(lambda path=path: fs.names(path)) == "ENOENT"
+    assert outcome(lambda: fs.open("1")) == "EISDIR"
+    assert outcome(lambda: fs.names("1/maps")) == outcome(lambda: fs.names("kpageflags")) == "ENOTDIR"
+    assert outcome(lambda: fs.open("1/clear_refs").pread(8, 0)) == "EINVAL"
+    assert outcome(lambda: fs.open("1/maps").pwrite(b"4", 0)) == "EINVAL"
