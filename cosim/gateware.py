@@ -17,6 +17,7 @@ from ptewalk.cosim.walk_file import WalkCase
 from ptewalk.model import x86
 from ptewalk.rtl.export import Config, export_verilog, top_name
 from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread"]
 
@@ -65,8 +66,8 @@ class BuiltWalker:
         return BuiltWalker(config, build(chosen, verilog, top_name(config), batch=True, waves=waves))
 
     @property
-    def _physical_bits(self) -> int:
-        return (self.config.walker if isinstance(self.config, MmuConfig) else self.config).physical_bits
+    def _walker(self) -> WalkerConfig:
+        return self.config.walker if isinstance(self.config, MmuConfig) else self.config
 
     @property
     def simulator(self) -> str:
@@ -75,7 +76,7 @@ class BuiltWalker:
 
     def recorded(self, file: Path, indices: list[int] | None = None, *, timeout: float = 3600.0) -> dict[str, Any]:
         """Recorded walks of `file` (those of `indices`): what `Tally.as_json` gives."""
-        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self._physical_bits}
+        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self._walker.physical_bits}
         tally: dict[str, Any] = self.run(_MODULE, "recorded", values, timeout)["tally"]
         return tally
 
@@ -88,7 +89,9 @@ class BuiltWalker:
             "protocol_walks": protocol_walks,
             "seed": seed,
             "repeat": repeat,
-            "physical_bits": self._physical_bits,
+            "physical_bits": self._walker.physical_bits,
+            "levels": self._walker.levels,
+            "gigabyte_pages": self._walker.gigabyte_pages,
         }
         return self.run(_MODULE, "randomised", values, timeout)
 

@@ -101,6 +101,8 @@ def _random_batch(
     tracks = tuple(linux.Track) if soft_dirty else (linux.Track.OFF,)
     used: set[int] = set()
     walks = [random_walk(rng, physical_bits=physical_bits, tracks=tracks, used=used) for _ in range(count)]
+    if not soft_dirty:
+        walks = [replace(walk, state=replace(walk.state, soft_dirty=False)) for walk in walks]
     memory = SparseMemory(physical_bits, strict=True)
     for walk in walks:
         memory.add_frame(walk.state.root >> x86.PAGE_SHIFT)
@@ -113,14 +115,14 @@ def _random_batch(
 
 
 def _expect(
-    result: BatchResult, before: SparseMemory, interferences: Records, soft_dirty: bool
+    result: BatchResult, before: SparseMemory, interferences: Records, design: dict[str, Any]
 ) -> tuple[Records, SecondWriter]:
     """What the golden model answers to the requests that the monitor saw, and the memory it leaves."""
     writer = SecondWriter(before, interferences)
     results = []
     for index, row in enumerate(result.requests):
         writer.begin(index)
-        results.append(translate(writer, *state_and_request(row, soft_dirty=soft_dirty)))
+        results.append(translate(writer, *state_and_request(row, **design)))
     return merge_tags(encode_result(results), result.requests), writer
 
 
@@ -148,6 +150,7 @@ async def randomised(dut: Any) -> None:
     rng = random.Random(job.values["seed"])
     scoreboard = Scoreboard("walks", promised=walks_wanted, repeat=job.values["repeat"])
     bench = WalkerBench(dut, SparseMemory(job.values["physical_bits"]))
+    design = {name: job.values[name] for name in ("levels", "gigabyte_pages")} | {"soft_dirty": bench.soft_dirty}
     await bench.start()
     done = {True: [0, 0.0, 0], False: [0, 0.0, 0]}  # by compiled: walks, seconds, cycles
     outcomes = dict.fromkeys((outcome.name for outcome in x86.Outcome), 0)
@@ -171,7 +174,7 @@ async def randomised(dut: Any) -> None:
                 conditions=_conditions(rng),
                 compiled=compiled,
             )
-            expected, writer = _expect(result, before, interferences, bench.soft_dirty)
+            expected, writer = _expect(result, before, interferences, design)
             scoreboard.compare(relevant(result.responses), relevant(expected), result.requests)
             words, lines = _compare_memory(memory, before)
             totals["words"] += words

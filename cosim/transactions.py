@@ -23,7 +23,7 @@ from ptewalk.model.paging import (
     State,
     Translated,
 )
-from ptewalk.model.x86 import PAGE_SHIFT, Access, Control, Outcome
+from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, Access, Control, Outcome
 
 __all__ = [
     "EVENT",
@@ -226,16 +226,20 @@ def encode(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = 
     return np.array(rows, REQUEST)
 
 
-def state_and_request(row: np.void, *, soft_dirty: bool = True) -> tuple[State, Request]:
-    """What `encode` was given for one record; `soft_dirty` is the design's parameter."""
+def state_and_request(
+    row: np.void, *, soft_dirty: bool = True, levels: int = LEVELS_5, gigabyte_pages: bool = True
+) -> tuple[State, Request]:
+    """What `encode` was given for one record, as a design with these parameters takes it."""
+    control = int(row["control"])
     state = State(
         root=int(row["root"]) << PAGE_SHIFT,
-        control=int(row["control"]),
+        control=control if levels == LEVELS_5 else control & ~(1 << Control.LA57),
         pkru=int(row["pkru"]),
         pkrs=int(row["pkrs"]),
         track=Track(int(row["track"])),
         saved_dirty=bool(row["saved_dirty"]),
         soft_dirty=soft_dirty,
+        gigabyte_pages=gigabyte_pages,
     )
     request = Request(
         linear=int(row["linear"]),

@@ -100,6 +100,8 @@ class State:
         True: the profile has the software bit SAVED_DIRTY, and a mend clears it.
     soft_dirty : bool
         False: no soft-dirty at all (CONFIG_MEM_SOFT_DIRTY=n); its bit is never touched and `track` has no effect.
+    gigabyte_pages : bool
+        False: the processor has no 1 GiB pages (CPUID.80000001H:EDX.Page1GB), and PS is reserved in a PDPTE.
 
     Raises
     ------
@@ -114,6 +116,7 @@ class State:
     track: Track = Track.OFF
     saved_dirty: bool = False
     soft_dirty: bool = True
+    gigabyte_pages: bool = True
 
     def __post_init__(self) -> None:
         if self.root & ~_FRAME:
@@ -231,11 +234,13 @@ class Memory(Protocol):
 
 
 @lru_cache(maxsize=128)
-def _reserved_masks(physical_bits: int, no_execute: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _reserved_masks(
+    physical_bits: int, no_execute: bool, gigabyte_pages: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Reserved bits of an entry, by level (index 0 unused): of one that refers to a table, and of one with a page.
 
-    PS is reserved at levels 4 and 5, so an entry that has it there is in neither form [SDM 3A 4.5, tables 4-14 to
-    4-20].
+    PS is reserved at levels 4 and 5, and at level 3 without 1 GiB pages, so an entry that has it there is in neither
+    form [SDM 3A 4.5, tables 4-14 to 4-20].
     """
     every = _field(physical_bits, FRAME_HIGH) | (0 if no_execute else _XD)
     table, page = [0], [0]
@@ -243,7 +248,7 @@ def _reserved_masks(physical_bits: int, no_execute: bool) -> tuple[tuple[int, ..
         table.append(every)
         if level == 1:
             page.append(every)
-        elif level in LARGE_RESERVED:
+        elif level in LARGE_RESERVED and (level == 2 or gigabyte_pages):
             page.append(every | _field(*LARGE_RESERVED[level]))
         else:
             page.append(every | _PS)
@@ -303,7 +308,7 @@ def _walk(memory: Memory, state: State, request: Request, levels: int, eager: bo
     """Steps 2 to 7 for a canonical address; None when another writer overtook a walk that is not eager."""
     linear, control = request.linear, state.control
     changes = request.access != Access.PROBE
-    table_reserved, page_reserved = _reserved_masks(memory.physical_bits, bool(control & _NXE))
+    table_reserved, page_reserved = _reserved_masks(memory.physical_bits, bool(control & _NXE), state.gigabyte_pages)
     table = state.root
     above = _RW | _US
     above_no_execute = 0

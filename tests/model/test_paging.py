@@ -186,6 +186,21 @@ def test_reserved_address_bits_of_large_pages(at: int, level: int, low_bits: ran
             assert result.pat == (bit == 12)
 
 
+@pytest.mark.parametrize("gigabyte_pages", [True, False])
+def test_gigabyte_pages_can_be_missing(gigabyte_pages: bool) -> None:
+    """Without them PS of a PDPTE is reserved; PS of a PDE is not."""
+    memory = tables(PAGE | ALL | A | D)
+    memory.store(PDPTE_AT, 0x40000000 | ALL | A | PS)
+    state = State(ROOT, NXE, gigabyte_pages=gigabyte_pages)
+    found = translate(memory, state, Request(LINEAR, READ, user=True))
+    assert found == (
+        Translated(0x40000000 | LINEAR & 0x3FFFFFFF, 3, False, False, False) if gigabyte_pages else PageFault(0xD)
+    )
+    memory.store(PDPTE_AT, PD | ALL | A)
+    memory.store(PDE_AT, 0x200000 | ALL | A | PS)
+    assert isinstance(translate(memory, state, Request(LINEAR, READ, user=True)), Translated)
+
+
 def test_reserved_width_follows_the_memory() -> None:
     for physical_bits in (36, 52):
         memory = SparseMemory(physical_bits)
