@@ -51,8 +51,8 @@ enum { COMMAND_BEGIN = 1, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END };
 
 /* Operations of a worker. The last ones belong to the recorder, not to a scenario. */
 enum {
-    OP_MMAP = 1, OP_MUNMAP, OP_MPROTECT, OP_MREMAP, OP_MADVISE, OP_MLOCK, OP_MUNLOCK, OP_WRITE, OP_READ, OP_MEM_WRITE, OP_MEM_READ,
-    OP_SYSCALL_READ_INTO, OP_FILE_WRITE, OP_FILE_READ, OP_FTRUNCATE, OP_CLEAR_REFS, OP_FORK, OP_EXIT, OP_SETUID, OP_UFFD_OPEN,
+    OP_MMAP = 1, OP_MUNMAP, OP_MPROTECT, OP_MREMAP, OP_MADVISE, OP_MLOCK, OP_MUNLOCK, OP_WRITE, OP_READ, OP_MEM_WRITE,
+    OP_MEM_READ, OP_SYSCALL_READ_INTO, OP_FILE_WRITE, OP_FILE_READ, OP_FTRUNCATE, OP_CLEAR_REFS, OP_FORK, OP_EXIT, OP_SETUID, OP_UFFD_OPEN,
     OP_UFFD_REGISTER, OP_UFFD_UNREGISTER, OP_UFFD_PROTECT, OP_PIN, OP_UNPIN, OP_PKEY_MPROTECT, OP_WRPKRU, OP_PAGEMAP_SCAN,
     OP_MOVE_PAGES, OP_KSM_SCAN, OP_SPIN
 };
@@ -414,7 +414,10 @@ static long move_pages(struct mailbox *box)
 static void spin(struct mailbox *box)
 {
     volatile int64_t *go = &box->go;
-    __asm__ volatile("mov %1, %%r15\n1: pause\ncmpq $0, (%0)\nje 1b\nxor %%r15, %%r15" : : "r"(go), "r"(SPIN_MARK) : "r15", "cc", "memory");
+    __asm__ volatile("mov %1, %%r15\n1: pause\ncmpq $0, (%0)\nje 1b\nxor %%r15, %%r15"
+                     :
+                     : "r"(go), "r"(SPIN_MARK)
+                     : "r15", "cc", "memory");
 }
 
 static long read_into(struct mailbox *box)
@@ -851,7 +854,7 @@ static void set_policy(void)
     must_write("/sys/kernel/mm/ksm/run", "0");
     must_write("/proc/sys/vm/nr_hugepages", "9");
 
-    /* khugepaged looks once at the first process that asks for huge pages; let that be this one, and let it sleep from then on. */
+    /* khugepaged looks once at the first process that asks for huge pages: let that be this one, then let it sleep. */
     void *bait = mmap(NULL, MAILBOX_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bait == MAP_FAILED || madvise(bait, MAILBOX_BYTES, MADV_HUGEPAGE) || madvise(bait, MAILBOX_BYTES, MADV_DONTFORK))
         give_up("MADV_HUGEPAGE");
