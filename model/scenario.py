@@ -179,6 +179,7 @@ _VERBS: Final[dict[str, dict[str, _Types]]] = {
 """Verb to its required arguments and their types."""
 _PAGES: Final = ("page", "new_page", "file_page")
 _SIZES: Final = ("n", "new_n", "step")
+_NUMBERS: Final = ("who", "target", "child", "node", "key", "rights")
 
 
 def read(path: str | Path) -> list[Scenario]:
@@ -335,6 +336,9 @@ def _check_op(op: dict[str, Any], where: str) -> None:
         if op.get(key) is None and verb in ("uffd_async_open", "unpin"):
             continue
         _key(op, key, types, where)
+    for key in (*_PAGES, *_SIZES, *_NUMBERS):
+        if op.get(key) is not None and (not isinstance(op[key], int) or isinstance(op[key], bool)):
+            raise FormatError(f"{where}: {key!r} must be a whole number, not {op[key]!r:.40}")
     for key in _PAGES:
         if isinstance(op.get(key), int) and not 0 <= op[key] < _PAGE_LIMIT:
             raise FormatError(f"{where}: {key} {op[key]} is out of range (0 to {_PAGE_LIMIT - 1})")
