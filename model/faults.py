@@ -300,6 +300,15 @@ def _reuse(mm: Mm, vma: Vma, at: int, pte: int) -> None:
     mm.tables.set(at, _maybe_write(mm, vma, entries.pte_mkdirty(entries.pte_mkyoung(pte))))
 
 
+def unshare(mm: Mm, vma: Vma, at: int, pte: int) -> None:
+    """An exclusive copy, as little writable and as soft-dirty as before (wp_page_copy with FAULT_FLAG_UNSHARE)."""
+    entries = mm.entries
+    old = entries.pte_pfn(pte)
+    _copy(mm, vma, at, old)
+    new = entries.pfn_pte(entries.pte_pfn(mm.tables.get(at)), vma.prot)
+    mm.tables.set(at, new | entries.pte_soft_dirty(pte) | pte & UFFD_WP)
+
+
 def _copy(mm: Mm, vma: Vma, at: int, old: int) -> None:
     """mm/memory.c:wp_page_copy; `old` is 0 for the zero page."""
     entries, frames = mm.entries, mm.frames

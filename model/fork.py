@@ -30,6 +30,8 @@ def dup_mm(parent: Mm, child: Mm) -> None:
             continue
         twin = vma.copy()
         twin.flags &= ~VmFlag.LOCKED
+        if not vma.flags & VmFlag.MAYSHARE:
+            twin.reservation = None
         if twin.uffd is not None:
             twin.uffd = None
             twin.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)

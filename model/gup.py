@@ -135,7 +135,14 @@ def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
         if not check_vma_flags(mm, vma, write=write, force=force):
             raise Errno("EFAULT")
         get_page(mm, vma, at, write=write, force=force)
-        at += 1
+        at = after_leaf(mm, vma, at)
+
+
+def after_leaf(mm: Mm, vma: Vma, at: int) -> int:
+    """The page behind the leaf that maps `at`: get_user_pages takes a huge page in one step."""
+    if vma.huge_level:
+        return (at // hugetlb.pages_of(vma) + 1) * hugetlb.pages_of(vma)
+    return (at | HUGE_PAGES - 1) + 1 if mm.tables.get_huge(at) else at + 1
 
 
 def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True) -> None:

@@ -23,13 +23,37 @@ def pages_of(vma: Vma) -> int:
 
 def reserve(kernel: Kernel, vma: Vma) -> None:
     """Reserve pool pages for a new mapping (hugetlb_reserve_pages); ENOMEM when there are too few."""
-    needed = (vma.end - vma.start) // pages_of(vma)
-    kernel.hugetlb_pool(vma.huge_level).reserve(vma, needed)
+    pool = kernel.hugetlb_pool(vma.huge_level)
+    offsets = range(vma.pgoff, vma.pgoff + vma.end - vma.start, pages_of(vma))
+    if pool.free() < len(offsets):
+        raise Errno("ENOMEM")
+    pool.reserved += len(offsets)
+    vma.reservation = Reservation(set(offsets))
 
 
-def unreserve(kernel: Kernel, vma: Vma) -> None:
-    """The area goes away: what it reserved and did not use is free again (hugetlb_vm_op_close)."""
-    kernel.hugetlb_pool(vma.huge_level).forget(vma)
+def close(kernel: Kernel, vma: Vma) -> None:
+    """The area goes away, and with it what it reserved and did not use (hugetlb_vm_op_close).
+
+    A shared file goes with its last area.
+    """
+    pool = kernel.hugetlb_pool(vma.huge_level)
+    reservation = vma.reservation
+    file = vma.file
+    if vma.flags & VmFlag.MAYSHARE:
+        if any(other.file is file for process in kernel.processes.values() for other in process.mm.areas):
+            return
+        for frame in file.cache.values() if file else ():
+            kernel.frames.flags[frame : frame + pages_of(vma)] = 0
+            kernel.frames.freed.extend(range(frame, frame + pages_of(vma)))
+            pool.used -= 1
+        if reservation:
+            pool.reserved -= len(reservation.unused)
+        return
+    if reservation:
+        last = vma.pgoff + vma.end - vma.start
+        gone = {offset for offset in reservation.unused if vma.pgoff <= offset < last}
+        reservation.unused -= gone
+        pool.reserved -= len(gone)
 
 
 def _mkwrite(mm: Mm, entry: int) -> int:
@@ -71,8 +95,7 @@ def fault(mm: Mm, vma: Vma, at: int, write: bool) -> faults.Signal | None:
             return faults.Signal.BUS
         entry = entries.pte_clear_uffd_wp(entry)
         mm.tables.set_huge(head, entry, level)
-    _wp(mm, vma, head, entry)
-    return None
+    return _wp(mm, vma, head, entry)
 
 
 def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> faults.Signal | None:
@@ -84,8 +107,10 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> fault
     shared = bool(vma.flags & VmFlag.MAYSHARE)
     offset = vma.offset(head)
     frame = file.cache.get(offset, 0) if file else 0
+    if vma.page_taken:
+        return faults.Signal.BUS
     if not frame:
-        if not pool.take(vma):
+        if not pool.take(vma, offset):
             return faults.Signal.BUS
         frame = frames.alloc_compound(page.HUGETLB, size)
         frames.index[frame] = offset
@@ -103,30 +128,58 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> fault
         entry = entries.pte_mkuffd_wp(entries.pte_wrprotect(entry))
     mm.tables.set_huge(head, entry, vma.huge_level)
     if write and not vma.flags & VmFlag.SHARED and not marked:
-        _wp(mm, vma, head, entry)
+        return _wp(mm, vma, head, entry)
     return None
 
 
-def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> None:
-    """mm/hugetlb.c:hugetlb_wp"""
+def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> faults.Signal | None:
+    """mm/hugetlb.c:hugetlb_wp; without a free page the owner of the reservation takes it from everybody else."""
     entries, frames = mm.entries, mm.frames
     level = vma.huge_level
-    frame = _frame(mm, entry)
-    reusable = frames.mapcount(frame) == 1 and frames.flags[frame] & page.ANON
-    if vma.flags & VmFlag.MAYSHARE or reusable:
-        if reusable:
-            frames.flags[frame : frame + pages_of(vma)] |= page.EXCLUSIVE
-        mm.tables.set_huge(head, _mkwrite(mm, entries.pte_mkdirty(entries.pte_mkyoung(entry))), level)
-        return
     size = pages_of(vma)
-    mm.kernel.hugetlb_pool(level).take(vma)
-    new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
-    for offset in range(size):
-        frames.copy(frame + offset, new + offset)
-    mm.anon_vma_prepare(vma)
-    frames.huge_maps[new] = 1
-    mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
-    drop(mm, frame, size, level)
+    frame = _frame(mm, entry)
+    if not vma.flags & VmFlag.MAYSHARE and not _is_only_user(mm, frame):
+        if mm.kernel.hugetlb_pool(level).take(vma, vma.offset(head)):
+            new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
+            _copy_contents(mm, frame, new, size)
+            mm.anon_vma_prepare(vma)
+            frames.huge_maps[new] = 1
+            mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
+            drop(mm, frame, size, level)
+            return None
+        if vma.reservation is None:
+            return faults.Signal.BUS
+        _take_from_others(mm, vma, head, frame)
+    if not vma.flags & VmFlag.MAYSHARE:
+        frames.flags[frame : frame + size] |= page.EXCLUSIVE
+    mm.tables.set_huge(head, _mkwrite(mm, entries.pte_mkdirty(entries.pte_mkyoung(entry))), level)
+    return None
+
+
+def _is_only_user(mm: Mm, frame: int) -> bool:
+    return mm.frames.mapcount(frame) == 1 and bool(mm.frames.flags[frame] & page.ANON)
+
+
+def _copy_contents(mm: Mm, source: int, target: int, size: int) -> None:
+    for frame in [f for f in mm.frames.memory.row_of_frame if source <= f < source + size]:
+        mm.frames.copy(frame, target + frame - source)
+
+
+def _take_from_others(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """Unmap a page from every area that does not own the reservation (unmap_ref_private): SIGBUS from then on."""
+    offset = vma.offset(head)
+    for process in mm.kernel.processes.values():
+        for other in process.mm.areas:
+            if other is vma or other.file is not vma.file or other.reservation is not None:
+                continue
+            at = other.start + offset - other.pgoff
+            if not other.start <= at < other.end:
+                continue
+            entry = process.mm.tables.get_huge(at, vma.huge_level)
+            if mm.entries.pte_present(entry) and _frame(process.mm, entry) == frame:
+                process.mm.tables.set_huge(at, 0, vma.huge_level)
+                other.page_taken = True
+                drop(mm, frame, pages_of(vma), vma.huge_level)
 
 
 def drop(mm: Mm, frame: int, size: int, level: int) -> None:
@@ -138,9 +191,8 @@ def drop(mm: Mm, frame: int, size: int, level: int) -> None:
     del frames.huge_maps[frame]
     if frames.flags[frame] & page.FILE:
         return
-    for offset in range(size):
-        if frame + offset in frames.memory.row_of_frame:
-            frames.memory.remove_frame(frame + offset)
+    for member in [f for f in frames.memory.row_of_frame if frame <= f < frame + size]:
+        frames.memory.remove_frame(member)
     frames.flags[frame : frame + size] = 0
     frames.freed.extend(range(frame, frame + size))
     mm.kernel.hugetlb_pool(level).give_back()
@@ -162,7 +214,7 @@ def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
     if not entry & P or (write and not mm.entries.pte_write(entry)):
         return 0
-    if touch and mm.entries.profile.hugetlb_touched:
+    if touch and mm.entries.profile.hugetlb_touched and vma.huge_level == 2:
         new = mm.entries.pte_mkyoung(entry)
         mm.tables.set_huge(at & ~(size - 1), mm.entries.pte_mkdirty(new) if write else new, vma.huge_level)
     return _frame(mm, entry) + (at & size - 1)
@@ -203,8 +255,7 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
         frame = _frame(parent, entry)
         if frames.flags[frame] & page.ANON and frames.is_pinned(frame):
             new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
-            for offset in range(size):
-                frames.copy(frame + offset, new + offset)
+            _copy_contents(parent, frame, new, size)
             frames.huge_maps[new] = 1
             child.tables.set_huge(at, _make(child, child_vma, new, writable=True), level)
             continue
@@ -219,6 +270,19 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
         child.tables.set_huge(at, entry, level)
 
 
+class Reservation:
+    """Pool pages set aside for a mapping (struct resv_map).
+
+    Parameters
+    ----------
+    unused : set of int
+        File offsets whose page was not used yet.
+    """
+
+    def __init__(self, unused: set[int]) -> None:
+        self.unused = unused
+
+
 class Pool:
     """The reserved pages of one size.
 
@@ -226,24 +290,28 @@ class Pool:
     ----------
     total : int
         Pages in the pool.
+
+    Attributes
+    ----------
+    used, reserved : int
+        Pages in use, and set aside beside them.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.used = 0
-        self.reserved: dict[int, int] = {}
+        self.reserved = 0
 
-    def reserve(self, vma: Vma, count: int) -> None:
-        """Set pages aside for an area; ENOMEM when fewer are free."""
-        if self.used + sum(self.reserved.values()) + count > self.total:
-            raise Errno("ENOMEM")
-        self.reserved[id(vma)] = count
+    def free(self) -> int:
+        """Pages that are neither in use nor set aside."""
+        return self.total - self.used - self.reserved
 
-    def take(self, vma: Vma) -> bool:
-        """Use one page, a reserved one first; False when none is left."""
-        if self.reserved.get(id(vma), 0):
-            self.reserved[id(vma)] -= 1
-        elif self.used + sum(self.reserved.values()) >= self.total:
+    def take(self, vma: Vma, offset: int) -> bool:
+        """Use one page, that of the area's reservation when it has one left for `offset`; False when there is none."""
+        if vma.reservation and offset in vma.reservation.unused:
+            vma.reservation.unused.discard(offset)
+            self.reserved -= 1
+        elif self.free() <= 0:
             return False
         self.used += 1
         return True
@@ -251,7 +319,3 @@ class Pool:
     def give_back(self) -> None:
         """One page is free again."""
         self.used -= 1
-
-    def forget(self, vma: Vma) -> None:
-        """An area's reservation ends."""
-        self.reserved.pop(id(vma), None)

@@ -25,7 +25,10 @@ def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
         for at in range(first, last):
             pte = mm.tables.get(at)
             if pte & P and not pte & SPECIAL and frames.flags[mm.entries.pte_pfn(pte)] & page.KSM:
-                faults.handle_mm_fault(mm, vma, at, True)
+                if mm.entries.profile.ksm_unshares:
+                    faults.unshare(mm, vma, at, pte)
+                else:
+                    faults.handle_mm_fault(mm, vma, at, True)
 
 
 def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:

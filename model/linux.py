@@ -222,6 +222,8 @@ class Profile(NamedTuple):
     mremap_dontunmap: bool
     mprotect_unaccounts: bool
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
+    ksm_unshares: bool
+    """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
     hugetlb_touched: bool
     """get_user_pages sets A, and D with soft-dirty for a write, in hugetlb entries."""
     exact: bool
@@ -276,6 +278,7 @@ LINUX_SEED: Final = Profile(
     advices=ADVICES_3_11,
     mremap_dontunmap=False,
     mprotect_unaccounts=False,
+    ksm_unshares=False,
     hugetlb_touched=False,
     exact=False,
 )
@@ -314,6 +317,7 @@ LINUX_6_1: Final = Profile(
     advices=ADVICES_6_1,
     mremap_dontunmap=True,
     mprotect_unaccounts=False,
+    ksm_unshares=False,
     hugetlb_touched=False,
     exact=False,
 )
@@ -332,6 +336,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     swap_in_restores_write=True,
     migration_marks=False,
     mprotect_unaccounts=True,
+    ksm_unshares=True,
     hugetlb_touched=True,
 )
 EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)

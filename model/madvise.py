@@ -218,7 +218,7 @@ def _populate(mm: Mm, start: int, end: int, *, write: bool) -> None:
         stop = min(vma.end, end)
         while at < stop:
             gup.get_page(mm, vma, at, write=write)
-            at += 1
+            at = gup.after_leaf(mm, vma, at)
 
 
 def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:

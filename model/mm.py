@@ -193,7 +193,7 @@ class Mm:
         for vma in overlapping:
             self.zap_range(vma, vma.start, vma.end, drop_markers=True)
             if vma.huge_level:
-                hugetlb.unreserve(self.kernel, vma)
+                hugetlb.close(self.kernel, vma)
         before, after = self.areas.neighbours(start)
         self.tables.free_range(
             overlapping[0].start, overlapping[-1].end, before.end if before else 0, after.start if after else 0

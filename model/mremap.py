@@ -12,6 +12,7 @@ from ptewalk.model.linux import TASK_PAGES, MergeRule, TableMove, VmFlag
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
 from ptewalk.model.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
 from ptewalk.model.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
+from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
 if TYPE_CHECKING:
     from ptewalk.model.mm import Mm
@@ -166,7 +167,11 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
             mm.split(vma, old + old_pages, new_below=False)
     flags = vma.flags
     vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
-    _move_page_tables(mm, vma, area, old, new, old_pages)
+    if not _move_page_tables(mm, vma, area, old, new, old_pages):
+        mm.do_munmap(new, new_pages)
+        raise Errno("ENOMEM")
+    if not vma.flags & VmFlag.MAYSHARE:
+        vma.reservation = None
     mm.move(old, new, old_pages)
     mm.touch(new + old_pages, new + new_pages)
     _mremap_userfaultfd_prep(mm, area)
@@ -205,13 +210,12 @@ def _mremap_userfaultfd_prep(mm: Mm, area: Vma) -> None:
         mm.set_page_prot(area)
 
 
-def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> None:
-    """mm/mremap.c:move_page_tables"""
+def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> bool:
+    """mm/mremap.c:move_page_tables; False when it failed."""
     if not pages:
-        return
+        return True
     if vma.huge_level:
-        _move_hugetlb(mm, vma, old, new, pages)
-        return
+        return _move_hugetlb(mm, vma, old, new, pages)
     rule = mm.entries.profile.table_move
     tables = mm.tables
     end = old + pages
@@ -249,6 +253,7 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
         tables.alloc(new, 1)
         _move_ptes(mm, old, new, extent, clear_wp)
         old, new = old + extent, new + extent
+    return True
 
 
 def _extent(size: int, old: int, new: int, end: int) -> int:
@@ -333,12 +338,25 @@ def _refuse_damage(mm: Mm, swapped: np.ndarray) -> None:
             )
 
 
-def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> None:
-    """mm/hugetlb.c:move_hugetlb_page_tables: nothing is marked."""
+def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> bool:
+    """mm/hugetlb.c:move_hugetlb_page_tables: nothing is marked.
+
+    Where no table stands, the walk goes on behind what the missing table would map, and the number of bytes done is
+    kept in an int: after such a jump a large page's move can look as if it had failed.
+    """
     size, level = hugetlb.pages_of(vma), vma.huge_level
-    for offset in range(0, pages, size):
-        entry = mm.tables.get_huge(old + offset, level)
-        if entry:
-            mm.tables.alloc(new + offset, level)
-            mm.tables.set_huge(old + offset, 0, level)
-            mm.tables.set_huge(new + offset, entry, level)
+    last_entry = size * (TABLE_ENTRIES - 1)
+    shift = new - old
+    at, end = old, old + pages
+    while at < end:
+        if not mm.tables.table(at, level):
+            at |= last_entry
+        else:
+            entry = mm.tables.get_huge(at, level)
+            if entry:
+                mm.tables.alloc(at + shift, level)
+                mm.tables.set_huge(at, 0, level)
+                mm.tables.set_huge(at + shift, entry, level)
+        at += size
+    done = (pages + at - end) << PAGE_SHIFT & 0xFFFF_FFFF
+    return done >= 1 << 31 or done >= pages << PAGE_SHIFT

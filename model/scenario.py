@@ -307,6 +307,9 @@ def _step(record: dict[str, Any], number: int, where: str) -> Step:
 
 def _check_state(seen: dict[str, Any], where: str) -> None:
     """Shapes of the recorded lists, so that a comparison cannot stumble."""
+    for key in ("pages", "vmas", "ptes", "tables"):
+        if not isinstance(seen.get(key), list | None):
+            raise FormatError(f"{where}: {key!r} must be a list, not {seen[key]!r:.40}")
     for run in seen.get("pages") or []:
         if not isinstance(run, list) or len(run) not in (6, 9) or not all(isinstance(run[k], int) for k in (0, 1, 5)):
             raise FormatError(f"{where}: a run of 'pages' is [start, n, flags, kind, id, step], not {run!r:.60}")

@@ -69,6 +69,47 @@ class Numbering:
         return {number: thing for thing, number in self._known.items()}
 
 
+class FrameNumbers:
+    """Canonical numbers of frames, by arrays: as `Numbering`, for millions."""
+
+    def __init__(self) -> None:
+        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._next = 1
+
+    def number(self, order: NDArray[np.int64], total: int, taken: dict[int, int]) -> NDArray[np.int64]:
+        """Frame number to canonical number, 0 where a frame is not seen.
+
+        Parameters
+        ----------
+        order : int64 array
+            The frames that are seen, in scan order.
+        total : int
+            All frame numbers are below it.
+        taken : dict
+            As `Numbering.number`.
+        """
+        old = np.zeros(total, np.int64)
+        old[: len(self._ids)] = self._ids
+        for new, gone in taken.items():
+            old[new] = old[gone]
+        now = np.zeros(total, np.int64)
+        known = old[order]
+        now[order] = known
+        missing = order[known == 0]
+        if len(missing):
+            first = np.unique(missing, return_index=True)[1]
+            fresh = missing[np.sort(first)]
+            now[fresh] = np.arange(self._next, self._next + len(fresh))
+            self._next += len(fresh)
+        self._ids = now
+        return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the frame that had it at the last step."""
+        frames = np.flatnonzero(self._ids)
+        return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
+
+
 @dataclass
 class Snapshot:
     """One process after a step, as the format has it."""
@@ -107,7 +148,7 @@ class Recorder:
     def __init__(self, kernel: Kernel, *, raw_tables: bool) -> None:
         self.kernel = kernel
         self.raw_tables = raw_tables
-        self._frames = Numbering()
+        self._frames = FrameNumbers()
         self._tables = Numbering()
         self._slots = Numbering()
         self._letters: dict[int, str] = {}
@@ -125,12 +166,10 @@ class Recorder:
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]
         raws = [self._collect(process) for process in processes]
-        order: list[int] = []
-        for raw in raws:
-            order.extend(raw.frame.tolist())
+        order = np.concatenate([raw.frame for raw in raws]) if raws else _EMPTY
         reborn = bool(kernel.frames.born) and recorded is not None
-        taken = self._reused_frames(processes, raws, recorded) if reborn and recorded is not None else None
-        numbers = self._frames.number(order, taken)
+        taken = self._reused_frames(processes, raws, recorded) if reborn and recorded is not None else {}
+        numbers = self._frames.number(order, kernel.frames.next, taken)
         table_numbers: dict[int, int] = {}
         slot_numbers: dict[int, int] = {}
         if self.raw_tables:
@@ -140,7 +179,7 @@ class Recorder:
                 tables.append(process.mm.tables.root)
                 tables.extend(frame for _, _, _, frame in process.mm.tables.upper_entries())
                 slots.extend(self._slots_of(raw))
-            taken = self._reused_tables(processes, recorded) if reborn and recorded is not None else None
+            taken = self._reused_tables(processes, recorded) if reborn and recorded is not None else {}
             table_numbers = self._tables.number(tables, taken)
             slot_numbers = self._slots.number(slots)
         return {
@@ -154,14 +193,15 @@ class Recorder:
             for process, raw in zip(processes, raws, strict=True)
         }
 
-    def _reused(self, numbering: Numbering, seen: Iterable[tuple[int, int | None]]) -> dict[int, int]:
+    def _reused(self, numbering: Numbering | FrameNumbers, seen: Iterable[tuple[int, int | None]]) -> dict[int, int]:
         """Of (new frame, recorded id) pairs: which freed frame the new one is, where that is possible."""
         frames = self.kernel.frames
         owner = numbering.owners()
+        freed = {frame: position for position, frame in enumerate(frames.freed)}
         found: dict[int, int] = {}
         for frame, number in seen:
             old = owner.get(number) if number is not None else None
-            if old is not None and old in frames.freed[: frames.born[frame]]:
+            if old is not None and freed.get(old, frames.born[frame]) < frames.born[frame]:
                 found[frame] = old
         return found
 
@@ -279,12 +319,12 @@ class Recorder:
                 holes += [(first, last - first, int(pagemap.SOFT_DIRTY)) for first, last in gap.ranges()]
         return words, holes
 
-    def _page_runs(self, raw: _Raw, numbers: dict[int, int]) -> Runs:
+    def _page_runs(self, raw: _Raw, numbers: NDArray[np.int64]) -> Runs:
         """`pages` of the format."""
         runs: Runs = []
         if len(raw.page):
             frames = raw.frame
-            ids = np.array([numbers[f] for f in frames.tolist()])
+            ids = numbers[frames]
             kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
             for first, last, step in _group(raw.page, (raw.status, kinds), ids):
                 runs.append(
@@ -329,9 +369,10 @@ class Recorder:
 
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
         """One area's smaps."""
+        start = process.mm.shown_start(vma)
         return {
-            "page": vma.start - self.kernel.base,
-            "n": vma.end - vma.start,
+            "page": start - self.kernel.base,
+            "n": vma.end - start,
             "perm": smaps.permissions(vma),
             "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
             "shmem_huge_kb": 0,
@@ -360,7 +401,7 @@ class Recorder:
                     found.append(entries.swp_offset(pte) << 5 | entries.swp_type(pte))
         return found
 
-    def _entry_runs(self, raw: _Raw, numbers: dict[int, int], slots: dict[int, int]) -> Runs:
+    def _entry_runs(self, raw: _Raw, numbers: NDArray[np.int64], slots: dict[int, int]) -> Runs:
         """`ptes` of the format; an id is None where no process shows the frame."""
         entries = self.kernel.entries
         depth = self.kernel.levels
@@ -377,12 +418,9 @@ class Recorder:
             present = (content & np.uint64(P | PROTNONE)) != 0
             field_mask = np.where(present, np.uint64(FRAME_AT[1]), np.uint64(offset_field))
             flags = content & ~field_mask
-            ids = np.zeros(len(content), np.int64)
-            pfns = entries.pte_pfn(content)
-            for position, is_present in enumerate(present.tolist()):
-                if is_present:
-                    ids[position] = numbers.get(int(pfns[position]), 0)
-                    continue
+            pfns = np.where(present, entries.pte_pfn(content), np.uint64(0)).astype(np.int64)
+            ids = numbers[pfns]
+            for position in np.flatnonzero(~present).tolist():
                 pte = int(content[position])
                 kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
                 ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]
@@ -402,12 +440,12 @@ class Recorder:
                 )
         return _join(runs)
 
-    def _huge_entry(self, entry: int, level: int, numbers: dict[int, int]) -> tuple[str, int | None]:
+    def _huge_entry(self, entry: int, level: int, numbers: NDArray[np.int64]) -> tuple[str, int | None]:
         """Flags and id of a leaf above level 1."""
         entries = self.kernel.entries
         if entries.pte_present(entry):
             frame = entries.pte_pfn(entry, level)
-            return format(entry & ~FRAME_AT[level], "x"), numbers.get(frame)
+            return format(entry & ~FRAME_AT[level], "x"), int(numbers[frame]) or None
         swap = self.kernel.profile.swap
         field_mask = ((1 << swap.offset_bits) - 1) << swap.offset_low
         return format(entry & ~field_mask, "x"), entries.swp_offset(entry)

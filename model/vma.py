@@ -15,6 +15,7 @@ from ptewalk.model.linux import MergeRule, VmFlag
 from ptewalk.model.pte import Entries
 
 if TYPE_CHECKING:
+    from ptewalk.model.hugetlb import Reservation
     from ptewalk.model.uffd import Userfaultfd
 
 
@@ -64,6 +65,8 @@ class Vma:
         "uffd",
         "huge_level",
         "remapped",
+        "reservation",
+        "page_taken",
     )
 
     def __init__(self, start: int, end: int, flags: int, pgoff: int, file: File | None) -> None:
@@ -82,6 +85,10 @@ class Vma:
         """Level of a hugetlb area's leaves: 2 or 3; 0 for every other area."""
         self.remapped: dict[int, int] | None = None
         """Page to file offset of what remap_file_pages rearranged (3.11); None: nothing."""
+        self.reservation: Reservation | None = None
+        """A hugetlb area's own pool pages."""
+        self.page_taken = False
+        """A hugetlb page was taken from the area for its owner's sake."""
 
     def copy(self) -> Vma:
         """vm_area_dup: the same area, with no anon_vma yet."""
@@ -90,6 +97,7 @@ class Vma:
         twin.uffd = self.uffd
         twin.huge_level = self.huge_level
         twin.remapped = self.remapped
+        twin.reservation = self.reservation
         return twin
 
     @property
