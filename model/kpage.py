@@ -41,10 +41,11 @@ def visible(kernel: Kernel, pfns: NDArray[np.int64]) -> NDArray[np.uint16]:
 def flags(kernel: Kernel, first: int, count: int) -> Words:
     """The kpageflags words of frames [first, first + count).
 
-    Set as the kernel sets them: UPTODATE, DIRTY (PG_dirty, not the entries' D), MMAP, ANON, SWAPCACHE, SWAPBACKED,
-    COMPOUND_HEAD, COMPOUND_TAIL, HUGE, KSM, THP, ZERO_PAGE, PGTABLE, MAPPEDTODISK of anonymous pages (exclusive), BUDDY
-    of free frames, NOPAGE. Always 0, for the model has no LRU lists, no reclaim and no I/O: LOCKED, ERROR, REFERENCED,
-    LRU, ACTIVE, SLAB, WRITEBACK, RECLAIM, UNEVICTABLE, MLOCKED, RESERVED, IDLE.
+    Set as the kernel sets them: UPTODATE, DIRTY of anonymous pages (PG_dirty, not the entries' D), MMAP, ANON,
+    SWAPCACHE, SWAPBACKED, COMPOUND_HEAD, COMPOUND_TAIL, HUGE, KSM, THP, ZERO_PAGE, RESERVED of the zero page, PGTABLE,
+    MAPPEDTODISK of anonymous pages (exclusive), BUDDY of free frames, NOPAGE. Always 0, for the model has no LRU lists,
+    no reclaim and no I/O: DIRTY of files' pages, LOCKED, ERROR, REFERENCED, LRU, ACTIVE, SLAB, WRITEBACK, RECLAIM,
+    UNEVICTABLE, MLOCKED, IDLE.
     """
     frames, profile = kernel.frames, kernel.profile
     pfns = np.arange(first, first + count, dtype=np.int64)
@@ -58,12 +59,20 @@ def flags(kernel: Kernel, first: int, count: int) -> Words:
     anon = (seen & page.ANON) != 0
     cached = (seen & page.FILE) != 0
     compound = (raw & _COMPOUND) != 0
+    whose, own = ~tails, raw
+    exclusive = anon & ((raw & page.EXCLUSIVE) != 0)
+    if profile.reports_folio_flags:
+        whose, own = np.ones(count, bool), frames.flags[frames.head[pfns]]
+        exclusive = anon & ((own & page.EXCLUSIVE) != 0)
+    elif frames.huge_maps:
+        # One entry for all: its first page has the flag.
+        exclusive &= ~(tails & np.isin(frames.head[pfns], np.array(list(frames.huge_maps), np.int64)))
     put(KpageflagsBit.MMAP, counts(kernel, first, count) > 0)
     put(KpageflagsBit.ANON, anon)
-    put(KpageflagsBit.KSM, anon if profile.reports_ksm_for_anon else (seen & page.KSM) != 0)
-    put(KpageflagsBit.UPTODATE, (anon | cached) & ~tails)
-    put(KpageflagsBit.DIRTY, ((seen & page.DIRTY) != 0) & ~tails)
-    put(KpageflagsBit.SWAPBACKED, anon & ~tails & ((raw & (page.LAZYFREE | page.HUGETLB)) == 0))
+    put(KpageflagsBit.KSM, anon if profile.reports_folio_flags else (seen & page.KSM) != 0)
+    put(KpageflagsBit.UPTODATE, (anon | cached) & whose)
+    put(KpageflagsBit.DIRTY, (anon | cached) & ((own & page.DIRTY) != 0) & whose)
+    put(KpageflagsBit.SWAPBACKED, anon & ((own & (page.LAZYFREE | page.HUGETLB)) == 0) & whose)
     put(KpageflagsBit.COMPOUND_HEAD, compound & ~tails)
     put(KpageflagsBit.COMPOUND_TAIL, compound & tails)
     put(KpageflagsBit.HUGE, (raw & page.HUGETLB) != 0)
@@ -71,13 +80,11 @@ def flags(kernel: Kernel, first: int, count: int) -> Words:
     for owner in np.unique(frames.owner[pfns[cached & ~compound]]).tolist():
         if not kernel.files.by_identity(owner).counts_dirty:
             put(KpageflagsBit.SWAPBACKED, cached & ~compound & (frames.owner[pfns] == owner))
+    zero = (seen & page.ZERO) != 0
+    put(KpageflagsBit.RESERVED, zero & ~compound)
     if profile.reports_zero_page:
-        put(KpageflagsBit.ZERO_PAGE, (seen & page.ZERO) != 0)
+        put(KpageflagsBit.ZERO_PAGE, zero)
     if not profile.reuse_by_mapcount:
-        exclusive = anon & ((raw & page.EXCLUSIVE) != 0)
-        if frames.huge_maps:
-            whole = np.isin(frames.head[pfns], np.array(list(frames.huge_maps), np.int64))
-            exclusive &= ~(tails & whole)
         put(KpageflagsBit.MAPPEDTODISK, exclusive)
     put(KpageflagsBit.SWAPCACHE, np.isin(pfns, np.array(list(frames.cached_slot), np.int64)))
     tables = np.isin(pfns, _table_frames(kernel))

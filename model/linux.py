@@ -208,8 +208,8 @@ class Profile(NamedTuple):
     """kpageflags gives a tail page its head's ANON and THP."""
     reports_zero_page: bool
     """kpageflags knows ZERO_PAGE and PGTABLE (4.0 and 4.18)."""
-    reports_ksm_for_anon: bool
-    """kpageflags gives every anonymous page KSM."""
+    reports_folio_flags: bool
+    """kpageflags takes the flags of a tail page from its head, and calls every anonymous page KSM (6.10 and later)."""
     smaps_lines: tuple[SmapsLine, ...]
     pagemap_scan: bool
     userfaultfd: bool
@@ -268,7 +268,7 @@ LINUX_SEED: Final = Profile(
     pagemap_keeps_mm=False,
     reports_compound_tails=False,
     reports_zero_page=False,
-    reports_ksm_for_anon=False,
+    reports_folio_flags=False,
     smaps_lines=SMAPS_3_11,
     pagemap_scan=False,
     userfaultfd=False,
@@ -307,7 +307,7 @@ LINUX_6_1: Final = Profile(
     pagemap_keeps_mm=True,
     reports_compound_tails=True,
     reports_zero_page=True,
-    reports_ksm_for_anon=False,
+    reports_folio_flags=False,
     smaps_lines=SMAPS_6_1,
     pagemap_scan=False,
     userfaultfd=True,
@@ -329,7 +329,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     merge=MergeRule.RANGES,
     table_move=TableMove.REALIGNED,
     split_dirty=SplitDirty.IF_DIRTY,
-    reports_ksm_for_anon=True,
+    reports_folio_flags=True,
     smaps_lines=SMAPS_6_12,
     pagemap_scan=True,
     uffd_async=True,
@@ -454,6 +454,7 @@ class KpageflagsBit(IntEnum):
     THP = 22
     ZERO_PAGE = 24
     PGTABLE = 26
+    RESERVED = 32
     MAPPEDTODISK = 34
     """PG_mappedtodisk; of an anonymous page PG_anon_exclusive (5.19 and later)."""
 

@@ -22,7 +22,7 @@ OLD, NEW = ("linux-seed", "linux-3.11"), ("linux-6.1", "linux-6.12", "exact")
 # include/uapi/linux/kernel-page-flags.h
 KPF = dict(
     UPTODATE=3, DIRTY=4, BUDDY=10, MMAP=11, ANON=12, SWAPCACHE=13, SWAPBACKED=14, HEAD=15, TAIL=16, HUGE=17, NOPAGE=20,
-    KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, EXCLUSIVE=34,
+    RESERVED=32, KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, EXCLUSIVE=34,
 )  # fmt: skip
 
 
@@ -494,7 +494,9 @@ def test_frames_that_ksm_merged(machine: type) -> None:
     assert (flags & bits("KSM"), count) == (bits("KSM"), 4)
 
 
-@pytest.mark.parametrize(("profile", "zero"), [("linux-3.11", 0), ("linux-6.1", bits("ZERO_PAGE"))])
+@pytest.mark.parametrize(
+    ("profile", "zero"), [("linux-3.11", bits("RESERVED")), ("linux-6.1", bits("RESERVED", "ZERO_PAGE"))]
+)
 def test_frames_of_zero_pages_files_and_hugetlb(machine: type, profile: str, zero: int) -> None:
     m = machine(profile)
     m.mmap(0, 1)
@@ -522,6 +524,13 @@ def test_frames_of_a_huge_page(machine: type) -> None:
         1,
     )
     assert frame_words(m, 7) == (bits("MMAP", "ANON", "TAIL", "THP"), 1)
+    m = machine("linux-6.12")  # the tails show what the head has
+    m.mmap(0, 512)
+    m.madvise(0, 512, "HUGEPAGE")
+    m.write(0)
+    common = bits("UPTODATE", "MMAP", "ANON", "SWAPBACKED", "KSM", "THP", "EXCLUSIVE")
+    assert frame_words(m, 0) == (common | bits("HEAD"), 1)
+    assert frame_words(m, 7) == (common | bits("TAIL"), 1)
     m = machine("linux-3.11")
     m.mmap(0, 512)
     m.madvise(0, 512, "HUGEPAGE")
