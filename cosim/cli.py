@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,10 @@ from rich.table import Table
 from ptewalk.cosim.errors import ToolError
 
 if TYPE_CHECKING:
+    from ptewalk.cosim.linux_vm import Line
+    from ptewalk.cosim.replay import ReplayJob
     from ptewalk.cosim.walk_file import Tally, WalkCase
+    from ptewalk.model.scenario import Scenario
 
 # What a command needs is imported when it runs: a mutant must be in place before the gateware is imported, and the
 # golden model's commands work without a simulator.
@@ -34,6 +38,9 @@ _REPLAYERS = ("model", "gateware", "linux")
 _PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
+_MUTANT = "ptewalk.mutant"
+_SHOWN = 10
+"""Differences that are printed; all are in --json."""
 
 
 def main() -> NoReturn:
@@ -63,11 +70,12 @@ def _fail(message: str) -> NoReturn:
     sys.exit(BAD_USE)
 
 
-def _activate(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+def _activate(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
     if name is not None:
         from ptewalk.cosim.mutants import activate
 
         activate(name)
+        context.meta[_MUTANT] = name
     return name
 
 
@@ -232,8 +240,30 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
 # Scenarios -----------------------------------------------------------------------------------------------------------
 
 
+def _reduce(
+    asked: Sequence[Scenario], result: dict[str, Any], job: ReplayJob, backend: str, options: dict[str, Any]
+) -> list[Line] | None:
+    """The first scenario that differs, reduced, as lines of the format; None when none differs."""
+    from ptewalk.cosim.reproduce import first_place, reduce_gateware, reduce_live, reduce_recorded
+
+    place = first_place(asked, result)
+    if place is None:
+        return None
+    lines: list[Line] | None = result.get("shrunk")
+    if lines is None and backend == "gateware":
+        lines = reduce_gateware(place, job, options["simulator"])
+    elif lines is None and backend == "linux":
+        lines = reduce_live(place, job.profile, options["kernel"])
+    elif lines is None:
+        lines = reduce_recorded(place)
+    return lines
+
+
 @commands.command()
-@files_argument
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]...")
+@_option("--generate", "count", type=click.IntRange(1), metavar="COUNT", help="Random scenarios instead of files.")
+@_option("--theme", "themes", multiple=True, help="Of the random scenarios; by default all that the kernel knows.")
+@seed_option
 @_option(
     "--backend",
     type=click.Choice(("model", "gateware", "linux")),
@@ -247,11 +277,19 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
 @_option("--kernel", metavar="PATH|SERIES", help="For --backend linux: a bzImage, or 6.1 or 6.12 for Debian's.")
 @_option("--name", "names", multiple=True, help="Only the scenario of this name; may be given several times.")
 @_option("--picture", metavar="NAME", help="Draw the pages of this scenario after each step.")
+@_option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where a scenario that differs is left, reduced; by default results/shrunk-NAME.jsonl.",
+)
 @simulator_option
 @json_option
 @mutant_option
 def replay(
     files: tuple[Path, ...],
+    count: int | None,
+    themes: tuple[str, ...],
+    seed: int | None,
     backend: str,
     profile: str,
     track: str,
@@ -259,50 +297,88 @@ def replay(
     kernel: str | None,
     names: tuple[str, ...],
     picture: str | None,
+    output: Path | None,
     simulator: str | None,
     as_json: bool,
 ) -> int:
     """Replay scenarios and compare every step with what a real kernel answered.
 
-    The gateware backend also compares all of physical memory with the golden model after each step.
+    The gateware backend also compares all of physical memory with the golden model after each step. Random scenarios,
+    and files without answers, are compared with the golden model alone.
     """
     if kernel is not None and backend != "linux":
         raise ToolError(f"--kernel goes with --backend linux, not with --backend {backend}")
     if backend == "linux" and (track != "off" or no_soft_dirty or picture):
         raise ToolError("a live kernel runs on a plain MMU: leave out --track, --no-soft-dirty and --picture")
-    from ptewalk.cosim.pictures import page_map
-    from ptewalk.cosim.replay import ReplayJob, replay_gateware, replay_model
-
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
+    if bool(files) == bool(count):
+        raise ToolError("give either scenario files or --generate COUNT")
+    if count is None and (themes or seed is not None):
+        raise ToolError("--theme and --seed go with --generate")
+    if count is not None and (names or picture):
+        raise ToolError("--name and --picture go with files, not with --generate")
+    from ptewalk.cosim.generated import check_scenarios, generated
+    from ptewalk.cosim.pictures import page_map
+    from ptewalk.cosim.replay import ReplayJob, find_profile, replay_gateware, replay_model
+    from ptewalk.cosim.reproduce import plain_text, repeat_command, scenario_text
+
     paths = tuple(str(path.absolute()) for path in files)
     job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture)
+    if count is not None:
+        seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        asked = generated(count, seed, find_profile(profile), themes)
+    else:
+        asked = job.scenarios()
+    recorded = any(step.recorded is not None for scenario in asked for step in scenario.steps)
     if backend == "linux":
         from ptewalk.cosim.live import replay_linux
 
         with _progress("scenarios") as advance:
-            result = replay_linux(job.scenarios(), profile, kernel, advance)
+            result = replay_linux(asked, profile, kernel, advance)
+    elif not recorded and not picture:
+        result = check_scenarios(asked, backend, profile, track, not no_soft_dirty, simulator)
     else:
         result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
     result |= {"backend": backend, "profile": profile, "track": track}
+    if count is not None:
+        result["seed"] = seed
     if picture and not result["picture"]:
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
+    options = {"backend": backend, "profile": profile, "track": track, "no-soft-dirty": no_soft_dirty}
+    options |= {"simulator": simulator, "kernel": kernel, "mutant": click.get_current_context().meta.get(_MUTANT)}
+    reduced = _reduce(asked, result, job, backend, options)
+    if reduced is not None:
+        left = output or Path("results") / f"shrunk-{re.sub(r'[^A-Za-z0-9_.-]', '_', reduced[0]['name'])}.jsonl"
+        write_whole(left, scenario_text(reduced))
+        result |= {"shrunk": reduced, "shrunk_file": str(left), "repeat": repeat_command(str(left), options)}
     if as_json:
         click.echo(json.dumps(result))
     else:
-        columns = ("backend", "simulator", "kernel", "profile", "track")
-        counts = ("scenarios", "steps", "agree", "differ", "skipped", "closed")
+        columns = ("backend", "simulator", "kernel", "profile", "track", "seed")
+        counts = ("scenarios", "steps", "agree", "differ", "skipped", "closed", "stored")
         shown = {name: result[name] for name in (*columns, *counts) if name in result}
-        _show([shown], f"replay: {', '.join(map(str, files))}")
+        _show([shown], f"replay: {', '.join(map(str, files)) or f'{count} generated scenarios'}")
         for name, reason in result["skipped_scenarios"].items():
             click.echo(f"skipped {name}: {reason}")
         if "counters" in result:
             click.echo(f"the gateware counted: {result['counters']}; {result['words']} words of memory compared")
-        for difference in result["differing"].values():
+        if result.get("dropped"):
+            click.echo(f"marks that the kernel itself dropped later, by verb: {result['dropped']}")
+        differing = list(result["differing"].values())
+        for difference in differing[:_SHOWN]:
             click.echo(f"differs: {difference}")
+        if len(differing) > _SHOWN:
+            click.echo(f"and {len(differing) - _SHOWN} more scenarios differ")
         if picture:
             click.echo("\n".join(page_map(result["picture"])))
+        if reduced is not None:
+            click.echo(f"{result['shrunk_file']}, the first one reduced:\n{plain_text(reduced)}", nl=False)
+            click.echo(f"repeat: {result['repeat']}")
     if result["differ"]:
+        return DIFFER
+    if result.get("missing"):
+        click.echo(f"fewer comparisons than promised: {result['missing']}", err=True)
         return DIFFER
     if not result["agree"]:
         raise ToolError("no step was compared: give a file with recorded steps that the model can follow")

@@ -66,7 +66,7 @@ def replay_linux(
         for name in ("scenarios", "steps", "agree", "differ", "skipped"):
             merged[name] += modelled[name]
         merged["first_difference"] = merged["first_difference"] or modelled["first_difference"]
-        for name in ("differing", "skipped_scenarios"):
+        for name in ("differing", "differing_steps", "skipped_scenarios"):
             merged[name] |= modelled[name]
     return merged | {"kernel": version}
 

@@ -10,12 +10,12 @@ from typing import Any
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.relation import RelationJudge
 from ptewalk.model import scenario as scenarios
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import PROFILES, Profile, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.scenario import FormatError, Report, Scenario
 
-__all__ = ["ReplayJob", "collect", "load", "replay_gateware", "replay_model"]
+__all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_gateware", "replay_model"]
 
 
 def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scenario]:
@@ -46,8 +46,16 @@ def collect(report: Report) -> dict[str, Any]:
         "skipped": report.skipped,
         "first_difference": None if report.first_difference is None else str(report.first_difference),
         "differing": {name: str(difference) for name, difference in report.differing.items()},
+        "differing_steps": {name: difference.step for name, difference in report.differing.items()},
         "skipped_scenarios": report.skipped_scenarios,
     }
+
+
+def find_profile(name: str) -> Profile:
+    """The profile; `ToolError` when there is none of that name."""
+    if name not in PROFILES:
+        raise ToolError(f"no profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,7 @@ class ReplayJob:
 
     def scenarios(self) -> list[Scenario]:
         """What is to be run. Raises `ToolError` for bad files, names or profiles."""
-        if self.profile not in PROFILES:
-            raise ToolError(f"no profile {self.profile!r}: choose one of {', '.join(PROFILES)}")
+        find_profile(self.profile)
         return load(map(Path, self.files), self.names)
 
     def run(self, judge: RelationJudge, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> dict[str, Any]:
