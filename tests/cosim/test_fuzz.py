@@ -16,7 +16,7 @@ from ptewalk.cosim.replay import ReplayJob, load, replay_model
 from ptewalk.cosim.walk_file import read_walks
 
 SEED = 20131
-ROUNDS = 400
+ROUNDS = 1000
 
 STRANGE: tuple[Any, ...] = (None, -1, 0, 1 << 70, 1.5, True, "", "x", "-", "0x", "zz:1", [], [1], {}, {"a": 1}, "é\0")
 
