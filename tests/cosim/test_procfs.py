@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import fuse_tree, procfs
+from ptewalk.cosim import cli, fuse_tree, procfs
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.fuse_tree import ProcTree
 from ptewalk.cosim.procfs import ServedState, check_mountpoint
@@ -287,19 +287,23 @@ def names(pid: str, argument: str) -> bool:
         return False
 
 
-def refused(*arguments: object, **environment: str) -> str:
+def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
     """The one line of a call that must fail as bad use."""
-    result = subprocess.run(
-        command(*arguments), capture_output=True, text=True, env=os.environ | environment, timeout=120
-    )
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    [line] = result.stderr.splitlines()
+    monkeypatch.setattr(sys, "argv", ["ptewalk", "procfs", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    seen = capfd.readouterr()
+    assert (ended.value.code, seen.out) == (2, "")
+    [line] = seen.err.splitlines()
     return line
 
 
-def test_bad_use_gets_one_line(tmp_path: Path, scenario: Path) -> None:
-    need_fuse()
+def test_bad_use_gets_one_line(
+    tmp_path: Path, scenario: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "fuse"
+    device.touch()
+    monkeypatch.setattr(procfs, "_DEVICE", device)
     empty = tmp_path / "empty"
     empty.mkdir()
     several = write_scenarios(tmp_path / "several.jsonl", {"a": OPS, "b": OPS[:1]})
@@ -319,11 +323,18 @@ def test_bad_use_gets_one_line(tmp_path: Path, scenario: Path) -> None:
         ((empty, scenario, "--simulator", "icarus"), "--simulator goes with --backend gateware"),
         ((empty, dead), "scenario 'dead', step 1: process 3 does not live"),
     ):
-        assert text in refused(*arguments)
-    assert "libfuse is not installed: sudo apt-get install fuse3" in refused(
-        empty, scenario, FUSE_LIBRARY_NAME="no-such-library", FUSE_LIBRARY_PATH=""
-    )
+        assert text in refused(capfd, monkeypatch, *arguments)
     assert not os.path.ismount(empty)
+
+
+def test_missing_libfuse_is_named(tmp_path: Path, scenario: Path) -> None:
+    need_fuse()
+    (tmp_path / "empty").mkdir()
+    without = os.environ | {"FUSE_LIBRARY_NAME": "no-such-library", "FUSE_LIBRARY_PATH": ""}
+    call = command(tmp_path / "empty", scenario)
+    result = subprocess.run(call, capture_output=True, text=True, env=without, timeout=120)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "ptewalk: libfuse is not installed: sudo apt-get install fuse3\n"
 
 
 def test_what_the_machine_lacks_is_named(tmp_path: Path, scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
