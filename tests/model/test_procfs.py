@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptewalk.cosim import recordings
+from ptewalk.model import scenario
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.procfs import MODES, ProcFs, pid_of
@@ -562,6 +564,79 @@ def test_swapped_in_frames_may_stay_in_the_swap_cache(machine: type) -> None:
     m.fork(1)
     m.read(0)
     assert frame_words(m, 0)[0] & bits("SWAPCACHE")
+
+
+# Against recordings of real kernels.
+
+LETTERS = {"P": 63, "S": 62, "F": 61, "W": 57, "X": 56, "D": 55}
+
+
+def check_recorded(kernel: Kernel, who: int, seen: dict[str, Any], end: int) -> int:
+    """Compare pagemap, kpageflags, maps and smaps with one recorded process; the number of pages compared."""
+    base, fs = kernel.base, ProcFs(kernel)
+    pagemap = fs.open(f"{pid_of(who)}/pagemap", privileged=kernel.processes[who].sees_frames)
+    recorded: dict[int, tuple[str, str]] = {}
+    for start, n, flags, kind, *_ in seen["pages"]:
+        recorded |= dict.fromkeys(range(start, min(start + n, end)), (flags, kind))
+    heads = []
+    for vma in seen["vmas"]:
+        first, last = vma["page"], vma["page"] + vma["n"]
+        heads.append(f"{first + base << 12:08x}-{last + base << 12:08x} {vma['perm']}")
+        data = pagemap.pread(8 * (min(last, end) - first), 8 * (base + first)) if first < end else b""
+        for page, word in enumerate(np.frombuffer(data, "<u8").tolist(), first):
+            flags, kind = recorded.pop(page, ("", ""))
+            if "1" in flags or (not flags and not kernel.pagemap_v2):
+                assert word >> 55 & 63 == 12
+                letters = "".join(letter for letter in "PSF" if word >> LETTERS[letter] & 1)
+            else:
+                letters = "".join(letter for letter, bit in LETTERS.items() if word >> bit & 1)
+            assert letters == flags.replace("1", ""), (page, letters, flags)
+            if "P" in flags and word & FRAME:
+                [told] = words(kernel, "kpageflags", word & FRAME, 1)
+                zero = told & bits("ZERO_PAGE") or (told & bits("RESERVED") and not kernel.profile.reports_zero_page)
+                marks = (told & bits("ANON"), told & bits("THP"), zero, told & bits("HUGE"))
+                assert "".join(c for c, mark in zip("atzh", marks, strict=True) if mark) == kind, (page, hex(told))
+    assert not recorded
+    lines = text(kernel, "smaps", who).splitlines()
+    assert [
+        line[: len(head)] for line, head in zip(text(kernel, "maps", who).splitlines(), heads, strict=True)
+    ] == heads
+    flags = [line.split()[1:] for line in lines if line.startswith("VmFlags")]
+    told_apart = {name for vma in seen["vmas"] for name in vma["flags"]}
+    assert [[f for f in names if f in told_apart] for names in flags] == [vma["flags"] for vma in seen["vmas"]]
+    huge = [int(line.split()[1]) for line in lines if line.startswith("AnonHugePages")]
+    assert huge == [vma["anon_huge_kb"] for vma in seen["vmas"]]
+    return sum(vma["n"] for vma in seen["vmas"])
+
+
+class FilesJudge(scenario.Judge):
+    """Compares the files with the recording after the last step of each scenario.
+
+    Attributes
+    ----------
+    pages : int
+        Pages compared.
+    """
+
+    def __init__(self) -> None:
+        self.pages = 0
+
+    def step(self, run: scenario.Replay, index: int, outcome: scenario.Outcome) -> list[scenario.Difference] | None:
+        steps = run.scenario.steps
+        if index == len(steps) - 1:
+            state = (steps[-1].recorded or {}).get("state") or {}
+            for who, seen in state.items():
+                self.pages += check_recorded(run.kernel, int(who), seen, run.scenario.window or 1 << 40)
+        return []
+
+
+@pytest.mark.parametrize("profile", sorted(recordings.KERNELS))
+def test_the_files_say_what_real_kernels_said(profile: str) -> None:
+    """Bits of pagemap, kinds of kpageflags, lines of maps and smaps at the end of each recorded scenario."""
+    judge = FilesJudge()
+    report = scenario.replay(scenario.read(recordings.KERNELS[profile]), profile, judge=judge)
+    assert report.scenarios >= 50 and not report.skipped
+    assert judge.pages > 5_000
 
 
 # The tree.
