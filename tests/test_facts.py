@@ -55,7 +55,8 @@ LINUX: dict[str, Any] = {
     # include/uapi/linux/kernel-page-flags.h; 34 is include/linux/kernel-page-flags.h
     "KpageflagsBit": dict(
         **dict(UPTODATE=3, DIRTY=4, BUDDY=10, MMAP=11, ANON=12, SWAPCACHE=13, SWAPBACKED=14, COMPOUND_HEAD=15),
-        **dict(COMPOUND_TAIL=16, HUGE=17, NOPAGE=20, KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, RESERVED=32, MAPPEDTODISK=34),
+        **dict(COMPOUND_TAIL=16, HUGE=17, NOPAGE=20, KSM=21, THP=22, ZERO_PAGE=24, PGTABLE=26, RESERVED=32),
+        MAPPEDTODISK=34,
     ),
 }
 
