@@ -454,6 +454,8 @@ class Replay:
         See `Kernel`.
     raw_tables : bool
         Take `tables` and `ptes` too.
+    watch : bool
+        See `Kernel`.
 
     Attributes
     ----------
@@ -471,6 +473,7 @@ class Replay:
         pagemap_v2: bool | None = None,
         pagemap_fixed: bool = False,
         raw_tables: bool = True,
+        watch: bool = False,
     ) -> None:
         self.scenario = scenario
         self.raw_tables = raw_tables
@@ -484,6 +487,7 @@ class Replay:
             mmu=mmu,
             pagemap_v2=profile.pagemap_v2 or not boots_with_v1(scenario.name) if pagemap_v2 is None else pagemap_v2,
             pagemap_fixed=pagemap_fixed,
+            watch=watch,
         )
         self._recorder = Recorder(self.kernel, raw_tables=raw_tables)
         self._index = 0
@@ -869,7 +873,7 @@ class Judge:
 def keeps_v1(scenario: Scenario) -> bool:
     """Was this scenario recorded on the seed commit alone, whose pagemap never changes its layout?
 
-    Told by entries of the first layout behind a clear_refs 4. Which commits a kernel was built from is no answer of its.
+    Told by entries of the first layout behind a clear_refs 4. No file says which commits a kernel has.
     """
     cleared = False
     for step in scenario.steps:
