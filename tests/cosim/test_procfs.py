@@ -142,6 +142,14 @@ def test_written_pages_and_no_others(tmp_path: Path, scenario: Path, options: tu
         assert dirty(mountpoint, 2) == [*range(16), *range(32, 40)]
 
 
+@pytest.mark.slow
+def test_the_pages_are_marked_by_the_gateware_itself(tmp_path: Path, scenario: Path) -> None:
+    """A defect of the gateware, which grants writes without marking, is seen in the mount."""
+    options = ("--backend", "gateware", "--track", "native", "--mutant", "unmarked-write-granted")
+    with served(tmp_path, scenario, *options) as mountpoint:
+        assert dirty(mountpoint) == []
+
+
 def test_frames_by_way_of_pagemap(tmp_path: Path, scenario: Path) -> None:
     """Pages that parent and child share are counted twice, and are one frame."""
     with served(tmp_path, scenario) as mountpoint:
