@@ -144,10 +144,13 @@ def test_written_pages_and_no_others(tmp_path: Path, scenario: Path, options: tu
 
 @pytest.mark.slow
 def test_the_pages_are_marked_by_the_gateware_itself(tmp_path: Path, scenario: Path) -> None:
-    """A defect of the gateware, which grants writes without marking, is seen in the mount."""
+    """A defect of the gateware, which grants writes without marking, is seen in the mount.
+
+    It loses page 33, which is shared and stays writable; the fork left the others read-only: software marks them.
+    """
     options = ("--backend", "gateware", "--track", "native", "--mutant", "unmarked-write-granted")
     with served(tmp_path, scenario, *options) as mountpoint:
-        assert dirty(mountpoint) == []
+        assert dirty(mountpoint) == [page for page in WRITTEN if page != 33]
 
 
 def test_frames_by_way_of_pagemap(tmp_path: Path, scenario: Path) -> None:
