@@ -35,6 +35,7 @@ BAD_USE = 2
 DEFECT = 3
 _BACKENDS = ("model", "gateware", "unicorn")
 _REPLAYERS = ("model", "gateware", "linux")
+_MEASURED = ("cosim", "bulk", "replay")
 _PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
@@ -386,6 +387,56 @@ def replay(
 
 
 @commands.command()
+@_option("--generate", "count", type=click.IntRange(1), required=True, metavar="COUNT", help="Random scenarios.")
+@seed_option
+@_option("--profile", "profiles", multiple=True, help="A kernel; may be given several times, by default all four.")
+@_option("--theme", "themes", multiple=True, help="Of the scenarios; by default all that every kernel knows.")
+@_option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON object to this file too.")
+@json_option
+def accuracy(
+    count: int,
+    seed: int | None,
+    profiles: tuple[str, ...],
+    themes: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Count how often a kernel reports a page that did not change, and misses one that did.
+
+    The same random scenarios run under each kernel; after each step every mapped page's soft-dirty bit is compared with
+    what `exact` reports. A page counts once for each step.
+    """
+    from ptewalk.cosim.accuracy import KERNELS, KINDS, common_scenarios
+    from ptewalk.cosim.accuracy import accuracy as count_errors
+    from ptewalk.cosim.replay import find_profile
+    from ptewalk.cosim.reproduce import plain_text
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    chosen = [find_profile(name) for name in profiles or KERNELS]
+    scenarios = common_scenarios(count, seed, chosen, themes)
+    with _progress("scenarios") as advance:
+        rows = [count_errors(scenarios, profile, advance).as_json() for profile in chosen]
+    result = {"rows": rows, "seed": seed, "themes": list(themes)}
+    if output is not None:
+        write_whole(output, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(result))
+        return 0
+    shown = [
+        *("profile", "scenarios", "steps", "pages", "changed"),
+        *("false_positives", "false_positive_percent", "false_negatives", "false_negative_percent", "lost_stores"),
+    ]
+    _show([{name: row[name] for name in shown} for row in rows], f"accuracy against exact, seed {seed}")
+    for row in rows:
+        for kind, meaning in KINDS.items():
+            if kind in row["shortest"]:
+                after = ", ".join(f"{verb} {pages}" for verb, pages in row["verbs"][kind].items())
+                click.echo(f"\n{row['profile']}, {meaning}: in {row['scenarios_with'][kind]} scenarios; after {after}")
+                click.echo(plain_text(row["shortest"][kind]), nl=False)
+    return 0
+
+
+@commands.command()
 @click.argument("mountpoint", type=click.Path(path_type=Path))
 @click.argument("scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="SCENARIO.jsonl[.gz]")
 @_option("--name", help="The scenario; needed when the file has several.")
@@ -535,16 +586,17 @@ def cycles(simulator: str | None, software_cycles: int, as_json: bool) -> int:
 
 @commands.command()
 @simulator_option
+@_option("--only", type=click.Choice(_MEASURED), multiple=True, help="Part of the benchmark; by default all.")
 @_option("--walks", "count", type=click.IntRange(1000), default=20_000, show_default=True, help="At the batch level.")
 @seed_option
 @json_option
 @mutant_option
-def bench(simulator: str | None, count: int, seed: int | None, as_json: bool) -> int:
+def bench(simulator: str | None, only: tuple[str, ...], count: int, seed: int | None, as_json: bool) -> int:
     """Speeds, each beside its baseline of the same run."""
     from ptewalk.cosim.measure import measure
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    rows = measure(simulator, count, seed)
+    rows = measure(only, simulator, count, seed)
     if as_json:
         click.echo(json.dumps({"rows": rows, "seed": seed}))
     else:

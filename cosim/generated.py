@@ -35,6 +35,7 @@ __all__ = [
     "check_scenarios",
     "fails",
     "generated",
+    "known_themes",
     "run_all",
     "run_one",
     "scenario_lines",
@@ -75,6 +76,11 @@ def _knows(profile: Profile, verb: str) -> bool:
 
 def _plays(profile: Profile, theme: Theme) -> bool:
     return all(_knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
+
+
+def known_themes(profile: Profile) -> list[str]:
+    """The themes whose main operations the profile's kernel knows."""
+    return [name for name, theme in THEMES.items() if _plays(profile, theme)]
 
 
 def as_scenario(request: Request) -> Scenario:
@@ -118,7 +124,7 @@ def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = (
     ToolError
         No such theme, or one about what the kernel does not know.
     """
-    known = [name for name, theme in THEMES.items() if _plays(profile, theme)]
+    known = known_themes(profile)
     for name in themes:
         if name not in known:
             why = "no theme" if name not in THEMES else f"{profile.name} does not know the operations of theme"

@@ -81,6 +81,13 @@ THEMES: Final[dict[str, Theme]] = {
         kinds=("anon", "anon", "anon", "s0", "p0"),
         advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "NOHUGEPAGE"),
     ),
+    "shared": Theme(
+        {"mmap": 10, "read": 14, "write": 14, "clear_refs": 5, "mprotect": 22, "madvise": 4, "mlock": 2, "munlock": 2},
+        window=8,
+        kinds=("s0",),
+        counts=(2, 4),
+        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL"),
+    ),
     "anon": Theme(
         _COMMON
         | {"mremap": 8, "madvise": 8, "mem_write": 3, "mem_read": 1, "syscall_read_into": 2, "mlock": 2, "munlock": 1},
