@@ -1,0 +1,132 @@
+"""Bulk operations against the helpers applied to one entry at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ptewalk.model import bulk
+from ptewalk.model.linux import PROFILES, PagemapBit, Profile, SoftBit, Track
+from ptewalk.model.pte import PROTNONE, RW, UFFD_WP, Entries, P
+
+COUNT = 40_000  # more than two pieces, and not a multiple of eight
+KERNELS = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12")
+COMPILED = [
+    False,
+    pytest.param(
+        True, marks=pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+    ),
+]
+
+
+def entries_of(rng: random.Random, rules: Entries, count: int = COUNT) -> np.ndarray:
+    """Entries of every kind: none, present, PROT_NONE, swap-like; any software bits."""
+    rows = []
+    for _ in range(count):
+        kind = rng.choice("nppppppxs")
+        if kind == "n":
+            rows.append(0)
+        elif kind == "s":
+            value = rules.swp_entry_to_pte(rng.randrange(1, 3), rng.randrange(1, 1 << 20))
+            rows.append(value | rng.choice((0, rules.SWP_SOFT_DIRTY)) | rng.choice((0, rules.SWP_UFFD_WP)))
+        else:
+            low = rng.getrandbits(12) & 0xE7E | (PROTNONE if kind == "x" else P)
+            value = rng.getrandbits(28) << 12 | low | rng.getrandbits(1) << 63 | rng.getrandbits(1) << 58
+            rows.append(value & ~RW & ~(1 << 58) if kind == "x" else value)
+    return np.array(rows, np.uint64)
+
+
+def cleared(entry: int, rules: Entries, profile: Profile, track: Track, permit: bool) -> int:
+    """One entry after clear_refs 4, row by row of docs/soft-dirty.md's table."""
+    if not entry & (P | PROTNONE):
+        return entry & ~rules.SWP_SOFT_DIRTY if profile.clear_swap else entry
+    if track == Track.NATIVE:
+        return rules.pte_clear_soft_dirty(entry)
+    arm = entry & RW and permit and track == Track.FAULT
+    kept = entry & rules.ARM
+    after = rules.pte_clear_soft_dirty(rules.pte_wrprotect(entry)) | kept
+    return after | rules.ARM if arm else after
+
+
+def word(entry: int, rules: Entries, profile: Profile) -> int:
+    """One pagemap word without what is the frame's, by fs/proc/task_mmu.c:pte_to_pagemap_entry."""
+    if not entry:
+        return 0
+    if entry & (P | PROTNONE):
+        found = rules.pte_pfn(entry) | 1 << PagemapBit.PRESENT
+        found |= bool(entry & rules.SOFT_DIRTY) << PagemapBit.SOFT_DIRTY
+        if profile.pagemap_exclusive:
+            found |= bool(entry & UFFD_WP) << PagemapBit.UFFD_WP
+        return found
+    found = 1 << PagemapBit.SWAP | (rules.swp_type(entry) | rules.swp_offset(entry) << 5) & (1 << 55) - 1
+    mask = rules.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else rules.SOFT_DIRTY
+    found |= bool(entry & mask) << PagemapBit.SOFT_DIRTY
+    wp = entry & rules.SWP_UFFD_WP or rules.swp_type(entry) == profile.swap.marker_type
+    return found | (bool(wp and rules.SWP_UFFD_WP) << PagemapBit.UFFD_WP)
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
+@pytest.mark.parametrize("permit", [True, False])
+@pytest.mark.parametrize("track", Track)
+@pytest.mark.parametrize("name", KERNELS)
+def test_clear_refs(name: str, track: Track, permit: bool, compiled: bool) -> None:
+    profile = PROFILES[name]
+    rules = Entries(profile, track=track)
+    before = entries_of(random.Random(3), rules)
+    expected = [cleared(entry, rules, profile, track, permit) for entry in before.tolist()]
+    after = before.copy()
+    bulk.clear_refs(after, profile, track, permit=permit, compiled=compiled)
+    assert after.tolist() == expected
+    assert sum(a != b for a, b in zip(expected, before.tolist(), strict=True)) > COUNT // 10
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
+@pytest.mark.parametrize("name", KERNELS)
+def test_pagemap(name: str, compiled: bool) -> None:
+    profile = PROFILES[name]
+    rules = Entries(profile)
+    entries = entries_of(random.Random(4), rules)
+    expected = [word(entry, rules, profile) for entry in entries.tolist()]
+    assert bulk.pagemap(entries, profile, compiled=compiled).tolist() == expected
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
+@pytest.mark.parametrize("track", Track)
+@pytest.mark.parametrize("name", KERNELS)
+def test_scan_is_pagemap_then_clear(name: str, track: Track, compiled: bool) -> None:
+    profile = PROFILES[name]
+    entries = entries_of(random.Random(5), Entries(profile, track=track), 10_001)
+    dirty = bulk.pagemap(entries, profile) >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)
+    expected = entries.copy()
+    bulk.clear_refs(expected, profile, track)
+    bitmap = bulk.scan(entries, profile, track, compiled=compiled)
+    assert np.unpackbits(bitmap, bitorder="little")[: len(entries)].tolist() == dirty.tolist()
+    assert entries.tolist() == expected.tolist()
+    assert 0 < dirty.sum() < len(dirty)
+
+
+def test_feature_off_changes_nothing() -> None:
+    entries = entries_of(random.Random(6), Entries(PROFILES["linux-6.1"]))
+    before = entries.copy()
+    bulk.clear_refs(entries, PROFILES["linux-6.1"], soft_dirty=False)
+    assert (entries == before).all()
+    present = (entries & np.uint64(P)) != 0
+    words = bulk.pagemap(entries, PROFILES["linux-6.1"], soft_dirty=False)
+    assert not (words[present] >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)).any()
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], np.zeros(4, np.int64), np.zeros((2, 2), np.uint64), SimpleNamespace()])
+def test_wrong_arrays(wrong: object) -> None:
+    with pytest.raises(TypeError, match="entries must be a one-dimensional uint64 array, not "):
+        bulk.clear_refs(wrong, PROFILES["linux-6.1"])  # type: ignore[arg-type]
+
+
+def test_arm_is_kept_and_never_given_to_read_only_entries() -> None:
+    arm = 1 << SoftBit.ARM
+    entries = np.array([0x867, 0x865, 0x865 | arm], np.uint64)
+    bulk.clear_refs(entries, PROFILES["linux-6.1"], Track.FAULT)
+    assert entries.tolist() == [0x065 | arm, 0x065, 0x065 | arm]
