@@ -87,11 +87,11 @@ def _differences(old: Scenario, new: Scenario, index: int) -> Difference | None:
         for name in ("vmas", "root", "tables"):
             if name in before and before[name] != after.get(name):
                 return Difference(old.name, index, f"live {name}[{who}]", after.get(name), before[name])
-        tables = [(before.get("pages"), after.get("pages"), page_table, "pages")]
-        if "ptes" in before:
-            tables.append((before["ptes"], after.get("ptes"), lambda runs: entry_table(runs, ignored), "ptes"))
-        for one, other, read, name in tables:
-            wanted, seen = (read(runs or []) for runs in (one, other))
+        pairs: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = [
+            ("pages", page_table(before.get("pages") or []), page_table(after.get("pages") or [])),
+            ("ptes", entry_table(before.get("ptes") or [], ignored), entry_table(after.get("ptes") or [], ignored)),
+        ]
+        for name, wanted, seen in pairs[: 2 if "ptes" in before else 1]:
             for key in sorted(wanted.keys() | seen.keys()):
                 if wanted.get(key) != seen.get(key):
                     return Difference(old.name, index, f"live {name}[{who}][{key}]", seen.get(key), wanted.get(key))

@@ -120,8 +120,8 @@ class SparseMemory:
         -------
         keys : uint64 array (slots,)
             Open-addressing hash table, slots a power of two: frame number + 1; 0 for an empty slot, all ones for one
-            that was left. A frame is looked for from slot ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))``
-            upwards, wrapping round, to the first empty slot.
+            that was left. A frame is looked for upwards, wrapping round, to the first empty slot, from slot
+            ``(frame * 0x9E3779B97F4A7C15 mod 2**64) >> (64 - log2(slots))``.
         rows : int32 array (slots,)
             Row of `words` for each key.
         words : uint64 array
