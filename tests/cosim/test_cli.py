@@ -59,9 +59,7 @@ def simulators() -> set[str]:
 # Bad use -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", ["doctor", "walks", "replay", "cosim", "cycles", "bench", "synth", "prove", "export"]
-)
+@pytest.mark.parametrize("command", sorted(cli.commands.commands))
 def test_unknown_option(run: Run, command: str) -> None:
     fails(run, command, "--no-such", says="No such option '--no-such'", mend=f"see 'ptewalk {command} --help'")
 
@@ -75,9 +73,14 @@ def test_unknown_command(run: Run) -> None:
     fails(run, "no-such", says="No such command 'no-such'", mend="see 'ptewalk --help'")
 
 
-@pytest.mark.parametrize("command", ["walks", "replay"])
+@pytest.mark.parametrize("command", ["walks", "record"])
 def test_no_file_given(run: Run, command: str) -> None:
     fails(run, command, says="Missing argument 'FILE...'", mend=f"see 'ptewalk {command} --help'")
+
+
+@pytest.mark.parametrize("arguments", [(), (str(SCENARIOS), "--generate", "2")])
+def test_replay_of_nothing_and_of_both(run: Run, arguments: tuple[str, ...]) -> None:
+    fails(run, "replay", *arguments, says="give either scenario files", mend="or --generate COUNT")
 
 
 def test_no_output_given(run: Run) -> None:
@@ -125,6 +128,7 @@ def test_replay_on_the_model_has_no_simulator(run: Run) -> None:
         (("replay", str(SCENARIOS), "--track", "maybe"), "'maybe'", "not one of 'off', 'fault', 'native'"),
         (("replay", str(SCENARIOS), "--name", "no-such"), "no scenario 'no-such'", "in the files given"),
         (("replay", str(SCENARIOS), "--picture", "no-such"), "no scenario 'no-such'", "in the files given"),
+        (("replay", "--generate", "1", "--theme", "no-such"), "no theme 'no-such'", "choose of "),
         (("prove", "no-such"), "no property 'no-such'", "choose one of walker-writes, walker-bound, "),
         (("synth", "--config", "no-such"), "no configuration 'no-such'", "choose one of walker, "),
         (("cosim", "--only", "no-such"), "'no-such'", "not one of 'recorded', 'random'"),
@@ -261,6 +265,16 @@ def test_missing_simulator(
     last = err.splitlines()[-1]
     assert last.startswith(f"ptewalk: {says}") and last.endswith(f"mend: {mend}")
     assert not files(Path.cwd())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("record", str(SCENARIOS), "--output", "out.jsonl"), ("replay", str(SCENARIOS), "--backend", "linux")],
+    ids=lambda arguments: arguments[0],
+)
+def test_missing_qemu(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    fails(run, *arguments, says="qemu-system-x86_64 is not installed", mend="apt-get install qemu-system-x86")
 
 
 def test_named_verilator_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
