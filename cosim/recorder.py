@@ -112,9 +112,9 @@ class _Journal:
         self._file.flush()
 
     def close(self, *, remove: bool) -> None:
-        """End the journal; a finished run removes it."""
+        """End the journal; a finished run removes it, and so does one without an answer."""
         self._file.close()
-        if remove:
+        if remove or not self.done:
             self.path.unlink()
 
 
