@@ -30,7 +30,8 @@ class Signal(Enum):
 def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
     """A page fault of the page `at` with error code `code` (do_user_addr_fault); None: try the access again."""
     write = bool(code & 1 << ErrorBit.WR)
-    vma = mm.areas.lookup(at) if mm.entries.profile.stack_guard_page else find_or_grow(mm, at)
+    grows = not mm.entries.profile.stack_guard_page or not code & 1 << ErrorBit.US
+    vma = find_or_grow(mm, at) if grows else mm.areas.lookup(at)
     if vma is None:
         return Signal.MAPERR
     if code & 1 << ErrorBit.PK or not mm.kernel.key_permits(mm, vma, write):
@@ -53,6 +54,10 @@ def find_or_grow(mm: Mm, at: int) -> Vma | None:
         return vma
     if not vma.flags & VmFlag.GROWSDOWN:
         return None
+    if mm.entries.profile.stack_guard_page:
+        before = mm.areas.before(vma)
+        if before and before.end == at and not before.flags & VmFlag.GROWSDOWN:
+            return None
     return vma if expand_downwards(mm, vma, at) else None
 
 

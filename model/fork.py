@@ -49,7 +49,8 @@ def dup_mm(parent: Mm, child: Mm) -> None:
 
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
     """mm/memory.c:copy_page_range"""
-    if not vma.anon_vma and not parent.kernel.is_nonlinear(vma):
+    copies_hugetlb = vma.huge_level and parent.entries.profile.reuse_by_mapcount
+    if not vma.anon_vma and not copies_hugetlb and not parent.kernel.is_nonlinear(vma):
         return
     if vma.huge_level:
         hugetlb.copy_range(child, parent, twin, vma)

@@ -130,11 +130,13 @@ def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """
     write = vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE
     force = bool(vma.flags & _ACCESS)
+    guarded = mm.shown_start(vma) != vma.start
     at = start
     while at < end:
         if not check_vma_flags(mm, vma, write=write, force=force):
             raise Errno("EFAULT")
-        get_page(mm, vma, at, write=write, force=force)
+        if not (guarded and at == vma.start and not mm.entries.pte_present(mm.tables.get(at))):
+            get_page(mm, vma, at, write=write, force=force)
         at = after_leaf(mm, vma, at)
 
 

@@ -637,8 +637,11 @@ class Kernel:
         """remap_file_pages (3.11): show other pages of the file in part of a shared mapping (mm/fremap.c)."""
         mm = process.mm
         vma = mm.areas.lookup(at)
-        if vma is None or vma.file is None or not vma.flags & VmFlag.SHARED or at + pages > vma.end:
+        if vma is None or vma.file is None or not vma.flags & VmFlag.SHARED or pages <= 0 or at + pages > vma.end:
             raise Errno("EINVAL")
+        if vma.remapped is None and file_page == vma.offset(at):
+            gup.mm_populate(mm, at, at + pages)
+            return
         remapped = dict(vma.remapped or {})
         mm.zap_range(vma, at, at + pages)
         remapped.update({at + j: file_page + j for j in range(pages)})

@@ -223,7 +223,7 @@ def _populate(mm: Mm, start: int, end: int, *, write: bool) -> None:
 
 def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """mm/madvise.c:madvise_remove: punch a hole in the file."""
-    if vma.flags & VmFlag.LOCKED or vma.file is None:
+    if vma.flags & VmFlag.LOCKED or vma.file is None or vma.remapped is not None:
         raise Errno("EINVAL")
     needed = VmFlag.SHARED | (VmFlag.WRITE if mm.entries.profile.reuse_by_mapcount else VmFlag.MAYWRITE)
     if vma.flags & needed != needed:

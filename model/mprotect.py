@@ -100,8 +100,10 @@ def wants_manual_upgrade(mm: Mm, vma: Vma) -> bool:
 
     A shared area's old protection is looked at, which says no whenever it lacks RW (vma_wants_writenotify).
     """
+    if not vma.flags & VmFlag.WRITE:
+        return False
     if not vma.flags & VmFlag.SHARED:
-        return bool(vma.flags & VmFlag.WRITE)
+        return True
     if vma.file is not None and vma.file.counts_dirty:
         return True
     return vma.prot == mm.entries.vm_page_prot(vma.flags) and mm.wants_writenotify(vma)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ptewalk.model import frames as page
 from ptewalk.model.linux import HUGE_PAGES
 from ptewalk.model.pte import PROTNONE, P
@@ -23,6 +25,8 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     """
     frames = kernel.frames
     flags = int(frames.flags[frame])
+    if flags & page.KSM:
+        return _walk_ksm(kernel, frame)
     offset = int(frames.index[frame])
     owner = int(frames.owner[frame])
     found = []
@@ -47,4 +51,22 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
             pte = mm.tables.get(at)
             if pte & (P | PROTNONE) and kernel.entries.pte_pfn(pte) == frame:
                 found.append((mm, vma, at, False))
+    return found
+
+
+def _walk_ksm(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
+    """Every mapping of a KSM page, which may stand anywhere (mm/ksm.c:rmap_walk_ksm)."""
+    found = []
+    for process in kernel.processes.values():
+        mm = process.mm
+        for vma in mm.areas:
+            if vma.anon_vma is None:
+                continue
+            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+                if huge:
+                    continue
+                part = mm.tables.part(block, first, last)
+                present = (part & np.uint64(P | PROTNONE)) != 0
+                same = present & (kernel.entries.pte_pfn(part) == np.uint64(frame))
+                found += [(mm, vma, first + position, False) for position in np.flatnonzero(same).tolist()]
     return found

@@ -109,7 +109,7 @@ def page_out(kernel: Kernel, frame: int) -> None:
     if flags & page.FILE:
         _page_out_file(kernel, frame)
         return
-    if flags & page.KSM:
+    if flags & page.KSM and not kernel.profile.reuse_by_mapcount:
         return
     mappings = rmap.walk(kernel, frame)
     if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
@@ -272,7 +272,10 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     slot = kernel.swap.slots[where]
     mm.anon_vma_prepare(vma)
     exclusive = False
-    if slot.frame:
+    if slot.frame and old_rules and not _belongs(mm, vma, at, slot.frame):
+        frame = frames.alloc(page.ANON | page.DIRTY)
+        frames.copy(slot.frame, frame)
+    elif slot.frame:
         frame = slot.frame
     else:
         frame = frames.alloc(page.ANON | page.DIRTY)
@@ -289,8 +292,8 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     if frame in frames.cached_slot:
         if write and not slot.count and not frames.mapcount(frame) and not old_rules:
             free_cache(kernel, frame)
-    elif not slot.count:
-        del kernel.swap.slots[where]
+    elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
+        drop_slot(kernel, where)
     frames.maps[frame] += 1
     frames.index[frame] = vma.offset(at)
     assert vma.anon_vma is not None
@@ -323,6 +326,13 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         new, handled = _swap_in_6_12(mm, vma, pte, frame, exclusive, wp, write)
     mm.tables.set(at, new)
     return write and not handled
+
+
+def _belongs(mm: Mm, vma: Vma, at: int, frame: int) -> bool:
+    """May a swap-cache page be mapped at `at`, or was it KSM that put it there (mm/ksm.c:ksm_might_need_to_copy)?"""
+    frames = mm.frames
+    assert vma.anon_vma is not None
+    return int(frames.owner[frame]) == vma.anon_vma.root.identity and int(frames.index[frame]) == vma.offset(at)
 
 
 def _swap_in_6_12(mm: Mm, vma: Vma, pte: int, frame: int, exclusive: bool, wp: bool, write: bool) -> tuple[int, bool]:

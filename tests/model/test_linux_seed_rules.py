@@ -387,3 +387,61 @@ def test_a37_frames_are_shown_to_everybody(machine) -> None:  # type: ignore[no-
     modern.mmap(0, 1)
     modern.write(0)
     assert modern.words(0, 1, show_frames=False)[0] & 0xFFFF_FFFF == 0
+
+
+def test_ksm_pages_go_to_swap_and_come_back_one_by_one(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/ksm.c:try_to_unmap_ksm, ksm_might_need_to_copy."""
+    m = machine("linux-seed")
+    m.mmap(0, 3)
+    m.madvise(0, 3, "MERGEABLE")
+    m.write(0, 3)
+    m.kernel.ksm_scan()
+    assert m.frame(0) == m.frame(1) == m.frame(2)
+    m.madvise(0, 3, "PAGEOUT")
+    assert [word >> 62 for word in m.words(0, 3)] == [1, 1, 1]
+    assert m.read(0, 3) == [7, 7, 7]
+    assert len({m.frame(page) for page in range(3)}) == 3
+    assert m.write(0, 3, value=8) == ["ok"] * 3
+    assert m.read(0, 3) == [8, 8, 8]
+
+
+def test_mlock_leaves_the_stack_guard_page_alone(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/memory.c:__get_user_pages with FOLL_MLOCK."""
+    m = machine("linux-seed")
+    m.mmap(8, 4, flags=["growsdown"])
+    m.kernel.mlock(m.kernel.processes[0], m.kernel.base + 8, 4, lock=True)
+    assert [m.pte(page) != 0 for page in range(8, 12)] == [False, True, True, True]
+
+
+def test_a_shared_hugetlb_mapping_is_copied_by_fork(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/memory.c:copy_page_range: VM_HUGETLB areas always are; 6.1 leaves shared ones to faults."""
+    for profile, copied in (("linux-seed", True), ("linux-6.1", False)):
+        m = machine(profile)
+        m.mmap(0, 512, kind="shugetlb")
+        m.write(0)
+        m.fork(1)
+        assert bool(m.pmd(0, 1)) is copied
+
+
+def test_remap_file_pages_to_the_same_place_does_nothing(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/fremap.c: a linear mapping stays one."""
+    m = machine("linux-seed")
+    m.mmap(0, 4, kind="s0")
+    m.write(0, 2)
+    process = m.kernel.processes[0]
+    m.kernel.remap_file_pages(process, m.kernel.base, 2, 0)
+    assert m.pte(0) & (D | SD) == D | SD
+    m.kernel.remap_file_pages(process, m.kernel.base, 2, 2)
+    assert m.pte(0) & (D | SD) == 0
+    assert m.error(m.madvise, 0, 1, "REMOVE") == "EINVAL"
+
+
+def test_a_read_only_shared_file_with_dirty_accounting_stays_read_only(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/mmap.c:vma_wants_writenotify asks for VM_WRITE first."""
+    for profile in ("linux-seed", "linux-6.1", "linux-6.12"):
+        m = machine(profile)
+        m.mmap(0, 1, kind="s4")
+        m.write(0)
+        m.mprotect(0, 1, "r")
+        assert not m.pte(0) & RW
+        assert m.write(0) == ["accerr"]
