@@ -21,7 +21,7 @@ from ptewalk.model.linux import Profile, Track
 from ptewalk.model.mm import Mm
 from ptewalk.model.scenario import Replay, Scenario, Unsupported
 
-__all__ = ["KERNELS", "KINDS", "Accuracy", "accuracy", "common_scenarios", "count_scenario"]
+__all__ = ["KERNELS", "KINDS", "Accuracy", "accuracy", "common_scenarios", "count_scenario", "markdown", "spell"]
 
 KERNELS: Final = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12")
 KINDS: Final = {
@@ -31,8 +31,9 @@ KINDS: Final = {
 }
 """Kind of error to what it means; lost stores are false negatives too. No kernel tracks hugetlb mappings by page."""
 _GIGANTIC: Final = ("directory", "gigantic")
-_CANDIDATES: Final = 8
+_CANDIDATES: Final = 6
 """Shortest scenarios of a kind that are shrunk."""
+_ATTEMPTS: Final = 300
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Accuracy:
     scenarios_with : dict
         Kind to scenarios in which it is seen.
     verbs : dict
-        Kind to verbs after which a page joins it, with the pages that did.
+        Kind to the verbs after which there were more such pages than before, and how many more.
     shortest : dict
         Kind to the shortest scenario found, as lines of the format.
     """
@@ -75,7 +76,9 @@ class Accuracy:
     def as_json(self) -> dict[str, Any]:
         """As an object for ``--json``, with the shares of false positives and negatives in percent."""
         clean = self.pages - self.changed
+        verbs = {kind: dict(sorted(found.items(), key=lambda one: -one[1])) for kind, found in self.verbs.items()}
         return asdict(self) | {
+            "verbs": verbs,
             "false_positive_percent": _percent(self.false_positives, clean),
             "false_negative_percent": _percent(self.false_negatives, self.changed),
         }
@@ -127,8 +130,8 @@ def count_scenario(scenario: Scenario, profile: Profile, into: Accuracy) -> set[
             if now[kind]:
                 seen.add(kind)
             if now[kind] > before[kind]:
-                verbs = into.verbs[kind]
-                verbs[step.op["op"]] = verbs.get(step.op["op"], 0) + now[kind] - before[kind]
+                verbs, verb = into.verbs[kind], step.op["op"]
+                verbs[verb] = verbs.get(verb, 0) + now[kind] - before[kind]
         before = now
     for kind in seen:
         into.scenarios_with[kind] += 1
@@ -166,7 +169,7 @@ def accuracy(
     for kind, candidates in found.items():
         if candidates:
             candidates.sort(key=lambda scenario: len(scenario.steps))
-            small = [shrink(one, _shows(kind, profile)) for one in candidates[:_CANDIDATES]]
+            small = [shrink(one, _shows(kind, profile), attempts=_ATTEMPTS) for one in candidates[:_CANDIDATES]]
             result.shortest[kind] = scenario_lines(min(small, key=_size))
     return result
 
@@ -178,3 +181,39 @@ def _shows(kind: str, profile: Profile) -> Callable[[Scenario], bool]:
 def _size(scenario: Scenario) -> tuple[int, int]:
     """Steps, then pages."""
     return len(scenario.steps), sum(step.op.get("n") or 0 for step in scenario.steps)
+
+
+def spell(operation: dict[str, Any]) -> str:
+    """An operation in short: verb, pages, and what is not usual."""
+    usual = {"who": 0, "step": 1, "prot": "rw", "kind": "anon", "flags": [], "file_page": 0, "target": 0}
+    words = [operation["op"]]
+    page, size = operation.get("page"), operation.get("n")
+    if page is not None:
+        words.append(f"{page}" if size in (None, 1) else f"{page}..{page + size - 1}")
+    for key, value in operation.items():
+        if key not in ("op", "page", "n") and value != usual.get(key):
+            words.append(f"{key}={'+'.join(value) if isinstance(value, list) else value}")
+    return " ".join(words)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Results of `Accuracy.as_json` as a Markdown table, and the shortest scenario of each kind."""
+    lines = [
+        "| kernel | pages | changed | false positives | % of unchanged | false negatives | % of changed | lost |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = ("profile", "pages", "changed", "false_positives", "false_positive_percent")
+    for row in rows:
+        values = [row[name] for name in (*names, "false_negatives", "false_negative_percent", "lost_stores")]
+        lines.append(f"| {' | '.join(map(str, values))} |")
+    for kind, meaning in KINDS.items():
+        lines += ["", f"{kind.replace('_', ' ').capitalize()} ({meaning}):", ""]
+        for row in rows:
+            if kind not in row["shortest"]:
+                lines.append(f"- {row['profile']}: none.")
+                continue
+            after = ", ".join(f"{verb} {pages}" for verb, pages in row["verbs"][kind].items())
+            steps = "; ".join(spell(line["op"]) for line in row["shortest"][kind][1:])
+            lines.append(f"- {row['profile']}: in {row['scenarios_with'][kind]} scenarios, after {after}.")
+            lines.append(f"  Shortest: `{steps}`")
+    return "\n".join(lines) + "\n"

@@ -406,10 +406,9 @@ def accuracy(
     The same random scenarios run under each kernel; after each step every mapped page's soft-dirty bit is compared with
     what `exact` reports. A page counts once for each step.
     """
-    from ptewalk.cosim.accuracy import KERNELS, KINDS, common_scenarios
+    from ptewalk.cosim.accuracy import KERNELS, common_scenarios, markdown
     from ptewalk.cosim.accuracy import accuracy as count_errors
     from ptewalk.cosim.replay import find_profile
-    from ptewalk.cosim.reproduce import plain_text
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     chosen = [find_profile(name) for name in profiles or KERNELS]
@@ -421,18 +420,8 @@ def accuracy(
         write_whole(output, json.dumps(result, indent=1) + "\n")
     if as_json:
         click.echo(json.dumps(result))
-        return 0
-    shown = [
-        *("profile", "scenarios", "steps", "pages", "changed"),
-        *("false_positives", "false_positive_percent", "false_negatives", "false_negative_percent", "lost_stores"),
-    ]
-    _show([{name: row[name] for name in shown} for row in rows], f"accuracy against exact, seed {seed}")
-    for row in rows:
-        for kind, meaning in KINDS.items():
-            if kind in row["shortest"]:
-                after = ", ".join(f"{verb} {pages}" for verb, pages in row["verbs"][kind].items())
-                click.echo(f"\n{row['profile']}, {meaning}: in {row['scenarios_with'][kind]} scenarios; after {after}")
-                click.echo(plain_text(row["shortest"][kind]), nl=False)
+    else:
+        click.echo(f"accuracy against exact, {count} scenarios, seed {seed}\n\n{markdown(rows)}", nl=False)
     return 0
 
 

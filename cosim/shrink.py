@@ -142,7 +142,10 @@ def _without_orphans(operations: Sequence[Op]) -> list[Op]:
 
 
 def _simpler(operations: list[Op], search: _Search) -> list[Op]:
-    """Smaller and plainer arguments, step by step; and all sizes at once, which must often stay equal."""
+    """Smaller and plainer arguments, step by step; first one process instead of many, and all sizes at once."""
+    alone = [_by_first(operation) for operation in operations if operation["op"] not in ("fork", "exit")]
+    if alone != operations and search.fails(alone):
+        operations = alone
     for limit in (1, 2, 4, 8, 16, 64, 512):
         candidate = [_limited(operation, limit) for operation in operations]
         if candidate != operations and search.fails(candidate):
@@ -160,15 +163,22 @@ def _simpler(operations: list[Op], search: _Search) -> list[Op]:
     return operations
 
 
+def _by_first(operation: Op) -> Op:
+    """The operation done by, and to, process 0."""
+    return operation | {key: 0 for key in ("who", "target") if key in operation}
+
+
 def _limited(operation: Op, limit: int) -> Op:
     return operation | {key: min(operation[key], limit) for key in _SIZES if operation.get(key)}
 
 
 def _plainer(operation: Op) -> Iterator[Op]:
     """The same operation with one thing less."""
+    if operation != _by_first(operation) and operation["op"] != "exit":
+        yield _by_first(operation)
     size = operation.get("n")
     if isinstance(size, int):
-        for smaller in dict.fromkeys((1, 2, size // 2, size - 1)):
+        for smaller in dict.fromkeys((1, 2, size // 2, size - max(1, size // 8))):
             if 0 < smaller < size:
                 changed = {"n": smaller}
                 if operation.get("new_n") == size:
