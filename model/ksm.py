@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptewalk.model import faults
+from ptewalk.model import faults, thp
 from ptewalk.model import frames as page
-from ptewalk.model.linux import VmFlag
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.pte import SPECIAL, P
 
 if TYPE_CHECKING:
@@ -32,46 +32,85 @@ def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
 
 
 def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
-    """Merge what is equal in all areas with VM_MERGEABLE: what full passes of ksmd come to.
+    """Merge what is equal in all areas with VM_MERGEABLE: full passes of ksmd, until one changes nothing.
 
     The second page of a content, in scan order, becomes the KSM page and keeps its soft-dirty mark; the entries of the
-    others
-    are made anew, read-only and clean (write_protect_page, replace_page).
+    others are made anew, read-only and clean (write_protect_page, replace_page). A huge page is split for it.
     """
-    stable: dict[bytes, int] = {}
-    seen: dict[bytes, tuple[Mm, Vma, int]] = {}
-    for _, _, _, frame, content in _candidates(kernel):
-        if kernel.frames.flags[frame] & page.KSM:
-            stable.setdefault(content, frame)
-    for mm, vma, at, frame, content in _candidates(kernel):
-        if kernel.frames.flags[frame] & page.KSM:
-            continue
-        if use_zero_pages and not any(content):
-            if _write_protect(mm, at, frame):
-                _replace(mm, vma, at, frame, kernel.frames.zero, zero=True)
-            continue
-        if content in stable:
-            if _write_protect(mm, at, frame):
-                _replace(mm, vma, at, frame, stable[content], zero=False)
-            continue
-        first = seen.get(content)
-        if first is None:
-            seen[content] = (mm, vma, at)
-            continue
-        first_mm, first_vma, first_at = first
-        first_frame = kernel.entries.pte_pfn(first_mm.tables.get(first_at))
-        if first_frame == frame:
-            continue
-        if not _write_protect(first_mm, first_at, first_frame) or not _write_protect(mm, at, frame):
-            continue
-        kernel.frames.flags[frame] |= page.KSM
-        stable[content] = frame
-        _replace(first_mm, first_vma, first_at, first_frame, frame, zero=False)
+    while _pass(kernel, use_zero_pages):
+        pass
     kernel.mmu.invalidate(None)
 
 
+def _pass(kernel: Kernel, use_zero_pages: bool) -> bool:
+    """One pass (ksm_do_scan); whether it changed anything."""
+    frames = kernel.frames
+    stable: dict[bytes, list[int]] = {}
+    seen: dict[bytes, tuple[Mm, Vma, int]] = {}
+    candidates = _candidates(kernel)
+    for _, _, _, frame, content in candidates:
+        if frames.flags[frame] & page.KSM and frame not in stable.setdefault(content, []):
+            stable[content].append(frame)
+    changed = False
+    for mm, vma, at, frame, content in candidates:
+        if frames.flags[frame] & page.KSM or _frame_at(mm, at) != frame:
+            continue
+        if use_zero_pages and not content:
+            changed = _merge(mm, vma, at, frames.zero, zero=True) or changed
+            continue
+        kept = _with_room(kernel, stable.get(content, []))
+        if kept:
+            changed = _merge(mm, vma, at, kept, zero=False) or changed
+            continue
+        if content not in seen:
+            seen[content] = (mm, vma, at)
+            continue
+        first_mm, first_vma, first_at = seen[content]
+        first = _frame_at(first_mm, first_at)
+        if first in (0, frame):
+            continue
+        if frames.flags[frame] & page.COMPOUND and frames.head[first] == frames.head[frame]:
+            # Both hold a reference of the one compound page: 3.11 splits it all the same, later kernels only split it.
+            split = thp.split_huge_page(mm, frame)
+            changed = changed or split
+            if not (split and kernel.profile.reuse_by_mapcount):
+                continue
+        if not _write_protect(mm, at):
+            continue
+        frames.flags[frame] |= page.KSM
+        stable.setdefault(content, []).append(frame)
+        del seen[content]
+        _merge(first_mm, first_vma, first_at, frame, zero=False)
+        changed = True
+    return changed
+
+
+def _with_room(kernel: Kernel, kept: list[int]) -> int:
+    """The KSM page of a content with most users that may have one more; 0 for none (stable_node_dup)."""
+    limit, maps = kernel.profile.ksm_max_sharing, kernel.frames.maps
+    free = [frame for frame in kept if limit is None or maps[frame] < limit]
+    return max(free, key=lambda frame: int(maps[frame]), default=0)
+
+
+def _merge(mm: Mm, vma: Vma, at: int, kept: int, *, zero: bool) -> bool:
+    """try_to_merge_one_page"""
+    if not _write_protect(mm, at):
+        return False
+    _replace(mm, vma, at, _frame_at(mm, at), kept, zero=zero)
+    return True
+
+
+def _frame_at(mm: Mm, at: int) -> int:
+    """The frame that a present entry or huge leaf maps at `at`; 0 for none, or the zero page."""
+    pmd = mm.tables.get_huge(at)
+    if pmd & P:
+        return thp.pmd_frame(mm, pmd) + (at & HUGE_PAGES - 1)
+    pte = mm.tables.get(at)
+    return mm.normal_page(pte) if pte & P else 0
+
+
 def _candidates(kernel: Kernel) -> list[tuple[Mm, Vma, int, int, bytes]]:
-    """Present anonymous small pages of mergeable areas, in scan order, with their contents."""
+    """Present anonymous pages of mergeable areas, in scan order, with their contents: nothing when all zero."""
     found = []
     frames = kernel.frames
     for process in kernel.processes.values():
@@ -79,26 +118,24 @@ def _candidates(kernel: Kernel) -> list[tuple[Mm, Vma, int, int, bytes]]:
         for vma in mm.areas:
             if not vma.flags & VmFlag.MERGEABLE or vma.anon_vma is None:
                 continue
-            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-                del block
-                if huge:
-                    continue
+            for _, first, last, _ in mm.tables.blocks(vma.start, vma.end):
                 for at in range(first, last):
-                    pte = mm.tables.get(at)
-                    if not pte & P or pte & SPECIAL:
-                        continue
-                    frame = kernel.entries.pte_pfn(pte)
-                    flags = int(frames.flags[frame])
-                    if not flags & page.ANON or flags & page.COMPOUND:
+                    frame = _frame_at(mm, at)
+                    if not frame or not frames.flags[frame] & page.ANON:
                         continue
                     row = kernel.memory_row(frame)
                     found.append((mm, vma, at, frame, b"" if row is None or not row.any() else row.tobytes()))
     return found
 
 
-def _write_protect(mm: Mm, at: int, frame: int) -> bool:
-    """mm/ksm.c:write_protect_page; False when something else holds the page."""
+def _write_protect(mm: Mm, at: int) -> bool:
+    """mm/ksm.c:write_protect_page, behind the split of a huge page; False when something else holds the page."""
     entries, frames = mm.entries, mm.frames
+    frame = _frame_at(mm, at)
+    if frames.flags[frame] & page.COMPOUND and not thp.split_huge_page(mm, frame):
+        return False
+    if _frame_at(mm, at) != frame:
+        return False
     pte = mm.tables.get(at)
     if frames.references(frame) != frames.mapcount(frame) + (frame in frames.cached_slot):
         return False

@@ -224,6 +224,8 @@ class Profile(NamedTuple):
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
     ksm_unshares: bool
     """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
+    ksm_max_sharing: int | None
+    """Entries that may map one KSM page (max_page_sharing); None: any number."""
     hugetlb_touched: bool
     """get_user_pages sets A, and D with soft-dirty for a write, in hugetlb entries."""
     exact: bool
@@ -279,6 +281,7 @@ LINUX_SEED: Final = Profile(
     mremap_dontunmap=False,
     mprotect_unaccounts=False,
     ksm_unshares=False,
+    ksm_max_sharing=None,
     hugetlb_touched=False,
     exact=False,
 )
@@ -318,6 +321,7 @@ LINUX_6_1: Final = Profile(
     mremap_dontunmap=True,
     mprotect_unaccounts=False,
     ksm_unshares=False,
+    ksm_max_sharing=256,
     hugetlb_touched=False,
     exact=False,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from ptewalk.model.linux import Track
@@ -321,3 +323,17 @@ def test_children_of_shared_memory_have_no_entries(machine) -> None:  # type: ig
     m.write(0)
     m.fork(1)
     assert m.dirty(0, 2, 1) == [] and m.read(0, who=1) == [7]
+
+
+def test_ksm_splits_huge_pages_and_shares_a_page_256_times(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/ksm.c:try_to_merge_one_page, max_page_sharing; measured on 6.1 and 6.12."""
+    m = machine("linux-6.1")
+    m.mmap(0, 512)
+    m.madvise(0, 512, "HUGEPAGE")
+    m.madvise(0, 512, "MERGEABLE")
+    m.write(0)
+    m.kernel.ksm_scan()
+    frames = [m.frame(page) for page in range(512)]
+    runs = [(frame, len(list(pages))) for frame, pages in itertools.groupby(frames)]
+    alone, first, second = frames[:3]
+    assert runs == [(alone, 1), (first, 1), (second, 1), (first, 255), (second, 254)]
