@@ -43,14 +43,14 @@ lint: $(STAMP)
 	MYPYPATH=$(VENV)/typing $(BIN)/mypy --no-error-summary -p ptewalk.rtl -p ptewalk.model -p ptewalk.cosim
 
 unit: $(STAMP)
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow"
 
 cosim: $(STAMP) system
 	$(BIN)/ptewalk doctor
 	$(BIN)/ptewalk cosim
 
 test: $(STAMP) system lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2
 
 clean:
 	rm -rf $(VENV) build dist results *.egg-info

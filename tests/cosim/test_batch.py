@@ -31,6 +31,8 @@ from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import BusFault, PageFault, Request, Result, State, Translated, translate
 from ptewalk.model.x86 import Access
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 A = 0x20
 STALLS = {"requests": 0.2, "responses": 0.3, "reads": 0.25, "swaps": 0.4}

@@ -14,6 +14,8 @@ from ptewalk.cosim.guest_image import Kernel, find_kernel
 from ptewalk.cosim.guest_operations import Op
 from ptewalk.cosim.linux_vm import GuestDied, Line, LinuxVm, Request, ScenarioError, missing_tools
 
+pytestmark = pytest.mark.slow
+
 OWN = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
 EVERY = 12
 """Every so many of the recorded scenarios is asked again."""

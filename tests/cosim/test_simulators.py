@@ -178,6 +178,7 @@ def counter() -> BuildDir:
     return build(select("icarus"), COUNTER, "counter", parameters={"WIDTH": 6})
 
 
+@pytest.mark.slow
 def test_a_model_is_built_once_and_again_when_anything_changes(cache: Path) -> None:
     icarus = select("icarus")
     first = build(icarus, COUNTER, "counter")
@@ -193,6 +194,7 @@ def test_a_model_is_built_once_and_again_when_anything_changes(cache: Path) -> N
     assert not any(other.cached for other in others)
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_leaves_nothing_that_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
@@ -206,6 +208,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(cache: Path, monkeypatc
     assert not build(select("icarus"), COUNTER, "counter").cached
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_once(cache: Path) -> None:
     script = (
         "import sys; from ptewalk.cosim.build import build; from ptewalk.cosim.simulators import select\n"
@@ -228,6 +231,7 @@ def test_two_processes_at_once_build_once(cache: Path) -> None:
     assert sorted(cached for _, cached in found) == ["False", "True"]
 
 
+@pytest.mark.slow
 def test_bad_verilog_is_one_clear_line_with_the_log(cache: Path) -> None:
     with pytest.raises(ToolError, match=r"icarus cannot build counter: .*syntax error \(log: (.*)\)") as caught:
         build(select("icarus"), COUNTER.replace("assign", "asign"), "counter")
@@ -236,6 +240,7 @@ def test_bad_verilog_is_one_clear_line_with_the_log(cache: Path) -> None:
     assert "syntax error" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_model_without_the_ports_of_the_batch_level_is_built_without_it() -> None:
     done = build(select("verilator"), COUNTER, "counter", batch=True)
     assert not done.batch
@@ -244,12 +249,14 @@ def test_a_model_without_the_ports_of_the_batch_level_is_built_without_it() -> N
     assert (icarus.batch, icarus.batch_trouble) == (False, "not tried with icarus 11.0")
 
 
+@pytest.mark.slow
 def test_verilator_refuses_a_folder_with_a_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path / "a b"))
     with pytest.raises(ToolError, match="has a space in it; set PTEWALK_CACHE to another folder"):
         build(select("verilator"), COUNTER, "counter")
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path / "file"))
@@ -257,6 +264,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         build(select("icarus"), COUNTER, "counter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["icarus", "verilator"])
 def test_a_run_takes_and_gives_values_and_arrays(name: str) -> None:
     numbers = np.arange(5, dtype=np.uint64)
@@ -270,6 +278,7 @@ def test_a_run_takes_and_gives_values_and_arrays(name: str) -> None:
     assert np.array_equal(result.arrays["twice"], numbers * 2)
 
 
+@pytest.mark.slow
 def test_a_failed_test_is_a_result_with_its_message(counter: BuildDir, tmp_path: Path) -> None:
     result = run_test(counter, "tb_small", testcase="fails", folder=tmp_path, module_path=HERE)
     assert not result.passed
@@ -278,6 +287,7 @@ def test_a_failed_test_is_a_result_with_its_message(counter: BuildDir, tmp_path:
     assert result.log.parent == tmp_path
 
 
+@pytest.mark.slow
 def test_a_hung_simulator_is_ended(counter: BuildDir, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ToolError, match=r"icarus was ended after 4 s \(log: ") as caught:
@@ -286,12 +296,14 @@ def test_a_hung_simulator_is_ended(counter: BuildDir, tmp_path: Path) -> None:
     assert "running tb_small.hangs" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_simulator_that_dies_is_one_error_with_the_end_of_its_log(counter: BuildDir, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="ended with status .* and without results") as caught:
         run_test(counter, "tb_small", testcase="dies", folder=tmp_path, module_path=HERE)
     assert "these are my last words" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_test_that_does_not_exist_is_an_error(counter: BuildDir, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="without results"):
         run_test(counter, "tb_small", testcase="nosuch", folder=tmp_path, module_path=HERE)
@@ -299,6 +311,7 @@ def test_a_test_that_does_not_exist_is_an_error(counter: BuildDir, tmp_path: Pat
         run_test(counter, "tb_nosuch", folder=tmp_path, module_path=HERE)
 
 
+@pytest.mark.slow
 def test_surrounding_variables_do_not_reach_a_run(counter: BuildDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COCOTB_TEST_FILTER", "nosuch")
     monkeypatch.setenv("WAVES", "1")
@@ -308,6 +321,7 @@ def test_surrounding_variables_do_not_reach_a_run(counter: BuildDir, monkeypatch
     assert result.passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["icarus", "verilator"])
 def test_waves_are_recorded(name: str, tmp_path: Path) -> None:
     done = build(select(name), COUNTER, "counter", waves=True)
@@ -328,6 +342,7 @@ def test_waves_are_recorded(name: str, tmp_path: Path) -> None:
         run_test(done, "tb_small", waves=True)
 
 
+@pytest.mark.slow
 def test_a_description_of_a_build_is_whole(counter: BuildDir) -> None:
     description = json.loads((counter.path / "build.json").read_text())
     assert set(description) == {"batch", "batch_trouble", "seconds"}

@@ -445,3 +445,13 @@ def test_a_read_only_shared_file_with_dirty_accounting_stays_read_only(machine) 
         m.mprotect(0, 1, "r")
         assert not m.pte(0) & RW
         assert m.write(0) == ["accerr"]
+
+
+def test_mprotect_leaves_locked_memory_to_faults(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/mprotect.c:mprotect_fixup; 4.2 and later break copy-on-write at once."""
+    for profile, marked in (("linux-seed", []), ("linux-6.1", [0, 1])):
+        m = machine(profile)
+        m.mmap(0, 2, prot="r", flags=["locked"])
+        m.clear()
+        m.mprotect(0, 2, "rw")
+        assert m.dirty(0, 2) == marked

@@ -17,7 +17,7 @@ P, RW, D, SD = 0x1, 0x2, 0x40, 0x800
 SEED = "linux-seed"
 
 
-@pytest.fixture(params=["golden MMU", "gateware"])
+@pytest.fixture(params=["golden MMU", pytest.param("gateware", marks=pytest.mark.slow)])
 def machine(request, machine):  # type: ignore[no-untyped-def]
     """The class of `machine`, with either MMU."""
     if request.param == "golden MMU":
