@@ -198,6 +198,8 @@ class Profile(NamedTuple):
     """Pages of the aligned block that a read fault of a file maps (fault_around_bytes)."""
     pagemap_v2: bool
     """pagemap has always had its status bits where the page shift was."""
+    pagemap_reads_offset: bool
+    """pagemap takes bit 11 of a swap entry, a bit of its offset, for soft-dirty (before 3.12)."""
     pagemap_exclusive: bool
     """pagemap tells bits 56 and 57."""
     hides_frames: bool
@@ -220,6 +222,8 @@ class Profile(NamedTuple):
     """A dirty page gains soft-dirty by migration."""
     advices: frozenset[str]
     mremap_dontunmap: bool
+    mprotect_populates: bool
+    """Locked private memory that becomes writable is faulted in for writing at once (4.2 and later)."""
     mprotect_unaccounts: bool
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
     ksm_unshares: bool
@@ -265,6 +269,7 @@ LINUX_SEED: Final = Profile(
     anon_vma_reuse=False,
     fault_around_pages=1,
     pagemap_v2=False,
+    pagemap_reads_offset=True,
     pagemap_exclusive=False,
     hides_frames=False,
     pagemap_keeps_mm=False,
@@ -279,13 +284,14 @@ LINUX_SEED: Final = Profile(
     migration_marks=False,
     advices=ADVICES_3_11,
     mremap_dontunmap=False,
+    mprotect_populates=False,
     mprotect_unaccounts=False,
     ksm_unshares=False,
     ksm_max_sharing=None,
     hugetlb_touched=False,
     exact=False,
 )
-LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11)
+LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11, clear_swap=True)
 LINUX_6_1: Final = Profile(
     name="linux-6.1",
     has_vm_softdirty=True,
@@ -305,6 +311,7 @@ LINUX_6_1: Final = Profile(
     anon_vma_reuse=True,
     fault_around_pages=16,
     pagemap_v2=True,
+    pagemap_reads_offset=False,
     pagemap_exclusive=True,
     hides_frames=True,
     pagemap_keeps_mm=True,
@@ -319,6 +326,7 @@ LINUX_6_1: Final = Profile(
     migration_marks=True,
     advices=ADVICES_6_1,
     mremap_dontunmap=True,
+    mprotect_populates=True,
     mprotect_unaccounts=False,
     ksm_unshares=False,
     ksm_max_sharing=256,

@@ -89,7 +89,8 @@ def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, f
     wants = wants_manual_upgrade(mm, vma)
     mm.set_page_prot(vma)
     change_protection(mm, vma, start, end, vma.prot, restore_write=wants)
-    if old & (VmFlag.WRITE | VmFlag.SHARED | VmFlag.LOCKED) == VmFlag.LOCKED and flags & VmFlag.WRITE:
+    locked = old & (VmFlag.WRITE | VmFlag.SHARED | VmFlag.LOCKED) == VmFlag.LOCKED
+    if locked and flags & VmFlag.WRITE and mm.entries.profile.mprotect_populates:
         with contextlib.suppress(Errno):
             gup.populate_vma_range(mm, vma, start, end)
     return vma

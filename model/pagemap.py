@@ -64,12 +64,12 @@ def pte_words(mm: Mm, vma: Vma, part: Words) -> Words:
 
 
 def _swap_words(mm: Mm, part: Words) -> Words:
-    """Words of swap-like entries; the seed commit takes soft-dirty from a bit of the offset (rule A29)."""
+    """Words of swap-like entries; 3.11 takes soft-dirty from a bit of the offset too (rule A29)."""
     entries = mm.entries
     profile = entries.profile
     kind, offset = entries.swp_type(part), entries.swp_offset(part)
     words = SWAP | ((kind | offset << np.uint64(PAGEMAP_SWAP_TYPE_BITS)) & FRAME)
-    mask = entries.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else entries.SOFT_DIRTY
+    mask = entries.SWP_SOFT_DIRTY | (entries.SOFT_DIRTY if profile.pagemap_reads_offset else 0)
     words |= np.where((part & np.uint64(mask)) != 0, SOFT_DIRTY, _ZERO)
     if entries.SWP_UFFD_WP:
         marked = (part & np.uint64(entries.SWP_UFFD_WP)) != 0

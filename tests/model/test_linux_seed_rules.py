@@ -455,3 +455,23 @@ def test_mprotect_leaves_locked_memory_to_faults(machine) -> None:  # type: igno
         m.clear()
         m.mprotect(0, 2, "rw")
         assert m.dirty(0, 2) == marked
+
+
+def test_the_release_keeps_soft_dirty_in_swap_entries(machine) -> None:  # type: ignore[no-untyped-def]
+    """3.11.0: bit 7 goes with the page, clear_refs 4 clears it, mremap sets it; pagemap still looks at bit 11 as well."""
+    m = machine("linux-3.11")
+    m.mmap(0, 8)
+    m.write(0, 8)
+    m.madvise(0, 8, "PAGEOUT")
+    assert m.dirty(0, 8) == [0, 1, 2, 3, 4, 5, 6, 7]
+    m.clear()
+    in_offset = [page for page in range(8) if m.mm().tables.get(m.kernel.base + page) & SD]
+    assert in_offset == m.dirty(0, 8) == [3, 4, 5, 6], "offsets 4 to 7"
+    m.mremap(0, 8, 8, 16)
+    assert m.dirty(16, 8) == list(range(16, 24))
+    m.read(16, 8)
+    assert m.dirty(16, 8) == list(range(16, 24))
+    m.madvise(16, 8, "PAGEOUT")
+    m.clear()
+    m.read(16, 8)
+    assert m.dirty(16, 8) == []
