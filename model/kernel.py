@@ -620,6 +620,7 @@ class Kernel:
         if not file.counts_dirty:
             return
         for frame in list(file.cache.values()):
+            self.frames.flags[frame] &= 0xFFFF ^ page.DIRTY
             for mm, vma, at, _huge in rmap.walk(self, frame):
                 pte = mm.tables.get(at)
                 if vma.flags & VmFlag.SHARED and (self.entries.pte_shares_write(pte) or self.entries.pte_dirty(pte)):

@@ -156,25 +156,30 @@ def page_out(kernel: Kernel, frame: int) -> None:
 
 
 def _page_out_file(kernel: Kernel, frame: int) -> None:
-    """A tmpfs page goes to swap and leaves no trace in the tables but uffd-wp markers."""
+    """A page of a file goes to swap, or to its disk, and leaves no trace in the tables but uffd-wp markers.
+
+    A dirty page of a disk file is unmapped like the others, but stays in the page cache (shrink_page_list).
+    """
     frames = kernel.frames
     mappings = rmap.walk(kernel, frame)
     if frames.is_pinned(frame) or any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
         return
     file = kernel.files.by_identity(int(frames.owner[frame]))
-    if file.counts_dirty:
-        return
     for mm, vma, at, _huge in mappings:
         old = mm.tables.get(at)
+        if kernel.entries.pte_dirty(old):
+            frames.flags[frame] |= page.DIRTY
         marker = old & 1 << 10 and vma.flags & VmFlag.UFFD_WP
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
         frames.maps[frame] -= 1
+    kernel.mmu.invalidate(None)
+    if file.counts_dirty and frames.flags[frame] & page.DIRTY:
+        return
     row = kernel.memory_row(frame)
     offset = int(frames.index[frame])
     file.swapped[offset] = None if row is None else row.copy()
     del file.cache[offset]
     frames.free(frame)
-    kernel.mmu.invalidate(None)
 
 
 def page_out_3_11(mm: Mm, vma: Vma, start: int, end: int) -> None:

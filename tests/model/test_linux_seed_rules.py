@@ -458,7 +458,7 @@ def test_mprotect_leaves_locked_memory_to_faults(machine) -> None:  # type: igno
 
 
 def test_the_release_keeps_soft_dirty_in_swap_entries(machine) -> None:  # type: ignore[no-untyped-def]
-    """3.11.0: bit 7 goes with the page, clear_refs 4 clears it, mremap sets it; pagemap still looks at bit 11 as well."""
+    """3.11.0: bit 7 goes with the page, clear_refs 4 clears it, mremap sets it; pagemap looks at bit 11 as well."""
     m = machine("linux-3.11")
     m.mmap(0, 8)
     m.write(0, 8)
@@ -475,3 +475,20 @@ def test_the_release_keeps_soft_dirty_in_swap_entries(machine) -> None:  # type:
     m.clear()
     m.read(16, 8)
     assert m.dirty(16, 8) == []
+
+
+def test_reclaim_unmaps_pages_of_a_disk_file(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/vmscan.c:shrink_page_list: a dirty one keeps its frame, a clean one is read again."""
+    m = machine("linux-seed")
+    m.mmap(0, 2, kind="s4")
+    m.write(0)
+    m.read(1)
+    before = m.frame(0), m.frame(1)
+    m.madvise(0, 2, "PAGEOUT")
+    assert m.pte(0) == m.pte(1) == 0
+    assert m.read(0, 2) == [7, 0]
+    assert m.frame(0) == before[0] and m.frame(1) != before[1]
+    m.kernel.sync("4")
+    m.madvise(0, 2, "PAGEOUT")
+    assert m.read(0, 2) == [7, 0]
+    assert m.frame(0) != before[0]
