@@ -187,7 +187,8 @@ class WalkerHarness(Harness):
         m.d.comb += above.eq(Mux(walker.control.la57, by_levels[x86.LEVELS_5], by_levels[x86.LEVELS_4]))
         canonical = (above == 0) | (above == -1)
         with m.If(phase.check | phase.swapped | (phase.judge & ~registers.noncanonical)):
-            m.d.comb += [Assert(self.address == registers.address), Assert(canonical)]
+            at_hand = Mux(phase.check, registers.address, registers.here)
+            m.d.comb += [Assert(self.address == at_hand), Assert(canonical)]
             for k, here in enumerate(one_hot):
                 m.d.comb += Assert(~here | (self.level == k + 1))
             with m.If(~registers.broken & ~phase.check):

@@ -62,9 +62,11 @@ class WalkerRegisters:
     request, access
         The request in flight, and `classify`'s view of it.
     address
-        Of the entry that is read next, or was read last.
+        Of the entry that is being read, or is read next.
+    here
+        Of the entry that was read last.
     entry, at
-        The last value read there; its level, one-hot: at[0] is level 1.
+        The value read there; its level, one-hot: at[0] is level 1.
     upper
         RW, U/S (AND) and XD (OR) of the entries above it.
     leaf, reserved, user_key, supervisor_key
@@ -79,6 +81,7 @@ class WalkerRegisters:
         self.request = Signal(RequestLayout(config.tag_bits))
         self.access = Signal(AccessClassLayout())
         self.address = Signal(config.physical_bits)
+        self.here = Signal(config.physical_bits)
         self.entry = Signal(EntryLayout(soft_dirty=config.soft_dirty))
         self.at = Signal(config.levels)
         self.upper = Signal(data.StructLayout({"rw": 1, "us": 1, "xd": 1}))
@@ -160,6 +163,7 @@ class Walker(Component):
             registers.entry,
             registers.at,
         )
+        here = registers.here
         upper, leaf, reserved = registers.upper, registers.leaf, registers.reserved
         user_key, supervisor_key = registers.user_key, registers.supervisor_key
         noncanonical, broken, settled = registers.noncanonical, registers.broken, registers.settled
@@ -207,7 +211,6 @@ class Walker(Component):
 
         def descend(view: data.View) -> list[Any]:
             return [
-                address.eq(slot(frame_of(Value.cast(view)), below)),
                 at.eq(at >> 1),
                 upper.rw.eq(upper.rw & view.rw),
                 upper.us.eq(upper.us & view.us),
@@ -267,7 +270,7 @@ class Walker(Component):
 
         m.d.comb += [
             self.o_reads.payload.address.eq(address),
-            self.o_swaps.payload.address.eq(address),
+            self.o_swaps.payload.address.eq(here),
             self.o_swaps.payload.old.eq(entry),
             self.o_swaps.payload.new.eq(new),
         ]
@@ -306,6 +309,8 @@ class Walker(Component):
                     broken.eq(self.i_data.payload.error),
                 ]
                 with m.If(self.i_data.valid):
+                    # Whether the walk goes on below or not: the verdict is not on the way of the address.
+                    m.d.sync += [here.eq(address), address.eq(slot(frame_of(raw), below))]
                     good = found.p & ~found_reserved & ~self.i_data.payload.error
                     with m.If(good & ~found_leaf & (found.a | access.probe)):
                         # The next read leaves in the cycle in which this entry arrived.
@@ -335,6 +340,7 @@ class Walker(Component):
                         m.d.sync += broken.eq(1)
                         m.next = "JUDGE"
                     with m.Elif(~self.i_swapped.payload.done):
+                        m.d.sync += address.eq(here)
                         m.next = "READ"
                     with m.Elif(leaf):
                         m.d.sync += settled.eq(1)
@@ -398,7 +404,7 @@ class Walker(Component):
                 record.outcome.eq(outcome),
                 record.code.eq(code),
                 record.physical.eq(physical),
-                record.address.eq(address),
+                record.address.eq(here),
                 record.old.eq(entry),
                 record.new.eq(new),
                 record.done.eq(self.i_swapped.payload.done & ~self.i_swapped.payload.error),
