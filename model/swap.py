@@ -294,12 +294,13 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     if entries.SWP_EXCLUSIVE and pte & entries.SWP_EXCLUSIVE:
         exclusive = True
     slot.count -= 1
+    alone = not frames.mapcount(frame)
+    frames.maps[frame] += 1
     if frame in frames.cached_slot:
-        if write and not slot.count and not frames.mapcount(frame) and not old_rules:
+        if write and not slot.count and alone and not old_rules:
             free_cache(kernel, frame)
     elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
         drop_slot(kernel, where)
-    frames.maps[frame] += 1
     frames.index[frame] = vma.offset(at)
     assert vma.anon_vma is not None
     frames.owner[frame] = vma.anon_vma.root.identity

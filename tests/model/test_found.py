@@ -1,0 +1,19 @@
+"""Scenarios in which the model once differed from a live kernel, shrunk against that kernel, with its answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptewalk.model.scenario import Scenario, read, replay
+
+FOUND = {"linux-6.1": Path(__file__).parents[1] / "data" / "found-linux-6.1.jsonl"}
+CASES = [(profile, scenario) for profile, path in FOUND.items() for scenario in read(path)]
+
+
+@pytest.mark.parametrize(("profile", "scenario"), CASES, ids=[scenario.name for _, scenario in CASES])
+def test_differs_no_more(profile: str, scenario: Scenario) -> None:
+    report = replay([scenario], profile)
+    assert not report.differing
+    assert report.agree == report.steps > 0
