@@ -23,9 +23,11 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     Raises
     ------
     Errno
-        EINVAL: not eligible, nothing there, or no entry is writable, as after clear_refs 4. EAGAIN: a page is pinned.
+        EINVAL: not eligible, nothing ever written there, or no entry is writable, as after clear_refs 4. EAGAIN: a
+        page is pinned.
     """
-    if vma.flags & VmFlag.NOHUGEPAGE or not vma.is_anonymous or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
+    eligible = vma.is_anonymous and vma.anon_vma and not vma.flags & VmFlag.NOHUGEPAGE
+    if not eligible or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
         raise Errno("EINVAL")
     first = -(-start // HUGE_PAGES) * HUGE_PAGES
     last = end // HUGE_PAGES * HUGE_PAGES

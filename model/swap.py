@@ -158,11 +158,12 @@ def page_out(kernel: Kernel, frame: int) -> None:
 def _page_out_file(kernel: Kernel, frame: int) -> None:
     """A page of a file goes to swap, or to its disk, and leaves no trace in the tables but uffd-wp markers.
 
-    A dirty page of a disk file is unmapped like the others, but stays in the page cache (shrink_page_list).
+    A pinned page, or a dirty one of a disk file, is unmapped like the others, but stays in the page cache
+    (shrink_page_list).
     """
     frames = kernel.frames
     mappings = rmap.walk(kernel, frame)
-    if frames.is_pinned(frame) or any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
+    if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
         return
     file = kernel.files.by_identity(int(frames.owner[frame]))
     for mm, vma, at, _huge in mappings:
@@ -173,7 +174,7 @@ def _page_out_file(kernel: Kernel, frame: int) -> None:
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
         frames.maps[frame] -= 1
     kernel.mmu.invalidate(None)
-    if file.counts_dirty and frames.flags[frame] & page.DIRTY:
+    if frames.is_pinned(frame) or (file.counts_dirty and frames.flags[frame] & page.DIRTY):
         return
     row = kernel.memory_row(frame)
     offset = int(frames.index[frame])

@@ -337,3 +337,28 @@ def test_ksm_splits_huge_pages_and_shares_a_page_256_times(machine) -> None:  # 
     runs = [(frame, len(list(pages))) for frame, pages in itertools.groupby(frames)]
     alone, first, second = frames[:3]
     assert runs == [(alone, 1), (first, 1), (second, 1), (first, 255), (second, 254)]
+
+
+def test_reclaim_unmaps_a_pinned_shared_page_and_keeps_its_frame(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/vmscan.c:shrink_folio_list: the pin is looked at behind try_to_unmap; of anonymous memory, before."""
+    for kind, gone in (("sanon", True), ("anon", False)):
+        m = machine("linux-6.12")
+        m.mmap(0, 1, kind=kind)
+        m.write(0)
+        frame = m.frame(0)
+        m.kernel.pin(m.kernel.processes[0], m.kernel.base, 1)
+        m.madvise(0, 1, "PAGEOUT")
+        assert (m.pte(0) == 0) is gone
+        assert m.read(0) == [7]
+        assert m.frame(0) == frame
+
+
+def test_collapse_wants_memory_that_was_written_once(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/huge_memory.c:hugepage_vma_check: an area without anon_vma is refused, even where nothing would be done."""
+    for profile in MODERN:
+        m = machine(profile)
+        m.mmap(100, 1024)
+        m.madvise(100, 1024, "HUGEPAGE")
+        assert m.error(m.madvise, 520, 510, "COLLAPSE") == "EINVAL"
+        m.write(100)
+        assert m.error(m.madvise, 520, 510, "COLLAPSE") is None
