@@ -27,7 +27,7 @@ Op = dict[str, Any]
 Fails = Callable[[Scenario], bool]
 
 _SIZES: Final = ("n", "new_n")
-_ATTEMPTS: Final = 2000
+_ATTEMPTS: Final = 500
 
 
 def with_operations(scenario: Scenario, operations: Sequence[Op]) -> Scenario:
