@@ -52,5 +52,13 @@ cosim: $(STAMP) system
 test: $(STAMP) system lint
 	$(BIN)/pytest -q -n 2
 
+# Hours, not minutes: what the tests do on a few hundred cases, on many.
+nightly: $(STAMP) system
+	$(BIN)/ptewalk cosim --walks 1000000 --output results/nightly-cosim.json
+	for track in off fault native; do $(BIN)/ptewalk replay --generate 2000 --backend gateware --track $$track || exit 1; done
+	$(BIN)/ptewalk replay --generate 5000 --backend linux
+	$(BIN)/ptewalk accuracy --generate 1000
+	$(BIN)/ptewalk bench
+
 clean:
 	rm -rf $(VENV) build dist results *.egg-info
