@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3
+SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache
+test nightly: SYSTEM_PACKAGES += qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: check setup lint unit cosim test nightly clean
