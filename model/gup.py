@@ -55,7 +55,7 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
     frame = entries.pte_pfn(pte)
     if write and not _may_write(mm, vma, pte, frame, force):
         return 0
-    if write and frame != frames.zero:
+    if touch and write and frame != frames.zero and not entries.pte_dirty(pte):
         frames.flags[frame] |= page.DIRTY
     return frame
 
@@ -116,6 +116,8 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
     except Errno:
         raise Errno("EIO") from None
     if write:
+        if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB):
+            mm.frames.flags[frame] |= page.DIRTY
         mm.touch(at, at + 1)
     return frame
 
