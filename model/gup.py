@@ -165,9 +165,10 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
     Raises
     ------
     Errno
-        EFAULT; nothing stays pinned then.
+        EFAULT, and EINVAL where the profile wants one file; nothing stays pinned then.
     """
     pinned: list[int] = []
+    files = set()
     frames = mm.frames
     try:
         for at in range(start, end):
@@ -178,6 +179,9 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
             frame = get_page(mm, vma, at, write=True)
             frames.pins[frame] = frames.pins.get(frame, 0) + 1
             pinned.append(frame)
+            files.add(vma.file)
+        if mm.entries.profile.pin_one_file and len(files) > 1:
+            raise Errno("EINVAL")
     except Errno:
         unpin(mm, pinned)
         raise

@@ -188,6 +188,8 @@ class Profile(NamedTuple):
     """clear_refs splits every huge page it meets (rule A10 of linux-seed)."""
     clear_swap: bool
     """clear_refs 4 clears soft-dirty of swap-like entries."""
+    pin_one_file: bool
+    """A registered buffer may lie in areas of one file only, or of none (io_uring/rsrc.c:io_pin_pages)."""
     reuse_by_mapcount: bool
     """A write fault reuses an anonymous page mapped once (3.11), not one that is exclusive or has one reference."""
     stack_guard_page: bool
@@ -264,6 +266,7 @@ LINUX_SEED: Final = Profile(
     clear_values=(1, 2, 3, 4),
     clear_splits_huge=True,
     clear_swap=False,
+    pin_one_file=False,
     reuse_by_mapcount=True,
     stack_guard_page=True,
     anon_vma_reuse=False,
@@ -306,6 +309,7 @@ LINUX_6_1: Final = Profile(
     clear_values=(1, 2, 3, 4, 5),
     clear_splits_huge=False,
     clear_swap=True,
+    pin_one_file=True,
     reuse_by_mapcount=False,
     stack_guard_page=False,
     anon_vma_reuse=True,
@@ -349,6 +353,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     migration_marks=False,
     mprotect_unaccounts=True,
     ksm_unshares=True,
+    pin_one_file=False,
     hugetlb_touched=True,
 )
 EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)
