@@ -64,6 +64,7 @@ enum Channel : uint64_t { REQUESTS, RESPONSES, READS, SWAPS, CHANNELS };
 
 struct Batch {
     const Request *requests;
+    Request *accepted_requests;  // out: as they stood at the pins
     Response *responses;
     const Interference *interferences;
     Event *events;
@@ -225,6 +226,24 @@ private:
         ++next;
     }
 
+    // The request that is being accepted, as the gateware sees it.
+    void monitor(Request &r) const {
+        r.linear = top.i_requests___05Fpayload___05Flinear;
+        r.access = top.i_requests___05Fpayload___05Faccess;
+        r.user = top.i_requests___05Fpayload___05Fuser;
+        r.implicit = top.i_requests___05Fpayload___05Fimplicit;
+        r.ac = top.i_requests___05Fpayload___05Fac;
+        r.tag = top.i_requests___05Fpayload___05Ftag;
+        r.root = top.root;
+        r.control = top.control;
+        r.pkru = top.pkru;
+        r.pkrs = top.pkrs;
+#ifdef PTEWALK_TRACKING
+        r.track = top.track;
+        r.saved_dirty = top.saved_dirty;
+#endif
+    }
+
     // Ends the transfers of the cycle before. What stands on a channel that is not valid is the complement of what stood there.
     void retract() {
         if (top.i_requests___05Fvalid && !presenting) {
@@ -345,6 +364,7 @@ private:
         if (request_taken) {
             presenting = false;
             current = b.accepted++;
+            monitor(b.accepted_requests[current]);
             accepted_at = progress = cycle;
             answered_reads = 0;
             interfere();

@@ -196,7 +196,7 @@ class BatchResult:
     seconds: float
 
 
-_POINTERS: Final = ("requests", "responses", "interferences", "events", "keys", "rows", "words")
+_POINTERS: Final = ("requests", "accepted_requests", "responses", "interferences", "events", "keys", "rows", "words")
 _NUMBERS: Final = (
     *("request_count", "interference_count", "event_capacity", "key_bits", "frame_limit", "absent_is_zero"),
     *("latency", "max_cycles", "linger", "stop_on_fault", "seed"),
@@ -261,11 +261,12 @@ class CompiledLane:
         RuntimeError
             The model cannot be found in this program.
         """
+        accepted = np.zeros(len(requests), REQUEST)
         responses = np.zeros(len(requests), RESPONSE)
         events = np.zeros(event_capacity, EVENT)
         keys, rows, words = memory.export()
         arrays: dict[str, NDArray[Any]] = dict(
-            zip(_POINTERS, (requests, responses, interferences, events, keys, rows, words), strict=True)
+            zip(_POINTERS, (requests, accepted, responses, interferences, events, keys, rows, words), strict=True)
         )
         batch = _Batch(
             **{name: rows.ctypes.data for name, rows in arrays.items()},
@@ -290,7 +291,7 @@ class CompiledLane:
         if status != Status.COMPLETE:
             raise BenchError(Status(status), batch.accepted - 1, batch.cycles)
         return BatchResult(
-            requests=requests[: batch.accepted].copy(),
+            requests=accepted[: batch.accepted],
             responses=responses[: batch.response_count],
             events=events[: batch.event_count],
             counters=Counters(**{counter.name: getattr(batch, counter.name) for counter in fields(Counters)}),
