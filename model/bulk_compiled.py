@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import PagemapBit, SoftBit
-from ptewalk.model.pte import FRAME, PROTNONE, UFFD_WP
+from ptewalk.model.pte import FRAME, PROTNONE, UFFD_WP, D
 from ptewalk.model.x86 import FRAME_LOW, EntryBit
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ Words = NDArray[np.uint64]
 
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _SHIFT_NONE = np.uint64(PROTNONE.bit_length() - 1)
-_SHIFT_RW, _SHIFT_D = np.uint64(EntryBit.RW), np.uint64(EntryBit.D)
-_SHIFT_ARM, _SHIFT_SAVED = np.uint64(SoftBit.ARM), np.uint64(SoftBit.SAVED_DIRTY)
+_ARM_UP, _SAVED_UP = np.uint64(SoftBit.ARM - EntryBit.RW), np.uint64(SoftBit.SAVED_DIRTY - EntryBit.D)
 _SHIFT_SD = np.uint64(SoftBit.SOFT_DIRTY)
 _FRAME, _FRAME_LOW = np.uint64(FRAME), np.uint64(FRAME_LOW)
 _SHIFT_PRESENT = np.uint64(PagemapBit.PRESENT)
@@ -29,19 +28,17 @@ _UFFD = np.uint64(UFFD_WP)
 
 
 @numba.njit(cache=True, inline="always")
-def _cleared(entry: Any, present_mask: Any, swapped_mask: Any, save: Any, arm: Any) -> Any:
-    """One entry after clear_refs 4; `save` and `arm` are 0 or 1."""
-    present = (entry | entry >> _SHIFT_NONE) & _ONE
-    armed = (entry >> _SHIFT_RW & present & arm) << _SHIFT_ARM
-    moved = entry >> _SHIFT_D & present & save
-    entry = (entry | moved << _SHIFT_SAVED) ^ moved << _SHIFT_D
-    return entry & ~((_ZERO - present) & (present_mask ^ swapped_mask) ^ swapped_mask) | armed
+def _cleared(entry: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any) -> Any:
+    """One entry after clear_refs 4; `saved` and `arm` are the bits SAVED_DIRTY and ARM, or 0."""
+    present = _ZERO - ((entry | entry >> _SHIFT_NONE) & _ONE)  # all ones where present
+    raised = (entry << _ARM_UP & arm | entry << _SAVED_UP & saved) & present
+    return entry & ~(present & (present_mask ^ swapped_mask) ^ swapped_mask) | raised
 
 
 @numba.njit(cache=True)
-def _clear(entries: Any, present_mask: Any, swapped_mask: Any, save: Any, arm: Any) -> None:
+def _clear(entries: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any) -> None:
     for i in range(len(entries)):
-        entries[i] = _cleared(entries[i], present_mask, swapped_mask, save, arm)
+        entries[i] = _cleared(entries[i], present_mask, swapped_mask, saved, arm)
 
 
 @numba.njit(cache=True)
@@ -64,7 +61,9 @@ def _pagemap(entries: Any, words: Any, soft_dirty: Any) -> Any:
 
 
 @numba.njit(cache=True)
-def _scan(entries: Any, bitmap: Any, swap_mask: Any, present_mask: Any, swapped_mask: Any, save: Any, arm: Any) -> None:
+def _scan(
+    entries: Any, bitmap: Any, swap_mask: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any
+) -> None:
     for byte in range(len(bitmap)):
         bits = _ZERO
         first = byte * 8
@@ -73,19 +72,21 @@ def _scan(entries: Any, bitmap: Any, swap_mask: Any, present_mask: Any, swapped_
             present = (entry | entry >> _SHIFT_NONE) & _ONE
             swapped = _ONE if entry & swap_mask else _ZERO
             bits |= (entry >> _SHIFT_SD & present | swapped & (present ^ _ONE)) << np.uint64(j)
-            entries[first + j] = _cleared(entry, present_mask, swapped_mask, save, arm)
+            entries[first + j] = _cleared(entry, present_mask, swapped_mask, saved, arm)
         bitmap[byte] = bits
 
 
 def _numbers(masks: Masks) -> tuple[np.uint64, ...]:
-    return tuple(np.uint64(value) for value in (masks.present, masks.swapped, masks.save_dirty, masks.arm))
+    saved, arm = masks.save_dirty << SoftBit.SAVED_DIRTY, masks.arm << SoftBit.ARM
+    present = masks.present | (D if masks.save_dirty else 0)
+    return tuple(np.uint64(value) for value in (present, masks.swapped, saved, arm))
 
 
 def clear_refs(entries: Words, masks: Masks) -> None:
     """See `bulk.clear_refs`."""
-    present, swapped, save, arm = _numbers(masks)
-    if save or arm:
-        _clear(entries, present, swapped, save, arm)
+    present, swapped, saved, arm = _numbers(masks)
+    if saved or arm:
+        _clear(entries, present, swapped, saved, arm)
     else:
         _clear_only(entries, present, swapped)
 
