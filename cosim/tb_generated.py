@@ -9,18 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 import cocotb
-from cocotb.task import bridge, resume
 
-from ptewalk.cosim.batch import BatchResult, Conditions, Counters
-from ptewalk.cosim.bench import WalkerBench
+from ptewalk.cosim.batch import Counters
 from ptewalk.cosim.gateware_mmu import GatewareMmu, RunBatch
 from ptewalk.cosim.generated import Setup, run_all, without_answers
 from ptewalk.cosim.run import Job
-from ptewalk.cosim.transactions import Records
+from ptewalk.cosim.software_bench import run_software
 from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.memory import SparseMemory
-
-_CONDITIONS = Conditions(linger=4)
 
 
 def _run_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
@@ -40,15 +35,4 @@ def _run_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
 async def checked(dut: Any) -> None:
     """Scenarios, most of them generated; each store and load goes through the gateware."""
     job = Job.current()
-    bench = WalkerBench(dut, SparseMemory(), _CONDITIONS)
-    await bench.start()
-    if bench.has_batch_level:
-        async with bench.halted() as run:
-            job.publish(_run_all(job.values, lambda asked, memory: run(asked, memory, stop_on_fault=True)))
-        return
-
-    async def per_cycle(asked: Records, memory: SparseMemory) -> BatchResult:
-        bench.use(memory)
-        return await bench.batch(asked, stop_on_fault=True)
-
-    job.publish(await bridge(_run_all)(job.values, resume(per_cycle)))
+    await run_software(dut, lambda run_batch: job.publish(_run_all(job.values, run_batch)))

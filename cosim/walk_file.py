@@ -3,18 +3,25 @@ counting.
 
 A file is JSON Lines, ``.jsonl`` or ``.jsonl.gz``. Each line is an object:
 
-| key | meaning |
-|---|---|
-| i | running number |
-| f | family, one letter: A permissions, B presence and A/D, C reserved bits, D keys, E all bits, G not canonical, H
-self-map | | k | access: R 8-byte load, W 1-byte store, X instruction fetch, I implicit supervisor read | | u | 1 = CPL
-3, 0 = CPL 0 | | c | control bits, numbered as `x86.Control`, AC included | | va | linear address, hex, a multiple of 8
-| | kr, ks | PKRU, IA32_PKRS (absent = 0) | | e | all entries before the access, "physical:value", both hex; every other
-word of the tables is 0 | | o | ["OK", physical address in hex], ["PF", error code] or ["GP"] | | ad | bits added to
-each entry of e (32 = A, 64 = D); after a fault, by a walk that sets A only when all is allowed | | aq | after a fault,
-when different: by a walk that sets A as it goes | | v, t, w | engines that gave this outcome, trust (3 = all that ran
-it agree), the others' answers | | root | physical address of the top-level table, hex (absent = 204000, or 205000 with
-LA57) |
+====  ==================================================================================================================
+i     running number
+f     family, one letter: A permissions, B presence and A/D, C reserved bits, D keys, E all bits, G not canonical,
+      H self-map
+k     access: R 8-byte load, W 1-byte store, X instruction fetch, I implicit supervisor read
+u     1 = CPL 3, 0 = CPL 0
+c     control bits, numbered as `x86.Control`, AC included
+va    linear address, hex, a multiple of 8
+kr    PKRU (absent = 0)
+ks    IA32_PKRS (absent = 0)
+e     all entries before the access, "physical:value", both hex; every other word of the tables is 0
+o     ["OK", physical address in hex], ["PF", error code] or ["GP"]
+ad    bits added to each entry of e (32 = A, 64 = D); after a fault, by a walk that sets A only when all is allowed
+aq    after a fault, when different: by a walk that sets A as it goes
+v     engines that gave this outcome
+t     trust; 3 = all that ran it agree
+w     the others' answers
+root  physical address of the top-level table, hex (absent = 204000, or 205000 with LA57)
+====  ==================================================================================================================
 
 `root` is an addition, for random walks whose tables lie elsewhere. MAXPHYADDR is 40.
 """
