@@ -297,7 +297,8 @@ def _make_variables(simulator: Simulator) -> list[str]:
         variables.append(f"OBJCACHE={tools['ccache']}")
     if simulator.root:
         # The package's makefiles name the compiler of the machine that it was built on.
-        variables += ["CXX=g++", "LINK=g++", "AR=ar"]
+        # Large models, such as those with waves, have a precompiled header, which g++ takes by -include.
+        variables += ["CXX=g++", "LINK=g++", "AR=ar", "CFG_CXXFLAGS_PCH_I=-include"]
     return variables
 
 

@@ -542,6 +542,38 @@ def cosim(
     return DIFFER if result["mismatches"] or result["failures"] else 0
 
 
+@commands.command()
+@_option("--seed", type=click.IntRange(0, 2**63 - 1), required=True, help="Of the run that failed.")
+@_option("--batch", type=click.IntRange(0), default=0, show_default=True, help="Which batch of it.")
+@_option("--walks", "count", type=click.IntRange(1, 2000), default=200, show_default=True, help="Of that batch.")
+@_option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder; default results/waves.")
+@simulator_option
+@json_option
+@mutant_option
+def waves(seed: int, batch: int, count: int, output: Path | None, simulator: str | None, as_json: bool) -> int:
+    """Run one batch of random walks again and record every signal; a failure prints the command.
+
+    Verilator writes VCD, Icarus FST.
+    """
+    from ptewalk.cosim.gateware import BuiltWalker
+
+    folder = output or Path("results") / "waves"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
+    walker = BuiltWalker.make(simulator, waves=True)
+    repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {walker.model.simulator.name}"
+    result = walker.randomised(count, seed, repeat, batch=batch, folder=folder)
+    if as_json:
+        click.echo(json.dumps(result | {"seed": seed, "batch": batch, "simulator": walker.simulator}))
+    else:
+        if result["failure"]:
+            click.echo(result["failure"])
+        click.echo(f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; waves: {result['waves']}")
+    return DIFFER if result["failure"] else 0
+
+
 # Measurements --------------------------------------------------------------------------------------------------------
 
 

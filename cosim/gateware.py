@@ -11,6 +11,7 @@ from typing import Any
 
 from ptewalk.cosim.build import BuildDir, build
 from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.mutants import option
 from ptewalk.cosim.run import run_test
 from ptewalk.cosim.simulators import select
 from ptewalk.cosim.walk_file import WalkCase
@@ -81,19 +82,34 @@ class BuiltWalker:
         return tally
 
     def randomised(
-        self, walks: int, seed: int, repeat: str, *, protocol_walks: int = 0, timeout: float = 3600.0
+        self,
+        walks: int,
+        seed: int,
+        repeat: str,
+        *,
+        protocol_walks: int = 0,
+        batch: int | None = None,
+        folder: Path | None = None,
+        timeout: float = 3600.0,
     ) -> dict[str, Any]:
-        """Random walks with a second writer against the golden model: counts, and `failure` in words, "" for none."""
+        """Random walks with a second writer against the golden model: counts, and `failure` in words, "" for none.
+
+        With `batch` the one batch of this number, of `walks` walks; with `folder`, where the model was made with waves,
+        they are recorded there: `waves` is their file.
+        """
         values = {
             "walks": walks,
             "protocol_walks": protocol_walks,
             "seed": seed,
+            "batch": batch or 0,
+            "whole_batches": batch is not None,
+            "name": self.model.simulator.name + option(),
             "repeat": repeat,
             "physical_bits": self._walker.physical_bits,
             "levels": self._walker.levels,
             "gigabyte_pages": self._walker.gigabyte_pages,
         }
-        return self.run(_MODULE, "randomised", values, timeout)
+        return self.run(_MODULE, "randomised", values, timeout, folder=folder)
 
     def timed(self, latencies: tuple[int, ...] = LATENCIES, *, software: int = SOFTWARE_CYCLES) -> list[dict[str, Any]]:
         """Rows of {name, latency, cycles, outcome, swaps, target, total}; target is None where there is none.
@@ -111,9 +127,15 @@ class BuiltWalker:
             row["total"] = row["cycles"] + (software + again[row["latency"]] if faulted else 0)
         return rows
 
-    def run(self, module: str, test: str, values: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """One cocotb test of `module`: what it published. Raises `ToolError` when it fails."""
-        result = run_test(self.model, module, testcase=test, values=values, timeout=timeout)
+    def run(
+        self, module: str, test: str, values: dict[str, Any], timeout: float, *, folder: Path | None = None
+    ) -> dict[str, Any]:
+        """One cocotb test of `module`: what it published. Raises `ToolError` when it fails.
+
+        `folder`: where the run's files stay, waves among them; `waves` of the result is their file.
+        """
+        waves = folder is not None
+        result = run_test(self.model, module, testcase=test, values=values, timeout=timeout, folder=folder, waves=waves)
         if not result.passed:
             raise ToolError(f"{self.simulator}: {result.message} (log: {result.log})")
-        return result.values
+        return result.values | ({"waves": str(result.waves)} if waves else {})

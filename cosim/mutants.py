@@ -18,8 +18,9 @@ from pathlib import Path
 
 from ptewalk.cosim.errors import ToolError
 
-__all__ = ["Mutant", "activate", "load_mutants"]
+__all__ = ["Mutant", "activate", "load_mutants", "option"]
 
+_active: list[str] = []
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -88,7 +89,13 @@ def activate(name: str) -> Mutant:
         package, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None and spec.loader is not None
+    _active.append(name)
     module = importlib.util.module_from_spec(spec)
     sys.modules[package] = module
     spec.loader.exec_module(module)
     return mutants[name]
+
+
+def option() -> str:
+    """What a command that repeats this run has to carry: " --mutant NAME", or nothing."""
+    return "".join(f" --mutant {name}" for name in _active)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ptewalk.cosim.gateware import BuiltWalker, spread
+from ptewalk.cosim.mutants import option
 from ptewalk.cosim.pictures import page_map
 from ptewalk.cosim.recordings import KERNELS, WALKS
 from ptewalk.cosim.replay import ReplayJob, load, replay_gateware
@@ -118,7 +119,7 @@ def _recorded(walker: BuiltWalker, failures: list[str]) -> dict[str, Any]:
 
 def _randomised(walker: BuiltWalker, walks: int, seed: int, failures: list[str]) -> dict[str, Any]:
     name = walker.model.simulator.name
-    repeat = f"ptewalk cosim --only random --simulator {name} --walks {walks} --seed {seed}"
+    repeat = f"ptewalk cosim --only random --simulator {name} --walks {walks} --seed {seed}{option()}"
     result = walker.randomised(walks, seed, repeat)
     if result["failure"]:
         failures.append(f"{walker.simulator}: {result['failure']}")

@@ -143,12 +143,13 @@ async def randomised(dut: Any) -> None:
     """Random tables and accesses in every way to track, with a second writer, against the golden model.
 
     Both levels of the testbench can run it; `protocol_walks` of them run at the protocol level whatever there is, so
-    that the two rates stand in one run.
+    that the two rates stand in one run. Each batch has chance of its own, so that it can be repeated alone, with waves.
     """
     job = Job.current()
     walks_wanted, protocol_walks = job.values["walks"], job.values["protocol_walks"]
-    rng = random.Random(job.values["seed"])
+    seed, batch, whole = job.values["seed"], job.values["batch"], job.values["whole_batches"]
     scoreboard = Scoreboard("walks", promised=walks_wanted, repeat=job.values["repeat"])
+    shown = ""  # the command that shows the waves of the batch
     bench = WalkerBench(dut, SparseMemory(job.values["physical_bits"]))
     design = {name: job.values[name] for name in ("levels", "gigabyte_pages")} | {"soft_dirty": bench.soft_dirty}
     await bench.start()
@@ -163,7 +164,13 @@ async def randomised(dut: Any) -> None:
         while remaining:
             compiled = bench.has_batch_level and remaining > protocol_walks
             size = min(remaining - protocol_walks if compiled else remaining, 2000 if compiled else 200)
+            size = remaining if whole else size
             remaining -= size
+            rng = random.Random(f"{seed} {batch}")
+            shown = (
+                f"waves: ptewalk waves --seed {seed} --batch {batch} --walks {size} --simulator {job.values['name']}"
+            )
+            batch += 1
             walks, memory = _random_batch(rng, size, bench.physical_bits, bench.soft_dirty)
             interferences = _disturb(rng, walks, memory)
             before = memory.copy()
@@ -196,10 +203,11 @@ async def randomised(dut: Any) -> None:
             failure = "no swap ever failed: the second writer was not seen"
     except (ScoreboardError, BenchError) as error:
         failure = f"{error}\nrepeat: {job.values['repeat']}" if isinstance(error, BenchError) else str(error)
+        failure += f"\n{shown}"
     if differing:
         failure = "\n".join([failure, f"{len(differing)} words of memory differ:", *differing[:5]]).strip()
         if "repeat:" not in failure:
-            failure += f"\nrepeat: {job.values['repeat']}"
+            failure += f"\nrepeat: {job.values['repeat']}\n{shown}"
     job.publish(
         {
             "comparisons": scoreboard.comparisons,

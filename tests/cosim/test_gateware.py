@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -128,3 +130,21 @@ def test_a_wrong_expectation_differs(simulator: str, key: str, value: Any, says:
     assert (tally["agree"], tally["differ"]) == (19, 1)
     assert tally["first_difference"].startswith(f"case {lines[13]['i']} ")
     assert says in tally["first_difference"]
+
+
+def test_a_failure_prints_the_command_that_shows_its_waves(tmp_path: Path) -> None:
+    """Repeated as printed, the batch fails again, and its waves are there."""
+    program = str(Path(sys.executable).with_name("ptewalk"))
+    output = ["--output", str(tmp_path / "result.json")]
+    asked = ["cosim", "--only", "random", "--walks", "600", "--seed", "8", "--simulator", "icarus"]
+    command = [program, *asked, *output, "--mutant", "mend-keeps-arm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("waves: "))
+    words = line.removeprefix("waves: ptewalk ").split()
+    again = [program, *words, "--output", str(tmp_path / "waves"), "--json"]
+    done = subprocess.run(again, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["mismatches"] > 0
+    assert Path(found["waves"]).stat().st_size > 10_000
