@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.linux_vm import Request
 from ptewalk.cosim.recorder import record
 from ptewalk.cosim.replay import collect, load
@@ -14,9 +16,23 @@ from ptewalk.model import scenario as scenarios
 from ptewalk.model.linux import Track
 from ptewalk.model.scenario import Difference, Report, Scenario, entry_table, page_table
 
-__all__ = ["ask", "replay_linux"]
+__all__ = ["ask", "kernel_of", "replay_linux"]
 
 _A = 1 << 5
+_DEBIAN: Final = {"linux-6.1": "6.1", "linux-6.12": "6.12"}
+"""Profile to the series of Debian's kernel that does what it says."""
+
+
+def kernel_of(profile: str, kernel: str | None) -> str | None:
+    """The kernel to ask, as `find_kernel` takes it: the one named, that of $KERNEL, or the profile's own.
+
+    Raises `ToolError` when none is named and Debian has none that the profile describes.
+    """
+    if kernel or os.environ.get("KERNEL"):
+        return kernel
+    if profile not in _DEBIAN:
+        raise ToolError(f"Debian has no kernel that does as {profile}: name one with --kernel PATH")
+    return _DEBIAN[profile]
 
 
 def ask(
@@ -41,9 +57,9 @@ def replay_linux(
 ) -> dict[str, Any]:
     """Ask a live kernel; compare its answers with the recorded ones, where there are none the golden model with them.
 
-    Returns `replay.collect`'s object with `kernel`.
+    Without a kernel's name the profile's own is asked. Returns `replay.collect`'s object with `kernel`.
     """
-    live, version = ask(asked, kernel, progress)
+    live, version = ask(asked, kernel_of(profile, kernel), progress)
     report = Report()
     fresh = []
     for old, new in zip(asked, live, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ptewalk.cosim.generated import check_on_gateware, scenario_lines, without_answers
 from ptewalk.cosim.linux_vm import Line, LinuxMachines, Request, ScenarioError
+from ptewalk.cosim.live import kernel_of
 from ptewalk.cosim.replay import ReplayJob
 from ptewalk.cosim.shrink import prefix, shrink
 from ptewalk.model import scenario as scenarios
@@ -71,7 +72,7 @@ def reduce_live(place: Place, profile: str, kernel: str | None, *, attempts: int
 
     The result carries the kernel's answers. When the difference does not come again, as `reduce_recorded`.
     """
-    with LinuxMachines(kernel) as machines:
+    with LinuxMachines(kernel_of(profile, kernel)) as machines:
 
         def answered(candidate: Scenario) -> Scenario | None:
             """The candidate with the kernel's answers; None when it cannot be run."""

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim import reproduce
+from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.generated import as_scenario, generated, scenario_lines
 from ptewalk.cosim.linux_vm import Line, Request, ScenarioError
+from ptewalk.cosim.live import kernel_of
 from ptewalk.cosim.recordings import KERNELS
 from ptewalk.cosim.replay import load
 from ptewalk.cosim.reproduce import Place, first_place, plain_text, reduce_live, reduce_recorded, repeat_command
@@ -203,6 +205,17 @@ def test_the_command_that_repeats_it() -> None:
     options = {"backend": "gateware", "no-soft-dirty": False, "simulator": None, "mutant": "m"}
     assert repeat_command("a b.jsonl", options) == "ptewalk replay 'a b.jsonl' --backend gateware --mutant m"
     assert repeat_command("a", {"no-soft-dirty": True}) == "ptewalk replay a --no-soft-dirty"
+
+
+def test_the_kernel_is_the_profiles_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--profile linux-6.12 without --kernel must not be judged by a 6.1."""
+    monkeypatch.delenv("KERNEL", raising=False)
+    assert [kernel_of(name, None) for name in ("linux-6.1", "linux-6.12")] == ["6.1", "6.12"]
+    assert kernel_of("linux-seed", "/boot/bzImage") == "/boot/bzImage"
+    with pytest.raises(ToolError, match="Debian has no kernel that does as linux-seed: name one with --kernel PATH"):
+        kernel_of("linux-seed", None)
+    monkeypatch.setenv("KERNEL", "/boot/bzImage")
+    assert kernel_of("linux-seed", None) is None, "find_kernel takes $KERNEL"
 
 
 class Machines:
