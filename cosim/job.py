@@ -6,6 +6,7 @@ end its parent controls.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,10 +18,20 @@ from typing import Any, Final
 
 from ptewalk.cosim.simulators import Simulator
 
-__all__ = ["run_step"]
+__all__ = ["end_steps", "run_step"]
 
 _FOREIGN: Final = ("COCOTB_", "GPI_", "MAKE", "MFLAGS", "PYTEST_", "PTEWALK_JOB", "WAVES", "GUI", "SIM_CMD")
 """Beginnings of the environment variables that would change what a step does."""
+_running: Final[set[subprocess.Popen[bytes]]] = set()
+_ended: Final[set[subprocess.Popen[bytes]]] = set()
+
+
+def end_steps() -> None:
+    """End the steps that other threads run: theirs is then a `KeyboardInterrupt`."""
+    for child in list(_running):
+        _ended.add(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def run_step(
@@ -56,6 +67,11 @@ def run_step(
     -------
     int or None
         The exit status; None when the time was up.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Also in a thread, when `end_steps` ended it.
     """
     programs = folder / "programs"
     programs.mkdir(parents=True, exist_ok=True)
@@ -83,14 +99,20 @@ def run_step(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a process group of its own, so that all it starts can be ended with it
         )
+        _running.add(child)
         try:
-            return child.wait(timeout)
+            status = child.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
         finally:
+            _running.discard(child)
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+    if child in _ended:
+        _ended.discard(child)
+        raise KeyboardInterrupt
+    return status
 
 
 def main() -> None:

@@ -248,7 +248,14 @@ class LinuxVm:
         parts = [folder / f"ram{i}" for i in range(len(sizes))]
         command = self._command_line(sizes, parts, ends)
         with self._log.open("wb") as log:
-            self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=ends)
+            self._qemu = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=ends,
+                start_new_session=True,  # Ctrl-C is for this process, which then stops QEMU
+            )
         self._closers.callback(self._stop)
         for channel in (self._serial, monitor):
             channel.far_end.close()
@@ -383,12 +390,20 @@ class LinuxVm:
             needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
             raise ScenarioError(f"{request.name}: needs a machine with {needs}")
         calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
-        self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
         try:
-            steps = self._run_steps(request, calls)
-        finally:
-            if self.alive:
-                self._ask(f"the end of {request.name}", COMMAND_END)
+            self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
+            try:
+                steps = self._run_steps(request, calls)
+            except ScenarioError:
+                if self.alive:
+                    self._ask(f"the end of {request.name}", COMMAND_END)
+                raise
+            self._ask(f"the end of {request.name}", COMMAND_END)
+        except ScenarioError:
+            raise
+        except BaseException:  # Ctrl-C: what the guest is doing is not known, so it is asked nothing more
+            self.alive = False
+            raise
         head: Line = {
             "t": "scenario",
             "name": request.name,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from ptewalk.cosim.gateware import BuiltWalker, spread
+from ptewalk.cosim.job import end_steps
 from ptewalk.cosim.mutants import option
 from ptewalk.cosim.pictures import page_map
 from ptewalk.cosim.recordings import KERNELS, WALKS
@@ -84,8 +85,15 @@ def run_regression(
         return rows, failures, picture
 
     # The simulators are processes of their own, so they run side by side.
+    wanted: list[str | None] = [*names] or [None]
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(run, names or [None]))
+        running = [pool.submit(run, name) for name in wanted]
+        try:
+            results = [simulator_run.result() for simulator_run in running]
+        except BaseException:  # Ctrl-C, or one of them failed: do not wait for the rest
+            while wait(running, timeout=0.1).not_done:
+                end_steps()
+            raise
     rows = [row for result in results for row in result[0]]
     return {
         "comparisons": sum(row["compared"] for row in rows),

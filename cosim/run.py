@@ -174,26 +174,31 @@ def run_test(
     np.savez(folder / "in.npz", **dict(arrays or {}))  # type: ignore[arg-type]
     recorded = folder / ("waves.fst" if build.simulator.name == "icarus" else "dump.vcd")
     started = time.monotonic()
-    status = run_step(
-        build.simulator,
-        "test",
-        {
-            "test_module": test_module,
-            "testcase": testcase,
-            "hdl_toplevel": build.toplevel,
-            "hdl_toplevel_lang": "verilog",
-            "build_dir": str(build.path),
-            "test_dir": str(folder),
-            "results_xml": str(folder / _RESULTS),
-            "plusargs": [f"+dumpfile_path={recorded}"] if build.simulator.name == "icarus" and waves else [],
-            "waves": waves,
-            "seed": seed,
-        },
-        folder=folder,
-        environment={JOB_VARIABLE: str(folder)} | ({"PYTHONPATH": str(module_path)} if module_path else {}),
-        log=folder / _LOG,
-        timeout=timeout,
-    )
+    try:
+        status = run_step(
+            build.simulator,
+            "test",
+            {
+                "test_module": test_module,
+                "testcase": testcase,
+                "hdl_toplevel": build.toplevel,
+                "hdl_toplevel_lang": "verilog",
+                "build_dir": str(build.path),
+                "test_dir": str(folder),
+                "results_xml": str(folder / _RESULTS),
+                "plusargs": [f"+dumpfile_path={recorded}"] if build.simulator.name == "icarus" and waves else [],
+                "waves": waves,
+                "seed": seed,
+            },
+            folder=folder,
+            environment={JOB_VARIABLE: str(folder)} | ({"PYTHONPATH": str(module_path)} if module_path else {}),
+            log=folder / _LOG,
+            timeout=timeout,
+        )
+    except KeyboardInterrupt:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     seconds = time.monotonic() - started
     tests = _tests(folder / _RESULTS)
     if status is None:

@@ -173,3 +173,20 @@ def test_a_machine_that_does_not_boot_ends_the_run(tmp_path: Path, monkeypatch: 
 def test_a_place_that_cannot_be_written(tmp_path: Path, machine: type[FakeVm]) -> None:
     with pytest.raises(ToolError, match="No such file or directory"):
         record(REQUESTS, tmp_path / "none" / "out.jsonl")
+
+
+def test_ctrl_c_in_a_scenario_asks_the_guest_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to end the scenario: it would not answer, and the error would hide the interruption."""
+    machine = linux_vm.LinuxVm(KERNEL)
+    machine.alive = True
+    asked: list[str] = []
+    monkeypatch.setattr(machine, "_ask", lambda what, *arguments, **options: asked.append(what))
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "_run_steps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(Request("one", []))
+    assert asked == ["the start of one"]
+    assert not machine.alive

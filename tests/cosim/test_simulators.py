@@ -6,7 +6,9 @@ import json
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from ptewalk.cosim import build as build_module
 from ptewalk.cosim import simulators
 from ptewalk.cosim.build import BuildDir, build, ports_of
 from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.job import end_steps
 from ptewalk.cosim.run import run_test
 from ptewalk.cosim.simulators import Simulator, detect, doctor, select
 
@@ -301,6 +304,22 @@ def test_a_simulator_that_dies_is_one_error_with_the_end_of_its_log(counter: Bui
     with pytest.raises(ToolError, match="ended with status .* and without results") as caught:
         run_test(counter, "tb_small", testcase="dies", folder=tmp_path, module_path=HERE)
     assert "these are my last words" in str(caught.value)
+
+
+def test_steps_of_other_threads_can_be_ended(
+    counter: BuildDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C does to the regression: the run ends at once, and its temporary folder is gone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    started = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(run_test, counter, "tb_small", testcase="hangs", module_path=HERE, timeout=60)
+        while wait([running], timeout=0.1).not_done:
+            if time.monotonic() > started + 2:
+                end_steps()
+    assert isinstance(running.exception(), KeyboardInterrupt)
+    assert time.monotonic() < started + 30
+    assert not list(tmp_path.glob("ptewalk-run-*"))
 
 
 @pytest.mark.slow
