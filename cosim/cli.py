@@ -267,7 +267,7 @@ def _reduce(
 @seed_option
 @_option(
     "--backend",
-    type=click.Choice(("model", "gateware", "linux")),
+    type=click.Choice(_REPLAYERS),
     default="model",
     show_default=True,
     help="Who answers.",
@@ -319,6 +319,8 @@ def replay(
         raise ToolError("--theme and --seed go with --generate")
     if count is not None and (names or picture):
         raise ToolError("--name and --picture go with files, not with --generate")
+    if output is not None:
+        check_writable(output)
     from ptewalk.cosim.generated import check_scenarios, generated
     from ptewalk.cosim.pictures import page_map
     from ptewalk.cosim.replay import ReplayJob, find_profile, replay_gateware, replay_model
@@ -371,6 +373,8 @@ def replay(
             click.echo(f"differs: {difference}")
         if len(differing) > _SHOWN:
             click.echo(f"and {len(differing) - _SHOWN} more scenarios differ")
+        if recorded and backend != "linux" and result["scenarios"] > 1 and 2 * len(differing) > result["scenarios"]:
+            click.echo(f"most scenarios differ: were they recorded on the kernel of --profile {profile}?")
         if picture:
             click.echo("\n".join(page_map(result["picture"])))
         if reduced is not None:
@@ -410,6 +414,8 @@ def accuracy(
     from ptewalk.cosim.accuracy import accuracy as count_errors
     from ptewalk.cosim.replay import find_profile
 
+    if output is not None:
+        check_writable(output)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     chosen = [find_profile(name) for name in profiles or KERNELS]
     scenarios = common_scenarios(count, seed, chosen, themes)
@@ -484,11 +490,16 @@ def record(files: tuple[Path, ...], output: Path, kernel: str | None, keep_going
     from ptewalk.cosim.recorder import read_requests
     from ptewalk.cosim.recorder import record as record_all
 
+    if not output.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ToolError(f"{output}: name an output that ends in .jsonl or .jsonl.gz")
     if not output.parent.is_dir():
         raise ToolError(f"{output}: there is no folder {output.parent}; make it, or name another")
     requests = [request for path in files for request in read_requests(path)]
-    with _progress("scenarios") as advance:
-        done = record_all(requests, output, kernel=kernel, keep_going=keep_going, progress=advance)
+    try:
+        with _progress("scenarios") as advance:
+            done = record_all(requests, output, kernel=kernel, keep_going=keep_going, progress=advance)
+    except KeyboardInterrupt:
+        raise ToolError("interrupted; the same command goes on from there") from None
     result = {"scenarios": done.scenarios, "steps": done.steps, "kernel": done.kernel, "resumed": done.resumed}
     if as_json:
         click.echo(json.dumps(result | {"failures": done.failures, "output": str(output)}))
@@ -633,8 +644,10 @@ def synth(config: str, seed: int, as_json: bool) -> int:
     """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
     from dataclasses import asdict
 
-    from ptewalk.cosim.synth import PEERS, synthesise
+    from ptewalk.cosim.synth import CONFIGS, PEERS, synthesise
 
+    if config in CONFIGS:
+        click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
     row = asdict(synthesise(config, seed=seed))
     if as_json:
         click.echo(json.dumps(row))

@@ -128,7 +128,7 @@ def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = (
     for name in themes:
         if name not in known:
             why = "no theme" if name not in THEMES else f"{profile.name} does not know the operations of theme"
-            raise ToolError(f"{why} {name!r}: choose of {', '.join(known)}")
+            raise ToolError(f"{why} {name!r}: choose one of {', '.join(known)}")
     if not themes:
         rounds = max(_SELDOM.values())
         themes = [name for turn in range(rounds) for name in known if turn % _SELDOM.get(name, 1) == 0]

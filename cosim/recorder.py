@@ -100,7 +100,7 @@ class _Journal:
         try:
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
-            raise ToolError(f"{path}: {error.strerror}") from error
+            raise ToolError(f"{path}: {error.strerror}; name an output in a folder that can be written") from error
         self._file.write(identity + "\n")
         for index, lines in self.done.items():
             self.add(index, lines)

@@ -420,6 +420,8 @@ def _parse(path: Path, number: int, line: str) -> WalkCase:
 def _case(line: object) -> WalkCase:
     if not isinstance(line, dict):
         raise _Malformed(f"each line must be a JSON object, not {_short(line)}")
+    if line.get("t") in ("scenario", "step"):
+        raise _Malformed("this is a scenario: give the file to ptewalk replay")
     kind = _text(line, "k", "[RWXI]", "R, W, X or I")
     control = _number(line, "c", 1 << x86.Control.AC + 1)
     entries = _entries(line)

@@ -230,6 +230,8 @@ def _scenarios(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[Scenario
             raise FormatError(f"{where}: not JSON: {getattr(error, 'msg', 'nested too deeply')}") from None
         if not isinstance(record, dict):
             raise FormatError(f"{where}: a line must be an object, not {type(record).__name__}")
+        if "va" in record:
+            raise FormatError(f"{where}: this is a recorded page walk: give the file to ptewalk walks")
         kind = _key(record, "t", _TEXT, where)
         if kind == "scenario":
             if current is not None:

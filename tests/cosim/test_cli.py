@@ -128,7 +128,7 @@ def test_replay_on_the_model_has_no_simulator(run: Run) -> None:
         (("replay", str(SCENARIOS), "--track", "maybe"), "'maybe'", "not one of 'off', 'fault', 'native'"),
         (("replay", str(SCENARIOS), "--name", "no-such"), "no scenario 'no-such'", "in the files given"),
         (("replay", str(SCENARIOS), "--picture", "no-such"), "no scenario 'no-such'", "in the files given"),
-        (("replay", "--generate", "1", "--theme", "no-such"), "no theme 'no-such'", "choose of "),
+        (("replay", "--generate", "1", "--theme", "no-such"), "no theme 'no-such'", "choose one of "),
         (("prove", "no-such"), "no property 'no-such'", "choose one of walker-writes, walker-bound, "),
         (("synth", "--config", "no-such"), "no configuration 'no-such'", "choose one of walker, "),
         (("cosim", "--only", "no-such"), "'no-such'", "not one of 'recorded', 'random'"),
@@ -205,9 +205,20 @@ def test_cut_off(run: Run, tmp_path: Path, command: str, source: Path) -> None:
     fails(run, command, "cut.jsonl", says="cut.jsonl:", mend="")
 
 
-@pytest.mark.parametrize(("command", "wrong"), [("walks", SCENARIOS), ("replay", WALKS)])
-def test_the_other_kind_of_file(run: Run, command: str, wrong: Path) -> None:
-    fails(run, command, str(wrong), says=f"{wrong.name}:1: ", mend="'")
+@pytest.mark.parametrize(("command", "wrong", "right"), [("walks", SCENARIOS, "replay"), ("replay", WALKS, "walks")])
+def test_the_other_kind_of_file(run: Run, command: str, wrong: Path, right: str) -> None:
+    fails(run, command, str(wrong), says=f"{wrong.name}:1: ", mend=f"give the file to ptewalk {right}")
+
+
+def test_another_kernels_recording(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("replay", str(SCENARIOS), "--profile", "linux-3.11", "--output", str(tmp_path / "small.jsonl"))
+    assert code == 1
+    assert "were they recorded on the kernel of --profile linux-3.11?" in out
+
+
+@pytest.mark.parametrize("name", ["out", "out.txt", "out.jsonl.xz"])
+def test_a_recording_that_could_not_be_read_again(run: Run, name: str) -> None:
+    fails(run, "record", str(SCENARIOS), "-o", name, says=name, mend="ends in .jsonl or .jsonl.gz")
 
 
 def test_one_bad_file_of_two(run: Run, tmp_path: Path) -> None:
@@ -217,7 +228,12 @@ def test_one_bad_file_of_two(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("cosim", "--output"), ("export", "--output")],
+    [
+        ("cosim", "--output"),
+        ("export", "--output"),
+        ("accuracy", "--generate", "1", "--output"),
+        ("replay", str(SCENARIOS), "--output"),
+    ],
     ids=lambda arguments: arguments[0],
 )
 @pytest.mark.parametrize("name", ["file/below/out", "/proc/self/out"])

@@ -83,9 +83,9 @@ def test_every_theme_takes_part() -> None:
 
 
 def test_unknown_themes() -> None:
-    with pytest.raises(ToolError, match="no theme 'nix': choose of merge, "):
+    with pytest.raises(ToolError, match="no theme 'nix': choose one of merge, "):
         generated(1, 1, LINUX_6_1, ("nix",))
-    with pytest.raises(ToolError, match="linux-seed does not know the operations of theme 'uffd': choose of merge, "):
+    with pytest.raises(ToolError, match="linux-seed does not know the operations of theme 'uffd': choose one of merge, "):
         generated(1, 1, LINUX_SEED, ("anon", "uffd"))
 
 
@@ -336,7 +336,7 @@ def test_shrinking_needs_a_failure() -> None:
         (("--generate", "3", "--name", "a"), "--name and --picture go with files, not with --generate"),
         (("--generate", "3"), "there is no recording to compare with: give --backend gateware or linux"),
         (("--generate", "3", "--profile", "linux"), "no profile 'linux': choose one of linux-seed"),
-        (("--generate", "3", "--theme", "nix"), "no theme 'nix': choose of merge"),
+        (("--generate", "3", "--theme", "nix"), "no theme 'nix': choose one of merge"),
     ],
 )
 def test_bad_use(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
