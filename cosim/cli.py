@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -39,6 +40,8 @@ _MEASURED = ("cosim", "bulk", "replay")
 _PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
+_SURROUNDINGS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors of the file system that are no defect of ptewalk."""
 _MUTANT = "ptewalk.mutant"
 _SHOWN = 10
 """Differences that are printed; all are in --json."""
@@ -60,6 +63,11 @@ def main() -> NoReturn:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted")
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS or error.filename is None:
+            traceback.print_exc()
+            sys.exit(DEFECT)
+        _fail(f"{error.filename}: {error.strerror}; HOME and the temporary folder must be writable and have room")
     except Exception:
         traceback.print_exc()
         sys.exit(DEFECT)
@@ -67,7 +75,10 @@ def main() -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"ptewalk: {message}", err=True)
+    """One line, whatever a tool's log had to say: its first line, and the last one of the log."""
+    first, *rest = message.splitlines() or [""]
+    text = f"{first.removesuffix('; the log ends:')}: {rest[-1].strip()}" if rest else first
+    click.echo(f"ptewalk: {text}", err=True)
     sys.exit(BAD_USE)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.errors import ToolError
+from ptewalk.cosim.guest_image import find_kernel
 from ptewalk.cosim.linux_vm import Request
 from ptewalk.cosim.recorder import record
 from ptewalk.cosim.replay import collect, load
@@ -59,6 +61,13 @@ def replay_linux(
 
     Without a kernel's name the profile's own is asked. Returns `replay.collect`'s object with `kernel`.
     """
+    booted = find_kernel(kernel_of(profile, kernel)).version
+    for old in asked:
+        recorded = old.header.get("kernel")
+        if isinstance(recorded, str) and recorded.split(".")[:2] != booted.split(".")[:2]:
+            raise ToolError(
+                f"{old.name} was recorded on {recorded}, and {booted} would be asked: name it with --kernel"
+            )
     live, version = ask(asked, kernel_of(profile, kernel), progress)
     report = Report()
     fresh = []

@@ -114,6 +114,10 @@ def handle_pte_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
         if vma.is_anonymous:
             return do_anonymous_page(mm, vma, at, write, marked=False)
         return do_fault(mm, vma, at, write, marked=False)
+    if not pte & P and pte & PROTNONE and vma.flags & _ACCESS and entries.profile.numa_fault:
+        # A PROT_NONE entry of an area that may be accessed counts as a NUMA hint: restored, and the access tried again.
+        tables.set(at, entries.pte_mkyoung(entries.pte_modify(pte, vma.prot)))
+        return None
     if not pte & (P | PROTNONE):
         if entries.is_marker(pte):
             return _marker_fault(mm, vma, at, pte, write)

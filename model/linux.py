@@ -188,6 +188,8 @@ class Profile(NamedTuple):
     """clear_refs splits every huge page it meets (rule A10 of linux-seed)."""
     clear_swap: bool
     """clear_refs 4 clears soft-dirty of swap-like entries."""
+    numa_fault: bool
+    """A fault on a PROT_NONE entry of an accessible area restores the area's protection (mm/memory.c:do_numa_page)."""
     pin_one_file: bool
     """A registered buffer may lie in areas of one file only, or of none (io_uring/rsrc.c:io_pin_pages)."""
     reuse_by_mapcount: bool
@@ -266,6 +268,7 @@ LINUX_SEED: Final = Profile(
     clear_values=(1, 2, 3, 4),
     clear_splits_huge=True,
     clear_swap=False,
+    numa_fault=False,
     pin_one_file=False,
     reuse_by_mapcount=True,
     stack_guard_page=True,
@@ -309,6 +312,7 @@ LINUX_6_1: Final = Profile(
     clear_values=(1, 2, 3, 4, 5),
     clear_splits_huge=False,
     clear_swap=True,
+    numa_fault=True,
     pin_one_file=True,
     reuse_by_mapcount=False,
     stack_guard_page=False,

@@ -171,7 +171,7 @@ class Mm:
     # munmap.
 
     def do_munmap(self, start: int, pages: int) -> None:
-        """mm/mmap.c:do_munmap"""
+        """mm/mmap.c:do_munmap; where only the end cannot be split off (hugetlb), the split at the start stays."""
         end = start + pages
         if pages <= 0 or start < 0 or end > TASK_PAGES:
             raise Errno("EINVAL")
@@ -181,8 +181,6 @@ class Mm:
         first = overlapping[0]
         if first.start < start:
             self.check_split(first, start)
-            if end < first.end:
-                self.check_split(first, end)
             overlapping[0] = self.areas.split(first, start, new_below=False)
         last = overlapping[-1]
         if last.end > end:

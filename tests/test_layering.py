@@ -62,7 +62,7 @@ def test_third_parties(part: str) -> None:
         if path.parent.name == part:
             roots = {module.split(".")[0] for module in imports(path)} - {"ptewalk", "__future__"}
             if path.name == "bulk_compiled.py":  # optional, and imported by no other file at its top
-                roots.discard("numba")
+                roots -= {"numba", "llvmlite"}  # llvmlite is a part of numba
             assert roots - set(sys.stdlib_module_names) <= STDLIB_AND[part], path.name
 
 

@@ -85,7 +85,9 @@ def test_every_theme_takes_part() -> None:
 def test_unknown_themes() -> None:
     with pytest.raises(ToolError, match="no theme 'nix': choose one of merge, "):
         generated(1, 1, LINUX_6_1, ("nix",))
-    with pytest.raises(ToolError, match="linux-seed does not know the operations of theme 'uffd': choose one of merge, "):
+    with pytest.raises(
+        ToolError, match="linux-seed does not know the operations of theme 'uffd': choose one of merge, "
+    ):
         generated(1, 1, LINUX_SEED, ("anon", "uffd"))
 
 

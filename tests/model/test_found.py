@@ -8,11 +8,14 @@ import pytest
 
 from ptewalk.model.scenario import Scenario, read, replay
 
-FOUND = {"linux-6.1": Path(__file__).parents[1] / "data" / "found-linux-6.1.jsonl"}
+DATA = Path(__file__).parents[1] / "data"
+FOUND = {profile: DATA / f"found-{profile}.jsonl" for profile in ("linux-6.1", "linux-6.12")}
 CASES = [(profile, scenario) for profile, path in FOUND.items() for scenario in read(path)]
 
 
-@pytest.mark.parametrize(("profile", "scenario"), CASES, ids=[scenario.name for _, scenario in CASES])
+@pytest.mark.parametrize(
+    ("profile", "scenario"), CASES, ids=[f"{profile}-{scenario.name}" for profile, scenario in CASES]
+)
 def test_differs_no_more(profile: str, scenario: Scenario) -> None:
     report = replay([scenario], profile)
     assert not report.differing
