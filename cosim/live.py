@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import find_kernel
 from ptewalk.cosim.linux_vm import Request
 from ptewalk.cosim.recorder import record

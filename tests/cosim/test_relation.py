@@ -6,7 +6,7 @@ from ptewalk.cosim.recordings import KERNELS
 from ptewalk.cosim.replay import ReplayJob, replay_gateware, replay_model
 
 CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17}
-"""Pages and steps after a store that the kernel lost: entries of shared mappings that are writable and were never marked.
+"""Pages and steps after a store that the kernel lost: shared mappings' entries, writable and never marked.
 By hand from the recordings: one page in t01 (3 steps), t04 (3) and t05 (3), and in t02 (8)."""
 
 
