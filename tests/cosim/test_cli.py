@@ -1,5 +1,6 @@
 """The command line: what goes wrong is one line that names the thing and the mend, exit 2, and nothing written."""
 
+import errno
 import gzip
 import json
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim import cli, recordings
+from ptewalk.cosim import simulators as cosim_simulators
 from ptewalk.cosim.simulators import detect
 
 WALKS = recordings.WALKS
@@ -241,6 +243,14 @@ def test_output_that_cannot_be_written(run: Run, tmp_path: Path, arguments: tupl
     """Said before the work is done, not after it."""
     (tmp_path / "file").write_text("")
     fails(run, *arguments, name, says=name, mend="name a file in a folder that can be written")
+
+
+def test_a_home_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/home/none")
+
+    monkeypatch.setattr(cosim_simulators, "doctor", refused)
+    fails(run, "doctor", says="/home/none: Permission denied", mend="must be writable")
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
