@@ -717,7 +717,7 @@ def export(
     trace: bool,
 ) -> int:
     """Write the walker as Verilog; module `ptewalk_walker`, one port per field."""
-    from ptewalk.rtl.export import export_verilog
+    from ptewalk.cosim.gateware import verilog_of
     from ptewalk.rtl.walker import WalkerConfig
 
     try:
@@ -732,7 +732,7 @@ def export(
     except ValueError as error:
         raise ToolError(str(error)) from None
     check_writable(output)
-    write_whole(output, export_verilog(config))
+    write_whole(output, verilog_of(config))
     click.echo(f"{output}: module ptewalk_walker")
     return 0
 

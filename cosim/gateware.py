@@ -9,6 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from amaranth._toolchain.yosys import YosysError
+
 from ptewalk.cosim.build import BuildDir, build
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.mutants import option
@@ -20,7 +22,7 @@ from ptewalk.rtl.export import Config, export_verilog, top_name
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread"]
+__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread", "verilog_of"]
 
 LATENCIES = (1, 4, 16, 40)
 """Memory latencies, in cycles, at which cycles are measured."""
@@ -45,6 +47,17 @@ def spread(cases: list[WalkCase], limit: int | None) -> list[int]:
     return sorted(chosen[:limit])
 
 
+def verilog_of(config: Config, *, flat: bool = False) -> str:
+    """As `export_verilog`; `ToolError` when Yosys cannot run."""
+    try:
+        return export_verilog(config, flat=flat)
+    except YosysError as error:
+        raise ToolError(
+            f"Yosys cannot run: {str(error).strip().splitlines()[-1].strip()}; "
+            "its cache needs a home that can be written, or name one with YOWASP_CACHE_DIR"
+        ) from error
+
+
 @dataclass(frozen=True)
 class BuiltWalker:
     """A walker, or an MMU, of one configuration, built for one simulator.
@@ -63,7 +76,7 @@ class BuiltWalker:
         """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no simulator."""
         config = config or MmuConfig()
         chosen = select(simulator)
-        verilog = export_verilog(config, flat=chosen.name == "icarus" and not waves)
+        verilog = verilog_of(config, flat=chosen.name == "icarus" and not waves)
         return BuiltWalker(config, build(chosen, verilog, top_name(config), batch=True, waves=waves))
 
     @property

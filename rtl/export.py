@@ -1,7 +1,9 @@
 """Verilog export: a top module whose ports are plain, one per field."""
 
+from pathlib import Path
 from typing import Final
 
+import amaranth
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Module, Shape, Signal, Value
@@ -16,6 +18,8 @@ __all__ = ["Config", "FlatTop", "export_rtlil", "export_verilog", "flat_top", "t
 Config = WalkerConfig | MmuConfig
 """What can be exported."""
 
+_PACKAGES: Final = Path(__file__).resolve().parent.parent
+_AMARANTH: Final = Path(amaranth.__file__).resolve().parent.parent
 _YOSYS_MINIMUM: Final = (0, 40)
 """The oldest Yosys that Amaranth's own back end takes."""
 
@@ -97,7 +101,9 @@ def export_verilog(config: Config, *, flat: bool = False) -> str:
 
 
 def export_rtlil(config: Config) -> str:
-    """The RTLIL text of `config`'s top, for Yosys."""
+    """The RTLIL text of `config`'s top, for Yosys; no path of a machine stands in its `src` attributes."""
     top = flat_top(config)
     text: str = rtlil.convert(top, name=top_name(config), ports=[port for _, port in top.ports.values()])
+    for folder in (_AMARANTH, _PACKAGES):
+        text = text.replace(f"{folder}/", "")
     return text
