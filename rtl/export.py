@@ -1,5 +1,6 @@
 """Verilog export: a top module whose ports are plain, one per field."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ Config = WalkerConfig | MmuConfig
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
 _AMARANTH: Final = Path(amaranth.__file__).resolve().parent.parent
+_PYTHON: Final = Path(os.__file__).resolve().parent
 _YOSYS_MINIMUM: Final = (0, 40)
 """The oldest Yosys that Amaranth's own back end takes."""
 
@@ -104,6 +106,6 @@ def export_rtlil(config: Config) -> str:
     """The RTLIL text of `config`'s top, for Yosys; no path of a machine stands in its `src` attributes."""
     top = flat_top(config)
     text: str = rtlil.convert(top, name=top_name(config), ports=[port for _, port in top.ports.values()])
-    for folder in (_AMARANTH, _PACKAGES):
+    for folder in (_AMARANTH, _PACKAGES, _PYTHON):
         text = text.replace(f"{folder}/", "")
     return text

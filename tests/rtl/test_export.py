@@ -127,3 +127,10 @@ def test_names() -> None:
     assert top_name(MmuConfig()) == "ptewalk_mmu"
     with pytest.raises(TypeError, match=r"^config must be a WalkerConfig or an MmuConfig, not 'walker'$"):
         top_name("walker")  # type: ignore[arg-type]
+
+
+def test_no_path_of_a_machine_is_exported() -> None:
+    text = export_verilog(WalkerConfig())
+    places = [line for line in text.splitlines() if "src = " in line]
+    assert len(places) > 100
+    assert not [line for line in places if 'src = "/' in line or "site-packages" in line]
