@@ -122,9 +122,10 @@ class UnicornMmu:
     def skip_reason(self, case: WalkCase) -> str | None:
         """Why this walk cannot be asked of Unicorn; None when it can."""
         control = case.control
-        if case.kind != "X" and control >> x86.Control.PKS & 1 and case.pkrs:
+        if _pkrs_can_matter(case):
             return "Unicorn has no protection keys for supervisor pages (CR4.PKS)"
-        if case.kind == "I" and not case.user and control >> x86.Control.SMAP & 1 and control >> x86.Control.AC & 1:
+        lifted = control >> x86.Control.SMAP & control >> x86.Control.AC & 1
+        if case.kind == "I" and not case.user and lifted and _may_be_user_mode(case):
             return "Unicorn lets AC=1 switch SMAP off for implicit accesses at CPL 0, against the manual"
         frames = case.table_frames()
         if frames[0] << x86.PAGE_SHIFT < TABLES[0] or frames[-1] << x86.PAGE_SHIFT > TABLES[1]:
@@ -292,6 +293,24 @@ class UnicornMmu:
                 f"{len(offsets)} (unicorn {unicorn.__version__}; 2.1.4 is known to work)"
             )
         return offsets.pop()
+
+
+def _may_be_user_mode(case: WalkCase) -> bool:
+    """Every entry has U/S set, so the address is a user-mode one if the walk comes to its end."""
+    return all(value >> x86.EntryBit.US & 1 for _, value in case.entries)
+
+
+def _pkrs_can_matter(case: WalkCase) -> bool:
+    """IA32_PKRS is in force, and may change the answer [SDM 3A 4.6.2].
+
+    It judges the supervisor's data accesses, at addresses that some entry keeps from the user, by the leaf's key.
+    """
+    if case.kind == "X" or (case.user and case.kind != "I") or not case.control >> x86.Control.PKS & 1:
+        return False
+    if _may_be_user_mode(case):
+        return False
+    keys = {value >> x86.PKEY_LOW & (1 << x86.PKEY_BITS) - 1 for _, value in case.entries}
+    return any(case.pkrs >> 2 * key & 3 for key in keys)
 
 
 def _harness_entry(case: WalkCase) -> int:
