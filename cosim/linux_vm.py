@@ -49,7 +49,16 @@ from ptewalk.cosim.guest_operations import (
 from ptewalk.cosim.guest_state import ProcessState, StateWriter, parse_state, read_tables
 from ptewalk.model import x86
 
-__all__ = ["Answer", "GuestDied", "LinuxMachines", "LinuxVm", "Request", "ScenarioError", "missing_tools"]
+__all__ = [
+    "Answer",
+    "GuestDied",
+    "LinuxMachines",
+    "LinuxVm",
+    "Request",
+    "ScenarioError",
+    "missing_tools",
+    "require_tools",
+]
 
 DEFAULT_BASE: Final = 0x1000_0000_0000
 WINDOW_SPAN: Final = 1 << 39
@@ -120,6 +129,12 @@ def missing_tools() -> list[str]:
         except ToolError as error:
             missing.append(str(error))
     return missing
+
+
+def require_tools() -> None:
+    """`ToolError` for the first of `missing_tools`; to be called before anything is fetched."""
+    for trouble in missing_tools():
+        raise ToolError(trouble)
 
 
 class _Channel:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import find_kernel
-from ptewalk.cosim.linux_vm import Request
+from ptewalk.cosim.linux_vm import Request, require_tools
 from ptewalk.cosim.recorder import record
 from ptewalk.cosim.replay import collect, load
 from ptewalk.model import scenario as scenarios
@@ -60,6 +60,7 @@ def replay_linux(
 
     Without a kernel's name the profile's own is asked. Returns `replay.collect`'s object with `kernel`.
     """
+    require_tools()
     booted = find_kernel(kernel_of(profile, kernel)).version
     for old in asked:
         recorded = old.header.get("kernel")

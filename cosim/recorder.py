@@ -23,7 +23,7 @@ from pathlib import Path
 from ptewalk.cosim.errors import ToolError
 from ptewalk.cosim.guest_image import AGENT_SOURCE, Kernel, find_kernel
 from ptewalk.cosim.guest_operations import encode
-from ptewalk.cosim.linux_vm import Line, LinuxMachines, Request, ScenarioError
+from ptewalk.cosim.linux_vm import Line, LinuxMachines, Request, ScenarioError, require_tools
 from ptewalk.model.scenario import FormatError, read
 
 __all__ = ["Recording", "dump", "read_requests", "record", "request_lines"]
@@ -157,6 +157,7 @@ def record(
     ToolError
         As above, or the machine cannot be started.
     """
+    require_tools()
     image = find_kernel(kernel)
     result = Recording(image.version)
     journal = _Journal(out_path.with_name(out_path.name + ".journal"), _identity(requests, image))
