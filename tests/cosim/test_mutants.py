@@ -25,7 +25,8 @@ def arguments_of(name: str, folder: Path) -> list[str]:
     places["OWN-6.1"] = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
     arguments = [str(places.get(word, word)) for word in MUTANTS[name].check]
     if arguments[0] == "cosim":
-        arguments += ["--seed", "1", "--output", str(folder / "result.json")]
+        arguments += ["--output", str(folder / "result.json")]
+        arguments += [] if "--seed" in arguments else ["--seed", "1"]
     return arguments
 
 
