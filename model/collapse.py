@@ -29,6 +29,7 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     eligible = vma.is_anonymous and vma.anon_vma and not vma.flags & VmFlag.NOHUGEPAGE
     if not eligible or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
         raise Errno("EINVAL")
+    mm.kernel.lru.drain()
     first = -(-start // HUGE_PAGES) * HUGE_PAGES
     last = end // HUGE_PAGES * HUGE_PAGES
     failure = "EINVAL"

@@ -220,6 +220,7 @@ def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked:
     if marked:
         pte = entries.pte_mkuffd_wp(entries.pte_wrprotect(pte))
     mm.frames.maps[frame] += 1
+    mm.note_locked(vma, frame)
     mm.tables.set(at, pte)
 
 
@@ -329,4 +330,5 @@ def _copy(mm: Mm, vma: Vma, at: int, old: int) -> None:
     mm.tables.set(at, _maybe_write(mm, vma, entries.pte_mkdirty(entries.pfn_pte(frame, vma.prot))))
     if old:
         frames.maps[old] -= 1
+        mm.note_locked(vma, old)
         mm.kernel.put_mapped(old)

@@ -45,6 +45,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
         else:
             child.replace(vma.start, vma.end)
     parent.kernel.mmu.invalidate(None)
+    parent.kernel.lru.drain()  # the child's first write to its stack, a page that is on no list yet
 
 
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,10 @@ DIRTY: Final = 128
 """PageDirty"""
 LAZYFREE: Final = 256
 """Anonymous and no longer swap-backed (MADV_FREE)."""
+REFERENCED: Final = 512
+"""PageReferenced"""
+ACTIVE: Final = 1024
+"""PageActive"""
 
 
 class Frames:
@@ -51,6 +56,8 @@ class Frames:
         First frame of a compound page to the number of 2 MiB (or 1 GiB) entries that map it.
     pins : dict
         Frame to its FOLL_PIN count.
+    waiting : Counter
+        Frame to the references of `lru.LruBatches`.
     cached_slot : dict
         Frame to the swap slot, (type, offset), whose swap-cache page it is.
     freed : list of int
@@ -71,6 +78,7 @@ class Frames:
         self.head: NDArray[np.int64] = np.arange(1024, dtype=np.int64)
         self.huge_maps: dict[int, int] = {}
         self.pins: dict[int, int] = {}
+        self.waiting: Counter[int] = Counter()
         self.cached_slot: dict[int, tuple[int, int]] = {}
         self.freed: list[int] = []
         self.born: dict[int, int] = {}
@@ -152,7 +160,7 @@ class Frames:
         return counts
 
     def references(self, frame: int) -> int:
-        """References to the page or its whole compound page: mappings, page cache, swap cache and pins.
+        """References to the page or its whole compound page: mappings, page cache, swap cache, LRU batches and pins.
 
         folio_ref_count.
         """
@@ -168,6 +176,7 @@ class Frames:
             count += 1
         if frame in self.cached_slot:
             count += 1
+        count += self.waiting[frame]
         return count + 1024 * pins
 
     def is_pinned(self, frame: int) -> bool:

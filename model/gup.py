@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptewalk.model import faults, hugetlb, thp
+from ptewalk.model import faults, hugetlb, rmap, thp
 from ptewalk.model import frames as page
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
@@ -55,8 +55,13 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
     frame = entries.pte_pfn(pte)
     if write and not _may_write(mm, vma, pte, frame, force):
         return 0
-    if touch and write and frame != frames.zero and not entries.pte_dirty(pte):
-        frames.flags[frame] |= page.DIRTY
+    if touch and frame != frames.zero:
+        if write and not entries.pte_dirty(pte):
+            frames.flags[frame] |= page.DIRTY
+        if mm.kernel.lru.mark_accessed(frame) and not any(
+            area.flags & VmFlag.LOCKED for _, area, _, _ in rmap.walk(mm.kernel, frame)
+        ):
+            mm.kernel.lru.activate(frame)
     return frame
 
 
@@ -134,12 +139,15 @@ def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
     force = bool(vma.flags & _ACCESS)
     guarded = mm.shown_start(vma) != vma.start
     at = start
-    while at < end:
-        if not check_vma_flags(mm, vma, write=write, force=force):
-            raise Errno("EFAULT")
-        if not (guarded and at == vma.start and not mm.entries.pte_present(mm.tables.get(at))):
-            get_page(mm, vma, at, write=write, force=force)
-        at = after_leaf(mm, vma, at)
+    try:
+        while at < end:
+            if not check_vma_flags(mm, vma, write=write, force=force):
+                raise Errno("EFAULT")
+            if not (guarded and at == vma.start and not mm.entries.pte_present(mm.tables.get(at))):
+                get_page(mm, vma, at, write=write, force=force)
+            at = after_leaf(mm, vma, at)
+    finally:
+        mm.kernel.lru.drain()
 
 
 def after_leaf(mm: Mm, vma: Vma, at: int) -> int:

@@ -20,6 +20,7 @@ from ptewalk.model import (
     gup,
     hugetlb,
     ksm,
+    lru,
     madvise,
     migrate,
     mprotect,
@@ -79,6 +80,8 @@ class Process:
         Allocated protection keys.
     exec_only_key : int
         Key of execute-only mappings; 0 while there is none.
+    user : bool
+        It is an ordinary user's, not root's.
     sees_frames : bool
         Its pagemap was opened with CAP_SYS_ADMIN.
     uffd : Userfaultfd or None
@@ -92,6 +95,7 @@ class Process:
     pkru: int = PKRU_AFTER_FAULT
     pkeys: set[int] = field(default_factory=lambda: {0})
     exec_only_key: int = 0
+    user: bool = False
     sees_frames: bool = True
     uffd: Userfaultfd | None = None
     pinned: dict[int, list[int]] = field(default_factory=dict)
@@ -154,6 +158,7 @@ class Kernel:
         self.memory = SparseMemory()
         self.mmu = mmu(self.memory)
         self.frames = Frames(self.memory)
+        self.lru = lru.LruBatches(self.frames, profile)
         self.files = Files(self.frames)
         self.swap = SwapDevice()
         self.pools = {2: hugetlb.Pool(HUGETLB_POOL), 3: hugetlb.Pool(1)}
@@ -318,6 +323,7 @@ class Kernel:
                     process.mm.replace(start, end)
         for offset in [o for o in file.cache if first <= o < last]:
             frame = file.cache.pop(offset)
+            self.lru.drain()
             self.frames.flags[frame] &= 0xFFFF ^ page.FILE
             if not self.frames.maps[frame]:
                 self.frames.free(frame)
@@ -512,14 +518,17 @@ class Kernel:
         """mlock or munlock"""
         madvise.mlock(process.mm, at, pages, lock=lock)
 
-    def clear_refs(self, target: int, text: str) -> int:
-        """Write to /proc/<target>/clear_refs; bytes taken."""
+    def clear_refs(self, target: int, text: str, writer: Process | None = None) -> int:
+        """Write to /proc/<target>/clear_refs; bytes taken. The file is its owner's and root's to write."""
+        if writer is not None and writer.user and not self.processes[target].user:
+            raise Errno("EACCES")
         return clear_refs.write(self.processes[target].mm, text)
 
     def fork(self, process: Process, child: int) -> None:
         """fork"""
         new = self.new_process(child)
         new.pkru, new.pkeys, new.exec_only_key = process.pkru, set(process.pkeys), process.exec_only_key
+        new.user = process.user
         fork.dup_mm(process.mm, new.mm)
 
     def exit(self, process: Process) -> None:
@@ -529,10 +538,12 @@ class Kernel:
         process.pinned.clear()
         for vma in list(process.mm.areas):
             process.mm.do_munmap(vma.start, vma.end - vma.start)
+        self.lru.drain()
         del self.processes[process.who]
 
     def setuid(self, process: Process) -> None:
         """Become an ordinary user and open pagemap again."""
+        process.user = True
         process.sees_frames = not self.profile.hides_frames
 
     def file_write(self, number: str, offset: int, value: int) -> None:

@@ -37,6 +37,7 @@ def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
     The second page of a content, in scan order, becomes the KSM page and keeps its soft-dirty mark; the entries of the
     others are made anew, read-only and clean (write_protect_page, replace_page). A huge page is split for it.
     """
+    kernel.lru.drain()
     while _pass(kernel, use_zero_pages):
         pass
     kernel.mmu.invalidate(None)

@@ -234,6 +234,10 @@ class Profile(NamedTuple):
     """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
     ksm_max_sharing: int | None
     """Entries that may map one KSM page (max_page_sharing); None: any number."""
+    lru_batch: int
+    """Pages in a full batch for the LRU lists (PAGEVEC_SIZE); 0: a write fault does not count references."""
+    lru_gen: bool
+    """The LRU lists are generations (CONFIG_LRU_GEN_ENABLED)."""
     hugetlb_touched: bool
     """get_user_pages sets A, and D with soft-dirty for a write, in hugetlb entries."""
     exact: bool
@@ -294,6 +298,8 @@ LINUX_SEED: Final = Profile(
     mprotect_unaccounts=False,
     ksm_unshares=False,
     ksm_max_sharing=None,
+    lru_batch=0,
+    lru_gen=False,
     hugetlb_touched=False,
     exact=False,
 )
@@ -338,6 +344,8 @@ LINUX_6_1: Final = Profile(
     mprotect_unaccounts=False,
     ksm_unshares=False,
     ksm_max_sharing=256,
+    lru_batch=15,
+    lru_gen=False,
     hugetlb_touched=False,
     exact=False,
 )
@@ -358,6 +366,8 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     mprotect_unaccounts=True,
     ksm_unshares=True,
     pin_one_file=False,
+    lru_batch=31,
+    lru_gen=True,
     hugetlb_touched=True,
 )
 EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)

@@ -9,6 +9,7 @@ from ptewalk.model import collapse, gup, hugetlb, ksm, migrate, swap, thp
 from ptewalk.model import frames as page
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.lru import Batch
 
 if TYPE_CHECKING:
     from ptewalk.model.mm import Mm
@@ -98,6 +99,8 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
         mm.kernel.mmu.invalidate(None)
     elif advice in ("POPULATE_READ", "POPULATE_WRITE"):
         _populate(mm, start, end, write=advice == "POPULATE_WRITE")
+    elif advice == "WILLNEED":
+        mm.kernel.lru.drain()
     elif advice == "REMOVE":
         _remove(mm, vma, start, end)
     elif advice == "COLLAPSE":
@@ -162,6 +165,7 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
 def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """MADV_FREE: A and D off, soft-dirty stays (mm/madvise.c:madvise_free_pte_range)."""
     entries, frames = mm.entries, mm.frames
+    mm.kernel.lru.drain()
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:
             head = block * HUGE_PAGES
@@ -202,8 +206,9 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
                     continue
                 frames.flags[frame] &= 0xFFFF ^ page.DIRTY
             mm.tables.set(at, entries.pte_mkclean(entries.pte_mkold(pte)))
-            if frames.flags[frame] & page.ANON:
+            if frames.flags[frame] & (page.ANON | page.LAZYFREE) == page.ANON:
                 frames.flags[frame] |= page.LAZYFREE
+                mm.kernel.lru.add(Batch.LAZYFREE, frame)
 
 
 def _populate(mm: Mm, start: int, end: int, *, write: bool) -> None:
@@ -216,9 +221,12 @@ def _populate(mm: Mm, start: int, end: int, *, write: bool) -> None:
         if not gup.check_vma_flags(mm, vma, write=write, force=False):
             raise Errno("EINVAL")
         stop = min(vma.end, end)
-        while at < stop:
-            gup.get_page(mm, vma, at, write=write)
-            at = gup.after_leaf(mm, vma, at)
+        try:
+            while at < stop:
+                gup.get_page(mm, vma, at, write=write)
+                at = gup.after_leaf(mm, vma, at)
+        finally:
+            mm.kernel.lru.drain()
 
 
 def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
@@ -252,6 +260,8 @@ def mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
     while True:
         stop = min(vma.end, end)
         flags = vma.flags & ~VmFlag.LOCKED | (VmFlag.LOCKED if lock else 0)
+        if flags != vma.flags and not vma.huge_level:
+            mm.kernel.lru.drain()
         before = vma if vma.huge_level else change_area_flags(mm, vma, before, at, stop, flags)
         at = max(stop, before.end)
         if at >= end:

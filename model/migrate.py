@@ -90,6 +90,7 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
     if node not in (0, 1):
         raise Errno("ENODEV")
     kernel = mm.kernel
+    kernel.lru.drain()
     statuses: list[int | str] = []
     for at in range(start, start + pages):
         vma = mm.areas.lookup(at)

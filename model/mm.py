@@ -15,6 +15,7 @@ from ptewalk.model import frames as page
 from ptewalk.model import hugetlb, swap, thp
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, Track, VmFlag
+from ptewalk.model.lru import Batch
 from ptewalk.model.page_set import PageSet
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.tables import PMD_SHIFT, PageTables
@@ -111,6 +112,12 @@ class Mm:
         frames.index[frame] = vma.offset(at)
         if vma.anon_vma:
             frames.owner[frame] = vma.anon_vma.root.identity
+        self.note_locked(vma, frame)
+
+    def note_locked(self, vma: Vma, frame: int) -> None:
+        """An area begins or ends to map a page (mlock_vma_page, munlock_vma_page)."""
+        if vma.flags & VmFlag.LOCKED:
+            self.kernel.lru.add(Batch.MLOCK, frame)
 
     def set_page_prot(self, vma: Vma) -> None:
         """mm/mmap.c:vma_set_page_prot"""
@@ -227,6 +234,7 @@ class Mm:
                     continue
                 thp.split_huge_pmd(self, vma, block << PMD_SHIFT)
             self._zap_part(vma, block, first, last, drop_markers, even_cows)
+        self.kernel.lru.drain()
 
     def _zap_part(self, vma: Vma, block: int, first: int, last: int, drop_markers: bool, even_cows: bool) -> None:
         part = self.tables.part(block, first, last)

@@ -167,11 +167,12 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
             mm.split(vma, old + old_pages, new_below=False)
     flags = vma.flags
     vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
-    if not _move_page_tables(mm, vma, area, old, new, old_pages):
+    moved = _move_page_tables(mm, vma, area, old, new, old_pages)
+    if not vma.flags & VmFlag.MAYSHARE:
+        (vma if moved else area).reservation = None
+    if not moved:
         mm.do_munmap(new, new_pages)
         raise Errno("ENOMEM")
-    if not vma.flags & VmFlag.MAYSHARE:
-        vma.reservation = None
     mm.move(old, new, old_pages)
     mm.touch(new + old_pages, new + new_pages)
     _mremap_userfaultfd_prep(mm, area)

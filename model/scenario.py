@@ -575,7 +575,7 @@ class Replay:
             target = op.get("target", process.who)
             if target not in kernel.processes:
                 raise Unsupported(f"clear_refs of process {target}, which does not live")
-            return kernel.clear_refs(target, text), [], None
+            return kernel.clear_refs(target, text, process), [], None
         if verb == "pagemap_scan":
             return self._scan(process, op, at, n)
         return self._run_rest(process, op, at, n, value)

@@ -89,6 +89,7 @@ def drop_slot(kernel: Kernel, where: tuple[int, int]) -> None:
     if slot.frame:
         frame = slot.frame
         kernel.frames.cached_slot.pop(frame, None)
+        kernel.frames.flags[frame] |= page.DIRTY
         if not kernel.frames.mapcount(frame):
             kernel.put(frame)
 
@@ -220,6 +221,7 @@ def unuse_range(mm: Mm, vma: Vma) -> None:
 def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
     """MADV_COLD, and with `out` MADV_PAGEOUT: A is cleared, and pages that only this process maps are reclaimed."""
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
+    kernel.lru.drain()
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:
             head = block * HUGE_PAGES
@@ -253,9 +255,12 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
                 continue
             mm.tables.set(at, entries.pte_mkold(pte))
             victims.append(frame)
-        if out:
-            for frame in victims:
+            frames.flags[frame] &= 0xFFFF ^ page.REFERENCED
+        for frame in victims:
+            if out:
                 page_out(kernel, frame)
+            else:
+                kernel.lru.deactivate(frame)
 
 
 def _page_out_huge(mm: Mm, vma: Vma, head: int) -> None:
@@ -284,12 +289,13 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     elif slot.frame:
         frame = slot.frame
     else:
-        frame = frames.alloc(page.ANON | page.DIRTY)
+        frame = frames.alloc(page.ANON)
         if slot.words is not None:
             kernel.memory.add_frame(frame)[:] = slot.words
         if old_rules or slot.count > 1:
             slot.frame = frame
             frames.cached_slot[frame] = where
+            kernel.lru.drain()  # swap_vma_readahead
         else:
             exclusive = True
     if entries.SWP_EXCLUSIVE and pte & entries.SWP_EXCLUSIVE:
@@ -297,6 +303,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     slot.count -= 1
     alone = not frames.mapcount(frame)
     frames.maps[frame] += 1
+    mm.note_locked(vma, frame)
     if frame in frames.cached_slot:
         if write and not slot.count and alone and not old_rules:
             free_cache(kernel, frame)

@@ -58,6 +58,7 @@ def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
     assert vma.anon_vma is not None
     frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.root.identity
     frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
+    mm.note_locked(vma, frame)
     mm.tables.set_huge(head, pmd)
 
 
@@ -217,6 +218,7 @@ def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
     frames.huge_maps[frame] -= 1
     if not frames.huge_maps[frame]:
         del frames.huge_maps[frame]
+    mm.note_locked(vma, frame)
     _fill(mm, head, frame, pte, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.linux import ScanCategory, ScanFlag
+from ptewalk.model.linux import PROFILES, ScanCategory, ScanFlag
 from ptewalk.model.pagemap_scan import Answer, Argument
 
 RW, A, D, PROTNONE, SPECIAL, UFFD_WP, SD = 0x2, 0x20, 0x40, 0x100, 0x200, 0x400, 0x800
@@ -69,6 +69,22 @@ def test_clear_takes_swap_entries_and_prot_none_too(machine, profile: str) -> No
     assert m.dirty(0, 3) == []
     assert not m.pte(1) & SD and m.words(1, 1)[0] >> 63, "PROT_NONE is present"
     assert m.read(0) == [7] and not m.pte(0) & SD
+
+
+@every
+def test_an_ordinary_user_clears_only_its_own(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/base.c: /proc/PID/clear_refs has mode 0200 and the process's owner"""
+    m = machine(profile)
+    m.mmap(0, 1)
+    m.write(0)
+    m.fork(1)
+    m.kernel.setuid(m.kernel.processes[1])
+    m.fork(2, who=1)
+    user, root = m.kernel.processes[2], m.kernel.processes[0]
+    assert m.error(m.kernel.clear_refs, 0, "4", user) == "EACCES"
+    assert m.dirty(0, 1) == [0]
+    assert [m.kernel.clear_refs(who, "4", user) for who in (1, 2)] == [1, 1]
+    assert m.kernel.clear_refs(1, "4", root) == 1
 
 
 @modern
@@ -428,6 +444,67 @@ def test_a_forked_huge_page_is_split_and_copied_small(machine, profile: str) -> 
     assert m.pmd(0) and not m.pmd(0, 1)
     assert m.dirty(0, 512) == []
     assert m.dirty(0, 512, 1) == ([3] if profile == B else list(range(512)))
+
+
+def child_has_alone(m, n: int = 1, flags: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
+    """Pages that a child shares with nobody any more: the parent has written, and so copied them."""
+    m.mmap(0, n, flags=flags)
+    m.write(0, n)
+    m.fork(1)
+    m.write(0, n)
+    return m
+
+
+def keeps_frame(m, page: int) -> bool:  # type: ignore[no-untyped-def]
+    before = m.frame(page, who=1)
+    m.write(page, who=1)
+    return bool(m.frame(page, who=1) == before)
+
+
+@modern
+def test_a_page_in_a_batch_is_copied(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """mm/mlock.c:munlock_page, mm/swap.c:mark_page_lazyfree, deactivate_page, folio_mark_accessed"""
+    assert keeps_frame(child_has_alone(machine(profile)), 0)
+    assert not keeps_frame(child_has_alone(machine(profile), flags=("locked",)), 0)
+
+    m = child_has_alone(machine(profile))
+    m.madvise(0, 1, "FREE", who=1)
+    assert not keeps_frame(m, 0)
+
+    m = child_has_alone(machine(profile))
+    m.madvise(0, 1, "COLD", who=1)
+    assert keeps_frame(m, 0) == (profile == B)
+
+    m = child_has_alone(machine(profile))
+    m.kernel.mem_access(m.kernel.processes[1], [m.kernel.base] * 2, write=False)
+    assert keeps_frame(m, 0) == (profile == C)
+
+
+@modern
+@pytest.mark.parametrize("drain", ["munmap", "WILLNEED", "POPULATE_READ", "exit", "mlock"])
+def test_what_empties_the_batches(machine, profile: str, drain: str) -> None:  # type: ignore[no-untyped-def]
+    """mm/swap.c:lru_add_drain"""
+    m = machine(profile)
+    m.mmap(8, 2)
+    child_has_alone(m, flags=("locked",))
+    if drain == "munmap":
+        m.munmap(8, 1)
+    elif drain == "exit":
+        m.kernel.exit(m.kernel.processes[0])
+    elif drain == "mlock":
+        lock(m, 8, 1)
+    else:
+        m.madvise(8, 1, drain)
+    assert keeps_frame(m, 0)
+
+
+@modern
+def test_a_full_batch_is_emptied(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """A locked page's copy enters the batch, then the old page: the odd one that fills it is a copy."""
+    last = PROFILES[profile].lru_batch // 2
+    m = child_has_alone(machine(profile), last + 1, flags=("locked",))
+    assert keeps_frame(m, 0) and keeps_frame(m, last - 1)
+    assert not keeps_frame(m, last)
 
 
 # Huge pages.
