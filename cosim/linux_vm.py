@@ -356,12 +356,12 @@ class LinuxVm:
         self._put(AT_COMMAND, struct.pack("<3q", command, operation, who) + (payload or b""))
         self._serial.send(b"c")
 
-    def _ask(self, what: str, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:
+    def _ask(self, what: str, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> str:
         if not self.alive:
             raise GuestDied("the guest is not running; start a new LinuxVm")
         try:
             self._command(command, operation, who, payload)
-            self._answer_line(self.seconds, what)
+            return self._answer_line(self.seconds, what)
         except TimeoutError as error:
             raise self._died(f"the guest did not answer within {self.seconds:g} s at {what}") from error
         except OSError as error:
@@ -411,9 +411,9 @@ class LinuxVm:
                 steps = self._run_steps(request, calls)
             except ScenarioError:
                 if self.alive:
-                    self._ask(f"the end of {request.name}", COMMAND_END)
+                    self._end(request)
                 raise
-            self._ask(f"the end of {request.name}", COMMAND_END)
+            self._end(request)
         except ScenarioError:
             raise
         except BaseException:  # Ctrl-C: what the guest is doing is not known, so it is asked nothing more
@@ -433,6 +433,10 @@ class LinuxVm:
         if unsure:
             head["a_unsure_from"] = unsure[0]
         return [head, *steps]
+
+    def _end(self, request: Request) -> None:
+        """Stop what lives of a scenario; the machine is of no more use when that leaves something behind."""
+        self.alive = self._ask(f"the end of {request.name}", COMMAND_END) == "K"
 
     def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
         roots = {0: self._find_root(0)}

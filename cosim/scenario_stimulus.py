@@ -100,6 +100,14 @@ THEMES: Final[dict[str, Theme]] = {
         kinds=("anon", "anon", "sanon", "s0", "p0"),
         advice=("DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "DONTNEED", "FREE"),
     ),
+    "reuse": Theme(
+        {"mmap": 3, "write": 26, "read": 2, "clear_refs": 6, "mprotect": 2, "fork": 10, "exit": 4, "madvise": 12}
+        | {"mlock": 5, "munlock": 3, "mem_write": 4, "mem_read": 4, "munmap": 1, "mremap": 1},
+        window=24,
+        kinds=("anon", "anon", "anon", "p0"),
+        counts=(1, 2, 4, 20),
+        advice=("COLD", "COLD", "FREE", "FREE", "POPULATE_READ", "POPULATE_WRITE", "PAGEOUT", "DONTNEED", "WILLNEED"),
+    ),
     "file": Theme(
         _COMMON
         | {"file_write": 4, "file_read": 2, "ftruncate": 3, "madvise": 5, "mremap": 5, "fork": 2, "mem_write": 2},
@@ -289,7 +297,8 @@ class _Writer:
         file_page = 0
         if kind[-1].isdigit():
             file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
-        flags = [flag for flag, chance in (("populate", 0.1), ("locked", 0.02)) if rng.random() < chance]
+        locked = 0.25 if self.theme is THEMES["reuse"] else 0.02
+        flags = [flag for flag, chance in (("populate", 0.1), ("locked", locked)) if rng.random() < chance]
         if count >= GIGANTIC:
             flags = []
         if self.theme is THEMES["stack"] and rng.random() < 0.6:

@@ -77,7 +77,7 @@ def test_a_kernel_is_asked_what_it_knows(profile: Any) -> None:
 
 def test_every_theme_takes_part() -> None:
     assert set(known_themes(LINUX_6_12)) == set(THEMES)
-    seen = [scenario.name.rpartition("_")[0] for scenario in generated(400, 1, LINUX_6_12)]
+    seen = [scenario.name.rpartition("_")[0] for scenario in generated(500, 1, LINUX_6_12)]
     assert set(seen) == set(THEMES)
     assert seen.count("gigantic") * 10 < seen.count("merge")
 

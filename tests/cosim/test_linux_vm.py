@@ -134,6 +134,16 @@ def test_scenarios_that_cannot_be_executed(vm: LinuxVm) -> None:
     assert vm.run(Request("good", [MMAP]))[1]["ret"] == 0, "the machine lives on"
 
 
+def test_a_machine_that_lost_hugetlb_pages_is_spent(kernel: Kernel) -> None:
+    mmap: Op = {"who": 0, "op": "mmap", "page": 0, "n": 1024, "prot": "rw", "kind": "hugetlb"}
+    part: Op = {"who": 0, "op": "mremap", "page": 0, "n": 512, "new_n": 512, "flags": ["MAYMOVE", "FIXED"]}
+    with LinuxVm(kernel) as vm:
+        vm.run(Request("whole", [mmap]))
+        assert vm.alive
+        vm.run(Request("part", [mmap, part | {"new_page": 2048}]))
+        assert not vm.alive, "the part that stays has lost its reservation, and nobody gives it back"
+
+
 def test_a_machine_that_is_lost(kernel: Kernel) -> None:
     with LinuxVm(kernel, seconds=5) as machine:
         machine._qemu.kill()
