@@ -39,7 +39,9 @@
 #define MAILBOX ((struct mailbox *)0x200000000UL)
 #define WINDOW_BYTES (1UL << 39)
 #define WORKERS 16
-#define FILES 4
+#define FILES 5
+#define DISK_FILE 4 /* s4 and p4: not in memory, but on a disk */
+#define DISK_FILE_PAGES 64
 #define FILE_PAGES 8192
 #define VALUES 262144
 #define STATE_WORDS 180224
@@ -54,7 +56,7 @@ enum {
     OP_MMAP = 1, OP_MUNMAP, OP_MPROTECT, OP_MREMAP, OP_MADVISE, OP_MLOCK, OP_MUNLOCK, OP_WRITE, OP_READ, OP_MEM_WRITE,
     OP_MEM_READ, OP_SYSCALL_READ_INTO, OP_FILE_WRITE, OP_FILE_READ, OP_FTRUNCATE, OP_CLEAR_REFS, OP_FORK, OP_EXIT, OP_SETUID, OP_UFFD_OPEN,
     OP_UFFD_REGISTER, OP_UFFD_UNREGISTER, OP_UFFD_PROTECT, OP_PIN, OP_UNPIN, OP_PKEY_MPROTECT, OP_WRPKRU, OP_PAGEMAP_SCAN,
-    OP_MOVE_PAGES, OP_KSM_SCAN, OP_SPIN
+    OP_MOVE_PAGES, OP_KSM_SCAN, OP_REMAP_FILE, OP_FILL, OP_SYNC, OP_SWAPOFF, OP_SWAPON, OP_SPIN
 };
 
 /* Values of an access beyond the byte that was read (0 to 255). */
@@ -95,6 +97,7 @@ static int port = -1;
 static int kpageflags = -1;
 static uint64_t window;
 static int ksm_used;
+static const char *swap_device;
 
 /* Worker state. */
 static int uffd = -1;
@@ -218,7 +221,7 @@ static long clear_refs(struct mailbox *box)
     int fd = open(path, O_WRONLY);
     if (fd < 0)
         return -1;
-    long n = write(fd, box->text, strlen(box->text));
+    long n = write(fd, box->text, box->arguments[1]);
     int error = errno;
     close(fd);
     errno = error;
@@ -429,6 +432,16 @@ static long read_into(struct mailbox *box)
     return read(zero_device, (void *)box->arguments[0], 1);
 }
 
+/* Whole pages of one byte, which a page merge finds alike. */
+static long fill(struct mailbox *box)
+{
+    uint64_t address = box->arguments[0];
+    for (uint64_t end = address + box->arguments[1]; address < end; address += PAGE)
+        if (!sigsetjmp(landing, 0))
+            memset((void *)address, 0x5a, PAGE);
+    return 0;
+}
+
 static long execute(struct mailbox *box)
 {
     int64_t *a = box->arguments;
@@ -472,6 +485,11 @@ static long execute(struct mailbox *box)
     case OP_WRPKRU: return write_pkru(box);
     case OP_PAGEMAP_SCAN: return scan_pagemap(box);
     case OP_MOVE_PAGES: return move_pages(box);
+    case OP_REMAP_FILE: return syscall(SYS_remap_file_pages, a[0], a[1], 0, a[2], 0);
+    case OP_FILL: return fill(box);
+    case OP_SYNC: return fdatasync(files[a[0]]);
+    case OP_SWAPOFF: return swapoff(swap_device);
+    case OP_SWAPON: return swapon(swap_device, 0);
     case OP_SPIN: spin(box); return 0;
     }
     errno = ENOSYS;
@@ -504,10 +522,10 @@ static void adopt(int who, int pid)
     struct worker *w = &workers[who];
     w->pid = pid;
     w->pinned = 0;
-    w->pidfd = syscall(SYS_pidfd_open, pid, 0);
+    w->pidfd = syscall(SYS_pidfd_open, pid, 0); /* -1 before Linux 5.3: `ask` looks for the process */
     snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
     w->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-    if (w->pidfd < 0 || w->pagemap < 0)
+    if (w->pagemap < 0)
         give_up(path);
     MAILBOX->pids[who] = pid;
 }
@@ -516,13 +534,14 @@ static void adopt(int who, int pid)
 static void bury(int who)
 {
     struct worker *w = &workers[who];
-    struct pollfd end = {.fd = w->pidfd, .events = POLLIN};
-    if (poll(&end, 1, 10000) != 1)
-        give_up("a process does not end");
-    close(w->pagemap);
-    close(w->pidfd);
-    for (int i = 0; i < 1000 && kill(w->pid, 0) == 0; i++)
+    for (int i = 0; kill(w->pid, 0) == 0; i++) {
+        if (i == 10000)
+            give_up("a process does not end");
         sleep_ms(1);
+    }
+    close(w->pagemap);
+    if (w->pidfd >= 0)
+        close(w->pidfd);
     if (w->pinned)
         sleep_ms(50); /* an io_uring drops its pins from a kernel thread */
     w->pid = 0;
@@ -538,12 +557,13 @@ static int ask(int who)
         give_up("socket");
     struct pollfd both[2] = {{.fd = w->ends[0], .events = POLLIN}, {.fd = w->pidfd, .events = POLLIN}};
     for (;;) {
-        if (poll(both, 2, -1) < 0)
-            continue;
+        int ready = poll(both, 2, w->pidfd < 0 ? 20 : -1);
         char byte;
-        if (both[0].revents & POLLIN)
+        if (ready > 0 && both[0].revents & POLLIN)
             return read(w->ends[0], &byte, 1) == 1;
-        if (both[1].revents)
+        if (ready > 0 && both[1].revents)
+            return 0;
+        if (ready == 0 && kill(w->pid, 0) < 0)
             return 0;
     }
 }
@@ -579,15 +599,33 @@ static int reservations_left(void)
     return 0;
 }
 
+/* A file of zeros without a name: in memory, or number DISK_FILE on the disk where there is one. */
+static int new_file(int number)
+{
+    int fd = number == DISK_FILE ? -1 : memfd_create("scenario", 0);
+    if (fd < 0) { /* before Linux 3.17 */
+        const char *path = number == DISK_FILE ? "/disk/file" : "/memory/file";
+        fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        unlink(path);
+    }
+    if (number == DISK_FILE) {
+        static const char zeros[PAGE];
+        for (int i = 0; fd >= 0 && i < DISK_FILE_PAGES; i++)
+            if (write(fd, zeros, PAGE) != PAGE)
+                give_up("/disk");
+        return fd;
+    }
+    if (fd < 0 || ftruncate(fd, FILE_PAGES * PAGE) < 0)
+        give_up("a file in memory");
+    return fd;
+}
+
 static void begin(void)
 {
     window = MAILBOX->arguments[0];
     free_hugetlb_pages();
-    for (int i = 0; i < FILES; i++) {
-        files[i] = memfd_create("scenario", 0);
-        if (files[i] < 0 || ftruncate(files[i], FILE_PAGES * PAGE) < 0)
-            give_up("memfd");
-    }
+    for (int i = 0; i < FILES; i++)
+        files[i] = new_file(i);
     for (int i = 0; i < WORKERS; i++)
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, workers[i].ends) < 0)
             give_up("socketpair");
@@ -611,20 +649,23 @@ static void end(void)
         close(workers[i].ends[1]);
     }
     for (int i = 0; i < FILES; i++)
-        close(files[i]);
+        if (files[i] >= 0)
+            close(files[i]);
     if (ksm_used) {
         must_write("/sys/kernel/mm/ksm/run", "2");
         must_write("/sys/kernel/mm/ksm/run", "0");
-        must_write("/sys/kernel/mm/ksm/use_zero_pages", "0");
+        write_file("/sys/kernel/mm/ksm/use_zero_pages", "0");
         ksm_used = 0;
     }
+    if (swapon(swap_device, 0) < 0 && errno != EBUSY)
+        give_up("swapon");
 }
 
 /* Five full passes of ksmd, then stop it. It scans even when the scenario offers it nothing: see `set_policy`. */
 static void scan_ksm(void)
 {
     ksm_used = 1;
-    must_write("/sys/kernel/mm/ksm/use_zero_pages", MAILBOX->arguments[0] ? "1" : "0");
+    write_file("/sys/kernel/mm/ksm/use_zero_pages", MAILBOX->arguments[0] ? "1" : "0"); /* since Linux 4.12 */
     must_write("/sys/kernel/mm/ksm/pages_to_scan", "100000");
     must_write("/sys/kernel/mm/ksm/sleep_millisecs", "1");
     long goal = read_number("/sys/kernel/mm/ksm/full_scans") + 5;
@@ -681,7 +722,9 @@ static int put_vmas(int pid)
             if (count == MOST_VMAS)
                 give_up("too many VMAs");
             strncat(text, line + 8, sizeof text - 1 - strlen(text));
-            vmas[count].start = start;
+            /* smaps of Linux before 4.12 leaves out the guard page that a stack has mapped below its start. */
+            uint64_t guard = strstr(line, " gd") ? PAGE : 0;
+            vmas[count].start = count && vmas[count - 1].end > start - guard ? start : start - guard;
             vmas[count++].end = end;
             put(start);
             put(end);
@@ -718,7 +761,7 @@ static void flush_run(void)
 static void add_page(uint64_t page, uint64_t entry, uint64_t kind)
 {
     uint64_t flags = entry >> 55;
-    uint64_t frame = entry >> 63 ? entry & ((1UL << 55) - 1) : 0;
+    uint64_t frame = entry >> 62 ? entry & ((1UL << 55) - 1) : 0; /* of a swapped page: type and offset */
     if (!flags) {
         flush_run();
         return;
@@ -738,6 +781,9 @@ static void add_page(uint64_t page, uint64_t entry, uint64_t kind)
 /* kpageflags, read ahead in blocks: `kinds_valid` words from frame `kinds_first`, forgotten after each step. */
 static uint64_t kinds[512], kinds_first, kinds_valid;
 
+/* The frame of the zero page, which kpageflags names since Linux 4.0 only. */
+static uint64_t zero_frame;
+
 static uint64_t kind_of(uint64_t frame)
 {
     if (frame < kinds_first || frame >= kinds_first + kinds_valid) {
@@ -748,7 +794,7 @@ static uint64_t kind_of(uint64_t frame)
         kinds_valid = n / 8;
     }
     /* ANON, HUGE, THP, ZERO_PAGE */
-    return kinds[frame - kinds_first] & (1UL << 12 | 1UL << 17 | 1UL << 22 | 1UL << 24);
+    return (kinds[frame - kinds_first] & (1UL << 12 | 1UL << 17 | 1UL << 22 | 1UL << 24)) | (uint64_t)(frame == zero_frame) << 24;
 }
 
 static void put_pages(int pagemap, uint64_t start, uint64_t end)
@@ -808,10 +854,13 @@ static void operate(void)
     } else if (MAILBOX->result == 0 && MAILBOX->operation == OP_FORK) {
         adopt(MAILBOX->arguments[0], MAILBOX->process);
     } else if (MAILBOX->result == 0 && MAILBOX->operation == OP_SETUID) {
-        close(w->pagemap);
-        w->pagemap = syscall(SYS_pidfd_getfd, w->pidfd, (int)MAILBOX->arguments[0], 0);
-        if (w->pagemap < 0)
+        int own = syscall(SYS_pidfd_getfd, w->pidfd, (int)MAILBOX->arguments[0], 0);
+        if (own >= 0) {
+            close(w->pagemap);
+            w->pagemap = own;
+        } else if (w->pidfd >= 0) { /* without pidfd, before Linux 4.2, a page map hides no frames */
             give_up("pidfd_getfd");
+        }
     } else if (MAILBOX->result == 0 && MAILBOX->operation == OP_PIN) {
         w->pinned = 1;
     }
@@ -835,29 +884,48 @@ static void load_modules(void)
     }
 }
 
-static void swap_on_zram(void)
+/* Swap on zram, or on a RAM disk where the kernel has no zram. */
+static void swap_on(void)
 {
-    enum { SWAP_PAGES = 65536 };
+    enum { ZRAM_PAGES = 65536, DISK_PAGES = 32768 };
     char header[PAGE], size[32];
-    snprintf(size, sizeof size, "%lu", SWAP_PAGES * PAGE);
-    must_write("/sys/block/zram0/disksize", size);
+    snprintf(size, sizeof size, "%lu", ZRAM_PAGES * PAGE);
+    int zram = write_file("/sys/block/zram0/disksize", size) == 0;
+    swap_device = zram ? "/dev/zram0" : "/dev/ram0";
     memset(header, 0, sizeof header);
-    uint32_t version_and_last_page[2] = {1, SWAP_PAGES - 1};
+    uint32_t version_and_last_page[2] = {1, (zram ? ZRAM_PAGES : DISK_PAGES) - 1};
     memcpy(header + 1024, version_and_last_page, sizeof version_and_last_page);
     memcpy(header + PAGE - 10, "SWAPSPACE2", 10);
-    int fd = open("/dev/zram0", O_WRONLY);
+    int fd = open(swap_device, O_WRONLY);
     if (fd < 0 || write(fd, header, PAGE) != PAGE || fsync(fd) < 0)
-        give_up("/dev/zram0");
+        give_up(swap_device);
     close(fd);
-    if (swapon("/dev/zram0", 0) < 0)
+    if (swapon(swap_device, 0) < 0)
         give_up("swapon");
+}
+
+/* The file system of /disk.image, if there is one, on a RAM disk at /disk: its files count dirty pages. */
+static void mount_disk(void)
+{
+    static char block[1 << 16];
+    int image = open("/disk.image", O_RDONLY), disk = open("/dev/ram1", O_WRONLY);
+    ssize_t n = 0;
+    while (image >= 0 && disk >= 0 && (n = read(image, block, sizeof block)) > 0)
+        if (write(disk, block, n) != n)
+            give_up("/dev/ram1");
+    if (image >= 0)
+        close(image);
+    if (disk >= 0)
+        close(disk);
+    mount("/dev/ram1", "/disk", "ext2", 0, NULL);
 }
 
 static void set_policy(void)
 {
+    /* What an older kernel lacks is written with write_file. */
     must_write("/proc/sys/vm/overcommit_memory", "1");
-    must_write("/proc/sys/vm/compaction_proactiveness", "0");
-    must_write("/proc/sys/vm/watermark_boost_factor", "0");
+    write_file("/proc/sys/vm/compaction_proactiveness", "0");
+    write_file("/proc/sys/vm/watermark_boost_factor", "0");
     must_write("/proc/sys/kernel/randomize_va_space", "0");
     write_file("/proc/sys/kernel/numa_balancing", "0");
     must_write("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "1000000000");
@@ -865,9 +933,10 @@ static void set_policy(void)
     must_write("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
     must_write("/sys/kernel/mm/transparent_hugepage/defrag", "madvise");
     must_write("/sys/kernel/mm/transparent_hugepage/use_zero_page", "1");
-    must_write("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise");
+    write_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "advise");
     must_write("/sys/kernel/mm/ksm/run", "0");
     must_write("/proc/sys/vm/nr_hugepages", "9");
+    must_write("/proc/self/clear_refs", "4"); /* 3.11's page maps have their second layout from the first one on */
 
     /* khugepaged looks once at the first process that asks for huge pages: let that be this one, then let it sleep. */
     void *bait = mmap(NULL, MAILBOX_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -882,6 +951,24 @@ static void set_policy(void)
     *lure = SPIN_MARK;
 }
 
+static uint64_t frame_of(volatile void *address)
+{
+    uint64_t entry;
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    if (fd < 0 || pread(fd, &entry, 8, (uint64_t)address / PAGE * 8) != 8)
+        give_up("/proc/self/pagemap");
+    close(fd);
+    return entry & ((1UL << 55) - 1);
+}
+
+static void find_zero_frame(void)
+{
+    volatile char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED || *page)
+        give_up("a page of zeros");
+    zero_frame = frame_of(page);
+}
+
 static void open_mailbox(void)
 {
     void *box = mmap(MAILBOX, MAILBOX_BYTES, PROT_READ | PROT_WRITE,
@@ -889,12 +976,7 @@ static void open_mailbox(void)
     if (box == MAP_FAILED)
         give_up("mailbox");
     memset(box, 0, MAILBOX_BYTES);
-    uint64_t entry;
-    int fd = open("/proc/self/pagemap", O_RDONLY);
-    if (fd < 0 || pread(fd, &entry, 8, (uint64_t)box / PAGE * 8) != 8)
-        give_up("/proc/self/pagemap");
-    close(fd);
-    say("P %lx", (entry & ((1UL << 55) - 1)) * PAGE);
+    say("P %lx", frame_of(box) * PAGE);
 }
 
 int main(void)
@@ -913,10 +995,13 @@ int main(void)
     signal(SIGCHLD, SIG_IGN);
     load_modules();
     set_policy();
-    swap_on_zram();
+    swap_on();
+    mount("tmpfs", "/memory", "tmpfs", 0, NULL);
+    mount_disk();
     kpageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
     if (kpageflags < 0)
         give_up("/proc/kpageflags");
+    find_zero_frame();
     open_mailbox();
     char byte;
     while (read(port, &byte, 1) == 1) {

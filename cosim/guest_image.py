@@ -38,6 +38,11 @@ class Kernel:
     """As recordings name it: 6.1.192."""
     modules: Path | None
 
+    @property
+    def old(self) -> bool:
+        """True when its recordings have the form of those of 3.11."""
+        return int(self.version.split(".")[0]) < 4
+
 
 def program(name: str, package: str) -> str:
     """The path of a system program, or a `ToolError` that names the package that has it."""
@@ -202,14 +207,29 @@ def cpio(entries: list[tuple[str, int, bytes, tuple[int, int]]]) -> bytes:
     return bytes(out)
 
 
+def _disk_image() -> bytes:
+    """An empty ext2 file system of 1 MiB, the same one each time; empty where there is no mke2fs."""
+    mke2fs = shutil.which("mke2fs") or shutil.which("mke2fs", path="/usr/sbin:/sbin")
+    if mke2fs is None:
+        return b""
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch) / "image"
+        image.write_bytes(bytes(1 << 20))
+        same = ["-U", "clear", "-E", "hash_seed=00000000-0000-0000-0000-000000000000,root_owner=0:0"]
+        _run([mke2fs, "-q", "-F", "-t", "ext2", "-b", "4096", "-I", "128", *same, str(image)], "mke2fs")
+        return image.read_bytes()
+
+
 def build_initramfs(kernel: Kernel) -> Path:
     """The initramfs for `kernel`: the agent as init, and the modules it loads; cached by content."""
-    entries = [(name, 0o040755, b"", (0, 0)) for name in ("dev", "proc", "sys", "modules")]
+    entries = [(name, 0o040755, b"", (0, 0)) for name in ("dev", "proc", "sys", "modules", "memory", "disk")]
     entries.append(("dev/console", 0o020600, b"", (5, 1)))
     entries.append(("init", 0o100755, build_agent().read_bytes(), (0, 0)))
     if kernel.modules is not None:
         for i, data in enumerate(load_order(kernel.modules)):
             entries.append((f"modules/{i}.ko", 0o100644, data, (0, 0)))
+    if kernel.old and (image := _disk_image()):
+        entries.append(("disk.image", 0o100600, image, (0, 0)))
     archive = cpio(entries)
     target = cache_directory() / "initramfs" / hashlib.sha256(archive).hexdigest()[:24]
     if not target.exists():

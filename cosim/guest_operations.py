@@ -14,8 +14,11 @@ from ptewalk.model import x86
 
 PAGE: Final = x86.PAGE_BYTES
 MOST_PROCESSES: Final = 16
-MOST_FILES: Final = 4
+MOST_FILES: Final = 5
 MOST_VALUES: Final = 262144
+MOST_TEXT: Final = 63
+CLEARRAW_ESCAPES: Final = {"\\n": "\n", "\\0": "\0", "\\t": "\t"}
+"""What stands in a scenario for a character of clearraw."""
 SCAN_CATEGORIES: Final = ("WPALLOWED", "WRITTEN", "FILE", "PRESENT", "SWAPPED", "PFNZERO", "HUGE", "SOFT_DIRTY")
 SCAN_NOT_WRITTEN: Final = 0x5A5A_5A5A_5A5A_5A5A
 """walk_end before the ioctl."""
@@ -73,6 +76,11 @@ class Operation(IntEnum):
     PAGEMAP_SCAN = 28
     MOVE_PAGES = 29
     KSM_SCAN = 30
+    REMAP_FILE = 31
+    FILL = 32
+    SYNC = 33
+    SWAPOFF = 34
+    SWAPON = 35
 
 
 Op = dict[str, Any]
@@ -174,7 +182,7 @@ class _Encoder:
 
     @staticmethod
     def file(op: Op) -> int:
-        number = int(op["file"])
+        number = int(str(op["file"]).lstrip("sp"))
         if not 0 <= number < MOST_FILES:
             raise KeyError(number)
         return number
@@ -190,9 +198,15 @@ class _Encoder:
 
     def clear_refs(self, op: Op, step: int) -> Call:
         text = str(op["value"]).encode()
-        if len(text) > 63 or b"\0" in text:
-            raise ScenarioError("clear_refs: the recorder writes at most 63 characters, none of them NUL")
-        return Call(Operation.CLEAR_REFS, [op["target"]], text)
+        if len(text) > MOST_TEXT:
+            raise ScenarioError(f"clear_refs: the recorder writes at most {MOST_TEXT} characters")
+        return Call(Operation.CLEAR_REFS, [op["target"], len(text)], text)
+
+    def clearraw(self, op: Op, step: int) -> Call:
+        text = str(op.get("value", op.get("text")))
+        for name, character in CLEARRAW_ESCAPES.items():
+            text = text.replace(name, character)
+        return self.clear_refs({"target": op.get("who", 0), **op, "value": text}, step)
 
     def fork(self, op: Op, step: int) -> Call:
         return Call(Operation.FORK, [op["child"]])
@@ -257,6 +271,25 @@ class _Encoder:
 
     def ksm_scan(self, op: Op, step: int) -> Call:
         return Call(Operation.KSM_SCAN, [int(op.get("use_zero_pages") or 0)])
+
+
+    def ksm(self, op: Op, step: int) -> Call:
+        return Call(Operation.KSM_SCAN, [0])
+
+    def remapfile(self, op: Op, step: int) -> Call:
+        return Call(Operation.REMAP_FILE, [*self.range(op), op["file_page"]])
+
+    def same(self, op: Op, step: int) -> Call:
+        return Call(Operation.FILL, self.range(op))
+
+    def sync(self, op: Op, step: int) -> Call:
+        return Call(Operation.SYNC, [self.file(op)])
+
+    def swapoff(self, op: Op, step: int) -> Call:
+        return Call(Operation.SWAPOFF)
+
+    def swapon(self, op: Op, step: int) -> Call:
+        return Call(Operation.SWAPON)
 
 
 VERBS: Final = tuple(

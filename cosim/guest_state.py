@@ -28,6 +28,13 @@ FIRST_SPECIAL_TYPE = 26
 """Swap types from here on are not devices: the raw offset is recorded."""
 LAST_FRAME_BIT = 51
 
+OLD_FLAG_LETTERS = ((8, "P"), (7, "S"), (6, "F"), (0, "D"))
+OLD_KIND_LETTERS = ((12, "a"), (17, "h"), (24, "z"))
+"""What a page map and kpageflags of Linux 3.11 tell."""
+OLD_SHIFT_FIELD = 0x3F
+"""Bits 0..5 of (pagemap entry >> 55) in the first layout of 3.11: always 12, the page shift."""
+OLD_SWAP_TYPE_BITS = 5
+
 Json = object
 
 
@@ -166,6 +173,26 @@ def page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
     return out.runs
 
 
+def old_page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
+    """The `pages` field for 3.11: a run of swapped pages ends with swap type, offset and the offset's step."""
+    out: list[list[Json]] = []
+    for run in runs:
+        first_layout = run.flags & OLD_SHIFT_FIELD == x86.PAGE_SHIFT
+        flags = letters(run.flags & ~OLD_SHIFT_FIELD if first_layout else run.flags, OLD_FLAG_LETTERS)
+        if not flags:
+            continue
+        flags += "1" * first_layout
+        for j in range(run.count):
+            value = run.frame + j * run.step
+            page = run.page + j
+            if "S" in flags:
+                swap = [value & (1 << OLD_SWAP_TYPE_BITS) - 1, value >> OLD_SWAP_TYPE_BITS]
+                out.append([page, 1, flags, "", None, 0, *swap, 0])
+            else:
+                out.append([page, 1, flags, letters(run.kind, OLD_KIND_LETTERS), frames.number(value), 0])
+    return out
+
+
 def _upper_bits(entry: int, low: int) -> int:
     """`entry` without bits low..51."""
     return entry & ~((1 << LAST_FRAME_BIT + 1) - (1 << low))
@@ -284,18 +311,29 @@ class ProcessState:
 
 
 class StateWriter:
-    """The `state` fields of one scenario's steps, with its three canonical numberings."""
+    """The `state` fields of one scenario's steps, with its three canonical numberings.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    old : bool
+        As recordings of 3.11 have them: without raw tables.
+    """
+
+    def __init__(self, *, old: bool = False) -> None:
+        self.old = old
         self.frames, self.tables, self.slots = Numbering(), Numbering(), Numbering()
 
     def step(self, processes: dict[int, ProcessState]) -> dict[str, Json]:
         """The `state` field for the live `processes`, ascending."""
         for numbering in (self.frames, self.tables, self.slots):
             numbering.start_step()
-        pages = {who: page_runs(state.pages, self.frames) for who, state in processes.items()}
+        write = old_page_runs if self.old else page_runs
+        pages = {who: write(state.pages, self.frames) for who, state in processes.items()}
         out: dict[str, Json] = {}
         for who, state in processes.items():
+            if self.old:
+                out[str(who)] = {"pages": pages[who], "vmas": [vma.json() for vma in state.vmas]}
+                continue
             root = self.tables.number(state.tables.root)
             out[str(who)] = {
                 "pages": pages[who],

@@ -294,7 +294,8 @@ class LinuxVm:
         command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
         command += [program("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot"]
         command += ["-display", "none", "-smp", "1", "-m", f"{sum(sizes)}M"]
-        command += ["-cpu", f"{self.cpu},la57=off" if self.cpu == "max" else self.cpu]
+        features = ",la57=off" + ",smap=off" * self.kernel.old  # 3.11 built by a compiler of today fails with SMAP
+        command += ["-cpu", self.cpu + features * (self.cpu == "max")]
         command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
         for i, (size, part) in enumerate(zip(sizes, parts, strict=True)):
             command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={part},share=on"]
@@ -440,7 +441,7 @@ class LinuxVm:
 
     def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
         roots = {0: self._find_root(0)}
-        writer = StateWriter()
+        writer = StateWriter(old=self.kernel.old)
         steps = []
         for i, (op, call) in enumerate(zip(request.ops, calls, strict=True)):
             who = op.get("who", 0)

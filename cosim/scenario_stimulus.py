@@ -60,6 +60,8 @@ class Theme:
         Ranges are often aligned to this many pages: those of a page table, or of a page directory.
     since_6_12 : bool
         Needs a kernel with PAGEMAP_SCAN.
+    old_only : bool
+        Has verbs that only 3.11 is asked.
     """
 
     verbs: dict[str, int]
@@ -69,6 +71,7 @@ class Theme:
     advice: Sequence[str] = ("DONTNEED",)
     unit: int = 1
     since_6_12: bool = False
+    old_only: bool = False
 
 
 _COMMON: Final = {"mmap": 4, "munmap": 3, "write": 20, "read": 8, "clear_refs": 14, "mprotect": 6}
@@ -196,8 +199,48 @@ THEMES: Final[dict[str, Theme]] = {
         advice=("DONTNEED", "PAGEOUT"),
         since_6_12=True,
     ),
+    "alike": Theme(
+        _COMMON | {"same": 8, "ksm": 6, "madvise": 8, "fork": 2},
+        window=24,
+        counts=(4, 8),
+        advice=("MERGEABLE", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTNEED"),
+        old_only=True,
+    ),
+    "nonlinear": Theme(
+        _COMMON | {"remapfile": 12, "mremap": 4, "fork": 2, "ftruncate": 1, "madvise": 4},
+        kinds=("s0", "s0", "s0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "SOFT_OFFLINE", "REMOVE"),
+        old_only=True,
+    ),
+    "disk": Theme(
+        _COMMON | {"sync": 8, "file_write": 3, "mremap": 3, "fork": 2, "madvise": 2, "mem_write": 2},
+        kinds=("s4", "s4", "p4"),
+        counts=(2, 4, 8),
+        advice=("DONTNEED", "PAGEOUT"),
+        old_only=True,
+    ),
+    "offline": Theme(
+        _COMMON | {"madvise": 14, "fork": 4, "mremap": 4, "swapoff": 3, "clearraw": 2, "mlock": 1},
+        kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),
+        advice=("SOFT_OFFLINE", "SOFT_OFFLINE", "PAGEOUT", "PAGEOUT", "DONTNEED"),
+        old_only=True,
+    ),
 }
 """Name to theme."""
+
+NOT_IN_3_11: Final = {
+    "op": {
+        *("uffd_reg", "uffd_wp", "uffd_unwp", "uffd_async_open", "uffd_async_reg", "uffd_async_unreg"),
+        *("uffd_async_wp", "uffd_async_unwp", "pin", "unpin", "pkey_mprotect", "wrpkru", "pagemap_scan"),
+        *("move_pages", "ksm_scan"),
+    },
+    "advice": {
+        *("FREE", "COLD", "POPULATE_READ", "POPULATE_WRITE", "COLLAPSE", "WIPEONFORK", "KEEPONFORK"),
+        "DONTNEED_LOCKED",
+    },
+    "kind": {"hugetlb1g"},
+}
+"""Key of an operation to the values that 3.11 does not know."""
 
 
 class _Writer:
@@ -490,6 +533,28 @@ class _Writer:
     def ksm_scan(self, who: int) -> None:
         self.put(who, "ksm_scan", use_zero_pages=self.rng.choice((0, 0, 1)))
 
+    def same(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "same", page=page, n=count)
+
+    def ksm(self, who: int) -> None:
+        self.put(who, "ksm")
+
+    def remapfile(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "remapfile", page=page, n=count, file_page=self.rng.choice((0, 1, 4, 9, 16)))
+
+    def sync(self, who: int) -> None:
+        self.put(who, "sync", file=4)
+
+    def swapoff(self, who: int) -> None:
+        self.put(who, "swapoff")
+        self.put(who, "swapon")
+
+    def clearraw(self, who: int) -> None:
+        value = self.rng.choice(("4", "4\\n", "4\\0junk", " 4 ", "04", "+4", "0x4", "", "4 5", "99999999999"))
+        self.put(who, "clearraw", value=value, target=who)
+
     def move_pages(self, who: int) -> None:
         page, count = self.touched(who)
         self.put(who, "move_pages", page=page, n=count, node=self.rng.choice((0, 1, 1)))
@@ -515,7 +580,15 @@ def scenario(seed: int, theme: str) -> Request:
     return Request(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")
 
 
-def generate(count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False) -> list[Request]:
+def for_3_11(request: Request) -> Request | None:
+    """A scenario without what 3.11 does not know; None when too little is left."""
+    ops = [op for op in request.ops if not any(op.get(key) in values for key, values in NOT_IN_3_11.items())]
+    return Request(request.name, ops, request.doc, request.base) if len(ops) >= FEWEST_STEPS else None
+
+
+def generate(
+    count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False, old: bool = False
+) -> list[Request]:
     """`count` random scenarios, the themes in turn.
 
     Parameters
@@ -526,6 +599,13 @@ def generate(count: int, seed: int, *, themes: Sequence[str] = (), scans: bool =
         Names from `THEMES`; empty (default): all that the kernel knows.
     scans : bool
         True: the kernel has PAGEMAP_SCAN (6.7 and later), so its theme takes part too.
+    old : bool
+        True: for 3.11, by `for_3_11`; scenarios of which too little is left are not in the result.
     """
-    names = list(themes) or [name for name, theme in THEMES.items() if scans or not theme.since_6_12]
+    names = list(themes) or [
+        name for name, theme in THEMES.items() if (scans or not theme.since_6_12) and (old or not theme.old_only)
+    ]
+    if old:
+        drawn = (for_3_11(scenario(seed + i // len(names), names[i % len(names)])) for i in range(count))
+        return [request for request in drawn if request is not None]
     return [scenario(seed + i // len(names), names[i % len(names)]) for i in range(count)]

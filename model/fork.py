@@ -25,11 +25,14 @@ def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
     reuse = parent.entries.profile.anon_vma_reuse
     child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
+    child.remapped.update(parent.remapped)
     for vma in parent.areas:
         if vma.flags & VmFlag.DONTCOPY:
             continue
         twin = vma.copy()
         twin.flags &= ~VmFlag.LOCKED
+        if twin.remapped is not None:
+            twin.remapped = child.remapped
         if not vma.flags & VmFlag.MAYSHARE:
             twin.reservation = None
         if twin.uffd is not None:

@@ -316,6 +316,11 @@ class Kernel:
             for vma in list(process.mm.areas):
                 if vma.file is not file or vma.huge_level:
                     continue
+                if vma.remapped is not None:  # unmap_mapping_range_list: every page is looked at
+                    for at in range(vma.start, vma.end):
+                        if first <= vma.offset(at) < last:
+                            process.mm.zap_range(vma, at, at + 1, even_cows=even_cows)
+                    continue
                 start = max(vma.start, vma.start + first - vma.pgoff)
                 end = min(vma.end, vma.start + last - vma.pgoff)
                 if start < end:
@@ -654,10 +659,9 @@ class Kernel:
         if vma.remapped is None and file_page == vma.offset(at):
             gup.mm_populate(mm, at, at + pages)
             return
-        remapped = dict(vma.remapped or {})
         mm.zap_range(vma, at, at + pages)
-        remapped.update({at + j: file_page + j for j in range(pages)})
-        vma.remapped = remapped
+        mm.remapped.update({at + j: file_page + j for j in range(pages)})
+        vma.remapped, vma.flags = mm.remapped, vma.flags | VmFlag.NONLINEAR
         gup.mm_populate(mm, at, at + pages)
 
     def ksm_scan(self, *, use_zero_pages: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ptewalk.model import faults, thp
 from ptewalk.model import frames as page
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.pte import SPECIAL, P
+from ptewalk.model.pte import PROTNONE, SPECIAL, P
 
 if TYPE_CHECKING:
     from ptewalk.model.kernel import Kernel
@@ -102,12 +102,16 @@ def _merge(mm: Mm, vma: Vma, at: int, kept: int, *, zero: bool) -> bool:
 
 
 def _frame_at(mm: Mm, at: int) -> int:
-    """The frame that a present entry or huge leaf maps at `at`; 0 for none, or the zero page."""
+    """The frame that a present entry or huge leaf maps at `at`; 0 for none, or the zero page.
+
+    3.11's follow_page takes PROT_NONE for present.
+    """
+    mask = P | PROTNONE if mm.entries.profile.reuse_by_mapcount else P
     pmd = mm.tables.get_huge(at)
-    if pmd & P:
+    if pmd & mask:
         return thp.pmd_frame(mm, pmd) + (at & HUGE_PAGES - 1)
     pte = mm.tables.get(at)
-    return mm.normal_page(pte) if pte & P else 0
+    return mm.normal_page(pte) if pte & mask else 0
 
 
 def _candidates(kernel: Kernel) -> list[tuple[Mm, Vma, int, int, bytes]]:

@@ -397,6 +397,7 @@ class VmFlag:
     ACCOUNT: Final = 1 << 20
     NORESERVE: Final = 1 << 21
     HUGETLB: Final = 1 << 22
+    NONLINEAR: Final = 1 << 23
     WIPEONFORK: Final = 1 << 25
     DONTDUMP: Final = 1 << 26
     SOFTDIRTY: Final = 1 << 27

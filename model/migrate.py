@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ptewalk.model import frames as page
-from ptewalk.model import rmap, thp
+from ptewalk.model import rmap, swap, thp
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.pte import PSE, RW, UFFD_WP, A, P
@@ -70,6 +70,11 @@ def migrate_frame(mm: Mm, frame: int) -> bool:
         where = frames.cached_slot.pop(head)
         frames.cached_slot[new] = where
         kernel.swap.slots[where].frame = new
+        if mm.entries.profile.reuse_by_mapcount:  # try_to_unmap_one: its entries name the slot, and stay so
+            for _, (other, _, at, _) in mappings:
+                swap.name_slot(other, at, where)
+            mappings = []
+            frames.maps[target] = 0
     done = set()
     for offset, (other, vma, at, by_huge) in mappings:
         if by_huge:
@@ -128,16 +133,23 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
 
 
 def soft_offline(mm: Mm, start: int, end: int) -> None:
-    """MADV_SOFT_OFFLINE: pages move away from their frames, huge ones are split first (mm/memory-failure.c)."""
+    """MADV_SOFT_OFFLINE: pages move away from their frames, huge ones are split first (mm/memory-failure.c).
+
+    A page that cannot move ends the call, and its error is lost (mm/madvise.c:madvise_hwpoison declares `ret` twice).
+    """
     from ptewalk.model import faults, gup
 
     for at in range(start, end):
         vma = faults.find_or_grow(mm, at)
         if vma is None:
             raise Errno("EFAULT")
+        mapped = mm.tables.get(at) | mm.tables.get_huge(at)
+        if not mapped & P and not vma.flags & VmFlag.READ:  # get_user_pages_fast asks the entry first
+            raise Errno("EFAULT")
         frame = gup.get_page(mm, vma, at, write=False, touch=False)
         if mm.frames.flags[frame] & page.ZERO:
-            raise Errno("EIO")
+            return
         if mm.frames.flags[frame] & page.COMPOUND:
             thp.split_huge_page(mm, frame)
-        migrate_frame(mm, frame)
+        if not migrate_frame(mm, frame):
+            return

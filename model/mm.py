@@ -48,6 +48,8 @@ class Mm:
         watches.
     stored : PageSet
         Of those the ones that user accesses stored to. Kept when the kernel watches, or the MMU tracks.
+    remapped : dict
+        Page to file offset of what remap_file_pages rearranged (3.11).
     """
 
     process: Process
@@ -62,6 +64,7 @@ class Mm:
         self.has_pinned = False
         self.changed = PageSet()
         self.stored = PageSet()
+        self.remapped: dict[int, int] = {}
 
     # Small helpers of mm/memory.c and mm/rmap.c.
 
@@ -86,6 +89,9 @@ class Mm:
         self.touch(new, new + pages)
         self.touch(old, old + pages)
         self.stored.move(old, old + pages, new)
+        if self.remapped:
+            moved = {at: self.remapped.pop(at) for at in range(old, old + pages) if at in self.remapped}
+            self.remapped.update({at - old + new: offset for at, offset in moved.items()})
 
     def anon_vma_prepare(self, vma: Vma) -> None:
         """Give an area its anon_vma, a neighbour's where that is allowed (mm/rmap.c:__anon_vma_prepare)."""
@@ -206,6 +212,8 @@ class Mm:
         for vma in overlapping:
             unlink_anon_vmas(vma)
         self.replace(start, end)
+        for at in [at for at in self.remapped if start <= at < end]:
+            del self.remapped[at]
         self.kernel.mmu.invalidate(None)
 
     def check_split(self, vma: Vma, at: int) -> None:

@@ -96,7 +96,8 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
         if entry & UFFD_WP:
             word |= int(UFFD)
     if vma.huge_level:
-        return word if flags & page.ANON else word | int(FILE)
+        names_files = entries.profile.pagemap_exclusive and not flags & page.ANON
+        return word | int(FILE) if names_files else word
     if entries.pte_soft_dirty(entry):
         word |= int(SOFT_DIRTY)
     if not flags & page.ANON and entries.profile.pagemap_exclusive:

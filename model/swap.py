@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ptewalk.model import frames as page
 from ptewalk.model import rmap, thp
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.pte import UFFD_WP
 
 if TYPE_CHECKING:
     from ptewalk.model.kernel import Kernel
@@ -103,6 +104,21 @@ def free_cache(kernel: Kernel, frame: int) -> bool:
     return True
 
 
+def name_slot(mm: Mm, at: int, where: tuple[int, int]) -> None:
+    """Have the entry of a page name its slot instead of its frame (mm/rmap.c:try_to_unmap_one)."""
+    entries = mm.entries
+    old = mm.tables.get(at)
+    pte = entries.swp_entry_to_pte(*where)
+    if entries.SWP_EXCLUSIVE and mm.frames.flags[entries.pte_pfn(old)] & page.EXCLUSIVE:
+        pte |= entries.SWP_EXCLUSIVE
+    if entries.pte_soft_dirty(old):
+        pte |= entries.SWP_SOFT_DIRTY
+    if old & UFFD_WP:
+        pte |= entries.SWP_UFFD_WP
+    mm.tables.set(at, pte)
+    mm.kernel.swap.slots[where].count += 1
+
+
 def page_out(kernel: Kernel, frame: int) -> None:
     """Push one page out (mm/vmscan.c:reclaim_pages of that page)."""
     frames = kernel.frames
@@ -137,16 +153,7 @@ def page_out(kernel: Kernel, frame: int) -> None:
         frames.cached_slot[frame] = where
     slot = kernel.swap.slots[where]
     for mm, _, at, _ in mappings:
-        old = mm.tables.get(at)
-        pte = entries.swp_entry_to_pte(*where)
-        if entries.SWP_EXCLUSIVE and flags & page.EXCLUSIVE:
-            pte |= entries.SWP_EXCLUSIVE
-        if entries.pte_soft_dirty(old):
-            pte |= entries.SWP_SOFT_DIRTY
-        if old & 1 << 10:
-            pte |= entries.SWP_UFFD_WP
-        mm.tables.set(at, pte)
-        slot.count += 1
+        name_slot(mm, at, where)
         frames.maps[frame] -= 1
     row = kernel.memory_row(frame)
     slot.words = None if row is None else row.copy()
@@ -171,7 +178,7 @@ def _page_out_file(kernel: Kernel, frame: int) -> None:
         old = mm.tables.get(at)
         if kernel.entries.pte_dirty(old):
             frames.flags[frame] |= page.DIRTY
-        marker = old & 1 << 10 and vma.flags & VmFlag.UFFD_WP
+        marker = old & UFFD_WP and vma.flags & VmFlag.UFFD_WP
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
         frames.maps[frame] -= 1
     kernel.mmu.invalidate(None)

@@ -84,7 +84,7 @@ class Vma:
         self.huge_level = 0
         """Level of a hugetlb area's leaves: 2 or 3; 0 for every other area."""
         self.remapped: dict[int, int] | None = None
-        """Page to file offset of what remap_file_pages rearranged (3.11); None: nothing."""
+        """`Mm.remapped` when remap_file_pages was used on the area (3.11); None: never."""
         self.reservation: Reservation | None = None
         """A hugetlb area's own pool pages."""
         self.page_taken = False
