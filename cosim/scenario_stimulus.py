@@ -219,6 +219,13 @@ THEMES: Final[dict[str, Theme]] = {
         advice=("DONTNEED", "PAGEOUT"),
         old_only=True,
     ),
+    "slot": Theme(
+        {"mmap": 4, "munmap": 4, "write": 14, "read": 8, "clear_refs": 6, "mremap": 18, "madvise": 18, "fork": 3},
+        window=32,
+        counts=(2, 4, 8, 16),
+        advice=("PAGEOUT", "PAGEOUT", "PAGEOUT", "DONTNEED"),
+        old_only=True,
+    ),
     "offline": Theme(
         _COMMON | {"madvise": 14, "fork": 4, "mremap": 4, "swapoff": 3, "clearraw": 2, "mlock": 1},
         kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),

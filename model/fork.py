@@ -132,7 +132,9 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: in
         if entries.is_marker(entry):
             new[position] = 0
             continue
-        parent.kernel.swap.slots[entries.swp_type(entry), entries.swp_offset(entry)].count += 1
+        slot = parent.kernel.swap.slots.get((entries.swp_type(entry), entries.swp_offset(entry)))
+        if slot is not None:  # None: rule A30 of linux-seed
+            slot.count += 1
         entry &= ~entries.SWP_EXCLUSIVE
         source[used[position]] = entry
         new[position] = entry & ~entries.SWP_UFFD_WP

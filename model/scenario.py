@@ -20,8 +20,8 @@ from ptewalk.model.kernel import CONTROL, Kernel, Process
 from ptewalk.model.linux import PROFILES, Profile, ScanCategory, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.mremap import SwapDamage
 from ptewalk.model.snapshot import Recorder, Snapshot
+from ptewalk.model.swap import SwapDamage
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access, Control
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"

@@ -38,6 +38,10 @@ class Slot:
     frame: int
 
 
+class SwapDamage(Exception):
+    """The seed commit's mremap made an entry name an unused slot (rule A30): the fault ends as if out of memory."""
+
+
 class SwapDevice:
     """The slots of the one swap device.
 
@@ -287,7 +291,9 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
     old_rules = entries.profile.reuse_by_mapcount
     where = entry_slot(kernel, pte)
-    slot = kernel.swap.slots[where]
+    slot = kernel.swap.slots.get(where)
+    if slot is None:
+        raise SwapDamage(f"the entry names slot {where[1]}, which is not in use: the kernel kills processes (rule A30)")
     mm.anon_vma_prepare(vma)
     exclusive = False
     if slot.frame and old_rules and not _belongs(mm, vma, at, slot.frame):
