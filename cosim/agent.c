@@ -435,8 +435,9 @@ static long read_into(struct mailbox *box)
 /* Whole pages of one byte, which a page merge finds alike. */
 static long fill(struct mailbox *box)
 {
-    uint64_t address = box->arguments[0];
-    for (uint64_t end = address + box->arguments[1]; address < end; address += PAGE)
+    volatile uint64_t address = box->arguments[0];
+    volatile uint64_t end = address + box->arguments[1];
+    for (; address < end; address += PAGE)
         if (!sigsetjmp(landing, 0))
             memset((void *)address, 0x5a, PAGE);
     return 0;

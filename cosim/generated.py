@@ -59,6 +59,9 @@ _SINCE: Final = {
     "unpin": "mremap_dontunmap",
 }
 """Verb to the fact of a profile that says whether the kernel knows it; any other is known to all."""
+_OF_3_11: Final = frozenset({"clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"})
+_NOT_OF_3_11: Final = frozenset({"move_pages", "ksm_scan"})
+"""Verbs that only recordings of 3.11 have, and that they do not have."""
 _MANY: Final = 100
 """Scenarios among which some stores to tracked pages must be."""
 _SUBJECT: Final = 10
@@ -71,10 +74,14 @@ _SELDOM: Final = {"gigantic": 16}
 
 
 def _knows(profile: Profile, verb: str) -> bool:
+    if verb in _OF_3_11 | _NOT_OF_3_11:
+        return profile.reuse_by_mapcount == (verb in _OF_3_11)
     return verb not in _SINCE or bool(getattr(profile, _SINCE[verb]))
 
 
 def _plays(profile: Profile, theme: Theme) -> bool:
+    if profile.reuse_by_mapcount and "hugetlb1g" in theme.kinds or theme.old_only and not profile.reuse_by_mapcount:
+        return False
     return all(_knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 
 

@@ -272,7 +272,6 @@ class _Encoder:
     def ksm_scan(self, op: Op, step: int) -> Call:
         return Call(Operation.KSM_SCAN, [int(op.get("use_zero_pages") or 0)])
 
-
     def ksm(self, op: Op, step: int) -> Call:
         return Call(Operation.KSM_SCAN, [0])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,7 @@ class Runs:
         self._key: tuple[Json, ...] | None = None
         self._start = self._count = self._step = 0
         self._id: int | None = None
+        self._swapped: list[Any] | None = None
 
     def add(self, page: int, count: int, key: tuple[Json, ...], identity: int | None) -> None:
         """Append `count` pages; more than one only where there is no `identity`."""
@@ -148,6 +150,20 @@ class Runs:
             self.add(page + j, 1, key, first + j)
         self._count += max(0, count - 3)  # after three in a row the run at hand has step 1
 
+    def add_swapped(self, page: int, flags: str, kind: int, offset: int) -> None:
+        """Append a swapped page as recordings of 3.11 have it."""
+        self.flush()
+        last = self._swapped
+        if last and self.runs and self.runs[-1] is last:
+            start, count, step = last[0], last[1], last[8]
+            if count == 1:
+                step = offset - last[7] if offset - last[7] in (0, 1) else -1
+            if [page, flags, kind, offset] == [start + count, last[2], last[6], last[7] + count * step]:
+                last[1], last[8] = count + 1, step
+                return
+        self._swapped = [page, 1, flags, "", None, 0, kind, offset, 0]
+        self.runs.append(self._swapped)
+
     def flush(self) -> None:
         """End the run at hand."""
         if self._key is not None:
@@ -155,15 +171,35 @@ class Runs:
             self._key = None
 
 
-def page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
-    """The `pages` field: [start, n, flags, kind, id, step], with canonical frame numbers."""
+def _page_flags(word: int, old: bool) -> str:
+    """The letters of a page map's entry, of which `word` is what stands from bit 55 on."""
+    if not old:
+        return letters(word, FLAG_LETTERS)
+    if word & OLD_SHIFT_FIELD != x86.PAGE_SHIFT:
+        return letters(word, OLD_FLAG_LETTERS)
+    shown = letters(word & ~OLD_SHIFT_FIELD, OLD_FLAG_LETTERS)
+    return shown and shown + "1"
+
+
+def page_runs(runs: Iterable[PageRun], frames: Numbering, *, old: bool = False) -> list[list[Json]]:
+    """The `pages` field: [start, n, flags, kind, id, step], with canonical frame numbers.
+
+    `old`: as recordings of 3.11 have it, where a run of swapped pages ends with swap type, offset and the offset's step.
+    """
     out = Runs()
     for run in runs:
-        flags = letters(run.flags, FLAG_LETTERS)
-        if not run.frame:
+        flags = _page_flags(run.flags, old)
+        if not flags:
+            continue
+        if old and "S" in flags:
+            for j in range(run.count):
+                value = run.frame + j * run.step
+                out.add_swapped(run.page + j, flags, value & (1 << OLD_SWAP_TYPE_BITS) - 1, value >> OLD_SWAP_TYPE_BITS)
+            continue
+        if "P" not in flags or not run.frame:
             out.add(run.page, run.count, (flags, ""), None)
             continue
-        key = (flags, letters(run.kind, KIND_LETTERS))
+        key = (flags, letters(run.kind, OLD_KIND_LETTERS if old else KIND_LETTERS))
         if run.step and (first := frames.number_run(run.frame, run.count)) is not None:
             out.add_run(run.page, run.count, key, first)
             continue
@@ -171,26 +207,6 @@ def page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
             out.add(run.page + j, 1, key, frames.number(run.frame + j * run.step))
     out.flush()
     return out.runs
-
-
-def old_page_runs(runs: Iterable[PageRun], frames: Numbering) -> list[list[Json]]:
-    """The `pages` field for 3.11: a run of swapped pages ends with swap type, offset and the offset's step."""
-    out: list[list[Json]] = []
-    for run in runs:
-        first_layout = run.flags & OLD_SHIFT_FIELD == x86.PAGE_SHIFT
-        flags = letters(run.flags & ~OLD_SHIFT_FIELD if first_layout else run.flags, OLD_FLAG_LETTERS)
-        if not flags:
-            continue
-        flags += "1" * first_layout
-        for j in range(run.count):
-            value = run.frame + j * run.step
-            page = run.page + j
-            if "S" in flags:
-                swap = [value & (1 << OLD_SWAP_TYPE_BITS) - 1, value >> OLD_SWAP_TYPE_BITS]
-                out.append([page, 1, flags, "", None, 0, *swap, 0])
-            else:
-                out.append([page, 1, flags, letters(run.kind, OLD_KIND_LETTERS), frames.number(value), 0])
-    return out
 
 
 def _upper_bits(entry: int, low: int) -> int:
@@ -327,8 +343,7 @@ class StateWriter:
         """The `state` field for the live `processes`, ascending."""
         for numbering in (self.frames, self.tables, self.slots):
             numbering.start_step()
-        write = old_page_runs if self.old else page_runs
-        pages = {who: write(state.pages, self.frames) for who, state in processes.items()}
+        pages = {who: page_runs(state.pages, self.frames, old=self.old) for who, state in processes.items()}
         out: dict[str, Json] = {}
         for who, state in processes.items():
             if self.old:

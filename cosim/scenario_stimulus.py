@@ -235,20 +235,6 @@ THEMES: Final[dict[str, Theme]] = {
 }
 """Name to theme."""
 
-NOT_IN_3_11: Final = {
-    "op": {
-        *("uffd_reg", "uffd_wp", "uffd_unwp", "uffd_async_open", "uffd_async_reg", "uffd_async_unreg"),
-        *("uffd_async_wp", "uffd_async_unwp", "pin", "unpin", "pkey_mprotect", "wrpkru", "pagemap_scan"),
-        *("move_pages", "ksm_scan"),
-    },
-    "advice": {
-        *("FREE", "COLD", "POPULATE_READ", "POPULATE_WRITE", "COLLAPSE", "WIPEONFORK", "KEEPONFORK"),
-        "DONTNEED_LOCKED",
-    },
-    "kind": {"hugetlb1g"},
-}
-"""Key of an operation to the values that 3.11 does not know."""
-
 
 class _Writer:
     """Draws one scenario."""
@@ -587,15 +573,7 @@ def scenario(seed: int, theme: str) -> Request:
     return Request(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")
 
 
-def for_3_11(request: Request) -> Request | None:
-    """A scenario without what 3.11 does not know; None when too little is left."""
-    ops = [op for op in request.ops if not any(op.get(key) in values for key, values in NOT_IN_3_11.items())]
-    return Request(request.name, ops, request.doc, request.base) if len(ops) >= FEWEST_STEPS else None
-
-
-def generate(
-    count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False, old: bool = False
-) -> list[Request]:
+def generate(count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False) -> list[Request]:
     """`count` random scenarios, the themes in turn.
 
     Parameters
@@ -606,13 +584,8 @@ def generate(
         Names from `THEMES`; empty (default): all that the kernel knows.
     scans : bool
         True: the kernel has PAGEMAP_SCAN (6.7 and later), so its theme takes part too.
-    old : bool
-        True: for 3.11, by `for_3_11`; scenarios of which too little is left are not in the result.
     """
     names = list(themes) or [
-        name for name, theme in THEMES.items() if (scans or not theme.since_6_12) and (old or not theme.old_only)
+        name for name, theme in THEMES.items() if not theme.old_only and (scans or not theme.since_6_12)
     ]
-    if old:
-        drawn = (for_3_11(scenario(seed + i // len(names), names[i % len(names)])) for i in range(count))
-        return [request for request in drawn if request is not None]
     return [scenario(seed + i // len(names), names[i % len(names)]) for i in range(count)]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ptewalk.model.vma import Vma
 
 
+_UNMAP_PASSES = 2
+"""3.11 tries ten times: the first takes A, the second the entry (mm/migrate.c:migrate_pages)."""
+
+
 def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
     """The entry for `frame` that takes the place of `old` (remove_migration_pte, remove_migration_pmd).
 
@@ -52,6 +56,9 @@ def migrate_frame(mm: Mm, frame: int) -> bool:
         return False
     size = HUGE_PAGES if huge else 1
     mappings = [(offset, m) for offset in range(size) for m in rmap.walk(kernel, head + offset)]
+    nonlinear = int(frames.maps[head]) - len(mappings) if frames.flags[head] & page.FILE else 0
+    for _ in range(_UNMAP_PASSES * (nonlinear > 0)):
+        rmap.unmap_nonlinear(kernel, head)
     run = slice(head, head + size)
     flags = int(frames.flags[head])
     new = frames.alloc_compound(flags) if huge else frames.alloc(flags)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ptewalk.model import frames as page
-from ptewalk.model.linux import HUGE_PAGES
-from ptewalk.model.pte import PROTNONE, P
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.pte import PROTNONE, A, P
 
 if TYPE_CHECKING:
     from ptewalk.model.kernel import Kernel
@@ -38,7 +38,7 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
                     continue
             elif vma.file is None or vma.file.identity != owner:
                 continue
-            if vma.huge_level:
+            if vma.huge_level or vma.remapped is not None:
                 continue
             at = vma.start + offset - vma.pgoff
             if not vma.start <= at < vma.end:
@@ -52,6 +52,33 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
             if pte & (P | PROTNONE) and kernel.entries.pte_pfn(pte) == frame:
                 found.append((mm, vma, at, False))
     return found
+
+
+def unmap_nonlinear(kernel: Kernel, frame: int) -> bool:
+    """Age and unmap what remap_file_pages mapped of a page's file (3.11, mm/rmap.c:try_to_unmap_cluster).
+
+    The page itself is not searched for: an entry with A loses A, one without is dropped. True when nothing maps the
+    page any more.
+    """
+    frames, entries = kernel.frames, kernel.entries
+    for process in kernel.processes.values():
+        for vma in process.mm.areas:
+            if vma.remapped is None or vma.file is None or vma.file.identity != int(frames.owner[frame]):
+                continue
+            for at in range(vma.start, vma.end):
+                pte = process.mm.tables.get(at)
+                if not pte & (P | PROTNONE) or vma.flags & VmFlag.LOCKED:
+                    continue
+                if pte & A:
+                    process.mm.tables.set(at, entries.pte_mkold(pte))
+                    continue
+                other = entries.pte_pfn(pte)
+                if entries.pte_dirty(pte):
+                    frames.flags[other] |= page.DIRTY
+                process.mm.tables.set(at, 0)
+                frames.maps[other] -= 1
+    kernel.mmu.invalidate(None)
+    return not frames.maps[frame]
 
 
 def _walk_ksm(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:

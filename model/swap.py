@@ -186,6 +186,8 @@ def _page_out_file(kernel: Kernel, frame: int) -> None:
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
         frames.maps[frame] -= 1
     kernel.mmu.invalidate(None)
+    if frames.maps[frame] and not rmap.unmap_nonlinear(kernel, frame):
+        return
     if frames.is_pinned(frame) or (file.counts_dirty and frames.flags[frame] & page.DIRTY):
         return
     row = kernel.memory_row(frame)

@@ -71,14 +71,17 @@ def test_a_kernel_is_asked_what_it_knows(profile: Any) -> None:
     assert ("pkey_mprotect" in verbs) == profile.protection_keys
     assert ("pagemap_scan" in verbs) == profile.pagemap_scan
     assert ("uffd_async_reg" in verbs) == profile.uffd_async
+    assert ("remapfile" in verbs) == (profile.name in ("linux-seed", "linux-3.11"))
     assert ("pin" in verbs) == (profile.name not in ("linux-seed", "linux-3.11"))
     assert {"mmap", "mremap", "fork", "clear_refs", "madvise"} <= verbs
 
 
 def test_every_theme_takes_part() -> None:
-    assert set(known_themes(LINUX_6_12)) == set(THEMES)
+    new = {name for name, theme in THEMES.items() if not theme.old_only}
+    assert set(known_themes(LINUX_6_12)) == new
     seen = [scenario.name.rpartition("_")[0] for scenario in generated(500, 1, LINUX_6_12)]
-    assert set(seen) == set(THEMES)
+    assert set(seen) == new
+    assert {name for name in known_themes(LINUX_SEED) if THEMES[name].old_only} == set(THEMES) - new
     assert seen.count("gigantic") * 10 < seen.count("merge")
 
 

@@ -16,6 +16,7 @@ FORMAT_VERBS = {
     *("mmap", "munmap", "mlock", "munlock", "mprotect", "mremap", "madvise", "write", "read", "mem_write", "mem_read"),
     *("syscall_read_into", "file_write", "file_read", "ftruncate", "clear_refs", "fork", "exit", "setuid"),
     *("uffd_reg", "uffd_wp", "uffd_unwp", "pin", "unpin", "pagemap_scan", "pkey_mprotect", "wrpkru", "move_pages"),
+    *("clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"),
     *("uffd_async_open", "uffd_async_reg", "uffd_async_unreg", "uffd_async_wp", "uffd_async_unwp", "ksm_scan"),
 }
 
@@ -86,8 +87,19 @@ def test_a_negative_count_is_a_large_number_to_the_kernel() -> None:
 
 def test_clear_refs_keeps_its_text() -> None:
     call = encode({"op": "clear_refs", "value": "-4\n", "target": 2}, 0, BASE)
-    assert (call.arguments, call.text) == ([2], b"-4\n")
+    assert (call.arguments, call.text) == ([2, 3], b"-4\n")
     assert len(call.pack()) == 14 * 8 + 64
+
+
+def test_verbs_of_3_11() -> None:
+    call = encode({"who": 1, "op": "clearraw", "value": "4\\n\\0junk"}, 0, BASE)
+    assert (call.operation, call.arguments, call.text) == (Operation.CLEAR_REFS, [1, 7], b"4\n\0junk")
+    call = encode({"op": "remapfile", "page": 1, "n": 2, "file_page": 9}, 0, BASE)
+    assert (call.operation, call.arguments) == (Operation.REMAP_FILE, [BASE + 0x1000, 0x2000, 9])
+    assert encode({"op": "same", "page": 1, "n": 2}, 0, BASE).arguments == [BASE + 0x1000, 0x2000]
+    assert encode({"op": "sync", "file": "s4"}, 0, BASE).arguments == [4]
+    assert encode({"op": "ksm"}, 0, BASE).operation == Operation.KSM_SCAN
+    assert [encode({"op": verb}, 0, BASE).operation.name for verb in ("swapoff", "swapon")] == ["SWAPOFF", "SWAPON"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,31 @@ def test_pages_have_letters_in_the_formats_order() -> None:
     ]
 
 
+def test_pages_of_3_11() -> None:
+    first_layout = 12
+    runs = [
+        PageRun(0, 1, P | D, 0x20, 0, ANON | THP),
+        PageRun(1, 511, P | D, 0x21, 1, THP),
+        PageRun(512, 1, S | D, 5 << 5, 0, 0),
+        PageRun(513, 1, S | D, 6 << 5, 0, 0),
+        PageRun(514, 1, S | D, 7 << 5, 0, 0),
+        PageRun(515, 1, S | D, 3 << 5, 0, 0),
+        PageRun(516, 1, S, 2 << 5 | 1, 0, 0),
+        PageRun(600, 1, P | F | first_layout, 0x999, 0, 0),
+        PageRun(601, 1, S | first_layout, 8 << 5, 0, 0),
+        PageRun(602, 9, first_layout, 0, 0, 0),
+    ]
+    assert page_runs(runs, numbering(), old=True) == [
+        [0, 1, "PD", "a", 1, 0],
+        [1, 511, "PD", "", 2, 1],
+        [512, 3, "SD", "", None, 0, 0, 5, 1],
+        [515, 1, "SD", "", None, 0, 0, 3, 0],
+        [516, 1, "S", "", None, 0, 1, 2, 0],
+        [600, 1, "PF1", "", 513, 0],
+        [601, 1, "S1", "", None, 0, 0, 8, 0],
+    ]
+
+
 def test_physically_scattered_frames_make_one_run() -> None:
     runs = [PageRun(0, 1, P, 0x90, 0, ANON), PageRun(1, 2, P, 0x20, 1, ANON)]
     assert page_runs(runs, numbering()) == [[0, 3, "P", "a", 1, 1]]
