@@ -184,7 +184,7 @@ def _page_flags(word: int, old: bool) -> str:
 def page_runs(runs: Iterable[PageRun], frames: Numbering, *, old: bool = False) -> list[list[Json]]:
     """The `pages` field: [start, n, flags, kind, id, step], with canonical frame numbers.
 
-    `old`: as recordings of 3.11 have it, where a run of swapped pages ends with swap type, offset and the offset's step.
+    `old`: as recordings of 3.11 have it: a run of swapped pages ends with swap type, offset and the offset's step.
     """
     out = Runs()
     for run in runs:
