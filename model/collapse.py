@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     ------
     Errno
         EINVAL: not eligible, nothing ever written there, or no entry is writable, as after clear_refs 4. EAGAIN: a
-        page is pinned.
+        page is pinned. EBUSY, before 6.12 EINVAL: an empty entry where a userfaultfd is.
     """
     eligible = vma.is_anonymous and vma.anon_vma and not vma.flags & VmFlag.NOHUGEPAGE
     if not eligible or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
@@ -35,46 +35,53 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     failure = "EINVAL"
     good = 0
     for head in range(first, last, HUGE_PAGES):
-        result = _collapse(mm, vma, head)
-        if result is None:
+        refusal = _collapse(mm, vma, head)
+        if refusal is None:
             good += 1
-        else:
-            failure = result
-            if result == "EBUSY":
-                break
+            continue
+        failure = refusal.errno
+        if refusal.final:
+            break
     if good != (last - first) // HUGE_PAGES:
         raise Errno(failure)
     mm.kernel.mmu.invalidate(None)
 
 
-def _collapse(mm: Mm, vma: Vma, head: int) -> str | None:
-    """One 2 MiB block: None when it is huge now, else the error (hpage_collapse_scan_pmd, collapse_huge_page)."""
+class _Refusal(NamedTuple):
+    """Why a block does not become huge; `final`: those behind it are not tried."""
+
+    errno: str
+    final: bool = False
+
+
+def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
+    """One 2 MiB block: None when it is huge now, else why not (hpage_collapse_scan_pmd, collapse_huge_page)."""
     entries, frames = mm.entries, mm.frames
     if mm.tables.get_huge(head):
         return None
     if not mm.tables.table(head, 1) or vma.start > head or vma.end < head + HUGE_PAGES:
-        return "EINVAL"
+        return _Refusal("EINVAL")
     writable = False
     for at in range(head, head + HUGE_PAGES):
         pte = mm.tables.get(at)
         if not pte or (pte & P and pte & SPECIAL):
-            if vma.flags & VmFlag.UFFD_WP:
-                return "EINVAL"
+            if vma.flags & (VmFlag.UFFD_WP | VmFlag.UFFD_MISSING):
+                return _Refusal("EBUSY" if entries.profile.saved_dirty else "EINVAL", final=True)
             continue
         if not entries.pte_present(pte):
             if pte & entries.SWP_UFFD_WP:
-                return "EINVAL"
+                return _Refusal("EINVAL")
             continue
         if pte & UFFD_WP:
-            return "EINVAL"
+            return _Refusal("EINVAL")
         writable = writable or entries.pte_write(pte)
         frame = entries.pte_pfn(pte)
         if not frames.flags[frame] & page.ANON:
-            return "EINVAL"
+            return _Refusal("EINVAL", final=True)
         if frames.is_pinned(frame):
-            return "EAGAIN"
+            return _Refusal("EAGAIN")
     if not writable:
-        return "EINVAL"
+        return _Refusal("EINVAL")
     for at in range(head, head + HUGE_PAGES):
         pte = mm.tables.get(at)
         if pte and not entries.pte_present(pte):

@@ -58,9 +58,7 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
     if touch and frame != frames.zero:
         if write and not entries.pte_dirty(pte):
             frames.flags[frame] |= page.DIRTY
-        if mm.kernel.lru.mark_accessed(frame) and not any(
-            area.flags & VmFlag.LOCKED for _, area, _, _ in rmap.walk(mm.kernel, frame)
-        ):
+        if mm.kernel.lru.mark_accessed(frame) and not rmap.is_locked(mm.kernel, frame):
             mm.kernel.lru.activate(frame)
     return frame
 
@@ -184,7 +182,7 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
             if vma is None or not check_vma_flags(mm, vma, write=True, force=False):
                 raise Errno("EFAULT")
             mm.has_pinned = True
-            frame = get_page(mm, vma, at, write=True)
+            frame = get_page(mm, vma, at, write=True, touch=False)
             frames.pins[frame] = frames.pins.get(frame, 0) + 1
             pinned.append(frame)
             files.add(vma.file)

@@ -214,9 +214,9 @@ def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
     if not entry & P or (write and not mm.entries.pte_write(entry)):
         return 0
-    if touch and mm.entries.profile.hugetlb_touched and vma.huge_level == 2:
-        new = mm.entries.pte_mkyoung(entry)
-        mm.tables.set_huge(at & ~(size - 1), mm.entries.pte_mkdirty(new) if write else new, vma.huge_level)
+    if touch and write and mm.entries.profile.hugetlb_touched and vma.huge_level == 2:
+        new = mm.entries.pte_mkdirty(mm.entries.pte_mkyoung(entry))
+        mm.tables.set_huge(at & ~(size - 1), new, vma.huge_level)
     return _frame(mm, entry) + (at & size - 1)
 
 

@@ -226,6 +226,8 @@ class Profile(NamedTuple):
     """A dirty page gains soft-dirty by migration."""
     advices: frozenset[str]
     mremap_dontunmap: bool
+    advises_whole: bool
+    """MADV_FREE, COLD and PAGEOUT take a huge page in small entries whole; PAGEOUT leaves A (6.10 and later)."""
     mprotect_populates: bool
     """Locked private memory that becomes writable is faulted in for writing at once (4.2 and later)."""
     mprotect_unaccounts: bool
@@ -239,7 +241,7 @@ class Profile(NamedTuple):
     lru_gen: bool
     """The LRU lists are generations (CONFIG_LRU_GEN_ENABLED)."""
     hugetlb_touched: bool
-    """get_user_pages sets A, and D with soft-dirty for a write, in hugetlb entries."""
+    """get_user_pages for a write sets A, D and soft-dirty in hugetlb entries."""
     exact: bool
     """Bit 55 tells exactly which pages may have changed since the last clear, and nothing else."""
 
@@ -294,6 +296,7 @@ LINUX_SEED: Final = Profile(
     migration_marks=False,
     advices=ADVICES_3_11,
     mremap_dontunmap=False,
+    advises_whole=False,
     mprotect_populates=False,
     mprotect_unaccounts=False,
     ksm_unshares=False,
@@ -340,6 +343,7 @@ LINUX_6_1: Final = Profile(
     migration_marks=True,
     advices=ADVICES_6_1,
     mremap_dontunmap=True,
+    advises_whole=False,
     mprotect_populates=True,
     mprotect_unaccounts=False,
     ksm_unshares=False,
@@ -363,6 +367,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     uffd_async=True,
     swap_in_restores_write=True,
     migration_marks=False,
+    advises_whole=True,
     mprotect_unaccounts=True,
     ksm_unshares=True,
     pin_one_file=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ptewalk.model import collapse, gup, hugetlb, ksm, migrate, swap, thp
+from ptewalk.model import collapse, gup, hugetlb, ksm, migrate, rmap, swap, thp
 from ptewalk.model import frames as page
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
@@ -171,7 +171,7 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
             head = block * HUGE_PAGES
             pmd = mm.tables.get_huge(head)
             frame = thp.pmd_frame(mm, pmd)
-            if thp.is_huge_zero(mm, pmd) or frames.mapcount(frame) != 1:
+            if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame, whole=True):
                 continue
             if last - first == HUGE_PAGES:
                 mm.tables.set_huge(head, entries.pte_mkclean(entries.pte_mkold(pmd)))
@@ -180,34 +180,24 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
                 continue
             if not thp.split_huge_page(mm, frame):
                 continue
-        for at in range(first, last):
-            pte = mm.tables.get(at)
-            if not pte:
-                continue
-            if not entries.pte_present(pte):
-                if not entries.is_marker(pte):
+        for at, pages, frame in thp.advised_pages(mm, first, last, by_head=True):
+            if not frame:
+                pte = mm.tables.get(at)
+                if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
                     swap.free_entry(mm.kernel, pte)
                     mm.tables.set(at, 0)
                 continue
-            frame = mm.normal_page(pte)
-            if not frame:
-                continue
-            if frames.flags[frame] & page.COMPOUND:
-                if frames.mapcount(frame) != 1 or not thp.split_huge_page(mm, frame):
-                    break
-                pte = mm.tables.get(at)
-                frame = mm.normal_page(pte)
-                if not frame:
-                    continue
-            if frame in frames.cached_slot or frames.flags[frame] & page.DIRTY:
-                if frames.mapcount(frame) != 1:
+            run = slice(frame, frame + pages)
+            if frame in frames.cached_slot or (frames.flags[run] & page.DIRTY).any():
+                if thp.folio_mapcount(frames, frame) != pages:
                     continue
                 if frame in frames.cached_slot and not swap.free_cache(mm.kernel, frame):
                     continue
-                frames.flags[frame] &= 0xFFFF ^ page.DIRTY
-            mm.tables.set(at, entries.pte_mkclean(entries.pte_mkold(pte)))
-            if frames.flags[frame] & (page.ANON | page.LAZYFREE) == page.ANON:
-                frames.flags[frame] |= page.LAZYFREE
+                frames.flags[run] &= 0xFFFF ^ page.DIRTY
+            for place in range(at, at + pages):
+                mm.tables.set(place, entries.pte_mkclean(entries.pte_mkold(mm.tables.get(place))))
+            if frames.flags[frame] & (page.ANON | page.LAZYFREE) == page.ANON and not rmap.is_locked(mm.kernel, frame):
+                frames.flags[run] |= page.LAZYFREE
                 mm.kernel.lru.add(Batch.LAZYFREE, frame)
 
 

@@ -54,6 +54,11 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     return found
 
 
+def is_locked(kernel: Kernel, frame: int) -> bool:
+    """Does an area with VM_LOCKED map the page (PageUnevictable)?"""
+    return any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in walk(kernel, frame))
+
+
 def unmap_nonlinear(kernel: Kernel, frame: int) -> bool:
     """Age and unmap what remap_file_pages mapped of a page's file (3.11, mm/rmap.c:try_to_unmap_cluster).
 

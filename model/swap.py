@@ -234,58 +234,58 @@ def unuse_range(mm: Mm, vma: Vma) -> None:
 def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
     """MADV_COLD, and with `out` MADV_PAGEOUT: A is cleared, and pages that only this process maps are reclaimed."""
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
+    keeps_a = out and entries.profile.advises_whole
     kernel.lru.drain()
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:
             head = block * HUGE_PAGES
             pmd = mm.tables.get_huge(head)
             frame = thp.pmd_frame(mm, pmd)
-            if thp.is_huge_zero(mm, pmd) or frames.mapcount(frame) != 1:
+            if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame):
                 continue
             if last - first == HUGE_PAGES:
-                mm.tables.set_huge(head, entries.pte_mkold(pmd))
+                if not keeps_a:
+                    mm.tables.set_huge(head, entries.pte_mkold(pmd))
                 if out and not frames.is_pinned(frame):
-                    _page_out_huge(mm, vma, head)
+                    thp.split_huge_pmd(mm, vma, head)
+                    _page_out_folio(mm, frame)
                 continue
             if not thp.split_huge_page(mm, frame):
                 continue
         victims = []
-        for at in range(first, last):
-            pte = mm.tables.get(at)
-            if not pte or not entries.pte_present(pte):
+        for at, pages, frame in thp.advised_pages(mm, first, last):
+            if not frame or thp.folio_mapcount(frames, frame) != pages:
                 continue
-            frame = mm.normal_page(pte)
-            if not frame or frames.flags[frame] & page.HUGETLB:
-                continue
-            if frames.flags[frame] & page.COMPOUND:
-                if frames.mapcount(frame) != 1 or not thp.split_huge_page(mm, frame):
-                    break
-                pte = mm.tables.get(at)
-                frame = mm.normal_page(pte)
-                if not frame:
-                    continue
-            if frames.mapcount(frame) != 1:
-                continue
-            mm.tables.set(at, entries.pte_mkold(pte))
+            for place in range(at, at if keeps_a else at + pages):
+                mm.tables.set(place, entries.pte_mkold(mm.tables.get(place)))
             victims.append(frame)
             frames.flags[frame] &= 0xFFFF ^ page.REFERENCED
         for frame in victims:
-            if out:
-                page_out(kernel, frame)
+            if not out:
+                if not rmap.is_locked(kernel, frame):
+                    kernel.lru.deactivate(frame)
+            elif frames.flags[frame] & page.COMPOUND:
+                _page_out_folio(mm, frame)
             else:
-                kernel.lru.deactivate(frame)
+                page_out(kernel, frame)
 
 
-def _page_out_huge(mm: Mm, vma: Vma, head: int) -> None:
-    """A whole huge page goes out: its leaf is split, then every part is swapped."""
-    frame = thp.pmd_frame(mm, mm.tables.get_huge(head))
-    thp.split_huge_pmd(mm, vma, head)
-    if mm.frames.flags[frame] & page.COMPOUND:
-        thp.dissolve(mm, frame)
-    for at in range(head, head + HUGE_PAGES):
-        pte = mm.tables.get(at)
-        if pte and mm.normal_page(pte):
-            page_out(mm.kernel, mm.entries.pte_pfn(pte))
+def _page_out_folio(mm: Mm, frame: int) -> None:
+    """A huge page that small entries map goes out, every part of it; MADV_FREE is forgotten when it is dirty."""
+    frames, entries = mm.frames, mm.entries
+    head = int(frames.head[frame])
+    run = slice(head, head + HUGE_PAGES)
+    if frames.is_pinned(head):
+        return
+    if frames.flags[head] & page.LAZYFREE:
+        mappings = [m for member in range(head, head + HUGE_PAGES) for m in rmap.walk(mm.kernel, member)]
+        dirty = (frames.flags[run] & page.DIRTY).any()
+        if dirty or any(entries.pte_dirty(other.tables.get(at)) for other, _, at, _ in mappings):
+            frames.flags[run] &= 0xFFFF ^ page.LAZYFREE
+            return
+    thp.dissolve(mm, head)
+    for member in range(head, head + HUGE_PAGES):
+        page_out(mm.kernel, member)
 
 
 def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptewalk.model import frames as page
 from ptewalk.model import migrate, rmap
-from ptewalk.model.linux import HUGE_PAGES, SplitDirty, VmFlag
-from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, P
+from ptewalk.model.linux import HUGE_PAGES, SoftBit, SplitDirty, VmFlag
+from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
 from ptewalk.model.tables import PMD_SHIFT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptewalk.model.frames import Frames
     from ptewalk.model.mm import Mm
     from ptewalk.model.vma import Vma
 
 _BLOCK = HUGE_PAGES - 1
+_UNLIKE = np.uint64(FRAME | RW | A | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.SAVED_DIRTY | D)
+"""What entries of one run may differ in."""
 
 
 def pmd_frame(mm: Mm, pmd: int) -> int:
@@ -128,12 +132,73 @@ def _copy_all(mm: Mm, vma: Vma, head: int, frame: int) -> None:
     drop_huge_map(mm, frame)
 
 
+def folio_mapcount(frames: Frames, frame: int) -> int:
+    """Entries that map the page, or any part of its huge page."""
+    if not frames.flags[frame] & page.COMPOUND:
+        return int(frames.maps[frame])
+    head = int(frames.head[frame])
+    return int(frames.maps[head : head + HUGE_PAGES].sum()) + frames.huge_maps.get(head, 0)
+
+
+def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
+    """Does more than one entry map a huge page, as far as madvise looks (6.12: folio_likely_mapped_shared)?
+
+    6.1 looks at the one small page, or with `whole` at all of the huge one.
+    """
+    frames = mm.frames
+    count = folio_mapcount(frames, frame)
+    if not mm.entries.profile.advises_whole:
+        return (count if whole else frames.mapcount(frame)) != 1
+    head = int(frames.head[frame])
+    return count > 1 and (head in frames.huge_maps or count > HUGE_PAGES or int(frames.maps[head]) > 1)
+
+
+def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> Iterator[tuple[int, int, int]]:
+    """(page number, pages, frame) of pages [first, last) of one table, for MADV_FREE, COLD and PAGEOUT.
+
+    The frame is 0 where no page is mapped. A huge page is split and its parts follow; 6.12 leaves one whole that is
+    mapped here in one piece. Where a split is not possible 6.1 ends, and 6.12 goes on behind it. `by_head`: 6.1
+    takes the first part's mappings for those of all (folio_estimated_sharers).
+    """
+    frames, entries = mm.frames, mm.entries
+    at = first
+    while at < last:
+        pte = mm.tables.get(at)
+        frame = mm.normal_page(pte) if pte and entries.pte_present(pte) else 0
+        pages = 1
+        if frame and frames.flags[frame] & page.COMPOUND:
+            looked_at = int(frames.head[frame]) if by_head else frame
+            if entries.profile.advises_whole:
+                pages = _mapped_run(mm, at, last)
+            if pages < HUGE_PAGES:
+                if not is_shared(mm, looked_at) and split_huge_page(mm, frame):
+                    continue
+                if not entries.profile.advises_whole:
+                    return
+                at += pages
+                continue
+        yield at, pages, frame
+        at += pages
+
+
+def _mapped_run(mm: Mm, at: int, last: int) -> int:
+    """Entries from `at` on that map consecutive parts of one huge page alike (folio_pte_batch)."""
+    entries = mm.entries
+    part = mm.tables.part(at >> PMD_SHIFT, at, last)
+    first = int(part[0])
+    frame = entries.pte_pfn(first)
+    left = HUGE_PAGES - (frame - int(mm.frames.head[frame]))
+    alike = (entries.pte_pfn(part) == np.uint64(frame) + np.arange(len(part), dtype=np.uint64)) & (
+        (part & ~_UNLIKE) == np.uint64(first) & ~_UNLIKE
+    )
+    run = len(part) if alike.all() else int(np.argmin(alike))
+    return min(run, left)
+
+
 def touch_pmd(mm: Mm, at: int, pmd: int, write: bool) -> None:
-    """A on, and D with soft-dirty for a write (touch_pmd)."""
-    pmd = mm.entries.pte_mkyoung(pmd)
+    """A, D and soft-dirty on for a write (touch_pmd); x86 changes nothing otherwise (pmdp_set_access_flags)."""
     if write:
-        pmd = mm.entries.pmd_mkdirty(pmd)
-    mm.tables.set_huge(at & ~_BLOCK, pmd)
+        mm.tables.set_huge(at & ~_BLOCK, mm.entries.pmd_mkdirty(mm.entries.pte_mkyoung(pmd)))
 
 
 def drop_huge_map(mm: Mm, frame: int) -> None:
@@ -236,8 +301,7 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
     """Split the compound page and every mapping of it (split_huge_page); False when a pin forbids it.
 
     Mappings pass through migration entries: a dirty one comes back by pte_mkdirty, so with soft-dirty; 6.12 maps
-    subpages
-    that hold zeros to the zero page.
+    subpages that hold zeros to the zero page.
     """
     frames = mm.frames
     head = int(frames.head[frame])
@@ -264,7 +328,10 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
                 places.append((other, area, place))
         if not frames.maps[head : head + HUGE_PAGES].sum() - len(places):
             break
-    frames.flags[head : head + HUGE_PAGES] |= page.DIRTY
+    run = slice(head, head + HUGE_PAGES)
+    dirty = (frames.flags[run] & page.DIRTY).any()
+    if dirty or any(mm.entries.pte_dirty(other.tables.get(at)) for other, _, at in places):
+        frames.flags[run] |= page.DIRTY
     for other, area, at in places:
         _remap_after_split(other, area, at)
     dissolve(mm, head)
@@ -276,7 +343,7 @@ def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
     entries, frames = mm.entries, mm.frames
     old = mm.tables.get(at)
     frame = entries.pte_pfn(old)
-    if entries.profile.saved_dirty and not vma.flags & VmFlag.LOCKED and old & P and _holds_zeros(mm, frame):
+    if entries.profile.saved_dirty and not vma.flags & VmFlag.LOCKED and _holds_zeros(mm, frame):
         pte = vma.prot | SPECIAL | entries.pte_soft_dirty(old) | old & UFFD_WP
         mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
         frames.maps[frame] -= 1
