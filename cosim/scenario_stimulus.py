@@ -62,6 +62,8 @@ class Theme:
         Needs a kernel with PAGEMAP_SCAN.
     old_only : bool
         Has verbs that only 3.11 is asked.
+    prepared : bool
+        The first mapping gets the advice that the theme is about.
     """
 
     verbs: dict[str, int]
@@ -72,6 +74,7 @@ class Theme:
     unit: int = 1
     since_6_12: bool = False
     old_only: bool = False
+    prepared: bool = True
 
 
 _COMMON: Final = {"mmap": 4, "munmap": 3, "write": 20, "read": 8, "clear_refs": 14, "mprotect": 6}
@@ -183,6 +186,29 @@ THEMES: Final[dict[str, Theme]] = {
         counts=(GIGANTIC,),
         unit=GIGANTIC,
     ),
+    "mix": Theme(
+        {"mmap": 8, "munmap": 3, "write": 26, "read": 7, "clear_refs": 9, "mprotect": 8, "mremap": 8, "madvise": 22}
+        | {"fork": 7, "exit": 3, "setuid": 1, "mlock": 3, "munlock": 2, "mem_write": 3, "mem_read": 1, "ftruncate": 1}
+        | {"syscall_read_into": 1, "file_write": 1, "file_read": 1, "uffd_reg": 3, "uffd_wp": 4, "uffd_unwp": 1}
+        | {"pin": 2, "unpin": 1, "pkey_mprotect": 2, "wrpkru": 1, "ksm_scan": 1},
+        window=20,
+        kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),
+        counts=(1, 2, 3, 4, 8),
+        advice=(
+            *("DONTNEED", "FREE", "COLD", "PAGEOUT", "PAGEOUT", "WILLNEED", "POPULATE_READ", "POPULATE_WRITE"),
+            *("REMOVE", "DONTNEED_LOCKED", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTFORK", "DOFORK", "WIPEONFORK"),
+            *("KEEPONFORK", "RANDOM", "SEQUENTIAL", "NORMAL", "HUGEPAGE", "NOHUGEPAGE", "DONTDUMP", "COLLAPSE"),
+        ),
+        prepared=False,
+    ),
+    "part": Theme(
+        {"mmap": 1, "write": 22, "read": 5, "clear_refs": 10, "mprotect": 12, "madvise": 26, "fork": 7, "exit": 2}
+        | {"munmap": 2, "mremap": 4, "mlock": 1, "munlock": 1, "mem_write": 2, "uffd_reg": 1, "uffd_wp": 2, "pin": 2},
+        window=2048,
+        counts=(512, 512, 1024),
+        advice=("HUGEPAGE", "FREE", "FREE", "COLD", "COLD", "PAGEOUT", "PAGEOUT", "DONTNEED", "COLLAPSE", "NOHUGEPAGE"),
+        unit=HUGE,
+    ),
     "scan": Theme(
         _COMMON
         | {
@@ -257,7 +283,8 @@ class _Writer:
 
     def prologue(self) -> None:
         """Something mapped; often written, cleared, and prepared as the theme needs it."""
-        rng, verbs, advice = self.rng, self.theme.verbs, self.theme.advice
+        rng, verbs = self.rng, self.theme.verbs
+        advice = self.theme.advice if self.theme.prepared else ()
         for _ in range(rng.choice((1, 1, 2))):
             self.mmap(0)
         area = self.processes[0].areas[0]
