@@ -179,7 +179,7 @@ def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal 
     """First touch of file memory (mm/memory.c:do_fault)."""
     file = vma.file
     assert file is not None
-    offset = vma.offset(at)
+    offset = vma.shown_offset(at)
     if not write:
         if not marked and not vma.flags & VmFlag.UFFD_WP and _fault_around(mm, vma, at):
             return None

@@ -318,7 +318,7 @@ class Kernel:
                     continue
                 if vma.remapped is not None:  # unmap_mapping_range_list: every page is looked at
                     for at in range(vma.start, vma.end):
-                        if first <= vma.offset(at) < last:
+                        if first <= vma.shown_offset(at) < last:
                             process.mm.zap_range(vma, at, at + 1, even_cows=even_cows)
                     continue
                 start = max(vma.start, vma.start + first - vma.pgoff)

@@ -111,10 +111,14 @@ class Vma:
         return self.flags & (VmFlag.SHARED | VmFlag.MAYWRITE) == VmFlag.MAYWRITE
 
     def offset(self, page: int) -> int:
-        """Offset of `page`: linear_page_index, or what remap_file_pages made it."""
+        """linear_page_index"""
+        return self.pgoff + page - self.start
+
+    def shown_offset(self, page: int) -> int:
+        """The offset that `page` shows: the linear one, or what remap_file_pages made it."""
         if self.remapped is not None and page in self.remapped:
             return self.remapped[page]
-        return self.pgoff + page - self.start
+        return self.offset(page)
 
 
 def link_anon_vma(vma: Vma, anon_vma: AnonVma) -> None:
