@@ -22,6 +22,12 @@ HUGE: Final = 512
 GIGANTIC: Final = 262144
 """Pages that a page directory maps."""
 FEWEST_STEPS, MOST_STEPS = 3, 15
+_ODD_SCANS: Final[tuple[dict[str, int], ...]] = (
+    *({"vec_len": 0}, {"vec_len": 1}, {"vec_len": 2}, {"vec_len": 3}, {"vec": 0}, {"vec": 4}, {"vec": 1 << 62}),
+    *({"sb": 8}, {"eb": 8}, {"n": -1}, {"n": 0}, {"size": 88}, {"size": 104}, {"flags": 4}, {"fd": -1}),
+    *({"category_mask": 256}, {"category_inverted": 512}, {"return_mask": 256}, {"start": 0}, {"end": 1 << 62}),
+)
+"""Arguments of PAGEMAP_SCAN at the edge of what is valid, or beyond it."""
 
 
 @dataclass(slots=True)
@@ -223,6 +229,17 @@ THEMES: Final[dict[str, Theme]] = {
         },
         kinds=("anon", "anon", "s0", "p0"),
         advice=("DONTNEED", "PAGEOUT"),
+        since_6_12=True,
+    ),
+    "leaf": Theme(
+        _COMMON
+        | {"mmap": 5, "madvise": 8, "pagemap_scan": 20, "uffd_async_open": 2, "uffd_async_reg": 6, "uffd_async_wp": 4}
+        | {"uffd_async_unwp": 1, "uffd_async_unreg": 1, "fork": 2, "mremap": 2},
+        window=2048,
+        kinds=("anon", "anon", "hugetlb", "shugetlb"),
+        counts=(512, 512, 1024),
+        advice=("HUGEPAGE", "HUGEPAGE", "DONTNEED", "PAGEOUT"),
+        unit=HUGE,
         since_6_12=True,
     ),
     "alike": Theme(
@@ -591,7 +608,8 @@ class _Writer:
             masks["flags"] = self.rng.choice((1, 2, 3))
         if self.rng.random() < 0.2:
             masks["max_pages"] = self.rng.randint(1, 8)
-        self.put(who, "pagemap_scan", page=page, n=count, **masks)
+        odd = self.rng.choice(_ODD_SCANS) if self.rng.random() < 0.15 else {}
+        self.put(who, "pagemap_scan", **({"page": page, "n": count} | masks | odd))
 
 
 def scenario(seed: int, theme: str) -> Request:
