@@ -1,17 +1,28 @@
-"""Models that several tests of the co-simulation share: each is built once, and kept in the project's cache."""
+"""What several tests of the co-simulation share: each is built once, and kept in the project's cache."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from ptewalk.cosim.build import BuildDir, build
+from ptewalk.cosim.guest_image import cache_directory
 from ptewalk.cosim.simulators import select
 from ptewalk.rtl.export import export_verilog
 from ptewalk.rtl.walker import WalkerConfig
 
 DOUBLE = Path(__file__).with_name("walker_double.v")
+PACKAGE = "linux-source-6.1"
+TOOLS = f"{PACKAGE}/tools"
+WANTED = (f"{TOOLS}/vm/page-types.c", f"{TOOLS}/lib", f"{TOOLS}/include", f"{PACKAGE}/include/uapi/linux")
+SOURCES = ("vm/page-types.c", "lib/api/fs/fs.c", "lib/api/debug.c", "lib/str_error_r.c")
+FLAGS = ("-O1", "-w", "-D_GNU_SOURCE", "-I", "lib", "-I", "lib/api", "-I", "include")
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +41,38 @@ def icarus_double() -> BuildDir:
 def verilator_walker() -> BuildDir:
     """The walker, with the batch level."""
     return build(select("verilator"), export_verilog(WalkerConfig()), "ptewalk_walker", batch=True)
+
+
+@pytest.fixture(scope="session")
+def page_types() -> Path:
+    """The kernel's page-types: PTEWALK_PAGE_TYPES, or the one in PATH, or built once from Debian's kernel source."""
+    named = os.environ.get("PTEWALK_PAGE_TYPES") or shutil.which("page-types")
+    if named:
+        return Path(named)
+    target = cache_directory() / "page-types"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                Path(folder).chmod(0o755)
+                _build(Path(folder)).rename(target)
+    return target
+
+
+def _build(folder: Path) -> Path:
+    for name in ("apt-get", "dpkg-deb", "tar", "xz", "gcc"):
+        if not shutil.which(name):
+            pytest.skip(f"no page-types, and no {name} to build it with: set PTEWALK_PAGE_TYPES")
+    _run(f"apt-get download -q {PACKAGE}", folder)
+    archive = f"dpkg-deb --fsys-tarfile {PACKAGE}_*.deb | tar -xO ./usr/src/{PACKAGE}.tar.xz"
+    _run(f"{archive} | tar -xJ {' '.join(WANTED)}", folder)
+    _run(f"gcc {' '.join(FLAGS)} -o {folder}/page-types {' '.join(SOURCES)}", folder / TOOLS)
+    return folder / "page-types"
+
+
+def _run(script: str, folder: Path) -> None:
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        pytest.skip(f"page-types cannot be built ({said}): run apt-get update, or set PTEWALK_PAGE_TYPES")

@@ -381,17 +381,15 @@ def in_place_of_proc(script: str) -> list[list[str]]:
     return [line.split() for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", BACKENDS)
 def test_page_types_of_the_kernel_lists_the_written_pages(
-    tmp_path: Path, scenario: Path, options: tuple[str, ...]
+    tmp_path: Path, scenario: Path, options: tuple[str, ...], page_types: Path
 ) -> None:
-    """tools/vm/page-types.c, built elsewhere: it reads maps, pagemap and kpageflags below /proc."""
-    program = os.environ.get("PTEWALK_PAGE_TYPES") or shutil.which("page-types")
-    if not program:
-        pytest.skip("optional: no page-types: build it from Linux's tools/mm and set PTEWALK_PAGE_TYPES")
+    """tools/vm/page-types.c: it reads maps, pagemap and kpageflags below /proc."""
     with served(tmp_path, scenario, *options) as mountpoint:
         frames = words(mountpoint / "1" / "pagemap", BASE, 64)
-        call = f"mount --bind {mountpoint} /proc; {program} --pid 1 --raw --list-each --no-summary"
+        call = f"mount --bind {mountpoint} /proc; {page_types} --pid 1 --raw --list-each --no-summary"
         header, *rows = in_place_of_proc(f"{call} --bits softdirty")
         assert header == ["voffset", "offset", "flags"]
         assert [int(row[0], 16) - BASE for row in rows] == WRITTEN

@@ -45,9 +45,9 @@ def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
         ([HEAD, {**STEP, "op": {"who": 0, "op": "nothing"}}], "s.jsonl:2: "),
         (
             [HEAD, {**STEP, "op": {"who": 0, "op": "sync"}}],
-            ":2: step 0: unknown verb 'sync'; the recorder knows",
+            ":2: step 0: sync has a missing or unknown argument: 'file'",
         ),
-        ([HEAD, {**STEP, "op": {**OP, "op": "mmap", "prot": "rw", "kind": "s4", "file_page": 0, "flags": []}}], ":2: "),
+        ([HEAD, {**STEP, "op": {**OP, "op": "mmap", "prot": "rw", "kind": "s5", "file_page": 0, "flags": []}}], ":2: "),
     ],
 )
 def test_what_the_recorder_cannot_execute_is_named_with_its_line(
