@@ -36,7 +36,7 @@ BAD_USE = 2
 DEFECT = 3
 _BACKENDS = ("model", "gateware", "unicorn")
 _REPLAYERS = ("model", "gateware", "linux")
-_MEASURED = ("cosim", "bulk", "replay")
+_MEASURED = ("cosim", "bulk", "kernel", "replay")
 _PARTS = ("recorded", "random", "replay")
 _TRACKS = ("off", "fault", "native")
 _SIMULATORS = ("verilator", "icarus")
@@ -635,8 +635,8 @@ def cycles(simulator: str | None, software_cycles: int, as_json: bool) -> int:
 @json_option
 @mutant_option
 def bench(simulator: str | None, only: tuple[str, ...], count: int, seed: int | None, as_json: bool) -> int:
-    """Speeds, each beside its baseline of the same run."""
-    from ptewalk.cosim.measure import measure
+    """Speeds, each beside its baseline of the same run, and its target where there is one."""
+    from ptewalk.cosim.measure import MISSED, measure
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     rows = measure(only, simulator, count, seed)
@@ -644,7 +644,7 @@ def bench(simulator: str | None, only: tuple[str, ...], count: int, seed: int | 
         click.echo(json.dumps({"rows": rows, "seed": seed}))
     else:
         _show(rows, f"bench, seed {seed}")
-    return 0
+    return DIFFER if any(row["verdict"] == MISSED for row in rows) else 0
 
 
 @commands.command()

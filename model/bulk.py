@@ -1,9 +1,8 @@
-"""clear_refs, pagemap and scan over flat arrays of leaf entries, near the speed of memory.
+"""clear_refs, pagemap and scan over flat arrays of level-1 entries, near the speed of memory.
 
-For whole address spaces: millions of level-1 entries as they stand in tables. The rules are those of model/pte.py, by
-profile and way of tracking; what needs the operating system's other state (file pages, exclusive mappings, pins, areas)
-is not in an entry, and is left to model/pagemap.py and model/clear_refs.py. Arrays are worked on in pieces that stay in
-the processor's second-level cache, in place, without a Python loop over pages.
+The rules of one kernel for an entry, as /proc knows them: model/clear_refs.py and model/pagemap.py call them for whole
+areas, and add what is not in an entry (file pages, exclusive mappings, pins, areas). Arrays are worked on in pieces
+that stay in the processor's second-level cache, in place, without a Python loop over pages.
 
 `compiled=True` takes a single compiled pass over the array instead (model/bulk_compiled.py), where numba is installed.
 """
@@ -11,149 +10,190 @@ the processor's second-level cache, in place, without a Python loop over pages.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import PAGEMAP_SWAP_TYPE_BITS, PagemapBit, Profile, SoftBit, Track
-from ptewalk.model.pte import FRAME, PROTNONE, RW, UFFD_WP, D, Entries, P
-from ptewalk.model.x86 import FRAME_LOW, EntryBit
+from ptewalk.model.linux import (
+    PAGEMAP_FRAME_BITS,
+    PAGEMAP_SWAP_TYPE_BITS,
+    NotPresentBit,
+    PagemapBit,
+    SoftBit,
+    Track,
+)
+from ptewalk.model.pte import ALL, FRAME, PROTNONE, RW, UFFD_WP, D, Entries, P
+from ptewalk.model.x86 import FRAME_LOW, TABLE_ENTRIES, EntryBit
 
 __all__ = ["Masks", "clear_refs", "pagemap", "scan"]
 
 Words = NDArray[np.uint64]
 
-_PIECE: Final = 1 << 14
-"""Entries of a piece: 128 KiB, and as much again for what is worked out of them."""
-_ONE: Final = np.uint64(1)
-_ALL: Final = (1 << 64) - 1
-_PRESENT_OUT: Final = np.uint64(1 << PagemapBit.PRESENT)
-_SD_UP: Final = np.uint64(PagemapBit.SOFT_DIRTY - SoftBit.SOFT_DIRTY)
-_UFFD_UP: Final = np.uint64(PagemapBit.UFFD_WP - SoftBit.UFFD_WP)
+_PIECE: Final = 1 << 15
+"""Entries of a piece: 256 KiB, and as much again for what is worked out of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masks:
-    """What clear_refs 4 does to an entry, as numbers.
+def _constant(value: int) -> Words:
+    """An operand: an array without dimensions, which numpy takes up faster than a number."""
+    return np.array(value, np.uint64)
 
-    Attributes
-    ----------
-    present : int
-        Bits cleared in a present entry.
-    swapped : int
-        Bits cleared in a swap-like entry.
-    save_dirty : bool
-        D of a present entry moves to SAVED_DIRTY.
-    arm : bool
-        A present entry with RW gets ARM.
-    """
 
-    present: int
-    swapped: int
-    save_dirty: bool
-    arm: bool
+_FRAME_DOWN: Final = _constant(FRAME_LOW)
+_SD_UP: Final = PagemapBit.SOFT_DIRTY - SoftBit.SOFT_DIRTY
+_FLAGS: Final = _constant((1 << FRAME_LOW) - 1)
+_NO_FLAGS: Final = _constant(~((1 << FRAME_LOW) - 1) & ALL)
+_FLAGS_UP: Final = _constant(1 << PagemapBit.PRESENT | 1 << _SD_UP)
+"""A product that brings P to PRESENT, and all flags to 44 to 55, where soft-dirty is at its place."""
+_UFFD_BETWEEN: Final = np.uint64(UFFD_WP << _SD_UP)
+_FIRSTS: Final = np.arange(0, _PIECE, TABLE_ENTRIES)
+
+
+class Masks(NamedTuple):
+    """What clear_refs 4 does to an entry, as numbers for `cleared`."""
+
+    clear: np.uint64
+    """Bits that a present entry loses."""
+    clear_swapped: np.uint64
+    """Bits that a swap-like entry loses."""
+    saved: np.uint64
+    """SAVED_DIRTY where D of a present entry moves there, else 0."""
+    arm: np.uint64
+    """ARM where a present entry with RW gets it, else 0."""
 
     @staticmethod
-    def of(profile: Profile, track: Track, *, permit: bool = True, soft_dirty: bool = True) -> Masks:
-        """The masks of a profile, a way of tracking, and a mapping that the MMU may mend (`permit`) or not."""
-        entries = Entries(profile, soft_dirty=soft_dirty, track=track)
-        if not soft_dirty:
-            return Masks(0, 0, False, False)
-        native = entries.track == Track.NATIVE
-        return Masks(
-            present=entries.SOFT_DIRTY if native else entries.SOFT_DIRTY | RW,
-            swapped=entries.SWP_SOFT_DIRTY if profile.clear_swap else 0,
-            save_dirty=bool(entries.SAVED_DIRTY) and not native,
-            arm=entries.track == Track.FAULT and permit,
+    @lru_cache(maxsize=64)
+    def of(rules: Entries, *, permit: bool = True) -> Masks:
+        """The masks of a kernel, and of mappings that the MMU may mend (`permit`) or not."""
+        clear = clear_swapped = saved = arm = 0
+        if rules.soft_dirty:
+            clear = rules.SOFT_DIRTY
+            if rules.track != Track.NATIVE:
+                saved = rules.SAVED_DIRTY
+                clear |= RW | (D if saved else 0)
+            if rules.profile.clear_swap:
+                clear_swapped = rules.SWP_SOFT_DIRTY
+            if rules.track == Track.FAULT and permit:
+                arm = rules.ARM
+        return Masks(*map(np.uint64, (clear, clear_swapped, saved, arm)))
+
+
+class Layout(NamedTuple):
+    """Where a kernel keeps what pagemap tells of entries with P=0, as numbers for `swap_words` and `hidden_words`."""
+
+    soft_dirty: np.uint64
+    uffd: np.uint64
+    """UFFD_WP where pagemap tells it, else 0."""
+    inverted: np.uint64
+    """The frame field where a PROT_NONE entry holds its complement, else 0."""
+    type_down: np.uint64
+    type_field: np.uint64
+    offset_flip: np.uint64
+    """The offset's field where an entry holds its complement, else 0."""
+    offset_down: np.uint64
+    offset_field: np.uint64
+    """Type and offset are shifted down, and these are their bits in a word."""
+    swap_soft_dirty: np.uint64
+    """Bits by which a swap-like entry is soft-dirty; 3.11 takes a bit of the offset too (rule A29)."""
+    swap_uffd: np.uint64
+    marker: np.uint64
+    """Swap type that is write-protected by itself; 64: none."""
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(rules: Entries) -> Layout:
+        """The layout of a kernel."""
+        profile, swap = rules.profile, rules.profile.swap
+        offset_mask = (1 << swap.offset_bits) - 1
+        numbers = (
+            rules.SOFT_DIRTY,
+            UFFD_WP if profile.pagemap_exclusive else 0,
+            FRAME if profile.protnone_inverted else 0,
+            swap.type_low,
+            (1 << swap.type_bits) - 1,
+            offset_mask << swap.offset_low if swap.inverted else 0,
+            swap.offset_low - PAGEMAP_SWAP_TYPE_BITS,
+            offset_mask << PAGEMAP_SWAP_TYPE_BITS & (1 << PAGEMAP_FRAME_BITS) - 1,
+            rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.pagemap_reads_offset else 0),
+            rules.SWP_UFFD_WP,
+            64 if swap.marker_type is None else swap.marker_type,
         )
+        return Layout(*map(np.uint64, numbers))
 
 
 def _checked(entries: Words) -> Words:
     if not isinstance(entries, np.ndarray) or entries.dtype != np.uint64 or entries.ndim != 1:
         found = f"{entries.dtype}, shape {entries.shape}" if isinstance(entries, np.ndarray) else type(entries).__name__
         raise TypeError(f"entries must be a one-dimensional uint64 array, not {found}")
+    if not entries.flags.c_contiguous:
+        raise TypeError(f"entries must lie side by side, not {entries.strides[0]} bytes apart")
     return entries
 
 
-def _pieces(entries: Words) -> Iterator[tuple[slice, Words, Words]]:
-    """(place, piece, scratch of the same length) of each piece, in order."""
+def _pieces(entries: Words) -> Iterator[tuple[int, Words, Words]]:
+    """(place of the first, piece, scratch of the same length) of each piece, in order."""
     scratch = np.empty(min(len(entries), _PIECE), np.uint64)
     for start in range(0, len(entries), _PIECE):
         piece = entries[start : start + _PIECE]
-        yield slice(start, start + len(piece)), piece, scratch[: len(piece)]
+        yield start, piece, scratch[: len(piece)]
 
 
-def clear_refs(
-    entries: Words,
-    profile: Profile,
-    track: Track = Track.OFF,
-    *,
-    permit: bool = True,
-    soft_dirty: bool = True,
-    compiled: bool = False,
-) -> None:
+def clear_refs(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool = False) -> None:
     """clear_refs 4 on a run of level-1 entries, in place (fs/proc/task_mmu.c:clear_soft_dirty).
 
     Parameters
     ----------
     entries : uint64 array (n,)
         Raw entries of one area that is not hugetlb and has no pinned pages.
+    rules : Entries
+        The kernel, CONFIG_MEM_SOFT_DIRTY, and who tracks.
     permit : bool
         In `fault`: the MMU may mend these entries.
-    soft_dirty : bool
-        CONFIG_MEM_SOFT_DIRTY.
     compiled : bool
         One compiled pass; ImportError without numba.
     """
-    masks = Masks.of(profile, track, permit=permit, soft_dirty=soft_dirty)
     entries = _checked(entries)
     if compiled:
         from ptewalk.model import bulk_compiled
 
-        bulk_compiled.clear_refs(entries, masks)
+        bulk_compiled.clear_refs(entries, Masks.of(rules, permit=permit))
         return
+    table = _Table.of(rules, permit=permit)
     for _, piece, scratch in _pieces(entries):
-        _clear_piece(piece, scratch, masks)
+        _change(piece, np.bitwise_and(piece, _FLAGS, scratch), table)
 
 
-def _is_plain(piece: Words, scratch: Words) -> bool:
-    """Every entry that is not 0 is present."""
-    np.bitwise_and(piece, np.uint64(P | PROTNONE), out=scratch)
-    return np.count_nonzero(scratch) == np.count_nonzero(piece)
+class _Table(NamedTuple):
+    """What hangs on the low twelve bits of an entry, by their value; it is all there is to clear_refs 4.
+
+    Attributes
+    ----------
+    cleared : uint64 array (4096,)
+        What becomes of the low bits, and high bits that are set.
+    dirty : bool array (4096,)
+        The entry is soft-dirty.
+    """
+
+    cleared: Words
+    dirty: NDArray[np.bool_]
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(rules: Entries, *, permit: bool) -> _Table:
+        """The table of a kernel, and of mappings that the MMU may mend (`permit`) or not."""
+        low = np.arange(1 << FRAME_LOW, dtype=np.uint64)
+        return _Table(cleared(low, Masks.of(rules, permit=permit)), soft_dirty_bits(low, Layout.of(rules)) != 0)
 
 
-def _clear_piece(piece: Words, scratch: Words, masks: Masks) -> None:
-    if not masks.present | masks.swapped:
-        return
-    if not _is_plain(piece, scratch):
-        present = (piece & np.uint64(P | PROTNONE)) != 0
-        swapped = piece[~present] & np.uint64(_ALL ^ masks.swapped)
-        _clear_present(piece, scratch, masks)
-        piece[~present] = swapped
-        return
-    _clear_present(piece, scratch, masks)
+def _change(piece: Words, low: Words, table: _Table) -> None:
+    """Clear in place; `low`, the entries' low bits, is overwritten."""
+    table.cleared.take(low.view(np.int64), out=low, mode="clip")
+    np.bitwise_and(piece, _NO_FLAGS, piece)
+    np.bitwise_or(piece, low, piece)
 
 
-def _clear_present(piece: Words, scratch: Words, masks: Masks) -> None:
-    """What becomes of present entries; an entry of 0 stays 0."""
-    clear = masks.present
-    if masks.arm:
-        np.bitwise_and(piece, np.uint64(RW), out=scratch)
-        scratch <<= np.uint64(SoftBit.ARM - EntryBit.RW)
-        piece |= scratch
-    if masks.save_dirty:
-        np.bitwise_and(piece, np.uint64(D), out=scratch)
-        scratch <<= np.uint64(SoftBit.SAVED_DIRTY - EntryBit.D)
-        piece |= scratch
-        clear |= D
-    piece &= np.uint64(_ALL ^ clear)
-
-
-def pagemap(
-    entries: Words, profile: Profile, *, soft_dirty: bool = True, out: Words | None = None, compiled: bool = False
-) -> Words:
+def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compiled: bool = False) -> Words:
     """The pagemap words (second layout) of a run of level-1 entries (fs/proc/task_mmu.c:pte_to_pagemap_entry).
 
     FILE and EXCLUSIVE are 0: they are the frame's, not the entry's.
@@ -162,6 +202,8 @@ def pagemap(
     ----------
     entries : uint64 array (n,)
         Raw entries.
+    rules : Entries
+        The kernel, and CONFIG_MEM_SOFT_DIRTY.
     out : uint64 array (n,), optional
         Where the words go.
     compiled : bool
@@ -176,99 +218,112 @@ def pagemap(
     words = np.empty_like(entries) if out is None else _checked(out)
     if len(words) != len(entries):
         raise ValueError(f"out must have {len(entries)} words, not {len(words)}")
-    rules = Entries(profile, soft_dirty=soft_dirty)
+    layout = Layout.of(rules)
     if compiled:
         from ptewalk.model import bulk_compiled
 
-        odd = bulk_compiled.pagemap(entries, words, rules.SOFT_DIRTY)
-        if odd:
-            for place, piece, _ in _pieces(entries):
-                _odd_words(piece, words[place], rules)
+        bulk_compiled.pagemap(entries, words, layout)
         return words
-    for place, piece, scratch in _pieces(entries):
-        word = words[place]
-        np.bitwise_and(piece, np.uint64(FRAME), out=word)
-        word >>= np.uint64(FRAME_LOW)
-        np.left_shift(piece, np.uint64(PagemapBit.PRESENT), out=scratch)  # P is bit 0: nothing else is left
-        word |= scratch
-        odd = np.count_nonzero(scratch) != np.count_nonzero(piece)
-        if rules.SOFT_DIRTY:
-            np.bitwise_and(piece, np.uint64(rules.SOFT_DIRTY), out=scratch)
-            scratch <<= _SD_UP
-            word |= scratch
-        if odd or (profile.pagemap_exclusive and np.bitwise_or.reduce(piece) & UFFD_WP):
-            _odd_words(piece, word, rules)
+    told = 1 << PagemapBit.PRESENT | (1 << PagemapBit.SOFT_DIRTY if layout.soft_dirty else 0)
+    keep = _constant(told | FRAME >> FRAME_LOW)
+    count = -(-len(entries) // TABLE_ENTRIES)
+    highest, union = np.empty(count, np.int64), np.empty(count, np.uint64)
+    for start, piece, scratch in _pieces(entries):
+        word = words[start : start + len(piece)]
+        np.right_shift(piece, _FRAME_DOWN, word)
+        np.bitwise_and(piece, _FLAGS, scratch)
+        np.multiply(scratch, _FLAGS_UP, scratch)
+        np.bitwise_or(word, scratch, word)  # every bit of the entry is in it, P the highest
+        firsts = _FIRSTS[: -(-len(piece) // TABLE_ENTRIES)]
+        at = slice(start // TABLE_ENTRIES, start // TABLE_ENTRIES + len(firsts))
+        np.maximum.reduceat(word.view(np.int64), firsts, out=highest[at])
+        np.bitwise_or.reduceat(word, firsts, out=union[at])
+        np.bitwise_and(word, keep, word)
+    rare = np.flatnonzero((highest > 0) | ((union & _UFFD_BETWEEN if layout.uffd else 0) != 0))
+    for start in range(0, len(rare), _PIECE // TABLE_ENTRIES):
+        tables = rare[start : start + _PIECE // TABLE_ENTRIES, None]
+        places = (tables * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)).ravel()
+        _put_rare(entries, words, places[places < len(entries)], layout)
     return words
 
 
-def _odd_words(piece: Words, word: Words, rules: Entries) -> None:
-    """Put right the words of entries that are PROT_NONE, swap-like, or write-protected by userfaultfd."""
-    profile = rules.profile
-    if profile.pagemap_exclusive:
-        word |= (piece & np.uint64(UFFD_WP) * (piece & _ONE)) << _UFFD_UP
-    other = np.flatnonzero((piece != 0) & (piece & np.uint64(P) == 0))
-    if not len(other):
-        return
-    odd = piece[other]
-    none = (odd & np.uint64(PROTNONE)) != 0
-    hidden = odd[none]
-    fixed = rules.pte_pfn(hidden) | _PRESENT_OUT
-    fixed |= (hidden & np.uint64(rules.SOFT_DIRTY)) << _SD_UP
-    if profile.pagemap_exclusive:
-        fixed |= (hidden & np.uint64(UFFD_WP)) << _UFFD_UP
-    word[other[none]] = fixed
-    swapped = odd[~none]
-    kind, offset = rules.swp_type(swapped), rules.swp_offset(swapped)
-    fixed = (kind | offset << np.uint64(PAGEMAP_SWAP_TYPE_BITS)) & np.uint64((1 << 55) - 1)
-    fixed |= np.uint64(1 << PagemapBit.SWAP)
-    mask = rules.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else rules.SOFT_DIRTY
-    fixed[(swapped & np.uint64(mask)) != 0] |= np.uint64(1 << PagemapBit.SOFT_DIRTY)
-    if rules.SWP_UFFD_WP:
-        marked = (swapped & np.uint64(rules.SWP_UFFD_WP)) != 0
-        if profile.swap.marker_type is not None:
-            marked |= kind == np.uint64(profile.swap.marker_type)
-        fixed[marked] |= np.uint64(1 << PagemapBit.UFFD_WP)
-    word[other[~none]] = fixed
+def _put_rare(entries: Words, words: Words, places: NDArray[np.intp], layout: Layout) -> None:
+    """Put right the words at `places`, for userfaultfd's protection and for entries with P=0."""
+    part = entries[places]
+    words[places] |= (part & layout.uffd) << _UFFD_LIFT
+    hidden, swapped = (part & (P | PROTNONE)) == PROTNONE, (part != 0) & ((part & (P | PROTNONE)) == 0)
+    for chosen, rule in ((hidden, hidden_words), (swapped, swap_words)):
+        found = np.flatnonzero(chosen)
+        if len(found):
+            words[places[found]] = rule(part[found], layout)
 
 
-def scan(
-    entries: Words,
-    profile: Profile,
-    track: Track = Track.OFF,
-    *,
-    permit: bool = True,
-    compiled: bool = False,
-) -> NDArray[np.uint8]:
-    """Read and clear soft-dirty in one pass: what `pagemap` would say, then clear_refs 4.
+# The rules in plain arithmetic, for a uint64 array; model/bulk_compiled.py compiles them for one entry.
+
+_FRAME, _LOW = np.uint64(FRAME), np.uint64(FRAME_LOW)
+_PRESENT, _SWAP = np.uint64(1 << PagemapBit.PRESENT), np.uint64(1 << PagemapBit.SWAP)
+_SD_LIFT, _UFFD_LIFT = np.uint64(_SD_UP), np.uint64(PagemapBit.UFFD_WP - SoftBit.UFFD_WP)
+_ZERO, _ONE, _HIGHEST = np.uint64(0), np.uint64(1), np.uint64(1 << 63)
+_SD_DROP, _UFFD_DROP = np.uint64(63 - PagemapBit.SOFT_DIRTY), np.uint64(63 - PagemapBit.UFFD_WP)
+_PROTNONE_LOW = np.uint64(NotPresentBit.PROTNONE)
+_PRESENT_UP = np.uint64(PagemapBit.PRESENT)
+_ARM_UP, _SAVED_UP = np.uint64(SoftBit.ARM - EntryBit.RW), np.uint64(SoftBit.SAVED_DIRTY - EntryBit.D)
+
+
+def cleared(entry: Any, masks: Any) -> Any:
+    """Entries after clear_refs 4 (clear_soft_dirty)."""
+    present = _ZERO - ((entry | entry >> _PROTNONE_LOW) & _ONE)  # all ones
+    raised = (entry << _ARM_UP & masks.arm | entry << _SAVED_UP & masks.saved) & present
+    return entry & ~(present & (masks.clear ^ masks.clear_swapped) ^ masks.clear_swapped) | raised
+
+
+def soft_dirty_bits(entry: Any, layout: Any) -> Any:
+    """The bits of entries by which they are soft-dirty: 0, or not."""
+    present = _ZERO - ((entry | entry >> _PROTNONE_LOW) & _ONE)
+    return entry & (present & (layout.soft_dirty ^ layout.swap_soft_dirty) ^ layout.swap_soft_dirty)
+
+
+def plain_words(entry: Any, layout: Any) -> Any:
+    """The words of entries that are 0 or have P."""
+    word = (entry & _FRAME) >> _LOW | entry << _PRESENT_UP
+    return word | (entry & layout.soft_dirty) << _SD_LIFT | (entry & layout.uffd) << _UFFD_LIFT
+
+
+def hidden_words(entry: Any, layout: Any) -> Any:
+    """The words of PROT_NONE entries."""
+    word = ((entry ^ layout.inverted) & _FRAME) >> _LOW | _PRESENT
+    return word | (entry & layout.soft_dirty) << _SD_LIFT | (entry & layout.uffd) << _UFFD_LIFT
+
+
+def swap_words(entry: Any, layout: Any) -> Any:
+    """The words of swap-like entries."""
+    kind = entry >> layout.type_down & layout.type_field
+    word = (entry ^ layout.offset_flip) >> layout.offset_down & layout.offset_field | kind | _SWAP
+    dirty = (entry & layout.swap_soft_dirty) + (_HIGHEST - _ONE)  # the highest bit: it was not 0
+    marked = (entry & layout.swap_uffd) + (_HIGHEST - _ONE) | (kind ^ layout.marker) - _ONE
+    return word | (dirty & _HIGHEST) >> _SD_DROP | (marked & _HIGHEST) >> _UFFD_DROP
+
+
+def scan(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool = False) -> NDArray[np.uint8]:
+    """Read and clear soft-dirty in one pass: what `pagemap` would say, then `clear_refs`, with its parameters.
 
     Returns
     -------
     uint8 array (ceil(n / 8),)
         A bit per entry, the first in the lowest bit: it was soft-dirty.
     """
-    masks = Masks.of(profile, track, permit=permit)
     entries = _checked(entries)
     if compiled:
         from ptewalk.model import bulk_compiled
 
-        return bulk_compiled.scan(entries, masks, _swap_mask(profile))
+        return bulk_compiled.scan(entries, Masks.of(rules, permit=permit), Layout.of(rules))
+    table = _Table.of(rules, permit=permit)
     bitmap = np.empty((len(entries) + 7) // 8, np.uint8)
-    swap_mask = np.uint64(_swap_mask(profile))
-    soft_dirty = np.uint64(1 << SoftBit.SOFT_DIRTY)
-    for place, piece, scratch in _pieces(entries):
-        plain = _is_plain(piece, scratch)
-        if plain:
-            np.bitwise_and(piece, soft_dirty, out=scratch)
-            dirty = scratch != 0
-        else:
-            dirty = np.where(scratch != 0, piece & soft_dirty, piece & swap_mask) != 0
-        bits = np.packbits(dirty, bitorder="little")
-        bitmap[place.start // 8 : place.start // 8 + len(bits)] = bits
-        (_clear_present if plain else _clear_piece)(piece, scratch, masks)
+    dirty = np.empty(min(len(entries), _PIECE), np.bool_)
+    for start, piece, scratch in _pieces(entries):
+        np.bitwise_and(piece, _FLAGS, scratch)
+        table.dirty.take(scratch.view(np.int64), out=dirty[: len(piece)], mode="clip")
+        bits = np.packbits(dirty[: len(piece)], bitorder="little")
+        bitmap[start // 8 : start // 8 + len(bits)] = bits
+        _change(piece, scratch, table)
     return bitmap
-
-
-def _swap_mask(profile: Profile) -> int:
-    """The bit by which a swap-like entry is reported soft-dirty."""
-    rules = Entries(profile)
-    return rules.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else rules.SOFT_DIRTY

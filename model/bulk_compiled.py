@@ -1,8 +1,12 @@
-"""The passes of model/bulk.py as compiled loops; needs numba, which is optional (extra `fast`)."""
+"""The passes of model/bulk.py as compiled loops; needs numba, which is optional (extra `fast`).
+
+Each loop takes `_BLOCK` entries at a time and asks for those that it will need 4 KiB later: so it runs at the speed of
+memory.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -11,150 +15,135 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import PagemapBit, SoftBit
-from ptewalk.model.pte import FRAME, PROTNONE, UFFD_WP, D, P
-from ptewalk.model.x86 import FRAME_LOW, EntryBit
-
-if TYPE_CHECKING:
-    from ptewalk.model.bulk import Masks
+from ptewalk.model import bulk
+from ptewalk.model.pte import PROTNONE, P
+from ptewalk.model.x86 import TABLE_ENTRIES
 
 Words = NDArray[np.uint64]
 
 _WORD: Final = 8
-_LANES: Final = 8
-_LINE: Final = _LANES * _WORD
-"""Bytes of a cache line, written as a whole."""
+_LINE: Final = 64
+"""Bytes of a cache line."""
 _BLOCK: Final = 64
-"""Entries of a turn of the compiled loop."""
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
-_SHIFT_NONE = np.uint64(PROTNONE.bit_length() - 1)
-_ARM_UP, _SAVED_UP = np.uint64(SoftBit.ARM - EntryBit.RW), np.uint64(SoftBit.SAVED_DIRTY - EntryBit.D)
-_SHIFT_SD = np.uint64(SoftBit.SOFT_DIRTY)
-_FRAME, _FRAME_LOW = np.uint64(FRAME), np.uint64(FRAME_LOW)
-_SHIFT_PRESENT = np.uint64(PagemapBit.PRESENT)
-_SD_UP = np.uint64(PagemapBit.SOFT_DIRTY - SoftBit.SOFT_DIRTY)
-_UFFD = np.uint64(UFFD_WP)
-
-
-@numba.njit(cache=True, inline="always")
-def _cleared(entry: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any) -> Any:
-    """One entry after clear_refs 4; `saved` and `arm` are the bits SAVED_DIRTY and ARM, or 0."""
-    present = _ZERO - ((entry | entry >> _SHIFT_NONE) & _ONE)  # all ones where present
-    raised = (entry << _ARM_UP & arm | entry << _SAVED_UP & saved) & present
-    return entry & ~(present & (present_mask ^ swapped_mask) ^ swapped_mask) | raised
-
-
-@numba.njit(cache=True)
-def _clear(entries: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any) -> None:
-    for i in range(len(entries)):
-        entries[i] = _cleared(entries[i], present_mask, swapped_mask, saved, arm)
-
-
-@numba.njit(cache=True)
-def _clear_only(entries: Any, present_mask: Any, swapped_mask: Any) -> None:
-    differ = present_mask ^ swapped_mask
-    for i in range(len(entries)):
-        entry = entries[i]
-        present = (entry | entry >> _SHIFT_NONE) & _ONE
-        entries[i] = entry & ~((_ZERO - present) & differ ^ swapped_mask)
+"""Entries of a turn of a loop: eight lines, and a word of a bitmap."""
+_AHEAD: Final = 4096
+_TURNS: Final = 2 * TABLE_ENTRIES // _BLOCK
+"""Turns for two tables."""
+_ZERO, _P, _PROTNONE = np.uint64(0), np.uint64(P), np.uint64(PROTNONE)
 
 
 @intrinsic
-def _stream(context: Any, source: Any, target: Any, soft_dirty: Any) -> Any:
-    """The pagemap words of `_BLOCK` plain entries at `source`, written to `target` past the cache, as memcpy does.
+def _fetch(context: Any, address: Any) -> Any:
+    """Ask for the cache lines of the block that lies `_AHEAD` bytes behind the byte at `address`."""
 
-    Addresses are in bytes; `target` is a multiple of `_LINE`. Returns something else than 0 when an entry is not plain.
-    """
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        for start in range(_AHEAD, _AHEAD + _BLOCK * _WORD, _LINE):
+            place = builder.inttoptr(builder.add(arguments[0], ir.IntType(64)(start)), pointer)
+            builder.call(prefetch, [place, number(0), number(3), number(1)])  # to read, into every cache, data
+        return context.get_dummy_value()
+
+    return types.void(types.uint64), generate
+
+
+@intrinsic
+def _stream(context: Any, source: Any, target: Any) -> Any:
+    """Copy a block from one byte address to another, a multiple of `_LINE`, past the caches, as memcpy does."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
-        vector = ir.VectorType(word, _LANES)
-
-        def constant(value: int) -> Any:
-            return ir.Constant(vector, [value] * _LANES)
-
-        mask = ir.Constant(vector, ir.Undefined)
-        for lane in range(_LANES):
-            mask = builder.insert_element(mask, arguments[2], ir.Constant(ir.IntType(32), lane))
+        line = ir.VectorType(word, _LINE // _WORD).as_pointer()
         streamed = builder.module.add_metadata([ir.IntType(32)(1)])
-        odd = constant(0)
         for start in range(0, _BLOCK * _WORD, _LINE):
-            offset = ir.Constant(word, start)
-            places = (builder.inttoptr(builder.add(at, offset), vector.as_pointer()) for at in arguments[:2])
-            entries = builder.load(next(places), align=_WORD)
-            words = builder.lshr(builder.and_(entries, constant(FRAME)), constant(FRAME_LOW))
-            words = builder.or_(words, builder.shl(entries, constant(PagemapBit.PRESENT)))
-            words = builder.or_(words, builder.shl(builder.and_(entries, mask), constant(int(_SD_UP))))
-            builder.store(words, next(places), align=_LINE).set_metadata("nontemporal", streamed)
-            absent = builder.sub(builder.and_(entries, constant(P)), constant(1))  # all ones where P=0
-            odd = builder.or_(odd, builder.and_(entries, builder.or_(absent, constant(UFFD_WP))))
-        found = builder.extract_element(odd, ir.Constant(ir.IntType(32), 0))
-        for lane in range(1, _LANES):
-            found = builder.or_(found, builder.extract_element(odd, ir.Constant(ir.IntType(32), lane)))
-        return found
+            read, write = (builder.inttoptr(builder.add(at, word(start)), line) for at in arguments)
+            builder.store(builder.load(read, align=_WORD), write, align=_LINE).set_metadata("nontemporal", streamed)
+        return context.get_dummy_value()
 
-    return types.uint64(types.uint64, types.uint64, types.uint64), generate
+    return types.void(types.uint64, types.uint64), generate
+
+
+_rule = numba.njit(cache=True, inline="always")
+_cleared, _soft_dirty_bits, _plain_word = map(_rule, (bulk.cleared, bulk.soft_dirty_bits, bulk.plain_words))
+_hidden_word, _swap_word = map(numba.njit(cache=True), (bulk.hidden_words, bulk.swap_words))
 
 
 @numba.njit(cache=True)
-def _pagemap_some(entries: Any, words: Any, soft_dirty: Any, first: Any, last: Any) -> Any:
-    odd = _ZERO
-    for i in range(first, last):
-        entry = entries[i]
-        words[i] = (entry & _FRAME) >> _FRAME_LOW | entry << _SHIFT_PRESENT | (entry & soft_dirty) << _SD_UP
-        odd |= entry & (_UFFD | ((entry & _ONE) - _ONE))
-    return odd
+def _clear(entries: Any, masks: Any) -> None:
+    for start in range(0, len(entries), _BLOCK):
+        block = entries[start : start + _BLOCK]
+        _fetch(np.uint64(block.ctypes.data))  # type: ignore[call-arg]
+        for i in range(len(block)):
+            block[i] = _cleared(block[i], masks)
 
 
 @numba.njit(cache=True)
-def _pagemap(entries: Any, words: Any, soft_dirty: Any) -> Any:
-    source, target = np.uint64(entries.ctypes.data), np.uint64(words.ctypes.data)
-    first = min(len(entries), int(-(target // np.uint64(_WORD)) % np.uint64(_LANES)))
-    last = first + (len(entries) - first) // _BLOCK * _BLOCK
-    odd = _pagemap_some(entries, words, soft_dirty, 0, first)
-    for i in range(first, last, _BLOCK):
-        odd |= _stream(source + np.uint64(_WORD * i), target + np.uint64(_WORD * i), soft_dirty)  # type: ignore[call-arg]
-    return odd | _pagemap_some(entries, words, soft_dirty, last, len(entries))
-
-
-@numba.njit(cache=True)
-def _scan(
-    entries: Any, bitmap: Any, swap_mask: Any, present_mask: Any, swapped_mask: Any, saved: Any, arm: Any
-) -> None:
-    for byte in range(len(bitmap)):
+def _scan(entries: Any, bitmap: Any, masks: Any, layout: Any) -> None:
+    for word in range(len(bitmap)):
+        block = entries[word * _BLOCK : (word + 1) * _BLOCK]
+        _fetch(np.uint64(block.ctypes.data))  # type: ignore[call-arg]
         bits = _ZERO
-        first = byte * 8
-        for j in range(min(8, len(entries) - first)):
-            entry = entries[first + j]
-            present = (entry | entry >> _SHIFT_NONE) & _ONE
-            swapped = _ONE if entry & swap_mask else _ZERO
-            bits |= (entry >> _SHIFT_SD & present | swapped & (present ^ _ONE)) << np.uint64(j)
-            entries[first + j] = _cleared(entry, present_mask, swapped_mask, saved, arm)
-        bitmap[byte] = bits
+        for i in range(len(block)):
+            entry = block[i]
+            bits |= np.uint64(_soft_dirty_bits(entry, layout) != _ZERO) << np.uint64(i)
+            block[i] = _cleared(entry, masks)
+        bitmap[word] = bits
 
 
-def _numbers(masks: Masks) -> tuple[np.uint64, ...]:
-    saved, arm = masks.save_dirty << SoftBit.SAVED_DIRTY, masks.arm << SoftBit.ARM
-    present = masks.present | (D if masks.save_dirty else 0)
-    return tuple(np.uint64(value) for value in (present, masks.swapped, saved, arm))
+@numba.njit(cache=True)
+def _put_absent(entries: Any, start: Any, words: Any, layout: Any) -> None:
+    """Put right the words of entries from `start` on that have P=0 and are not 0."""
+    for i in range(len(words)):
+        entry = entries[start + i]
+        if entry and not entry & _P:
+            words[i] = _hidden_word(entry, layout) if entry & _PROTNONE else _swap_word(entry, layout)
 
 
-def clear_refs(entries: Words, masks: Masks) -> None:
+@numba.njit(cache=True)
+def _words(entries: Any, words: Any, layout: Any) -> None:
+    for i in range(len(entries)):
+        words[i] = _plain_word(entries[i], layout)
+    _put_absent(entries, 0, words, layout)
+
+
+@numba.njit(cache=True)
+def _pagemap(entries: Any, words: Any, layout: Any) -> None:
+    """Whole lines of `words` from a buffer; two tables in turn, for memory serves two streams better than one."""
+    buffer = np.empty(_BLOCK, np.uint64)
+    source, target = np.uint64(entries.ctypes.data), np.uint64(words.ctypes.data)
+    first = min(len(entries), int((_ZERO - target) % np.uint64(_LINE)) // _WORD)
+    turns = (len(entries) - first) // (_TURNS * _BLOCK) * _TURNS
+    last = first + turns * _BLOCK
+    _words(entries[:first], words[:first], layout)
+    for turn in range(turns):
+        both, within = turn // _TURNS, turn % _TURNS
+        start = first + (both * _TURNS + within // 2) * _BLOCK + within % 2 * TABLE_ENTRIES
+        offset = np.uint64(start * _WORD)
+        _fetch(source + offset + np.uint64(_AHEAD))  # type: ignore[call-arg]
+        absent = _ZERO
+        for i in range(_BLOCK):
+            entry = entries[np.uint64(start + i)]  # no slice: counting its references would wait for the stream
+            absent |= entry & ((entry & _P) - _P)
+            buffer[i] = _plain_word(entry, layout)
+        if absent:
+            _put_absent(entries, start, buffer, layout)
+        _stream(np.uint64(buffer.ctypes.data), target + offset)
+    _words(entries[last:], words[last:], layout)
+
+
+def clear_refs(entries: Words, masks: bulk.Masks) -> None:
     """See `bulk.clear_refs`."""
-    present, swapped, saved, arm = _numbers(masks)
-    if saved or arm:
-        _clear(entries, present, swapped, saved, arm)
-    else:
-        _clear_only(entries, present, swapped)
+    _clear(entries, masks)
 
 
-def pagemap(entries: Words, words: Words, soft_dirty: int) -> bool:
-    """The words of plain entries; True when some entry is not plain, and its word still to be put right."""
-    return bool(_pagemap(entries, words, np.uint64(soft_dirty)))
+def pagemap(entries: Words, words: Words, layout: bulk.Layout) -> None:
+    """See `bulk.pagemap`."""
+    _pagemap(entries, words, layout)
 
 
-def scan(entries: Words, masks: Masks, swap_mask: int) -> NDArray[np.uint8]:
+def scan(entries: Words, masks: bulk.Masks, layout: bulk.Layout) -> NDArray[np.uint8]:
     """See `bulk.scan`."""
-    bitmap = np.empty((len(entries) + 7) // 8, np.uint8)
-    _scan(entries, bitmap, np.uint64(swap_mask), *_numbers(masks))
-    return bitmap
+    bitmap = np.empty(-(-len(entries) // _BLOCK), np.uint64)
+    _scan(entries, bitmap, masks, layout)
+    return bitmap.view(np.uint8)[: (len(entries) + 7) // 8]

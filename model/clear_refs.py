@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ptewalk.model import thp
+from ptewalk.model import bulk, thp
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import Track, VmFlag
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
-from ptewalk.model.tables import PMD_SHIFT
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ptewalk.model.kernel import Kernel
     from ptewalk.model.mm import Mm
     from ptewalk.model.vma import Vma
 
+Words = NDArray[np.uint64]
 CLEAR_REFS_ALL: Final = 1
 CLEAR_REFS_ANON: Final = 2
 CLEAR_REFS_MAPPED: Final = 3
@@ -109,55 +109,41 @@ def _clear_area_flags(mm: Mm) -> None:
 
 def _walk(mm: Mm, vma: Vma, value: int) -> None:
     """clear_refs_pte_range over one area."""
-    entries = mm.entries
-    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+    splits = mm.entries.profile.clear_splits_huge
+    for first, last, huge in mm.tables.spans(vma.start, vma.end):
         if huge:
-            head = block << PMD_SHIFT
-            if not entries.profile.clear_splits_huge:
+            head = first & ~(HUGE_PAGES - 1)
+            if not splits:
                 _clear_huge(mm, vma, head, value)
                 continue
             thp.split_huge_pmd(mm, vma, head)
-        part = mm.tables.part(block, first, last)
-        if value == CLEAR_REFS_SOFT_DIRTY:
-            if entries.soft_dirty:
-                part[:] = clear_soft_dirty(mm, vma, part)
-        else:
-            normal = ((part & np.uint64(P | PROTNONE)) != 0) & ((part & np.uint64(SPECIAL)) == 0)
-            part[normal] &= np.uint64(ALL ^ A)
+        change = clear_soft_dirty if value == CLEAR_REFS_SOFT_DIRTY else _clear_accessed
+        mm.tables.change(first, last, partial(change, mm, vma))
 
 
-def clear_soft_dirty(mm: Mm, vma: Vma, part: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """What clear_refs 4 makes of a run of entries of one area (fs/proc/task_mmu.c:clear_soft_dirty)."""
-    entries = mm.entries
-    present = (part & np.uint64(P | PROTNONE)) != 0
-    cleared = clear_present(mm, vma, part)
-    if mm.has_pinned and vma.is_cow and not entries.profile.reuse_by_mapcount:
-        writable = present & ((part & np.uint64(RW)) != 0)
-        for position in np.flatnonzero(writable):
-            if mm.frames.is_pinned(entries.pte_pfn(int(part[position]))):
-                cleared[position] = part[position]
-    if not entries.profile.clear_swap:
-        return np.where(present, cleared, part)
-    return np.where(present, cleared, part & np.uint64(ALL ^ entries.SWP_SOFT_DIRTY))
+def _clear_accessed(mm: Mm, vma: Vma, part: Words) -> None:
+    """What clear_refs 1 to 3 make of a run of entries, in place (ptep_test_and_clear_young)."""
+    normal = ((part & np.uint64(P | PROTNONE)) != 0) & ((part & np.uint64(SPECIAL)) == 0)
+    part[normal] &= np.uint64(ALL ^ A)
 
 
-def clear_present(mm: Mm, vma: Vma, pte: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Present entries write-protected and clean, by the way of tracking.
+def clear_soft_dirty(mm: Mm, vma: Vma, part: Words) -> None:
+    """What clear_refs 4 makes of a run of entries of one area, in place (fs/proc/task_mmu.c:clear_soft_dirty).
 
-    `fault`: an entry that was writable is armed instead, unless software must see the first write. `native`: the entry
-    stays
-    writable.
+    An entry that may map a pinned page of a private area stays as it is.
     """
     entries = mm.entries
-    if entries.track == Track.NATIVE:
-        return entries.pte_clear_soft_dirty(pte)
-    if entries.track == Track.FAULT:
-        writable = pte & np.uint64(RW)
-        armed = pte & np.uint64(entries.ARM)
-        if permit(vma):
-            armed = armed | np.where(writable != 0, np.uint64(entries.ARM), np.uint64(0))
-        return entries.pte_clear_soft_dirty(entries.pte_wrprotect(pte)) | armed
-    return entries.pte_clear_soft_dirty(entries.pte_wrprotect(pte))
+    if not (mm.has_pinned and vma.is_cow) or entries.profile.reuse_by_mapcount:
+        bulk.clear_refs(part, entries, permit=permit(vma))
+        return
+    frames = mm.frames
+    writable = np.flatnonzero(((part & np.uint64(P | PROTNONE)) != 0) & ((part & np.uint64(RW)) != 0))
+    heads = frames.head[entries.pte_pfn(part[writable]).view(np.int64)]
+    near = writable[np.isin(heads, frames.head[np.array(list(frames.pins), np.int64)])]
+    pinned = near[[frames.is_pinned(entries.pte_pfn(entry)) for entry in part[near].tolist()]]
+    kept = part[pinned]
+    bulk.clear_refs(part, entries, permit=permit(vma))
+    part[pinned] = kept
 
 
 def permit(vma: Vma) -> bool:
@@ -172,5 +158,6 @@ def _clear_huge(mm: Mm, vma: Vma, head: int, value: int) -> None:
     if value != CLEAR_REFS_SOFT_DIRTY:
         mm.tables.set_huge(head, entries.pte_mkold(pmd))
     elif entries.soft_dirty:
-        cleared = clear_present(mm, vma, np.array([pmd], np.uint64))
-        mm.tables.set_huge(head, int(cleared[0]))
+        entry = np.array([pmd], np.uint64)
+        bulk.clear_refs(entry, entries, permit=permit(vma))
+        mm.tables.set_huge(head, int(entry[0]))

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ptewalk.model import bulk
 from ptewalk.model import frames as page
 from ptewalk.model.linux import (
     PAGEMAP_FRAME_BITS,
-    PAGEMAP_SWAP_TYPE_BITS,
     PAGEMAP_V1_SHIFT_LOW,
     PagemapBit,
     VmFlag,
 )
-from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
-from ptewalk.model.tables import PMD_SHIFT
+from ptewalk.model.pte import SPECIAL, UFFD_WP
 from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -41,41 +40,29 @@ def area_word(mm: Mm, vma: Vma) -> int:
     return int(SOFT_DIRTY) if vma.flags & mm.entries.VM_SOFTDIRTY & VmFlag.SOFTDIRTY else 0
 
 
-def pte_words(mm: Mm, vma: Vma, part: Words) -> Words:
-    """The words of a run of level-1 entries of one area (pte_to_pagemap_entry), frame numbers included."""
-    entries, frames = mm.entries, mm.frames
-    profile = entries.profile
-    present = (part & np.uint64(P | PROTNONE)) != 0
-    pfns = entries.pte_pfn(part) if present.any() else part & _ZERO
-    index = np.where(present, pfns, _ZERO).astype(np.int64)
-    flags = frames.flags[index]
-    normal = present & ((part & np.uint64(SPECIAL)) == 0)
-    words = np.where(present, PRESENT | pfns, _ZERO)
-    words |= np.where(normal & ((flags & page.ANON) == 0), FILE, _ZERO)
-    if entries.SOFT_DIRTY:
-        words |= np.where(present & ((part & np.uint64(entries.SOFT_DIRTY)) != 0), SOFT_DIRTY, _ZERO)
-    if profile.pagemap_exclusive:
-        words |= np.where(normal & (frames.mapcounts(index) == 1), EXCLUSIVE, _ZERO)
-        words |= np.where(present & ((part & np.uint64(UFFD_WP)) != 0), UFFD, _ZERO)
-    swapped = (part != 0) & ~present
-    if swapped.any():
-        words = np.where(swapped, _swap_words(mm, part), words)
-    return words | np.uint64(area_word(mm, vma))
+def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
+    """The words of a run of level-1 entries of one area (pte_to_pagemap_entry), frame numbers included.
 
-
-def _swap_words(mm: Mm, part: Words) -> Words:
-    """Words of swap-like entries; 3.11 takes soft-dirty from a bit of the offset too (rule A29)."""
-    entries = mm.entries
-    profile = entries.profile
-    kind, offset = entries.swp_type(part), entries.swp_offset(part)
-    words = SWAP | ((kind | offset << np.uint64(PAGEMAP_SWAP_TYPE_BITS)) & FRAME)
-    mask = entries.SWP_SOFT_DIRTY | (entries.SOFT_DIRTY if profile.pagemap_reads_offset else 0)
-    words |= np.where((part & np.uint64(mask)) != 0, SOFT_DIRTY, _ZERO)
-    if entries.SWP_UFFD_WP:
-        marked = (part & np.uint64(entries.SWP_UFFD_WP)) != 0
-        if profile.swap.marker_type is not None:
-            marked = marked | (kind == np.uint64(profile.swap.marker_type))
-        words |= np.where(marked, UFFD, _ZERO)
+    Parameters
+    ----------
+    part : uint64 array (n,)
+    out : uint64 array (n,), optional
+        Where the words go.
+    """
+    frames = mm.frames
+    words = bulk.pagemap(part, mm.entries, out=out)
+    normal = (words >= PRESENT) & ((part & np.uint64(SPECIAL)) == 0)  # PRESENT is the highest bit
+    index = (words & FRAME).view(np.int64)
+    index[~normal] = 0
+    file = (frames.flags[index] & page.ANON == 0) & normal
+    if file.any():
+        words |= file.astype(np.uint64) << np.uint64(PagemapBit.FILE)
+    if mm.entries.profile.pagemap_exclusive:
+        exclusive = (frames.mapcounts(index) == 1) & normal
+        words |= exclusive.astype(np.uint64) << np.uint64(PagemapBit.EXCLUSIVE)
+    shared = area_word(mm, vma)
+    if shared:
+        words |= np.uint64(shared)
     return words
 
 
@@ -143,12 +130,12 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
                     first, last = max(low, head), min(high, head + size)
                     words[first - start : last - start] = huge_words(mm, vma, entry, vma.huge_level, first, last)
             continue
-        for block, first, last, huge in mm.tables.blocks(low, high):
-            head = block << PMD_SHIFT
+        for first, last, huge in mm.tables.spans(low, high):
+            place = words[first - start : last - start]
             if huge:
-                words[first - start : last - start] = huge_words(mm, vma, mm.tables.get_huge(head), 2, first, last)
+                place[:] = huge_words(mm, vma, mm.tables.get_huge(first), 2, first, last)
             else:
-                words[first - start : last - start] = pte_words(mm, vma, mm.tables.part(block, first, last))
+                pte_words(mm, vma, mm.tables.entries(first, last), place)
     if mm.entries.profile.exact:
         words &= ~SOFT_DIRTY
         for vma in mm.areas.in_range(start, end):

@@ -5,22 +5,30 @@ Places are page numbers. The walk stops early inside a `_Full` exception, as the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import bulk, thp, uffd
 from ptewalk.model import frames as page
-from ptewalk.model import thp, uffd
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import (
     HUGE_PAGES,
+    PAGEMAP_FRAME_BITS,
     SCAN_ARGUMENT_BYTES,
     SCAN_BUFFER_REGIONS,
+    PagemapBit,
     ScanCategory,
     ScanFlag,
     VmFlag,
 )
-from ptewalk.model.pte import SPECIAL, UFFD_WP
-from ptewalk.model.tables import PMD_SHIFT
+from ptewalk.model.pagemap import FRAME, PRESENT, UFFD, Words
+from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
+from ptewalk.model.x86 import INDEX_BITS
 
 if TYPE_CHECKING:
     from ptewalk.model.mm import Mm
@@ -30,6 +38,24 @@ _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _CATEGORIES: Final = 255
 _ENDLESS: Final = 1 << 63
 _USER_BYTES: Final = 1 << 47
+_NOT_WANTED: Final = -1
+_STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
+"""Lowest status bit of a pagemap word."""
+
+
+def _categories_of(status: int) -> int:
+    """What a word's status bits tell of its categories."""
+    word = status << PAGEMAP_FRAME_BITS
+    told = (
+        (not word & 1 << PagemapBit.UFFD_WP, ScanCategory.WRITTEN),
+        (word & 1 << PagemapBit.PRESENT, ScanCategory.PRESENT),
+        (word & 1 << PagemapBit.SWAP, ScanCategory.SWAPPED),
+        (word & 1 << PagemapBit.SOFT_DIRTY, ScanCategory.SOFT_DIRTY),
+    )
+    return sum(category for true, category in told if true)
+
+
+_TOLD: Final = np.array([_categories_of(status) for status in range(1 << 64 - PAGEMAP_FRAME_BITS)], np.int64)
 
 
 @dataclass
@@ -89,13 +115,14 @@ class _Scan:
         self.buffer: list[list[int]] = []
         self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
 
-    def interesting(self, categories: int) -> bool:
-        """pagemap_scan_is_interesting_page"""
+    def interesting(self, categories: E) -> Any:
+        """pagemap_scan_is_interesting_page, of one page or of many."""
         argument = self.argument
-        categories ^= argument.category_inverted
-        if categories & argument.category_mask != argument.category_mask:
-            return False
-        return not argument.category_anyof_mask or bool(categories & argument.category_anyof_mask)
+        categories = categories ^ argument.category_inverted
+        wanted = categories & argument.category_mask == argument.category_mask
+        if argument.category_anyof_mask:
+            wanted = wanted & (categories & argument.category_anyof_mask != 0)
+        return wanted
 
     def push(self, categories: int, start: int, end: int) -> tuple[int, bool]:
         """Add a region; (how far it was taken, whether the walk must stop) (pagemap_scan_output)."""
@@ -170,21 +197,25 @@ class _Scan:
 
     def area(self, vma: Vma, start: int, end: int) -> None:
         """Present tables by entry, everything between them as holes."""
+        at = start
+        for first, last, huge in self.mm.tables.spans(start, end):
+            self.holes(vma, at, first)
+            if huge:
+                self.huge(vma, first, last)
+            else:
+                self.entries(vma, first, last)
+            at = last
+        self.holes(vma, at, end)
+
+    def holes(self, vma: Vma, start: int, end: int) -> None:
+        """Pages without a page table, as far at a time as the lowest missing table reaches (walk_pgd_range)."""
         tables = self.mm.tables
         at = start
         while at < end:
-            block = at >> PMD_SHIFT
-            stop = min(end, (block + 1) << PMD_SHIFT)
-            if block in tables.huge[2]:
-                self.huge(vma, at, stop)
-            elif block in tables.tables[1]:
-                self.entries(vma, at, stop)
-            else:
-                if not tables.table(at, 2):
-                    level = next((k for k in range(3, tables.levels) if tables.table(at, k)), tables.levels)
-                    size = 1 << 9 * (level - 1)
-                    stop = min(end, (at // size + 1) * size)
-                self.hole(vma, at, stop)
+            level = next((k for k in range(2, tables.levels) if tables.table(at, k)), tables.levels)
+            size = 1 << INDEX_BITS * (level - 1)
+            stop = min(end, (at // size + 1) * size)
+            self.hole(vma, at, stop)
             at = stop
 
     def hole(self, vma: Vma, start: int, end: int) -> None:
@@ -241,76 +272,66 @@ class _Scan:
         return int(categories)
 
     def entries(self, vma: Vma, start: int, end: int) -> None:
-        """pagemap_scan_pmd_entry over a page table."""
-        mm, argument = self.mm, self.argument
+        """pagemap_scan_pmd_entry over page tables."""
+        argument = self.argument
+        part = self.mm.tables.entries(start, end)
+        words = bulk.pagemap(part, self.mm.entries)
+        unprotected = (words & UFFD) == 0
         if self.protects and not argument.vec_len:
-            for at in range(start, end):
-                pte = mm.tables.get(at)
-                if not self._protected(pte):
-                    self._protect(at, pte)
+            self._protect(start, end, unprotected)
             return
         written = int(ScanCategory.WRITTEN)
-        fast = (
+        if (
             not argument.category_anyof_mask
             and not argument.category_inverted
             and argument.category_mask == written
             and argument.return_mask == written
-        )
-        for at in range(start, end):
-            pte = mm.tables.get(at)
-            if fast:
-                if self._protected(pte):
-                    continue
-                categories = self.area_category | written
-            else:
-                categories = self.area_category | self._category(pte)
-                if not self.interesting(categories):
-                    continue
-            stop, full = self.push(categories, at, at + 1)
-            if stop != at and self.protects and categories & written:
-                self._protect(at, pte)
+        ):
+            categories = np.where(unprotected, self.area_category | written, _NOT_WANTED)
+        else:
+            categories = self._categories(part, words) | self.area_category
+            categories[~self.interesting(categories)] = _NOT_WANTED
+        taken = np.zeros(end - start, np.bool_)
+        full = False
+        for first, last in _runs(categories):
+            found = int(categories[first])
+            if found == _NOT_WANTED:
+                continue
+            stop, full = self.push(found, start + first, start + last)
+            taken[first : stop - start] = bool(found & written)
             if full:
-                raise _Full
+                break
+        if self.protects:
+            self._protect(start, end, taken)
+        if full:
+            raise _Full
 
-    def _protected(self, pte: int) -> bool:
-        """Is the entry write-protected already, by its bit or as a marker?"""
-        entries = self.mm.entries
-        if entries.pte_present(pte):
-            return bool(pte & UFFD_WP)
-        return bool(pte) and (bool(pte & entries.SWP_UFFD_WP) or entries.is_marker(pte))
-
-    def _category(self, pte: int) -> int:
-        """pagemap_page_category"""
-        mm = self.mm
-        entries = mm.entries
-        if not pte:
-            return int(ScanCategory.WRITTEN)
-        categories = 0 if self._protected(pte) else int(ScanCategory.WRITTEN)
-        if not entries.pte_present(pte):
-            categories |= ScanCategory.SWAPPED
-            if entries.pte_swp_soft_dirty(pte):
-                categories |= ScanCategory.SOFT_DIRTY
-            return categories
-        categories |= ScanCategory.PRESENT
-        frame = entries.pte_pfn(pte)
-        if frame == mm.frames.zero:
-            categories |= ScanCategory.PFNZERO
-        elif self.interest & ScanCategory.FILE and not pte & SPECIAL and not mm.frames.flags[frame] & page.ANON:
-            categories |= ScanCategory.FILE
-        if entries.pte_soft_dirty(pte):
-            categories |= ScanCategory.SOFT_DIRTY
+    def _categories(self, part: Words, words: Words) -> NDArray[np.int64]:
+        """pagemap_page_category of a run of entries, with their pagemap words."""
+        frames = self.mm.frames
+        categories = _TOLD.take((words >> _STATUS).view(np.int64), mode="clip")
+        present = words >= PRESENT
+        index = (words & FRAME).view(np.int64)
+        index[~present] = 0
+        zero = present & (index == frames.zero)
+        categories |= zero * np.int64(ScanCategory.PFNZERO)
+        if self.interest & ScanCategory.FILE:
+            normal = present & ~zero & ((part & np.uint64(SPECIAL)) == 0)
+            file = normal & (frames.flags[index] & page.ANON == 0)
+            categories |= file * np.int64(ScanCategory.FILE)
         return categories
 
-    def _protect(self, at: int, pte: int) -> None:
-        """make_uffd_wp_pte"""
+    def _protect(self, start: int, end: int, taken: NDArray[np.bool_]) -> None:
+        """make_uffd_wp_pte on the pages `taken` of [start, end)."""
         entries = self.mm.entries
-        if entries.pte_present(pte):
-            pte = entries.pte_mkuffd_wp(pte)
-        elif pte:
-            pte |= entries.SWP_UFFD_WP
-        else:
-            pte = entries.make_uffd_marker()
-        self.mm.tables.set(at, pte)
+
+        def protect(part: Words) -> None:
+            old = part[taken]
+            absent = np.where(old, old | np.uint64(entries.SWP_UFFD_WP), np.uint64(entries.make_uffd_marker()))
+            part[taken] = np.where(old & np.uint64(P | PROTNONE), entries.pte_mkuffd_wp(old), absent)
+
+        if taken.any():
+            self.mm.tables.change(start, end, protect)
 
     def hugetlb(self, vma: Vma, start: int, end: int) -> None:
         """pagemap_scan_hugetlb_entry"""
@@ -356,6 +377,12 @@ class _Scan:
         elif entry:
             categories |= ScanCategory.SWAPPED
         return categories
+
+
+def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """[first, last) of each run of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    yield from pairwise(edges)
 
 
 def _check(argument: Argument) -> None:

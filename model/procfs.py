@@ -87,7 +87,7 @@ class _WordFile(ProcFile, ABC):
             raise Errno("EINVAL")
         first = offset // WORD_BYTES
         words = min(count // WORD_BYTES, self.end() - first)
-        return self.words(first, words).astype("<u8").tobytes() if words > 0 else b""
+        return self.words(first, words).astype("<u8", copy=False).tobytes() if words > 0 else b""
 
     @abstractmethod
     def end(self) -> int:

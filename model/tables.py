@@ -7,7 +7,7 @@ and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -23,6 +23,8 @@ PMD_SHIFT: Final = INDEX_BITS
 PUD_SHIFT: Final = 2 * INDEX_BITS
 PMD_PAGES: Final = 1 << PMD_SHIFT
 PUD_PAGES: Final = 1 << PUD_SHIFT
+SPAN_TABLES: Final = 64
+"""Page tables that are worked on at once: 256 KiB, which stay in the processor's second-level cache."""
 
 
 class PageTables:
@@ -132,21 +134,54 @@ class PageTables:
             The block is ``page >> 9``; [first, last) is the part of it inside the range; huge: its level-2 entry is a
             leaf.
         """
+        used, huge = self._used(start, end), self.huge[2]
+        return [(b, max(start, b << PMD_SHIFT), min(end, (b + 1) << PMD_SHIFT), b in huge) for b in used]
+
+    def _used(self, start: int, end: int) -> list[int]:
         if start >= end:
             return []
         low, high = start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT
         tables, huge = self.tables[1], self.huge[2]
         if high - low < 4:
-            found = [b for b in range(low, high + 1) if b in tables or b in huge]
-        else:
-            found = sorted([b for b in tables if low <= b <= high] + [b for b in huge if low <= b <= high])
-        return [(b, max(start, b << PMD_SHIFT), min(end, (b + 1) << PMD_SHIFT), b in huge) for b in found]
+            return [b for b in range(low, high + 1) if b in tables or b in huge]
+        return sorted([b for b in tables if low <= b <= high] + [b for b in huge if low <= b <= high])
 
     def part(self, block: int, first: int, last: int) -> NDArray[np.uint64]:
         """The entries of pages [first, last) of a block that has a page table; good until the next frame is added."""
         row = self.memory.row_of_frame[self.tables[1][block]]
         base = block << PMD_SHIFT
         return self.memory.words[row, first - base : last - base]
+
+    def spans(self, start: int, end: int) -> list[tuple[int, int, bool]]:
+        """As `blocks`, with neighbouring page tables together, `SPAN_TABLES` at most: (first, last, huge)."""
+        spans: list[tuple[int, int, bool]] = []
+        huge = self.huge[2]
+        first = after = joins_to = 0
+        for block in self._used(start, end):
+            if block == after < joins_to and block not in huge:
+                spans.pop()
+            else:
+                first, joins_to = block, 0 if block in huge else block + SPAN_TABLES
+            after = block + 1
+            spans.append((first << PMD_SHIFT, after << PMD_SHIFT, block in huge))
+        return [(max(start, low), min(end, high), is_huge) for low, high, is_huge in spans]
+
+    def _rows(self, first: int, last: int) -> list[int]:
+        rows, tables = self.memory.row_of_frame, self.tables[1]
+        return [rows[tables[block]] for block in range(first >> PMD_SHIFT, (last - 1 >> PMD_SHIFT) + 1)]
+
+    def entries(self, first: int, last: int) -> NDArray[np.uint64]:
+        """A copy of the entries of pages [first, last), which have page tables throughout."""
+        at = first & _INDEX
+        return self.memory.words[self._rows(first, last)].reshape(-1)[at : at + last - first]
+
+    def change(self, first: int, last: int, function: Callable[[NDArray[np.uint64]], None]) -> None:
+        """Let `function` change these entries in place."""
+        rows = self._rows(first, last)
+        words = self.memory.words[rows]
+        at = first & _INDEX
+        function(words.reshape(-1)[at : at + last - first])
+        self.memory.words[rows] = words
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
         """Free the tables that pages [start, end) no longer need (mm/memory.c:free_pgd_range).

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ptewalk.model import bulk
+from ptewalk.model import bulk, pagemap
 from ptewalk.model.linux import PROFILES, PagemapBit, Profile, SoftBit, Track
 from ptewalk.model.pte import PROTNONE, RW, UFFD_WP, Entries, P
 
@@ -63,7 +63,7 @@ def word(entry: int, rules: Entries, profile: Profile) -> int:
             found |= bool(entry & UFFD_WP) << PagemapBit.UFFD_WP
         return found
     found = 1 << PagemapBit.SWAP | (rules.swp_type(entry) | rules.swp_offset(entry) << 5) & (1 << 55) - 1
-    mask = rules.SWP_SOFT_DIRTY if profile.swap.soft_dirty is not None else rules.SOFT_DIRTY
+    mask = rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.pagemap_reads_offset else 0)
     found |= bool(entry & mask) << PagemapBit.SOFT_DIRTY
     wp = entry & rules.SWP_UFFD_WP or rules.swp_type(entry) == profile.swap.marker_type
     return found | (bool(wp and rules.SWP_UFFD_WP) << PagemapBit.UFFD_WP)
@@ -79,7 +79,7 @@ def test_clear_refs(name: str, track: Track, permit: bool, compiled: bool) -> No
     before = entries_of(random.Random(3), rules)
     expected = [cleared(entry, rules, profile, track, permit) for entry in before.tolist()]
     after = before.copy()
-    bulk.clear_refs(after, profile, track, permit=permit, compiled=compiled)
+    bulk.clear_refs(after, rules, permit=permit, compiled=compiled)
     assert after.tolist() == expected
     assert sum(a != b for a, b in zip(expected, before.tolist(), strict=True)) > COUNT // 10
 
@@ -91,42 +91,95 @@ def test_pagemap(name: str, compiled: bool) -> None:
     rules = Entries(profile)
     entries = entries_of(random.Random(4), rules)
     expected = [word(entry, rules, profile) for entry in entries.tolist()]
-    assert bulk.pagemap(entries, profile, compiled=compiled).tolist() == expected
+    assert bulk.pagemap(entries, rules, compiled=compiled).tolist() == expected
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("track", Track)
 @pytest.mark.parametrize("name", KERNELS)
 def test_scan_is_pagemap_then_clear(name: str, track: Track, compiled: bool) -> None:
-    profile = PROFILES[name]
-    entries = entries_of(random.Random(5), Entries(profile, track=track), 10_001)
-    dirty = bulk.pagemap(entries, profile) >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)
+    rules = Entries(PROFILES[name], track=track)
+    entries = entries_of(random.Random(5), rules, 10_001)
+    dirty = bulk.pagemap(entries, rules) >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)
     expected = entries.copy()
-    bulk.clear_refs(expected, profile, track)
-    bitmap = bulk.scan(entries, profile, track, compiled=compiled)
+    bulk.clear_refs(expected, rules)
+    bitmap = bulk.scan(entries, rules, compiled=compiled)
     assert np.unpackbits(bitmap, bitorder="little")[: len(entries)].tolist() == dirty.tolist()
     assert entries.tolist() == expected.tolist()
     assert 0 < dirty.sum() < len(dirty)
 
 
 def test_feature_off_changes_nothing() -> None:
+    rules = Entries(PROFILES["linux-6.1"], soft_dirty=False)
     entries = entries_of(random.Random(6), Entries(PROFILES["linux-6.1"]))
     before = entries.copy()
-    bulk.clear_refs(entries, PROFILES["linux-6.1"], soft_dirty=False)
+    bulk.clear_refs(entries, rules)
     assert (entries == before).all()
     present = (entries & np.uint64(P)) != 0
-    words = bulk.pagemap(entries, PROFILES["linux-6.1"], soft_dirty=False)
+    words = bulk.pagemap(entries, rules)
     assert not (words[present] >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)).any()
 
 
 @pytest.mark.parametrize("wrong", [[1, 2], np.zeros(4, np.int64), np.zeros((2, 2), np.uint64), SimpleNamespace()])
 def test_wrong_arrays(wrong: object) -> None:
     with pytest.raises(TypeError, match="entries must be a one-dimensional uint64 array, not "):
-        bulk.clear_refs(wrong, PROFILES["linux-6.1"])  # type: ignore[arg-type]
+        bulk.clear_refs(wrong, Entries(PROFILES["linux-6.1"]))  # type: ignore[arg-type]
+
+
+def test_entries_that_lie_apart() -> None:
+    with pytest.raises(TypeError, match="entries must lie side by side, not 16 bytes apart"):
+        bulk.clear_refs(np.zeros(8, np.uint64)[::2], Entries(PROFILES["linux-6.1"]))
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
+def test_any_length_at_any_place(compiled: bool) -> None:
+    """Neither side of the entries changes, nor of the words."""
+    rules = Entries(PROFILES["linux-6.12"], track=Track.FAULT)
+    whole = entries_of(random.Random(7), rules, 3000)
+    expected = [word(entry, rules, rules.profile) for entry in whole.tolist()]
+    after = [cleared(entry, rules, rules.profile, Track.FAULT, True) for entry in whole.tolist()]
+    for start, count in ((0, 0), (0, 1), (1, 7), (3, 64), (5, 511), (2, 513), (9, 1024), (11, 2989)):
+        end = start + count
+        entries, words = whole.copy(), np.full(len(whole) + 2, 5, np.uint64)
+        bulk.pagemap(entries[start:end], rules, out=words[start + 1 : end + 1], compiled=compiled)
+        assert words.tolist() == [5] * (start + 1) + expected[start:end] + [5] * (len(whole) + 1 - end)
+        bulk.clear_refs(entries[start:end], rules, compiled=compiled)
+        assert entries.tolist() == whole[:start].tolist() + after[start:end] + whole[end:].tolist()
+
+
+@pytest.mark.parametrize("name", ["linux-seed", "linux-6.1", "linux-6.12"])
+def test_whole_areas(machine: type, name: str) -> None:
+    """/proc over many tables at once, with areas that end inside a table: entry by entry the same."""
+    tables = 70
+    m = machine(name)
+    rules, base = m.mm().entries, m.kernel.base
+    m.mmap(3, 512 * tables)
+    m.mmap(512 * tables + 3, 200, "r")
+    m.clear()
+    for page in range(3, 512 * tables + 203, 509):
+        m.write(page)
+        m.read(page + 1)
+    m.read(512 * tables + 3, 100)
+    m.madvise(1024, 300, "PAGEOUT")
+
+    def entries() -> list[int]:
+        return [entry for block in range(tables + 1) for entry in m.mm().tables.part(*at(block)).tolist()]
+
+    def at(block: int) -> tuple[int, int, int]:
+        first = base + 512 * block
+        return first >> 9, first, first + 512
+
+    before = entries()
+    assert sum(map(bool, before)) > tables
+    words = pagemap.read(m.mm(), base, len(before)).tolist()
+    told = ~(1 << PagemapBit.FILE | 1 << PagemapBit.EXCLUSIVE)
+    assert [w & told for w in words] == [word(entry, rules, rules.profile) & told for entry in before]
+    m.clear()
+    assert entries() == [cleared(entry, rules, rules.profile, Track.OFF, True) for entry in before]
 
 
 def test_arm_is_kept_and_never_given_to_read_only_entries() -> None:
     arm = 1 << SoftBit.ARM
     entries = np.array([0x867, 0x865, 0x865 | arm], np.uint64)
-    bulk.clear_refs(entries, PROFILES["linux-6.1"], Track.FAULT)
+    bulk.clear_refs(entries, Entries(PROFILES["linux-6.1"], track=Track.FAULT))
     assert entries.tolist() == [0x065 | arm, 0x065, 0x065 | arm]
