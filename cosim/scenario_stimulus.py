@@ -203,7 +203,7 @@ THEMES: Final[dict[str, Theme]] = {
         advice=(
             *("DONTNEED", "FREE", "COLD", "PAGEOUT", "PAGEOUT", "WILLNEED", "POPULATE_READ", "POPULATE_WRITE"),
             *("REMOVE", "DONTNEED_LOCKED", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTFORK", "DOFORK", "WIPEONFORK"),
-            *("KEEPONFORK", "RANDOM", "SEQUENTIAL", "NORMAL", "HUGEPAGE", "NOHUGEPAGE", "DONTDUMP", "COLLAPSE"),
+            *("KEEPONFORK", "RANDOM", "SEQUENTIAL", "NORMAL", "NOHUGEPAGE", "DONTDUMP", "COLLAPSE"),
         ),
         prepared=False,
     ),
