@@ -246,10 +246,8 @@ def _replay() -> list[dict[str, Any]]:
         chosen = load([path])
         steps = sum(len(scenario.steps) for scenario in chosen)
         seconds = float("inf")
-        for _ in range(3):
-            started = time.thread_time()
-            scenarios.replay(chosen, profile)
-            seconds = min(seconds, time.thread_time() - started)
+        for _ in range(_ROUNDS):
+            seconds = min(seconds, _seconds(partial(scenarios.replay, chosen, profile)))
         rate = steps / seconds
         rows.append(_row(f"replay {profile}", rate, "steps/s", "wanted: 2000", rate / 2000, least=1))
     return rows

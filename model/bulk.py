@@ -153,13 +153,13 @@ def clear_refs(entries: Words, rules: Entries, *, permit: bool = True, compiled:
     compiled : bool
         One compiled pass; ImportError without numba.
     """
-    entries = _checked(entries)
+    entries, masks = _checked(entries), Masks.of(rules, permit=permit)
     if compiled:
         from ptewalk.model import bulk_compiled
 
-        bulk_compiled.clear_refs(entries, Masks.of(rules, permit=permit))
+        bulk_compiled.clear_refs(entries, masks)
         return
-    table = _Table.of(rules, permit=permit)
+    table = _Table.of(masks, Layout.of(rules))
     for _, piece, scratch in _pieces(entries):
         _change(piece, np.bitwise_and(piece, _FLAGS, scratch), table)
 
@@ -180,10 +180,10 @@ class _Table(NamedTuple):
 
     @staticmethod
     @lru_cache(maxsize=64)
-    def of(rules: Entries, *, permit: bool) -> _Table:
-        """The table of a kernel, and of mappings that the MMU may mend (`permit`) or not."""
+    def of(masks: Masks, layout: Layout) -> _Table:
+        """The table of a kernel, and of mappings that the MMU may mend or not."""
         low = np.arange(1 << FRAME_LOW, dtype=np.uint64)
-        return _Table(cleared(low, Masks.of(rules, permit=permit)), soft_dirty_bits(low, Layout.of(rules)) != 0)
+        return _Table(cleared(low, masks), soft_dirty_bits(low, layout) != 0)
 
 
 def _change(piece: Words, low: Words, table: _Table) -> None:
@@ -312,12 +312,12 @@ def scan(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool 
     uint8 array (ceil(n / 8),)
         A bit per entry, the first in the lowest bit: it was soft-dirty.
     """
-    entries = _checked(entries)
+    entries, masks, layout = _checked(entries), Masks.of(rules, permit=permit), Layout.of(rules)
     if compiled:
         from ptewalk.model import bulk_compiled
 
-        return bulk_compiled.scan(entries, Masks.of(rules, permit=permit), Layout.of(rules))
-    table = _Table.of(rules, permit=permit)
+        return bulk_compiled.scan(entries, masks, layout)
+    table = _Table.of(masks, layout)
     bitmap = np.empty((len(entries) + 7) // 8, np.uint8)
     dirty = np.empty(min(len(entries), _PIECE), np.bool_)
     for start, piece, scratch in _pieces(entries):
