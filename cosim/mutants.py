@@ -8,6 +8,7 @@ model/ stands for software that breaks the rules; only the command's own process
 from __future__ import annotations
 
 import atexit
+import difflib
 import importlib.util
 import shutil
 import sys
@@ -77,7 +78,8 @@ def activate(name: str) -> Mutant:
     """
     mutants = load_mutants()
     if name not in mutants:
-        raise ToolError(f"no mutant {name!r}: choose one of {', '.join(mutants)}")
+        near = ", ".join(difflib.get_close_matches(name, mutants, 3, 0)) if mutants else "none"
+        raise ToolError(f"no mutant {name!r}; the nearest of the {len(mutants)} in tests/mutants/: {near}")
     package = f"ptewalk.{mutants[name].package}"
     if any(module == package or module.startswith(f"{package}.") for module in sys.modules):
         raise RuntimeError(f"activate() must be called before {package} is imported")

@@ -151,6 +151,13 @@ class _Candidate:
     mend: str
 
 
+OPTIONAL_PROGRAMS = {
+    "qemu-system-x86_64": ("a live kernel (record, replay --backend linux)", "qemu-system-x86"),
+    "fusermount3": ("procfs", "fuse3"),
+}
+"""Program to what it is for, and the package that has it."""
+
+
 def _candidates(environment: Mapping[str, str]) -> list[_Candidate]:
     """Every place that is looked at, in the order of preference."""
     found: list[_Candidate] = []
@@ -298,6 +305,13 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
             rows.append(DoctorRow(name, "not found", chosen="", mend=f"apt-get install {name}", ok=name == "ccache"))
         else:
             rows.append(DoctorRow(name, str(at), compiler_version(at), f"used: {use}"))
+    search = environment.get("PATH")
+    for name, (use, package) in OPTIONAL_PROGRAMS.items():
+        at = shutil.which(name, path=search)
+        if at is None:
+            rows.append(DoctorRow(name, f"not found, and {use} needs it", mend=f"apt-get install {package}"))
+        else:
+            rows.append(DoctorRow(name, at, chosen=f"used: {use}"))
     if not chosen:
         rows.append(DoctorRow("simulator", "none can be used", mend="pip install 'ptewalk[cosim]'", ok=False))
     return rows

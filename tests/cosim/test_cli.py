@@ -156,7 +156,7 @@ def test_bad_value(run: Run, arguments: tuple[str, ...], says: str, mend: str) -
     ids=lambda arguments: arguments[0],
 )
 def test_unknown_mutant(run: Run, arguments: tuple[str, ...]) -> None:
-    fails(run, *arguments, "--mutant", "no-such", says="no mutant 'no-such'", mend="choose one of ")
+    fails(run, *arguments, "--mutant", "no-such", says="no mutant 'no-such'; ", mend="in tests/mutants/: ")
 
 
 def test_no_command_shows_the_help(run: Run) -> None:
@@ -340,6 +340,18 @@ def test_a_difference_exits_with_1(run: Run, tmp_path: Path) -> None:
     assert "expected PF 0x1234, seen " in result["first_difference"]
     code, out, _ = run("walks", "wrong.jsonl")
     assert code == 1 and f"first difference: case {number} " in out
+
+
+def test_a_difference_is_shown_where_nothing_can_be_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file stands in the way")
+    code, out, err = run("replay", str(SCENARIOS), "--profile", "linux-3.11")
+    assert code == 1
+    assert "differs: " in out and "not written, the first one reduced:" in out and "repeat: with --output FILE" in out
+    assert err.startswith("ptewalk: results/shrunk-") and "; name a file in a folder that can be written" in err
+    code, out, err = run("replay", str(SCENARIOS), "--profile", "linux-3.11", "--json")
+    assert code == 1
+    result = json.loads(out)
+    assert result["differ"] > 0 and result["shrunk"] and result["shrunk_file"] is None
 
 
 def test_nothing_compared_is_no_success(run: Run, tmp_path: Path) -> None:

@@ -56,5 +56,5 @@ def test_the_gateware_itself_passes_every_check(tmp_path: Path) -> None:
 def test_unknown_mutant() -> None:
     done = run("prove", "--mutant", "no-such")
     assert done.returncode == 2
-    assert done.stderr.startswith("ptewalk: no mutant 'no-such': choose one of ")
+    assert done.stderr.startswith("ptewalk: no mutant 'no-such'; the nearest of the ")
     assert done.stderr.count("\n") == 1

