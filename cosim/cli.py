@@ -1,4 +1,7 @@
-"""The command line: `ptewalk COMMAND`. Exit codes: 0 agree, 1 differ, 2 bad use or bad input, 3 a defect of ptewalk."""
+"""The command line: `ptewalk COMMAND`.
+
+Exit codes: 0 agree, 1 differ or miss a target, 2 bad use or bad input, 3 a defect of ptewalk.
+"""
 
 from __future__ import annotations
 
