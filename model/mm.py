@@ -160,6 +160,8 @@ class Mm:
         try:
             self.do_munmap(start, pages)
         except Errno:
+            if self.entries.profile.saved_dirty:  # vms_gather_munmap_vmas passes the error on
+                raise
             raise Errno("ENOMEM") from None
         if not huge_level and flags & (VmFlag.SHARED | VmFlag.WRITE | VmFlag.NORESERVE) == VmFlag.WRITE:
             flags |= VmFlag.ACCOUNT
