@@ -143,8 +143,10 @@ def common_scenarios(count: int, seed: int, profiles: Sequence[Profile], themes:
 
     Those would be nearly all of the pages counted. Raises `ToolError` as `generated` does.
     """
-    oldest = min(profiles, key=lambda profile: len(known_themes(profile)))
-    return generated(count, seed, oldest, themes or [name for name in known_themes(oldest) if name not in _GIGANTIC])
+    known = [set(known_themes(profile)) - set(_GIGANTIC) for profile in profiles]
+    oldest = min(profiles, key=lambda profile: (not profile.reuse_by_mapcount, len(known_themes(profile))))
+    common = [name for name in known_themes(oldest) if all(name in names for names in known)]
+    return generated(count, seed, oldest, themes or common)
 
 
 def accuracy(
