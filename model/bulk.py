@@ -46,7 +46,9 @@ _FLAGS: Final = _constant((1 << FRAME_LOW) - 1)
 _NO_FLAGS: Final = _constant(~((1 << FRAME_LOW) - 1) & ALL)
 _FLAGS_UP: Final = _constant(1 << PagemapBit.PRESENT | 1 << _SD_UP)
 """A product that brings P to PRESENT, and all flags to 44 to 55, where soft-dirty is at its place."""
-_UFFD_BETWEEN: Final = np.uint64(UFFD_WP << _SD_UP)
+_TOLD: Final = _constant(P | UFFD_WP | 1 << SoftBit.SOFT_DIRTY)
+_TOLD_UP: Final = _constant(int(_FLAGS_UP) | 1 << PagemapBit.UFFD_WP - SoftBit.UFFD_WP)
+"""A product that brings these three to their places, and to others that a word has no use for."""
 _FIRSTS: Final = np.arange(0, _PIECE, TABLE_ENTRIES)
 
 
@@ -224,33 +226,36 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
 
         bulk_compiled.pagemap(entries, words, layout)
         return words
-    told = 1 << PagemapBit.PRESENT | (1 << PagemapBit.SOFT_DIRTY if layout.soft_dirty else 0)
-    keep = _constant(told | FRAME >> FRAME_LOW)
-    count = -(-len(entries) // TABLE_ENTRIES)
-    highest, union = np.empty(count, np.int64), np.empty(count, np.uint64)
+    told = FRAME >> FRAME_LOW | 1 << PagemapBit.PRESENT
+    told |= 1 << PagemapBit.SOFT_DIRTY if layout.soft_dirty else 0
+    flags, flags_up = _FLAGS, _FLAGS_UP
+    if layout.uffd:
+        # These kernels keep complements in entries with P=0 (asm/pgtable-invert.h): it takes no low flags to see them.
+        told |= 1 << PagemapBit.UFFD_WP
+        flags, flags_up = _TOLD, _TOLD_UP
+    keep = _constant(told)
+    highest = np.empty(-(-len(entries) // TABLE_ENTRIES), np.int64)
     for start, piece, scratch in _pieces(entries):
         word = words[start : start + len(piece)]
         np.right_shift(piece, _FRAME_DOWN, word)
-        np.bitwise_and(piece, _FLAGS, scratch)
-        np.multiply(scratch, _FLAGS_UP, scratch)
-        np.bitwise_or(word, scratch, word)  # every bit of the entry is in it, P the highest
+        np.bitwise_and(piece, flags, scratch)
+        np.multiply(scratch, flags_up, scratch)
+        np.bitwise_or(word, scratch, word)  # not 0 where the entry is not, and P the highest bit
         firsts = _FIRSTS[: -(-len(piece) // TABLE_ENTRIES)]
-        at = slice(start // TABLE_ENTRIES, start // TABLE_ENTRIES + len(firsts))
-        np.maximum.reduceat(word.view(np.int64), firsts, out=highest[at])
-        np.bitwise_or.reduceat(word, firsts, out=union[at])
+        table = start // TABLE_ENTRIES
+        np.maximum.reduceat(word.view(np.int64), firsts, out=highest[table : table + len(firsts)])
         np.bitwise_and(word, keep, word)
-    rare = np.flatnonzero((highest > 0) | ((union & _UFFD_BETWEEN if layout.uffd else 0) != 0))
+    rare = np.flatnonzero(highest > 0)  # tables with an entry that is not 0 and has P=0
     for start in range(0, len(rare), _PIECE // TABLE_ENTRIES):
         tables = rare[start : start + _PIECE // TABLE_ENTRIES, None]
         places = (tables * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)).ravel()
-        _put_rare(entries, words, places[places < len(entries)], layout)
+        _put_absent(entries, words, places[places < len(entries)], layout)
     return words
 
 
-def _put_rare(entries: Words, words: Words, places: NDArray[np.intp], layout: Layout) -> None:
-    """Put right the words at `places`, for userfaultfd's protection and for entries with P=0."""
+def _put_absent(entries: Words, words: Words, places: NDArray[np.intp], layout: Layout) -> None:
+    """Put right the words at those of `places` where the entry is not 0 and has P=0."""
     part = entries[places]
-    words[places] |= (part & layout.uffd) << _UFFD_LIFT
     hidden, swapped = (part & (P | PROTNONE)) == PROTNONE, (part != 0) & ((part & (P | PROTNONE)) == 0)
     for chosen, rule in ((hidden, hidden_words), (swapped, swap_words)):
         found = np.flatnonzero(chosen)
