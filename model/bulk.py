@@ -101,6 +101,8 @@ class Layout(NamedTuple):
     swap_uffd: np.uint64
     marker: np.uint64
     """Swap type that is write-protected by itself; 64: none."""
+    plain: np.uint64
+    """Bits of a word that tell of an entry with P."""
 
     @staticmethod
     @lru_cache(maxsize=64)
@@ -108,6 +110,9 @@ class Layout(NamedTuple):
         """The layout of a kernel."""
         profile, swap = rules.profile, rules.profile.swap
         offset_mask = (1 << swap.offset_bits) - 1
+        told = [PagemapBit.PRESENT]
+        told += [PagemapBit.SOFT_DIRTY] if rules.soft_dirty else []
+        told += [PagemapBit.UFFD_WP] if profile.pagemap_exclusive else []
         numbers = (
             rules.SOFT_DIRTY,
             UFFD_WP if profile.pagemap_exclusive else 0,
@@ -120,6 +125,7 @@ class Layout(NamedTuple):
             rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.pagemap_reads_offset else 0),
             rules.SWP_UFFD_WP,
             64 if swap.marker_type is None else swap.marker_type,
+            FRAME >> FRAME_LOW | sum(1 << bit for bit in told),
         )
         return Layout(*map(np.uint64, numbers))
 
@@ -226,14 +232,8 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
 
         bulk_compiled.pagemap(entries, words, layout)
         return words
-    told = FRAME >> FRAME_LOW | 1 << PagemapBit.PRESENT
-    told |= 1 << PagemapBit.SOFT_DIRTY if layout.soft_dirty else 0
-    flags, flags_up = _FLAGS, _FLAGS_UP
-    if layout.uffd:
-        # These kernels keep complements in entries with P=0 (asm/pgtable-invert.h): it takes no low flags to see them.
-        told |= 1 << PagemapBit.UFFD_WP
-        flags, flags_up = _TOLD, _TOLD_UP
-    keep = _constant(told)
+    # Kernels with userfaultfd keep complements in entries with P=0 (asm/pgtable-invert.h): the high bits show them.
+    flags, flags_up = (_TOLD, _TOLD_UP) if layout.uffd else (_FLAGS, _FLAGS_UP)
     highest = np.empty(-(-len(entries) // TABLE_ENTRIES), np.int64)
     for start, piece, scratch in _pieces(entries):
         word = words[start : start + len(piece)]
@@ -244,8 +244,8 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
         firsts = _FIRSTS[: -(-len(piece) // TABLE_ENTRIES)]
         table = start // TABLE_ENTRIES
         np.maximum.reduceat(word.view(np.int64), firsts, out=highest[table : table + len(firsts)])
-        np.bitwise_and(word, keep, word)
-    rare = np.flatnonzero(highest > 0)  # tables with an entry that is not 0 and has P=0
+        np.bitwise_and(word, layout.plain, word)
+    rare = (highest > 0).nonzero()[0]  # tables with an entry that is not 0 and has P=0
     for start in range(0, len(rare), _PIECE // TABLE_ENTRIES):
         tables = rare[start : start + _PIECE // TABLE_ENTRIES, None]
         places = (tables * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)).ravel()
