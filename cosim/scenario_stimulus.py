@@ -23,7 +23,7 @@ GIGANTIC: Final = 262144
 """Pages that a page directory maps."""
 FEWEST_STEPS, MOST_STEPS = 3, 15
 _ODD_SCANS: Final[tuple[dict[str, int], ...]] = (
-    *({"vec_len": 0}, {"vec_len": 1}, {"vec_len": 2}, {"vec_len": 3}, {"vec": 0}, {"vec": 4}, {"vec": 1 << 62}),
+    *({"vec_len": 0}, {"vec_len": 1}, {"vec_len": 2}, {"vec_len": 3}, {"vec": 0}, {"vec": 1 << 62}),
     *({"sb": 8}, {"eb": 8}, {"n": -1}, {"n": 0}, {"size": 88}, {"size": 104}, {"flags": 4}, {"fd": -1}),
     *({"category_mask": 256}, {"category_inverted": 512}, {"return_mask": 256}, {"end": 1 << 62}),
 )
