@@ -36,6 +36,7 @@
 
 #define PAGE 4096UL
 #define MAILBOX_BYTES (2UL << 20)
+#define BAIT_BYTES (4UL << 20) /* holds an aligned huge page wherever it lies */
 #define MAILBOX ((struct mailbox *)0x200000000UL)
 #define WINDOW_BYTES (1UL << 39)
 #define WORKERS 16
@@ -940,9 +941,16 @@ static void set_policy(void)
     must_write("/proc/self/clear_refs", "4"); /* 3.11's page maps have their second layout from the first one on */
 
     /* khugepaged looks once at the first process that asks for huge pages: let that be this one, then let it sleep. */
-    void *bait = mmap(NULL, MAILBOX_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bait == MAP_FAILED || madvise(bait, MAILBOX_BYTES, MADV_HUGEPAGE) || madvise(bait, MAILBOX_BYTES, MADV_DONTFORK))
+    const char *scans = "/sys/kernel/mm/transparent_hugepage/khugepaged/full_scans";
+    long before = read_number(scans);
+    volatile char *bait = mmap(NULL, BAIT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bait == MAP_FAILED)
         give_up("MADV_HUGEPAGE");
+    *bait = 1; /* an area without an anon_vma is not looked at */
+    if (madvise((void *)bait, BAIT_BYTES, MADV_HUGEPAGE) || madvise((void *)bait, BAIT_BYTES, MADV_DONTFORK))
+        give_up("MADV_HUGEPAGE");
+    for (int i = 0; i < 100 && read_number(scans) == before; i++)
+        sleep_ms(10);
     sleep_ms(50);
 
     /* ksmd makes passes only while some process offers it a page; this one matches no other. */

@@ -307,11 +307,11 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
             rows.append(DoctorRow(name, str(at), compiler_version(at), f"used: {use}"))
     search = environment.get("PATH")
     for name, (use, package) in OPTIONAL_PROGRAMS.items():
-        at = shutil.which(name, path=search)
-        if at is None:
+        place = shutil.which(name, path=search)
+        if place is None:
             rows.append(DoctorRow(name, f"not found, and {use} needs it", mend=f"apt-get install {package}"))
         else:
-            rows.append(DoctorRow(name, at, chosen=f"used: {use}"))
+            rows.append(DoctorRow(name, place, chosen=f"used: {use}"))
     if not chosen:
         rows.append(DoctorRow("simulator", "none can be used", mend="pip install 'ptewalk[cosim]'", ok=False))
     return rows

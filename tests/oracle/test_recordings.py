@@ -34,3 +34,14 @@ def test_own_recording(path: Path) -> None:
     report = replay(read(path), profile)
     assert report.first_difference is None
     assert report.agree == report.steps > 500
+
+
+@pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])
+def test_recording_with_five_levels(profile: str) -> None:
+    """Guests with CR4.LA57: tables of level 5 too, and one more upper entry on the way to each leaf."""
+    scenarios = read(ROOT / "tests" / "data" / f"la57-{profile}.jsonl.gz")
+    assert all(int(scenario.header["cr4"], 16) >> 12 & 1 for scenario in scenarios)
+    report = replay(scenarios, profile)
+    assert report.first_difference is None
+    assert (report.scenarios, report.agree) == (60, report.steps)
+    assert report.steps > 500
