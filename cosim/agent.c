@@ -388,7 +388,10 @@ static long scan_pagemap(struct mailbox *box)
     if (fd >= 0)
         close(fd);
     box->scan_end = request[4];
-    box->region_count = result > 0 && box->arguments[12] ? result : 0;
+    long most = sizeof box->regions / sizeof *box->regions;
+    box->region_count = result < 0 ? 0 : result < most ? result : most;
+    if (!box->arguments[12]) /* the scenario's own vector took the regions */
+        memcpy(box->regions, (void *)request[5], box->region_count * sizeof *box->regions);
     errno = error;
     return result;
 }

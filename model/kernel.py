@@ -672,4 +672,9 @@ class Kernel:
         """The PAGEMAP_SCAN ioctl."""
         if not self.profile.pagemap_scan:
             raise Errno("ENOTTY")
-        return pagemap_scan.scan(process.mm, argument)
+
+        def store(address: int, data: bytes) -> bool:
+            places = enumerate(data, address)
+            return all(self.copy_to_user(process, at >> PAGE_SHIFT, at & 0xFFF, byte) for at, byte in places)
+
+        return pagemap_scan.scan(process.mm, argument, store)

@@ -5,7 +5,8 @@ Places are page numbers. The walk stops early inside a `_Full` exception, as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,7 @@ from ptewalk.model.linux import (
 )
 from ptewalk.model.pagemap import FRAME, PRESENT, UFFD, Words
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
-from ptewalk.model.x86 import INDEX_BITS
+from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from ptewalk.model.mm import Mm
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _CATEGORIES: Final = 255
 _ENDLESS: Final = 1 << 63
-_USER_BYTES: Final = 1 << 47
 _NOT_WANTED: Final = -1
 _STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
 """Lowest status bit of a pagemap word."""
@@ -58,6 +58,11 @@ def _categories_of(status: int) -> int:
 _TOLD: Final = np.array([_categories_of(status) for status in range(1 << 64 - PAGEMAP_FRAME_BITS)], np.int64)
 
 
+SOME_BUFFER: Final = 1 << 20
+"""`Argument.vec` for a buffer of the caller's that always takes what is written."""
+Store = Callable[[int, bytes], bool]
+
+
 @dataclass
 class Argument:
     """struct pm_scan_arg; addresses in bytes."""
@@ -66,7 +71,7 @@ class Argument:
     end: int
     flags: int = 0
     size: int = SCAN_ARGUMENT_BYTES
-    vec: int = 1 << 20
+    vec: int = SOME_BUFFER
     """Where regions are written; 0: nowhere."""
     vec_len: int = 4096
     max_pages: int = 0
@@ -94,6 +99,10 @@ class Answer:
     regions: list[tuple[int, int, int]] = field(default_factory=list)
 
 
+_REGION: Final = struct.Struct("<3Q")
+"""struct page_region: start, end, categories."""
+
+
 class _Full(Exception):
     """ENOSPC: no room for more regions or pages."""
 
@@ -101,8 +110,9 @@ class _Full(Exception):
 class _Scan:
     """One call's state (struct pagemap_scan_private)."""
 
-    def __init__(self, mm: Mm, argument: Argument) -> None:
+    def __init__(self, mm: Mm, argument: Argument, store: Store) -> None:
         self.mm = mm
+        self.store = store
         self.argument = argument
         self.interest = argument.category_mask | argument.category_anyof_mask | argument.return_mask
         self.protects = bool(argument.flags & ScanFlag.WP_MATCHING)
@@ -159,8 +169,12 @@ class _Scan:
         self.found -= end - start
 
     def flush(self) -> None:
-        """Copy the gathered regions out (pagemap_scan_flush_buffer)."""
+        """Copy the gathered regions out (pagemap_scan_flush_buffer). Raises EFAULT."""
         regions = [(a, b - a, c) for a, b, c in self.buffer if a != b]
+        if self.argument.vec != SOME_BUFFER:
+            data = b"".join(_REGION.pack(a << 12, a + n << 12, c) for a, n, c in regions)
+            if not self.store(self.argument.vec + _REGION.size * len(self.out), data):
+                raise Errno("EFAULT")
         self.out.extend(regions)
         self.room -= len(regions)
         self.buffer_room = min(self.buffer_room, self.room)
@@ -385,30 +399,34 @@ def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     yield from pairwise(edges)
 
 
-def _check(argument: Argument) -> None:
+def _check(mm: Mm, argument: Argument) -> None:
     """pagemap_scan_get_args"""
     if argument.size != SCAN_ARGUMENT_BYTES or argument.flags & ~_FLAGS:
         raise Errno("EINVAL")
+    user_end = (1 << PAGE_SHIFT + INDEX_BITS * mm.tables.levels - 1) - PAGE_BYTES  # access_ok: TASK_SIZE_MAX
     masks = argument.category_inverted | argument.category_mask | argument.category_anyof_mask | argument.return_mask
     if masks & ~_CATEGORIES:
         raise Errno("EINVAL")
-    if argument.start % 4096:
+    if argument.start % PAGE_BYTES:
         raise Errno("EINVAL")
-    if not 0 <= argument.start <= argument.end <= _USER_BYTES:
+    if not 0 <= argument.start <= argument.end <= user_end:
         raise Errno("EFAULT")
     if not argument.vec and argument.vec_len:
         raise Errno("EINVAL")
-    if argument.vec and argument.vec + 24 * argument.vec_len > _USER_BYTES:
+    if argument.vec and argument.vec + _REGION.size * argument.vec_len > user_end:
         raise Errno("EFAULT")
 
 
-def scan(mm: Mm, argument: Argument) -> Answer:
-    """The call; an error in the arguments leaves walk_end unwritten, one in the walk does not."""
+def scan(mm: Mm, argument: Argument, store: Store) -> Answer:
+    """The call; an error in the arguments leaves walk_end unwritten, one in the walk does not.
+
+    `store` writes bytes to user memory at an address, and says whether that could be done (copy_to_user).
+    """
     try:
-        _check(argument)
+        _check(mm, argument)
     except Errno as error:
         return Answer(error.name, None)
-    state = _Scan(mm, argument)
+    state = _Scan(mm, argument, store)
     at, end = argument.start >> 12, argument.end + 4095 >> 12
     problem: str | None = None
     while at < end:
@@ -419,7 +437,10 @@ def scan(mm: Mm, argument: Argument) -> Answer:
             full = True
         except Errno as error:
             problem = error.name
-        state.flush()
+        try:
+            state.flush()
+        except Errno as error:
+            problem, full = error.name, False
         if not full or state.room == 0 or state.found == state.max_pages:
             break
         at = state.walk_end
