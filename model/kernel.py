@@ -590,6 +590,8 @@ class Kernel:
         if process.uffd is not None:
             uffd.release(process.mm, process.uffd)
             process.uffd = None
+        if process.user:  # vm.unprivileged_userfaultfd is 0
+            raise Errno("EPERM")
         if asynchronous and not self.profile.uffd_async:
             raise Errno("EINVAL")
         process.uffd = Userfaultfd(asynchronous=asynchronous)

@@ -424,7 +424,7 @@ class Recorder:
                 pte = int(content[position])
                 kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
                 ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]
-            for first, last, step in _group(where, (flags, present), ids):
+            for first, last, step in _group(where, (flags, present, ids != 0), ids):
                 number = int(ids[first])
                 known = number or not present[first]
                 runs.append(
