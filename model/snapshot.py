@@ -172,14 +172,16 @@ class Recorder:
         numbers = self._frames.number(order, kernel.frames.next, taken)
         table_numbers: dict[int, int] = {}
         slot_numbers: dict[int, int] = {}
+        upper: dict[int, list[tuple[int, int, int, int]]] = {}
         if self.raw_tables:
             tables: list[int] = []
             slots: list[int] = []
             for process, raw in zip(processes, raws, strict=True):
+                upper[process.who] = list(process.mm.tables.upper_entries())
                 tables.append(process.mm.tables.root)
-                tables.extend(frame for _, _, _, frame in process.mm.tables.upper_entries())
+                tables.extend([frame for _, _, _, frame in upper[process.who]])
                 slots.extend(self._slots_of(raw))
-            taken = self._reused_tables(processes, recorded) if reborn and recorded is not None else {}
+            taken = self._reused_tables(upper, recorded) if reborn and recorded is not None else {}
             table_numbers = self._tables.number(tables, taken)
             slot_numbers = self._slots.number(slots)
         return {
@@ -187,7 +189,7 @@ class Recorder:
                 self._page_runs(raw, numbers),
                 [self._area(process, vma) for vma in process.mm.areas],
                 table_numbers.get(process.mm.tables.root, 0),
-                self._table_list(process, table_numbers) if self.raw_tables else [],
+                self._table_list(upper[process.who], table_numbers) if self.raw_tables else [],
                 self._entry_runs(raw, numbers, slot_numbers) if self.raw_tables else [],
             )
             for process, raw in zip(processes, raws, strict=True)
@@ -215,13 +217,15 @@ class Recorder:
                     pairs.append((frame, _id_at(runs, at)))
         return self._reused(self._frames, pairs)
 
-    def _reused_tables(self, processes: list[Process], recorded: dict[str, Any]) -> dict[int, int]:
+    def _reused_tables(
+        self, upper: dict[int, list[tuple[int, int, int, int]]], recorded: dict[str, Any]
+    ) -> dict[int, int]:
         born = self.kernel.frames.born
         pairs: list[tuple[int, int | None]] = []
-        for process in processes:
-            seen = recorded.get(str(process.who)) or {}
+        for who, tables in upper.items():
+            seen = recorded.get(str(who)) or {}
             ids = {(row[0], row[1]): row[3] for row in seen.get("tables") or []}
-            for level, at, _entry, frame in process.mm.tables.upper_entries():
+            for level, at, _entry, frame in tables:
                 if frame in born:
                     pairs.append((frame, ids.get((level, at - self.kernel.base))))
         return self._reused(self._tables, pairs)
@@ -381,11 +385,11 @@ class Recorder:
 
     # Tables and entries.
 
-    def _table_list(self, process: Process, numbers: dict[int, int]) -> list[list[Any]]:
+    def _table_list(self, tables: list[tuple[int, int, int, int]], numbers: dict[int, int]) -> list[list[Any]]:
         """`tables` of the format."""
+        base = self.kernel.base
         return [
-            [level, at - self.kernel.base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]]
-            for level, at, entry, frame in process.mm.tables.upper_entries()
+            [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
         ]
 
     def _slots_of(self, raw: _Raw) -> list[int]:
@@ -489,12 +493,12 @@ def _group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArra
     count = len(pages)
     if count == 1:
         return [(0, 1, 0)]
-    deltas = np.diff(ids)
-    hard = (np.diff(pages) != 1) | ((deltas != 0) & (deltas != 1))
+    deltas = ids[1:] - ids[:-1]
+    hard = (pages[1:] - pages[:-1] != 1) | (deltas >> 1 != 0)
     for key in keys:
         hard |= key[1:] != key[:-1]
     steps = np.where(hard, -1, deltas)
-    edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), count - 1]
+    edges = [0, *(np.flatnonzero(steps[1:] != steps[:-1]) + 1).tolist(), count - 1]
     runs: list[tuple[int, int, int]] = []
     first = 0
     for low, high in zip(edges[:-1], edges[1:], strict=True):
