@@ -30,6 +30,12 @@ def arguments_of(name: str, folder: Path) -> list[str]:
     return arguments
 
 
+@pytest.mark.parametrize("name", MUTANTS)
+def test_its_text_stands_once(name: str) -> None:
+    mutant = MUTANTS[name]
+    assert (Path(__file__).parents[2] / mutant.file).read_text("utf-8").count(mutant.text) == 1
+
+
 def test_there_are_enough() -> None:
     assert len(MUTANTS) >= 25
 
