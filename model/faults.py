@@ -313,8 +313,7 @@ def _reuse(mm: Mm, vma: Vma, at: int, pte: int) -> None:
 def unshare(mm: Mm, vma: Vma, at: int, pte: int) -> None:
     """An exclusive copy, as little writable and as soft-dirty as before (wp_page_copy with FAULT_FLAG_UNSHARE)."""
     entries = mm.entries
-    old = entries.pte_pfn(pte)
-    _copy(mm, vma, at, old)
+    _copy(mm, vma, at, mm.normal_page(pte))
     new = entries.pfn_pte(entries.pte_pfn(mm.tables.get(at)), vma.prot)
     mm.tables.set(at, new | entries.pte_soft_dirty(pte) | pte & UFFD_WP)
 

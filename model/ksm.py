@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ptewalk.model import faults, thp
 from ptewalk.model import frames as page
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.pte import PROTNONE, SPECIAL, P
+from ptewalk.model.pte import SPECIAL, P
 
 if TYPE_CHECKING:
     from ptewalk.model.kernel import Kernel
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
 def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """Give every KSM page of a range a copy of its own (break_ksm: a write fault)."""
-    frames = mm.frames
-    for block, first, last, huge in mm.tables.blocks(start, end):
+    frames, profile = mm.frames, mm.entries.profile
+    for _, first, last, huge in mm.tables.blocks(start, end):
         if huge:
             continue
-        del block
         for at in range(first, last):
             pte = mm.tables.get(at)
-            if pte & P and not pte & SPECIAL and frames.flags[mm.entries.pte_pfn(pte)] & page.KSM:
-                if mm.entries.profile.ksm_unshares:
+            if not mm.entries.pte_present(pte) or profile.ksm_needs_access and not pte & P:
+                continue
+            if pte & SPECIAL:
+                if profile.ksm_unshares and mm.entries.pte_dirty(pte):  # is_ksm_zero_pte
+                    faults.unshare(mm, vma, at, pte)
+            elif frames.flags[mm.entries.pte_pfn(pte)] & page.KSM:
+                if profile.ksm_unshares:
                     faults.unshare(mm, vma, at, pte)
                 else:
                     faults.handle_mm_fault(mm, vma, at, True)
@@ -63,6 +67,9 @@ def _pass(kernel: Kernel, use_zero_pages: bool) -> bool:
         if kept:
             changed = _merge(mm, vma, at, kept, zero=False) or changed
             continue
+        in_tree = seen.get(content) or next(iter(seen.values()), None)
+        if in_tree and kernel.profile.ksm_needs_access and not in_tree[0].tables.get(in_tree[2]) & P:
+            continue  # get_mergeable_page: the search ends at a page that cannot be had, be it the same or the root
         if content not in seen:
             seen[content] = (mm, vma, at)
             continue
@@ -102,16 +109,12 @@ def _merge(mm: Mm, vma: Vma, at: int, kept: int, *, zero: bool) -> bool:
 
 
 def _frame_at(mm: Mm, at: int) -> int:
-    """The frame that a present entry or huge leaf maps at `at`; 0 for none, or the zero page.
-
-    3.11's follow_page takes PROT_NONE for present.
-    """
-    mask = P | PROTNONE if mm.entries.profile.reuse_by_mapcount else P
+    """The frame that a present entry or huge leaf maps at `at`, PROT_NONE or not; 0 for none, or the zero page."""
     pmd = mm.tables.get_huge(at)
-    if pmd & mask:
+    if mm.entries.pte_present(pmd):
         return thp.pmd_frame(mm, pmd) + (at & HUGE_PAGES - 1)
     pte = mm.tables.get(at)
-    return mm.normal_page(pte) if pte & mask else 0
+    return mm.normal_page(pte) if mm.entries.pte_present(pte) else 0
 
 
 def _candidates(kernel: Kernel) -> list[tuple[Mm, Vma, int, int, bytes]]:

@@ -234,6 +234,8 @@ class Profile(NamedTuple):
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
     ksm_unshares: bool
     """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
+    ksm_needs_access: bool
+    """KSM scans PROT_NONE pages too, but later finds none of them: a search ends there, and none is broken up."""
     ksm_max_sharing: int | None
     """Entries that may map one KSM page (max_page_sharing); None: any number."""
     lru_batch: int
@@ -300,6 +302,7 @@ LINUX_SEED: Final = Profile(
     mprotect_populates=False,
     mprotect_unaccounts=False,
     ksm_unshares=False,
+    ksm_needs_access=False,
     ksm_max_sharing=None,
     lru_batch=0,
     lru_gen=False,
@@ -347,6 +350,7 @@ LINUX_6_1: Final = Profile(
     mprotect_populates=True,
     mprotect_unaccounts=False,
     ksm_unshares=False,
+    ksm_needs_access=True,
     ksm_max_sharing=256,
     lru_batch=15,
     lru_gen=False,
@@ -370,6 +374,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     advises_whole=True,
     mprotect_unaccounts=True,
     ksm_unshares=True,
+    ksm_needs_access=False,
     pin_one_file=False,
     lru_batch=31,
     lru_gen=True,

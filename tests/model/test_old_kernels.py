@@ -67,17 +67,31 @@ def test_a_page_of_the_swap_cache_migrates_to_its_slot(machine, profile: str, ma
     assert m.read(0) == [7] and m.frame(0) != frame
 
 
-@pytest.mark.parametrize(("profile", "merges"), [("linux-seed", True), ("linux-3.11", True), ("linux-6.1", False)])
-def test_ksm_takes_pages_of_prot_none(machine, profile: str, merges: bool) -> None:  # type: ignore[no-untyped-def]
-    """mm/memory.c:follow_page_mask: present is P or PROT_NONE."""
+@pytest.mark.parametrize("profile", [*OLD, "linux-6.1", "linux-6.12"])
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_ksm_takes_pages_of_prot_none(machine, profile: str, hidden: int) -> None:  # type: ignore[no-untyped-def]
+    """mm/ksm.c: scanned everywhere; but 6.1's get_mergeable_page does not find one that was met first."""
     m = machine(profile)
     m.mmap(0, 2)
     m.madvise(0, 2, "MERGEABLE")
     m.write(0, 2)
-    m.mprotect(1, 1, "-")
+    m.mprotect(hidden, 1, "-")
     m.kernel.ksm_scan()
-    m.mprotect(1, 1, "rw")
-    assert (m.frame(0) == m.frame(1)) == merges
+    m.mprotect(hidden, 1, "rw")
+    assert (m.frame(0) == m.frame(1)) == (profile != "linux-6.1" or hidden == 1)
+
+
+def test_6_12_takes_apart_the_zero_pages_that_ksm_placed(machine) -> None:  # type: ignore[no-untyped-def]
+    """mm/ksm.c:is_ksm_zero_pte"""
+    m = machine("linux-6.12")
+    m.mmap(0, 2, flags=["populate"])
+    m.mmap(4, 1)
+    m.read(4)
+    m.madvise(0, 2, "MERGEABLE")
+    m.kernel.ksm_scan(use_zero_pages=True)
+    assert m.frame(0) == m.frame(1) == m.frame(4)
+    m.madvise(0, 1, "UNMERGEABLE")
+    assert m.frame(0) != m.frame(1) == m.frame(4)
 
 
 def rearranged(machine, profile: str):  # type: ignore[no-untyped-def]
