@@ -207,7 +207,7 @@ def cpio(entries: list[tuple[str, int, bytes, tuple[int, int]]]) -> bytes:
     return bytes(out)
 
 
-def _disk_image() -> bytes:
+def disk_image() -> bytes:
     """An empty ext2 file system of 1 MiB, the same one each time; empty where there is no mke2fs."""
     mke2fs = shutil.which("mke2fs") or shutil.which("mke2fs", path="/usr/sbin:/sbin")
     if mke2fs is None:
@@ -215,8 +215,9 @@ def _disk_image() -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch) / "image"
         image.write_bytes(bytes(1 << 20))
-        same = ["-U", "clear", "-E", "hash_seed=00000000-0000-0000-0000-000000000000,root_owner=0:0"]
-        _run([mke2fs, "-q", "-F", "-t", "ext2", "-b", "4096", "-I", "128", *same, str(image)], "mke2fs")
+        same = ["-U", "clear", "-E", "hash_seed=00000000-0000-0000-0000-000000000001,root_owner=0:0"]
+        make = ["env", "E2FSPROGS_FAKE_TIME=1", mke2fs, "-q", "-F", "-t", "ext2", "-b", "4096", "-I", "128"]
+        _run([*make, *same, str(image)], "mke2fs")
         return image.read_bytes()
 
 
@@ -228,7 +229,7 @@ def build_initramfs(kernel: Kernel) -> Path:
     if kernel.modules is not None:
         for i, data in enumerate(load_order(kernel.modules)):
             entries.append((f"modules/{i}.ko", 0o100644, data, (0, 0)))
-    if kernel.old and (image := _disk_image()):
+    if kernel.old and (image := disk_image()):
         entries.append(("disk.image", 0o100600, image, (0, 0)))
     archive = cpio(entries)
     target = cache_directory() / "initramfs" / hashlib.sha256(archive).hexdigest()[:24]

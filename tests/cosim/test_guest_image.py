@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.guest_image import cache_directory, cpio, find_kernel, load_order, program, read_image
+from ptewalk.cosim.guest_image import (
+    Kernel,
+    cache_directory,
+    cpio,
+    disk_image,
+    find_kernel,
+    load_order,
+    program,
+    read_image,
+)
 
 
 def bzimage(folder: Path, text: bytes) -> Path:
@@ -96,3 +105,18 @@ def test_cpio() -> None:
         found.append((name, numbers[1], archive[start : start + numbers[6]], (numbers[9], numbers[10])))
         at = (start + numbers[6] + 3) // 4 * 4
     assert found == [*entries, ("TRAILER!!!", 0, b"", (0, 0))]
+
+
+def test_3_11_is_old() -> None:
+    """Its recordings have a form of their own."""
+    versions = ("3.11.0", "3.10", "4.19.1", "6.1.192", "6.12.117")
+    assert [Kernel(Path(), "", version, None).old for version in versions] == [True, True, False, False, False]
+
+
+def test_the_disk_of_an_old_kernel_is_the_same_each_time() -> None:
+    """An initramfs is cached by its contents."""
+    image = disk_image()
+    if not image:
+        pytest.skip("no mke2fs: apt-get install e2fsprogs")
+    assert image == disk_image()
+    assert (len(image), image[0x438:0x43A]) == (1 << 20, b"\x53\xef"), "the magic number of ext2"
