@@ -64,7 +64,8 @@ def _build(folder: Path) -> Path:
     for name in ("apt-get", "dpkg-deb", "tar", "xz", "gcc"):
         if not shutil.which(name):
             pytest.skip(f"no page-types, and no {name} to build it with: set PTEWALK_PAGE_TYPES")
-    _run(f"apt-get download -q {PACKAGE}", folder)
+    fetch = f"apt-get download -q {PACKAGE}"
+    _run(f"{fetch} || {{ apt-get -qq update && {fetch}; }}", folder)
     archive = f"dpkg-deb --fsys-tarfile {PACKAGE}_*.deb | tar -xO ./usr/src/{PACKAGE}.tar.xz"
     _run(f"{archive} | tar -xJ {' '.join(WANTED)}", folder)
     _run(f"gcc {' '.join(FLAGS)} -o {folder}/page-types {' '.join(SOURCES)}", folder / TOOLS)
