@@ -68,7 +68,7 @@ def _pass(kernel: Kernel, use_zero_pages: bool) -> bool:
             changed = _merge(mm, vma, at, kept, zero=False) or changed
             continue
         in_tree = seen.get(content) or next(iter(seen.values()), None)
-        if in_tree and kernel.profile.ksm_needs_access and not in_tree[0].tables.get(in_tree[2]) & P:
+        if in_tree and kernel.profile.ksm_needs_access and _is_hidden(in_tree[0], in_tree[2]):
             continue  # get_mergeable_page: the search ends at a page that cannot be had, be it the same or the root
         if content not in seen:
             seen[content] = (mm, vma, at)
@@ -91,6 +91,12 @@ def _pass(kernel: Kernel, use_zero_pages: bool) -> bool:
         _merge(first_mm, first_vma, first_at, frame, zero=False)
         changed = True
     return changed
+
+
+def _is_hidden(mm: Mm, at: int) -> bool:
+    """Is the page mapped PROT_NONE?"""
+    entry = mm.tables.get_huge(at) or mm.tables.get(at)
+    return bool(mm.entries.pte_present(entry)) and not entry & P
 
 
 def _with_room(kernel: Kernel, kept: list[int]) -> int:
