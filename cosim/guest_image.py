@@ -41,7 +41,7 @@ class Kernel:
     @property
     def old(self) -> bool:
         """True when its recordings have the form of those of 3.11."""
-        return int(self.version.split(".")[0]) < 4
+        return re.match(r"[0-3]\.", self.version) is not None
 
 
 def program(name: str, package: str) -> str:

@@ -151,14 +151,14 @@ class Runs:
         self._count += max(0, count - 3)  # after three in a row the run at hand has step 1
 
     def add_swapped(self, page: int, flags: str, kind: int, offset: int) -> None:
-        """Append a swapped page as recordings of 3.11 have it."""
+        """Append a swapped page as recordings of 3.11 have it; a run's offsets count up, count down or stay."""
         self.flush()
         last = self._swapped
         if last and self.runs and self.runs[-1] is last:
             start, count, step = last[0], last[1], last[8]
             if count == 1:
-                step = offset - last[7] if offset - last[7] in (0, 1) else -1
-            if [page, flags, kind, offset] == [start + count, last[2], last[6], last[7] + count * step]:
+                step = offset - last[7]
+            if abs(step) <= 1 and [page, flags, kind, offset] == [start + count, last[2], last[6], last[7] + count * step]:
                 last[1], last[8] = count + 1, step
                 return
         self._swapped = [page, 1, flags, "", None, 0, kind, offset, 0]

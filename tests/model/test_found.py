@@ -1,4 +1,4 @@
-"""Scenarios in which the model once differed from a live kernel, shrunk against that kernel, with its answers."""
+"""Scenarios in which the model once differed from a live kernel, with that kernel's answers; most are shrunk."""
 
 from __future__ import annotations
 
