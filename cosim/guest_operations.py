@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from ptewalk.cosim.errors import ToolError
 from ptewalk.model import x86
+from ptewalk.model.scenario import clear_refs_text
 
 PAGE: Final = x86.PAGE_BYTES
 MOST_PROCESSES: Final = 16
 MOST_FILES: Final = 5
 MOST_VALUES: Final = 262144
 MOST_TEXT: Final = 63
-CLEARRAW_ESCAPES: Final = {"\\n": "\n", "\\0": "\0", "\\t": "\t"}
-"""What stands in a scenario for a character of clearraw."""
 SCAN_CATEGORIES: Final = ("WPALLOWED", "WRITTEN", "FILE", "PRESENT", "SWAPPED", "PFNZERO", "HUGE", "SOFT_DIRTY")
 SCAN_NOT_WRITTEN: Final = 0x5A5A_5A5A_5A5A_5A5A
 """walk_end before the ioctl."""
@@ -197,16 +196,13 @@ class _Encoder:
         return Call(Operation.FTRUNCATE, [self.file(op), op["n"] * PAGE])
 
     def clear_refs(self, op: Op, step: int) -> Call:
-        text = str(op["value"]).encode()
+        text = clear_refs_text(op).encode()
         if len(text) > MOST_TEXT:
             raise ScenarioError(f"clear_refs: the recorder writes at most {MOST_TEXT} characters")
         return Call(Operation.CLEAR_REFS, [op["target"], len(text)], text)
 
     def clearraw(self, op: Op, step: int) -> Call:
-        text = str(op.get("value", op.get("text")))
-        for name, character in CLEARRAW_ESCAPES.items():
-            text = text.replace(name, character)
-        return self.clear_refs({"target": op.get("who", 0), **op, "value": text}, step)
+        return self.clear_refs({"target": op.get("who", 0), **op}, step)
 
     def fork(self, op: Op, step: int) -> Call:
         return Call(Operation.FORK, [op["child"]])

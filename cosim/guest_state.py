@@ -158,7 +158,8 @@ class Runs:
             start, count, step = last[0], last[1], last[8]
             if count == 1:
                 step = offset - last[7]
-            if abs(step) <= 1 and [page, flags, kind, offset] == [start + count, last[2], last[6], last[7] + count * step]:
+            expected = [start + count, last[2], last[6], last[7] + count * step]
+            if abs(step) <= 1 and [page, flags, kind, offset] == expected:
                 last[1], last[8] = count + 1, step
                 return
         self._swapped = [page, 1, flags, "", None, 0, kind, offset, 0]

@@ -400,6 +400,14 @@ def _check_op(op: dict[str, Any], where: str) -> None:
         raise FormatError(f"{where}: key 'value' is missing")
 
 
+def clear_refs_text(op: dict[str, Any]) -> str:
+    """What clear_refs, or clearraw with its escapes undone, writes to the file."""
+    text = str(op["value"] if "value" in op else op["text"])
+    if op["op"] == "clearraw":
+        text = text.replace("\\n", "\n").replace("\\0", "\0").replace("\\t", "\t")
+    return text
+
+
 def _number(value: Any, key: str, where: str) -> int:
     """An integer, or a string of one (addresses are hexadecimal strings)."""
     if isinstance(value, str):
@@ -569,9 +577,7 @@ class Replay:
             new = kernel.mremap(process, at, n, op["new_n"], op["flags"], kernel.base + op["new_page"])
             return new - kernel.base, [], None
         if verb == "clear_refs" or verb == "clearraw":
-            text = str(op.get("value", op.get("text")))
-            if verb == "clearraw":
-                text = text.replace("\\n", "\n").replace("\\0", "\0").replace("\\t", "\t")
+            text = clear_refs_text(op)
             target = op.get("target", process.who)
             if target not in kernel.processes:
                 raise Unsupported(f"clear_refs of process {target}, which does not live")
