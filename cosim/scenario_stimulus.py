@@ -15,7 +15,7 @@ from typing import Final
 from ptewalk.cosim.guest_operations import Op
 from ptewalk.cosim.linux_vm import Request
 
-__all__ = ["THEMES", "generate", "scenario"]
+__all__ = ["THEMES", "Theme", "scenario"]
 
 HUGE: Final = 512
 """Pages that a page table maps."""
@@ -64,8 +64,6 @@ class Theme:
         madvise advices it draws from.
     unit : int
         Ranges are often aligned to this many pages: those of a page table, or of a page directory.
-    since_6_12 : bool
-        Needs a kernel with PAGEMAP_SCAN.
     old_only : bool
         Has verbs that only 3.11 is asked.
     prepared : bool
@@ -78,7 +76,6 @@ class Theme:
     counts: Sequence[int] = (1, 2, 4, 8, 16)
     advice: Sequence[str] = ("DONTNEED",)
     unit: int = 1
-    since_6_12: bool = False
     old_only: bool = False
     prepared: bool = True
 
@@ -229,7 +226,6 @@ THEMES: Final[dict[str, Theme]] = {
         },
         kinds=("anon", "anon", "s0", "p0"),
         advice=("DONTNEED", "PAGEOUT"),
-        since_6_12=True,
     ),
     "leaf": Theme(
         _COMMON
@@ -240,7 +236,6 @@ THEMES: Final[dict[str, Theme]] = {
         counts=(512, 512, 1024),
         advice=("HUGEPAGE", "HUGEPAGE", "DONTNEED", "PAGEOUT"),
         unit=HUGE,
-        since_6_12=True,
     ),
     "alike": Theme(
         _COMMON | {"same": 8, "ksm": 6, "madvise": 8, "fork": 2},
@@ -616,21 +611,3 @@ def scenario(seed: int, theme: str) -> Request:
     """One random scenario; the same `seed` and `theme` give the same one."""
     ops = _Writer(random.Random(f"{theme}:{seed}"), THEMES[theme]).draw()
     return Request(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")
-
-
-def generate(count: int, seed: int, *, themes: Sequence[str] = (), scans: bool = False) -> list[Request]:
-    """`count` random scenarios, the themes in turn.
-
-    Parameters
-    ----------
-    count, seed : int
-        How many; the first one's seed.
-    themes : sequence of str
-        Names from `THEMES`; empty (default): all that the kernel knows.
-    scans : bool
-        True: the kernel has PAGEMAP_SCAN (6.7 and later), so its theme takes part too.
-    """
-    names = list(themes) or [
-        name for name, theme in THEMES.items() if not theme.old_only and (scans or not theme.since_6_12)
-    ]
-    return [scenario(seed + i // len(names), names[i % len(names)]) for i in range(count)]

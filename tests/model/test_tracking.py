@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from ptewalk.cosim.scenario_stimulus import generate
+from ptewalk.cosim.generated import as_scenario
+from ptewalk.cosim.scenario_stimulus import scenario as drawn
 from ptewalk.model import pagemap
 from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.scenario import Replay, Scenario, Step
+from ptewalk.model.scenario import Replay, Scenario
 
 THEMES = ("merge", "anon", "move", "table", "none", "huge", "fork", "file", "swap")
 SOFT_DIRTY, EXCLUSIVE = 1 << 55, 1 << 56
 
 
 def scenarios(count: int, seed: int, themes: tuple[str, ...] = THEMES) -> Iterator[Scenario]:
-    for request in generate(count, seed, themes=themes):
-        steps = [Step(0, op, None) for op in request.ops]
-        yield Scenario(request.name, "", 0x100000000000, steps, "generated", {"steps": len(steps)})
+    for i in range(count):
+        yield as_scenario(drawn(seed + i // len(themes), themes[i % len(themes)]))
 
 
 def missed(run: Replay) -> list[tuple[int, int]]:
