@@ -1,6 +1,6 @@
 """clear_refs, pagemap and scan over flat arrays of level-1 entries, near the speed of memory.
 
-The rules of one kernel for an entry, as /proc knows them: model/clear_refs.py and model/pagemap.py call them for whole
+The rules of one kernel for an entry, as /proc knows them: proc/clear_refs.py and proc/pagemap.py call them for whole
 areas, and add what is not in an entry (file pages, exclusive mappings, pins, areas). Arrays are worked on in pieces
 that stay in the processor's second-level cache, in place, without a Python loop over pages.
 

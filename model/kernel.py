@@ -13,28 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model import (
-    clear_refs,
-    faults,
-    fork,
-    gup,
-    hugetlb,
-    ksm,
-    lru,
-    madvise,
-    migrate,
-    mprotect,
-    mremap,
-    pagemap_scan,
-    rmap,
-    swap,
-    thp,
-    uffd,
-)
-from ptewalk.model import frames as page
 from ptewalk.model.errors import Errno
-from ptewalk.model.files import File, Files
-from ptewalk.model.frames import Frames
 from ptewalk.model.linux import (
     HUGE_PAGES,
     HUGETLB_POOL,
@@ -45,13 +24,33 @@ from ptewalk.model.linux import (
     VmFlag,
 )
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.mm import Mm
+from ptewalk.model.mm import (
+    faults,
+    fork,
+    gup,
+    hugetlb,
+    ksm,
+    madvise,
+    migrate,
+    mprotect,
+    mremap,
+    rmap,
+    swap,
+    thp,
+    uffd,
+)
+from ptewalk.model.mm.mmap import Mm
+from ptewalk.model.mm.swap import SwapDevice
+from ptewalk.model.mm.uffd import Userfaultfd
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.paging import PageFault, Request, State, Translated
+from ptewalk.model.proc import clear_refs, pagemap_scan
 from ptewalk.model.pte import Entries
-from ptewalk.model.swap import SwapDevice
-from ptewalk.model.uffd import Userfaultfd
-from ptewalk.model.vma import Vma
+from ptewalk.model.state import frames as page
+from ptewalk.model.state import lru
+from ptewalk.model.state.files import File, Files
+from ptewalk.model.state.frames import Frames
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, Access, Control
 
 CONTROL: Final = sum(

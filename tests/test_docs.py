@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.cli import commands
-from ptewalk.cosim.mutants import load_mutants
-from ptewalk.cosim.properties import PROPERTIES
+from ptewalk.cosim.cli.main import commands
+from ptewalk.cosim.formal.properties import PROPERTIES
+from ptewalk.cosim.simulate.mutants import load_mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

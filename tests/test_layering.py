@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FACTS = {"ptewalk.model.x86", "ptewalk.model.linux"}
-SOURCES = sorted(path for part in ("rtl", "model", "cosim") for path in (ROOT / part).glob("*.py"))
+SOURCES = sorted(path for part in ("rtl", "model", "cosim") for path in (ROOT / part).rglob("*.py"))
 STDLIB_AND = {"rtl": {"amaranth"}, "model": {"numpy"}}
 
 
@@ -24,6 +24,11 @@ def imports(path: Path) -> Iterator[str]:
                 # "from ptewalk.model import x86" names a module.
                 below = ROOT / module.removeprefix("ptewalk.").replace(".", "/") / f"{alias.name}.py"
                 yield f"{module}.{alias.name}" if module.startswith("ptewalk") and below.is_file() else module
+
+
+def part_of(path: Path) -> str:
+    """The top-level folder of a source file."""
+    return path.relative_to(ROOT).parts[0]
 
 
 def allowed(part: str, module: str) -> bool:
@@ -42,14 +47,19 @@ def test_there_are_sources() -> None:
     assert len(SOURCES) > 20
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def name_of(path: Path) -> str:
+    """A source file, as seen from the root."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_arrows(path: Path) -> None:
-    part = path.parent.name
+    part = part_of(path)
     wrong = [module for module in imports(path) if not allowed(part, module)]
-    assert not wrong, f"{part}/{path.name} must not import {wrong}"
+    assert not wrong, f"{name_of(path)} must not import {wrong}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_imports_tests(path: Path) -> None:
     assert not [module for module in imports(path) if module.split(".")[0] == "tests"]
 
@@ -59,7 +69,7 @@ def test_third_parties(part: str) -> None:
     import sys
 
     for path in SOURCES:
-        if path.parent.name == part:
+        if part_of(path) == part:
             roots = {module.split(".")[0] for module in imports(path)} - {"ptewalk", "__future__"}
             if path.name == "bulk_compiled.py":  # optional, and imported by no other file at its top
                 roots -= {"numba", "llvmlite"}  # llvmlite is a part of numba

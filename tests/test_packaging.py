@@ -17,19 +17,21 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def test_every_module_imports() -> None:
     count = 0
     for part in ("rtl", "model", "cosim"):
-        for path in (ROOT / part).glob("*.py"):
+        for path in (ROOT / part).rglob("*.py"):
             if path.stem not in ("__init__", "tb_walker"):
-                importlib.import_module(f"ptewalk.{part}.{path.stem}")
+                importlib.import_module(".".join(("ptewalk", *path.relative_to(ROOT).with_suffix("").parts)))
                 count += 1
-    assert count > 20
+    assert count > 80
 
 
 def test_packages_are_listed() -> None:
     setuptools = PROJECT["tool"]["setuptools"]
-    assert setuptools["packages"] == list(setuptools["package-dir"])
-    for name, folder in setuptools["package-dir"].items():
-        assert name == f"ptewalk.{folder}"
-        assert not [path for path in (ROOT / folder).rglob("*.py") if path.parent != ROOT / folder], "folders are flat"
+    assert setuptools["package-dir"] == {f"ptewalk.{part}": part for part in ("rtl", "model", "cosim")}
+    rooms = {
+        path.parent.relative_to(ROOT) for part in ("rtl", "model", "cosim") for path in (ROOT / part).rglob("*.py")
+    }
+    assert sorted(setuptools["packages"]) == sorted(".".join(("ptewalk", *room.parts)) for room in rooms)
+    assert all((ROOT / room / "__init__.py").is_file() for room in rooms)
 
 
 @pytest.mark.parametrize("part", ["rtl", "model", "cosim"])
@@ -70,10 +72,10 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
     expected = {
-        f"ptewalk/{part}/{path.name}"
+        f"ptewalk/{path.relative_to(source)}"
         for part in ("rtl", "model", "cosim")
-        for path in (source / part).iterdir()
-        if path.suffix in (".py", ".cpp", ".c", ".typed")
+        for path in (source / part).rglob("*")
+        if path.suffix in (".py", ".cpp", ".c", ".typed", ".gz")
     }
-    assert len(expected) > 20
+    assert len(expected) > 100
     assert expected <= inside

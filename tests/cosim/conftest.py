@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.build import BuildDir, build
-from ptewalk.cosim.guest_image import cache_directory
-from ptewalk.cosim.simulators import select
+from ptewalk.cosim.oracles.linux.image import cache_directory
+from ptewalk.cosim.simulate.build import BuildDir, build
+from ptewalk.cosim.simulate.find import select
 from ptewalk.rtl.export import export_verilog
 from ptewalk.rtl.walker import WalkerConfig
 

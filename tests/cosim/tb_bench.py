@@ -9,10 +9,10 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.cosim.batch import BenchError, Conditions, Stalls
-from ptewalk.cosim.bench import WalkerBench
-from ptewalk.cosim.run import Job
-from ptewalk.cosim.transactions import INTERFERENCE, decode, state_and_request
+from ptewalk.cosim.bench.lane import BenchError, Conditions, Stalls
+from ptewalk.cosim.bench.records import INTERFERENCE, decode, state_and_request
+from ptewalk.cosim.bench.walker import WalkerBench
+from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.memory import SparseMemory
 
 

@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import Timer
 
-from ptewalk.cosim.run import Job
+from ptewalk.cosim.simulate.run import Job
 
 
 @cocotb.test()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.accuracy import KERNELS, Accuracy, accuracy, common_scenarios, count_scenario, spell
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.generated import as_scenario, without_answers
-from ptewalk.cosim.linux_vm import Request
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.accuracy import KERNELS, Accuracy, accuracy, common_scenarios, count_scenario, spell
+from ptewalk.cosim.checks.scenarios import as_scenario, without_answers
+from ptewalk.cosim.oracles.linux.machine import Request
 from ptewalk.model.linux import EXACT, LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Profile
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptewalk.cosim.batch import Conditions, Stalls
-from ptewalk.cosim.build import BuildDir
-from ptewalk.cosim.run import RunResult, run_test
-from ptewalk.cosim.transactions import (
+from ptewalk.cosim.bench.lane import Conditions, Stalls
+from ptewalk.cosim.bench.records import (
     INTERFERENCE,
     REQUEST,
     Records,
@@ -26,6 +24,8 @@ from ptewalk.cosim.transactions import (
     validate_interferences,
     validate_requests,
 )
+from ptewalk.cosim.simulate.build import BuildDir
+from ptewalk.cosim.simulate.run import RunResult, run_test
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import BusFault, PageFault, Request, Result, State, Translated, translate

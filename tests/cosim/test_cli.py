@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import cli, recordings
-from ptewalk.cosim import simulators as cosim_simulators
-from ptewalk.cosim.simulators import detect
+from ptewalk.cosim.cli import main as cli
+from ptewalk.cosim.formats import samples as recordings
+from ptewalk.cosim.simulate import find as cosim_simulators
+from ptewalk.cosim.simulate.find import detect
 
 WALKS = recordings.WALKS
 SCENARIOS = recordings.KERNELS["linux-6.1"]
@@ -435,7 +436,7 @@ def test_a_target_that_is_missed_exits_with_1(
     run: Run, monkeypatch: pytest.MonkeyPatch, verdict: str | None, code: int
 ) -> None:
     row = {"name": "a", "value": 1.0, "unit": "ns", "baseline": "b", "ratio": 2.0, "target": "<= 2", "verdict": verdict}
-    monkeypatch.setattr("ptewalk.cosim.measure.measure", lambda *_: [row])
+    monkeypatch.setattr("ptewalk.cosim.speed.measure.measure", lambda *_: [row])
     found, out, _ = run("bench", "--json", "--seed", "3")
     assert (found, json.loads(out)) == (code, {"rows": [row], "seed": 3})
 

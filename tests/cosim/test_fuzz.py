@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.recordings import KERNELS, WALKS
-from ptewalk.cosim.replay import ReplayJob, load, replay_model
-from ptewalk.cosim.walk_file import read_walks
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.replay import ReplayJob, load, replay_model
+from ptewalk.cosim.formats.samples import KERNELS, WALKS
+from ptewalk.cosim.formats.walks import read_walks
 
 SEED = 20131
 ROUNDS = 1000

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.gateware import LATENCIES, BuiltWalker, spread
-from ptewalk.cosim.recordings import WALKS
-from ptewalk.cosim.simulators import detect
-from ptewalk.cosim.walk_file import read_walks
+from ptewalk.cosim.formats.samples import WALKS
+from ptewalk.cosim.formats.walks import read_walks
+from ptewalk.cosim.runs.gateware import LATENCIES, BuiltWalker, spread
+from ptewalk.cosim.simulate.find import detect
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig

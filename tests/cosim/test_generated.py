@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import generated as module
-from ptewalk.cosim.batch import BenchError, Status
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.generated import (
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.lane import BenchError, Status
+from ptewalk.cosim.checks import scenarios as module
+from ptewalk.cosim.checks.replay import load
+from ptewalk.cosim.checks.reproduce import scenario_text
+from ptewalk.cosim.checks.scenarios import (
     Check,
     Setup,
     Tally,
@@ -31,17 +33,15 @@ from ptewalk.cosim.generated import (
     scenario_lines,
     without_answers,
 )
-from ptewalk.cosim.linux_vm import Request
-from ptewalk.cosim.recordings import KERNELS
-from ptewalk.cosim.replay import load
-from ptewalk.cosim.reproduce import scenario_text
-from ptewalk.cosim.scenario_stimulus import THEMES
-from ptewalk.cosim.shrink import shrink
+from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.oracles.linux.machine import Request
+from ptewalk.cosim.stimulus.scenarios import THEMES
+from ptewalk.cosim.stimulus.shrink import shrink
 from ptewalk.model.linux import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Track
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
 from ptewalk.model.paging import Result, State, Translated
-from ptewalk.model.scenario import read
+from ptewalk.model.scenario.replay import read
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")
 TRACKING = (Track.FAULT, Track.NATIVE)
@@ -286,7 +286,7 @@ def test_other_kernels_on_the_gateware(profile: str, track: str, tmp_path: Path)
 
 @pytest.mark.slow
 def test_icarus(tmp_path: Path) -> None:
-    from ptewalk.cosim.simulators import detect
+    from ptewalk.cosim.simulate.find import detect
 
     if "icarus" not in {simulator.name for simulator in detect()}:
         pytest.skip("Icarus Verilog was not found")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.guest_image import (
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.image import (
     Kernel,
     cache_directory,
     cpio,

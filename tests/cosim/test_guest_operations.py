@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.guest_image import AGENT_SOURCE
-from ptewalk.cosim.guest_operations import VERBS, Op, Operation, decode_value, encode, errno_name
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE
+from ptewalk.cosim.oracles.linux.operations import VERBS, Op, Operation, decode_value, encode, errno_name
 
 BASE = 0x1000_0000_0000
 FORMAT_VERBS = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ptewalk.cosim.guest_state import (
+from ptewalk.cosim.oracles.linux.state import (
     Leaf,
     Numbering,
     PageRun,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.guest_image import Kernel, find_kernel
-from ptewalk.cosim.guest_operations import Op
-from ptewalk.cosim.linux_vm import GuestDied, Line, LinuxVm, Request, ScenarioError, missing_tools
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.image import Kernel, find_kernel
+from ptewalk.cosim.oracles.linux.machine import GuestDied, Line, LinuxVm, Request, ScenarioError, missing_tools
+from ptewalk.cosim.oracles.linux.operations import Op
 
 pytestmark = pytest.mark.slow
 

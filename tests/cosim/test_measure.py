@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptewalk.cosim import measure
+from ptewalk.cosim.speed import measure
 from ptewalk.model import bulk
 from ptewalk.model.linux import PROFILES, PagemapBit, Track
 from ptewalk.model.pte import RW, Entries, P

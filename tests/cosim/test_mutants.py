@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.mutants import load_mutants
-from ptewalk.cosim.recordings import KERNELS, WALKS
-from ptewalk.cosim.simulators import detect
+from ptewalk.cosim.formats.samples import KERNELS, WALKS
+from ptewalk.cosim.simulate.find import detect
+from ptewalk.cosim.simulate.mutants import load_mutants
 
 MUTANTS = load_mutants()
 

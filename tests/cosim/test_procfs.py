@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import cli, fuse_tree, procfs
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.fuse_tree import ProcTree
-from ptewalk.cosim.procfs import ServedState, check_mountpoint
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.cli import main as cli
+from ptewalk.cosim.procfs import fuse_tree, serve
+from ptewalk.cosim.procfs.fuse_tree import ProcTree
+from ptewalk.cosim.procfs.serve import ServedState, check_mountpoint
 
 PTEWALK = Path(sys.executable).with_name("ptewalk")
 BASE = 0x100000000
@@ -314,7 +315,7 @@ def test_bad_use_gets_one_line(
 ) -> None:
     device = tmp_path / "fuse"
     device.touch()
-    monkeypatch.setattr(procfs, "_DEVICE", device)
+    monkeypatch.setattr(serve, "_DEVICE", device)
     empty = tmp_path / "empty"
     empty.mkdir()
     several = write_scenarios(tmp_path / "several.jsonl", {"a": OPS, "b": OPS[:1]})
@@ -363,7 +364,7 @@ def test_what_the_machine_lacks_is_named(tmp_path: Path, scenario: Path, monkeyp
     monkeypatch.setitem(sys.modules, "mfusepy", None)
     with pytest.raises(ToolError, match=r"pip install 'ptewalk\[cosim\]'"):
         mount()
-    monkeypatch.setattr(procfs, "_DEVICE", tmp_path / "fuse")
+    monkeypatch.setattr(serve, "_DEVICE", tmp_path / "fuse")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ToolError, match="there is no .*/fuse: load the kernel's module with modprobe fuse"):
         check_mountpoint(tmp_path / "empty")

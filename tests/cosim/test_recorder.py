@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import linux_vm, recorder
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.guest_image import Kernel
-from ptewalk.cosim.guest_operations import Op
-from ptewalk.cosim.linux_vm import GuestDied, Line, Request, ScenarioError
-from ptewalk.cosim.recorder import read_requests, record, request_lines
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux import machine as linux_vm
+from ptewalk.cosim.oracles.linux import recorder
+from ptewalk.cosim.oracles.linux.image import Kernel
+from ptewalk.cosim.oracles.linux.machine import GuestDied, Line, Request, ScenarioError
+from ptewalk.cosim.oracles.linux.operations import Op
+from ptewalk.cosim.oracles.linux.recorder import read_requests, record, request_lines
 
 HEAD = {"t": "scenario", "name": "a", "doc": "d", "base": "0x100000000000", "steps": 1}
 OP: Op = {"who": 0, "op": "munmap", "page": 0, "n": 1}

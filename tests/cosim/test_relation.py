@@ -1,4 +1,4 @@
-"""Rule R1 of cosim/relation.py: which stores the recorded kernels lose, and that nothing else may differ."""
+"""Rule R1 of cosim/checks/relation.py: which stores the recorded kernels lose, and that nothing else may differ."""
 
 import gzip
 import json
@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from ptewalk.cosim.recordings import KERNELS
-from ptewalk.cosim.replay import ReplayJob, replay_gateware, replay_model
+from ptewalk.cosim.checks.replay import ReplayJob, replay_gateware, replay_model
+from ptewalk.cosim.formats.samples import KERNELS
 
 CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17}
 """Pages and steps after a store that the kernel lost: shared mappings' entries, writable and never marked.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.cosim.guest_operations import VERBS, encode
-from ptewalk.cosim.scenario_stimulus import THEMES, scenario
+from ptewalk.cosim.oracles.linux.operations import VERBS, encode
+from ptewalk.cosim.stimulus.scenarios import THEMES, scenario
 
 
 def test_a_seed_gives_the_same_scenario() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptewalk.cosim.scoreboard import Scoreboard, ScoreboardError
-from ptewalk.cosim.transactions import INTERFERENCE, RESPONSE, Records, make
+from ptewalk.cosim.bench.records import INTERFERENCE, RESPONSE, Records, make
+from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
 
 REPEAT = "ptewalk cosim --seed 5"
 

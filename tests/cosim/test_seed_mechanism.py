@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ptewalk.cosim.amaranth_mmu import AmaranthMmu
+from ptewalk.cosim.bench.amaranth_mmu import AmaranthMmu
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import PROFILES, Track
 from ptewalk.model.memory import SparseMemory

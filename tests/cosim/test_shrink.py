@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim import reproduce
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.generated import as_scenario, generated, scenario_lines
-from ptewalk.cosim.linux_vm import Line, Request, ScenarioError
-from ptewalk.cosim.live import kernel_of
-from ptewalk.cosim.recordings import KERNELS
-from ptewalk.cosim.replay import load
-from ptewalk.cosim.reproduce import Place, first_place, plain_text, reduce_live, reduce_recorded, repeat_command
-from ptewalk.cosim.shrink import prefix, shrink
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks import reproduce
+from ptewalk.cosim.checks.live import kernel_of
+from ptewalk.cosim.checks.replay import load
+from ptewalk.cosim.checks.reproduce import Place, first_place, plain_text, reduce_live, reduce_recorded, repeat_command
+from ptewalk.cosim.checks.scenarios import as_scenario, generated, scenario_lines
+from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.oracles.linux.machine import Line, Request, ScenarioError
+from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.linux import LINUX_6_1, LINUX_6_12
-from ptewalk.model.scenario import Replay, Scenario, differences, read, replay
+from ptewalk.model.scenario.replay import Replay, Scenario, differences, read, replay
 
 Op = dict[str, Any]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptewalk.cosim import build as build_module
-from ptewalk.cosim import simulators
-from ptewalk.cosim.build import BuildDir, build, ports_of
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.job import end_steps
-from ptewalk.cosim.run import run_test
-from ptewalk.cosim.simulators import Simulator, detect, doctor, select
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.simulate import build as build_module
+from ptewalk.cosim.simulate import find as simulators
+from ptewalk.cosim.simulate.build import BuildDir, build, ports_of
+from ptewalk.cosim.simulate.find import Simulator, detect, doctor, select
+from ptewalk.cosim.simulate.run import run_test
+from ptewalk.cosim.simulate.step import end_steps
 
 HERE = Path(__file__).parent
 COUNTER = """
@@ -216,7 +216,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(cache: Path, monkeypatc
 @pytest.mark.slow
 def test_two_processes_at_once_build_once(cache: Path) -> None:
     script = (
-        "import sys; from ptewalk.cosim.build import build; from ptewalk.cosim.simulators import select\n"
+        "import sys; from ptewalk.cosim.simulate.build import build; from ptewalk.cosim.simulate.find import select\n"
         "done = build(select('icarus'), sys.stdin.read(), 'counter'); print(done.path, done.cached)"
     )
     children = [

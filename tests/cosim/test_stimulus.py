@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from ptewalk.cosim.stimulus import FAMILIES, Walk, answered, random_case, random_walk
-from ptewalk.cosim.walk_file import check, run_on_model
+from ptewalk.cosim.formats.walks import check, run_on_model
+from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, random_case, random_walk
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, Translated, translate

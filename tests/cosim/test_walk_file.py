@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.recordings import WALKS
-from ptewalk.cosim.stimulus import random_case
-from ptewalk.cosim.walk_file import (
+from ptewalk.cosim.formats.samples import WALKS
+from ptewalk.cosim.formats.walks import (
     Tally,
     WalkCase,
     WalkFileError,
@@ -23,6 +22,7 @@ from ptewalk.cosim.walk_file import (
     run_on_model,
     write_walks,
 )
+from ptewalk.cosim.stimulus.walks import random_case
 from ptewalk.model.linux import Track
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.x86 import Access, Outcome

@@ -3,9 +3,9 @@
 import pytest
 from amaranth.hdl import Assert, Assume, Const, Cover, Module
 
-from ptewalk.cosim.errors import ToolError
-from ptewalk.cosim.properties import PROPERTIES, FaultUnitDrain
-from ptewalk.cosim.prove import prove
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.formal.properties import PROPERTIES, FaultUnitDrain
+from ptewalk.cosim.formal.prove import prove
 
 COVERS = {"walker-writes": 4, "walker-bound": 3, "fault-unit-drain": 4, "fault-unit-queue": 3}
 SECONDS = 300

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from ptewalk.model import pagemap
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.proc import pagemap
 from ptewalk.model.x86 import Access
 
 SOFT_DIRTY = 1 << 55

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.model.scenario import Scenario, read, replay
+from ptewalk.model.scenario.replay import Scenario, read, replay
 
 DATA = Path(__file__).parents[1] / "data"
 FOUND = {profile: DATA / f"found-{profile}.jsonl" for profile in ("linux-6.1", "linux-6.12")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.swap import SwapDamage, entry_slot
+from ptewalk.model.mm.swap import SwapDamage, entry_slot
 
 RW, A, D, SPECIAL, SD = 0x2, 0x20, 0x40, 0x200, 0x800
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.pagemap import FILE
-from ptewalk.model.swap import entry_slot
+from ptewalk.model.mm.swap import entry_slot
+from ptewalk.model.proc.pagemap import FILE
 
 OLD = ("linux-seed", "linux-3.11")
 P, A, SD = 0x1, 0x20, 0x800

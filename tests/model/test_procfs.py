@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptewalk.cosim import recordings
-from ptewalk.model import scenario
+from ptewalk.cosim.formats import samples as recordings
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.procfs import MODES, ProcFs, pid_of
+from ptewalk.model.proc.files import MODES, ProcFs, pid_of
+from ptewalk.model.scenario import replay as scenario
 
 BASE = 0x100000000
 """First page of the window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptewalk.model.linux import PROFILES, ScanCategory, ScanFlag
-from ptewalk.model.pagemap_scan import Answer, Argument
+from ptewalk.model.proc.pagemap_scan import Answer, Argument
 
 RW, A, D, PROTNONE, SPECIAL, UFFD_WP, SD = 0x2, 0x20, 0x40, 0x100, 0x200, 0x400, 0x800
 SAVED = 1 << 58
@@ -244,7 +244,7 @@ def test_shared_memory_wants_to_see_the_first_write(machine, profile: str) -> No
 @modern
 def test_a_stale_write_fault_marks(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
     """mm/memory.c:handle_pte_fault: a write fault of a writable entry is pte_mkdirty."""
-    from ptewalk.model import faults
+    from ptewalk.model.mm import faults
 
     m = machine(profile)
     m.mmap(0, 16, kind="s0")

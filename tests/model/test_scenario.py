@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.scenario import FormatError, Replay, Scenario, TableIds, differences, read, replay
+from ptewalk.model.scenario.replay import FormatError, Replay, Scenario, TableIds, differences, read, replay
 
-SAMPLE = Path(__file__).resolve().parents[2] / "cosim" / "data" / "linux-6.1-sample.jsonl.gz"
+SAMPLE = Path(__file__).resolve().parents[2] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
 Line = dict[str, Any]
 
 

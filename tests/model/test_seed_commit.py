@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from ptewalk.cosim.amaranth_mmu import AmaranthMmu
+from ptewalk.cosim.bench.amaranth_mmu import AmaranthMmu
 
 P, RW, D, SD = 0x1, 0x2, 0x40, 0x800
 SEED = "linux-seed"

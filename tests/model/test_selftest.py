@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.model.linux import Track
-from ptewalk.model.scenario import Scenario, read, replay
+from ptewalk.model.scenario.replay import Scenario, read, replay
 
 SCENARIOS = Path(__file__).parents[1] / "data" / "selftest-soft-dirty.jsonl"
 

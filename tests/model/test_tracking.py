@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ptewalk.cosim.generated import as_scenario
-from ptewalk.cosim.scenario_stimulus import scenario as drawn
-from ptewalk.model import pagemap
+from ptewalk.cosim.checks.scenarios import as_scenario
+from ptewalk.cosim.stimulus.scenarios import scenario as drawn
 from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.scenario import Replay, Scenario
+from ptewalk.model.proc import pagemap
+from ptewalk.model.scenario.replay import Replay, Scenario
 
 THEMES = ("merge", "anon", "move", "table", "none", "huge", "fork", "file", "swap")
 SOFT_DIRTY, EXCLUSIVE = 1 << 55, 1 << 56

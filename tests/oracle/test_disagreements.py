@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ptewalk.model.scenario import Scenario, read
+from ptewalk.model.scenario.replay import Scenario, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {
-    **{path.name: path for path in (ROOT / "cosim" / "data").glob("linux-*.jsonl.gz")},
+    **{path.name: path for path in (ROOT / "cosim" / "formats" / "data").glob("linux-*.jsonl.gz")},
     **{path.name: path for path in (ROOT / "tests" / "data").glob("own-linux-*.jsonl.gz")},
 }
 SAMPLE_1, SAMPLE_12 = "linux-6.1-sample.jsonl.gz", "linux-6.12-sample.jsonl.gz"

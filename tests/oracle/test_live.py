@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.linux_vm import missing_tools
-from ptewalk.cosim.recordings import KERNELS
+from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.oracles.linux.machine import missing_tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing_tools()), reason="; ".join(missing_tools()))]
 DATA = Path(__file__).parents[1] / "data"

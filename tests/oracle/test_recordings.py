@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.model.scenario import read, replay
+from ptewalk.model.scenario.replay import read, replay
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLES = ROOT / "cosim" / "data"
+SAMPLES = ROOT / "cosim" / "formats" / "data"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from ptewalk.cosim import unicorn_mmu
-from ptewalk.cosim.recordings import WALKS
-from ptewalk.cosim.stimulus import FAMILIES, random_case
-from ptewalk.cosim.unicorn_mmu import UnicornError, UnicornMmu
-from ptewalk.cosim.walk_file import Tally, WalkCase, check, read_walks
+from ptewalk.cosim.formats.samples import WALKS
+from ptewalk.cosim.formats.walks import Tally, WalkCase, check, read_walks
+from ptewalk.cosim.oracles import unicorn as unicorn_mmu
+from ptewalk.cosim.oracles.unicorn import UnicornError, UnicornMmu
+from ptewalk.cosim.stimulus.walks import FAMILIES, random_case
 from ptewalk.model.x86 import Control, EntryBit, Outcome
 
 SAMPLE = WALKS

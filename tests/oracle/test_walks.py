@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ptewalk.cosim.recordings import WALKS
-from ptewalk.cosim.walk_file import Tally, WalkCase, check, read_walks, run_on_model
+from ptewalk.cosim.formats.samples import WALKS
+from ptewalk.cosim.formats.walks import Tally, WalkCase, check, read_walks, run_on_model
 from ptewalk.model import x86
 
 SAMPLE = WALKS

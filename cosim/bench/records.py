@@ -1,0 +1,366 @@
+"""What goes into a walker and comes out of it, as numpy records: one layout for both levels of the testbench.
+
+The layouts are those of the structures in cosim/bench/lane.cpp, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ptewalk.model.linux import Track
+from ptewalk.model.memory import BusError, SparseMemory
+from ptewalk.model.paging import (
+    BusFault,
+    GeneralProtection,
+    PageFault,
+    Request,
+    Result,
+    State,
+    Translated,
+)
+from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, Access, Control, Outcome
+
+__all__ = [
+    "EVENT",
+    "INTERFERENCE",
+    "REQUEST",
+    "RESPONSE",
+    "EventKind",
+    "Records",
+    "SecondWriter",
+    "array",
+    "decode",
+    "describe",
+    "encode",
+    "encode_result",
+    "make",
+    "merge_tags",
+    "relevant",
+    "state_and_request",
+    "validate_interferences",
+    "validate_requests",
+]
+
+Records = NDArray[np.void]
+"""A one-dimensional array of one of the record types below."""
+
+REQUEST: Final = np.dtype(
+    [
+        ("linear", np.uint64),
+        ("root", np.uint64),  # frame number of the top-level table
+        ("control", np.uint32),  # bits x86.Control, without AC
+        ("pkru", np.uint32),
+        ("pkrs", np.uint32),
+        ("tag", np.uint32),
+        ("access", np.uint8),  # x86.Access
+        ("user", np.uint8),
+        ("implicit", np.uint8),
+        ("ac", np.uint8),
+        ("track", np.uint8),  # linux.Track; 0 where the design has no soft-dirty
+        ("saved_dirty", np.uint8),
+        ("reserved", np.uint8, (2,)),
+    ],
+    align=True,
+)
+"""A request with the control state that stands while it is in flight."""
+
+RESPONSE: Final = np.dtype(
+    [
+        ("physical", np.uint64),
+        ("cycles", np.uint32),  # from the request's transfer to the first cycle in which the response is valid
+        ("tag", np.uint32),
+        ("code", np.uint16),
+        ("outcome", np.uint8),  # x86.Outcome
+        ("level", np.uint8),
+        ("pwt", np.uint8),
+        ("pcd", np.uint8),
+        ("pat", np.uint8),
+        ("reserved", np.uint8),
+    ],
+    align=True,
+)
+"""A response. Which fields count: see `relevant`."""
+
+INTERFERENCE: Final = np.dtype(
+    [
+        ("address", np.uint64),  # of a word, in bytes
+        ("value", np.uint64),
+        ("request", np.uint32),  # index of the request in the batch
+        ("after", np.uint32),  # how many reads of that request have been answered; 0: as it is accepted
+    ],
+    align=True,
+)
+"""A write by a second writer: it falls right after the read's value was sampled, in the cycle of the read's answer.
+
+What belongs to a request whose walk ends before is not written.
+"""
+
+EVENT: Final = np.dtype(
+    [
+        ("address", np.uint64),
+        ("old", np.uint64),  # read: the value; swap: the value that must stand there; foreign: the value before
+        ("new", np.uint64),
+        ("request", np.uint32),
+        ("kind", np.uint8),  # EventKind
+        ("done", np.uint8),
+        ("error", np.uint8),
+        ("reserved", np.uint8),
+    ],
+    align=True,
+)
+"""One access to memory, in the order of their answers."""
+
+
+class EventKind(IntEnum):
+    """Who did what."""
+
+    READ = 0
+    SWAP = 1
+    FOREIGN = 2
+    """A write by the second writer."""
+
+
+_LIMITS: Final = {
+    "control": (1 << Control.AC) - 1,
+    "access": max(Access),
+    "user": 1,
+    "implicit": 1,
+    "ac": 1,
+    "track": max(Track),
+    "saved_dirty": 1,
+}
+_COUNTS_WHEN_OK: Final = ("physical", "level", "pwt", "pcd", "pat")
+
+
+def array(rows: object, dtype: DTypeLike, what: str) -> Records:
+    """`rows` as a contiguous one-dimensional array of `dtype`; TypeError or ValueError, naming `what`, if not."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.dtype(dtype):
+        found = rows.dtype if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise TypeError(f"{what} must be a numpy array of the record type in cosim/bench/records.py, not of {found}")
+    if rows.ndim != 1:
+        raise ValueError(f"{what} must have one dimension, not shape {rows.shape}")
+    return np.ascontiguousarray(rows)
+
+
+def make(dtype: np.dtype[np.void], values: Mapping[str, int]) -> np.void:
+    """One record of `dtype`; fields without a value are 0."""
+    record: np.void = np.zeros(1, dtype)[0]
+    for name, value in values.items():
+        record[name] = value
+    return record
+
+
+def validate_requests(requests: object, *, physical_bits: int, tag_bits: int, soft_dirty: bool) -> Records:
+    """`requests`, when each fits a walker with these parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Names the field, the first record that breaks the rule, and its value.
+    """
+    checked = array(requests, REQUEST, "requests")
+    limits = _LIMITS | {"root": (1 << physical_bits - PAGE_SHIFT) - 1, "tag": (1 << tag_bits) - 1}
+    if not soft_dirty:
+        limits |= {"track": 0, "saved_dirty": 0}
+    for field, limit in limits.items():
+        bad = np.flatnonzero(checked[field] > limit)
+        if len(bad):
+            raise ValueError(
+                f"requests: {field} must be at most {limit:#x}, not {int(checked[field][bad[0]]):#x} (record {bad[0]})"
+            )
+    return checked
+
+
+def validate_interferences(interferences: object, *, requests: int, memory: SparseMemory) -> Records:
+    """`interferences` sorted by (request, after), when each belongs to a request and hits a word of memory.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Names the first record that breaks a rule, and its value.
+    """
+    rows = array(interferences, INTERFERENCE, "interferences")
+    rows = np.ascontiguousarray(rows[np.lexsort((rows["after"], rows["request"]))])
+    for number, row in enumerate(rows):
+        if row["request"] >= requests:
+            raise ValueError(
+                f"interferences: request must be below {requests}, the number of requests, "
+                f"not {row['request']} (record {number})"
+            )
+        try:
+            memory.load(int(row["address"]))
+        except (BusError, ValueError) as error:
+            raise ValueError(f"interferences: record {number}: {error}") from error
+    return rows
+
+
+def encode(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:
+    """The `REQUEST` records of (state, request) pairs; `tags` default to the position, modulo 256.
+
+    A state without soft-dirty gives track and saved_dirty 0.
+    """
+    rows = []
+    for number, (state, request) in enumerate(pairs):
+        rows.append(
+            (
+                request.linear,
+                state.root >> PAGE_SHIFT,
+                state.control,
+                state.pkru,
+                state.pkrs,
+                number % 256 if tags is None else tags[number],
+                int(request.access),
+                request.user,
+                request.implicit,
+                request.ac,
+                int(state.track) if state.soft_dirty else 0,
+                state.saved_dirty and state.soft_dirty,
+                (0, 0),
+            )
+        )
+    return np.array(rows, REQUEST)
+
+
+def state_and_request(
+    row: np.void, *, soft_dirty: bool = True, levels: int = LEVELS_5, gigabyte_pages: bool = True
+) -> tuple[State, Request]:
+    """What `encode` was given for one record, as a design with these parameters takes it."""
+    control = int(row["control"])
+    state = State(
+        root=int(row["root"]) << PAGE_SHIFT,
+        control=control if levels == LEVELS_5 else control & ~(1 << Control.LA57),
+        pkru=int(row["pkru"]),
+        pkrs=int(row["pkrs"]),
+        track=Track(int(row["track"])),
+        saved_dirty=bool(row["saved_dirty"]),
+        soft_dirty=soft_dirty,
+        gigabyte_pages=gigabyte_pages,
+    )
+    request = Request(
+        linear=int(row["linear"]),
+        access=Access(int(row["access"])),
+        user=bool(row["user"]),
+        implicit=bool(row["implicit"]),
+        ac=bool(row["ac"]),
+    )
+    return state, request
+
+
+def decode(row: np.void) -> Result:
+    """The model's result that a `RESPONSE` record stands for."""
+    outcome = Outcome(int(row["outcome"]))
+    if outcome is Outcome.OK:
+        return Translated(int(row["physical"]), int(row["level"]), bool(row["pwt"]), bool(row["pcd"]), bool(row["pat"]))
+    if outcome is Outcome.PAGE_FAULT:
+        return PageFault(int(row["code"]))
+    return GeneralProtection() if outcome is Outcome.GENERAL_PROTECTION else BusFault()
+
+
+def encode_result(results: Iterable[Result]) -> Records:
+    """The `RESPONSE` records of the model's results; fields that do not count, tag and cycles are 0."""
+    rows: list[tuple[int, ...]] = []
+    for result in results:
+        match result:
+            case Translated(physical, level, pwt, pcd, pat):
+                rows.append((physical, 0, 0, 0, int(Outcome.OK), level, pwt, pcd, pat, 0))
+            case PageFault(code):
+                rows.append((0, 0, 0, code, int(Outcome.PAGE_FAULT), 0, 0, 0, 0, 0))
+            case GeneralProtection():
+                rows.append((0, 0, 0, 0, int(Outcome.GENERAL_PROTECTION), 0, 0, 0, 0, 0))
+            case BusFault():
+                rows.append((0, 0, 0, 0, int(Outcome.BUS_ERROR), 0, 0, 0, 0, 0))
+    return np.array(rows, RESPONSE)
+
+
+def merge_tags(expected: Records, requests: Records) -> Records:
+    """A copy of the `RESPONSE` records `expected` that carries the tags of as many `requests`."""
+    merged = expected.copy()
+    merged["tag"] = requests["tag"][: len(expected)]
+    return merged
+
+
+def relevant(responses: Records) -> Records:
+    """A copy with zeros in what does not count: cycles always; physical, level and memory type unless OK.
+
+    The error code is kept whatever the outcome: it must be 0 unless it is a page fault.
+    """
+    kept = responses.copy()
+    kept["cycles"] = 0
+    kept["reserved"] = 0
+    failed = kept["outcome"] != Outcome.OK
+    for field in _COUNTS_WHEN_OK:
+        kept[field][failed] = 0
+    return kept
+
+
+class SecondWriter:
+    """A memory for the golden model in which a second writer acts as in a batch.
+
+    Offers what `translate` needs, over `memory`; each `load` counts as a read, and after it was answered
+    the writes that fall there are done.
+
+    Parameters
+    ----------
+    memory : SparseMemory
+        The memory, changed in place.
+    interferences : Records
+        `INTERFERENCE` records, in any order.
+    """
+
+    def __init__(self, memory: SparseMemory, interferences: Records) -> None:
+        self.memory = memory
+        self.physical_bits = memory.physical_bits
+        self._writes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for row in interferences:
+            key = int(row["request"]), int(row["after"])
+            self._writes.setdefault(key, []).append((int(row["address"]), int(row["value"])))
+        self._request = self._reads = 0
+        self.writes = 0
+        """How many writes were done."""
+
+    def begin(self, request: int) -> None:
+        """The request of this index is accepted now."""
+        self._request, self._reads = request, 0
+        self._act()
+
+    def load(self, address: int) -> int:
+        """As `SparseMemory.load`; the second writer acts after the value was read."""
+        try:
+            return self.memory.load(address)
+        finally:
+            self._reads += 1
+            self._act()
+
+    def compare_exchange(self, address: int, old: int, new: int) -> bool:
+        """As `SparseMemory.compare_exchange`."""
+        return self.memory.compare_exchange(address, old, new)
+
+    def _act(self) -> None:
+        for address, value in self._writes.get((self._request, self._reads), ()):
+            self.memory.store(address, value)
+            self.writes += 1
+
+
+def describe(row: np.void) -> dict[str, Any]:
+    """Field name to a readable value of one record: names for outcomes, accesses and kinds, addresses in hex."""
+    shown: dict[str, Any] = {}
+    for field in row.dtype.names or ():
+        value = row[field]
+        if field == "reserved":
+            continue
+        if field == "outcome":
+            shown[field] = Outcome(int(value)).name
+        elif field == "access":
+            shown[field] = Access(int(value)).name if value <= max(Access) else int(value)
+        elif field == "kind":
+            shown[field] = EventKind(int(value)).name
+        elif field in ("cycles", "tag", "level", "user", "implicit", "ac", "pwt", "pcd", "pat", "request", "after"):
+            shown[field] = int(value)
+        else:
+            shown[field] = f"{int(value):#x}"
+    return shown

@@ -1,0 +1,123 @@
+"""Comparison with a live kernel: a recording asked again, or the golden model against fresh answers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.replay import collect, load
+from ptewalk.cosim.oracles.linux.image import find_kernel
+from ptewalk.cosim.oracles.linux.machine import Request, require_tools
+from ptewalk.cosim.oracles.linux.recorder import record
+from ptewalk.model.linux import Track
+from ptewalk.model.scenario import replay as scenarios
+from ptewalk.model.scenario.replay import Difference, Report, Scenario, entry_table, page_table
+
+__all__ = ["ask", "kernel_of", "replay_linux"]
+
+_A = 1 << 5
+_DEBIAN: Final = {"linux-6.1": "6.1", "linux-6.12": "6.12"}
+"""Profile to the series of Debian's kernel that does what it says."""
+
+
+def kernel_of(profile: str, kernel: str | None) -> str | None:
+    """The kernel to ask, as `find_kernel` takes it: the one named, that of $KERNEL, or the profile's own.
+
+    Raises `ToolError` when none is named and Debian has none that the profile describes.
+    """
+    if kernel or os.environ.get("KERNEL"):
+        return kernel
+    if profile not in _DEBIAN:
+        raise ToolError(f"Debian has no kernel that does as {profile}: name one with --kernel PATH")
+    return _DEBIAN[profile]
+
+
+def ask(
+    asked: Sequence[Scenario], kernel: str | None, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[Scenario], str]:
+    """The same scenarios with the answers of a live kernel, and that kernel's version.
+
+    Raises `ToolError` when the machine cannot be started or a scenario has no answer.
+    """
+    requests = [Request(found.name, [step.op for step in found.steps], found.doc, found.base) for found in asked]
+    with tempfile.TemporaryDirectory(prefix="ptewalk-live-") as folder:
+        path = Path(folder) / "answers.jsonl"
+        done = record(requests, path, kernel=kernel, progress=progress)
+        return load([path]), done.kernel
+
+
+def replay_linux(
+    asked: Sequence[Scenario],
+    profile: str,
+    kernel: str | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Ask a live kernel; compare its answers with the recorded ones, where there are none the golden model with them.
+
+    Without a kernel's name the profile's own is asked. Returns `replay.collect`'s object with `kernel`.
+    """
+    require_tools()
+    booted = find_kernel(kernel_of(profile, kernel)).version
+    for old in asked:
+        recorded = old.header.get("kernel")
+        if isinstance(recorded, str) and recorded.split(".")[:2] != booted.split(".")[:2]:
+            raise ToolError(
+                f"{old.name} was recorded on {recorded}, and {booted} would be asked: name it with --kernel"
+            )
+    live, version = ask(asked, kernel_of(profile, kernel), progress)
+    report = Report()
+    fresh = []
+    for old, new in zip(asked, live, strict=True):
+        if any(step.recorded is None for step in old.steps):
+            fresh.append(new)
+            continue
+        report.scenarios += 1
+        report.steps += len(old.steps)
+        for index in range(len(old.steps)):
+            found = _differences(old, new, index)
+            if found is None:
+                report.agree += 1
+                continue
+            report.differ += 1
+            report.differing.setdefault(old.name, found)
+            report.first_difference = report.first_difference or found
+    merged = collect(report)
+    if fresh:
+        modelled = collect(scenarios.replay(fresh, profile, track=Track.OFF))
+        for name in ("scenarios", "steps", "agree", "differ", "skipped"):
+            merged[name] += modelled[name]
+        merged["first_difference"] = merged["first_difference"] or modelled["first_difference"]
+        for name in ("differing", "differing_steps", "skipped_scenarios"):
+            merged[name] |= modelled[name]
+    return merged | {"kernel": version}
+
+
+def _differences(old: Scenario, new: Scenario, index: int) -> Difference | None:
+    """The first field in which the live answer of a step differs from the recorded one."""
+    recorded, answer = old.steps[index].recorded or {}, new.steps[index].recorded or {}
+    for name in ("ret", "errno", "vals", "scan"):
+        if recorded.get(name) != answer.get(name):
+            return Difference(old.name, index, f"live {name}", answer.get(name), recorded.get(name))
+    states = recorded["state"], answer["state"]
+    if states[0].keys() != states[1].keys():
+        return Difference(old.name, index, "live processes", sorted(states[1]), sorted(states[0]))
+    unsure = old.header.get("a_unsure_from")
+    ignored = _A if unsure is not None and index >= unsure else 0
+    for who, before in states[0].items():
+        after = states[1][who]
+        for name in ("vmas", "root", "tables"):
+            if name in before and before[name] != after.get(name):
+                return Difference(old.name, index, f"live {name}[{who}]", after.get(name), before[name])
+        pairs: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = [
+            ("pages", page_table(before.get("pages") or []), page_table(after.get("pages") or [])),
+            ("ptes", entry_table(before.get("ptes") or [], ignored), entry_table(after.get("ptes") or [], ignored)),
+        ]
+        for name, wanted, seen in pairs[: 2 if "ptes" in before else 1]:
+            for key in sorted(wanted.keys() | seen.keys()):
+                if wanted.get(key) != seen.get(key):
+                    return Difference(old.name, index, f"live {name}[{who}][{key}]", seen.get(key), wanted.get(key))
+    return None

@@ -1,0 +1,137 @@
+"""`ptewalk replay`: scenarios on the golden model or on the gateware, against what real kernels answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.relation import RelationJudge
+from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.scenario import replay as scenarios
+from ptewalk.model.scenario.replay import FormatError, Report, Scenario
+
+__all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_gateware", "replay_model"]
+
+
+def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scenario]:
+    """The scenarios of `files`, those called `names` only when given.
+
+    Raises `ToolError` for a file that is malformed, and for a name that is in none of them.
+    """
+    try:
+        found = [scenario for file in files for scenario in scenarios.read(file)]
+    except FormatError as error:
+        raise ToolError(str(error)) from None
+    if names is None:
+        return found
+    wanted = set(names)
+    missing = wanted - {scenario.name for scenario in found}
+    if missing:
+        raise ToolError(f"no scenario {min(missing)!r} in the files given")
+    return [scenario for scenario in found if scenario.name in wanted]
+
+
+def collect(report: Report) -> dict[str, Any]:
+    """A report as an object for ``--json``."""
+    return {
+        "scenarios": report.scenarios,
+        "steps": report.steps,
+        "agree": report.agree,
+        "differ": report.differ,
+        "skipped": report.skipped,
+        "first_difference": None if report.first_difference is None else str(report.first_difference),
+        "differing": {name: str(difference) for name, difference in report.differing.items()},
+        "differing_steps": {name: difference.step for name, difference in report.differing.items()},
+        "skipped_scenarios": report.skipped_scenarios,
+    }
+
+
+def find_profile(name: str) -> Profile:
+    """The profile; `ToolError` when there is none of that name."""
+    if name not in PROFILES:
+        raise ToolError(f"no profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+@dataclass(frozen=True)
+class ReplayJob:
+    """What to replay, and how.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Scenario files.
+    profile : str
+        What the operating system does.
+    track : str
+        "off", "fault" or "native": what the MMU does to entries.
+    soft_dirty : bool
+        CONFIG_MEM_SOFT_DIRTY.
+    names : tuple of str or None
+        Only the scenarios of these names.
+    picture : str or None
+        A scenario whose pages are kept after each step.
+    """
+
+    files: tuple[str, ...]
+    profile: str
+    track: str = "off"
+    soft_dirty: bool = True
+    names: tuple[str, ...] | None = None
+    picture: str | None = None
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> ReplayJob:
+        """The job that `asdict` made `fields` of, with lists for its tuples."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return ReplayJob(**values)
+
+    def scenarios(self) -> list[Scenario]:
+        """What is to be run. Raises `ToolError` for bad files, names or profiles."""
+        find_profile(self.profile)
+        return load(map(Path, self.files), self.names)
+
+    def run(self, judge: RelationJudge, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> dict[str, Any]:
+        """Replay: `collect`'s object, with `closed` and `picture` of cosim/checks/relation.py."""
+        report = scenarios.replay(
+            self.scenarios(),
+            self.profile,
+            track=Track[self.track.upper()],
+            soft_dirty=self.soft_dirty,
+            mmu=mmu,
+            judge=judge,
+        )
+        return collect(report) | {"closed": judge.closed, "picture": judge.picture}
+
+
+def replay_model(job: ReplayJob) -> dict[str, Any]:
+    """Replay on the golden model; see `ReplayJob.run`."""
+    return job.run(RelationJudge(job.picture))
+
+
+def replay_gateware(
+    jobs: Sequence[ReplayJob], simulator: str | None, *, timeout: float = 3600.0
+) -> list[dict[str, Any]]:
+    """Replay each job on the gateware in step with the golden model, in one run of the simulator.
+
+    The jobs must agree on `soft_dirty`. Each result is that of `ReplayJob.run` with `words` (of memory compared),
+    `counters` (the gateware's own) and `simulator`.
+    """
+    from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.rtl.walker import WalkerConfig
+
+    for job in jobs:
+        job.scenarios()
+    (soft_dirty,) = {job.soft_dirty for job in jobs}
+    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    values = {"jobs": [asdict(job) for job in jobs]}
+    results = built.run("ptewalk.cosim.runs.inside.tb_replay", "replayed", values, timeout)["results"]
+    return [result | {"simulator": built.simulator} for result in results]

@@ -1,0 +1,421 @@
+"""Generated scenarios: random ones that a kernel can run, checked step by step without a recording.
+
+With the gateware as MMU, every word of memory and every answer is compared with the golden model after each step. With
+either MMU, in a mode that tracks, no page may read clean after a step that stored to it. The operating system may drop
+the mark later (by the profile's own rules); that is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.lane import BenchError
+from ptewalk.cosim.checks.lockstep import LockstepJudge
+from ptewalk.cosim.oracles.linux.machine import Line, Request
+from ptewalk.cosim.stimulus.scenarios import THEMES, Theme, scenario
+from ptewalk.cosim.stimulus.shrink import prefix, shrink
+from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.proc import pagemap
+from ptewalk.model.scenario.replay import Difference, Outcome, Replay, Scenario, Step, Unsupported
+
+__all__ = [
+    "Check",
+    "Setup",
+    "Tally",
+    "as_scenario",
+    "check_on_gateware",
+    "check_scenarios",
+    "fails",
+    "generated",
+    "known_themes",
+    "run_all",
+    "run_one",
+    "scenario_lines",
+    "without_answers",
+]
+
+_SINCE: Final = {
+    "uffd_reg": "userfaultfd",
+    "uffd_wp": "userfaultfd",
+    "uffd_unwp": "userfaultfd",
+    "uffd_async_open": "uffd_async",
+    "uffd_async_reg": "uffd_async",
+    "uffd_async_unreg": "uffd_async",
+    "uffd_async_wp": "uffd_async",
+    "uffd_async_unwp": "uffd_async",
+    "pkey_mprotect": "protection_keys",
+    "wrpkru": "protection_keys",
+    "pagemap_scan": "pagemap_scan",
+    # io_uring came with 5.1, between the profiles as MREMAP_DONTUNMAP did with 5.7.
+    "pin": "mremap_dontunmap",
+    "unpin": "mremap_dontunmap",
+}
+"""Verb to the fact of a profile that says whether the kernel knows it; any other is known to all."""
+_OF_3_11: Final = frozenset({"clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"})
+_NOT_OF_3_11: Final = frozenset({"move_pages", "ksm_scan"})
+"""Verbs that only recordings of 3.11 have, and that they do not have."""
+_MANY: Final = 100
+"""Scenarios among which some stores to tracked pages must be."""
+_SUBJECT: Final = 10
+"""Weight from which on a theme is about a verb."""
+_SELDOM: Final = {"gigantic": 16}
+"""Theme to how many rounds go by for each that it takes part in: 262,144 pages a page take their time."""
+
+
+# Which scenarios --------------------------------------------------------------------------------------------------
+
+
+def _knows(profile: Profile, verb: str) -> bool:
+    if verb in _OF_3_11 | _NOT_OF_3_11:
+        return profile.reuse_by_mapcount == (verb in _OF_3_11)
+    return verb not in _SINCE or bool(getattr(profile, _SINCE[verb]))
+
+
+def _plays(profile: Profile, theme: Theme) -> bool:
+    if profile.reuse_by_mapcount and "hugetlb1g" in theme.kinds or theme.old_only and not profile.reuse_by_mapcount:
+        return False
+    return all(_knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
+
+
+def known_themes(profile: Profile) -> list[str]:
+    """The themes whose main operations the profile's kernel knows."""
+    return [name for name, theme in THEMES.items() if _plays(profile, theme)]
+
+
+def as_scenario(request: Request) -> Scenario:
+    """A scenario without recorded answers."""
+    header = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
+    steps = [Step(number, operation, None) for number, operation in enumerate(request.ops, 1)]
+    return Scenario(request.name, request.doc, request.base, steps, request.name, header | {"steps": len(steps)})
+
+
+def without_answers(lines: Sequence[Line]) -> Scenario:
+    """The scenario of lines of the format, to be run without its recorded answers."""
+    header, *rest = lines
+    steps = [Step(number, line["op"], None) for number, line in enumerate(rest, 2)]
+    return Scenario(header["name"], header.get("doc", ""), int(header["base"], 16), steps, header["name"], header)
+
+
+def scenario_lines(scenario: Scenario) -> list[Line]:
+    """The scenario as lines of the format, with its recorded answers where it has them."""
+    name = scenario.name
+    plain = ({"t": "step", "name": name, "i": i, "op": step.op} for i, step in enumerate(scenario.steps))
+    return [
+        scenario.header,
+        *(line if step.recorded is None else step.recorded for line, step in zip(plain, scenario.steps, strict=True)),
+    ]
+
+
+def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = ()) -> list[Scenario]:
+    """`count` random scenarios of what the profile's kernel knows; the same arguments give the same ones.
+
+    Parameters
+    ----------
+    count, seed : int
+        How many, and the first one's seed; the seed of each stands in its name.
+    profile : Profile
+        Operations that its kernel does not know are left out, and so are themes about them.
+    themes : sequence of str
+        Names from `THEMES`; empty (default): all that the kernel knows.
+
+    Raises
+    ------
+    ToolError
+        No such theme, or one about what the kernel does not know.
+    """
+    known = known_themes(profile)
+    for name in themes:
+        if name not in known:
+            why = "no theme" if name not in THEMES else f"{profile.name} does not know the operations of theme"
+            raise ToolError(f"{why} {name!r}: choose one of {', '.join(known)}")
+    if not themes:
+        rounds = max(_SELDOM.values())
+        themes = [name for turn in range(rounds) for name in known if turn % _SELDOM.get(name, 1) == 0]
+    drawn = [scenario(seed + i, themes[i % len(themes)]) for i in range(count)]
+    return [
+        as_scenario(replace(made, ops=[operation for operation in made.ops if _knows(profile, operation["op"])]))
+        for made in drawn
+    ]
+
+
+# Checking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scenario is run on.
+
+    Attributes
+    ----------
+    profile : Profile
+    track : Track
+    soft_dirty : bool
+        CONFIG_MEM_SOFT_DIRTY.
+    mmu : callable or None
+        Makes the MMU, which is compared with the golden model; None: the golden model alone.
+    """
+
+    profile: Profile
+    track: Track
+    soft_dirty: bool = True
+    mmu: Callable[[SparseMemory], Mmu] | None = None
+
+    @property
+    def tracks(self) -> bool:
+        """True when no store may be missed."""
+        return self.soft_dirty and self.track != Track.OFF
+
+
+class Check:
+    """What each step is compared with.
+
+    Attributes
+    ----------
+    stored : int
+        Pages looked up in pagemap because they had been stored to: one for each page and step.
+    dropped : Counter of str
+        Verb to pages that read clean after it though they had been stored to and marked before.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._tracks = setup.tracks
+        self._lockstep = LockstepJudge() if setup.mmu else None
+        self._known: set[tuple[int, int]] = set()
+        self.stored = 0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def words(self) -> int:
+        """Words of memory compared with the golden model's."""
+        return self._lockstep.words if self._lockstep else 0
+
+    def begin(self, run: Replay) -> None:
+        """A scenario begins."""
+        self._known.clear()
+        if self._lockstep:
+            self._lockstep.begin(run)
+
+    def step(self, run: Replay, index: int, outcome: Outcome) -> list[Difference]:
+        """What differs after a step."""
+        found = self._lockstep.step(run, index, outcome) if self._lockstep else []
+        return found + (self._lost(run, index, outcome) if self._tracks else [])
+
+    def _lost(self, run: Replay, index: int, outcome: Outcome) -> list[Difference]:
+        """Pages that this step stored to and that read clean."""
+        operation = run.scenario.steps[index].op
+        clean = self._clean(run)
+        lost = clean & _stores(operation, outcome)
+        found = []
+        for who, at in sorted(lost):
+            place = f"pages[{who}][{at}]"
+            found.append(Difference(run.scenario.name, index, place, "stored to, reads clean", "soft-dirty"))
+        self.dropped[operation["op"]] += len(clean - lost - self._known)
+        self._known = clean
+        return found
+
+    def _clean(self, run: Replay) -> set[tuple[int, int]]:
+        """(process, page) that were stored to and read clean. No kernel tracks the pages of hugetlb mappings."""
+        clean: set[tuple[int, int]] = set()
+        for who, process in run.kernel.processes.items():
+            mm = process.mm
+            for area in mm.areas:
+                if area.huge_level:
+                    continue
+                for first, last in mm.stored.within(area.start, area.end):
+                    words = pagemap.read(mm, first, last - first)
+                    self.stored += last - first
+                    start = first - run.kernel.base
+                    clean |= {(who, start + int(j)) for j in np.flatnonzero((words & pagemap.SOFT_DIRTY) == 0)}
+        return clean
+
+
+def _stores(operation: dict[str, Any], outcome: Outcome) -> set[tuple[int, int]]:
+    """(process, page) that user accesses, or the kernel's copy to user memory, stored to in a step."""
+    who, page = operation["who"], operation.get("page", 0)
+    if operation["op"] == "syscall_read_into":
+        return {(who, page)} if outcome.ret == 1 else set()
+    if operation["op"] != "write":
+        return set()
+    step = operation.get("step") or 1
+    return {(who, page + k * step) for k, value in enumerate(outcome.vals) if value == "ok"}
+
+
+@dataclass
+class Tally:
+    """What a run of generated scenarios found.
+
+    Attributes
+    ----------
+    scenarios, steps, agree, differ, skipped : int
+        A scenario's steps after its first difference are not run, so agree + differ + skipped may be less than steps.
+    differing : dict
+        Scenario to its first difference.
+    skipped_scenarios : dict
+        Scenario to the reason why the rest of it was skipped.
+    shrunk : Scenario or None
+        The first scenario that differs, reduced.
+    """
+
+    scenarios: int = 0
+    steps: int = 0
+    agree: int = 0
+    differ: int = 0
+    skipped: int = 0
+    differing: dict[str, Difference] = field(default_factory=dict)
+    skipped_scenarios: dict[str, str] = field(default_factory=dict)
+    shrunk: Scenario | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As an object for ``--json``."""
+        first = next(iter(self.differing.values()), None)
+        return {
+            "scenarios": self.scenarios,
+            "steps": self.steps,
+            "agree": self.agree,
+            "differ": self.differ,
+            "skipped": self.skipped,
+            "first_difference": None if first is None else str(first),
+            "differing": {name: str(difference) for name, difference in self.differing.items()},
+            "differing_steps": {name: difference.step for name, difference in self.differing.items()},
+            "skipped_scenarios": self.skipped_scenarios,
+            "shrunk": None if self.shrunk is None else scenario_lines(self.shrunk),
+        }
+
+
+def run_one(scenario: Scenario, setup: Setup, check: Check, tally: Tally | None = None) -> Difference | None:
+    """Run a scenario up to its first difference, which is given.
+
+    Raises
+    ------
+    BenchError
+        The gateware broke a rule of its ports; it needs a reset. The difference is in the tally.
+    """
+    tally = Tally() if tally is None else tally
+    name, steps = scenario.name, scenario.steps
+    tally.scenarios += 1
+    tally.steps += len(steps)
+    run = Replay(
+        scenario,
+        setup.profile,
+        track=setup.track,
+        soft_dirty=setup.soft_dirty,
+        mmu=setup.mmu or ModelMmu,
+        raw_tables=False,
+    )
+    check.begin(run)
+    for index in range(len(steps)):
+        broken = None
+        try:
+            found = check.step(run, index, run.step())
+        except Unsupported as reason:
+            tally.skipped += len(steps) - index
+            tally.skipped_scenarios[name] = f"step {index}: {reason}"
+            return None
+        except Exception as error:  # a wrong answer of the MMU may lead the operating system anywhere
+            broken = error
+            found = [Difference(name, index, "step", f"{type(error).__name__}: {error}", "a step that ends")]
+        if found:
+            tally.differ += 1
+            tally.differing[name] = found[0]
+            if isinstance(broken, BenchError):
+                raise broken
+            return found[0]
+        tally.agree += 1
+    return None
+
+
+def fails(setup: Setup) -> Callable[[Scenario], bool]:
+    """The predicate for `shrink`: does a scenario differ?"""
+    return lambda candidate: run_one(candidate, setup, Check(setup)) is not None
+
+
+def run_all(scenarios: Iterable[Scenario], setup: Setup, *, reduce: bool = True) -> dict[str, Any]:
+    """Run scenarios and count: `Tally.as_json`, and `words`, `stored` and `dropped` of `Check`.
+
+    Parameters
+    ----------
+    reduce : bool
+        Shrink the first one that differs.
+    """
+    check, tally = Check(setup), Tally()
+    worst: Scenario | None = None
+    try:
+        for scenario in scenarios:
+            if run_one(scenario, setup, check, tally) is not None and worst is None:
+                worst = prefix(scenario, tally.differing[scenario.name].step + 1)
+        if worst is not None and reduce:
+            tally.shrunk = shrink(worst, fails(setup))
+    except BenchError:
+        tally.shrunk = worst or prefix(scenario, tally.differing[scenario.name].step + 1)
+    dropped = {verb: count for verb, count in check.dropped.most_common() if count}
+    return tally.as_json() | {"words": check.words, "stored": check.stored, "dropped": dropped}
+
+
+# On either backend ------------------------------------------------------------------------------------------------
+
+
+def check_on_gateware(
+    scenarios: Sequence[Scenario],
+    profile: str,
+    track: str,
+    soft_dirty: bool,
+    simulator: str | None,
+    *,
+    timeout: float = 7200.0,
+) -> dict[str, Any]:
+    """What `run_all` gives with the gateware as MMU, its `counters`, and `simulator`."""
+    from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.rtl.walker import WalkerConfig
+
+    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    values = {
+        "profile": profile,
+        "track": track,
+        "soft_dirty": soft_dirty,
+        "scenarios": [scenario_lines(scenario) for scenario in scenarios],
+    }
+    result = built.run("ptewalk.cosim.runs.inside.tb_generated", "checked", values, timeout)
+    return result | {"simulator": built.simulator}
+
+
+def check_scenarios(
+    scenarios: Sequence[Scenario], backend: str, profile: str, track: str, soft_dirty: bool, simulator: str | None
+) -> dict[str, Any]:
+    """Run scenarios that have no recording: as `run_all` or `check_on_gateware`, with `missing`.
+
+    `missing` says in words what was promised and not done; "" for nothing.
+
+    Raises
+    ------
+    ToolError
+        Bad arguments, or nothing can be compared: the model alone checks something only where the MMU tracks.
+    """
+    setup = Setup(PROFILES[profile], Track[track.upper()], soft_dirty)
+    if backend == "gateware":
+        result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator)
+    elif setup.tracks:
+        result = run_all(scenarios, setup)
+    else:
+        raise ToolError(
+            "there is no recording to compare with: give --backend gateware or linux, or, to check on the model that "
+            "no store is missed, --track fault or native"
+        )
+    promised = sum(len(scenario.steps) for scenario in scenarios)
+    done = result["agree"] + result["differ"] + result["skipped"]
+    missing = []
+    if not result["differ"] and done != promised:
+        missing.append(f"{done} steps of {promised} were run")
+    if backend == "gateware" and not result["words"]:
+        missing.append("no word of memory was compared")
+    if setup.tracks and not result["stored"] and len(scenarios) >= _MANY:
+        missing.append("no stored page was looked up")
+    return result | {"missing": "; ".join(missing)}

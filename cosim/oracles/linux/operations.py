@@ -1,0 +1,323 @@
+"""The verbs of a scenario as the numbers that the guest's agent executes, and its answers as the format's values."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.model import x86
+from ptewalk.model.scenario.replay import clear_refs_text
+
+PAGE: Final = x86.PAGE_BYTES
+MOST_PROCESSES: Final = 16
+MOST_FILES: Final = 5
+MOST_VALUES: Final = 262144
+MOST_TEXT: Final = 63
+SCAN_CATEGORIES: Final = ("WPALLOWED", "WRITTEN", "FILE", "PRESENT", "SWAPPED", "PFNZERO", "HUGE", "SOFT_DIRTY")
+SCAN_NOT_WRITTEN: Final = 0x5A5A_5A5A_5A5A_5A5A
+"""walk_end before the ioctl."""
+SCAN_VECTOR: Final = 4096
+WORD_MASK: Final = (1 << 64) - 1
+ERRNO_BASE: Final = 512
+VALUE_NAMES: Final = {256: "ok", 257: "maperr", 258: "accerr", 259: "bus", 260: "pkuerr"}
+
+ADVICE: Final = {
+    "NORMAL": 0, "RANDOM": 1, "SEQUENTIAL": 2, "WILLNEED": 3, "DONTNEED": 4, "FREE": 8, "REMOVE": 9, "DONTFORK": 10,
+    "DOFORK": 11, "MERGEABLE": 12, "UNMERGEABLE": 13, "HUGEPAGE": 14, "NOHUGEPAGE": 15, "DONTDUMP": 16, "DODUMP": 17,
+    "WIPEONFORK": 18, "KEEPONFORK": 19, "COLD": 20, "PAGEOUT": 21, "POPULATE_READ": 22, "POPULATE_WRITE": 23,
+    "DONTNEED_LOCKED": 24, "COLLAPSE": 25, "HWPOISON": 100, "SOFT_OFFLINE": 101,
+}  # fmt: skip
+PROT: Final = {"r": 1, "w": 2, "x": 4}
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_HUGETLB = 0x1, 0x2, 0x10, 0x20, 0x40000
+MAP_FLAGS: Final = {"growsdown": 0x100, "locked": 0x2000, "noreserve": 0x4000, "populate": 0x8000}
+MAP_HUGE_2MB, MAP_HUGE_1GB = 21 << 26, 30 << 26
+MREMAP_FLAGS: Final = {"MAYMOVE": 1, "FIXED": 2, "DONTUNMAP": 4}
+UFFD_SIGBUS: Final = 1 << 7
+UFFD_ASYNC: Final = 1 << 12 | 1 << 13 | 1 << 15
+"""UFFD_FEATURE_WP_HUGETLBFS_SHMEM, WP_UNPOPULATED, WP_ASYNC."""
+
+
+class Operation(IntEnum):
+    """The agent's operations, in the order of its enum."""
+
+    MMAP = 1
+    MUNMAP = 2
+    MPROTECT = 3
+    MREMAP = 4
+    MADVISE = 5
+    MLOCK = 6
+    MUNLOCK = 7
+    WRITE = 8
+    READ = 9
+    MEM_WRITE = 10
+    MEM_READ = 11
+    SYSCALL_READ_INTO = 12
+    FILE_WRITE = 13
+    FILE_READ = 14
+    FTRUNCATE = 15
+    CLEAR_REFS = 16
+    FORK = 17
+    EXIT = 18
+    SETUID = 19
+    UFFD_OPEN = 20
+    UFFD_REGISTER = 21
+    UFFD_UNREGISTER = 22
+    UFFD_PROTECT = 23
+    PIN = 24
+    UNPIN = 25
+    PKEY_MPROTECT = 26
+    WRPKRU = 27
+    PAGEMAP_SCAN = 28
+    MOVE_PAGES = 29
+    KSM_SCAN = 30
+    REMAP_FILE = 31
+    FILL = 32
+    SYNC = 33
+    SWAPOFF = 34
+    SWAPON = 35
+
+
+Op = dict[str, Any]
+
+
+class ScenarioError(ToolError):
+    """One scenario has no answer; others may have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation, as the agent takes it."""
+
+    operation: Operation
+    arguments: list[int] = field(default_factory=list)
+    text: bytes = b""
+
+    def pack(self) -> bytes:
+        """The mailbox words from `operation`'s arguments on: 14 words and 64 characters."""
+        padded = [argument & WORD_MASK for argument in self.arguments] + [0] * (14 - len(self.arguments))
+        return struct.pack("<14Q64s", *padded, self.text)
+
+
+class _Encoder:
+    """Encodes the operations of one scenario."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    def address(self, page: int) -> int:
+        return self.base + page * PAGE
+
+    def range(self, op: Op) -> list[int]:
+        return [self.address(op["page"]), op["n"] * PAGE]
+
+    @staticmethod
+    def prot(op: Op) -> int:
+        text = op["prot"]
+        return 0 if text == "-" else sum(PROT[letter] for letter in text)
+
+    def mmap(self, op: Op, step: int) -> Call:
+        kind, flags, file, offset = op["kind"], MAP_FIXED, -1, 0
+        for name in op.get("flags") or ():
+            flags |= MAP_FLAGS[name]
+        if kind in ("anon", "sanon"):
+            flags |= MAP_ANONYMOUS
+        elif kind in ("hugetlb", "shugetlb"):
+            flags |= MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
+        elif kind == "hugetlb1g":
+            flags |= MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_1GB
+        elif kind[:1] in ("p", "s") and kind[1:].isdigit() and int(kind[1:]) < MOST_FILES:
+            file, offset = int(kind[1:]), (op.get("file_page") or 0) * PAGE
+        else:
+            raise KeyError(kind)
+        flags |= MAP_SHARED if kind[0] == "s" else MAP_PRIVATE
+        return Call(Operation.MMAP, [*self.range(op), self.prot(op), flags, file, offset])
+
+    def munmap(self, op: Op, step: int) -> Call:
+        return Call(Operation.MUNMAP, self.range(op))
+
+    def mprotect(self, op: Op, step: int) -> Call:
+        return Call(Operation.MPROTECT, [*self.range(op), self.prot(op)])
+
+    def mremap(self, op: Op, step: int) -> Call:
+        flags = sum(MREMAP_FLAGS[name] for name in op["flags"])
+        return Call(Operation.MREMAP, [*self.range(op), op["new_n"] * PAGE, flags, self.address(op["new_page"])])
+
+    def madvise(self, op: Op, step: int) -> Call:
+        return Call(Operation.MADVISE, [*self.range(op), ADVICE[op["advice"]]])
+
+    def mlock(self, op: Op, step: int) -> Call:
+        return Call(Operation.MLOCK, self.range(op))
+
+    def munlock(self, op: Op, step: int) -> Call:
+        return Call(Operation.MUNLOCK, self.range(op))
+
+    def _touch(self, operation: Operation, op: Op, step: int) -> Call:
+        stride = op.get("step", 1)
+        if stride < 1 or op["n"] > MOST_VALUES * stride:
+            raise ScenarioError(
+                f"{op['op']} of {op['n']} pages by {stride}: the recorder takes 1 to {MOST_VALUES} accesses"
+            )
+        return Call(operation, [self.address(op["page"]), op["n"], stride, (step + 1) & 255])
+
+    def write(self, op: Op, step: int) -> Call:
+        return self._touch(Operation.WRITE, op, step)
+
+    def read(self, op: Op, step: int) -> Call:
+        return self._touch(Operation.READ, op, step)
+
+    def mem_write(self, op: Op, step: int) -> Call:
+        return self._touch(Operation.MEM_WRITE, op, step)
+
+    def mem_read(self, op: Op, step: int) -> Call:
+        return self._touch(Operation.MEM_READ, op, step)
+
+    def syscall_read_into(self, op: Op, step: int) -> Call:
+        return Call(Operation.SYSCALL_READ_INTO, [self.address(op["page"]) + 16])
+
+    @staticmethod
+    def file(op: Op) -> int:
+        number = int(str(op["file"]).lstrip("sp"))
+        if not 0 <= number < MOST_FILES:
+            raise KeyError(number)
+        return number
+
+    def file_write(self, op: Op, step: int) -> Call:
+        return Call(Operation.FILE_WRITE, [self.file(op), op["file_page"] * PAGE + 8, (step + 1) & 255])
+
+    def file_read(self, op: Op, step: int) -> Call:
+        return Call(Operation.FILE_READ, [self.file(op), op["file_page"] * PAGE + 8])
+
+    def ftruncate(self, op: Op, step: int) -> Call:
+        return Call(Operation.FTRUNCATE, [self.file(op), op["n"] * PAGE])
+
+    def clear_refs(self, op: Op, step: int) -> Call:
+        text = clear_refs_text(op).encode()
+        if len(text) > MOST_TEXT:
+            raise ScenarioError(f"clear_refs: the recorder writes at most {MOST_TEXT} characters")
+        return Call(Operation.CLEAR_REFS, [op["target"], len(text)], text)
+
+    def clearraw(self, op: Op, step: int) -> Call:
+        return self.clear_refs({"target": op.get("who", 0), **op}, step)
+
+    def fork(self, op: Op, step: int) -> Call:
+        return Call(Operation.FORK, [op["child"]])
+
+    def exit(self, op: Op, step: int) -> Call:
+        return Call(Operation.EXIT)
+
+    def setuid(self, op: Op, step: int) -> Call:
+        return Call(Operation.SETUID)
+
+    def uffd_reg(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_REGISTER, [*self.range(op), UFFD_SIGBUS])
+
+    def uffd_wp(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_PROTECT, [*self.range(op), 1])
+
+    def uffd_unwp(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_PROTECT, [*self.range(op), 0])
+
+    def uffd_async_open(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_OPEN, [0, 0, UFFD_ASYNC])
+
+    def uffd_async_reg(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_REGISTER, [*self.range(op), UFFD_ASYNC])
+
+    def uffd_async_unreg(self, op: Op, step: int) -> Call:
+        return Call(Operation.UFFD_UNREGISTER, self.range(op))
+
+    uffd_async_wp = uffd_wp
+    uffd_async_unwp = uffd_unwp
+
+    def pin(self, op: Op, step: int) -> Call:
+        return Call(Operation.PIN, self.range(op))
+
+    def unpin(self, op: Op, step: int) -> Call:
+        return Call(Operation.UNPIN, self.range(op))
+
+    def pkey_mprotect(self, op: Op, step: int) -> Call:
+        return Call(Operation.PKEY_MPROTECT, [*self.range(op), self.prot(op), op["key"]])
+
+    def wrpkru(self, op: Op, step: int) -> Call:
+        if not (0 <= op["key"] <= 15 and 0 <= op["rights"] <= 3):
+            raise ScenarioError("wrpkru: key is 0 to 15, rights 0 to 3")
+        return Call(Operation.WRPKRU, [op["key"], op["rights"]])
+
+    def pagemap_scan(self, op: Op, step: int) -> Call:
+        start, end = self.range(op)
+        start, end = op.get("start", start) + op.get("sb", 0), op.get("end", start + end) + op.get("eb", 0)
+        numbers = [op.get(key, 0) for key in ("max_pages", "category_inverted", "category_mask", "category_anyof_mask")]
+        vector = op.get("vec")
+        return Call(
+            Operation.PAGEMAP_SCAN,
+            [
+                *(op.get("size", 96), op.get("flags", 0), start, end, SCAN_NOT_WRITTEN, vector or 0),
+                *(op.get("vec_len", SCAN_VECTOR), *numbers, op.get("return_mask", 255)),
+                *(int(vector is None), int(op.get("fd", 0) != -1)),
+            ],
+        )
+
+    def move_pages(self, op: Op, step: int) -> Call:
+        return Call(Operation.MOVE_PAGES, [self.address(op["page"]), op["n"], op["node"]])
+
+    def ksm_scan(self, op: Op, step: int) -> Call:
+        return Call(Operation.KSM_SCAN, [int(op.get("use_zero_pages") or 0)])
+
+    def ksm(self, op: Op, step: int) -> Call:
+        return Call(Operation.KSM_SCAN, [0])
+
+    def remapfile(self, op: Op, step: int) -> Call:
+        return Call(Operation.REMAP_FILE, [*self.range(op), op["file_page"]])
+
+    def same(self, op: Op, step: int) -> Call:
+        return Call(Operation.FILL, self.range(op))
+
+    def sync(self, op: Op, step: int) -> Call:
+        return Call(Operation.SYNC, [self.file(op)])
+
+    def swapoff(self, op: Op, step: int) -> Call:
+        return Call(Operation.SWAPOFF)
+
+    def swapon(self, op: Op, step: int) -> Call:
+        return Call(Operation.SWAPON)
+
+
+VERBS: Final = tuple(
+    name for name in vars(_Encoder) if not name.startswith("_") and name not in ("address", "range", "prot", "file")
+)
+"""Every verb that the recorder executes."""
+
+
+def encode(op: Op, step: int, base: int) -> Call:
+    """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`."""
+    if not isinstance(op, dict):
+        raise ScenarioError(f"step {step}: op is an object, not {op!r}")
+    verb = op.get("op")
+    if verb not in VERBS:
+        raise ScenarioError(f"step {step}: unknown verb {verb!r}; the recorder knows {', '.join(sorted(VERBS))}")
+    encoder: Callable[[Op, int], Call] = getattr(_Encoder(base), verb)
+    try:
+        call = encoder(op, step)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ScenarioError(f"step {step}: {verb} has a missing or unknown argument: {error}") from error
+    for number in (op.get("who", 0), *call.arguments):
+        if type(number) is not int or not -(1 << 63) <= number <= WORD_MASK:
+            raise ScenarioError(f"step {step}: {verb} has an argument that is no number of 64 bits: {number!r}")
+    return call
+
+
+def decode_value(value: int) -> int | str:
+    """One element of `vals`."""
+    if value >= ERRNO_BASE:
+        return f"e{value - ERRNO_BASE}"
+    return VALUE_NAMES.get(value, value)
+
+
+def errno_name(number: int) -> str | None:
+    """The name of errno `number`; None for 0."""
+    return errno.errorcode.get(number, str(number)) if number else None

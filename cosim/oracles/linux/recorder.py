@@ -1,0 +1,186 @@
+"""Record what a real kernel answers to scenarios: `ptewalk record`.
+
+Example
+-------
+::
+
+    from ptewalk.cosim.oracles.linux.recorder import read_requests, record
+
+    done = record(read_requests(Path("scenarios.jsonl")), Path("answers.jsonl.gz"), kernel="6.12")
+    print(done.scenarios, done.steps)
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, Kernel, find_kernel
+from ptewalk.cosim.oracles.linux.machine import Line, LinuxMachines, Request, ScenarioError, require_tools
+from ptewalk.cosim.oracles.linux.operations import encode
+from ptewalk.model.scenario.replay import FormatError, read
+
+__all__ = ["Recording", "dump", "read_requests", "record", "request_lines"]
+
+
+@dataclass(slots=True)
+class Recording:
+    """What `record` did."""
+
+    kernel: str
+    scenarios: int = 0
+    steps: int = 0
+    resumed: int = 0
+    """Scenarios taken over from an interrupted run."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(scenario, why) of those that have no answer; always empty unless keep_going."""
+
+
+def read_requests(path: Path) -> list[Request]:
+    """The scenarios of a file in the scenario format, with or without answers.
+
+    Raises
+    ------
+    ToolError
+        The file is missing, cut off or malformed, or the recorder does not know a verb: names file and line.
+    """
+    try:
+        scenarios = read(path)
+    except FormatError as error:
+        raise ToolError(str(error)) from error
+    for scenario in scenarios:
+        for i, step in enumerate(scenario.steps):
+            try:
+                encode(step.op, i, scenario.base)
+            except ScenarioError as error:
+                raise ToolError(f"{path}:{step.line}: {error}") from error
+    return [Request(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios]
+
+
+def request_lines(request: Request) -> list[Line]:
+    """A scenario without answers, as lines of the format."""
+    name = request.name
+    head = {"t": "scenario", "name": name, "doc": request.doc, "base": hex(request.base), "steps": len(request.ops)}
+    return [head, *({"t": "step", "name": name, "i": i, "op": op} for i, op in enumerate(request.ops))]
+
+
+def dump(lines: Sequence[Line], path: Path) -> None:
+    """Write lines as .jsonl or .jsonl.gz: the whole file or nothing."""
+    data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
+    scratch = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        scratch.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise ToolError(f"{path}: {error.strerror or error}") from error
+
+
+class _Journal:
+    """The answers of a run that may be interrupted: one line for each scenario, beside the output."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.done: dict[int, list[Line]] = {}
+        if path.exists():
+            first, *rest = path.read_text("utf-8", "replace").splitlines() or [""]
+            if first == identity:
+                for line in rest:
+                    try:
+                        index, lines = json.loads(line)
+                    except ValueError:
+                        break
+                    self.done[index] = lines
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}; name an output in a folder that can be written") from error
+        self._file.write(identity + "\n")
+        for index, lines in self.done.items():
+            self.add(index, lines)
+
+    def add(self, index: int, lines: list[Line]) -> None:
+        """Keep the answer of scenario `index`."""
+        self.done[index] = lines
+        self._file.write(json.dumps([index, lines], separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self, *, remove: bool) -> None:
+        """End the journal; a finished run removes it, and so does one without an answer."""
+        self._file.close()
+        if remove or not self.done:
+            self.path.unlink()
+
+
+def _identity(requests: Sequence[Request], kernel: Kernel) -> str:
+    text = json.dumps([[r.name, r.doc, r.base, r.ops] for r in requests]) + kernel.version
+    return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
+
+
+def record(
+    requests: Sequence[Request],
+    out_path: Path,
+    *,
+    kernel: str | None = None,
+    keep_going: bool = False,
+    seconds: float = 60.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recording:
+    """Execute `requests` on a real kernel and write its answers to `out_path`, whole or not at all.
+
+    An interrupted run leaves a journal beside `out_path`; the same call goes on from there.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+        As `read_requests` gives them.
+    out_path : Path
+        .jsonl or .jsonl.gz.
+    kernel : str or None
+        As `find_kernel` takes it.
+    keep_going : bool
+        True: leave out scenarios that cannot be executed or that kill the guest, and list them in `Recording.failures`.
+        False (default): such a scenario is a `ToolError` once the others are done; nothing is written.
+    seconds : float
+        Time limit of one operation in the guest.
+    progress : callable or None
+        Called with (scenarios done, scenarios) after each.
+
+    Raises
+    ------
+    ToolError
+        As above, or the machine cannot be started.
+    """
+    require_tools()
+    image = find_kernel(kernel)
+    result = Recording(image.version)
+    journal = _Journal(out_path.with_name(out_path.name + ".journal"), _identity(requests, image))
+    result.resumed = len(journal.done)
+    todo = sorted(set(range(len(requests))) - set(journal.done), key=lambda i: (*requests[i].needs, i))
+    try:
+        with LinuxMachines(image, seconds=seconds) as machines:
+            for i in todo:
+                try:
+                    journal.add(i, machines.run(requests[i]))
+                except ScenarioError as error:
+                    result.failures.append((requests[i].name, str(error)))
+                if progress is not None:
+                    progress(len(journal.done) + len(result.failures), len(requests))
+    except BaseException:
+        journal.close(remove=False)
+        raise
+    if result.failures and not keep_going:
+        journal.close(remove=False)
+        name, why = result.failures[0]
+        raise ToolError(f"{len(result.failures)} of {len(requests)} scenarios have no answer; the first: {name}: {why}")
+    lines = [line for i in sorted(journal.done) for line in journal.done[i]]
+    dump(lines, out_path)
+    journal.close(remove=True)
+    result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
+    return result

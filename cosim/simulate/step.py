@@ -1,0 +1,128 @@
+"""A step of cocotb's runner in a process of its own: `python -m ptewalk.cosim.simulate.step FILE`.
+
+The runner reads the environment, prints, and exits; so each step runs in a child whose environment, output, time and
+end its parent controls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ptewalk.cosim.simulate.find import Simulator
+
+__all__ = ["end_steps", "run_step"]
+
+_FOREIGN: Final = ("COCOTB_", "GPI_", "MAKE", "MFLAGS", "PYTEST_", "PTEWALK_JOB", "WAVES", "GUI", "SIM_CMD")
+"""Beginnings of the environment variables that would change what a step does."""
+_running: Final[set[subprocess.Popen[bytes]]] = set()
+_ended: Final[set[subprocess.Popen[bytes]]] = set()
+
+
+def end_steps() -> None:
+    """End the steps that other threads run: theirs is then a `KeyboardInterrupt`."""
+    for child in list(_running):
+        _ended.add(child)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def run_step(
+    simulator: Simulator,
+    step: str,
+    arguments: Mapping[str, Any],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    timeout: float | None,
+) -> int | None:
+    """Run `build` or `test` of cocotb's runner for `simulator`.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        The simulator; its program alone is seen by the step as `verilator` or `iverilog`.
+    step : str
+        "build" or "test".
+    arguments : mapping
+        Keyword arguments of the runner's method.
+    folder : Path
+        A folder of this step's own.
+    environment : mapping
+        Variables added to this process's own.
+    log : Path
+        Takes all that is printed.
+    timeout : float or None
+        Seconds of wall-clock time, after which the step and all it started are ended.
+
+    Returns
+    -------
+    int or None
+        The exit status; None when the time was up.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Also in a thread, when `end_steps` ended it.
+    """
+    programs = folder / "programs"
+    programs.mkdir(parents=True, exist_ok=True)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    if simulator.name == "verilator":
+        shim = programs / "verilator"
+        root = f"VERILATOR_ROOT='{simulator.root}' " if simulator.root else ""
+        shim.write_text(f"#!/bin/sh\n{root}exec '{simulator.program}' \"$@\"\n")
+        shim.chmod(0o755)
+        if simulator.root:
+            variables.pop("VERILATOR_ROOT", None)
+    else:
+        programs = simulator.program.parent
+    variables |= environment
+    variables["PATH"] = os.pathsep.join([str(programs), variables.get("PATH", os.defpath)])
+    job = folder / f"{step}.json"
+    job.write_text(json.dumps({"simulator": simulator.name, "step": step, "arguments": dict(arguments)}))
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "ptewalk.cosim.simulate.step", str(job)],
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a process group of its own, so that all it starts can be ended with it
+        )
+        _running.add(child)
+        try:
+            status = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _running.discard(child)
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+    if child in _ended:
+        _ended.discard(child)
+        raise KeyboardInterrupt
+    return status
+
+
+def main() -> None:
+    """Do the step that the file named on the command line describes."""
+    from cocotb_tools.runner import get_runner
+
+    job = json.loads(Path(sys.argv[1]).read_text())
+    runner = get_runner(job["simulator"])
+    getattr(runner, job["step"])(**job["arguments"])
+
+
+if __name__ == "__main__":
+    main()

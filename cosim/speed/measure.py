@@ -1,0 +1,253 @@
+"""`ptewalk bench`: speeds, each beside its baseline measured in the same run, and judged where there is a target."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.replay import load
+from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.runs.gateware import BuiltWalker
+from ptewalk.model import bulk
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.linux import HUGE_PAGES, PROFILES, ScanCategory, SoftBit, Track
+from ptewalk.model.proc.files import WORD_BYTES, ProcFs, pid_of
+from ptewalk.model.proc.pagemap_scan import Argument
+from ptewalk.model.pte import NX, RW, US, A, D, Entries, P
+from ptewalk.model.scenario import replay as scenarios
+from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access
+
+__all__ = ["MISSED", "PARTS", "measure"]
+
+PARTS = ("cosim", "bulk", "kernel", "replay")
+MISSED = "missed"
+_PROTOCOL_WALKS = 600
+_BATCH_TARGET = 50
+_ENTRIES = 1 << 24
+"""Entries of the bulk rows: 128 MiB, the leaves of a 64 GiB address space."""
+_PROCESS_TABLES = 1024
+"""Page tables of the process of the kernel rows: 2 GiB."""
+_ROUNDS = 9
+_AND, _COPY = "in-place AND", "memcpy"
+_TARGETS: dict[str, dict[str, float]] = {
+    "numpy": {"clear_refs": 4, "pagemap": 5},
+    "compiled": {"clear_refs": 1.2, "pagemap": 1.2, "scan": 1.2},
+}
+"""Level to operation to how many times its floor it may take."""
+_PROFILES = ("linux-6.1", "linux-6.12")
+
+Words = NDArray[np.uint64]
+
+
+def _row(
+    name: str,
+    value: float,
+    unit: str,
+    baseline: str,
+    ratio: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> dict[str, Any]:
+    """A row; its ratio is judged where `least` or `most` is given."""
+    row = {"name": name, "value": round(value, 2), "unit": unit, "baseline": baseline, "ratio": round(ratio, 2)}
+    if least is not None:
+        return row | {"target": f">= {least}", "verdict": "ok" if ratio >= least else MISSED}
+    if most is not None:
+        return row | {"target": f"<= {most}", "verdict": "ok" if ratio <= most else MISSED}
+    return row | {"target": None, "verdict": None}
+
+
+def measure(parts: Sequence[str], simulator: str | None, walks: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of {name, value, unit, baseline, ratio, target, verdict} of the parts named, all when none is.
+
+    The last two are None where there is no target; a verdict is "ok" or "missed". Raises `ToolError` when the simulator
+    has no batch level, or the walks measured do not agree with the golden model.
+    """
+    rows: list[dict[str, Any]] = []
+    for part in parts or PARTS:
+        if part == "cosim":
+            rows += _cosim(simulator, walks, seed)
+        elif part == "bulk":
+            rows += _compare(_bulk, seed)
+        elif part == "kernel":
+            rows += _compare(_kernel, seed)
+        else:
+            rows += _replay()
+    return rows
+
+
+def _cosim(simulator: str | None, walks: int, seed: int) -> list[dict[str, Any]]:
+    """The batch level beside the protocol level, on one model in one run."""
+    walker = BuiltWalker.make(simulator)
+    if not walker.model.batch:
+        raise ToolError(f"{walker.simulator} has no batch level: {walker.model.batch_trouble}")
+    repeat = f"ptewalk bench --only cosim --simulator {walker.model.simulator.name} --walks {walks} --seed {seed}"
+    result = walker.randomised(walks + _PROTOCOL_WALKS, seed, repeat, protocol_walks=_PROTOCOL_WALKS)
+    if result["failure"]:
+        raise ToolError(f"the walks measured do not agree with the golden model: {result['failure']}")
+    rows = []
+    for name, unit, count in (("walks", "walks/s", "walks"), ("clock", "cycles/s", "cycles")):
+        rates = result["rates"]
+        batch, protocol = (rates[level][count] / rates[level]["seconds"] for level in ("batch", "protocol"))
+        baseline = f"protocol level: {protocol:.0f}"
+        rows.append(_row(f"{name}: batch level", batch, unit, baseline, batch / protocol, least=_BATCH_TARGET))
+    return rows
+
+
+class _Subject(NamedTuple):
+    """One row to measure.
+
+    Attributes
+    ----------
+    name : str
+    floor : str
+        Name of the floor beside it.
+    target : float or None
+        How many times the floor it may take.
+    entries : int
+    prepare, run : callable
+        Only `run` is measured.
+    """
+
+    name: str
+    floor: str
+    target: float | None
+    entries: int
+    prepare: Callable[[], object]
+    run: Callable[[], object]
+
+
+def _compare(make: Callable[[int, Words, Words], list[_Subject]], seed: int) -> list[dict[str, Any]]:
+    """Each subject right after its floor, round by round; medians of CPU time, and of the rounds' ratios."""
+    work, out = np.ones((2, _ENTRIES), np.uint64)
+    keep = np.uint64(~(RW | 1 << SoftBit.SOFT_DIRTY) & (1 << 64) - 1)
+    floors: dict[str, Callable[[], object]] = {
+        _AND: partial(np.bitwise_and, work, keep, out=work),
+        _COPY: partial(np.copyto, out, work),
+    }
+    subjects = make(seed, work, out)
+    times: dict[str, list[tuple[float, float]]] = {subject.name: [] for subject in subjects}
+    for _ in range(_ROUNDS + 1):
+        for subject in subjects:
+            floor = _seconds(floors[subject.floor]) / _ENTRIES
+            subject.prepare()
+            times[subject.name].append((floor, _seconds(subject.run) / subject.entries))
+    rows = []
+    for subject in subjects:
+        pairs = times[subject.name][1:]  # the first round compiles, and touches memory
+        floor, value = (1e9 * median(column) for column in zip(*pairs, strict=True))
+        ratio = median(own / below for below, own in pairs)
+        rows.append(_row(subject.name, value, "ns/entry", f"{subject.floor}: {floor:.2f}", ratio, most=subject.target))
+    return rows
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.thread_time()
+    call()
+    return time.thread_time() - started
+
+
+def _entries(seed: int, rules: Entries) -> Words:
+    """Level-1 entries of an address space: nine in ten mapped, half of those written, at random.
+
+    Of one table in 200, three entries in four are swapped out instead, half of those soft-dirty.
+    """
+    rng = np.random.default_rng(seed)
+    entries = rng.integers(1, 1 << 28, _ENTRIES).astype(np.uint64) << np.uint64(PAGE_SHIFT)
+    entries |= np.uint64(P | US | A | NX)
+    entries |= rng.integers(0, 2, _ENTRIES).astype(np.uint64) * np.uint64(RW | D | rules.SOFT_DIRTY)
+    tables = entries.reshape(-1, TABLE_ENTRIES)
+    for table in tables[::200]:
+        slots, dirty = rng.integers(1, 1 << 22, TABLE_ENTRIES), rng.integers(0, 2, TABLE_ENTRIES)
+        swapped = np.array([rules.swp_entry_to_pte(0, slot) for slot in slots.tolist()], np.uint64)
+        swapped |= dirty.astype(np.uint64) * np.uint64(rules.SWP_SOFT_DIRTY)
+        np.copyto(table, swapped, where=rng.random(TABLE_ENTRIES) < 3 / 4)
+    entries[rng.random(_ENTRIES) < 1 / 10] = 0
+    return entries
+
+
+def _bulk(seed: int, work: Words, out: Words) -> list[_Subject]:
+    """clear_refs, pagemap and scan on arrays."""
+    subjects = []
+    levels = [("numpy", False)] + ([("compiled", True)] if importlib.util.find_spec("numba") else [])
+    for name in _PROFILES:
+        plain = Entries(PROFILES[name])
+        prepare = partial(np.copyto, work, _entries(seed, plain))
+        for level, compiled in levels:
+            target = _TARGETS[level].get
+            for track in Track:
+                run = partial(bulk.clear_refs, work, Entries(PROFILES[name], track=track), compiled=compiled)
+                title = f"clear_refs {name}, {track.name.lower()}: {level}"
+                subjects.append(_Subject(title, _AND, target("clear_refs"), _ENTRIES, prepare, run))
+            words = partial(bulk.pagemap, work, plain, out=out, compiled=compiled)
+            subjects.append(_Subject(f"pagemap {name}: {level}", _COPY, target("pagemap"), _ENTRIES, prepare, words))
+            scan = partial(bulk.scan, work, plain, compiled=compiled)
+            subjects.append(
+                _Subject(f"scan to a bitmap {name}: {level}", _AND, target("scan"), _ENTRIES, prepare, scan)
+            )
+    return subjects
+
+
+def _process(kernel: Kernel, seed: int) -> int:
+    """Give process 0 an area of 4 KiB pages; how many places it has.
+
+    Of each table nine in ten are mapped; of one table in 200, three in four are swapped out; one table in 64 was
+    written since the last clear.
+    """
+    process, rng = kernel.processes[0], np.random.default_rng(seed)
+    pages = _PROCESS_TABLES * HUGE_PAGES
+    kernel.mmap(process, kernel.base, pages, "rw", "anon", 0, [])
+    kernel.madvise(process, kernel.base, pages, "HUGEPAGE")
+    heads = range(kernel.base, kernel.base + pages, HUGE_PAGES)
+    kernel.touch_pages(process, heads, Access.WRITE, 1)
+    for head in heads:  # which breaks the huge page up
+        kernel.madvise(process, head + int(rng.integers(HUGE_PAGES * 9 // 10)), HUGE_PAGES // 10, "DONTNEED")
+    for head in heads[::200]:
+        kernel.madvise(process, head, HUGE_PAGES * 3 // 4, "PAGEOUT")
+    kernel.clear_refs(process.who, "4")
+    for head in heads[::64]:
+        kernel.touch_pages(process, range(head, head + HUGE_PAGES), Access.WRITE, 1)
+    return pages
+
+
+def _kernel(seed: int, work: Words, out: Words) -> list[_Subject]:
+    """The same through the files of /proc, and PAGEMAP_SCAN, on a process: what the whole path costs."""
+    subjects = []
+    for name in _PROFILES:
+        kernel = Kernel(PROFILES[name])
+        pages = _process(kernel, seed)
+        files, who = ProcFs(kernel), pid_of(0)
+        prepare = partial(np.copyto, kernel.memory.words, kernel.memory.words.copy())
+        write = partial(files.open(f"{who}/clear_refs").pwrite, b"4", 0)
+        subjects.append(_Subject(f"/proc/PID/clear_refs {name}", _AND, None, pages, prepare, write))
+        read = partial(files.open(f"{who}/pagemap").pread, WORD_BYTES * pages, WORD_BYTES * kernel.base)
+        subjects.append(_Subject(f"/proc/PID/pagemap {name}", _COPY, None, pages, prepare, read))
+        if kernel.profile.pagemap_scan:
+            start, end = kernel.base << PAGE_SHIFT, kernel.base + pages << PAGE_SHIFT
+            argument = Argument(start, end, category_mask=ScanCategory.SOFT_DIRTY, vec_len=pages)
+            scan = partial(kernel.pagemap_scan, kernel.processes[0], argument)
+            subjects.append(_Subject(f"PAGEMAP_SCAN {name}", _COPY, None, pages, prepare, scan))
+    return subjects
+
+
+def _replay() -> list[dict[str, Any]]:
+    """Steps per second of CPU time of a replay on the golden model, reading the file apart."""
+    rows = []
+    for profile, path in KERNELS.items():
+        chosen = load([path])
+        steps = sum(len(scenario.steps) for scenario in chosen)
+        seconds = float("inf")
+        for _ in range(_ROUNDS):
+            seconds = min(seconds, _seconds(partial(scenarios.replay, chosen, profile)))
+        rate = steps / seconds
+        rows.append(_row(f"replay {profile}", rate, "steps/s", "wanted: 2000", rate / 2000, least=1))
+    return rows

@@ -1,0 +1,613 @@
+"""Seeded random scenarios, guided towards what makes Linux's soft-dirty hard: merges, huge pages, forks, moves, swap.
+
+A scenario is drawn from one theme. A sketch of each process's mappings steers the choice of ranges, so that most
+operations hit something; it is a guess, never an expectation: what an operation answers is for a kernel or the model
+to say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ptewalk.cosim.oracles.linux.machine import Request
+from ptewalk.cosim.oracles.linux.operations import Op
+
+__all__ = ["THEMES", "Theme", "scenario"]
+
+HUGE: Final = 512
+"""Pages that a page table maps."""
+GIGANTIC: Final = 262144
+"""Pages that a page directory maps."""
+FEWEST_STEPS, MOST_STEPS = 3, 15
+_ODD_SCANS: Final[tuple[dict[str, int], ...]] = (
+    *({"vec_len": 0}, {"vec_len": 1}, {"vec_len": 2}, {"vec_len": 3}, {"vec": 0}, {"vec": 1 << 62}),
+    *({"sb": 8}, {"eb": 8}, {"n": -1}, {"n": 0}, {"size": 88}, {"size": 104}, {"flags": 4}, {"fd": -1}),
+    *({"category_mask": 256}, {"category_inverted": 512}, {"return_mask": 256}, {"end": 1 << 62}),
+)
+"""Arguments of PAGEMAP_SCAN at the edge of what is valid, or beyond it."""
+
+
+@dataclass(slots=True)
+class _Area:
+    """A guessed mapping."""
+
+    page: int
+    count: int
+    kind: str
+
+
+@dataclass(slots=True)
+class _Process:
+    areas: list[_Area] = field(default_factory=list)
+    pinned: list[tuple[int, int]] = field(default_factory=list)
+    user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """What a kind of scenario is made of.
+
+    Attributes
+    ----------
+    verbs : dict
+        Verb to weight.
+    window : int
+        Pages that it plays in.
+    kinds : sequence of str
+        Mapping kinds it draws from.
+    counts : sequence of int
+        Sizes of mappings, in pages.
+    advice : sequence of str
+        madvise advices it draws from.
+    unit : int
+        Ranges are often aligned to this many pages: those of a page table, or of a page directory.
+    old_only : bool
+        Has verbs that only 3.11 is asked.
+    prepared : bool
+        The first mapping gets the advice that the theme is about.
+    """
+
+    verbs: dict[str, int]
+    window: int = 64
+    kinds: Sequence[str] = ("anon",)
+    counts: Sequence[int] = (1, 2, 4, 8, 16)
+    advice: Sequence[str] = ("DONTNEED",)
+    unit: int = 1
+    old_only: bool = False
+    prepared: bool = True
+
+
+_COMMON: Final = {"mmap": 4, "munmap": 3, "write": 20, "read": 8, "clear_refs": 14, "mprotect": 6}
+_FILES: Final = ("s0", "p0", "s1", "p1", "sanon")
+
+THEMES: Final[dict[str, Theme]] = {
+    "merge": Theme(
+        _COMMON | {"mmap": 12, "mprotect": 14, "madvise": 6, "mremap": 6, "mlock": 2, "munlock": 2},
+        window=32,
+        kinds=("anon", "anon", "anon", "s0", "p0"),
+        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL", "WIPEONFORK", "KEEPONFORK", "NOHUGEPAGE"),
+    ),
+    "shared": Theme(
+        {"mmap": 10, "read": 14, "write": 14, "clear_refs": 5, "mprotect": 22, "madvise": 4, "mlock": 2, "munlock": 2},
+        window=8,
+        kinds=("s0",),
+        counts=(2, 4),
+        advice=("DONTFORK", "DOFORK", "RANDOM", "NORMAL"),
+    ),
+    "anon": Theme(
+        _COMMON
+        | {"mremap": 8, "madvise": 8, "mem_write": 3, "mem_read": 1, "syscall_read_into": 2, "mlock": 2, "munlock": 1},
+        advice=("DONTNEED", "FREE", "COLD", "POPULATE_READ", "POPULATE_WRITE", "WILLNEED", "DONTNEED_LOCKED", "REMOVE"),
+    ),
+    "move": Theme(_COMMON | {"mremap": 22, "madvise": 2}, window=48, kinds=("anon", "anon", "sanon", "s0", "p0")),
+    "fork": Theme(
+        _COMMON | {"fork": 10, "exit": 4, "mremap": 4, "madvise": 4, "setuid": 2, "mem_write": 2},
+        window=32,
+        kinds=("anon", "anon", "sanon", "s0", "p0"),
+        advice=("DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "DONTNEED", "FREE"),
+    ),
+    "reuse": Theme(
+        {"mmap": 3, "write": 26, "read": 2, "clear_refs": 6, "mprotect": 2, "fork": 10, "exit": 4, "madvise": 12}
+        | {"mlock": 5, "munlock": 3, "mem_write": 4, "mem_read": 4, "munmap": 1, "mremap": 1},
+        window=24,
+        kinds=("anon", "anon", "anon", "p0"),
+        counts=(1, 2, 4, 20),
+        advice=("COLD", "COLD", "FREE", "FREE", "POPULATE_READ", "POPULATE_WRITE", "PAGEOUT", "DONTNEED", "WILLNEED"),
+    ),
+    "file": Theme(
+        _COMMON
+        | {"file_write": 4, "file_read": 2, "ftruncate": 3, "madvise": 5, "mremap": 5, "fork": 2, "mem_write": 2},
+        kinds=_FILES,
+        advice=("DONTNEED", "REMOVE", "POPULATE_READ", "POPULATE_WRITE", "FREE", "WILLNEED"),
+    ),
+    "huge": Theme(
+        _COMMON | {"madvise": 14, "mremap": 7, "fork": 3, "mem_write": 1, "mlock": 1},
+        window=2048,
+        counts=(512, 512, 1024, 1536, 600),
+        advice=("HUGEPAGE", "HUGEPAGE", "HUGEPAGE", "COLLAPSE", "DONTNEED", "FREE", "NOHUGEPAGE", "COLD", "PAGEOUT"),
+        unit=HUGE,
+    ),
+    "table": Theme(
+        _COMMON | {"mremap": 20},
+        window=4096,
+        kinds=("anon", "anon", "s0", "p0", "sanon"),
+        counts=(512, 1024, 520, 515, 1030, 300),
+        unit=HUGE,
+    ),
+    "swap": Theme(
+        _COMMON | {"madvise": 16, "fork": 4, "exit": 1, "mremap": 5, "uffd_reg": 1, "uffd_wp": 1},
+        kinds=("anon", "anon", "anon", "sanon", "s0"),
+        advice=("PAGEOUT", "PAGEOUT", "PAGEOUT", "DONTNEED", "FREE", "WILLNEED", "COLD"),
+    ),
+    "uffd": Theme(
+        _COMMON | {"uffd_reg": 10, "uffd_wp": 14, "uffd_unwp": 6, "fork": 3, "mremap": 4, "madvise": 4, "mem_write": 2},
+        kinds=("anon", "anon", "s0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "FREE"),
+    ),
+    "pin": Theme(
+        _COMMON | {"pin": 10, "unpin": 4, "fork": 6, "mremap": 3, "madvise": 3},
+        kinds=("anon", "anon", "p0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "FREE"),
+    ),
+    "hugetlb": Theme(
+        _COMMON | {"fork": 4, "mremap": 3, "madvise": 3, "mem_write": 1},
+        window=2048,
+        kinds=("hugetlb", "hugetlb", "shugetlb"),
+        counts=(512, 512, 1024),
+        unit=HUGE,
+    ),
+    "key": Theme(
+        _COMMON | {"pkey_mprotect": 12, "wrpkru": 7, "fork": 3, "mremap": 4, "mem_write": 1, "madvise": 2},
+        window=32,
+        advice=("DONTNEED", "PAGEOUT"),
+    ),
+    "none": Theme(_COMMON | {"mprotect": 18, "mem_write": 3, "mremap": 4, "madvise": 3, "fork": 2}, window=32),
+    "stack": Theme(_COMMON | {"mmap": 8, "mremap": 3}, window=96, kinds=("anon",)),
+    "ksm": Theme(
+        _COMMON | {"ksm_scan": 6, "madvise": 8, "fork": 2},
+        window=24,
+        counts=(4, 8),
+        advice=("MERGEABLE", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTNEED"),
+    ),
+    "migrate": Theme(
+        _COMMON | {"move_pages": 12, "fork": 3, "mremap": 2}, window=32, kinds=("anon", "anon", "s0", "p0")
+    ),
+    "directory": Theme(
+        {"mmap": 3, "munmap": 2, "write": 14, "read": 4, "clear_refs": 12, "mprotect": 2, "mremap": 18, "fork": 2},
+        window=2 * GIGANTIC,
+        kinds=("anon", "anon", "anon", "sanon"),
+        counts=(GIGANTIC, GIGANTIC, GIGANTIC + 515, 2 * GIGANTIC, 3 * HUGE),
+        unit=GIGANTIC,
+    ),
+    "gigantic": Theme(
+        _COMMON | {"fork": 4, "mremap": 3, "madvise": 3, "mem_write": 1},
+        window=2 * GIGANTIC,
+        kinds=("hugetlb1g",),
+        counts=(GIGANTIC,),
+        unit=GIGANTIC,
+    ),
+    "mix": Theme(
+        {"mmap": 8, "munmap": 3, "write": 26, "read": 7, "clear_refs": 9, "mprotect": 8, "mremap": 8, "madvise": 22}
+        | {"fork": 7, "exit": 3, "setuid": 1, "mlock": 3, "munlock": 2, "mem_write": 3, "mem_read": 1, "ftruncate": 1}
+        | {"syscall_read_into": 1, "file_write": 1, "file_read": 1, "uffd_reg": 3, "uffd_wp": 4, "uffd_unwp": 1}
+        | {"pin": 2, "unpin": 1, "pkey_mprotect": 2, "wrpkru": 1, "ksm_scan": 1},
+        window=20,
+        kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),
+        counts=(1, 2, 3, 4, 8),
+        advice=(
+            *("DONTNEED", "FREE", "COLD", "PAGEOUT", "PAGEOUT", "WILLNEED", "POPULATE_READ", "POPULATE_WRITE"),
+            *("REMOVE", "DONTNEED_LOCKED", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTFORK", "DOFORK", "WIPEONFORK"),
+            *("KEEPONFORK", "RANDOM", "SEQUENTIAL", "NORMAL", "NOHUGEPAGE", "DONTDUMP", "COLLAPSE"),
+        ),
+        prepared=False,
+    ),
+    "part": Theme(
+        {"mmap": 1, "write": 22, "read": 5, "clear_refs": 10, "mprotect": 12, "madvise": 26, "fork": 7, "exit": 2}
+        | {"munmap": 2, "mremap": 4, "mlock": 1, "munlock": 1, "mem_write": 2, "uffd_reg": 1, "uffd_wp": 2, "pin": 2},
+        window=2048,
+        counts=(512, 512, 1024),
+        advice=("HUGEPAGE", "FREE", "FREE", "COLD", "COLD", "PAGEOUT", "PAGEOUT", "DONTNEED", "COLLAPSE", "NOHUGEPAGE"),
+        unit=HUGE,
+    ),
+    "scan": Theme(
+        _COMMON
+        | {
+            "pagemap_scan": 20,
+            "uffd_async_open": 2,
+            "uffd_async_reg": 6,
+            "uffd_async_wp": 4,
+            "uffd_async_unwp": 1,
+            "uffd_async_unreg": 1,
+            "fork": 2,
+            "madvise": 3,
+        },
+        kinds=("anon", "anon", "s0", "p0"),
+        advice=("DONTNEED", "PAGEOUT"),
+    ),
+    "leaf": Theme(
+        _COMMON
+        | {"mmap": 5, "madvise": 8, "pagemap_scan": 20, "uffd_async_open": 2, "uffd_async_reg": 6, "uffd_async_wp": 4}
+        | {"uffd_async_unwp": 1, "uffd_async_unreg": 1, "fork": 2, "mremap": 2},
+        window=2048,
+        kinds=("anon", "anon", "hugetlb", "shugetlb"),
+        counts=(512, 512, 1024),
+        advice=("HUGEPAGE", "HUGEPAGE", "DONTNEED", "PAGEOUT"),
+        unit=HUGE,
+    ),
+    "alike": Theme(
+        _COMMON | {"same": 8, "ksm": 6, "madvise": 8, "fork": 2},
+        window=24,
+        counts=(4, 8),
+        advice=("MERGEABLE", "MERGEABLE", "MERGEABLE", "UNMERGEABLE", "DONTNEED"),
+        old_only=True,
+    ),
+    "nonlinear": Theme(
+        _COMMON | {"remapfile": 12, "mremap": 4, "fork": 2, "ftruncate": 1, "madvise": 4},
+        kinds=("s0", "s0", "s0", "sanon"),
+        advice=("DONTNEED", "PAGEOUT", "SOFT_OFFLINE", "REMOVE"),
+        old_only=True,
+    ),
+    "disk": Theme(
+        _COMMON | {"sync": 8, "file_write": 3, "mremap": 3, "fork": 2, "madvise": 2, "mem_write": 2},
+        kinds=("s4", "s4", "p4"),
+        counts=(2, 4, 8),
+        advice=("DONTNEED", "PAGEOUT"),
+        old_only=True,
+    ),
+    "slot": Theme(
+        {"mmap": 4, "munmap": 4, "write": 14, "read": 8, "clear_refs": 6, "mremap": 18, "madvise": 18, "fork": 3},
+        window=32,
+        counts=(2, 4, 8, 16),
+        advice=("PAGEOUT", "PAGEOUT", "PAGEOUT", "DONTNEED"),
+        old_only=True,
+    ),
+    "offline": Theme(
+        _COMMON | {"madvise": 14, "fork": 4, "mremap": 4, "swapoff": 3, "clearraw": 2, "mlock": 1},
+        kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),
+        advice=("SOFT_OFFLINE", "SOFT_OFFLINE", "PAGEOUT", "PAGEOUT", "DONTNEED"),
+        old_only=True,
+    ),
+}
+"""Name to theme."""
+
+
+class _Writer:
+    """Draws one scenario."""
+
+    def __init__(self, rng: random.Random, theme: Theme) -> None:
+        self.rng, self.theme = rng, theme
+        self.processes = {0: _Process()}
+        self.next_child = 1
+        self.files: dict[str, int] = {}
+        self.ops: list[Op] = []
+
+    def draw(self) -> list[Op]:
+        steps = round(self.rng.triangular(FEWEST_STEPS, MOST_STEPS, MOST_STEPS - 2))
+        self.prologue()
+        while len(self.ops) < steps:
+            verb = self.rng.choices(list(self.theme.verbs), list(self.theme.verbs.values()))[0]
+            draw: Callable[[int], None] = getattr(self, verb)
+            draw(self.rng.choice(list(self.processes)))
+        return self.ops
+
+    def prologue(self) -> None:
+        """Something mapped; often written, cleared, and prepared as the theme needs it."""
+        rng, verbs = self.rng, self.theme.verbs
+        advice = self.theme.advice if self.theme.prepared else ()
+        for _ in range(rng.choice((1, 1, 2))):
+            self.mmap(0)
+        area = self.processes[0].areas[0]
+        if "HUGEPAGE" in advice and self.theme.unit > 1:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="HUGEPAGE")
+        if "MERGEABLE" in advice:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="MERGEABLE")
+        if "uffd_reg" in verbs and rng.random() < 0.5:
+            self.put(0, "uffd_reg", page=area.page, n=area.count)
+        if "uffd_async_reg" in verbs and rng.random() < 0.5:
+            self.uffd_async_open(0)
+            self.put(0, "uffd_async_reg", page=area.page, n=area.count)
+        if rng.random() < 0.7:
+            verb = "write" if rng.random() < 0.8 else "read"
+            self.put(0, verb, page=area.page, n=min(area.count, rng.choice((1, 4, 16))), step=1)
+        if rng.random() < 0.5:
+            self.put(0, "clear_refs", value="4", target=0)
+        if "PAGEOUT" in advice and self.theme.unit == 1 and rng.random() < 0.6:
+            self.put(0, "madvise", page=area.page, n=area.count, advice="PAGEOUT")
+
+    def put(self, who: int, verb: str, **arguments: object) -> None:
+        self.ops.append({"who": who, "op": verb, **arguments})
+
+    # ---- ranges ----
+
+    def area(self, who: int) -> _Area:
+        """A mapping of the process, or somewhere in the window where it has none."""
+        areas = self.processes[who].areas
+        if areas and self.rng.random() < 0.96:
+            return self.rng.choice(areas[-4:])
+        return _Area(self.rng.randrange(self.theme.window), self.rng.choice(list(self.theme.counts)), "anon")
+
+    def part(self, who: int) -> tuple[int, int]:
+        """A range: a whole mapping, a part of one, or one that reaches beyond it."""
+        area, rng = self.area(who), self.rng
+        unit = self.theme.unit
+        if unit > 1 and rng.random() < 0.6:
+            first = area.page + unit * rng.randrange(max(1, area.count // unit))
+            return first, min(unit, area.count)
+        draw = rng.random()
+        if draw < 0.3:
+            return area.page, area.count
+        if draw < 0.94:
+            first = rng.randrange(area.count)
+            return area.page + first, rng.randint(1, min(area.count - first, 64))
+        return area.page + rng.randrange(area.count), rng.randint(1, area.count + 4)
+
+    def touched(self, who: int) -> tuple[int, int]:
+        page, count = self.part(who)
+        return page, min(count, self.rng.choice((1, 2, 3, 8, 16)))
+
+    def place(self, count: int) -> int:
+        """Where a new mapping goes: often right beside an older one."""
+        rng = self.rng
+        areas = [area for process in self.processes.values() for area in process.areas]
+        if areas and rng.random() < 0.7:
+            area = rng.choice(areas)
+            ends = (area.page + area.count, area.page - count)
+            page = rng.choice((*ends, *ends, *ends, area.page, area.page + area.count + 1))
+            if page >= 0:
+                return page
+        step = self.theme.unit if self.theme.unit > 1 and rng.random() < 0.8 else 1
+        return rng.randrange(max(1, self.theme.window // step)) * step
+
+    # ---- verbs ----
+
+    def mmap(self, who: int) -> None:
+        rng = self.rng
+        count, kind = rng.choice(list(self.theme.counts)), rng.choice(list(self.theme.kinds))
+        page = self.place(count)
+        if "hugetlb" in kind:
+            page -= page % self.theme.unit
+        file_page = 0
+        if kind[-1].isdigit():
+            file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
+        locked = 0.25 if self.theme is THEMES["reuse"] else 0.02
+        flags = [flag for flag, chance in (("populate", 0.1), ("locked", locked)) if rng.random() < chance]
+        if count >= GIGANTIC:
+            flags = []
+        if self.theme is THEMES["stack"] and rng.random() < 0.6:
+            flags = ["growsdown"]
+        prot = rng.choices(("rw", "r", "rwx", "rx", "-", "w"), (80, 10, 2, 2, 4, 2))[0]
+        self.put(who, "mmap", page=page, n=count, prot=prot, kind=kind, file_page=file_page, flags=flags)
+        self.forget(who, page, count)
+        self.processes[who].areas.append(_Area(page, count, kind))
+
+    def forget(self, who: int, page: int, count: int) -> None:
+        """Cut a range out of the sketch."""
+        process, end, left = self.processes[who], page + count, []
+        for area in process.areas:
+            last = area.page + area.count
+            if last <= page or area.page >= end:
+                left.append(area)
+                continue
+            if area.page < page:
+                left.append(_Area(area.page, page - area.page, area.kind))
+            if last > end:
+                left.append(_Area(end, last - end, area.kind))
+        process.areas = left
+
+    def munmap(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "munmap", page=page, n=count)
+        self.forget(who, page, count)
+
+    def write(self, who: int) -> None:
+        if self.theme is THEMES["stack"] and self.rng.random() < 0.4:
+            area = self.area(who)
+            self.put(who, "write", page=max(0, area.page - self.rng.randint(1, 6)), n=1, step=1)
+            return
+        page, count = self.touched(who)
+        step = self.rng.choice((1, 1, 1, 2)) if count > 2 else 1
+        self.put(who, "write", page=page, n=count, step=step)
+
+    def read(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "read", page=page, n=count, step=1)
+
+    def mem_write(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "mem_write", page=page, n=min(count, 4))
+
+    def mem_read(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "mem_read", page=page, n=min(count, 4))
+
+    def syscall_read_into(self, who: int) -> None:
+        self.put(who, "syscall_read_into", page=self.touched(who)[0])
+
+    def mprotect(self, who: int) -> None:
+        page, count = self.part(who)
+        weights = (30, 25, 40, 4, 1) if self.theme is THEMES["none"] else (40, 50, 6, 3, 1)
+        prot = self.rng.choices(("r", "rw", "-", "rx", "rwx"), weights)[0]
+        self.put(who, "mprotect", page=page, n=count, prot=prot)
+
+    def mremap(self, who: int) -> None:
+        rng = self.rng
+        area = self.area(who)
+        page, count = area.page, area.count
+        if rng.random() < 0.5:
+            page += rng.randrange(count)
+            count = rng.randint(1, area.page + area.count - page)
+            unit = self.theme.unit
+            if unit > 1 and rng.random() < 0.6:
+                page, count = area.page + (page - area.page) // unit * unit, min(unit, area.count)
+        new_count = count if rng.random() < 0.65 else max(1, count + rng.choice((-4, -2, -1, 1, 2, 4, 8)))
+        draw = rng.random()
+        if draw < 0.7:
+            flags = ["MAYMOVE", "FIXED"]
+        elif draw < 0.85:
+            flags, new_count = ["MAYMOVE", "FIXED", "DONTUNMAP"], count
+        else:
+            flags = []
+        if rng.random() < 0.03:
+            count = 0
+        new_page = 0
+        if flags:
+            new_page = self.place(new_count)
+            if self.theme.unit > 1 and rng.random() < 0.6:
+                new_page += (page - new_page) % self.theme.unit
+        self.put(who, "mremap", page=page, n=count, new_n=new_count, flags=flags, new_page=new_page)
+        if not flags:
+            area.count = max(1, area.count + new_count - count)
+            return
+        if "DONTUNMAP" not in flags:
+            self.forget(who, page, count)
+        self.forget(who, new_page, new_count)
+        self.processes[who].areas.append(_Area(new_page, new_count, area.kind))
+
+    def madvise(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "madvise", page=page, n=count, advice=self.rng.choice(list(self.theme.advice)))
+
+    def mlock(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "mlock", page=page, n=count)
+
+    def munlock(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "munlock", page=page, n=count)
+
+    def clear_refs(self, who: int) -> None:
+        value = self.rng.choices(("4", "1", "2", "3", "5", "6"), (90, 3, 2, 2, 2, 1))[0]
+        target = who if self.rng.random() < 0.8 else self.rng.choice(list(self.processes))
+        self.put(who, "clear_refs", value=value, target=target)
+
+    def fork(self, who: int) -> None:
+        if len(self.processes) < 3:
+            child, self.next_child = self.next_child, self.next_child + 1
+            self.put(who, "fork", child=child)
+            parent = self.processes[who]
+            areas = [_Area(area.page, area.count, area.kind) for area in parent.areas]
+            self.processes[child] = _Process(areas, [], parent.user)
+
+    def exit(self, who: int) -> None:
+        if len(self.processes) > 1:
+            self.put(who, "exit")
+            del self.processes[who]
+
+    def setuid(self, who: int) -> None:
+        if who and not self.processes[who].user:
+            self.put(who, "setuid")
+            self.processes[who].user = True
+
+    def uffd_reg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_reg", page=page, n=count)
+
+    def uffd_wp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_wp", page=page, n=count)
+
+    def uffd_unwp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_unwp", page=page, n=count)
+
+    def uffd_async_open(self, who: int) -> None:
+        self.put(who, "uffd_async_open", page=None, n=None)
+
+    def uffd_async_reg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_reg", page=page, n=count)
+
+    def uffd_async_unreg(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_unreg", page=page, n=count)
+
+    def uffd_async_unwp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_unwp", page=page, n=count)
+
+    def uffd_async_wp(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "uffd_async_wp", page=page, n=count)
+
+    def pin(self, who: int) -> None:
+        process = self.processes[who]
+        page, count = self.touched(who)
+        if len(process.pinned) < 2 and not any(page == pinned for pinned, _ in process.pinned):
+            process.pinned.append((page, count))
+            self.put(who, "pin", page=page, n=count)
+
+    def unpin(self, who: int) -> None:
+        process = self.processes[who]
+        if process.pinned:
+            page, count = process.pinned.pop(self.rng.randrange(len(process.pinned)))
+            self.put(who, "unpin", page=page, n=count)
+
+    def file_write(self, who: int) -> None:
+        self.put(who, "file_write", file=self.rng.randrange(2), file_page=self.rng.choice((0, 1, 2, 5, 17)))
+
+    def file_read(self, who: int) -> None:
+        self.put(who, "file_read", file=self.rng.randrange(2), file_page=self.rng.choice((0, 1, 2, 5, 17)))
+
+    def ftruncate(self, who: int) -> None:
+        self.put(who, "ftruncate", file=self.rng.randrange(2), n=self.rng.choice((0, 1, 4, 8, 20, 8192)))
+
+    def pkey_mprotect(self, who: int) -> None:
+        page, count = self.part(who)
+        prot = self.rng.choices(("rw", "r", "-"), (70, 20, 10))[0]
+        self.put(who, "pkey_mprotect", page=page, n=count, prot=prot, key=self.rng.choice((1, 1, 2, 3, 0)))
+
+    def wrpkru(self, who: int) -> None:
+        self.put(who, "wrpkru", key=self.rng.choice((1, 1, 2, 3)), rights=self.rng.choice((0, 0, 1, 2)))
+
+    def ksm_scan(self, who: int) -> None:
+        self.put(who, "ksm_scan", use_zero_pages=self.rng.choice((0, 0, 1)))
+
+    def same(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "same", page=page, n=count)
+
+    def ksm(self, who: int) -> None:
+        self.put(who, "ksm")
+
+    def remapfile(self, who: int) -> None:
+        page, count = self.part(who)
+        self.put(who, "remapfile", page=page, n=count, file_page=self.rng.choice((0, 1, 4, 9, 16)))
+
+    def sync(self, who: int) -> None:
+        self.put(who, "sync", file=4)
+
+    def swapoff(self, who: int) -> None:
+        self.put(who, "swapoff")
+        self.put(who, "swapon")
+
+    def clearraw(self, who: int) -> None:
+        value = self.rng.choice(("4", "4\\n", "4\\0junk", " 4 ", "04", "+4", "0x4", "", "4 5", "99999999999"))
+        self.put(who, "clearraw", value=value, target=who)
+
+    def move_pages(self, who: int) -> None:
+        page, count = self.touched(who)
+        self.put(who, "move_pages", page=page, n=count, node=self.rng.choice((0, 1, 1)))
+
+    def pagemap_scan(self, who: int) -> None:
+        page, count = self.part(who)
+        masks = {}
+        for name, chance in (("category_mask", 0.5), ("category_anyof_mask", 0.2), ("category_inverted", 0.3)):
+            if self.rng.random() < chance:
+                masks[name] = sum(1 << bit for bit in self.rng.sample(range(8), self.rng.choice((1, 1, 2))))
+        if self.rng.random() < 0.3:
+            masks["return_mask"] = self.rng.choice((0, 2, 8, 128, 130))
+        if self.rng.random() < 0.25:
+            masks["flags"] = self.rng.choice((1, 2, 3))
+        if self.rng.random() < 0.2:
+            masks["max_pages"] = self.rng.randint(1, 8)
+        odd = self.rng.choice(_ODD_SCANS) if self.rng.random() < 0.15 else {}
+        self.put(who, "pagemap_scan", **({"page": page, "n": count} | masks | odd))
+
+
+def scenario(seed: int, theme: str) -> Request:
+    """One random scenario; the same `seed` and `theme` give the same one."""
+    ops = _Writer(random.Random(f"{theme}:{seed}"), THEMES[theme]).draw()
+    return Request(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")

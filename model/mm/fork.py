@@ -1,0 +1,148 @@
+"""fork: areas are copied, private memory is shared for copy-on-write.
+
+kernel/fork.c:dup_mmap, mm/memory.c:copy_page_range.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import hugetlb, thp
+from ptewalk.model.pte import PROTNONE, PSE, RW, SPECIAL, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.tables import PMD_SHIFT
+from ptewalk.model.state.vma import Vma, anon_vma_fork
+from ptewalk.model.x86 import INDEX_BITS
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+
+
+def dup_mm(parent: Mm, child: Mm) -> None:
+    """Fill the new address space `child` from `parent`."""
+    reuse = parent.entries.profile.anon_vma_reuse
+    child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
+    child.remapped.update(parent.remapped)
+    for vma in parent.areas:
+        if vma.flags & VmFlag.DONTCOPY:
+            continue
+        twin = vma.copy()
+        twin.flags &= ~VmFlag.LOCKED
+        if twin.remapped is not None:
+            twin.remapped = child.remapped
+        if not vma.flags & VmFlag.MAYSHARE:
+            twin.reservation = None
+        if twin.uffd is not None:
+            twin.uffd = None
+            twin.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
+            child.set_page_prot(twin)
+        wiped = vma.flags & VmFlag.WIPEONFORK
+        if not wiped:
+            anon_vma_fork(twin, vma, reuse=reuse)
+        child.areas.insert(twin)
+        if not wiped:
+            _copy_page_range(parent, child, vma, twin)
+        else:
+            child.replace(vma.start, vma.end)
+    parent.kernel.mmu.invalidate(None)
+    parent.kernel.lru.drain()  # the child's first write to its stack, a page that is on no list yet
+
+
+def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
+    """mm/memory.c:copy_page_range"""
+    copies_hugetlb = vma.huge_level and parent.entries.profile.reuse_by_mapcount
+    if not vma.anon_vma and not copies_hugetlb and not parent.kernel.is_nonlinear(vma):
+        return
+    if vma.huge_level:
+        hugetlb.copy_range(child, parent, twin, vma)
+        return
+    for level in range(parent.tables.levels - 1, 0, -1):
+        shift = INDEX_BITS * level
+        low, high = vma.start >> shift, (vma.end - 1) >> shift
+        for key in parent.tables.tables[level]:
+            if low <= key <= high:
+                child.tables.alloc(key << shift, level)
+    for block, first, last, huge in parent.tables.blocks(vma.start, vma.end):
+        if huge:
+            if _copy_huge_pmd(parent, child, block << PMD_SHIFT, twin):
+                continue
+            thp.split_huge_pmd(parent, vma, block << PMD_SHIFT)
+            child.tables.alloc(block << PMD_SHIFT, 1)
+        _copy_part(parent, child, vma, twin, block, first, last)
+
+
+def _copy_huge_pmd(parent: Mm, child: Mm, head: int, twin: Vma) -> bool:
+    """mm/huge_memory.c:copy_huge_pmd; False when the page is pinned and has to be split."""
+    entries, frames = parent.entries, parent.frames
+    pmd = parent.tables.get_huge(head)
+    if thp.is_huge_zero(parent, pmd):
+        if entries.profile.reuse_by_mapcount:
+            child.tables.set_huge(head, entries.pfn_pte(frames.huge_zero, twin.prot, 2) | PSE)
+            return True
+    else:
+        frame = thp.pmd_frame(parent, pmd)
+        if not entries.profile.reuse_by_mapcount and parent.has_pinned and frames.is_pinned(frame):
+            return False
+        frames.huge_maps[frame] += 1
+        frames.flags[frame : frame + HUGE_PAGES] &= 0xFFFF ^ page.EXCLUSIVE
+    pmd = entries.pte_wrprotect(pmd)
+    parent.tables.set_huge(head, pmd)
+    child.tables.set_huge(head, entries.pte_mkold(entries.pte_clear_uffd_wp(pmd)))
+    return True
+
+
+def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: int, last: int) -> None:
+    """copy_pte_range: copy_present_pte and copy_nonpresent_pte of one page table."""
+    entries, frames = parent.entries, parent.frames
+    source = parent.tables.part(block, first, last)
+    used = np.flatnonzero(source)
+    if not len(used):
+        return
+    old = source[used]
+    present = (old & np.uint64(P | PROTNONE)) != 0
+    new = old.copy()
+    pinned: list[int] = []
+    if present.any():
+        pte = old[present]
+        normal = (pte & np.uint64(SPECIAL)) == 0
+        pfns = entries.pte_pfn(pte[normal]).astype(np.int64)
+        if parent.has_pinned and not entries.profile.reuse_by_mapcount and vma.is_cow:
+            kept = []
+            for position, pfn in zip(np.flatnonzero(present)[normal], pfns.tolist(), strict=True):
+                if frames.flags[pfn] & page.EXCLUSIVE and frames.is_pinned(pfn):
+                    pinned.append(int(position))
+                else:
+                    kept.append(pfn)
+            pfns = np.array(kept, np.int64)
+        np.add.at(frames.maps, pfns, 1)
+        frames.flags[pfns] &= np.uint16(0xFFFF ^ page.EXCLUSIVE)
+        if vma.is_cow:
+            pte = np.where(pte & np.uint64(RW | entries.ARM), entries.pte_wrprotect(pte), pte)
+            untouched = old[pinned]
+            source[used[present]] = pte
+            source[used[pinned]] = untouched
+        if vma.flags & VmFlag.SHARED:
+            pte = entries.pte_mkclean(pte)
+        new[present] = entries.pte_mkold(entries.pte_clear_uffd_wp(pte))
+    for position in np.flatnonzero(~present):
+        entry = int(old[position])
+        if entries.is_marker(entry):
+            new[position] = 0
+            continue
+        slot = parent.kernel.swap.slots.get((entries.swp_type(entry), entries.swp_offset(entry)))
+        if slot is not None:  # None: rule A30 of linux-seed
+            slot.count += 1
+        entry &= ~entries.SWP_EXCLUSIVE
+        source[used[position]] = entry
+        new[position] = entry & ~entries.SWP_UFFD_WP
+    child.tables.part(block, first, last)[used] = new
+    for position in pinned:
+        at = first + int(used[position])
+        frame = frames.alloc(0)
+        frames.copy(entries.pte_pfn(int(old[position])), frame)
+        child.add_new_anon(twin, at, frame)
+        pte_new = entries.pte_mkdirty(entries.pfn_pte(frame, twin.prot))
+        child.tables.set(at, entries.pte_mkwrite(pte_new) if twin.flags & VmFlag.WRITE else pte_new)

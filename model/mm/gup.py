@@ -1,0 +1,204 @@
+"""get_user_pages: software's own accesses to user memory (mm/gup.c), and what is built on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import faults, hugetlb, rmap, thp
+from ptewalk.model.pte import PROTNONE, UFFD_WP, P
+from ptewalk.model.state import frames as page
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.vma import Vma
+
+_ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
+
+
+def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool, remote: bool = False) -> bool:
+    """mm/gup.c:check_vma_flags; False: EFAULT. Protection keys do not bind a `remote` access (/proc/PID/mem)."""
+    flags = vma.flags
+    if write:
+        if not flags & VmFlag.WRITE:
+            if not force:
+                return False
+            if vma.huge_level and not mm.entries.profile.reuse_by_mapcount:
+                return False
+            if not vma.is_cow:
+                return mm.entries.profile.reuse_by_mapcount and bool(flags & VmFlag.MAYWRITE)
+    elif not flags & VmFlag.READ and not force:
+        return False
+    return remote or mm.kernel.key_permits(mm, vma, write)
+
+
+def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool) -> int:
+    """The frame that `at` maps with the wanted right; 0 when a fault is needed (follow_page_mask)."""
+    entries, frames = mm.entries, mm.frames
+    old_rules = entries.profile.reuse_by_mapcount
+    if vma.huge_level:
+        return hugetlb.follow(mm, vma, at, write, touch)
+    pmd = mm.tables.get_huge(at)
+    if pmd:
+        if not pmd & P and not force:
+            return 0
+        frame = thp.pmd_frame(mm, pmd)
+        if write and not _may_write(mm, vma, pmd, frame, force):
+            return 0
+        if touch:
+            thp.touch_pmd(mm, at, pmd, write or old_rules)
+        return frame + (at & HUGE_PAGES - 1)
+    pte = mm.tables.get(at)
+    if not pte & (P | PROTNONE) or (not pte & P and not force):
+        return 0
+    frame = entries.pte_pfn(pte)
+    if write and not _may_write(mm, vma, pte, frame, force):
+        return 0
+    if touch and frame != frames.zero:
+        if write and not entries.pte_dirty(pte):
+            frames.flags[frame] |= page.DIRTY
+        if mm.kernel.lru.mark_accessed(frame) and not rmap.is_locked(mm.kernel, frame):
+            mm.kernel.lru.activate(frame)
+    return frame
+
+
+def _may_write(mm: Mm, vma: Vma, pte: int, frame: int, force: bool) -> bool:
+    """mm/gup.c:can_follow_write_pte"""
+    entries = mm.entries
+    if entries.pte_write(pte):
+        return True
+    if not force or entries.profile.reuse_by_mapcount:
+        return False
+    if vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.WRITE):
+        return False
+    if not mm.frames.flags[frame] & page.EXCLUSIVE:
+        return False
+    if entries.VM_SOFTDIRTY and not vma.flags & VmFlag.SOFTDIRTY and not entries.pte_soft_dirty(pte):
+        return False
+    return not (pte & UFFD_WP and vma.flags & VmFlag.UFFD_WP)
+
+
+def get_page(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool = False, touch: bool = True) -> int:
+    """Fault `at` in until it can be used; its frame.
+
+    Raises
+    ------
+    Errno
+        EFAULT: the fault ends in a signal.
+    """
+    frame = _follow(mm, vma, at, write=write, force=force, touch=touch)
+    if frame:
+        return frame
+    wants = write
+    for _ in range(4):
+        was_mapped = bool(mm.entries.pte_present(mm.tables.get(at) | mm.tables.get_huge(at)))
+        if faults.handle_mm_fault(mm, vma, at, wants) is not None:
+            raise Errno("EFAULT")
+        if mm.entries.profile.reuse_by_mapcount and was_mapped and not vma.flags & VmFlag.WRITE:
+            wants = False
+        frame = _follow(mm, vma, at, write=wants, force=force, touch=touch)
+        if frame:
+            return frame
+    raise AssertionError(f"page {at:#x} cannot be had although its faults are handled")
+
+
+def access_remote(mm: Mm, at: int, *, write: bool) -> int:
+    """The frame through which /proc/PID/mem reads or writes `at` (mm/memory.c:__access_remote_vm, FOLL_FORCE).
+
+    Raises
+    ------
+    Errno
+        EIO: not accessible.
+    """
+    vma = faults.find_or_grow(mm, at)
+    if vma is None or not check_vma_flags(mm, vma, write=write, force=True, remote=True):
+        raise Errno("EIO")
+    try:
+        frame = get_page(mm, vma, at, write=write, force=True)
+    except Errno:
+        raise Errno("EIO") from None
+    if write:
+        if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB):
+            mm.frames.flags[frame] |= page.DIRTY
+        mm.touch(at, at + 1)
+    return frame
+
+
+def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """Fault a range in as mlock does (mm/gup.c:populate_vma_page_range): writable private memory by write faults.
+
+    Raises
+    ------
+    Errno
+        The first page that cannot be had.
+    """
+    write = vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE
+    force = bool(vma.flags & _ACCESS)
+    guarded = mm.shown_start(vma) != vma.start
+    at = start
+    try:
+        while at < end:
+            if not check_vma_flags(mm, vma, write=write, force=force):
+                raise Errno("EFAULT")
+            if not (guarded and at == vma.start and not mm.entries.pte_present(mm.tables.get(at))):
+                get_page(mm, vma, at, write=write, force=force)
+            at = after_leaf(mm, vma, at)
+    finally:
+        mm.kernel.lru.drain()
+
+
+def after_leaf(mm: Mm, vma: Vma, at: int) -> int:
+    """The page behind the leaf that maps `at`: get_user_pages takes a huge page in one step."""
+    if vma.huge_level:
+        return (at // hugetlb.pages_of(vma) + 1) * hugetlb.pages_of(vma)
+    return (at | HUGE_PAGES - 1) + 1 if mm.tables.get_huge(at) else at + 1
+
+
+def mm_populate(mm: Mm, start: int, end: int, *, ignore_errors: bool = True) -> None:
+    """mm/gup.c:__mm_populate"""
+    for vma in mm.areas.in_range(start, end):
+        try:
+            populate_vma_range(mm, vma, max(start, vma.start), min(end, vma.end))
+        except Errno:
+            if not ignore_errors:
+                raise
+
+
+def pin(mm: Mm, start: int, end: int) -> list[int]:
+    """Pin pages for a device that writes (FOLL_LONGTERM and FOLL_WRITE: an io_uring buffer); their frames.
+
+    Raises
+    ------
+    Errno
+        EFAULT, and EINVAL where the profile wants one file; nothing stays pinned then.
+    """
+    pinned: list[int] = []
+    files = set()
+    frames = mm.frames
+    try:
+        for at in range(start, end):
+            vma = mm.areas.lookup(at)
+            if vma is None or not check_vma_flags(mm, vma, write=True, force=False):
+                raise Errno("EFAULT")
+            mm.has_pinned = True
+            frame = get_page(mm, vma, at, write=True, touch=False)
+            frames.pins[frame] = frames.pins.get(frame, 0) + 1
+            pinned.append(frame)
+            files.add(vma.file)
+        if mm.entries.profile.pin_one_file and len(files) > 1:
+            raise Errno("EINVAL")
+    except Errno:
+        unpin(mm, pinned)
+        raise
+    return pinned
+
+
+def unpin(mm: Mm, pinned: list[int]) -> None:
+    """Undo `pin`."""
+    frames = mm.frames
+    for frame in pinned:
+        frames.pins[frame] -= 1
+        if not frames.pins[frame]:
+            del frames.pins[frame]
+            mm.kernel.put_mapped(frame)

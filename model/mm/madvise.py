@@ -1,0 +1,267 @@
+"""madvise (mm/madvise.c), and mlock and munlock (mm/mlock.c), which change flags of areas in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import collapse, gup, hugetlb, ksm, migrate, rmap, swap, thp
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.lru import Batch
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.vma import Vma
+
+_FLAG_ADVICE: dict[str, tuple[int, int]] = {
+    "NORMAL": (0, VmFlag.RAND_READ | VmFlag.SEQ_READ),
+    "SEQUENTIAL": (VmFlag.SEQ_READ, VmFlag.RAND_READ),
+    "RANDOM": (VmFlag.RAND_READ, VmFlag.SEQ_READ),
+    "DONTFORK": (VmFlag.DONTCOPY, 0),
+    "DOFORK": (0, VmFlag.DONTCOPY),
+    "WIPEONFORK": (VmFlag.WIPEONFORK, 0),
+    "KEEPONFORK": (0, VmFlag.WIPEONFORK),
+    "DONTDUMP": (VmFlag.DONTDUMP, 0),
+    "DODUMP": (0, VmFlag.DONTDUMP),
+    "HUGEPAGE": (VmFlag.HUGEPAGE, VmFlag.NOHUGEPAGE),
+    "NOHUGEPAGE": (VmFlag.NOHUGEPAGE, VmFlag.HUGEPAGE),
+    "MERGEABLE": (VmFlag.MERGEABLE, 0),
+    "UNMERGEABLE": (0, VmFlag.MERGEABLE),
+}
+"""Advice to the flags that it sets and clears."""
+_NO_THP = VmFlag.HUGETLB | VmFlag.SHARED | VmFlag.MAYSHARE
+
+
+def do_madvise(mm: Mm, start: int, pages: int, advice: str) -> None:
+    """The system call.
+
+    Raises
+    ------
+    Errno
+        EINVAL: unknown advice, or one that does not fit the area. ENOMEM: a hole in the range; what is mapped has been
+        advised.
+    """
+    if advice not in mm.entries.profile.advices or pages < 0:
+        raise Errno("EINVAL")
+    if not pages:
+        return
+    end = start + pages
+    if advice == "SOFT_OFFLINE":
+        migrate.soft_offline(mm, start, end)
+        return
+    if advice in ("POPULATE_READ", "POPULATE_WRITE") and mm.entries.profile.saved_dirty:
+        _populate(mm, start, end, write=advice == "POPULATE_WRITE")
+        return
+    _walk_areas(mm, start, end, lambda vma, before, first, last: _advise(mm, vma, before, first, last, advice))
+
+
+def _walk_areas(mm: Mm, start: int, end: int, visit: Callable[[Vma, Vma | None, int, int], Vma | None]) -> None:
+    """mm/madvise.c:madvise_walk_vmas"""
+    hole = False
+    vma = mm.areas.find(start)
+    before = vma if vma and start > vma.start else mm.areas.neighbours(start)[0]
+    at = start
+    while True:
+        if vma is None:
+            raise Errno("ENOMEM")
+        if at < vma.start:
+            hole = True
+            at = vma.start
+            if at >= end:
+                break
+        stop = min(vma.end, end)
+        before = visit(vma, before, at, stop)
+        at = stop
+        if before and at < before.end:
+            at = before.end
+        if at >= end:
+            break
+        vma = mm.areas.find(before.end if before else at)
+    if hole:
+        raise Errno("ENOMEM")
+
+
+def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: str) -> Vma | None:
+    """mm/madvise.c:madvise_vma_behavior; the area before the next one."""
+    if advice in _FLAG_ADVICE:
+        return _change_flags(mm, vma, before, start, end, advice)
+    if advice in ("DONTNEED", "DONTNEED_LOCKED", "FREE"):
+        _dontneed_free(mm, vma, start, end, advice)
+    elif advice in ("COLD", "PAGEOUT"):
+        if vma.flags & VmFlag.LOCKED or vma.huge_level:
+            raise Errno("EINVAL")
+        if advice == "PAGEOUT" and mm.entries.profile.reuse_by_mapcount:
+            swap.page_out_3_11(mm, vma, start, end)
+        else:
+            swap.cold_range(mm, vma, start, end, out=advice == "PAGEOUT")
+        mm.kernel.mmu.invalidate(None)
+    elif advice in ("POPULATE_READ", "POPULATE_WRITE"):
+        _populate(mm, start, end, write=advice == "POPULATE_WRITE")
+    elif advice == "WILLNEED":
+        mm.kernel.lru.drain()
+    elif advice == "REMOVE":
+        _remove(mm, vma, start, end)
+    elif advice == "COLLAPSE":
+        collapse.madvise_collapse(mm, vma, start, end)
+    return vma
+
+
+def _change_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: str) -> Vma:
+    """Advice that is a flag of the area; a merge gives the result this area's flags (madvise_update_vma)."""
+    on, off = _FLAG_ADVICE[advice]
+    old_rules = mm.entries.profile.reuse_by_mapcount
+    if advice == "WIPEONFORK" and (vma.file or vma.flags & VmFlag.SHARED):
+        raise Errno("EINVAL")
+    if advice in ("HUGEPAGE", "NOHUGEPAGE") and old_rules and vma.flags & (on | _NO_THP):
+        raise Errno("EINVAL")
+    if advice == "DODUMP" and not vma.huge_level and vma.flags & VmFlag.DONTEXPAND:
+        raise Errno("EINVAL")
+    if advice == "MERGEABLE" and vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.HUGETLB):
+        on = 0
+    if advice == "UNMERGEABLE" and vma.flags & VmFlag.MERGEABLE and vma.anon_vma:
+        ksm.unmerge_range(mm, vma, start, end)
+    return change_area_flags(mm, vma, before, start, end, vma.flags & ~off | on)
+
+
+def change_area_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
+    """Give part of an area new flags, merging or splitting; the area that covers it afterwards."""
+    if flags == vma.flags:
+        return vma
+    merged = mm.areas.merge(before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
+    if merged:
+        vma = merged
+    else:
+        if start != vma.start:
+            mm.split(vma, start, new_below=True)
+        if end != vma.end:
+            mm.split(vma, end, new_below=False)
+    vma.flags = flags
+    return vma
+
+
+def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
+    """mm/madvise.c:madvise_dontneed_free"""
+    if vma.huge_level:
+        size = hugetlb.pages_of(vma)
+        if advice == "FREE" or start % size or mm.entries.profile.reuse_by_mapcount:
+            raise Errno("EINVAL")
+        end -= end % size
+    elif vma.flags & VmFlag.LOCKED and advice != "DONTNEED_LOCKED":
+        raise Errno("EINVAL")
+    if start >= end:
+        return
+    if advice == "FREE":
+        if not vma.is_anonymous:
+            raise Errno("EINVAL")
+        _free(mm, vma, start, end)
+    else:
+        mm.zap_range(vma, start, end)
+        mm.replace(start, end)
+    mm.kernel.mmu.invalidate(None)
+
+
+def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """MADV_FREE: A and D off, soft-dirty stays (mm/madvise.c:madvise_free_pte_range)."""
+    entries, frames = mm.entries, mm.frames
+    mm.kernel.lru.drain()
+    for block, first, last, huge in mm.tables.blocks(start, end):
+        if huge:
+            head = block * HUGE_PAGES
+            pmd = mm.tables.get_huge(head)
+            frame = thp.pmd_frame(mm, pmd)
+            if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame, whole=True):
+                continue
+            if last - first == HUGE_PAGES:
+                mm.tables.set_huge(head, entries.pte_mkclean(entries.pte_mkold(pmd)))
+                run = slice(frame, frame + HUGE_PAGES)
+                frames.flags[run] = frames.flags[run] & (0xFFFF ^ page.DIRTY) | page.LAZYFREE
+                continue
+            if not thp.split_huge_page(mm, frame):
+                continue
+        for at, pages, frame in thp.advised_pages(mm, first, last, by_head=True):
+            if not frame:
+                pte = mm.tables.get(at)
+                if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
+                    swap.free_entry(mm.kernel, pte)
+                    mm.tables.set(at, 0)
+                continue
+            run = slice(frame, frame + pages)
+            if frame in frames.cached_slot or (frames.flags[run] & page.DIRTY).any():
+                if thp.folio_mapcount(frames, frame) != pages:
+                    continue
+                if frame in frames.cached_slot and not swap.free_cache(mm.kernel, frame):
+                    continue
+                frames.flags[run] &= 0xFFFF ^ page.DIRTY
+            for place in range(at, at + pages):
+                mm.tables.set(place, entries.pte_mkclean(entries.pte_mkold(mm.tables.get(place))))
+            if frames.flags[frame] & (page.ANON | page.LAZYFREE) == page.ANON and not rmap.is_locked(mm.kernel, frame):
+                frames.flags[run] |= page.LAZYFREE
+                mm.kernel.lru.add(Batch.LAZYFREE, frame)
+
+
+def _populate(mm: Mm, start: int, end: int, *, write: bool) -> None:
+    """mm/madvise.c:madvise_populate: ENOMEM at a hole, EINVAL without the right, EFAULT on SIGBUS."""
+    at = start
+    while at < end:
+        vma = mm.areas.lookup(at)
+        if vma is None:
+            raise Errno("ENOMEM")
+        if not gup.check_vma_flags(mm, vma, write=write, force=False):
+            raise Errno("EINVAL")
+        stop = min(vma.end, end)
+        try:
+            while at < stop:
+                gup.get_page(mm, vma, at, write=write)
+                at = gup.after_leaf(mm, vma, at)
+        finally:
+            mm.kernel.lru.drain()
+
+
+def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """mm/madvise.c:madvise_remove: punch a hole in the file."""
+    if vma.flags & VmFlag.LOCKED or vma.file is None or vma.remapped is not None:
+        raise Errno("EINVAL")
+    needed = VmFlag.SHARED | (VmFlag.WRITE if mm.entries.profile.reuse_by_mapcount else VmFlag.MAYWRITE)
+    if vma.flags & needed != needed:
+        raise Errno("EACCES")
+    if vma.file.counts_dirty:
+        raise Errno("EOPNOTSUPP")
+    mm.kernel.truncate_range(vma.file, vma.offset(start), vma.offset(end), even_cows=False)
+
+
+def mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
+    """mlock and munlock (mm/mlock.c:do_mlock).
+
+    Raises
+    ------
+    Errno
+        ENOMEM: a hole in the range; what stands before it is locked already.
+    """
+    if pages <= 0:
+        return
+    end = start + pages
+    vma = mm.areas.find(start)
+    if vma is None or vma.start > start:
+        raise Errno("ENOMEM")
+    before = vma if start > vma.start else mm.areas.before(vma)
+    at = start
+    while True:
+        stop = min(vma.end, end)
+        flags = vma.flags & ~VmFlag.LOCKED | (VmFlag.LOCKED if lock else 0)
+        if flags != vma.flags and not vma.huge_level:
+            mm.kernel.lru.drain()
+        before = vma if vma.huge_level else change_area_flags(mm, vma, before, at, stop, flags)
+        at = max(stop, before.end)
+        if at >= end:
+            break
+        following = mm.areas.find(before.end)
+        if following is None or following.start != at:
+            raise Errno("ENOMEM")
+        vma = following
+    if lock:
+        try:
+            gup.mm_populate(mm, start, end, ignore_errors=False)
+        except Errno as error:
+            raise Errno({"EFAULT": "ENOMEM", "ENOMEM": "EAGAIN"}.get(error.name, error.name)) from None

@@ -1,0 +1,215 @@
+"""mprotect and pkey_mprotect (mm/mprotect.c)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, VmFlag
+from ptewalk.model.mm import gup, hugetlb, thp, uffd
+from ptewalk.model.pte import FRAME_AT, PROTNONE, RW, SPECIAL, UFFD_WP, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.tables import PMD_SHIFT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.vma import Vma
+
+ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
+_PKEY = 0xF << VmFlag.PKEY_LOW
+LARGE_LOW = FRAME_AT[1] ^ FRAME_AT[2]
+"""Bits of a frame field that a huge leaf does not use for its frame."""
+
+
+def do_mprotect(mm: Mm, start: int, pages: int, prot: int, key: int = -1) -> None:
+    """Change the rights of pages [start, start + pages) to the VmFlag bits `prot`.
+
+    Parameters
+    ----------
+    key : int
+        Protection key; -1: plain mprotect.
+
+    Raises
+    ------
+    Errno
+        ENOMEM: something there is not mapped; what stands before it is changed already. EACCES, EINVAL.
+    """
+    if pages <= 0:
+        if pages == 0:
+            return
+        raise Errno("ENOMEM")
+    end = start + pages
+    if end > TASK_PAGES + 1:
+        raise Errno("ENOMEM")
+    vma = mm.areas.find(start)
+    if vma is None or vma.start > start:
+        raise Errno("ENOMEM")
+    before = vma if start > vma.start else mm.areas.before(vma)
+    at = start
+    while True:
+        new_key = mm.kernel.mprotect_key(mm, vma, prot, key)
+        flags = vma.flags & ~(ACCESS | _PKEY) | prot | new_key << VmFlag.PKEY_LOW
+        if flags & ~(flags >> 4) & ACCESS:
+            raise Errno("EACCES")
+        stop = min(vma.end, end)
+        before = mprotect_fixup(mm, vma, before, at, stop, flags)
+        at = max(stop, before.end)
+        if at >= end:
+            return
+        following = mm.areas.find(before.end)
+        if following is None or following.start != at:
+            raise Errno("ENOMEM")
+        vma = following
+
+
+def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
+    """One area's part; the area that covers it afterwards (mm/mprotect.c:mprotect_fixup)."""
+    old = vma.flags
+    if flags == old:
+        return vma
+    accounted = VmFlag.ACCOUNT | VmFlag.WRITE | VmFlag.HUGETLB | VmFlag.SHARED | VmFlag.NORESERVE
+    if flags & VmFlag.WRITE and not old & accounted:
+        flags |= VmFlag.ACCOUNT
+    if mm.entries.profile.mprotect_unaccounts and not flags & VmFlag.WRITE and vma.is_anonymous and not vma.anon_vma:
+        flags &= ~VmFlag.ACCOUNT
+    merged = mm.areas.merge(before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
+    if merged:
+        vma = merged
+    else:
+        if start != vma.start:
+            mm.split(vma, start, new_below=True)
+        if end != vma.end:
+            mm.split(vma, end, new_below=False)
+    vma.flags = flags
+    wants = wants_manual_upgrade(mm, vma)
+    mm.set_page_prot(vma)
+    change_protection(mm, vma, start, end, vma.prot, restore_write=wants)
+    locked = old & (VmFlag.WRITE | VmFlag.SHARED | VmFlag.LOCKED) == VmFlag.LOCKED
+    if locked and flags & VmFlag.WRITE and mm.entries.profile.mprotect_populates:
+        with contextlib.suppress(Errno):
+            gup.populate_vma_range(mm, vma, start, end)
+    return vma
+
+
+def wants_manual_upgrade(mm: Mm, vma: Vma) -> bool:
+    """May single entries be made writable without a fault?
+
+    A shared area's old protection is looked at, which says no whenever it lacks RW (vma_wants_writenotify).
+    """
+    if not vma.flags & VmFlag.WRITE:
+        return False
+    if not vma.flags & VmFlag.SHARED:
+        return True
+    if vma.file is not None and vma.file.counts_dirty:
+        return True
+    return vma.prot == mm.entries.vm_page_prot(vma.flags) and mm.wants_writenotify(vma)
+
+
+def change_protection(
+    mm: Mm, vma: Vma, start: int, end: int, prot: int, *, restore_write: bool = False, wp: bool | None = None
+) -> None:
+    """New protection for every entry of pages [start, end) (change_protection_range).
+
+    Parameters
+    ----------
+    prot : int
+        What pte_modify gives.
+    restore_write : bool
+        Entries that need no fault become writable (MM_CP_TRY_CHANGE_WRITABLE).
+    wp : bool or None
+        userfaultfd: True write-protects, False takes that back, None leaves it.
+    """
+    if vma.huge_level:
+        hugetlb.change_protection(mm, vma, start, end, prot, wp)
+        mm.kernel.mmu.invalidate(None)
+        return
+    entries = mm.entries
+    markers = wp is True and uffd.uses_markers(vma)
+    if markers:
+        for block in range(start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1):
+            if block not in mm.tables.huge[2]:
+                mm.tables.alloc(block << PMD_SHIFT, 1)
+    for block, first, last, huge in mm.tables.blocks(start, end):
+        if huge:
+            head = block << PMD_SHIFT
+            if last - first == HUGE_PAGES:
+                _change_huge(mm, vma, head, prot, restore_write, wp)
+                continue
+            thp.split_huge_pmd(mm, vma, head)
+        part = mm.tables.part(block, first, last)
+        present = (part & np.uint64(P | PROTNONE)) != 0
+        if wp is not None:
+            _change_swapped(mm, part, wp, markers)
+        if not present.any():
+            continue
+        new = entries.pte_modify(part[present], prot)
+        if wp:
+            new = entries.pte_mkuffd_wp(entries.pte_wrprotect(new))
+        elif wp is False:
+            new = entries.pte_clear_uffd_wp(new)
+        if restore_write and not entries.profile.reuse_by_mapcount:
+            candidates = np.flatnonzero((new & np.uint64(RW | PROTNONE | P)) == np.uint64(P))
+            allowed = candidates[_can_change_writable(mm, vma, new[candidates])]
+            new[allowed] = entries.pte_mkwrite(new[allowed])
+        elif restore_write and vma.flags & VmFlag.SHARED:
+            new = np.where(entries.pte_dirty(new) != 0, entries.pte_mkwrite(new), new)
+        part[present] = new
+    mm.kernel.mmu.invalidate(None)
+
+
+def _change_swapped(mm: Mm, part: NDArray[np.uint64], wp: bool, markers: bool) -> None:
+    """Write-protection of entries that are not present, and of empty ones by markers."""
+    entries = mm.entries
+    absent = np.flatnonzero((part & np.uint64(P | PROTNONE)) == 0)
+    for position in absent:
+        entry = int(part[position])
+        if not entry:
+            if markers:
+                part[position] = entries.make_uffd_marker()
+        elif entries.is_marker(entry):
+            if not wp:
+                part[position] = 0
+        else:
+            part[position] = entry | entries.SWP_UFFD_WP if wp else entry & ~entries.SWP_UFFD_WP
+
+
+def _can_change_writable(mm: Mm, vma: Vma, pte: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of these entries may become writable without a fault (mm/mprotect.c:can_change_pte_writable)."""
+    entries, frames = mm.entries, mm.frames
+    good = np.ones(len(pte), bool)
+    shared = bool(vma.flags & VmFlag.SHARED)
+    if shared or not entries.profile.saved_dirty:
+        good &= entries.pte_dirty(pte) != 0
+    if entries.VM_SOFTDIRTY and not vma.flags & VmFlag.SOFTDIRTY:
+        good &= entries.pte_soft_dirty(pte) != 0
+    if vma.flags & VmFlag.UFFD_WP:
+        good &= (pte & np.uint64(UFFD_WP)) == 0
+    if not shared:
+        pfns = entries.pte_pfn(pte).astype(np.int64)
+        good &= (pte & np.uint64(SPECIAL)) == 0
+        good &= (frames.flags[pfns] & (page.ANON | page.EXCLUSIVE)) == page.ANON | page.EXCLUSIVE
+    return good
+
+
+def _change_huge(mm: Mm, vma: Vma, head: int, prot: int, restore_write: bool, wp: bool | None) -> None:
+    """mm/huge_memory.c:change_huge_pmd"""
+    entries = mm.entries
+    pmd = entries.pte_modify(mm.tables.get_huge(head), prot, 2)
+    if wp:
+        pmd = entries.pte_mkuffd_wp(entries.pte_wrprotect(pmd))
+    elif wp is False:
+        pmd = entries.pte_clear_uffd_wp(pmd)
+    if (
+        restore_write
+        and entries.profile.saved_dirty
+        and pmd & (P | RW) == P
+        and not thp.is_huge_zero(mm, pmd)
+        and _can_change_writable(mm, vma, np.array([pmd & ~LARGE_LOW], np.uint64))[0]
+    ):
+        pmd = entries.pte_mkwrite(pmd)
+    mm.tables.set_huge(head, pmd)

@@ -1,0 +1,351 @@
+"""mremap (mm/mremap.c): areas move, grow and shrink; entries or whole tables move with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import TASK_PAGES, MergeRule, TableMove, VmFlag
+from ptewalk.model.mm import gup, hugetlb, ksm, thp
+from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
+from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
+from ptewalk.model.state.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
+from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+
+FLAGS = frozenset(("MAYMOVE", "FIXED", "DONTUNMAP"))
+
+
+def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """The system call; the page number of the result.
+
+    Raises
+    ------
+    Errno
+        EINVAL, EFAULT, ENOMEM; FIXED may have unmapped the destination, and a shrink its tail, before an EFAULT.
+    """
+    profile = mm.entries.profile
+    if "DONTUNMAP" in flags and not profile.mremap_dontunmap:
+        raise Errno("EINVAL")
+    if "FIXED" in flags and "MAYMOVE" not in flags:
+        raise Errno("EINVAL")
+    if "DONTUNMAP" in flags and ("MAYMOVE" not in flags or old_pages != new_pages):
+        raise Errno("EINVAL")
+    if new_pages <= 0 or old_pages < 0:
+        raise Errno("EINVAL")
+    if profile.reuse_by_mapcount:
+        return _mremap_3_11(mm, old, old_pages, new_pages, flags, new)
+    vma = mm.areas.lookup(old)
+    if vma is None:
+        raise Errno("EFAULT")
+    if vma.huge_level:
+        size = hugetlb.pages_of(vma)
+        old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
+        if old % size or new % size or new_pages > old_pages:
+            raise Errno("EINVAL")
+    if flags & {"FIXED", "DONTUNMAP"}:
+        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
+    if old_pages >= new_pages:
+        if old_pages > new_pages:
+            mm.do_munmap(old + new_pages, old_pages - new_pages)
+        return old
+    return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _mremap_3_11(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """3.11: with FIXED the addresses are checked before the source; without, a shrink looks at nothing."""
+    if "FIXED" in flags:
+        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
+    if old_pages >= new_pages:
+        if old_pages > new_pages:
+            mm.do_munmap(old + new_pages, old_pages - new_pages)
+        return old
+    return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: frozenset[str]) -> Vma:
+    """mm/mremap.c:vma_to_resize"""
+    vma = mm.areas.lookup(at)
+    if vma is None:
+        raise Errno("EFAULT")
+    old_rules = mm.entries.profile.reuse_by_mapcount
+    if old_rules and vma.huge_level:
+        raise Errno("EINVAL")
+    if not old_pages and not old_rules and not vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE):
+        raise Errno("EINVAL")
+    if "DONTUNMAP" in flags and vma.flags & VmFlag.DONTEXPAND:
+        raise Errno("EINVAL")
+    if old_pages > vma.end - at:
+        raise Errno("EFAULT")
+    if new_pages > old_pages and vma.flags & VmFlag.DONTEXPAND:
+        raise Errno("EFAULT")
+    return vma
+
+
+def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """mm/mremap.c:mremap_to"""
+    if new < 0 or new + new_pages > TASK_PAGES:
+        raise Errno("EINVAL")
+    old_rules = mm.entries.profile.reuse_by_mapcount
+    if (old + old_pages > new or (old_rules and old == new)) and new + new_pages > old:
+        raise Errno("EINVAL")
+    if "FIXED" in flags:
+        mm.do_munmap(new, new_pages)
+    if old_pages > new_pages:
+        mm.do_munmap(old + new_pages, old_pages - new_pages)
+        old_pages = new_pages
+    vma = _vma_to_resize(mm, old, old_pages, new_pages, flags)
+    if "FIXED" not in flags:
+        new = mm.kernel.get_unmapped_area(mm, new, new_pages)
+    return _move_vma(mm, vma, old, old_pages, new_pages, new, "DONTUNMAP" in flags)
+
+
+def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str]) -> int:
+    """In place where there is room, else by moving."""
+    vma = _vma_to_resize(mm, old, old_pages, new_pages, flags)
+    end, new_end = old + old_pages, old + new_pages
+    if end == vma.end:
+        following = mm.areas.after(vma)
+        if not (following and following.start < new_end) and new_end <= TASK_PAGES:
+            merged: Vma | None = vma
+            if mm.entries.profile.merge == MergeRule.CASES:
+                vma.end = new_end
+            else:
+                offset = vma.offset(end)
+                merged = mm.areas.merge(vma, end, new_end, vma.flags, vma.anon_vma, vma.file, offset, vma.uffd)
+            if merged is None:
+                raise Errno("ENOMEM")
+            mm.touch(end, new_end)
+            if merged.flags & VmFlag.LOCKED:
+                gup.mm_populate(mm, end, new_end)
+            return old
+    if "MAYMOVE" not in flags:
+        raise Errno("ENOMEM")
+    new = mm.kernel.get_unmapped_area(mm, 0, new_pages)
+    return _move_vma(mm, vma, old, old_pages, new_pages, new, False)
+
+
+def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
+    """The area at the destination, merged with a neighbour where possible (mm/mmap.c:copy_vma): (source, new)."""
+    may_self_merge = vma.is_anonymous and not vma.anon_vma
+    if may_self_merge:
+        pgoff = new
+    before, _ = mm.areas.neighbours(new)
+    source_start = vma.start
+    merged = None
+    adjacent = new == vma.end or vma.start == new + pages
+    exclude = vma if may_self_merge and keep_source and adjacent else None
+    if exclude is None or mm.entries.profile.merge == MergeRule.RANGES:
+        merged = mm.areas.merge(
+            before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
+        )
+    if merged:
+        if merged.start <= source_start < merged.end:
+            vma = merged
+        return vma, merged
+    area = vma.copy()
+    area.start, area.end, area.pgoff = new, new + pages, pgoff
+    anon_vma_clone_split(area, vma)
+    mm.areas.insert(area)
+    return vma, area
+
+
+def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: int, keep_source: bool) -> int:
+    """mm/mremap.c:move_vma"""
+    mm.check_split(vma, old)
+    mm.check_split(vma, old + old_pages)
+    if vma.flags & VmFlag.MERGEABLE:
+        ksm.unmerge_range(mm, vma, old, old + old_pages)
+    if keep_source and vma.flags & VmFlag.LOCKED:
+        if vma.start != old:
+            mm.split(vma, old, new_below=True)
+        if vma.end != old + old_pages:
+            mm.split(vma, old + old_pages, new_below=False)
+    flags = vma.flags
+    vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
+    moved = _move_page_tables(mm, vma, area, old, new, old_pages)
+    if not vma.flags & VmFlag.MAYSHARE:
+        (vma if moved else area).reservation = None
+    if not moved:
+        mm.do_munmap(new, new_pages)
+        raise Errno("ENOMEM")
+    mm.move(old, new, old_pages)
+    mm.touch(new + old_pages, new + new_pages)
+    _mremap_userfaultfd_prep(mm, area)
+    if keep_source:
+        vma.flags &= ~VmFlag.LOCKED
+        if vma.start == old and vma.end == old + old_pages:
+            unlink_anon_vmas(vma)
+            if vma.is_anonymous:
+                vma.pgoff = vma.start
+        mm.kernel.mmu.invalidate(None)
+        return new
+    if not old_pages:
+        vma.flags &= ~VmFlag.ACCOUNT
+    else:
+        accounted = flags & VmFlag.ACCOUNT
+        left_below, left_above = vma.start < old, vma.end > old + old_pages
+        mm.do_munmap(old, old_pages)
+        for left, at in ((left_below, old - 1), (left_above, old + old_pages)):
+            rest = mm.areas.lookup(at) if left else None
+            if rest is not None:
+                rest.flags |= accounted
+    if flags & VmFlag.LOCKED and new_pages > old_pages:
+        gup.mm_populate(mm, new + old_pages, new + new_pages)
+    mm.kernel.mmu.invalidate(None)
+    return new
+
+
+def _mremap_userfaultfd_prep(mm: Mm, area: Vma) -> None:
+    """Without UFFD_EVENT_REMAP the destination is not registered any more.
+
+    fs/userfaultfd.c:mremap_userfaultfd_prep.
+    """
+    if area.uffd is not None:
+        area.uffd = None
+        area.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
+        mm.set_page_prot(area)
+
+
+def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> bool:
+    """mm/mremap.c:move_page_tables; False when it failed."""
+    if not pages:
+        return True
+    if vma.huge_level:
+        return _move_hugetlb(mm, vma, old, new, pages)
+    rule = mm.entries.profile.table_move
+    tables = mm.tables
+    end = old + pages
+    by_table = rule != TableMove.NEVER and vma.uffd is None
+    if rule == TableMove.REALIGNED:
+        old, new = _realign(mm, vma, area, old, new, pages)
+    clear_wp = vma.uffd is not None
+    while old < end:
+        extent = _extent(PUD_PAGES, old, new, end)
+        if old >> PUD_SHIFT not in tables.tables[2]:
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 3)
+        if by_table and extent == PUD_PAGES and new >> PUD_SHIFT not in tables.tables[2]:
+            _relink(mm, old, new, 2)
+            old, new = old + extent, new + extent
+            continue
+        extent = _extent(PMD_PAGES, old, new, end)
+        block = old >> PMD_SHIFT
+        huge = block in tables.huge[2]
+        if not huge and block not in tables.tables[1]:
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 2)
+        if huge:
+            if extent == PMD_PAGES and not (mm.entries.profile.reuse_by_mapcount and area.flags & VmFlag.NOHUGEPAGE):
+                _move_huge_pmd(mm, old, new, clear_wp)
+                old, new = old + extent, new + extent
+                continue
+            thp.split_huge_pmd(mm, vma, block << PMD_SHIFT)
+        elif by_table and extent == PMD_PAGES and new >> PMD_SHIFT not in tables.tables[1]:
+            _relink(mm, old, new, 1)
+            old, new = old + extent, new + extent
+            continue
+        tables.alloc(new, 1)
+        _move_ptes(mm, old, new, extent, clear_wp)
+        old, new = old + extent, new + extent
+    return True
+
+
+def _extent(size: int, old: int, new: int, end: int) -> int:
+    """Pages up to the next boundary of `size` at either end (get_extent)."""
+    return min(size - old % size, end - old, size - new % size)
+
+
+def _realign(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> tuple[int, int]:
+    """6.12 starts at the 2 MiB boundary below when nothing else is mapped there (try_realign_addr)."""
+    offset = old % PMD_PAGES
+    if not offset or offset != new % PMD_PAGES or pages < PMD_PAGES - offset:
+        return old, new
+    if not _can_align_down(mm, vma, old) or not _can_align_down(mm, area, new):
+        return old, new
+    return old - offset, new - offset
+
+
+def _can_align_down(mm: Mm, vma: Vma, at: int) -> bool:
+    """mm/mremap.c:can_align_down"""
+    masked = at & ~(PMD_PAGES - 1)
+    if vma.start != at:
+        return False
+    before = mm.areas.before(vma)
+    return before is None or before.end <= masked
+
+
+def _relink(mm: Mm, old: int, new: int, level: int) -> None:
+    """Move a whole table; no entry in it changes, so none is marked (move_normal_pmd, move_normal_pud)."""
+    tables = mm.tables
+    frame = tables.unlink(old, level)
+    tables.link(new, level, frame)
+    if level == 2:
+        for block in range(PUD_PAGES >> PMD_SHIFT):
+            source, target = (old >> PMD_SHIFT) + block, (new >> PMD_SHIFT) + block
+            if source in tables.tables[1]:
+                tables.tables[1][target] = tables.tables[1].pop(source)
+            if source in tables.huge[2]:
+                tables.huge[2].discard(source)
+                tables.huge[2].add(target)
+
+
+def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
+    """mm/huge_memory.c:move_huge_pmd, with the seed commit's mark."""
+    pmd = mm.entries.pmd_mksoft_dirty(mm.tables.get_huge(old))
+    mm.tables.set_huge(old, 0)
+    mm.tables.set_huge(new, mm.entries.pte_clear_uffd_wp(pmd) if clear_wp else pmd)
+
+
+def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
+    """Move single entries and mark them soft-dirty (mm/mremap.c:move_ptes, the seed commit's hunk)."""
+    entries = mm.entries
+    source = mm.tables.part(old >> PMD_SHIFT, old, old + pages)
+    target = mm.tables.part(new >> PMD_SHIFT, new, new + pages)
+    used = np.flatnonzero(source)
+    if not len(used):
+        return
+    moved = source[used]
+    present = (moved & np.uint64(P | PROTNONE)) != 0
+    if clear_wp:
+        swapped = moved & np.uint64(ALL ^ entries.SWP_UFFD_WP)
+        for position in np.flatnonzero(~present):
+            if entries.is_marker(int(moved[position])):
+                moved[position] = 0
+                swapped[position] = 0
+        moved = np.where(present, moved & np.uint64(ALL ^ UFFD_WP), swapped)
+    # Without a bit of its own in a swap entry the mark sets bit 2 of the slot's number: rule A30 of linux-seed.
+    mark = entries.SOFT_DIRTY if entries.profile.swap.soft_dirty is None else entries.SWP_SOFT_DIRTY
+    marked = np.where(present, entries.pte_mksoft_dirty(moved), moved | np.uint64(mark))
+    target[used] = np.where(moved != 0, marked, moved)
+    source[used] = 0
+
+
+def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> bool:
+    """mm/hugetlb.c:move_hugetlb_page_tables: nothing is marked.
+
+    Where no table stands, the walk goes on behind what the missing table would map, and the number of bytes done is
+    kept in an int: after such a jump a large page's move can look as if it had failed.
+    """
+    size, level = hugetlb.pages_of(vma), vma.huge_level
+    last_entry = size * (TABLE_ENTRIES - 1)
+    shift = new - old
+    at, end = old, old + pages
+    while at < end:
+        if not mm.tables.table(at, level):
+            at |= last_entry
+        else:
+            entry = mm.tables.get_huge(at, level)
+            if entry:
+                mm.tables.alloc(at + shift, level)
+                mm.tables.set_huge(at, 0, level)
+                mm.tables.set_huge(at + shift, entry, level)
+        at += size
+    done = (pages + at - end) << PAGE_SHIFT & 0xFFFF_FFFF
+    return done >= 1 << 31 or done >= pages << PAGE_SHIFT

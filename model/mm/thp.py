@@ -1,0 +1,356 @@
+"""Transparent huge pages: 2 MiB leaves of anonymous memory (mm/huge_memory.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptewalk.model.linux import HUGE_PAGES, SoftBit, SplitDirty, VmFlag
+from ptewalk.model.mm import migrate, rmap
+from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.tables import PMD_SHIFT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.frames import Frames
+    from ptewalk.model.state.vma import Vma
+
+_BLOCK = HUGE_PAGES - 1
+_UNLIKE = np.uint64(FRAME | RW | A | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.SAVED_DIRTY | D)
+"""What entries of one run may differ in."""
+
+
+def pmd_frame(mm: Mm, pmd: int) -> int:
+    """First frame of a huge leaf."""
+    return mm.entries.pte_pfn(pmd, 2)
+
+
+def is_huge_zero(mm: Mm, pmd: int) -> bool:
+    """is_huge_zero_pmd"""
+    return bool(mm.frames.huge_zero) and pmd_frame(mm, pmd) == mm.frames.huge_zero
+
+
+def vma_suitable(vma: Vma, at: int) -> bool:
+    """transhuge_vma_suitable: the whole 2 MiB around `at` lies in the area."""
+    head = at & ~_BLOCK
+    return head >= vma.start and head + HUGE_PAGES <= vma.end
+
+
+def allowed(vma: Vma, at: int) -> bool:
+    """May a fault at `at` map a huge page (hugepage_vma_check; THP is enabled for MADV_HUGEPAGE areas only)?"""
+    return (
+        vma.is_anonymous
+        and vma.flags & (VmFlag.HUGEPAGE | VmFlag.NOHUGEPAGE) == VmFlag.HUGEPAGE
+        and vma_suitable(vma, at)
+    )
+
+
+def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """Map a new huge page for a write."""
+    entries = mm.entries
+    pmd = entries.pmd_mkdirty(entries.pfn_pte(frame, vma.prot, 2) | PSE)
+    if vma.flags & VmFlag.WRITE:
+        pmd = entries.pte_mkwrite(pmd)
+    frames = mm.frames
+    frames.flags[frame : frame + HUGE_PAGES] |= page.ANON | page.EXCLUSIVE
+    frames.index[frame : frame + HUGE_PAGES] = vma.offset(head) + np.arange(HUGE_PAGES)
+    assert vma.anon_vma is not None
+    frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.root.identity
+    frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
+    mm.note_locked(vma, frame)
+    mm.tables.set_huge(head, pmd)
+
+
+def do_huge_pmd_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool) -> bool:
+    """First fault in 2 MiB; False when no huge page can be had (do_huge_pmd_anonymous_page)."""
+    if not mm.kernel.huge_page_available(mm, at):
+        return False
+    mm.anon_vma_prepare(vma)
+    head = at & ~_BLOCK
+    if not write:
+        zero = mm.frames.get_huge_zero()
+        mm.tables.set_huge(head, mm.entries.pfn_pte(zero, vma.prot, 2) | PSE)
+        return True
+    _set_new(mm, vma, head, mm.frames.alloc_compound(page.COMPOUND))
+    return True
+
+
+def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
+    """Write to a read-only huge page; False: it was split, the small entry faults next (do_huge_pmd_wp_page)."""
+    entries, frames = mm.entries, mm.frames
+    head = at & ~_BLOCK
+    old_rules = entries.profile.reuse_by_mapcount
+    if is_huge_zero(mm, pmd):
+        if old_rules and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
+            mm.anon_vma_prepare(vma)
+            _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
+            return True
+        split_huge_pmd(mm, vma, head)
+        return False
+    frame = pmd_frame(mm, pmd)
+    if old_rules:
+        alone = frames.mapcount(frame) == 1
+    else:
+        alone = bool(frames.flags[frame] & page.EXCLUSIVE) or frames.references(frame) == 1
+    if alone:
+        frames.flags[frame : frame + HUGE_PAGES] |= page.EXCLUSIVE
+        pmd = entries.pmd_mkdirty(entries.pte_mkyoung(pmd))
+        if vma.flags & VmFlag.WRITE:
+            pmd = entries.pte_mkwrite(pmd)
+        mm.tables.set_huge(head, pmd)
+        return True
+    if old_rules:
+        if mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
+            new = frames.alloc_compound(page.COMPOUND)
+            for offset in range(HUGE_PAGES):
+                frames.copy(frame + offset, new + offset)
+            drop_huge_map(mm, frame)
+            _set_new(mm, vma, head, new)
+            return True
+        _copy_all(mm, vma, head, frame)
+        return True
+    split_huge_pmd(mm, vma, head)
+    return False
+
+
+def _copy_all(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """512 copies, all dirty (3.11's do_huge_pmd_wp_page_fallback)."""
+    entries = mm.entries
+    mm.tables.set_huge(head, 0)
+    mm.tables.alloc(head, 1)
+    for offset in range(HUGE_PAGES):
+        new = mm.frames.alloc(0)
+        mm.frames.copy(frame + offset, new)
+        mm.add_new_anon(vma, head + offset, new)
+        pte = entries.pte_mkdirty(entries.pfn_pte(new, vma.prot))
+        mm.tables.set(head + offset, entries.pte_mkwrite(pte) if vma.flags & VmFlag.WRITE else pte)
+    drop_huge_map(mm, frame)
+
+
+def folio_mapcount(frames: Frames, frame: int) -> int:
+    """Entries that map the page, or any part of its huge page."""
+    if not frames.flags[frame] & page.COMPOUND:
+        return int(frames.maps[frame])
+    head = int(frames.head[frame])
+    return int(frames.maps[head : head + HUGE_PAGES].sum()) + frames.huge_maps.get(head, 0)
+
+
+def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
+    """Does more than one entry map a huge page, as far as madvise looks (6.12: folio_likely_mapped_shared)?
+
+    6.1 looks at the one small page, or with `whole` at all of the huge one.
+    """
+    frames = mm.frames
+    count = folio_mapcount(frames, frame)
+    if not mm.entries.profile.advises_whole:
+        return (count if whole else frames.mapcount(frame)) != 1
+    head = int(frames.head[frame])
+    return count > 1 and (head in frames.huge_maps or count > HUGE_PAGES or int(frames.maps[head]) > 1)
+
+
+def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> Iterator[tuple[int, int, int]]:
+    """(page number, pages, frame) of pages [first, last) of one table, for MADV_FREE, COLD and PAGEOUT.
+
+    The frame is 0 where no page is mapped. A huge page is split and its parts follow; 6.12 leaves one whole that is
+    mapped here in one piece. Where a split is not possible 6.1 ends, and 6.12 goes on behind it. `by_head`: 6.1
+    takes the first part's mappings for those of all (folio_estimated_sharers).
+    """
+    frames, entries = mm.frames, mm.entries
+    at = first
+    while at < last:
+        pte = mm.tables.get(at)
+        frame = mm.normal_page(pte) if pte and entries.pte_present(pte) else 0
+        pages = 1
+        if frame and frames.flags[frame] & page.COMPOUND:
+            looked_at = int(frames.head[frame]) if by_head else frame
+            if entries.profile.advises_whole:
+                pages = _mapped_run(mm, at, last)
+            if pages < HUGE_PAGES:
+                if not is_shared(mm, looked_at) and split_huge_page(mm, frame):
+                    continue
+                if not entries.profile.advises_whole:
+                    return
+                at += pages
+                continue
+        yield at, pages, frame
+        at += pages
+
+
+def _mapped_run(mm: Mm, at: int, last: int) -> int:
+    """Entries from `at` on that map consecutive parts of one huge page alike (folio_pte_batch)."""
+    entries = mm.entries
+    part = mm.tables.part(at >> PMD_SHIFT, at, last)
+    first = int(part[0])
+    frame = entries.pte_pfn(first)
+    left = HUGE_PAGES - (frame - int(mm.frames.head[frame]))
+    alike = (entries.pte_pfn(part) == np.uint64(frame) + np.arange(len(part), dtype=np.uint64)) & (
+        (part & ~_UNLIKE) == np.uint64(first) & ~_UNLIKE
+    )
+    run = len(part) if alike.all() else int(np.argmin(alike))
+    return min(run, left)
+
+
+def touch_pmd(mm: Mm, at: int, pmd: int, write: bool) -> None:
+    """A, D and soft-dirty on for a write (touch_pmd); x86 changes nothing otherwise (pmdp_set_access_flags)."""
+    if write:
+        mm.tables.set_huge(at & ~_BLOCK, mm.entries.pmd_mkdirty(mm.entries.pte_mkyoung(pmd)))
+
+
+def drop_huge_map(mm: Mm, frame: int) -> None:
+    """page_remove_rmap of a huge mapping."""
+    frames = mm.frames
+    frames.huge_maps[frame] -= 1
+    if not frames.huge_maps[frame]:
+        del frames.huge_maps[frame]
+    mm.kernel.put(frame)
+
+
+def zap_huge_pmd(mm: Mm, head: int) -> None:
+    """Drop a whole huge leaf (zap_huge_pmd)."""
+    pmd = mm.tables.get_huge(head)
+    mm.tables.set_huge(head, 0)
+    if not is_huge_zero(mm, pmd):
+        drop_huge_map(mm, pmd_frame(mm, pmd))
+
+
+def split_huge_pmd_at(mm: Mm, vma: Vma, at: int) -> None:
+    """Split the huge leaf that a boundary at `at` would cut (split_huge_pmd_if_needed)."""
+    if vma.huge_level or not at & _BLOCK:
+        return
+    if at >> PMD_SHIFT in mm.tables.huge[2]:
+        split_huge_pmd(mm, vma, at & ~_BLOCK)
+
+
+def _fill(mm: Mm, head: int, first: int, flags: int, step: int) -> None:
+    """Replace the leaf at `head` by a table whose entry i has frame first + i * step and bits `flags`."""
+    mm.tables.set_huge(head, 0)
+    row = mm.tables.row(mm.tables.alloc(head, 1))
+    fields: NDArray[np.uint64] = (
+        np.arange(HUGE_PAGES, dtype=np.uint64) * np.uint64(step) + np.uint64(first)
+    ) << np.uint64(12)
+    if mm.entries.profile.protnone_inverted and not flags & P:
+        fields ^= np.uint64(FRAME)
+    row[:] = fields | np.uint64(flags)
+
+
+def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:
+    """Replace a huge leaf by 512 entries.
+
+    __split_huge_pmd_locked; 3.11: the page itself is split, in every process.
+    """
+    pmd = mm.tables.get_huge(head)
+    entries = mm.entries
+    if is_huge_zero(mm, pmd):
+        flags = vma.prot | SPECIAL | pmd & UFFD_WP
+        _fill(mm, head, mm.frames.zero, flags, 0)
+        return
+    frame = pmd_frame(mm, pmd)
+    if entries.profile.split_dirty == SplitDirty.ALWAYS:
+        for other, area, place, huge in rmap.walk(mm.kernel, frame):
+            if huge:
+                _split_mapping(other, area, place, other.tables.get_huge(place))
+        dissolve(mm, frame)
+        return
+    _split_mapping(mm, vma, head, pmd)
+
+
+def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
+    """One address space's part of a split."""
+    entries, frames = mm.entries, mm.frames
+    frame = pmd_frame(mm, pmd)
+    rule = entries.profile.split_dirty
+    pte = vma.prot
+    if vma.flags & VmFlag.WRITE:
+        pte = entries.pte_mkwrite(pte)
+    if not pmd & RW:
+        pte = entries.pte_wrprotect(pte)
+        pte |= pmd & entries.ARM
+    if not pmd & A:
+        pte = entries.pte_mkold(pte)
+    if rule == SplitDirty.ALWAYS or (rule == SplitDirty.IF_DIRTY and entries.pte_dirty(pmd)):
+        pte = entries.pte_mkdirty(pte)
+    if entries.pmd_soft_dirty(pmd):
+        pte = entries.pte_mksoft_dirty(pte)
+    pte |= pmd & UFFD_WP
+    if entries.pte_dirty(pmd):
+        frames.flags[frame : frame + HUGE_PAGES] |= page.DIRTY
+    frames.maps[frame : frame + HUGE_PAGES] += 1
+    frames.huge_maps[frame] -= 1
+    if not frames.huge_maps[frame]:
+        del frames.huge_maps[frame]
+    mm.note_locked(vma, frame)
+    _fill(mm, head, frame, pte, 1)
+
+
+def dissolve(mm: Mm, frame: int) -> None:
+    """The compound page becomes 512 pages of their own; those that nothing maps are freed (__split_huge_page)."""
+    frames = mm.frames
+    head = int(frames.head[frame])
+    run = slice(head, head + HUGE_PAGES)
+    frames.flags[run] &= 0xFFFF ^ page.COMPOUND
+    frames.head[run] = np.arange(head, head + HUGE_PAGES)
+    mm.kernel.release(head + np.flatnonzero(frames.maps[run] == 0))
+
+
+def split_huge_page(mm: Mm, frame: int) -> bool:
+    """Split the compound page and every mapping of it (split_huge_page); False when a pin forbids it.
+
+    Mappings pass through migration entries: a dirty one comes back by pte_mkdirty, so with soft-dirty; 6.12 maps
+    subpages that hold zeros to the zero page.
+    """
+    frames = mm.frames
+    head = int(frames.head[frame])
+    if frames.is_pinned(head):
+        return False
+    if mm.entries.profile.split_dirty == SplitDirty.ALWAYS:
+        for other, area, place, huge in rmap.walk(mm.kernel, head):
+            if huge:
+                split_huge_pmd(other, area, place)
+                return True
+        return True
+    places: list[tuple[Mm, Vma, int]] = []
+    for offset in range(HUGE_PAGES):
+        for other, area, place, huge in rmap.walk(mm.kernel, head + offset):
+            if huge:
+                pmd = other.tables.get_huge(place)
+                frames.maps[head : head + HUGE_PAGES] += 1
+                frames.huge_maps[head] -= 1
+                if not frames.huge_maps[head]:
+                    del frames.huge_maps[head]
+                _fill(other, place, head, pmd & ~(PSE | FRAME), 1)
+                places += [(other, area, place + i) for i in range(HUGE_PAGES)]
+            elif not any(o is other and p == place for o, _, p in places):
+                places.append((other, area, place))
+        if not frames.maps[head : head + HUGE_PAGES].sum() - len(places):
+            break
+    run = slice(head, head + HUGE_PAGES)
+    dirty = (frames.flags[run] & page.DIRTY).any()
+    if dirty or any(mm.entries.pte_dirty(other.tables.get(at)) for other, _, at in places):
+        frames.flags[run] |= page.DIRTY
+    for other, area, at in places:
+        _remap_after_split(other, area, at)
+    dissolve(mm, head)
+    return True
+
+
+def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
+    """What a migration entry and back makes of the entry of `at` (mm/migrate.c:remove_migration_pte)."""
+    entries, frames = mm.entries, mm.frames
+    old = mm.tables.get(at)
+    frame = entries.pte_pfn(old)
+    if entries.profile.saved_dirty and not vma.flags & VmFlag.LOCKED and _holds_zeros(mm, frame):
+        pte = vma.prot | SPECIAL | entries.pte_soft_dirty(old) | old & UFFD_WP
+        mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
+        frames.maps[frame] -= 1
+        return
+    mm.tables.set(at, migrate.remade(mm, vma, old, frame))
+
+
+def _holds_zeros(mm: Mm, frame: int) -> bool:
+    row = mm.kernel.memory_row(frame)
+    return row is None or not row.any()

@@ -1,0 +1,148 @@
+"""/proc/PID/pagemap words (fs/proc/task_mmu.c), by whole runs of entries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import bulk
+from ptewalk.model.linux import (
+    PAGEMAP_FRAME_BITS,
+    PAGEMAP_V1_SHIFT_LOW,
+    PagemapBit,
+    VmFlag,
+)
+from ptewalk.model.pte import SPECIAL, UFFD_WP
+from ptewalk.model.state import frames as page
+from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.vma import Vma
+
+Words = NDArray[np.uint64]
+PRESENT: Final = np.uint64(1 << PagemapBit.PRESENT)
+SWAP: Final = np.uint64(1 << PagemapBit.SWAP)
+FILE: Final = np.uint64(1 << PagemapBit.FILE)
+UFFD: Final = np.uint64(1 << PagemapBit.UFFD_WP)
+EXCLUSIVE: Final = np.uint64(1 << PagemapBit.EXCLUSIVE)
+SOFT_DIRTY: Final = np.uint64(1 << PagemapBit.SOFT_DIRTY)
+FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
+V1_SHIFT: Final = np.uint64(PAGE_SHIFT << PAGEMAP_V1_SHIFT_LOW)
+"""The page-shift field of the first layout, on every word."""
+_ZERO: Final = np.uint64(0)
+
+
+def area_word(mm: Mm, vma: Vma) -> int:
+    """What every word of an area has: soft-dirty by VM_SOFTDIRTY, also where nothing is mapped."""
+    return int(SOFT_DIRTY) if vma.flags & mm.entries.VM_SOFTDIRTY & VmFlag.SOFTDIRTY else 0
+
+
+def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
+    """The words of a run of level-1 entries of one area (pte_to_pagemap_entry), frame numbers included.
+
+    Parameters
+    ----------
+    part : uint64 array (n,)
+    out : uint64 array (n,), optional
+        Where the words go.
+    """
+    frames = mm.frames
+    words = bulk.pagemap(part, mm.entries, out=out)
+    normal = (words >= PRESENT) & ((part & np.uint64(SPECIAL)) == 0)  # PRESENT is the highest bit
+    index = (words & FRAME).view(np.int64)
+    index[~normal] = 0
+    file = (frames.flags[index] & page.ANON == 0) & normal
+    if file.any():
+        words |= file.astype(np.uint64) << np.uint64(PagemapBit.FILE)
+    if mm.entries.profile.pagemap_exclusive:
+        exclusive = (frames.mapcounts(index) == 1) & normal
+        words |= exclusive.astype(np.uint64) << np.uint64(PagemapBit.EXCLUSIVE)
+    shared = area_word(mm, vma)
+    if shared:
+        words |= np.uint64(shared)
+    return words
+
+
+def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
+    """The word of the first page under a huge leaf; the next pages have the next frames (pagemap_pmd_range)."""
+    entries, frames = mm.entries, mm.frames
+    word = area_word(mm, vma)
+    if not entries.pte_present(entry):
+        if entry and vma.huge_level and entries.is_marker(entry):
+            word |= int(UFFD)
+        return word
+    frame = entries.pte_pfn(entry) if vma.huge_level else entries.pte_pfn(entry, level)
+    word |= int(PRESENT) | frame
+    flags = int(frames.flags[frame])
+    if entries.profile.pagemap_exclusive:
+        if frames.mapcount(frame) == 1 and not flags & page.ZERO:
+            word |= int(EXCLUSIVE)
+        if entry & UFFD_WP:
+            word |= int(UFFD)
+    if vma.huge_level:
+        names_files = entries.profile.pagemap_exclusive and not flags & page.ANON
+        return word | int(FILE) if names_files else word
+    if entries.pte_soft_dirty(entry):
+        word |= int(SOFT_DIRTY)
+    if not flags & page.ANON and entries.profile.pagemap_exclusive:
+        word |= int(FILE)
+    return word
+
+
+def huge_words(mm: Mm, vma: Vma, entry: int, level: int, first: int, last: int) -> Words:
+    """The words of pages [first, last) under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
+    size = 1 << INDEX_BITS * (level - 1)
+    head = first // size * size
+    word = huge_word(mm, vma, entry, level)
+    words = np.full(last - first, word, np.uint64)
+    if not word & int(PRESENT):
+        return words
+    words += np.arange(first - head, last - head, dtype=np.uint64)
+    if mm.entries.profile.saved_dirty and not vma.huge_level:
+        frame = mm.entries.pte_pfn(entry, level)
+        counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
+        words = np.where(counts == 1, words | EXCLUSIVE, words & ~EXCLUSIVE)
+    return words
+
+
+def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
+    """The words of pages [start, start + pages), as the file holds them.
+
+    Parameters
+    ----------
+    show_frames : bool
+        The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
+    """
+    words: Words = np.zeros(pages, np.uint64)
+    end = start + pages
+    for vma in mm.areas.in_range(start, end):
+        low, high = max(start, vma.start), min(end, vma.end)
+        if area_word(mm, vma):
+            words[low - start : high - start] |= SOFT_DIRTY
+        if vma.huge_level:
+            size = 1 << 9 * (vma.huge_level - 1)
+            for head in range(low // size * size, high, size):
+                entry = mm.tables.get_huge(head, vma.huge_level)
+                if entry:
+                    first, last = max(low, head), min(high, head + size)
+                    words[first - start : last - start] = huge_words(mm, vma, entry, vma.huge_level, first, last)
+            continue
+        for first, last, huge in mm.tables.spans(low, high):
+            place = words[first - start : last - start]
+            if huge:
+                place[:] = huge_words(mm, vma, mm.tables.get_huge(first), 2, first, last)
+            else:
+                pte_words(mm, vma, mm.tables.entries(first, last), place)
+    if mm.entries.profile.exact:
+        words &= ~SOFT_DIRTY
+        for vma in mm.areas.in_range(start, end):
+            for first, last in mm.changed.within(max(start, vma.start), min(end, vma.end)):
+                words[first - start : last - start] |= SOFT_DIRTY
+    if not mm.kernel.pagemap_v2:
+        words = words & (PRESENT | SWAP | FILE | FRAME) | V1_SHIFT
+    if not show_frames and mm.entries.profile.hides_frames:
+        words &= ~FRAME
+    return words

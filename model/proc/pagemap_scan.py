@@ -1,0 +1,450 @@
+"""The PAGEMAP_SCAN ioctl of 6.7 and later (fs/proc/task_mmu.c:do_pagemap_scan).
+
+Places are page numbers. The walk stops early inside a `_Full` exception, as the kernel's does with ENOSPC.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model import bulk
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import (
+    HUGE_PAGES,
+    PAGEMAP_FRAME_BITS,
+    SCAN_ARGUMENT_BYTES,
+    SCAN_BUFFER_REGIONS,
+    PagemapBit,
+    ScanCategory,
+    ScanFlag,
+    VmFlag,
+)
+from ptewalk.model.mm import thp, uffd
+from ptewalk.model.proc.pagemap import FRAME, PRESENT, UFFD, Words
+from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.vma import Vma
+
+_FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
+_CATEGORIES: Final = 255
+_ENDLESS: Final = 1 << 63
+_NOT_WANTED: Final = -1
+_STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
+"""Lowest status bit of a pagemap word."""
+
+
+def _categories_of(status: int) -> int:
+    """What a word's status bits tell of its categories."""
+    word = status << PAGEMAP_FRAME_BITS
+    told = (
+        (not word & 1 << PagemapBit.UFFD_WP, ScanCategory.WRITTEN),
+        (word & 1 << PagemapBit.PRESENT, ScanCategory.PRESENT),
+        (word & 1 << PagemapBit.SWAP, ScanCategory.SWAPPED),
+        (word & 1 << PagemapBit.SOFT_DIRTY, ScanCategory.SOFT_DIRTY),
+    )
+    return sum(category for true, category in told if true)
+
+
+_TOLD: Final = np.array([_categories_of(status) for status in range(1 << 64 - PAGEMAP_FRAME_BITS)], np.int64)
+
+
+SOME_BUFFER: Final = 1 << 20
+"""`Argument.vec` for a buffer of the caller's that always takes what is written."""
+Store = Callable[[int, bytes], bool]
+
+
+@dataclass
+class Argument:
+    """struct pm_scan_arg; addresses in bytes."""
+
+    start: int
+    end: int
+    flags: int = 0
+    size: int = SCAN_ARGUMENT_BYTES
+    vec: int = SOME_BUFFER
+    """Where regions are written; 0: nowhere."""
+    vec_len: int = 4096
+    max_pages: int = 0
+    category_inverted: int = 0
+    category_mask: int = 0
+    category_anyof_mask: int = 0
+    return_mask: int = _CATEGORIES
+
+
+@dataclass
+class Answer:
+    """What the call gives.
+
+    Attributes
+    ----------
+    error : str or None
+        Errno name.
+    walk_end : int or None
+        Byte address; None: not written.
+    regions : list of (first page, pages, categories)
+    """
+
+    error: str | None
+    walk_end: int | None
+    regions: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+_REGION: Final = struct.Struct("<3Q")
+"""struct page_region: start, end, categories."""
+
+
+class _Full(Exception):
+    """ENOSPC: no room for more regions or pages."""
+
+
+class _Scan:
+    """One call's state (struct pagemap_scan_private)."""
+
+    def __init__(self, mm: Mm, argument: Argument, store: Store) -> None:
+        self.mm = mm
+        self.store = store
+        self.argument = argument
+        self.interest = argument.category_mask | argument.category_anyof_mask | argument.return_mask
+        self.protects = bool(argument.flags & ScanFlag.WP_MATCHING)
+        self.room = argument.vec_len
+        self.max_pages = argument.max_pages or _ENDLESS
+        self.found = 0
+        self.walk_end = 0
+        self.area_category = 0
+        self.out: list[tuple[int, int, int]] = []
+        self.buffer: list[list[int]] = []
+        self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
+
+    def interesting(self, categories: E) -> Any:
+        """pagemap_scan_is_interesting_page, of one page or of many."""
+        argument = self.argument
+        categories = categories ^ argument.category_inverted
+        wanted = categories & argument.category_mask == argument.category_mask
+        if argument.category_anyof_mask:
+            wanted = wanted & (categories & argument.category_anyof_mask != 0)
+        return wanted
+
+    def push(self, categories: int, start: int, end: int) -> tuple[int, bool]:
+        """Add a region; (how far it was taken, whether the walk must stop) (pagemap_scan_output)."""
+        if not self.argument.vec_len:
+            return end, False
+        categories &= self.argument.return_mask
+        full = False
+        excess = self.found + end - start - self.max_pages
+        if excess > 0:
+            end -= excess
+            full = True
+        last = self.buffer[-1] if self.buffer else None
+        if last and last[1] == start and last[2] == categories:
+            last[1] = end
+        elif len(self.buffer) >= self.buffer_room:
+            end = start
+            full = True
+        else:
+            self.buffer.append([start, end, categories])
+        self.found += end - start
+        if full:
+            self.walk_end = end
+        return end, full
+
+    def back_out(self, start: int, end: int) -> None:
+        """Take a region back that turned out to need smaller steps (pagemap_scan_backout_range)."""
+        if not self.argument.vec_len:
+            return
+        last = self.buffer[-1]
+        if last[0] != start:
+            last[1] = start
+        else:
+            self.buffer.pop()
+        self.found -= end - start
+
+    def flush(self) -> None:
+        """Copy the gathered regions out (pagemap_scan_flush_buffer). Raises EFAULT."""
+        regions = [(a, b - a, c) for a, b, c in self.buffer if a != b]
+        if self.argument.vec != SOME_BUFFER:
+            data = b"".join(_REGION.pack(a << 12, a + n << 12, c) for a, n, c in regions)
+            if not self.store(self.argument.vec + _REGION.size * len(self.out), data):
+                raise Errno("EFAULT")
+        self.out.extend(regions)
+        self.room -= len(regions)
+        self.buffer_room = min(self.buffer_room, self.room)
+        self.buffer = []
+
+    # The walk.
+
+    def walk(self, start: int, end: int) -> None:
+        """walk_page_range with pagemap_scan_ops."""
+        for vma in self.mm.areas.in_range(start, end):
+            if not self.enters(vma):
+                continue
+            low, high = max(start, vma.start), min(end, vma.end)
+            if vma.huge_level:
+                self.hugetlb(vma, low, high)
+            else:
+                self.area(vma, low, high)
+
+    def enters(self, vma: Vma) -> bool:
+        """pagemap_scan_test_walk"""
+        argument = self.argument
+        allowed = bool(vma.flags & VmFlag.UFFD_WP) and uffd.resolves_itself(vma)
+        if not allowed:
+            if argument.flags & ScanFlag.CHECK_WPASYNC:
+                raise Errno("EPERM")
+            if self.protects:
+                return False
+        category = ScanCategory.WPALLOWED if allowed else 0
+        if vma.flags & self.mm.entries.VM_SOFTDIRTY:
+            category |= ScanCategory.SOFT_DIRTY
+        self.area_category = category
+        required = argument.category_mask & ScanCategory.WPALLOWED
+        return (category ^ argument.category_inverted) & required == required
+
+    def area(self, vma: Vma, start: int, end: int) -> None:
+        """Present tables by entry, everything between them as holes."""
+        at = start
+        for first, last, huge in self.mm.tables.spans(start, end):
+            self.holes(vma, at, first)
+            if huge:
+                self.huge(vma, first, last)
+            else:
+                self.entries(vma, first, last)
+            at = last
+        self.holes(vma, at, end)
+
+    def holes(self, vma: Vma, start: int, end: int) -> None:
+        """Pages without a page table, as far at a time as the lowest missing table reaches (walk_pgd_range)."""
+        tables = self.mm.tables
+        at = start
+        while at < end:
+            level = next((k for k in range(2, tables.levels) if tables.table(at, k)), tables.levels)
+            size = 1 << INDEX_BITS * (level - 1)
+            stop = min(end, (at // size + 1) * size)
+            self.hole(vma, at, stop)
+            at = stop
+
+    def hole(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_pte_hole"""
+        categories = self.area_category
+        if vma.flags & VmFlag.UFFD_WP and not vma.huge_level:
+            categories |= ScanCategory.WRITTEN
+        if not self.interesting(categories):
+            return
+        end, full = self.push(categories, start, end)
+        if end != start and self.protects:
+            if vma.huge_level:
+                self._protect_hugetlb_hole(vma, start, end)
+            else:
+                uffd.protect_range(self.mm, vma, start, end, protect=True)
+        if full:
+            raise _Full
+
+    def _protect_hugetlb_hole(self, vma: Vma, start: int, end: int) -> None:
+        size = 1 << 9 * (vma.huge_level - 1)
+        for at in range(start // size * size, end, size):
+            self.mm.tables.alloc(at, vma.huge_level)
+            if not self.mm.tables.get_huge(at, vma.huge_level):
+                self.mm.tables.set_huge(at, self.mm.entries.make_uffd_marker(), vma.huge_level)
+
+    def huge(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_thp_entry"""
+        mm = self.mm
+        pmd = mm.tables.get_huge(start)
+        categories = self.area_category | self._huge_category(vma, pmd)
+        if not self.interesting(categories):
+            return
+        stop, full = self.push(categories, start, end)
+        if stop != start and self.protects and categories & ScanCategory.WRITTEN:
+            if stop != start + HUGE_PAGES:
+                thp.split_huge_pmd(mm, vma, start & ~(HUGE_PAGES - 1))
+                self.back_out(start, stop)
+                self.entries(vma, start, end)
+                return
+            mm.tables.set_huge(start, mm.entries.pte_mkuffd_wp(pmd))
+        if full:
+            raise _Full
+
+    def _huge_category(self, vma: Vma, pmd: int) -> int:
+        """pagemap_thp_category"""
+        mm = self.mm
+        categories = ScanCategory.HUGE | ScanCategory.PRESENT
+        if not pmd & UFFD_WP:
+            categories |= ScanCategory.WRITTEN
+        if thp.is_huge_zero(mm, pmd):
+            categories |= ScanCategory.PFNZERO
+        if mm.entries.pmd_soft_dirty(pmd):
+            categories |= ScanCategory.SOFT_DIRTY
+        return int(categories)
+
+    def entries(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_pmd_entry over page tables."""
+        argument = self.argument
+        part = self.mm.tables.entries(start, end)
+        words = bulk.pagemap(part, self.mm.entries)
+        unprotected = (words & UFFD) == 0
+        if self.protects and not argument.vec_len:
+            self._protect(start, end, unprotected)
+            return
+        written = int(ScanCategory.WRITTEN)
+        if (
+            not argument.category_anyof_mask
+            and not argument.category_inverted
+            and argument.category_mask == written
+            and argument.return_mask == written
+        ):
+            categories = np.where(unprotected, self.area_category | written, _NOT_WANTED)
+        else:
+            categories = self._categories(part, words) | self.area_category
+            categories[~self.interesting(categories)] = _NOT_WANTED
+        taken = np.zeros(end - start, np.bool_)
+        full = False
+        for first, last in _runs(categories):
+            found = int(categories[first])
+            if found == _NOT_WANTED:
+                continue
+            stop, full = self.push(found, start + first, start + last)
+            taken[first : stop - start] = bool(found & written)
+            if full:
+                break
+        if self.protects:
+            self._protect(start, end, taken)
+        if full:
+            raise _Full
+
+    def _categories(self, part: Words, words: Words) -> NDArray[np.int64]:
+        """pagemap_page_category of a run of entries, with their pagemap words."""
+        frames = self.mm.frames
+        categories = _TOLD.take((words >> _STATUS).view(np.int64), mode="clip")
+        present = words >= PRESENT
+        index = (words & FRAME).view(np.int64)
+        index[~present] = 0
+        zero = present & (index == frames.zero)
+        categories |= zero * np.int64(ScanCategory.PFNZERO)
+        if self.interest & ScanCategory.FILE:
+            normal = present & ~zero & ((part & np.uint64(SPECIAL)) == 0)
+            file = normal & (frames.flags[index] & page.ANON == 0)
+            categories |= file * np.int64(ScanCategory.FILE)
+        return categories
+
+    def _protect(self, start: int, end: int, taken: NDArray[np.bool_]) -> None:
+        """make_uffd_wp_pte on the pages `taken` of [start, end)."""
+        entries = self.mm.entries
+
+        def protect(part: Words) -> None:
+            old = part[taken]
+            absent = np.where(old, old | np.uint64(entries.SWP_UFFD_WP), np.uint64(entries.make_uffd_marker()))
+            part[taken] = np.where(old & np.uint64(P | PROTNONE), entries.pte_mkuffd_wp(old), absent)
+
+        if taken.any():
+            self.mm.tables.change(start, end, protect)
+
+    def hugetlb(self, vma: Vma, start: int, end: int) -> None:
+        """pagemap_scan_hugetlb_entry"""
+        mm = self.mm
+        level = vma.huge_level
+        size = 1 << 9 * (level - 1)
+        at = start
+        while at < end:
+            stop = min(end, (at // size + 1) * size)
+            if not mm.tables.table(at, level):
+                self.hole(vma, at, stop)
+                at = stop
+                continue
+            entry = mm.tables.get_huge(at, level)
+            categories = self.area_category | self._hugetlb_category(entry)
+            if self.interesting(categories):
+                taken, full = self.push(categories, at, stop)
+                if taken != at and self.protects and categories & ScanCategory.WRITTEN:
+                    if taken != at + size:
+                        self.back_out(at, taken)
+                        self.walk_end = at
+                        full = False
+                    elif mm.entries.pte_present(entry):
+                        mm.tables.set_huge(at, mm.entries.pte_mkuffd_wp(entry), level)
+                    elif not entry:
+                        mm.tables.set_huge(at, mm.entries.make_uffd_marker(), level)
+                if full:
+                    raise _Full
+            at = stop
+
+    def _hugetlb_category(self, entry: int) -> int:
+        """pagemap_hugetlb_category: soft-dirty is the raw bit."""
+        mm = self.mm
+        categories = int(ScanCategory.HUGE)
+        if mm.entries.pte_present(entry):
+            categories |= ScanCategory.PRESENT
+            if not entry & UFFD_WP:
+                categories |= ScanCategory.WRITTEN
+            if not mm.frames.flags[mm.entries.pte_pfn(entry)] & page.ANON:
+                categories |= ScanCategory.FILE
+            if mm.entries.pte_soft_dirty(entry):
+                categories |= ScanCategory.SOFT_DIRTY
+        elif entry:
+            categories |= ScanCategory.SWAPPED
+        return categories
+
+
+def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """[first, last) of each run of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    yield from pairwise(edges)
+
+
+def _check(mm: Mm, argument: Argument) -> None:
+    """pagemap_scan_get_args"""
+    if argument.size != SCAN_ARGUMENT_BYTES or argument.flags & ~_FLAGS:
+        raise Errno("EINVAL")
+    user_end = (1 << PAGE_SHIFT + INDEX_BITS * mm.tables.levels - 1) - PAGE_BYTES  # access_ok: TASK_SIZE_MAX
+    masks = argument.category_inverted | argument.category_mask | argument.category_anyof_mask | argument.return_mask
+    if masks & ~_CATEGORIES:
+        raise Errno("EINVAL")
+    if argument.start % PAGE_BYTES:
+        raise Errno("EINVAL")
+    if not 0 <= argument.start <= argument.end <= user_end:
+        raise Errno("EFAULT")
+    if not argument.vec and argument.vec_len:
+        raise Errno("EINVAL")
+    if argument.vec and argument.vec + _REGION.size * argument.vec_len > user_end:
+        raise Errno("EFAULT")
+
+
+def scan(mm: Mm, argument: Argument, store: Store) -> Answer:
+    """The call; an error in the arguments leaves walk_end unwritten, one in the walk does not.
+
+    `store` writes bytes to user memory at an address, and says whether that could be done (copy_to_user).
+    """
+    try:
+        _check(mm, argument)
+    except Errno as error:
+        return Answer(error.name, None)
+    state = _Scan(mm, argument, store)
+    at, end = argument.start >> 12, argument.end + 4095 >> 12
+    problem: str | None = None
+    while at < end:
+        full = False
+        try:
+            state.walk(at, end)
+        except _Full:
+            full = True
+        except Errno as error:
+            problem = error.name
+        try:
+            state.flush()
+        except Errno as error:
+            problem, full = error.name, False
+        if not full or state.room == 0 or state.found == state.max_pages:
+            break
+        at = state.walk_end
+    mm.kernel.mmu.invalidate(None)
+    walk_end = state.walk_end << 12 if state.walk_end else end << 12
+    return Answer(problem, walk_end, [] if problem else state.out)

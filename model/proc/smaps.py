@@ -1,0 +1,237 @@
+"""/proc/PID/maps and /proc/PID/smaps as text (fs/proc/task_mmu.c:show_map_vma, show_smap)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.linux import (
+    FIRST_SPECIAL_SWAP_TYPE,
+    HUGE_PAGES,
+    PAGEMAP_SWAP_TYPE_BITS,
+    SMAPS_FLAGS,
+    VmFlag,
+)
+from ptewalk.model.mm import thp
+from ptewalk.model.pte import PROTNONE, SPECIAL, A, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.tables import PMD_SHIFT
+from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT, Control
+
+if TYPE_CHECKING:
+    from ptewalk.model.kernel import Kernel
+    from ptewalk.model.mm.mmap import Mm
+    from ptewalk.model.state.files import File
+    from ptewalk.model.state.vma import Vma
+
+_NAME_COLUMN: Final = 73
+_PSS_SHIFT: Final = 12
+"""Fraction bits of a proportional size."""
+_WHOLE_PAGE: Final = PAGE_BYTES << _PSS_SHIFT
+_LETTERS: Final = ((VmFlag.READ, "r"), (VmFlag.WRITE, "w"), (VmFlag.EXEC, "x"))
+_SHMEM_DEVICE: Final = "00:01"
+_HUGETLB_DEVICE: Final = "00:0f"
+_DISK_DEVICE: Final = "08:00"
+
+
+def permissions(vma: Vma) -> str:
+    """The four letters of an area, such as "rw-p"."""
+    letters = "".join(letter if vma.flags & bit else "-" for bit, letter in _LETTERS)
+    return letters + ("s" if vma.flags & VmFlag.MAYSHARE else "p")
+
+
+def flag_names(vma: Vma) -> list[str]:
+    """VmFlags of an area, in the kernel's order."""
+    return [name for bit, name in SMAPS_FLAGS if vma.flags & bit]
+
+
+def maps(mm: Mm) -> str:
+    """The text of /proc/PID/maps.
+
+    Addresses, permissions and offsets are the kernel's. Device, inode and a file's name are the model's own: file K of
+    a scenario is ``/fileK``, and inodes count files in the order they were made.
+    """
+    return "".join(_header(mm.kernel, vma) for vma in mm.areas)
+
+
+def smaps(mm: Mm) -> str:
+    """The text of /proc/PID/smaps, with the lines of the profile's kernel.
+
+    As in the kernel, from the same entries and frames: Size, the page sizes, Rss, Pss, Pss_Dirty, Shared_*, Private_*,
+    Anonymous, KSM, LazyFree, AnonHugePages, *_Hugetlb, Swap, SwapPss, Locked, THPeligible (THP for MADV_HUGEPAGE areas
+    only), ProtectionKey, VmFlags. Two are less than the kernel's where it knows more: Referenced counts pages with A
+    set, not those with PG_referenced alone; a file's page is dirty here by the D of the area's own entry, not because
+    another mapping or write(2) made it so. LazyFree counts at once what the kernel marks some pages later. Always 0,
+    for the model has no huge pages of files: ShmemPmdMapped, FilePmdMapped.
+    """
+    return "".join(_area(mm, vma) for vma in mm.areas)
+
+
+def huge_pages(mm: Mm, vma: Vma) -> list[int]:
+    """First pages of the huge pages that AnonHugePages counts.
+
+    3.11 counts the huge zero page too; 6.1 no PROT_NONE ones.
+    """
+    if vma.huge_level or not mm.tables.huge[2]:
+        return []
+    profile = mm.entries.profile
+    found = []
+    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+        if not huge or last - first != HUGE_PAGES:
+            continue
+        pmd = mm.tables.get_huge(block << PMD_SHIFT)
+        if profile.reuse_by_mapcount or (not thp.is_huge_zero(mm, pmd) and (pmd & P or profile.saved_dirty)):
+            found.append(first)
+    return found
+
+
+def _header(kernel: Kernel, vma: Vma) -> str:
+    """The line of maps."""
+    device, inode, name, offset = "00:00", 0, "", 0
+    if vma.file is not None:
+        offset = vma.pgoff << PAGE_SHIFT
+        inode, number = kernel.files.number_of(vma.file)
+        device, name = _SHMEM_DEVICE, "/dev/zero (deleted)"
+        if vma.huge_level:
+            device, name = _HUGETLB_DEVICE, "/anon_hugepage (deleted)"
+        elif number is not None:
+            device, name = _DISK_DEVICE if vma.file.counts_dirty else _SHMEM_DEVICE, f"/file{number}"
+    start, end = vma.start << PAGE_SHIFT, vma.end << PAGE_SHIFT
+    text = f"{start:08x}-{end:08x} {permissions(vma)} {offset:08x} {device} {inode} "
+    return (text.ljust(_NAME_COLUMN) + name if name else text) + "\n"
+
+
+def _area(mm: Mm, vma: Vma) -> str:
+    """The lines of smaps for one area."""
+    kernel = mm.kernel
+    values = _Usage(mm, vma).values()
+    page_kb = PAGE_BYTES << INDEX_BITS * (vma.huge_level - 1 if vma.huge_level else 0) >> 10
+    values |= {
+        "Size": (vma.end - vma.start) * PAGE_BYTES >> 10,
+        "KernelPageSize": page_kb,
+        "MMUPageSize": page_kb,
+        "THPeligible": int(thp.allowed(vma, vma.end - HUGE_PAGES)),
+        "ProtectionKey": vma.flags >> VmFlag.PKEY_LOW & 0xF,
+    }
+    lines = [
+        f"{line.name + ':':<16}{values[line.name]:{line.width}}{line.unit}\n"
+        for line in kernel.profile.smaps_lines
+        if line.name != "ProtectionKey" or kernel.control & 1 << Control.PKE
+    ]
+    flags = "".join(f"{name} " for name in flag_names(vma))
+    return _header(kernel, vma) + "".join(lines) + f"VmFlags: {flags}\n"
+
+
+class _Usage:
+    """What an area uses (struct mem_size_stats), in bytes."""
+
+    def __init__(self, mm: Mm, vma: Vma) -> None:
+        self.mm = mm
+        self.vma = vma
+        self.sizes = dict.fromkeys(
+            ("Rss", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM")
+            + ("LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb")
+            + ("Swap",),
+            0,
+        )
+        self.proportional = dict.fromkeys(("Pss", "Pss_Dirty", "SwapPss"), 0)
+        if vma.huge_level:
+            self._hugetlb()
+            return
+        for first in huge_pages(mm, vma):
+            pmd = mm.tables.get_huge(first)
+            run = np.arange(HUGE_PAGES, dtype=np.int64) + thp.pmd_frame(mm, pmd)
+            self.sizes["AnonHugePages"] += HUGE_PAGES * PAGE_BYTES
+            self._account(run, np.full(HUGE_PAGES, pmd, np.uint64))
+        parts = [
+            mm.tables.part(block, first, last)
+            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end)
+            if not huge
+        ]
+        if parts:
+            self._entries(np.concatenate(parts))
+        if vma.file is not None and not vma.file.counts_dirty and mm.entries.profile.pagemap_exclusive:
+            self.sizes["Swap"] += PAGE_BYTES * self._swapped_pages(vma.file)
+
+    def values(self) -> dict[str, int]:
+        """Kilobytes by name."""
+        found = {name: size >> 10 for name, size in self.sizes.items()}
+        found |= {name: size >> _PSS_SHIFT + 10 for name, size in self.proportional.items()}
+        return found | {"Locked": found["Pss"] if self.vma.flags & VmFlag.LOCKED else 0}
+
+    def _entries(self, part: NDArray[np.uint64]) -> None:
+        """smaps_pte_entry over many entries."""
+        entries = self.mm.entries
+        present = (part & np.uint64(P | PROTNONE)) != 0
+        normal = part[present & ((part & np.uint64(SPECIAL)) == 0)]
+        if len(normal):
+            self._account(entries.pte_pfn(normal).astype(np.int64), normal)
+        swapped = part[(part != 0) & ~present]
+        kinds = entries.swp_type(swapped)
+        real = kinds < FIRST_SPECIAL_SWAP_TYPE
+        if real.any():
+            places = kinds[real] | entries.swp_offset(swapped[real]) << np.uint64(PAGEMAP_SWAP_TYPE_BITS)
+            self.sizes["Swap"] += PAGE_BYTES * len(places)
+            self.proportional["SwapPss"] += int((_WHOLE_PAGE // self._slot_counts(places)).sum())
+
+    def _slot_counts(self, places: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Entries that name each slot, at least 1 (swp_swapcount)."""
+        slots = self.mm.kernel.swap.slots
+        if not slots:
+            return np.ones(len(places), np.int64)
+        known = np.array([kind | offset << PAGEMAP_SWAP_TYPE_BITS for kind, offset in slots], np.uint64)
+        counts = np.array([slot.count for slot in slots.values()], np.int64)
+        order = np.argsort(known)
+        where = np.searchsorted(known, places, sorter=order)
+        found = order[np.minimum(where, len(order) - 1)]
+        return np.where(known[found] == places, np.maximum(counts[found], 1), 1)
+
+    def _account(self, pfns: NDArray[np.int64], entries: NDArray[np.uint64]) -> None:
+        """smaps_account for pages, each with the entry that maps it."""
+        frames, sizes = self.mm.frames, self.sizes
+        flags = frames.flags[pfns]
+        head_flags = frames.flags[frames.head[pfns]]
+        counts = np.maximum(frames.mapcounts(pfns), 1)
+        anon = (flags & page.ANON) != 0
+        dirty = (self.mm.entries.pte_dirty(entries) != 0) | ((head_flags & page.DIRTY) != 0)
+        shared = counts >= 2
+        for name, chosen in (
+            ("Rss", np.ones(len(pfns), bool)),
+            ("Referenced", (entries & np.uint64(A)) != 0),
+            ("Anonymous", anon),
+            ("KSM", (flags & page.KSM) != 0),
+            ("LazyFree", anon & ((head_flags & page.LAZYFREE) != 0) & ~dirty),
+            ("Shared_Clean", shared & ~dirty),
+            ("Shared_Dirty", shared & dirty),
+            ("Private_Clean", ~shared & ~dirty),
+            ("Private_Dirty", ~shared & dirty),
+        ):
+            sizes[name] += PAGE_BYTES * int(np.count_nonzero(chosen))
+        portion = _WHOLE_PAGE // counts
+        self.proportional["Pss"] += int(portion.sum())
+        self.proportional["Pss_Dirty"] += int(portion[dirty].sum())
+
+    def _hugetlb(self) -> None:
+        """smaps_hugetlb_range"""
+        mm, vma = self.mm, self.vma
+        size = 1 << INDEX_BITS * (vma.huge_level - 1)
+        for head in range(vma.start, vma.end, size):
+            entry = mm.tables.get_huge(head, vma.huge_level)
+            if not mm.entries.pte_present(entry):
+                continue
+            shared = mm.frames.mapcount(mm.entries.pte_pfn(entry)) >= 2
+            self.sizes["Shared_Hugetlb" if shared else "Private_Hugetlb"] += size * PAGE_BYTES
+
+    def _swapped_pages(self, file: File) -> int:
+        """Pages of shared memory in the area that are swapped out.
+
+        Of a private writable mapping only those that it has no copy of (smaps_pte_hole_lookup).
+        """
+        mm, vma = self.mm, self.vma
+        places = np.array(list(file.swapped), np.int64) - vma.pgoff + vma.start
+        places = places[(places >= vma.start) & (places < vma.end)]
+        if vma.flags & VmFlag.SHARED or not vma.flags & VmFlag.WRITE:
+            return len(places)
+        return sum(not mm.tables.get(at) for at in places.tolist())

@@ -1,0 +1,559 @@
+"""What formats/scenario.md records of a process after a step: pages, areas, tables and raw entries.
+
+Frames, tables and swap slots are numbered canonically: scanned in order, what was seen at the previous step keeps its
+number,
+anything else gets the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.kernel import Kernel, Process
+from ptewalk.model.linux import (
+    FIRST_SPECIAL_SWAP_TYPE,
+    PAGEMAP_LETTERS,
+    PAGEMAP_SWAP_TYPE_BITS,
+    RECORDED_FLAGS,
+    TABLE_FLAGS,
+)
+from ptewalk.model.page_set import PageSet
+from ptewalk.model.proc import kpage, pagemap, smaps
+from ptewalk.model.pte import FRAME_AT, PROTNONE, P
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.tables import PMD_SHIFT
+from ptewalk.model.state.vma import Vma
+from ptewalk.model.x86 import INDEX_BITS
+
+Runs = list[list[Any]]
+_KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
+_KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
+_STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
+
+
+class Numbering:
+    """Canonical numbers of one kind of thing (frames, tables or slots)."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._next = 1
+
+    def number(self, things: Iterable[int], taken: dict[int, int] | None = None) -> dict[int, int]:
+        """The numbers of what is seen at this step, in scan order.
+
+        Parameters
+        ----------
+        taken : dict or None
+            New thing to the old one, gone by now, whose place in memory the recorded machine gave it.
+        """
+        known, now = self._known, {}
+        for thing in things:
+            if thing not in now:
+                found = known.get(thing)
+                if found is None and taken and thing in taken:
+                    found = known.get(taken[thing])
+                if found is None:
+                    found = self._next
+                    self._next += 1
+                now[thing] = found
+        self._known = now
+        return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the thing that had it at the last step."""
+        return {number: thing for thing, number in self._known.items()}
+
+
+class FrameNumbers:
+    """Canonical numbers of frames, by arrays: as `Numbering`, for millions."""
+
+    def __init__(self) -> None:
+        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._next = 1
+
+    def number(self, order: NDArray[np.int64], total: int, taken: dict[int, int]) -> NDArray[np.int64]:
+        """Frame number to canonical number, 0 where a frame is not seen.
+
+        Parameters
+        ----------
+        order : int64 array
+            The frames that are seen, in scan order.
+        total : int
+            All frame numbers are below it.
+        taken : dict
+            As `Numbering.number`.
+        """
+        old = np.zeros(total, np.int64)
+        old[: len(self._ids)] = self._ids
+        for new, gone in taken.items():
+            old[new] = old[gone]
+        now = np.zeros(total, np.int64)
+        known = old[order]
+        now[order] = known
+        missing = order[known == 0]
+        if len(missing):
+            first = np.unique(missing, return_index=True)[1]
+            fresh = missing[np.sort(first)]
+            now[fresh] = np.arange(self._next, self._next + len(fresh))
+            self._next += len(fresh)
+        self._ids = now
+        return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the frame that had it at the last step."""
+        frames = np.flatnonzero(self._ids)
+        return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
+
+
+@dataclass
+class Snapshot:
+    """One process after a step, as the format has it."""
+
+    pages: Runs
+    vmas: list[dict[str, Any]]
+    root: int
+    tables: list[list[Any]]
+    ptes: Runs
+
+
+@dataclass
+class _Raw:
+    """One process before numbering."""
+
+    page: NDArray[np.int64]
+    """Pages with a visible frame."""
+    status: NDArray[np.uint64]
+    frame: NDArray[np.int64]
+    holes: list[tuple[int, int, int]]
+    """(first page, pages, pagemap word) of entries without a frame."""
+    entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = field(default_factory=list)
+    """(level, pages, raw entries)"""
+
+
+class Recorder:
+    """Takes snapshots of a kernel, step by step.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    raw_tables : bool
+        Also take `tables` and `ptes`.
+    """
+
+    def __init__(self, kernel: Kernel, *, raw_tables: bool) -> None:
+        self.kernel = kernel
+        self.raw_tables = raw_tables
+        self._frames = FrameNumbers()
+        self._tables = Numbering()
+        self._slots = Numbering()
+        self._letters: dict[int, str] = {}
+        self._kinds: dict[int, str] = {}
+
+    def take(self, recorded: dict[str, Any] | None = None) -> dict[int, Snapshot]:
+        """Snapshots of all live processes.
+
+        Parameters
+        ----------
+        recorded : dict or None
+            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was
+            allocated after others had been freed in the same step is one of those.
+        """
+        kernel = self.kernel
+        processes = [kernel.processes[who] for who in sorted(kernel.processes)]
+        raws = [self._collect(process) for process in processes]
+        order = np.concatenate([raw.frame for raw in raws]) if raws else _EMPTY
+        reborn = bool(kernel.frames.born) and recorded is not None
+        taken = self._reused_frames(processes, raws, recorded) if reborn and recorded is not None else {}
+        numbers = self._frames.number(order, kernel.frames.next, taken)
+        table_numbers: dict[int, int] = {}
+        slot_numbers: dict[int, int] = {}
+        upper: dict[int, list[tuple[int, int, int, int]]] = {}
+        if self.raw_tables:
+            tables: list[int] = []
+            slots: list[int] = []
+            for process, raw in zip(processes, raws, strict=True):
+                upper[process.who] = list(process.mm.tables.upper_entries())
+                tables.append(process.mm.tables.root)
+                tables.extend([frame for _, _, _, frame in upper[process.who]])
+                slots.extend(self._slots_of(raw))
+            taken = self._reused_tables(upper, recorded) if reborn and recorded is not None else {}
+            table_numbers = self._tables.number(tables, taken)
+            slot_numbers = self._slots.number(slots)
+        return {
+            process.who: Snapshot(
+                self._page_runs(raw, numbers),
+                [self._area(process, vma) for vma in process.mm.areas],
+                table_numbers.get(process.mm.tables.root, 0),
+                self._table_list(upper[process.who], table_numbers) if self.raw_tables else [],
+                self._entry_runs(raw, numbers, slot_numbers) if self.raw_tables else [],
+            )
+            for process, raw in zip(processes, raws, strict=True)
+        }
+
+    def _reused(self, numbering: Numbering | FrameNumbers, seen: Iterable[tuple[int, int | None]]) -> dict[int, int]:
+        """Of (new frame, recorded id) pairs: which freed frame the new one is, where that is possible."""
+        frames = self.kernel.frames
+        owner = numbering.owners()
+        freed = {frame: position for position, frame in enumerate(frames.freed)}
+        found: dict[int, int] = {}
+        for frame, number in seen:
+            old = owner.get(number) if number is not None else None
+            if old is not None and freed.get(old, frames.born[frame]) < frames.born[frame]:
+                found[frame] = old
+        return found
+
+    def _reused_frames(self, processes: list[Process], raws: list[_Raw], recorded: dict[str, Any]) -> dict[int, int]:
+        born = self.kernel.frames.born
+        pairs: list[tuple[int, int | None]] = []
+        for process, raw in zip(processes, raws, strict=True):
+            runs = (recorded.get(str(process.who)) or {}).get("pages") or []
+            for at, frame in zip(raw.page.tolist(), raw.frame.tolist(), strict=True):
+                if frame in born:
+                    pairs.append((frame, _id_at(runs, at)))
+        return self._reused(self._frames, pairs)
+
+    def _reused_tables(
+        self, upper: dict[int, list[tuple[int, int, int, int]]], recorded: dict[str, Any]
+    ) -> dict[int, int]:
+        born = self.kernel.frames.born
+        pairs: list[tuple[int, int | None]] = []
+        for who, tables in upper.items():
+            seen = recorded.get(str(who)) or {}
+            ids = {(row[0], row[1]): row[3] for row in seen.get("tables") or []}
+            for level, at, _entry, frame in tables:
+                if frame in born:
+                    pairs.append((frame, ids.get((level, at - self.kernel.base))))
+        return self._reused(self._tables, pairs)
+
+    # Pages.
+
+    def _collect(self, process: Process) -> _Raw:
+        """Pagemap words and raw entries of one process."""
+        kernel, mm = self.kernel, process.mm
+        pages: list[NDArray[np.int64]] = []
+        words: list[NDArray[np.uint64]] = []
+        holes: list[tuple[int, int, int]] = []
+        entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = []
+        for vma in mm.areas:
+            base_word = pagemap.area_word(mm, vma)
+            at = vma.start
+            for first, last, level, content in _leaves(process, vma):
+                if base_word and at < first:
+                    holes.append((at - kernel.base, first - at, base_word))
+                at = last
+                where = np.arange(first - kernel.base, last - kernel.base)
+                if level == 1:
+                    assert isinstance(content, np.ndarray)
+                    used = np.flatnonzero(content)
+                    if len(used) == len(content):
+                        word = pagemap.pte_words(mm, vma, content)
+                    else:
+                        word = np.full(len(content), base_word, np.uint64)
+                        if len(used):
+                            word[used] = pagemap.pte_words(mm, vma, content[used])
+                    if len(used):
+                        entries.append((1, where[used], content[used]))
+                else:
+                    assert isinstance(content, int)
+                    size = 1 << INDEX_BITS * (level - 1)
+                    head = first // size * size
+                    word = pagemap.huge_words(mm, vma, content, level, first, last)
+                    entries.append((level, np.array([head - kernel.base]), np.array([content], np.uint64)))
+                pages.append(where)
+                words.append(word)
+            if base_word and at < vma.end:
+                holes.append((at - kernel.base, vma.end - at, base_word))
+        if not pages:
+            return self._finish(process, _EMPTY, _NO_WORDS, holes, entries)
+        return self._finish(process, np.concatenate(pages), np.concatenate(words), holes, entries)
+
+    def _finish(
+        self,
+        process: Process,
+        pages: NDArray[np.int64],
+        words: NDArray[np.uint64],
+        holes: list[tuple[int, int, int]],
+        entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]],
+    ) -> _Raw:
+        """Part the words into those with a visible frame and the rest, in the layout in force."""
+        kernel = self.kernel
+        if kernel.profile.exact:
+            words, holes = self._exact(process, pages, words)
+        if not kernel.pagemap_v2:
+            words = np.where(words != 0, words & ~pagemap.SOFT_DIRTY | pagemap.V1_SHIFT, words)
+        present = (words & pagemap.PRESENT) != 0
+        if not process.sees_frames:
+            words = words & ~pagemap.FRAME
+            present = present & False
+        rest = ~present & (words != 0)
+        for position in _starts(pages, words, rest):
+            first, last = position
+            holes.append((int(pages[first]), last - first, int(words[first])))
+        return _Raw(
+            pages[present],
+            words[present] & np.uint64(_STATUS),
+            (words[present] & pagemap.FRAME).astype(np.int64),
+            sorted(holes),
+            entries,
+        )
+
+    def _exact(
+        self, process: Process, pages: NDArray[np.int64], words: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.uint64], list[tuple[int, int, int]]]:
+        """The profile `exact`: bit 55 by what may have changed, also where nothing is mapped."""
+        base = self.kernel.base
+        words = words & ~pagemap.SOFT_DIRTY
+        covered = PageSet()
+        for first, last in _starts(pages, np.zeros_like(words), np.ones(len(pages), bool)):
+            covered.add(int(pages[first]), int(pages[last - 1]) + 1)
+        holes = []
+        for vma in process.mm.areas:
+            for start, end in process.mm.changed.within(vma.start, vma.end):
+                low, high = np.searchsorted(pages, (start - base, end - base))
+                words[low:high] |= pagemap.SOFT_DIRTY
+                gap = PageSet()
+                gap.add(start - base, end - base)
+                for first, last in covered.within(start - base, end - base):
+                    gap.discard(first, last)
+                holes += [(first, last - first, int(pagemap.SOFT_DIRTY)) for first, last in gap.ranges()]
+        return words, holes
+
+    def _page_runs(self, raw: _Raw, numbers: NDArray[np.int64]) -> Runs:
+        """`pages` of the format."""
+        runs: Runs = []
+        if len(raw.page):
+            frames = raw.frame
+            ids = numbers[frames]
+            kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
+            for first, last, step in _group(raw.page, (raw.status, kinds), ids):
+                runs.append(
+                    [
+                        int(raw.page[first]),
+                        last - first,
+                        self.letters(int(raw.status[first])),
+                        self._kind(int(kinds[first])),
+                        int(ids[first]),
+                        step,
+                    ]
+                )
+        shows_slots = not self.kernel.profile.hides_frames
+        for start, count, word in _merge_holes(raw.holes):
+            run: list[Any] = [start, count, self.letters(word & _STATUS), "", None, 0]
+            if shows_slots and word & int(pagemap.SWAP):
+                frame = word & int(pagemap.FRAME)
+                run += [frame & (1 << PAGEMAP_SWAP_TYPE_BITS) - 1, frame >> PAGEMAP_SWAP_TYPE_BITS, 0]
+            runs.append(run)
+        runs.sort(key=lambda r: int(r[0]))
+        return runs
+
+    def letters(self, word: int) -> str:
+        """Letters of a pagemap word's status bits; "1" for the first layout."""
+        found = self._letters.get(word)
+        if found is None:
+            v1 = word & int(pagemap.V1_SHIFT) == int(pagemap.V1_SHIFT) and not self.kernel.profile.pagemap_exclusive
+            found = "".join(
+                letter for bit, letter in PAGEMAP_LETTERS if word >> bit & 1 and not (v1 and letter in "WXD")
+            ) + ("1" if v1 else "")
+            self._letters[word] = found
+        return found
+
+    def _kind(self, flags: int) -> str:
+        found = self._kinds.get(flags)
+        if found is None:
+            found = "".join(letter for bit, letter in _KINDS if flags & bit)
+            self._kinds[flags] = found
+        return found
+
+    # Areas.
+
+    def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
+        """One area's smaps."""
+        start = process.mm.shown_start(vma)
+        return {
+            "page": start - self.kernel.base,
+            "n": vma.end - start,
+            "perm": smaps.permissions(vma),
+            "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
+            "shmem_huge_kb": 0,
+            "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS],
+        }
+
+    # Tables and entries.
+
+    def _table_list(self, tables: list[tuple[int, int, int, int]], numbers: dict[int, int]) -> list[list[Any]]:
+        """`tables` of the format."""
+        base = self.kernel.base
+        return [
+            [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
+        ]
+
+    def _slots_of(self, raw: _Raw) -> list[int]:
+        """Swap slots that a process's entries name, in order."""
+        entries = self.kernel.entries
+        found: list[int] = []
+        for level, _, content in raw.entries:
+            if level != 1:
+                continue
+            swapped = content[(content & np.uint64(P | PROTNONE)) == 0]
+            for pte in swapped.tolist():
+                if entries.swp_type(pte) < FIRST_SPECIAL_SWAP_TYPE:
+                    found.append(entries.swp_offset(pte) << 5 | entries.swp_type(pte))
+        return found
+
+    def _entry_runs(self, raw: _Raw, numbers: NDArray[np.int64], slots: dict[int, int]) -> Runs:
+        """`ptes` of the format; an id is None where no process shows the frame."""
+        entries = self.kernel.entries
+        depth = self.kernel.levels
+        swap = self.kernel.profile.swap
+        offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        runs: Runs = []
+        for level, where, content in raw.entries:
+            upper = ".".join([format(TABLE_FLAGS, "x")] * (depth - level))
+            if level > 1:
+                entry = int(content[0])
+                text, leaf_id = self._huge_entry(entry, level, numbers)
+                runs.append([int(where[0]), 1 << INDEX_BITS * (level - 1), level, text, upper, leaf_id, 1])
+                continue
+            present = (content & np.uint64(P | PROTNONE)) != 0
+            field_mask = np.where(present, np.uint64(FRAME_AT[1]), np.uint64(offset_field))
+            flags = content & ~field_mask
+            pfns = np.where(present, entries.pte_pfn(content), np.uint64(0)).astype(np.int64)
+            ids = numbers[pfns]
+            for position in np.flatnonzero(~present).tolist():
+                pte = int(content[position])
+                kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
+                ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]
+            for first, last, step in _group(where, (flags, present, ids != 0), ids):
+                number = int(ids[first])
+                known = number or not present[first]
+                runs.append(
+                    [
+                        int(where[first]),
+                        last - first,
+                        1,
+                        format(int(flags[first]), "x"),
+                        upper,
+                        number if known else None,
+                        step,
+                    ]
+                )
+        return _join(runs)
+
+    def _huge_entry(self, entry: int, level: int, numbers: NDArray[np.int64]) -> tuple[str, int | None]:
+        """Flags and id of a leaf above level 1."""
+        entries = self.kernel.entries
+        if entries.pte_present(entry):
+            frame = entries.pte_pfn(entry, level)
+            return format(entry & ~FRAME_AT[level], "x"), int(numbers[frame]) or None
+        swap = self.kernel.profile.swap
+        field_mask = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        return format(entry & ~field_mask, "x"), entries.swp_offset(entry)
+
+
+_EMPTY: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
+_NO_WORDS: Final[NDArray[np.uint64]] = np.zeros(0, np.uint64)
+
+
+def _leaves(process: Process, vma: Vma) -> Iterable[tuple[int, int, int, NDArray[np.uint64] | int]]:
+    """Page tables and huge leaves inside an area: (first page, last page + 1, level, entries or the leaf)."""
+    mm = process.mm
+    if vma.huge_level:
+        size = 1 << INDEX_BITS * (vma.huge_level - 1)
+        keys = sorted(k for k in mm.tables.huge[vma.huge_level] if vma.start <= k * size < vma.end)
+        for key in keys:
+            yield key * size, (key + 1) * size, vma.huge_level, mm.tables.get_huge(key * size, vma.huge_level)
+        return
+    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+        if huge:
+            yield first, last, 2, mm.tables.get_huge(block << PMD_SHIFT)
+        else:
+            yield first, last, 1, mm.tables.part(block, first, last)
+
+
+def _starts(pages: NDArray[np.int64], words: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of chosen neighbours with equal words: (first, last + 1)."""
+    where = np.flatnonzero(chosen)
+    if not len(where):
+        return []
+    breaks = np.flatnonzero(
+        (np.diff(where) != 1) | (np.diff(pages[where]) != 1) | (words[where][1:] != words[where][:-1])
+    )
+    firsts = [0, *(breaks + 1).tolist()]
+    lasts = [*(breaks + 1).tolist(), len(where)]
+    return [(int(where[a]), int(where[b - 1]) + 1) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def _group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """Runs of neighbouring pages with equal keys and ids that stay or count up: (first, last + 1, step)."""
+    count = len(pages)
+    if count == 1:
+        return [(0, 1, 0)]
+    deltas = ids[1:] - ids[:-1]
+    hard = (pages[1:] - pages[:-1] != 1) | (deltas >> 1 != 0)
+    for key in keys:
+        hard |= key[1:] != key[:-1]
+    steps = np.where(hard, -1, deltas)
+    edges = [0, *(np.flatnonzero(steps[1:] != steps[:-1]) + 1).tolist(), count - 1]
+    runs: list[tuple[int, int, int]] = []
+    first = 0
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        step = int(steps[low])
+        if step < 0:
+            runs.extend((at, at + 1, 0) for at in range(first, high))
+            first = high
+            continue
+        if first > high:
+            continue
+        if first == high:
+            continue
+        runs.append((first, high + 1, step))
+        first = high + 1
+    if first < count:
+        runs.append((first, count, 0))
+    return runs
+
+
+def _id_at(runs: Runs, at: int) -> int | None:
+    """The recorded id of a page."""
+    for run in runs:
+        if run[0] <= at < run[0] + run[1]:
+            return None if run[4] is None else int(run[4] + (at - run[0]) * run[5])
+    return None
+
+
+def _merge_holes(holes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Join neighbouring runs without frames that have the same word."""
+    merged: list[tuple[int, int, int]] = []
+    for start, count, word in holes:
+        if merged and merged[-1][2] == word and merged[-1][0] + merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], merged[-1][1] + count, word)
+        else:
+            merged.append((start, count, word))
+    return merged
+
+
+def _join(runs: Runs) -> Runs:
+    """Join runs of small entries that meet at a table's end."""
+    joined: Runs = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last[2] == run[2] == 1
+            and last[0] + last[1] == run[0]
+            and last[3] == run[3]
+            and last[5] is not None
+            and run[5] is not None
+        ):
+            step = last[6] if last[1] > 1 else run[5] - last[5]
+            if step in (0, 1) and run[5] == last[5] + last[1] * step and (run[1] == 1 or run[6] == step):
+                last[1] += run[1]
+                last[6] = step
+                continue
+        joined.append(run)
+    return joined

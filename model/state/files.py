@@ -1,0 +1,103 @@
+"""Files and their page caches: tmpfs files, shared anonymous memory, and ext2 files with dirty accounting."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.linux import BLOCK_FILE_PAGES, FILE_PAGES
+from ptewalk.model.state import frames as page
+
+if TYPE_CHECKING:
+    from ptewalk.model.state.frames import Frames
+
+
+_identities = count(-1, -1)
+"""Negative, so that a file is never taken for an anon_vma."""
+
+
+class File:
+    """One file (struct address_space).
+
+    Attributes
+    ----------
+    pages : int
+        Length.
+    identity : int
+        What its frames name as their owner.
+    cache : dict
+        Page offset to frame.
+    swapped : dict
+        Page offset to the contents of a page that was paged out (None: all zero).
+    counts_dirty : bool
+        The file system wants to see the first write (page_mkwrite, dirty accounting): ext2, not tmpfs.
+    """
+
+    __slots__ = ("pages", "cache", "swapped", "counts_dirty", "identity")
+
+    def __init__(self, pages: int, *, counts_dirty: bool = False) -> None:
+        self.identity = next(_identities)
+        self.pages = pages
+        self.cache: dict[int, int] = {}
+        self.swapped: dict[int, NDArray[np.uint64] | None] = {}
+        self.counts_dirty = counts_dirty
+
+
+class Files:
+    """The files of one scenario.
+
+    Parameters
+    ----------
+    frames : Frames
+        Where page-cache pages come from.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self._named: dict[str, File] = {}
+        self._by_identity: dict[int, File] = {}
+
+    def open(self, number: str) -> File:
+        """The file of kinds ``s<number>`` and ``p<number>``; made, all zero, when first named."""
+        file = self._named.get(number)
+        if file is None:
+            on_disk = number == "4"
+            file = File(BLOCK_FILE_PAGES if on_disk else FILE_PAGES, counts_dirty=on_disk)
+            self._named[number] = file
+            self._by_identity[file.identity] = file
+        return file
+
+    def new_anonymous(self, pages: int) -> File:
+        """The file behind a shared anonymous mapping (mm/shmem.c:shmem_zero_setup)."""
+        file = File(pages)
+        self._by_identity[file.identity] = file
+        return file
+
+    def by_identity(self, identity: int) -> File:
+        """The file that a frame names as its owner."""
+        return self._by_identity[identity]
+
+    def number_of(self, file: File) -> tuple[int, str | None]:
+        """A file's place in the order they were made, from 1 on, and its name's number; None for shared memory."""
+        names = {other.identity: number for number, other in self._named.items()}
+        return list(self._by_identity).index(file.identity) + 1, names.get(file.identity)
+
+    def add_page(self, file: File, offset: int) -> int:
+        """A new page-cache page, with what was swapped out or all zero."""
+        frame = self.frames.alloc(page.FILE)
+        self.frames.index[frame] = offset
+        self.frames.owner[frame] = file.identity
+        file.cache[offset] = frame
+        words = file.swapped.pop(offset, None)
+        if words is not None:
+            self.frames.memory.add_frame(frame)[:] = words
+        return frame
+
+    def get_page(self, file: File, offset: int) -> int:
+        """The page-cache page, read back or made when there is none; 0 beyond the end of the file (shmem_get_folio)."""
+        if offset >= file.pages:
+            return 0
+        return file.cache.get(offset) or self.add_page(file, offset)
