@@ -449,7 +449,7 @@ SMAPS_FLAGS: Final = (
 RECORDED_FLAGS: Final = frozenset(
     ("rd", "wr", "ex", "sh", "gd", "um", "uw", "lo", "dc", "ac", "nr", "ht", "wf", "sd", "hg", "nh")
 )
-"""The VmFlags that formats/scenario.md keeps."""
+"""The VmFlags that docs/scenario-format.md keeps."""
 
 
 class PagemapBit(IntEnum):
@@ -475,7 +475,7 @@ PAGEMAP_LETTERS: Final = (
     (PagemapBit.EXCLUSIVE, "X"),
     (PagemapBit.SOFT_DIRTY, "D"),
 )
-"""Letters of formats/scenario.md, in its order."""
+"""Letters of docs/scenario-format.md, in its order."""
 
 
 class KpageflagsBit(IntEnum):

@@ -19,7 +19,9 @@ from ptewalk.cosim.stimulus.shrink import shrink
 from ptewalk.model.linux import Profile, Track
 from ptewalk.model.mm.mmap import Mm
 from ptewalk.model.proc import pagemap
-from ptewalk.model.scenario.replay import Replay, Scenario, Unsupported
+from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.verbs import Unsupported
 
 __all__ = ["KERNELS", "KINDS", "Accuracy", "accuracy", "common_scenarios", "count_scenario", "markdown", "spell"]
 

@@ -14,8 +14,11 @@ from ptewalk.cosim.oracles.linux.image import find_kernel
 from ptewalk.cosim.oracles.linux.machine import Request, require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
 from ptewalk.model.linux import Track
-from ptewalk.model.scenario import replay as scenarios
-from ptewalk.model.scenario.replay import Difference, Report, Scenario, entry_table, page_table
+from ptewalk.model.scenario import report as scenarios
+from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.report import Report
+from ptewalk.model.scenario.runs import entry_table, page_table
 
 __all__ = ["ask", "kernel_of", "replay_linux"]
 

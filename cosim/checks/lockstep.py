@@ -12,7 +12,9 @@ from ptewalk.cosim.bench.records import Records, decode, encode
 from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State
-from ptewalk.model.scenario.replay import Difference, Outcome, Replay
+from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT
 
 __all__ = ["GatewareMmu", "LockstepJudge", "RunBatch"]

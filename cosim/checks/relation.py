@@ -13,7 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ptewalk.model.linux import Track
-from ptewalk.model.scenario.replay import Difference, Judge, Outcome, Replay
+from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import Judge
+from ptewalk.model.scenario.snapshot import Outcome
 
 __all__ = ["RelationJudge"]
 

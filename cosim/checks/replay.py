@@ -12,8 +12,9 @@ from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.model.linux import PROFILES, Profile, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.scenario import replay as scenarios
-from ptewalk.model.scenario.replay import FormatError, Report, Scenario
+from ptewalk.model.scenario import report as scenarios
+from ptewalk.model.scenario.format import FormatError, Scenario, read
+from ptewalk.model.scenario.report import Report
 
 __all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_gateware", "replay_model"]
 
@@ -24,7 +25,7 @@ def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scen
     Raises `ToolError` for a file that is malformed, and for a name that is in none of them.
     """
     try:
-        found = [scenario for file in files for scenario in scenarios.read(file)]
+        found = [scenario for file in files for scenario in read(file)]
     except FormatError as error:
         raise ToolError(str(error)) from None
     if names is None:

@@ -13,8 +13,8 @@ from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.scenarios import check_on_gateware, scenario_lines, without_answers
 from ptewalk.cosim.oracles.linux.machine import Line, LinuxMachines, Request, ScenarioError
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
-from ptewalk.model.scenario import replay as scenarios
-from ptewalk.model.scenario.replay import Scenario, Step
+from ptewalk.model.scenario import report as scenarios
+from ptewalk.model.scenario.format import Scenario, Step
 
 __all__ = [
     "Place",

@@ -24,7 +24,11 @@ from ptewalk.model.linux import PROFILES, Profile, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc import pagemap
-from ptewalk.model.scenario.replay import Difference, Outcome, Replay, Scenario, Step, Unsupported
+from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.format import Scenario, Step
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.snapshot import Outcome
+from ptewalk.model.scenario.verbs import Unsupported
 
 __all__ = [
     "Check",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ptewalk.cosim.checks.replay import ReplayJob
     from ptewalk.cosim.formats.walks import Tally, WalkCase
     from ptewalk.cosim.oracles.linux.machine import Line
-    from ptewalk.model.scenario.replay import Scenario
+    from ptewalk.model.scenario.format import Scenario
 
 # What a command needs is imported when it runs: a mutant must be in place before the gateware is imported, and the
 # golden model's commands work without a simulator.

@@ -19,7 +19,9 @@ from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import PROFILES, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.scenario.replay import Replay, Scenario, Unsupported
+from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.verbs import Unsupported
 
 __all__ = ["ServedState", "check_mountpoint", "serve"]
 

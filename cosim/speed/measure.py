@@ -22,7 +22,7 @@ from ptewalk.model.linux import HUGE_PAGES, PROFILES, ScanCategory, SoftBit, Tra
 from ptewalk.model.proc.files import WORD_BYTES, ProcFs, pid_of
 from ptewalk.model.proc.pagemap_scan import Argument
 from ptewalk.model.pte import NX, RW, US, A, D, Entries, P
-from ptewalk.model.scenario import replay as scenarios
+from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access
 
 __all__ = ["MISSED", "PARTS", "measure"]

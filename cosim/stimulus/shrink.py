@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ptewalk.model.scenario.replay import Scenario, Step
+from ptewalk.model.scenario.format import Scenario, Step
 
 __all__ = ["prefix", "shrink", "with_operations"]
 

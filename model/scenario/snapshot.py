@@ -1,9 +1,4 @@
-"""What formats/scenario.md records of a process after a step: pages, areas, tables and raw entries.
-
-Frames, tables and swap slots are numbered canonically: scanned in order, what was seen at the previous step keeps its
-number,
-anything else gets the next one.
-"""
+"""What docs/scenario-format.md records of a process after a step: pages, areas, tables and raw entries."""
 
 from __future__ import annotations
 
@@ -25,89 +20,16 @@ from ptewalk.model.linux import (
 from ptewalk.model.page_set import PageSet
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
+from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
+from ptewalk.model.scenario.runs import Runs, group, id_at, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS
 
-Runs = list[list[Any]]
 _KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
 _KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
 _STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
-
-
-class Numbering:
-    """Canonical numbers of one kind of thing (frames, tables or slots)."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, int] = {}
-        self._next = 1
-
-    def number(self, things: Iterable[int], taken: dict[int, int] | None = None) -> dict[int, int]:
-        """The numbers of what is seen at this step, in scan order.
-
-        Parameters
-        ----------
-        taken : dict or None
-            New thing to the old one, gone by now, whose place in memory the recorded machine gave it.
-        """
-        known, now = self._known, {}
-        for thing in things:
-            if thing not in now:
-                found = known.get(thing)
-                if found is None and taken and thing in taken:
-                    found = known.get(taken[thing])
-                if found is None:
-                    found = self._next
-                    self._next += 1
-                now[thing] = found
-        self._known = now
-        return now
-
-    def owners(self) -> dict[int, int]:
-        """Number to the thing that had it at the last step."""
-        return {number: thing for thing, number in self._known.items()}
-
-
-class FrameNumbers:
-    """Canonical numbers of frames, by arrays: as `Numbering`, for millions."""
-
-    def __init__(self) -> None:
-        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._next = 1
-
-    def number(self, order: NDArray[np.int64], total: int, taken: dict[int, int]) -> NDArray[np.int64]:
-        """Frame number to canonical number, 0 where a frame is not seen.
-
-        Parameters
-        ----------
-        order : int64 array
-            The frames that are seen, in scan order.
-        total : int
-            All frame numbers are below it.
-        taken : dict
-            As `Numbering.number`.
-        """
-        old = np.zeros(total, np.int64)
-        old[: len(self._ids)] = self._ids
-        for new, gone in taken.items():
-            old[new] = old[gone]
-        now = np.zeros(total, np.int64)
-        known = old[order]
-        now[order] = known
-        missing = order[known == 0]
-        if len(missing):
-            first = np.unique(missing, return_index=True)[1]
-            fresh = missing[np.sort(first)]
-            now[fresh] = np.arange(self._next, self._next + len(fresh))
-            self._next += len(fresh)
-        self._ids = now
-        return now
-
-    def owners(self) -> dict[int, int]:
-        """Number to the frame that had it at the last step."""
-        frames = np.flatnonzero(self._ids)
-        return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
 
 
 @dataclass
@@ -119,6 +41,28 @@ class Snapshot:
     root: int
     tables: list[list[Any]]
     ptes: Runs
+
+
+@dataclass
+class Outcome:
+    """What a step answered.
+
+    Attributes
+    ----------
+    ret : int
+    errno : str or None
+    vals : list
+    scan : dict or None
+        Of a pagemap_scan step.
+    state : dict
+        Process to `Snapshot`.
+    """
+
+    ret: int
+    errno: str | None
+    vals: list[Any]
+    scan: dict[str, Any] | None
+    state: dict[int, Snapshot]
 
 
 @dataclass
@@ -214,7 +158,7 @@ class Recorder:
             runs = (recorded.get(str(process.who)) or {}).get("pages") or []
             for at, frame in zip(raw.page.tolist(), raw.frame.tolist(), strict=True):
                 if frame in born:
-                    pairs.append((frame, _id_at(runs, at)))
+                    pairs.append((frame, id_at(runs, at)))
         return self._reused(self._frames, pairs)
 
     def _reused_tables(
@@ -291,7 +235,7 @@ class Recorder:
             words = words & ~pagemap.FRAME
             present = present & False
         rest = ~present & (words != 0)
-        for position in _starts(pages, words, rest):
+        for position in starts(pages, words, rest):
             first, last = position
             holes.append((int(pages[first]), last - first, int(words[first])))
         return _Raw(
@@ -309,7 +253,7 @@ class Recorder:
         base = self.kernel.base
         words = words & ~pagemap.SOFT_DIRTY
         covered = PageSet()
-        for first, last in _starts(pages, np.zeros_like(words), np.ones(len(pages), bool)):
+        for first, last in starts(pages, np.zeros_like(words), np.ones(len(pages), bool)):
             covered.add(int(pages[first]), int(pages[last - 1]) + 1)
         holes = []
         for vma in process.mm.areas:
@@ -330,7 +274,7 @@ class Recorder:
             frames = raw.frame
             ids = numbers[frames]
             kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
-            for first, last, step in _group(raw.page, (raw.status, kinds), ids):
+            for first, last, step in group(raw.page, (raw.status, kinds), ids):
                 runs.append(
                     [
                         int(raw.page[first]),
@@ -342,7 +286,7 @@ class Recorder:
                     ]
                 )
         shows_slots = not self.kernel.profile.hides_frames
-        for start, count, word in _merge_holes(raw.holes):
+        for start, count, word in merge_holes(raw.holes):
             run: list[Any] = [start, count, self.letters(word & _STATUS), "", None, 0]
             if shows_slots and word & int(pagemap.SWAP):
                 frame = word & int(pagemap.FRAME)
@@ -428,7 +372,7 @@ class Recorder:
                 pte = int(content[position])
                 kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
                 ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]
-            for first, last, step in _group(where, (flags, present, ids != 0), ids):
+            for first, last, step in group(where, (flags, present, ids != 0), ids):
                 number = int(ids[first])
                 known = number or not present[first]
                 runs.append(
@@ -442,7 +386,7 @@ class Recorder:
                         step,
                     ]
                 )
-        return _join(runs)
+        return join_entries(runs)
 
     def _huge_entry(self, entry: int, level: int, numbers: NDArray[np.int64]) -> tuple[str, int | None]:
         """Flags and id of a leaf above level 1."""
@@ -473,87 +417,3 @@ def _leaves(process: Process, vma: Vma) -> Iterable[tuple[int, int, int, NDArray
             yield first, last, 2, mm.tables.get_huge(block << PMD_SHIFT)
         else:
             yield first, last, 1, mm.tables.part(block, first, last)
-
-
-def _starts(pages: NDArray[np.int64], words: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Runs of chosen neighbours with equal words: (first, last + 1)."""
-    where = np.flatnonzero(chosen)
-    if not len(where):
-        return []
-    breaks = np.flatnonzero(
-        (np.diff(where) != 1) | (np.diff(pages[where]) != 1) | (words[where][1:] != words[where][:-1])
-    )
-    firsts = [0, *(breaks + 1).tolist()]
-    lasts = [*(breaks + 1).tolist(), len(where)]
-    return [(int(where[a]), int(where[b - 1]) + 1) for a, b in zip(firsts, lasts, strict=True)]
-
-
-def _group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArray[Any]) -> list[tuple[int, int, int]]:
-    """Runs of neighbouring pages with equal keys and ids that stay or count up: (first, last + 1, step)."""
-    count = len(pages)
-    if count == 1:
-        return [(0, 1, 0)]
-    deltas = ids[1:] - ids[:-1]
-    hard = (pages[1:] - pages[:-1] != 1) | (deltas >> 1 != 0)
-    for key in keys:
-        hard |= key[1:] != key[:-1]
-    steps = np.where(hard, -1, deltas)
-    edges = [0, *(np.flatnonzero(steps[1:] != steps[:-1]) + 1).tolist(), count - 1]
-    runs: list[tuple[int, int, int]] = []
-    first = 0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        step = int(steps[low])
-        if step < 0:
-            runs.extend((at, at + 1, 0) for at in range(first, high))
-            first = high
-            continue
-        if first > high:
-            continue
-        if first == high:
-            continue
-        runs.append((first, high + 1, step))
-        first = high + 1
-    if first < count:
-        runs.append((first, count, 0))
-    return runs
-
-
-def _id_at(runs: Runs, at: int) -> int | None:
-    """The recorded id of a page."""
-    for run in runs:
-        if run[0] <= at < run[0] + run[1]:
-            return None if run[4] is None else int(run[4] + (at - run[0]) * run[5])
-    return None
-
-
-def _merge_holes(holes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Join neighbouring runs without frames that have the same word."""
-    merged: list[tuple[int, int, int]] = []
-    for start, count, word in holes:
-        if merged and merged[-1][2] == word and merged[-1][0] + merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], merged[-1][1] + count, word)
-        else:
-            merged.append((start, count, word))
-    return merged
-
-
-def _join(runs: Runs) -> Runs:
-    """Join runs of small entries that meet at a table's end."""
-    joined: Runs = []
-    for run in runs:
-        last = joined[-1] if joined else None
-        if (
-            last
-            and last[2] == run[2] == 1
-            and last[0] + last[1] == run[0]
-            and last[3] == run[3]
-            and last[5] is not None
-            and run[5] is not None
-        ):
-            step = last[6] if last[1] > 1 else run[5] - last[5]
-            if step in (0, 1) and run[5] == last[5] + last[1] * step and (run[1] == 1 or run[6] == step):
-                last[1] += run[1]
-                last[6] = step
-                continue
-        joined.append(run)
-    return joined

@@ -41,7 +41,7 @@ from ptewalk.model.linux import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Tra
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
 from ptewalk.model.paging import Result, State, Translated
-from ptewalk.model.scenario.replay import read
+from ptewalk.model.scenario.format import read
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")
 TRACKING = (Track.FAULT, Track.NATIVE)

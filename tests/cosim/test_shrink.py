@@ -19,7 +19,10 @@ from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.oracles.linux.machine import Line, Request, ScenarioError
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.linux import LINUX_6_1, LINUX_6_12
-from ptewalk.model.scenario.replay import Replay, Scenario, differences, read, replay
+from ptewalk.model.scenario.compare import differences
+from ptewalk.model.scenario.format import Scenario, read
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import replay
 
 Op = dict[str, Any]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.model.scenario.replay import Scenario, read, replay
+from ptewalk.model.scenario.format import Scenario, read
+from ptewalk.model.scenario.report import replay
 
 DATA = Path(__file__).parents[1] / "data"
 FOUND = {profile: DATA / f"found-{profile}.jsonl" for profile in ("linux-6.1", "linux-6.12")}

@@ -15,7 +15,11 @@ from ptewalk.cosim.formats import samples as recordings
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.proc.files import MODES, ProcFs, pid_of
-from ptewalk.model.scenario import replay as scenario
+from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.format import read
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import Judge, replay
+from ptewalk.model.scenario.snapshot import Outcome
 
 BASE = 0x100000000
 """First page of the window."""
@@ -610,7 +614,7 @@ def check_recorded(kernel: Kernel, who: int, seen: dict[str, Any], end: int) -> 
     return sum(vma["n"] for vma in seen["vmas"])
 
 
-class FilesJudge(scenario.Judge):
+class FilesJudge(Judge):
     """Compares the files with the recording after the last step of each scenario.
 
     Attributes
@@ -622,7 +626,7 @@ class FilesJudge(scenario.Judge):
     def __init__(self) -> None:
         self.pages = 0
 
-    def step(self, run: scenario.Replay, index: int, outcome: scenario.Outcome) -> list[scenario.Difference] | None:
+    def step(self, run: Replay, index: int, outcome: Outcome) -> list[Difference] | None:
         steps = run.scenario.steps
         if index == len(steps) - 1:
             state = (steps[-1].recorded or {}).get("state") or {}
@@ -635,7 +639,7 @@ class FilesJudge(scenario.Judge):
 def test_the_files_say_what_real_kernels_said(profile: str) -> None:
     """Bits of pagemap, kinds of kpageflags, lines of maps and smaps at the end of each recorded scenario."""
     judge = FilesJudge()
-    report = scenario.replay(scenario.read(recordings.KERNELS[profile]), profile, judge=judge)
+    report = replay(read(recordings.KERNELS[profile]), profile, judge=judge)
     assert report.scenarios >= 50 and not report.skipped
     assert judge.pages > 3_000
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ptewalk.model.linux import Track
-from ptewalk.model.scenario.replay import Scenario, read, replay
+from ptewalk.model.scenario.format import Scenario, read
+from ptewalk.model.scenario.report import replay
 
 SCENARIOS = Path(__file__).parents[1] / "data" / "selftest-soft-dirty.jsonl"
 

@@ -10,7 +10,8 @@ from ptewalk.cosim.checks.scenarios import as_scenario
 from ptewalk.cosim.stimulus.scenarios import scenario as drawn
 from ptewalk.model.linux import PROFILES, Track
 from ptewalk.model.proc import pagemap
-from ptewalk.model.scenario.replay import Replay, Scenario
+from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.replay import Replay
 
 THEMES = ("merge", "anon", "move", "table", "none", "huge", "fork", "file", "swap")
 SOFT_DIRTY, EXCLUSIVE = 1 << 55, 1 << 56

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ptewalk.model.scenario.replay import Scenario, read
+from ptewalk.model.scenario.format import Scenario, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {

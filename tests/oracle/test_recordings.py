@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.model.scenario.replay import read, replay
+from ptewalk.model.scenario.format import read
+from ptewalk.model.scenario.report import replay
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "cosim" / "formats" / "data"

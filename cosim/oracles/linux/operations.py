@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model import x86
-from ptewalk.model.scenario.replay import clear_refs_text
+from ptewalk.model.scenario.verbs import clear_refs_text
 
 PAGE: Final = x86.PAGE_BYTES
 MOST_PROCESSES: Final = 16

@@ -24,7 +24,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, Kernel, find_kernel
 from ptewalk.cosim.oracles.linux.machine import Line, LinuxMachines, Request, ScenarioError, require_tools
 from ptewalk.cosim.oracles.linux.operations import encode
-from ptewalk.model.scenario.replay import FormatError, read
+from ptewalk.model.scenario.format import FormatError, read
 
 __all__ = ["Recording", "dump", "read_requests", "record", "request_lines"]
 

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.scenario.replay import FormatError, Replay, Scenario, TableIds, differences, read, replay
+from ptewalk.model.scenario.compare import differences
+from ptewalk.model.scenario.format import FormatError, Scenario, read
+from ptewalk.model.scenario.numbering import TableIds
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import replay
 
-SAMPLE = Path(__file__).resolve().parents[2] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
+SAMPLE = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
 Line = dict[str, Any]
 
 

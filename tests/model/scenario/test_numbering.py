@@ -1,6 +1,6 @@
 """Tables are compared one to one, whatever order their numbers were given in."""
 
-from ptewalk.model.scenario.replay import TableIds
+from ptewalk.model.scenario.numbering import TableIds
 
 DEPTH_FIRST = [[3, 0, "67", 2], [2, 0, "67", 3], [3, 512, "67", 4], [2, 512, "67", 5]]
 BY_LEVEL = [[3, 0, "67", 2], [3, 512, "67", 3], [2, 0, "67", 4], [2, 512, "67", 5]]

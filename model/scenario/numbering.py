@@ -1,0 +1,114 @@
+"""Canonical numbers of frames, tables and swap slots, and how those of two runs are compared.
+
+Scanned in order, what was seen at the previous step keeps its number, anything else gets the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Numbering:
+    """Canonical numbers of one kind of thing (frames, tables or slots)."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._next = 1
+
+    def number(self, things: Iterable[int], taken: dict[int, int] | None = None) -> dict[int, int]:
+        """The numbers of what is seen at this step, in scan order.
+
+        Parameters
+        ----------
+        taken : dict or None
+            New thing to the old one, gone by now, whose place in memory the recorded machine gave it.
+        """
+        known, now = self._known, {}
+        for thing in things:
+            if thing not in now:
+                found = known.get(thing)
+                if found is None and taken and thing in taken:
+                    found = known.get(taken[thing])
+                if found is None:
+                    found = self._next
+                    self._next += 1
+                now[thing] = found
+        self._known = now
+        return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the thing that had it at the last step."""
+        return {number: thing for thing, number in self._known.items()}
+
+
+class FrameNumbers:
+    """Canonical numbers of frames, by arrays: as `Numbering`, for millions."""
+
+    def __init__(self) -> None:
+        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._next = 1
+
+    def number(self, order: NDArray[np.int64], total: int, taken: dict[int, int]) -> NDArray[np.int64]:
+        """Frame number to canonical number, 0 where a frame is not seen.
+
+        Parameters
+        ----------
+        order : int64 array
+            The frames that are seen, in scan order.
+        total : int
+            All frame numbers are below it.
+        taken : dict
+            As `Numbering.number`.
+        """
+        old = np.zeros(total, np.int64)
+        old[: len(self._ids)] = self._ids
+        for new, gone in taken.items():
+            old[new] = old[gone]
+        now = np.zeros(total, np.int64)
+        known = old[order]
+        now[order] = known
+        missing = order[known == 0]
+        if len(missing):
+            first = np.unique(missing, return_index=True)[1]
+            fresh = missing[np.sort(first)]
+            now[fresh] = np.arange(self._next, self._next + len(fresh))
+            self._next += len(fresh)
+        self._ids = now
+        return now
+
+    def owners(self) -> dict[int, int]:
+        """Number to the frame that had it at the last step."""
+        frames = np.flatnonzero(self._ids)
+        return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
+
+
+class TableIds:
+    """Which table of a replay is which table of the recording.
+
+    Canonical numbers depend on the order in which the tables of a step are listed; what counts is that one table is the
+    same one throughout: the pairs found must be one to one over the whole scenario.
+    """
+
+    def __init__(self) -> None:
+        self._expected: dict[int, int] = {}
+        self._captured: dict[int, int] = {}
+
+    def match(self, captured: Sequence[Sequence[Any]], expected: Sequence[Sequence[Any]]) -> bool:
+        """Do two lists of [level, page, flags, id] name the same entries with the same flags, and tables one to one?"""
+        one, other = ({(row[0], row[1]): (row[2], row[3]) for row in rows} for rows in (captured, expected))
+        if one.keys() != other.keys() or len(one) != len(captured) or len(other) != len(expected):
+            return False
+        for place, (flags, number) in one.items():
+            wanted_flags, wanted = other[place]
+            if flags != wanted_flags:
+                return False
+            if (
+                self._expected.setdefault(number, wanted) != wanted
+                or self._captured.setdefault(wanted, number) != number
+            ):
+                return False
+        return True
