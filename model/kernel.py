@@ -74,6 +74,8 @@ class Process:
     who : int
         Its number in the scenario.
     mm : Mm
+    parent : int
+        The number of the process that forked it.
     pkru : int
     pkeys : set of int
         Allocated protection keys.
@@ -91,6 +93,7 @@ class Process:
 
     who: int
     mm: Mm
+    parent: int = 0
     pkru: int = PKRU_AFTER_FAULT
     pkeys: set[int] = field(default_factory=lambda: {0})
     exec_only_key: int = 0
@@ -532,7 +535,7 @@ class Kernel:
         """fork"""
         new = self.new_process(child)
         new.pkru, new.pkeys, new.exec_only_key = process.pkru, set(process.pkeys), process.exec_only_key
-        new.user = process.user
+        new.user, new.parent = process.user, process.who
         fork.dup_mm(process.mm, new.mm)
 
     def exit(self, process: Process) -> None:

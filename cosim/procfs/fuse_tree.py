@@ -13,7 +13,7 @@ from typing import Any
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.proc.files import MODES, ProcFile, ProcFs
+from ptewalk.model.proc.files import MODES, SELF, ProcFile, ProcFs, pid_of
 
 __all__ = ["ProcTree", "mount"]
 
@@ -43,16 +43,27 @@ class ProcTree:
         Readers open pagemap with CAP_SYS_ADMIN.
     ready : callable
         Called when the tree is mounted.
+    caller : callable
+        The PID of the program that asks.
     """
 
     use_ns = True
 
-    def __init__(self, kernel: Kernel, *, privileged: bool, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, kernel: Kernel, *, privileged: bool, ready: Callable[[], None], caller: Callable[[], int] = lambda: 0
+    ) -> None:
         self._files = ProcFs(kernel)
+        self._caller = caller
         self._privileged = privileged
         self._ready = ready
         self._open: dict[int, ProcFile] = {}
         self._handle = 0
+
+    def _inside(self, path: str) -> str:
+        """The path in the tree: a program that looks itself up by its own PID finds process 0, as in ``self``."""
+        first, slash, rest = path[1:].partition("/")
+        own = first.isdigit() and int(first) == self._caller() and first not in self._files.names("")
+        return SELF + slash + rest if own else path[1:]
 
     def init(self, path: str) -> None:
         """The tree is mounted."""
@@ -60,20 +71,29 @@ class ProcTree:
 
     def getattr(self, path: str, fh: Any = None) -> dict[str, Any]:
         """Files have size 0, as in /proc."""
+        inside = self._inside(path)
         with _as_os_error():
-            folder = self._files.is_folder(path[1:])
-        mode = _FOLDER_MODE if folder else stat.S_IFREG | MODES[os.path.basename(path)]
+            folder = self._files.is_folder(inside)
+        mode = _FOLDER_MODE if folder else stat.S_IFREG | MODES.get(os.path.basename(path), 0o444)
+        if path[1:] == SELF:
+            mode, folder = stat.S_IFLNK | 0o777, False
         return {"st_mode": mode, "st_nlink": 2 if folder else 1, "st_uid": os.getuid(), "st_gid": os.getgid()}
+
+    def readlink(self, path: str) -> str:
+        """``self`` is process 0: the readers are none of the machine's own."""
+        if path[1:] != SELF:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return str(pid_of(0))
 
     def readdir(self, path: str, fh: Any) -> list[str]:
         """What a folder holds."""
         with _as_os_error():
-            return [".", "..", *self._files.names(path[1:])]
+            return [".", "..", *self._files.names(self._inside(path))]
 
     def open(self, path: str, info: Any) -> int:
         """Open a file; `info` is libfuse's fuse_file_info."""
         with _as_os_error():
-            file = self._files.open(path[1:], privileged=self._privileged)
+            file = self._files.open(self._inside(path), privileged=self._privileged)
         self._handle += 1
         self._open[self._handle] = file
         info.fh = self._handle
@@ -125,7 +145,7 @@ def mount(kernel: Kernel, mountpoint: Path, *, privileged: bool, ready: Callable
         mounted = True
         ready()
 
-    tree = ProcTree(kernel, privileged=privileged, ready=on_mount)
+    tree = ProcTree(kernel, privileged=privileged, ready=on_mount, caller=lambda: int(mfusepy.fuse_get_context()[2]))
     try:
         mfusepy.FUSE(
             tree,

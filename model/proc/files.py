@@ -1,8 +1,8 @@
 """The files of /proc that concern memory, as objects over a `Kernel`.
 
-`ProcFs` opens them by path: ``PID/clear_refs``, ``PID/pagemap``, ``PID/maps``, ``PID/smaps``, ``kpageflags``,
-``kpagecount``. Process `who` of a scenario has the PID `pid_of(who)`. Every error is an `Errno`, as the system call
-would fail.
+`ProcFs` opens them by path: ``PID/clear_refs``, ``PID/pagemap``, ``kpageflags``, ``kpagecount``, and the texts of
+`TEXTS` and `MACHINE_TEXTS`. Process `who` of a scenario has the PID `pid_of(who)`. Every error is an `Errno`, as the
+system call would fail.
 """
 
 from __future__ import annotations
@@ -18,22 +18,37 @@ from numpy.typing import NDArray
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel, Process
 from ptewalk.model.linux import TASK_PAGES
-from ptewalk.model.proc import clear_refs, kpage, pagemap, smaps
+from ptewalk.model.proc import clear_refs, kpage, pagemap, smaps, status
 
 __all__ = ["MODES", "ProcFile", "ProcFs", "pid_of"]
 
 WORD_BYTES: Final = 8
-MODES: Final = {
-    "clear_refs": 0o200,
-    "pagemap": 0o400,
-    "maps": 0o444,
-    "smaps": 0o444,
-    "kpageflags": 0o400,
-    "kpagecount": 0o400,
+TEXTS: Final[dict[str, Callable[[Kernel, Process], str]]] = {
+    "maps": lambda kernel, process: smaps.maps(process.mm),
+    "smaps": lambda kernel, process: smaps.smaps(process.mm),
+    "smaps_rollup": lambda kernel, process: smaps.rollup(process.mm),
+    "stat": status.stat,
+    "statm": status.statm,
+    "status": status.status,
+    "cmdline": status.cmdline,
+    "comm": status.comm,
 }
-"""Name to access permissions."""
-_OF_PROCESS: Final = ("clear_refs", "pagemap", "maps", "smaps")
-_OF_MACHINE: Final = ("kpageflags", "kpagecount")
+"""Name to the text of a file of a process."""
+MACHINE_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
+    "meminfo": status.meminfo,
+    "stat": status.machine_stat,
+    "cpuinfo": status.cpuinfo,
+    "uptime": status.uptime,
+    "loadavg": status.loadavg,
+    "version": status.version,
+}
+"""Name to the text of a file of the machine."""
+MODES: Final = {"clear_refs": 0o200, "pagemap": 0o400, "kpageflags": 0o400, "kpagecount": 0o400}
+"""Name to access permissions, where they are not 0o444."""
+_OF_PROCESS: Final = ("clear_refs", "pagemap", *TEXTS)
+_OF_MACHINE: Final = ("kpageflags", "kpagecount", *MACHINE_TEXTS)
+SELF: Final = "self"
+"""A link to the folder of process 0."""
 
 
 def pid_of(who: int) -> int:
@@ -182,20 +197,32 @@ class Pagemap(_OfProcess, _WordFile):
         return pagemap.read(self.process.mm, first, count, show_frames=self._privileged)
 
 
-class TextFile(_OfProcess, ProcFile):
-    """/proc/PID/maps or smaps. The text is made when it is read from its start."""
+class _TextFile(ProcFile):
+    """A text, which is made when it is read from its start."""
 
-    def __init__(self, kernel: Kernel, process: Process, name: str) -> None:
-        super().__init__(kernel, process)
-        self._make = {"maps": smaps.maps, "smaps": smaps.smaps}[name]
+    def __init__(self, make: Callable[[], str]) -> None:
+        super().__init__()
+        self._make = make
         self._text = b""
 
     def pread(self, count: int, offset: int) -> bytes:
         """As `ProcFile.pread`."""
-        self.check()
         if not offset or not self._text:
-            self._text = self._make(self.process.mm).encode()
+            self._text = self._make().encode()
         return self._text[offset : offset + count]
+
+
+class TextFile(_OfProcess, ProcFile):
+    """A text of one process: maps, status and so on."""
+
+    def __init__(self, kernel: Kernel, process: Process, name: str) -> None:
+        super().__init__(kernel, process)
+        self._file = _TextFile(lambda: TEXTS[name](kernel, process))
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """As `ProcFile.pread`."""
+        self.check()
+        return self._file.pread(count, offset)
 
 
 class ProcFs:
@@ -218,11 +245,11 @@ class ProcFs:
             ENOENT, ENOTDIR.
         """
         if not folder:
-            return [*(str(pid_of(who)) for who in sorted(self.kernel.processes)), *_OF_MACHINE]
+            return [*(str(pid_of(who)) for who in sorted(self.kernel.processes)), SELF, *_OF_MACHINE]
         process, name = self._find(folder)
         if process is None or name:
             raise Errno("ENOTDIR")
-        return list(_OF_PROCESS)
+        return self._of_process()
 
     def is_folder(self, path: str) -> bool:
         """Is `path`, which must exist, a folder? Raises `Errno` ENOENT."""
@@ -244,6 +271,8 @@ class ProcFs:
         process, name = self._find(path)
         if not name:
             raise Errno("EISDIR")
+        if process is None and name in MACHINE_TEXTS:
+            return _TextFile(lambda: MACHINE_TEXTS[name](self.kernel))
         if process is None:
             return KpageFile(self.kernel, kpage.flags if name == "kpageflags" else kpage.counts)
         if name == "clear_refs":
@@ -252,12 +281,18 @@ class ProcFs:
             return Pagemap(self.kernel, process, privileged=privileged)
         return TextFile(self.kernel, process, name)
 
+    def _of_process(self) -> list[str]:
+        """Files of a process; smaps_rollup came with 4.14."""
+        old = not self.kernel.profile.has_vm_softdirty
+        return [name for name in _OF_PROCESS if not (old and name == "smaps_rollup")]
+
     def _find(self, path: str) -> tuple[Process | None, str]:
         """The process and the name of a path; no name: a folder."""
         if path in _OF_MACHINE:
             return None, path
         pid, _, name = path.partition("/")
+        pid = str(pid_of(0)) if pid == SELF else pid
         found = {str(pid_of(who)): process for who, process in self.kernel.processes.items()}
-        if pid not in found or (name and name not in _OF_PROCESS):
+        if pid not in found or (name and name not in self._of_process()):
             raise Errno("ENOENT")
         return found[pid], name

@@ -31,6 +31,8 @@ _PSS_SHIFT: Final = 12
 """Fraction bits of a proportional size."""
 _WHOLE_PAGE: Final = PAGE_BYTES << _PSS_SHIFT
 _LETTERS: Final = ((VmFlag.READ, "r"), (VmFlag.WRITE, "w"), (VmFlag.EXEC, "x"))
+_OF_ONE_AREA: Final = ("Size", "KernelPageSize", "MMUPageSize", "THPeligible", "ProtectionKey")
+"""Lines that smaps_rollup has not."""
 _SHMEM_DEVICE: Final = "00:01"
 _HUGETLB_DEVICE: Final = "00:0f"
 _DISK_DEVICE: Final = "08:00"
@@ -67,6 +69,27 @@ def smaps(mm: Mm) -> str:
     for the model has no huge pages of files: ShmemPmdMapped, FilePmdMapped.
     """
     return "".join(_area(mm, vma) for vma in mm.areas)
+
+
+def rollup(mm: Mm) -> str:
+    """The text of /proc/PID/smaps_rollup: the sums over all areas (show_smaps_rollup; 4.14 and later)."""
+    sums: dict[str, int] = {}
+    locked = 0
+    for vma in mm.areas:
+        usage = _Usage(mm, vma)
+        for name, size in {**usage.sizes, **usage.proportional}.items():
+            sums[name] = sums.get(name, 0) + size
+        locked += usage.proportional["Pss"] if vma.flags & VmFlag.LOCKED else 0
+    start, end = (mm.areas.list[0].start, mm.areas.list[-1].end) if mm.areas.list else (0, 0)
+    header = f"{start << PAGE_SHIFT:08x}-{end << PAGE_SHIFT:08x} ---p 00000000 00:00 0 "
+    kilobytes = {name: size >> 10 + (_PSS_SHIFT if "Pss" in name else 0) for name, size in sums.items()}
+    kilobytes["Locked"] = locked >> 10 + _PSS_SHIFT
+    lines = [
+        f"{line.name + ':':<16}{kilobytes.get(line.name, 0):{line.width}}{line.unit}\n"
+        for line in mm.kernel.profile.smaps_lines
+        if line.name not in _OF_ONE_AREA
+    ]
+    return header.ljust(_NAME_COLUMN) + "[rollup]\n" + "".join(lines)
 
 
 def huge_pages(mm: Mm, vma: Vma) -> list[int]:

@@ -196,7 +196,7 @@ def test_system_calls_fail_as_in_proc(tmp_path: Path, scenario: Path) -> None:
         assert errno_of(os.stat, mountpoint / "3") == errno.ENOENT
         assert errno_of(os.listdir, mountpoint / "1" / "maps") == errno.ENOTDIR
         assert errno_of(os.open, mountpoint / "new", os.O_CREAT | os.O_WRONLY) == errno.ENOENT
-        assert sorted(os.listdir(mountpoint)) == ["1", "2", "kpagecount", "kpageflags"]
+        assert {"1", "2", "kpagecount", "kpageflags", "meminfo"} < set(os.listdir(mountpoint))
         assert (mountpoint / "1" / "maps").read_text().splitlines()[0].startswith("100000000000-100000010000 rw-p")
         assert (mountpoint / "1" / "smaps").read_text().count("VmFlags:") == 2
 
@@ -401,19 +401,58 @@ def test_page_types_of_the_kernel_lists_the_written_pages(
         assert in_place_of_proc(f"{call} --bits softdirty") == [header]
 
 
-def test_pmap_of_procps_reads_smaps(tmp_path: Path, scenario: Path) -> None:
-    """Debian's pmap, with the tree's smaps in the place of a real process's."""
-    if not shutil.which("pmap"):
-        pytest.skip("optional: no pmap: sudo apt-get install procps")
+def test_ps_and_pmap_of_procps(tmp_path: Path, scenario: Path) -> None:
+    """Debian's ps and pmap, with the tree in the place of /proc: they find the processes, their parents and sizes."""
+    if not shutil.which("pmap") or not shutil.which("ps"):
+        pytest.skip("optional: no ps and pmap: sudo apt-get install procps")
     with served(tmp_path, scenario) as mountpoint:
-        rows = in_place_of_proc(f"sleep 60 & mount --bind {mountpoint}/1/smaps /proc/$!/smaps; pmap -X $!; kill $!")
-    at = next(index for index, row in enumerate(rows) if row[0] == "Address")
-    areas = [dict(zip(rows[at], row, strict=False)) for row in rows[at + 1 : at + 3]]
+        bind = f"mount --bind {mountpoint} /proc"
+        found = in_place_of_proc(f"{bind}; ps -eo pid,ppid,rss,vsz,comm; ps aux; pmap 1; pmap -X 1")
+    assert found[:3] == [
+        ["PID", "PPID", "RSS", "VSZ", "COMMAND"],
+        ["1", "0", "96", "96", "process0"],
+        ["2", "1", "64", "96", "process1"],
+    ]
+    assert [(row[1], row[4], row[5], row[-1]) for row in found[4:6]] == [
+        ("1", "96", "96", "process0"),
+        ("2", "96", "64", "process1"),
+    ]
+    assert found[6:10] == [
+        ["1:", "process0"],
+        ["0000100000000000", "64K", "rw---", "[", "anon", "]"],
+        ["0000100000020000", "32K", "rw-s-", "file1"],
+        ["total", "96K"],
+    ]
+    at = next(index for index, row in enumerate(found) if row[0] == "Address")
+    areas = [dict(zip(found[at], row, strict=False)) for row in found[at + 1 : at + 3]]
     assert [area["Address"] for area in areas] == ["100000000000", "100000020000"]
     assert [area["Rss"] for area in areas] == ["64", "32"]
-    assert [area["Pss"] for area in areas] == [
-        "44",
-        "32",
-    ]  # ten pages shared; a fork copies no entry of a shared mapping
+    assert [area["Pss"] for area in areas] == ["44", "32"]  # ten pages shared; a fork copies no shared entry
     assert [area["Referenced"] for area in areas] == ["64", "32"]
     assert areas[1]["Mapping"] == "file1"
+
+
+def test_psutil(tmp_path: Path, scenario: Path) -> None:
+    code = """
+import psutil
+for process in psutil.process_iter():
+    memory = process.memory_full_info()
+    print(process.pid, process.ppid(), process.name(), memory.rss, memory.pss, memory.uss, len(process.memory_maps()))
+print(psutil.virtual_memory().total)
+"""
+    with served(tmp_path, scenario) as mountpoint:
+        rows = in_place_of_proc(f"mount --bind {mountpoint} /proc; {sys.executable} -c '{code}'")
+    assert rows == [
+        ["1", "0", "process0", str(96 << 10), str(76 << 10), str(56 << 10), "2"],
+        ["2", "1", "process1", str(64 << 10), str(44 << 10), str(24 << 10), "2"],
+        [str(4 << 30)],
+    ]
+
+
+def test_smem(tmp_path: Path, scenario: Path) -> None:
+    if not shutil.which("smem"):
+        pytest.skip("optional: no smem: sudo apt-get install smem")
+    with served(tmp_path, scenario) as mountpoint:
+        header, *rows = in_place_of_proc(f"mount --bind {mountpoint} /proc; smem -c 'pid command swap uss pss rss'")
+    assert header[0] == "PID"
+    assert sorted(rows) == [["1", "process0", "0", "56", "76", "96"], ["2", "process1", "0", "24", "44", "64"]]

@@ -651,11 +651,17 @@ def test_tree(machine: type) -> None:
     m = machine()
     m.fork(4)
     fs = ProcFs(m.kernel)
-    assert fs.names("") == ["1", "5", "kpageflags", "kpagecount"]
-    assert fs.names("5") == ["clear_refs", "pagemap", "maps", "smaps"]
-    assert {*fs.names("5"), "kpageflags", "kpagecount"} == set(MODES)
+    assert fs.names("") == [
+        *("1", "5", "self", "kpageflags", "kpagecount"),
+        *("meminfo", "stat", "cpuinfo", "uptime", "loadavg", "version"),
+    ]
+    assert fs.names("5") == [
+        *("clear_refs", "pagemap", "maps", "smaps", "smaps_rollup"),
+        *("stat", "statm", "status", "cmdline", "comm"),
+    ]
+    assert set(MODES) == {"clear_refs", "pagemap", "kpageflags", "kpagecount"}
     assert [fs.is_folder(path) for path in ("", "1", "1/maps", "kpagecount")] == [True, True, False, False]
-    for path in ("2", "1/stat", "x", "1/maps/x", "/1"):
+    for path in ("2", "1/mem", "x", "1/maps/x", "/1"):
         assert outcome(lambda path=path: fs.open(path)) == "ENOENT"
         assert outcome(lambda path=path: fs.names(path)) == "ENOENT"
     assert outcome(lambda: fs.open("1")) == "EISDIR"
