@@ -18,7 +18,7 @@ from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
-from ptewalk.model.scenario.runs import entry_table, page_table
+from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
 
 __all__ = ["ask", "kernel_of", "replay_linux"]
 
@@ -115,11 +115,15 @@ def _differences(old: Scenario, new: Scenario, index: int) -> Difference | None:
         for name in ("vmas", "root", "tables"):
             if name in before and before[name] != after.get(name):
                 return Difference(old.name, index, f"live {name}[{who}]", after.get(name), before[name])
-        pairs: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = [
-            ("pages", page_table(before.get("pages") or []), page_table(after.get("pages") or [])),
-            ("ptes", entry_table(before.get("ptes") or [], ignored), entry_table(after.get("ptes") or [], ignored)),
-        ]
-        for name, wanted, seen in pairs[: 2 if "ptes" in before else 1]:
+        by_page: dict[str, Callable[[list[Any]], dict[Any, Any]]] = {
+            "pages": page_table,
+            "ptes": lambda runs: entry_table(runs, ignored),
+            "contents": contents_table,
+        }
+        for name, table in by_page.items():
+            if name not in before:
+                continue
+            wanted, seen = table(before[name] or []), table(after.get(name) or [])
             for key in sorted(wanted.keys() | seen.keys()):
                 if wanted.get(key) != seen.get(key):
                     return Difference(old.name, index, f"live {name}[{who}][{key}]", seen.get(key), wanted.get(key))

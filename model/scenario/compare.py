@@ -8,7 +8,7 @@ from typing import Any
 
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.numbering import TableIds
-from ptewalk.model.scenario.runs import entry_table, page_table
+from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
 from ptewalk.model.scenario.snapshot import Outcome
 
 
@@ -87,6 +87,12 @@ def differences(
                         break
         if "vmas" in seen:
             check(f"vmas[{who_text}]", snapshot.vmas, seen["vmas"])
+        if "contents" in seen and snapshot.contents != seen["contents"]:
+            held, due = contents_table(snapshot.contents or []), contents_table(seen["contents"])
+            for at in sorted(held.keys() | due.keys()):
+                if held.get(at) != due.get(at):
+                    check(f"contents[{who_text}][{at}]", held.get(at), due.get(at))
+                    break
         if not raw_tables:
             continue
         if "root" in seen and not (tables or TableIds()).match([[0, 0, "", snapshot.root]], [[0, 0, "", seen["root"]]]):

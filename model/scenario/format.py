@@ -241,7 +241,7 @@ def _step(record: dict[str, Any], number: int, where: str) -> Step:
 
 def _check_state(seen: dict[str, Any], where: str) -> None:
     """Shapes of the recorded lists, so that a comparison cannot stumble."""
-    for key in ("pages", "vmas", "ptes", "tables"):
+    for key in ("pages", "vmas", "ptes", "tables", "contents"):
         if not isinstance(seen.get(key), list | None):
             raise FormatError(f"{where}: {key!r} must be a list, not {seen[key]!r:.40}")
     for run in seen.get("pages") or []:
@@ -267,6 +267,10 @@ def _check_state(seen: dict[str, Any], where: str) -> None:
             raise FormatError(f"{where}: flags of 'ptes' must be hexadecimal, not {run[3]!r:.40}")
         if not isinstance(run[5], int | None):
             raise FormatError(f"{where}: the id of a run of 'ptes' must be a number or null, not {run[5]!r:.40}")
+    for run in seen.get("contents") or []:
+        good = isinstance(run, list) and len(run) == 3 and isinstance(run[2], str)
+        if not good or not all(isinstance(run[k], int) for k in (0, 1)):
+            raise FormatError(f"{where}: a run of 'contents' is [page, n, checksum], not {run!r:.60}")
 
 
 def keeps_v1(scenario: Scenario) -> bool:

@@ -118,3 +118,8 @@ def entry_table(runs: Sequence[Sequence[Any]], ignored: int = 0) -> dict[tuple[i
         for j in range(count):
             table[start + j, 1] = (value, upper, None if number is None else number + j * step)
     return table
+
+
+def contents_table(runs: Sequence[Sequence[Any]]) -> dict[int, str]:
+    """`contents` by page: its checksum."""
+    return {start + j: text for start, count, text in runs for j in range(count)}

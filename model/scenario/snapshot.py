@@ -20,6 +20,7 @@ from ptewalk.model.linux import (
 from ptewalk.model.page_set import PageSet
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
+from ptewalk.model.scenario.contents import Contents
 from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
 from ptewalk.model.scenario.runs import Runs, group, id_at, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
@@ -41,6 +42,8 @@ class Snapshot:
     root: int
     tables: list[list[Any]]
     ptes: Runs
+    contents: Runs | None = None
+    """None: the recording does not tell."""
 
 
 @dataclass
@@ -128,6 +131,7 @@ class Recorder:
             taken = self._reused_tables(upper, recorded) if reborn and recorded is not None else {}
             table_numbers = self._tables.number(tables, taken)
             slot_numbers = self._slots.number(slots)
+        sums = Contents(kernel) if any("contents" in seen for seen in (recorded or {}).values()) else None
         return {
             process.who: Snapshot(
                 self._page_runs(raw, numbers),
@@ -135,6 +139,7 @@ class Recorder:
                 table_numbers.get(process.mm.tables.root, 0),
                 self._table_list(upper[process.who], table_numbers) if self.raw_tables else [],
                 self._entry_runs(raw, numbers, slot_numbers) if self.raw_tables else [],
+                sums.runs(raw.entries) if sums else None,
             )
             for process, raw in zip(processes, raws, strict=True)
         }

@@ -283,6 +283,7 @@ def test_a_process_that_hides_its_frames_shows_those_that_another_shows() -> Non
         "root": 1,
         "ptes": [[0, 1, 1, "25", "67.67.67", 1, 0]],
         "tables": [[4, 0, "67", 2]],
+        "contents": [],
     }
     assert state["1"] == {
         "pages": [[0, 2, "P", "", None, 0]],
@@ -290,6 +291,7 @@ def test_a_process_that_hides_its_frames_shows_those_that_another_shows() -> Non
         "root": 3,
         "ptes": [[0, 1, 1, "45", "67.67.67", 1, 0], [1, 1, 1, "867", "67.67.67", None, 0]],
         "tables": [[4, 0, "67", 4]],
+        "contents": [],
     }
 
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.oracles.linux.contents import read_contents
 from ptewalk.cosim.oracles.linux.image import Kernel, build_initramfs, find_kernel, program
 from ptewalk.cosim.oracles.linux.operations import (
     MOST_PROCESSES,
@@ -486,6 +487,9 @@ class LinuxVm:
         for who, vmas, pages in parse_state(answer.state, request.base):
             tables = read_tables(self._row, roots[who], self._levels, request.base, WINDOW_SPAN)
             processes[who] = ProcessState(vmas, pages, tables)
+        contents = read_contents(self._memory, {who: state.tables.leaves for who, state in processes.items()})
+        for who, state in processes.items():
+            state.contents = contents[who]
         line: Line = {"t": "step", "name": request.name, "i": i, "op": request.ops[i], "ret": result}
         line |= {"errno": errno_name(answer.error), "vals": values, "state": writer.step(processes)}
         if call.operation is Operation.PAGEMAP_SCAN:

@@ -325,6 +325,8 @@ class ProcessState:
     vmas: list[Vma]
     pages: list[PageRun]
     tables: Tables
+    contents: list[list[int | str]] = field(default_factory=list)
+    """As `read_contents` gives it."""
 
 
 class StateWriter:
@@ -333,7 +335,7 @@ class StateWriter:
     Parameters
     ----------
     old : bool
-        As recordings of 3.11 have them: without raw tables.
+        As recordings of 3.11 have them: without raw tables and contents.
     """
 
     def __init__(self, *, old: bool = False) -> None:
@@ -360,6 +362,7 @@ class StateWriter:
                     [level, page, f"{flags:x}", self.tables.number(frame)]
                     for level, page, flags, frame in state.tables.entries
                 ],
+                "contents": state.contents,
             }
         return out
 

@@ -114,6 +114,14 @@ def test_malformed_files_are_named(tmp_path: Path, name: str, data: bytes, text:
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("contents", [{}, [7], [[0, 1]], [[0, 1, 7]], [["0", 1, "169d459b"]], [[0, None, "169d459b"]]])
+def test_malformed_contents_are_named(tmp_path: Path, contents: object) -> None:
+    lines = good()
+    lines[1] |= {"ret": 0, "errno": None, "vals": [], "state": {"0": {"contents": contents}}}
+    with pytest.raises(FormatError, match=r"x.jsonl:2: .*'contents'.* not "):
+        read(write(tmp_path / "x.jsonl", lines))
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read: No such file"):
         read(tmp_path / "absent.jsonl")
@@ -163,6 +171,10 @@ def sample(name: str) -> Scenario:
         (("state", "0", "ptes", 0, 3), "8000000000000867", "ptes"),
         (("state", "0", "ptes", 0, 4), "67.67.27", "ptes"),
         (("state", "0", "ptes", 0, 5), 9, "ptes"),
+        (("state", "0", "contents", 0, 0), 1, "contents[0][0]"),
+        (("state", "0", "contents", 0, 1), 1, "contents[0][1]"),
+        (("state", "0", "contents", 0, 2), "169d459c", "contents[0][0]"),
+        (("state", "0", "contents"), [], "contents[0][0]"),
     ],
 )
 def test_every_field_is_compared(path: tuple[str | int, ...], value: object, field: str) -> None:

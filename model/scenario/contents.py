@@ -1,0 +1,77 @@
+"""What pages contain: the checksums that a recording may have of every page that is mapped."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.pte import PROTNONE, P
+from ptewalk.model.x86 import INDEX_BITS
+
+Leaves = Iterable[tuple[int, NDArray[np.int64], NDArray[np.uint64]]]
+"""Of a process: (level, pages, raw entries), ascending."""
+
+_ZEROS: Final = -1
+"""Instead of a checksum: the page is all zero, and is left out."""
+
+
+def checksum(row: NDArray[np.uint64]) -> int:
+    """CRC-32 of the 4096 bytes of a page; -1 for one of zeros.
+
+    Parameters
+    ----------
+    row : uint64 array (512,)
+    """
+    return zlib.crc32(row.data) if row.any() else _ZEROS
+
+
+class Contents:
+    """The checksums of a kernel's memory at one moment, each frame's taken once.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        rows = kernel.memory.row_of_frame
+        self._used = np.zeros(max(rows, default=0) + 1, bool)
+        self._used[np.fromiter(rows, np.int64, len(rows))] = True
+        self._sums: dict[int, int] = {}
+
+    def runs(self, entries: Leaves) -> list[list[Any]]:
+        """`contents` of the format: runs [page, n, checksum] of neighbours that contain the same, but not zeros."""
+        runs: list[list[Any]] = []
+        for at, frame in self._mapped(entries):
+            found = self._sum(frame)
+            if found == _ZEROS:
+                continue
+            text = format(found, "08x")
+            if runs and runs[-1][0] + runs[-1][1] == at and runs[-1][2] == text:
+                runs[-1][1] += 1
+            else:
+                runs.append([at, 1, text])
+        return runs
+
+    def _mapped(self, entries: Leaves) -> Iterator[tuple[int, int]]:
+        """(page, frame) of what leaves map, PROT_NONE too, swapped not; without frames that memory has no row for."""
+        for level, where, content in entries:
+            present = (content & np.uint64(P | PROTNONE)) != 0
+            part = np.arange(1 << INDEX_BITS * (level - 1))
+            pages = np.add.outer(where[present], part).ravel()
+            frames = np.add.outer(self._kernel.entries.pte_pfn(content[present], level).astype(np.int64), part).ravel()
+            used = frames < len(self._used)
+            used[used] = self._used[frames[used]]
+            yield from zip(pages[used].tolist(), frames[used].tolist(), strict=True)
+
+    def _sum(self, frame: int) -> int:
+        found = self._sums.get(frame)
+        if found is None:
+            found = self._sums[frame] = checksum(self._kernel.memory.frame(frame))
+        return found
