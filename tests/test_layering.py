@@ -92,3 +92,54 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     wrong.write_text("from ptewalk.model import paging\nfrom ptewalk.model.x86 import EntryBit\n")
     assert [allowed("rtl", module) for module in imports(wrong)] == [False, True]
     assert not allowed("model", "ptewalk.rtl.walker")
+
+
+# The rooms of cosim/ ----------------------------------------------------------------------------------------------
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("base",),
+    ("formats",),
+    ("simulate", "stimulus"),
+    ("bench", "oracles"),
+    ("checks",),
+    ("runs", "formal", "fpga", "procfs"),
+    ("speed",),
+    ("cli",),
+)
+"""Rooms of cosim/, lowest first. A file imports from its own room and from lower layers."""
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+COSIM = [path for path in SOURCES if part_of(path) == "cosim" and len(path.relative_to(ROOT).parts) > 2]
+
+
+def room_of(path: Path) -> str:
+    """The room of a file of cosim/."""
+    return path.relative_to(ROOT).parts[1]
+
+
+def strangers(room: str, modules: Iterator[str]) -> list[str]:
+    """Those of the imported `modules` that a file of `room` must not import."""
+    rooms = [(module, module.split(".")[2]) for module in modules if module.startswith("ptewalk.cosim.")]
+    return [module for module, other in rooms if other != room and LAYER[other] >= LAYER[room]]
+
+
+@pytest.mark.parametrize("path", COSIM, ids=name_of)
+def test_cosim_imports_its_own_room_or_lower_ones(path: Path) -> None:
+    wrong = strangers(room_of(path), imports(path))
+    assert not wrong, f"{name_of(path)} is in layer {LAYER[room_of(path)]} and must not import {wrong}"
+
+
+def test_each_room_has_a_layer() -> None:
+    rooms = {path.name for path in (ROOT / "cosim").iterdir() if (path / "__init__.py").is_file()}
+    assert rooms <= LAYER.keys()
+    assert len(COSIM) > 60
+
+
+def test_the_check_of_rooms_can_fail() -> None:
+    modules = ["ptewalk.cosim.runs.gateware", "ptewalk.cosim.oracles.unicorn", "ptewalk.cosim.bench.lane", "numpy"]
+    assert strangers("bench", iter(modules)) == modules[:2]
+    assert strangers("formal", iter(modules)) == modules[:1]
+
+
+def test_nothing_is_imported_for_types_alone() -> None:
+    """An import under TYPE_CHECKING would hide an arrow."""
+    assert not [name_of(path) for path in COSIM if "TYPE_CHECKING" in path.read_text()]

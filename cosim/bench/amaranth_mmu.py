@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-from ptewalk.cosim.bench.records import RESPONSE, decode, encode, make
+from ptewalk.cosim.bench.records import RESPONSE, decode, encode_requests, make
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import Request, Result, State, Translated
 from ptewalk.rtl.mmu import Mmu, MmuConfig
@@ -51,7 +51,7 @@ class AmaranthMmu:
             self._simulator.add_clock(1e-6)
             self._simulator.add_testbench(self._serve, background=True)
         results: list[Result] = []
-        for record in encode((state, request) for request in requests):
+        for record in encode_requests((state, request) for request in requests):
             self._asked, self._answer = record, None
             for _ in range(2 * _MOST_CYCLES):
                 self._simulator.advance()

@@ -35,8 +35,8 @@ __all__ = [
     "SecondWriter",
     "array",
     "decode",
-    "describe",
-    "encode",
+    "describe_record",
+    "encode_requests",
     "encode_result",
     "make",
     "merge_tags",
@@ -199,7 +199,7 @@ def validate_interferences(interferences: object, *, requests: int, memory: Spar
     return rows
 
 
-def encode(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:
+def encode_requests(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:
     """The `REQUEST` records of (state, request) pairs; `tags` default to the position, modulo 256.
 
     A state without soft-dirty gives track and saved_dirty 0.
@@ -229,7 +229,7 @@ def encode(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = 
 def state_and_request(
     row: np.void, *, soft_dirty: bool = True, levels: int = LEVELS_5, gigabyte_pages: bool = True
 ) -> tuple[State, Request]:
-    """What `encode` was given for one record, as a design with these parameters takes it."""
+    """What `encode_requests` was given for one record, as a design with these parameters takes it."""
     control = int(row["control"])
     state = State(
         root=int(row["root"]) << PAGE_SHIFT,
@@ -346,7 +346,7 @@ class SecondWriter:
             self.writes += 1
 
 
-def describe(row: np.void) -> dict[str, Any]:
+def describe_record(row: np.void) -> dict[str, Any]:
     """Field name to a readable value of one record: names for outcomes, accesses and kinds, addresses in hex."""
     shown: dict[str, Any] = {}
     for field in row.dtype.names or ():

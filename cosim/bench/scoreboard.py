@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ptewalk.cosim.bench.records import Records, describe
+from ptewalk.cosim.bench.records import Records, describe_record
 
 __all__ = ["Scoreboard", "ScoreboardError"]
 
@@ -81,7 +81,7 @@ class Scoreboard:
         self.comparisons += both
         self.mismatches += int(differs.sum())
         for index in np.flatnonzero(differs)[: max(0, self._shown - len(self._reports))]:
-            shown = None if context is None else describe(context[index])
+            shown = None if context is None else describe_record(context[index])
             self._report(captured[index], expected[index], shown, self.comparisons - both + int(index))
         self._captured.extend(captured[both:])
         self._expected.extend((row, None) for row in expected[both:])
@@ -106,7 +106,7 @@ class Scoreboard:
             ([row for row, _ in self._expected], "expected, never captured"),
         ):
             if rows:
-                troubles.append(f"{len(rows)} {side}, the first: {describe(rows[0])}")
+                troubles.append(f"{len(rows)} {side}, the first: {describe_record(rows[0])}")
         if self.comparisons < self.promised:
             troubles.append(f"{self.comparisons} comparisons, fewer than the {self.promised} promised")
         if troubles:
@@ -119,13 +119,13 @@ class Scoreboard:
             captured = self._captured.popleft()
             expected, context = self._expected.popleft()
             self.comparisons += 1
-            if describe(captured) != describe(expected):
+            if describe_record(captured) != describe_record(expected):
                 self.mismatches += 1
                 if len(self._reports) < self._shown:
                     self._report(captured, expected, context, self.comparisons - 1)
 
     def _report(self, captured: np.void, expected: np.void, context: Mapping[str, Any] | None, index: int) -> None:
-        left, right = describe(captured), describe(expected)
+        left, right = describe_record(captured), describe_record(expected)
         rows = [("", "Captured", "Expected", "Match?")]
         for name in left | right:
             a, b = str(left.get(name, "-")), str(right.get(name, "-"))

@@ -27,7 +27,7 @@ from ptewalk.cosim.bench.records import (
     RESPONSE,
     EventKind,
     Records,
-    encode,
+    encode_requests,
     make,
     validate_interferences,
     validate_requests,
@@ -157,7 +157,7 @@ class WalkerBench:
         BenchError
             A rule of a port was broken, or there was no response in time.
         """
-        result = await self.batch(encode([(state, request)], [tag]), compiled=False)
+        result = await self.batch(encode_requests([(state, request)], [tag]), compiled=False)
         answer: np.void = result.responses[0]
         return answer
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from ptewalk.cosim.checks.scenarios import generated, known_themes, scenario_lines
-from ptewalk.cosim.oracles.linux.machine import Line
+from ptewalk.cosim.formats.scenarios import Line, scenario_lines
+from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import shrink
+from ptewalk.cosim.stimulus.themes import known_themes
 from ptewalk.model.linux import Profile, Track
 from ptewalk.model.mm.mmap import Mm
 from ptewalk.model.proc import pagemap

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.checks.replay import collect, load
+from ptewalk.cosim.checks.replay import collect
+from ptewalk.cosim.formats.scenarios import ScenarioRequest, load
 from ptewalk.cosim.oracles.linux.image import find_kernel
-from ptewalk.cosim.oracles.linux.machine import Request, require_tools
+from ptewalk.cosim.oracles.linux.machine import require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
 from ptewalk.model.linux import Track
 from ptewalk.model.scenario import report as scenarios
@@ -46,7 +47,9 @@ def ask(
 
     Raises `ToolError` when the machine cannot be started or a scenario has no answer.
     """
-    requests = [Request(found.name, [step.op for step in found.steps], found.doc, found.base) for found in asked]
+    requests = [
+        ScenarioRequest(found.name, [step.op for step in found.steps], found.doc, found.base) for found in asked
+    ]
     with tempfile.TemporaryDirectory(prefix="ptewalk-live-") as folder:
         path = Path(folder) / "answers.jsonl"
         done = record(requests, path, kernel=kernel, progress=progress)

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-
 import numpy as np
 
-from ptewalk.cosim.bench.lane import BatchResult, Counters
-from ptewalk.cosim.bench.records import Records, decode, encode
 from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.paging import Request, Result, State
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT
 
-__all__ = ["GatewareMmu", "LockstepJudge", "RunBatch"]
-
-RunBatch = Callable[[Records, SparseMemory], BatchResult]
-"""Runs `REQUEST` records on the gateware in a memory, up to the first that is not OK."""
-
-
-class GatewareMmu:
-    """An `Mmu` whose every access is a walk of the gateware.
-
-    Parameters
-    ----------
-    run_batch : RunBatch
-    memory : SparseMemory
-        The tables, which software and gateware share.
-    counters : Counters
-        What the gateware counted is added to it.
-    """
-
-    def __init__(self, run_batch: RunBatch, memory: SparseMemory, counters: Counters) -> None:
-        self._run_batch = run_batch
-        self._memory = memory
-        self._counters = counters
-
-    def run(self, state: State, requests: Sequence[Request]) -> list[Result]:
-        """As `Mmu.run`."""
-        result = self._run_batch(encode((state, request) for request in requests), self._memory)
-        for field in fields(Counters):
-            setattr(
-                self._counters, field.name, getattr(self._counters, field.name) + getattr(result.counters, field.name)
-            )
-        return [decode(row) for row in result.responses]
-
-    def invalidate(self, linear: int | None = None) -> None:
-        """Nothing is cached."""
+__all__ = [
+    "LockstepJudge",
+]
 
 
 class LockstepJudge(RelationJudge):

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.relation import RelationJudge
+from ptewalk.cosim.formats.scenarios import load
 from ptewalk.model.linux import PROFILES, Profile, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.scenario import report as scenarios
-from ptewalk.model.scenario.format import FormatError, Scenario, read
+from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
 
-__all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_gateware", "replay_model"]
-
-
-def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scenario]:
-    """The scenarios of `files`, those called `names` only when given.
-
-    Raises `ToolError` for a file that is malformed, and for a name that is in none of them.
-    """
-    try:
-        found = [scenario for file in files for scenario in read(file)]
-    except FormatError as error:
-        raise ToolError(str(error)) from None
-    if names is None:
-        return found
-    wanted = set(names)
-    missing = wanted - {scenario.name for scenario in found}
-    if missing:
-        raise ToolError(f"no scenario {min(missing)!r} in the files given")
-    return [scenario for scenario in found if scenario.name in wanted]
+__all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_model"]
 
 
 def collect(report: Report) -> dict[str, Any]:
@@ -115,24 +98,3 @@ class ReplayJob:
 def replay_model(job: ReplayJob) -> dict[str, Any]:
     """Replay on the golden model; see `ReplayJob.run`."""
     return job.run(RelationJudge(job.picture))
-
-
-def replay_gateware(
-    jobs: Sequence[ReplayJob], simulator: str | None, *, timeout: float = 3600.0
-) -> list[dict[str, Any]]:
-    """Replay each job on the gateware in step with the golden model, in one run of the simulator.
-
-    The jobs must agree on `soft_dirty`. Each result is that of `ReplayJob.run` with `words` (of memory compared),
-    `counters` (the gateware's own) and `simulator`.
-    """
-    from ptewalk.cosim.runs.gateware import BuiltWalker
-    from ptewalk.rtl.mmu import MmuConfig
-    from ptewalk.rtl.walker import WalkerConfig
-
-    for job in jobs:
-        job.scenarios()
-    (soft_dirty,) = {job.soft_dirty for job in jobs}
-    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
-    values = {"jobs": [asdict(job) for job in jobs]}
-    results = built.run("ptewalk.cosim.runs.inside.tb_replay", "replayed", values, timeout)["results"]
-    return [result | {"simulator": built.simulator} for result in results]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ptewalk.cosim.checks.live import kernel_of
-from ptewalk.cosim.checks.replay import ReplayJob
-from ptewalk.cosim.checks.scenarios import check_on_gateware, scenario_lines, without_answers
-from ptewalk.cosim.oracles.linux.machine import Line, LinuxMachines, Request, ScenarioError
+from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest, scenario_lines
+from ptewalk.cosim.oracles.linux.machine import LinuxMachines
+from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.format import Scenario, Step
@@ -19,12 +18,9 @@ from ptewalk.model.scenario.format import Scenario, Step
 __all__ = [
     "Place",
     "first_place",
-    "plain_text",
-    "reduce_gateware",
     "reduce_live",
     "reduce_recorded",
     "repeat_command",
-    "scenario_text",
 ]
 
 _LIVE_ATTEMPTS = 300
@@ -44,27 +40,9 @@ def first_place(asked: Sequence[Scenario], result: dict[str, Any]) -> Place | No
     return next((Place(found, steps[found.name]) for found in asked if found.name in steps), None)
 
 
-def scenario_text(lines: Sequence[Line]) -> str:
-    """Lines of the scenario format as the text of a file."""
-    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-
-
-def plain_text(lines: Sequence[Line]) -> str:
-    """The same without answers."""
-    return scenario_text(scenario_lines(without_answers(lines)))
-
-
 def reduce_recorded(place: Place) -> list[Line]:
     """The scenario up to the step that differs, with its answers: a recording cannot be asked about anything else."""
     return scenario_lines(prefix(place.scenario, place.step + 1))
-
-
-def reduce_gateware(place: Place, job: ReplayJob, simulator: str | None) -> list[Line]:
-    """Shrink where gateware and golden model differ; where only the recording differs, as `reduce_recorded`."""
-    cut = prefix(place.scenario, place.step + 1)
-    found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator)
-    shrunk: list[Line] | None = found["shrunk"]
-    return scenario_lines(cut) if shrunk is None else shrunk
 
 
 def reduce_live(place: Place, profile: str, kernel: str | None, *, attempts: int = _LIVE_ATTEMPTS) -> list[Line]:
@@ -78,7 +56,9 @@ def reduce_live(place: Place, profile: str, kernel: str | None, *, attempts: int
             """The candidate with the kernel's answers; None when it cannot be run."""
             operations = [step.op for step in candidate.steps]
             try:
-                header, *lines = machines.run(Request(candidate.name, operations, candidate.doc, candidate.base))
+                header, *lines = machines.run(
+                    ScenarioRequest(candidate.name, operations, candidate.doc, candidate.base)
+                )
             except ScenarioError:
                 return None
             steps = [Step(number, line["op"], line) for number, line in enumerate(lines, 2)]

@@ -8,24 +8,22 @@ the mark later (by the profile's own rules); that is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.lane import BenchError
 from ptewalk.cosim.checks.lockstep import LockstepJudge
-from ptewalk.cosim.oracles.linux.machine import Line, Request
-from ptewalk.cosim.stimulus.scenarios import THEMES, Theme, scenario
+from ptewalk.cosim.formats.scenarios import scenario_lines
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
-from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.linux import Profile, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc import pagemap
 from ptewalk.model.scenario.compare import Difference
-from ptewalk.model.scenario.format import Scenario, Step
+from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.scenario.verbs import Unsupported
@@ -33,121 +31,14 @@ from ptewalk.model.scenario.verbs import Unsupported
 __all__ = [
     "Check",
     "Setup",
-    "Tally",
-    "as_scenario",
-    "check_on_gateware",
-    "check_scenarios",
+    "ScenarioTally",
     "fails",
-    "generated",
-    "known_themes",
     "run_all",
     "run_one",
     "scenario_lines",
-    "without_answers",
 ]
 
-_SINCE: Final = {
-    "uffd_reg": "userfaultfd",
-    "uffd_wp": "userfaultfd",
-    "uffd_unwp": "userfaultfd",
-    "uffd_async_open": "uffd_async",
-    "uffd_async_reg": "uffd_async",
-    "uffd_async_unreg": "uffd_async",
-    "uffd_async_wp": "uffd_async",
-    "uffd_async_unwp": "uffd_async",
-    "pkey_mprotect": "protection_keys",
-    "wrpkru": "protection_keys",
-    "pagemap_scan": "pagemap_scan",
-    # io_uring came with 5.1, between the profiles as MREMAP_DONTUNMAP did with 5.7.
-    "pin": "mremap_dontunmap",
-    "unpin": "mremap_dontunmap",
-}
-"""Verb to the fact of a profile that says whether the kernel knows it; any other is known to all."""
-_OF_3_11: Final = frozenset({"clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"})
-_NOT_OF_3_11: Final = frozenset({"move_pages", "ksm_scan"})
-"""Verbs that only recordings of 3.11 have, and that they do not have."""
-_MANY: Final = 100
-"""Scenarios among which some stores to tracked pages must be."""
-_SUBJECT: Final = 10
-"""Weight from which on a theme is about a verb."""
-_SELDOM: Final = {"gigantic": 16}
-"""Theme to how many rounds go by for each that it takes part in: 262,144 pages a page take their time."""
-
-
 # Which scenarios --------------------------------------------------------------------------------------------------
-
-
-def _knows(profile: Profile, verb: str) -> bool:
-    if verb in _OF_3_11 | _NOT_OF_3_11:
-        return profile.reuse_by_mapcount == (verb in _OF_3_11)
-    return verb not in _SINCE or bool(getattr(profile, _SINCE[verb]))
-
-
-def _plays(profile: Profile, theme: Theme) -> bool:
-    if profile.reuse_by_mapcount and "hugetlb1g" in theme.kinds or theme.old_only and not profile.reuse_by_mapcount:
-        return False
-    return all(_knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
-
-
-def known_themes(profile: Profile) -> list[str]:
-    """The themes whose main operations the profile's kernel knows."""
-    return [name for name, theme in THEMES.items() if _plays(profile, theme)]
-
-
-def as_scenario(request: Request) -> Scenario:
-    """A scenario without recorded answers."""
-    header = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
-    steps = [Step(number, operation, None) for number, operation in enumerate(request.ops, 1)]
-    return Scenario(request.name, request.doc, request.base, steps, request.name, header | {"steps": len(steps)})
-
-
-def without_answers(lines: Sequence[Line]) -> Scenario:
-    """The scenario of lines of the format, to be run without its recorded answers."""
-    header, *rest = lines
-    steps = [Step(number, line["op"], None) for number, line in enumerate(rest, 2)]
-    return Scenario(header["name"], header.get("doc", ""), int(header["base"], 16), steps, header["name"], header)
-
-
-def scenario_lines(scenario: Scenario) -> list[Line]:
-    """The scenario as lines of the format, with its recorded answers where it has them."""
-    name = scenario.name
-    plain = ({"t": "step", "name": name, "i": i, "op": step.op} for i, step in enumerate(scenario.steps))
-    return [
-        scenario.header,
-        *(line if step.recorded is None else step.recorded for line, step in zip(plain, scenario.steps, strict=True)),
-    ]
-
-
-def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = ()) -> list[Scenario]:
-    """`count` random scenarios of what the profile's kernel knows; the same arguments give the same ones.
-
-    Parameters
-    ----------
-    count, seed : int
-        How many, and the first one's seed; the seed of each stands in its name.
-    profile : Profile
-        Operations that its kernel does not know are left out, and so are themes about them.
-    themes : sequence of str
-        Names from `THEMES`; empty (default): all that the kernel knows.
-
-    Raises
-    ------
-    ToolError
-        No such theme, or one about what the kernel does not know.
-    """
-    known = known_themes(profile)
-    for name in themes:
-        if name not in known:
-            why = "no theme" if name not in THEMES else f"{profile.name} does not know the operations of theme"
-            raise ToolError(f"{why} {name!r}: choose one of {', '.join(known)}")
-    if not themes:
-        rounds = max(_SELDOM.values())
-        themes = [name for turn in range(rounds) for name in known if turn % _SELDOM.get(name, 1) == 0]
-    drawn = [scenario(seed + i, themes[i % len(themes)]) for i in range(count)]
-    return [
-        as_scenario(replace(made, ops=[operation for operation in made.ops if _knows(profile, operation["op"])]))
-        for made in drawn
-    ]
 
 
 # Checking ---------------------------------------------------------------------------------------------------------
@@ -253,7 +144,7 @@ def _stores(operation: dict[str, Any], outcome: Outcome) -> set[tuple[int, int]]
 
 
 @dataclass
-class Tally:
+class ScenarioTally:
     """What a run of generated scenarios found.
 
     Attributes
@@ -294,7 +185,7 @@ class Tally:
         }
 
 
-def run_one(scenario: Scenario, setup: Setup, check: Check, tally: Tally | None = None) -> Difference | None:
+def run_one(scenario: Scenario, setup: Setup, check: Check, tally: ScenarioTally | None = None) -> Difference | None:
     """Run a scenario up to its first difference, which is given.
 
     Raises
@@ -302,7 +193,7 @@ def run_one(scenario: Scenario, setup: Setup, check: Check, tally: Tally | None 
     BenchError
         The gateware broke a rule of its ports; it needs a reset. The difference is in the tally.
     """
-    tally = Tally() if tally is None else tally
+    tally = ScenarioTally() if tally is None else tally
     name, steps = scenario.name, scenario.steps
     tally.scenarios += 1
     tally.steps += len(steps)
@@ -342,14 +233,14 @@ def fails(setup: Setup) -> Callable[[Scenario], bool]:
 
 
 def run_all(scenarios: Iterable[Scenario], setup: Setup, *, reduce: bool = True) -> dict[str, Any]:
-    """Run scenarios and count: `Tally.as_json`, and `words`, `stored` and `dropped` of `Check`.
+    """Run scenarios and count: `ScenarioTally.as_json`, and `words`, `stored` and `dropped` of `Check`.
 
     Parameters
     ----------
     reduce : bool
         Shrink the first one that differs.
     """
-    check, tally = Check(setup), Tally()
+    check, tally = Check(setup), ScenarioTally()
     worst: Scenario | None = None
     try:
         for scenario in scenarios:
@@ -364,62 +255,3 @@ def run_all(scenarios: Iterable[Scenario], setup: Setup, *, reduce: bool = True)
 
 
 # On either backend ------------------------------------------------------------------------------------------------
-
-
-def check_on_gateware(
-    scenarios: Sequence[Scenario],
-    profile: str,
-    track: str,
-    soft_dirty: bool,
-    simulator: str | None,
-    *,
-    timeout: float = 7200.0,
-) -> dict[str, Any]:
-    """What `run_all` gives with the gateware as MMU, its `counters`, and `simulator`."""
-    from ptewalk.cosim.runs.gateware import BuiltWalker
-    from ptewalk.rtl.mmu import MmuConfig
-    from ptewalk.rtl.walker import WalkerConfig
-
-    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
-    values = {
-        "profile": profile,
-        "track": track,
-        "soft_dirty": soft_dirty,
-        "scenarios": [scenario_lines(scenario) for scenario in scenarios],
-    }
-    result = built.run("ptewalk.cosim.runs.inside.tb_generated", "checked", values, timeout)
-    return result | {"simulator": built.simulator}
-
-
-def check_scenarios(
-    scenarios: Sequence[Scenario], backend: str, profile: str, track: str, soft_dirty: bool, simulator: str | None
-) -> dict[str, Any]:
-    """Run scenarios that have no recording: as `run_all` or `check_on_gateware`, with `missing`.
-
-    `missing` says in words what was promised and not done; "" for nothing.
-
-    Raises
-    ------
-    ToolError
-        Bad arguments, or nothing can be compared: the model alone checks something only where the MMU tracks.
-    """
-    setup = Setup(PROFILES[profile], Track[track.upper()], soft_dirty)
-    if backend == "gateware":
-        result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator)
-    elif setup.tracks:
-        result = run_all(scenarios, setup)
-    else:
-        raise ToolError(
-            "there is no recording to compare with: give --backend gateware or linux, or, to check on the model that "
-            "no store is missed, --track fault or native"
-        )
-    promised = sum(len(scenario.steps) for scenario in scenarios)
-    done = result["agree"] + result["differ"] + result["skipped"]
-    missing = []
-    if not result["differ"] and done != promised:
-        missing.append(f"{done} steps of {promised} were run")
-    if backend == "gateware" and not result["words"]:
-        missing.append("no word of memory was compared")
-    if setup.tracks and not result["stored"] and len(scenarios) >= _MANY:
-        missing.append("no stored page was looked up")
-    return result | {"missing": "; ".join(missing)}

@@ -8,109 +8,15 @@ gateware left them, and what is written to clear_refs afterwards is done by soft
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import PROFILES, Track
-from ptewalk.model.memory import SparseMemory
-from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.scenario.format import Scenario
-from ptewalk.model.scenario.replay import Replay
-from ptewalk.model.scenario.verbs import Unsupported
 
-__all__ = ["ServedState", "check_mountpoint", "serve"]
+__all__ = ["check_mountpoint", "serve"]
 
 _DEVICE = Path("/dev/fuse")
-_NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class ServedState:
-    """Which state is served.
-
-    Attributes
-    ----------
-    file : str
-        Scenario file.
-    name : str or None
-        Its scenario; None: the file has one only.
-    step : int or None
-        The last step that is run, from 0; None: all.
-    profile, track : str
-    soft_dirty : bool
-        CONFIG_MEM_SOFT_DIRTY.
-    """
-
-    file: str
-    name: str | None = None
-    step: int | None = None
-    profile: str = "linux-6.1"
-    track: str = "off"
-    soft_dirty: bool = True
-
-    def scenario(self) -> Scenario:
-        """The scenario. Raises `ToolError` when it, its profile or the step does not exist."""
-        names = None if self.name is None else (self.name,)
-        found = ReplayJob((self.file,), self.profile, names=names).scenarios()
-        if len(found) != 1:
-            some = ", ".join(scenario.name for scenario in found[:_NAMES_SHOWN])
-            more = ", ..." if len(found) > _NAMES_SHOWN else ""
-            raise ToolError(f"{self.file} has {len(found)} scenarios ({some}{more}): choose one with --name")
-        steps = len(found[0].steps)
-        if self.step is not None and not 0 <= self.step < steps:
-            raise ToolError(f"no step {self.step} in scenario {found[0].name!r}: it has steps 0 to {steps - 1}")
-        return found[0]
-
-    def run(self, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> Kernel:
-        """The machine after the step.
-
-        Raises
-        ------
-        ToolError
-            As `scenario`, and when the model cannot follow a step.
-        """
-        scenario = self.scenario()
-        replay = Replay(
-            scenario,
-            PROFILES[self.profile],
-            track=Track[self.track.upper()],
-            soft_dirty=self.soft_dirty,
-            mmu=mmu,
-            raw_tables=False,
-        )
-        last = len(scenario.steps) if self.step is None else self.step + 1
-        for index in range(last):
-            try:
-                replay.step()
-            except Unsupported as error:
-                raise ToolError(
-                    f"scenario {scenario.name!r}, step {index}: {error}; stop before it with --step"
-                ) from None
-        return replay.kernel
-
-    def run_on_gateware(self, simulator: str | None, *, timeout: float = 3600.0) -> Kernel:
-        """As `run`, with every access in the simulator, through the gateware."""
-        from ptewalk.cosim.runs.gateware import BuiltWalker
-        from ptewalk.cosim.simulate.run import run_test
-        from ptewalk.rtl.mmu import MmuConfig
-        from ptewalk.rtl.walker import WalkerConfig
-
-        self.scenario()
-        built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=self.soft_dirty)))
-        values = asdict(self) | {"file": os.path.abspath(self.file)}
-        result = run_test(
-            built.model, "ptewalk.cosim.runs.inside.tb_procfs", testcase="left_behind", values=values, timeout=timeout
-        )
-        if not result.passed:
-            raise ToolError(f"{built.simulator}: {result.message} (log: {result.log})")
-        kernel = pickle.loads(result.arrays["kernel"].tobytes())
-        assert isinstance(kernel, Kernel)
-        return kernel
 
 
 def check_mountpoint(mountpoint: Path) -> None:

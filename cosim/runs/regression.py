@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from ptewalk.cosim.checks.pictures import page_map
-from ptewalk.cosim.checks.replay import ReplayJob, load, replay_gateware
+from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
-from ptewalk.cosim.formats.walks import merge_tallies, read_walks
+from ptewalk.cosim.formats.scenarios import load
+from ptewalk.cosim.formats.walks import read_walks
 from ptewalk.cosim.runs.gateware import BuiltWalker, spread
+from ptewalk.cosim.runs.scenarios import replay_gateware
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.step import end_steps

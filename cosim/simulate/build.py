@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import CACHE_VARIABLE, cache_folder, locked
 from ptewalk.cosim.simulate.find import Simulator, compiler_version, compilers
 from ptewalk.cosim.simulate.step import run_step
 
-__all__ = ["BuildDir", "build", "cache_folder", "ports_of"]
+__all__ = ["BuildDir", "build", "ports_of"]
 
-CACHE_VARIABLE: Final = "PTEWALK_CACHE"
-"""Environment variable: the folder of built models."""
 BUILD_TIMEOUT: Final = 900.0
 """Seconds of wall-clock time that a build may take."""
 
@@ -74,17 +69,6 @@ class BuildDir:
     waves: bool
     seconds: float
     cached: bool
-
-
-def cache_folder() -> Path:
-    """The folder of built models: PTEWALK_CACHE; build/sim of a checkout; ptewalk in the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "pyproject.toml").is_file() and os.access(checkout, os.W_OK):
-        return checkout / "build" / "sim"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "ptewalk"
 
 
 def ports_of(verilog: str, toplevel: str) -> dict[str, int]:
@@ -159,7 +143,7 @@ def build(
     target = cache / f"{toplevel}-{simulator.name}-{key}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{target.name}.lock"):
+        with locked(cache / f"{target.name}.lock"):
             cached = (target / _DESCRIPTION).is_file()
             if not cached:
                 _build_into(target, simulator, verilog, toplevel, ports, with_batch, waves, parameters)
@@ -195,14 +179,6 @@ def _key(
         f"cocotb {importlib.metadata.version('cocotb')}, Python {platform.python_version()} at {sys.prefix}",
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is in here, per path."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _build_into(

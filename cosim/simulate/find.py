@@ -15,7 +15,7 @@ from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
 
-__all__ = ["BATCH_VERSIONS", "DoctorRow", "Simulator", "compiler_version", "compilers", "detect", "doctor", "select"]
+__all__ = ["BATCH_VERSIONS", "Simulator", "compiler_version", "compilers", "detect", "select"]
 
 VERILATOR_VARIABLE: Final = "PTEWALK_VERILATOR"
 """Environment variable: path of the Verilator program to use before any other."""
@@ -66,34 +66,6 @@ class Simulator:
         return self.name == "verilator" and first <= self.version < beyond
 
 
-@dataclass(frozen=True)
-class DoctorRow:
-    """One line of the doctor's report.
-
-    Attributes
-    ----------
-    thing : str
-        What was looked for.
-    found : str
-        Where it is, or "not found", or why it cannot be used.
-    version : str
-        Its version, "" when not known.
-    chosen : str
-        What it is used for and why; "" when it is not used.
-    mend : str
-        The one command that mends what is missing; "" when nothing is.
-    ok : bool
-        False: something needed is missing.
-    """
-
-    thing: str
-    found: str
-    version: str = ""
-    chosen: str = ""
-    mend: str = ""
-    ok: bool = True
-
-
 def _output(*command: str | Path) -> str:
     """What a program prints; "" when it cannot be run."""
     try:
@@ -135,32 +107,25 @@ def _checked_verilator(program: Path, origin: str) -> Simulator | str:
         return f"{program} does not print a Verilator version"
     simulator = Simulator("verilator", program, version, origin)
     if version < VERILATOR_MINIMUM:
-        return f"{program} is Verilator {simulator.version_text}, older than {_text(VERILATOR_MINIMUM)}"
+        return f"{program} is Verilator {simulator.version_text}, older than {version_text(VERILATOR_MINIMUM)}"
     return simulator
 
 
-def _text(version: tuple[int, int]) -> str:
+def version_text(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]:03d}"
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     thing: str
     simulator: Simulator | None
     trouble: str  # why there is none
     mend: str
 
 
-OPTIONAL_PROGRAMS = {
-    "qemu-system-x86_64": ("a live kernel (record, replay --backend linux)", "qemu-system-x86"),
-    "fusermount3": ("procfs", "fuse3"),
-}
-"""Program to what it is for, and the package that has it."""
-
-
-def _candidates(environment: Mapping[str, str]) -> list[_Candidate]:
+def candidates(environment: Mapping[str, str]) -> list[Candidate]:
     """Every place that is looked at, in the order of preference."""
-    found: list[_Candidate] = []
+    found: list[Candidate] = []
     path = environment.get("PATH", os.defpath)
 
     named = environment.get(VERILATOR_VARIABLE)
@@ -194,10 +159,10 @@ def _candidates(environment: Mapping[str, str]) -> list[_Candidate]:
     return found
 
 
-def _candidate(thing: str, found: Simulator | str, mend: str) -> _Candidate:
+def _candidate(thing: str, found: Simulator | str, mend: str) -> Candidate:
     if isinstance(found, Simulator):
-        return _Candidate(thing, found, "", "")
-    return _Candidate(thing, None, found, mend)
+        return Candidate(thing, found, "", "")
+    return Candidate(thing, None, found, mend)
 
 
 def compilers(environment: Mapping[str, str] | None = None) -> dict[str, Path | None]:
@@ -211,7 +176,7 @@ def compiler_version(program: Path) -> str:
     return next(iter(_output(program, "--version").splitlines()), "")
 
 
-def _missing_compilers(environment: Mapping[str, str]) -> list[str]:
+def missing_compilers(environment: Mapping[str, str]) -> list[str]:
     return [name for name, at in compilers(environment).items() if at is None and name != "ccache"]
 
 
@@ -232,8 +197,8 @@ def detect(environment: Mapping[str, str] | None = None) -> list[Simulator]:
     """
     environment = os.environ if environment is None else environment
     found: list[Simulator] = []
-    compilers_missing = _missing_compilers(environment)
-    for candidate in _candidates(environment):
+    compilers_missing = missing_compilers(environment)
+    for candidate in candidates(environment):
         simulator = candidate.simulator
         if simulator is None:
             if VERILATOR_VARIABLE in candidate.thing:
@@ -266,52 +231,8 @@ def select(name: str | None = None, environment: Mapping[str, str] | None = None
             return simulator
     if name == "icarus":
         raise ToolError("Icarus Verilog was not found; mend: apt-get install iverilog")
-    missing = _missing_compilers(environment)
-    if missing and any(c.simulator and c.simulator.name == "verilator" for c in _candidates(environment)):
+    missing = missing_compilers(environment)
+    if missing and any(c.simulator and c.simulator.name == "verilator" for c in candidates(environment)):
         raise ToolError(f"Verilator needs {' and '.join(missing)}; mend: apt-get install {' '.join(missing)}")
     what = "Verilator" if name else "a simulator"
     raise ToolError(f"{what} was not found; mend: pip install 'ptewalk[cosim]'")
-
-
-def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
-    """What was looked for, what was found, what is used and why, and how to mend the rest, in order of preference."""
-    environment = os.environ if environment is None else environment
-    rows: list[DoctorRow] = []
-    missing = _missing_compilers(environment)
-    chosen: set[str] = set()
-    for candidate in _candidates(environment):
-        simulator = candidate.simulator
-        if simulator is None:
-            named = VERILATOR_VARIABLE in candidate.thing
-            rows.append(DoctorRow(candidate.thing, candidate.trouble, mend=candidate.mend, ok=not named))
-            continue
-        why = ""
-        if simulator.name == "verilator" and missing:
-            why = f"not used: {' and '.join(missing)} not found"
-        elif simulator.name in chosen:
-            why = "not used: one named above comes first"
-        else:
-            chosen.add(simulator.name)
-            why = "used: the first that can be" if len(chosen) == 1 else "used when asked for (--simulator icarus)"
-            if simulator.can_batch:
-                why += "; has the batch level"
-            elif simulator.name == "verilator":
-                low, high = map(_text, BATCH_VERSIONS)
-                why += f"; no batch level (tried on {low} up to, not with, {high})"
-        rows.append(DoctorRow(candidate.thing, simulator.origin, simulator.version_text, why))
-    for name, at in compilers(environment).items():
-        use = "for Verilator's models" if name != "ccache" else "makes rebuilding Verilator's models fast"
-        if at is None:
-            rows.append(DoctorRow(name, "not found", chosen="", mend=f"apt-get install {name}", ok=name == "ccache"))
-        else:
-            rows.append(DoctorRow(name, str(at), compiler_version(at), f"used: {use}"))
-    search = environment.get("PATH")
-    for name, (use, package) in OPTIONAL_PROGRAMS.items():
-        place = shutil.which(name, path=search)
-        if place is None:
-            rows.append(DoctorRow(name, f"not found, and {use} needs it", mend=f"apt-get install {package}"))
-        else:
-            rows.append(DoctorRow(name, place, chosen=f"used: {use}"))
-    if not chosen:
-        rows.append(DoctorRow("simulator", "none can be used", mend="pip install 'ptewalk[cosim]'", ok=False))
-    return rows

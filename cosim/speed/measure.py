@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.checks.replay import load
 from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.gateware import BuiltWalker
 from ptewalk.model import bulk
 from ptewalk.model.kernel import Kernel

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
+from ptewalk.cosim.formats.scenarios import Op
 from ptewalk.model.scenario.format import Scenario, Step
 
 __all__ = ["prefix", "shrink", "with_operations"]
 
-Op = dict[str, Any]
 Fails = Callable[[Scenario], bool]
 
 _SIZES: Final = ("n", "new_n")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.oracles.linux.image import cache_directory
+from ptewalk.cosim.base.files import user_cache_folder
 from ptewalk.cosim.simulate.build import BuildDir, build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.rtl.export import export_verilog
@@ -49,7 +49,7 @@ def page_types() -> Path:
     named = os.environ.get("PTEWALK_PAGE_TYPES") or shutil.which("page-types")
     if named:
         return Path(named)
-    target = cache_directory() / "page-types"
+    target = user_cache_folder() / "page-types"
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

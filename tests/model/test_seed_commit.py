@@ -2,7 +2,7 @@
 
 Each test is named after the sentence or hunk it holds, and runs with the golden MMU and with the gateware as the MMU.
 What the commit's kernel also does wrong is in test_linux_seed_rules.py, what the gateware does by itself in
-tests/cosim/test_seed_mechanism.py.
+tests/cosim/checks/test_seed_mechanism.py.
 """
 
 from __future__ import annotations

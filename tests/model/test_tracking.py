@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ptewalk.cosim.checks.scenarios import as_scenario
+from ptewalk.cosim.formats.scenarios import as_scenario
 from ptewalk.cosim.stimulus.scenarios import scenario as drawn
 from ptewalk.model.linux import PROFILES, Track
 from ptewalk.model.proc import pagemap

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from ptewalk.cosim.checks.walks import WalkTally, check
 from ptewalk.cosim.formats.samples import WALKS
-from ptewalk.cosim.formats.walks import Tally, WalkCase, check, read_walks
+from ptewalk.cosim.formats.walks import WalkCase, read_walks
 from ptewalk.cosim.oracles import unicorn as unicorn_mmu
 from ptewalk.cosim.oracles.unicorn import UnicornError, UnicornMmu
 from ptewalk.cosim.stimulus.walks import FAMILIES, random_case
@@ -24,8 +25,8 @@ def engine() -> UnicornMmu:
     return UnicornMmu()
 
 
-def compare(engine: UnicornMmu, cases: list[WalkCase]) -> Tally:
-    tally = Tally()
+def compare(engine: UnicornMmu, cases: list[WalkCase]) -> WalkTally:
+    tally = WalkTally()
     for case in cases:
         reason = engine.skip_reason(case)
         if reason is not None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from ptewalk.cosim.checks.walks import WalkTally, check
 from ptewalk.cosim.formats.samples import WALKS
-from ptewalk.cosim.formats.walks import Tally, WalkCase, check, read_walks, run_on_model
+from ptewalk.cosim.formats.walks import WalkCase, read_walks, run_on_model
 from ptewalk.model import x86
 
 SAMPLE = WALKS
@@ -21,7 +22,7 @@ def cases() -> list[WalkCase]:
 
 @pytest.mark.parametrize("eager", [False, True])
 def test_model_agrees_with_every_recorded_walk(cases: list[WalkCase], eager: bool) -> None:
-    tally = Tally()
+    tally = WalkTally()
     for case in cases:
         tally.add(case, check(case, *run_on_model(case, eager=eager)))
     assert tally.first_difference is None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import user_cache_folder
 
 AGENT_SOURCE = Path(__file__).with_name("agent.c")
 MODULES_WANTED = ("zsmalloc", "lzo_rle", "lz4_compress", "lz4", "lz4hc_compress", "lz4hc", "zram")
@@ -20,16 +21,8 @@ MODULES_WANTED = ("zsmalloc", "lzo_rle", "lz4_compress", "lz4", "lz4hc_compress"
 SERIES = re.compile(r"\d+\.\d+")
 
 
-def cache_directory() -> Path:
-    """Where downloads and builds are kept: PTEWALK_CACHE, or ptewalk under XDG_CACHE_HOME or ~/.cache."""
-    named = os.environ.get("PTEWALK_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptewalk"
-
-
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class GuestKernel:
     """A kernel image and the folder of its modules (None: whatever is needed is built in)."""
 
     image: Path
@@ -60,7 +53,7 @@ def _run(command: list[str], what: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def read_image(image: Path, modules: Path | None = None) -> Kernel:
+def read_image(image: Path, modules: Path | None = None) -> GuestKernel:
     """Describe a bzImage by its own header; look for its modules where distributions put them."""
     try:
         with image.open("rb") as file:
@@ -78,7 +71,7 @@ def read_image(image: Path, modules: Path | None = None) -> Kernel:
     places = [image.parent.parent / "lib/modules", Path("/lib/modules"), Path("/usr/lib/modules")]
     if modules is None:
         modules = next((place / release for place in places if (place / release).is_dir()), None)
-    return Kernel(image, release, version, modules)
+    return GuestKernel(image, release, version, modules)
 
 
 def _version_key(package: str) -> list[int]:
@@ -97,9 +90,9 @@ def _newest_package(series: str) -> str:
     return max(names, key=_version_key)
 
 
-def fetch_debian_kernel(series: str) -> Kernel:
+def fetch_debian_kernel(series: str) -> GuestKernel:
     """Debian's cloud kernel of `series` (6.1, 6.12): downloaded and unpacked once into the cache, nothing installed."""
-    folder = cache_directory() / "kernels" / f"debian-{series}"
+    folder = user_cache_folder() / "kernels" / f"debian-{series}"
     if not folder.is_dir():
         if not shutil.which("apt-get"):
             raise ToolError(f"no apt-get to fetch Debian's kernel {series} with; name a kernel with KERNEL=path")
@@ -119,7 +112,7 @@ def fetch_debian_kernel(series: str) -> Kernel:
     return read_image(images[-1])
 
 
-def find_kernel(name: str | None = None) -> Kernel:
+def find_kernel(name: str | None = None) -> GuestKernel:
     """The kernel to boot.
 
     Parameters
@@ -150,7 +143,7 @@ def build_agent() -> Path:
     key = hashlib.sha256(
         AGENT_SOURCE.read_bytes() + _run([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
     )
-    target = cache_directory() / "agents" / key.hexdigest()[:24]
+    target = user_cache_folder() / "agents" / key.hexdigest()[:24]
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -221,7 +214,7 @@ def disk_image() -> bytes:
         return image.read_bytes()
 
 
-def build_initramfs(kernel: Kernel) -> Path:
+def build_initramfs(kernel: GuestKernel) -> Path:
     """The initramfs for `kernel`: the agent as init, and the modules it loads; cached by content."""
     entries = [(name, 0o040755, b"", (0, 0)) for name in ("dev", "proc", "sys", "modules", "memory", "disk")]
     entries.append(("dev/console", 0o020600, b"", (5, 1)))
@@ -232,7 +225,7 @@ def build_initramfs(kernel: Kernel) -> Path:
     if kernel.old and (image := disk_image()):
         entries.append(("disk.image", 0o100600, image, (0, 0)))
     archive = cpio(entries)
-    target = cache_directory() / "initramfs" / hashlib.sha256(archive).hexdigest()[:24]
+    target = user_cache_folder() / "initramfs" / hashlib.sha256(archive).hexdigest()[:24]
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:

@@ -8,10 +8,12 @@ Example
 -------
 ::
 
-    from ptewalk.cosim.oracles.linux.machine import LinuxVm, Request
+    from ptewalk.cosim.formats.scenarios import ScenarioRequest
+    from ptewalk.cosim.oracles.linux.machine import LinuxVm
 
+    mmap = {"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}
     with LinuxVm("6.1") as vm:
-        lines = vm.run(Request("one", [{"who": 0, "op": "mmap", "page": 0, "n": 4, "prot": "rw", "kind": "anon"}]))
+        lines = vm.run(ScenarioRequest("one", [mmap]))
 """
 
 from __future__ import annotations
@@ -33,18 +35,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
 from ptewalk.cosim.oracles.linux.contents import read_contents
-from ptewalk.cosim.oracles.linux.image import Kernel, build_initramfs, find_kernel, program
+from ptewalk.cosim.oracles.linux.image import GuestKernel, build_initramfs, find_kernel, program
 from ptewalk.cosim.oracles.linux.operations import (
     MOST_PROCESSES,
     SCAN_CATEGORIES,
     SCAN_NOT_WRITTEN,
     Call,
-    Op,
     Operation,
     ScenarioError,
     decode_value,
-    encode,
+    encode_operation,
     errno_name,
 )
 from ptewalk.cosim.oracles.linux.state import ProcessState, StateWriter, parse_state, read_tables
@@ -55,13 +57,12 @@ __all__ = [
     "GuestDied",
     "LinuxMachines",
     "LinuxVm",
-    "Request",
+    "ScenarioRequest",
     "ScenarioError",
     "missing_tools",
     "require_tools",
 ]
 
-DEFAULT_BASE: Final = 0x1000_0000_0000
 WINDOW_SPAN: Final = 1 << 39
 BOOT_SECONDS: Final = 120.0
 SPIN_MARK: Final = 0x5054_455F_5350_494E
@@ -77,36 +78,9 @@ COMMAND_LINE: Final = (
     " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
 )
 
-Line = dict[str, Any]
-
 
 class GuestDied(ScenarioError):
     """The guest crashed, hung or refused; the machine is gone and the next scenario needs a new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A scenario to execute: what the format's scenario line and the operations of its step lines say."""
-
-    name: str
-    ops: list[Op]
-    doc: str = ""
-    base: int = DEFAULT_BASE
-
-    @property
-    def needs(self) -> tuple[bool, bool]:
-        """(two_nodes, gigantic): requests with equal needs run on the same machine."""
-        return self.two_nodes, self.gigantic
-
-    @property
-    def two_nodes(self) -> bool:
-        """True when it needs a machine with two memory nodes."""
-        return any(op.get("op") == "move_pages" for op in self.ops)
-
-    @property
-    def gigantic(self) -> bool:
-        """True when it needs a page of 1 GiB."""
-        return any(op.get("kind") == "hugetlb1g" for op in self.ops)
 
 
 @dataclass(slots=True)
@@ -200,7 +174,7 @@ class LinuxVm:
 
     Parameters
     ----------
-    kernel : str, Kernel or None
+    kernel : str, GuestKernel or None
         As `find_kernel` takes it.
     two_nodes : bool
         Two memory nodes, for move_pages.
@@ -219,14 +193,14 @@ class LinuxVm:
 
     def __init__(
         self,
-        kernel: str | Kernel | None = None,
+        kernel: str | GuestKernel | None = None,
         *,
         two_nodes: bool = False,
         gigantic: bool = False,
         seconds: float = 60.0,
         cpu: str = "max",
     ) -> None:
-        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+        self.kernel = kernel if isinstance(kernel, GuestKernel) else find_kernel(kernel)
         self.two_nodes, self.gigantic, self.seconds, self.cpu = two_nodes, gigantic, seconds, cpu
         self.alive = False
         self.control: dict[str, int] = {}
@@ -393,7 +367,7 @@ class LinuxVm:
 
     # ---- scenarios ----
 
-    def run(self, request: Request) -> list[Line]:
+    def run(self, request: ScenarioRequest) -> list[Line]:
         """Execute a scenario in a fresh process; its recorded lines, the scenario line first.
 
         Raises
@@ -406,7 +380,7 @@ class LinuxVm:
         if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
             needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
             raise ScenarioError(f"{request.name}: needs a machine with {needs}")
-        calls = [encode(op, i, request.base) for i, op in enumerate(request.ops)]
+        calls = [encode_operation(op, i, request.base) for i, op in enumerate(request.ops)]
         try:
             self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
             try:
@@ -436,11 +410,11 @@ class LinuxVm:
             head["a_unsure_from"] = unsure[0]
         return [head, *steps]
 
-    def _end(self, request: Request) -> None:
+    def _end(self, request: ScenarioRequest) -> None:
         """Stop what lives of a scenario; the machine is of no more use when that leaves something behind."""
         self.alive = self._ask(f"the end of {request.name}", COMMAND_END) == "K"
 
-    def _run_steps(self, request: Request, calls: list[Call]) -> list[Line]:
+    def _run_steps(self, request: ScenarioRequest, calls: list[Call]) -> list[Line]:
         roots = {0: self._find_root(0)}
         writer = StateWriter(old=self.kernel.old)
         steps = []
@@ -474,7 +448,7 @@ class LinuxVm:
         return Answer(result, error, values, scan_end, regions, state)
 
     def _step(
-        self, request: Request, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]
+        self, request: ScenarioRequest, i: int, answer: Answer, call: Call, writer: StateWriter, roots: dict[int, int]
     ) -> Line:
         result, values = answer.result, [decode_value(value) for value in answer.values]
         if result != -1 and call.operation in (Operation.MMAP, Operation.MREMAP):
@@ -503,8 +477,8 @@ class LinuxMachines:
     A context manager. Parameters as `LinuxVm`.
     """
 
-    def __init__(self, kernel: str | Kernel | None = None, *, seconds: float = 60.0, cpu: str = "max") -> None:
-        self.kernel = kernel if isinstance(kernel, Kernel) else find_kernel(kernel)
+    def __init__(self, kernel: str | GuestKernel | None = None, *, seconds: float = 60.0, cpu: str = "max") -> None:
+        self.kernel = kernel if isinstance(kernel, GuestKernel) else find_kernel(kernel)
         self.seconds, self.cpu = seconds, cpu
         self._vm: LinuxVm | None = None
 
@@ -520,7 +494,7 @@ class LinuxMachines:
             self._vm.close()
             self._vm = None
 
-    def run(self, request: Request) -> list[Line]:
+    def run(self, request: ScenarioRequest) -> list[Line]:
         """As `LinuxVm.run`, on a machine that fits."""
         vm = self._vm
         if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic) != request.needs:

@@ -7,9 +7,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.formats.scenarios import Op
 from ptewalk.model import x86
 from ptewalk.model.scenario.verbs import clear_refs_text
 
@@ -80,9 +81,6 @@ class Operation(IntEnum):
     SYNC = 33
     SWAPOFF = 34
     SWAPON = 35
-
-
-Op = dict[str, Any]
 
 
 class ScenarioError(ToolError):
@@ -293,7 +291,7 @@ VERBS: Final = tuple(
 """Every verb that the recorder executes."""
 
 
-def encode(op: Op, step: int, base: int) -> Call:
+def encode_operation(op: Op, step: int, base: int) -> Call:
     """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`."""
     if not isinstance(op, dict):
         raise ScenarioError(f"step {step}: op is an object, not {op!r}")

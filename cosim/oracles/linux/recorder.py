@@ -12,21 +12,25 @@ Example
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, Kernel, find_kernel
-from ptewalk.cosim.oracles.linux.machine import Line, LinuxMachines, Request, ScenarioError, require_tools
-from ptewalk.cosim.oracles.linux.operations import encode
+from ptewalk.cosim.base.files import write_lines
+from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
+from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, GuestKernel, find_kernel
+from ptewalk.cosim.oracles.linux.machine import LinuxMachines, require_tools
+from ptewalk.cosim.oracles.linux.operations import ScenarioError, encode_operation
 from ptewalk.model.scenario.format import FormatError, read
 
-__all__ = ["Recording", "dump", "read_requests", "record", "request_lines"]
+__all__ = [
+    "Recording",
+    "read_requests",
+    "record",
+]
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Recording:
     """(scenario, why) of those that have no answer; always empty unless keep_going."""
 
 
-def read_requests(path: Path) -> list[Request]:
+def read_requests(path: Path) -> list[ScenarioRequest]:
     """The scenarios of a file in the scenario format, with or without answers.
 
     Raises
@@ -57,29 +61,12 @@ def read_requests(path: Path) -> list[Request]:
     for scenario in scenarios:
         for i, step in enumerate(scenario.steps):
             try:
-                encode(step.op, i, scenario.base)
+                encode_operation(step.op, i, scenario.base)
             except ScenarioError as error:
                 raise ToolError(f"{path}:{step.line}: {error}") from error
-    return [Request(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios]
-
-
-def request_lines(request: Request) -> list[Line]:
-    """A scenario without answers, as lines of the format."""
-    name = request.name
-    head = {"t": "scenario", "name": name, "doc": request.doc, "base": hex(request.base), "steps": len(request.ops)}
-    return [head, *({"t": "step", "name": name, "i": i, "op": op} for i, op in enumerate(request.ops))]
-
-
-def dump(lines: Sequence[Line], path: Path) -> None:
-    """Write lines as .jsonl or .jsonl.gz: the whole file or nothing."""
-    data = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
-    scratch = path.with_name(path.name + f".{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ToolError(f"{path}: {error.strerror or error}") from error
+    return [
+        ScenarioRequest(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios
+    ]
 
 
 class _Journal:
@@ -118,13 +105,13 @@ class _Journal:
             self.path.unlink()
 
 
-def _identity(requests: Sequence[Request], kernel: Kernel) -> str:
+def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
     text = json.dumps([[r.name, r.doc, r.base, r.ops] for r in requests]) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
 
 
 def record(
-    requests: Sequence[Request],
+    requests: Sequence[ScenarioRequest],
     out_path: Path,
     *,
     kernel: str | None = None,
@@ -138,7 +125,7 @@ def record(
 
     Parameters
     ----------
-    requests : sequence of Request
+    requests : sequence of ScenarioRequest
         As `read_requests` gives them.
     out_path : Path
         .jsonl or .jsonl.gz.
@@ -180,7 +167,7 @@ def record(
         name, why = result.failures[0]
         raise ToolError(f"{len(result.failures)} of {len(requests)} scenarios have no answer; the first: {name}: {why}")
     lines = [line for i in sorted(journal.done) for line in journal.done[i]]
-    dump(lines, out_path)
+    write_lines(out_path, lines)
     journal.close(remove=True)
     result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
     return result

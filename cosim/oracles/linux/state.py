@@ -39,7 +39,7 @@ OLD_SWAP_TYPE_BITS = 5
 Json = object
 
 
-class Numbering:
+class FirstSeenNumbers:
     """Small integers for physical things: one seen at the previous step keeps its number, any other gets the next."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Tables:
     leaves: list[Leaf] = field(default_factory=list)
 
 
-class Runs:
+class RunList:
     """Compresses items in ascending order to runs [start, n, *key, id, step]."""
 
     def __init__(self) -> None:
@@ -182,12 +182,12 @@ def _page_flags(word: int, old: bool) -> str:
     return shown and shown + "1"
 
 
-def page_runs(runs: Iterable[PageRun], frames: Numbering, *, old: bool = False) -> list[list[Json]]:
+def page_runs(runs: Iterable[PageRun], frames: FirstSeenNumbers, *, old: bool = False) -> list[list[Json]]:
     """The `pages` field: [start, n, flags, kind, id, step], with canonical frame numbers.
 
     `old`: as recordings of 3.11 have it: a run of swapped pages ends with swap type, offset and the offset's step.
     """
-    out = Runs()
+    out = RunList()
     for run in runs:
         flags = _page_flags(run.flags, old)
         if not flags:
@@ -269,12 +269,12 @@ def split_leaf(level: int, entry: int) -> tuple[int, int, bool]:
     return entry & ~field_mask, (~entry & field_mask) >> SWAP_LOW, True
 
 
-def leaf_runs(leaves: Iterable[Leaf], frames: Numbering, slots: Numbering) -> list[list[Json]]:
+def leaf_runs(leaves: Iterable[Leaf], frames: FirstSeenNumbers, slots: FirstSeenNumbers) -> list[list[Json]]:
     """The `ptes` field: [page, n, level, flags, upper, id, step].
 
     Frames have the numbers that the page maps of this step gave them; one that no page map shows is null.
     """
-    out = Runs()
+    out = RunList()
     for leaf in leaves:
         flags, value, swapped = split_leaf(leaf.level, leaf.entry)
         identity: int | None
@@ -296,7 +296,7 @@ def leaf_runs(leaves: Iterable[Leaf], frames: Numbering, slots: Numbering) -> li
 
 
 @dataclass(slots=True)
-class Vma:
+class GuestArea:
     """One mapping of the window; `text` is its rights and its VmFlags as smaps writes them."""
 
     page: int
@@ -322,7 +322,7 @@ class Vma:
 class ProcessState:
     """One live process after a step."""
 
-    vmas: list[Vma]
+    vmas: list[GuestArea]
     pages: list[PageRun]
     tables: Tables
     contents: list[list[int | str]] = field(default_factory=list)
@@ -340,7 +340,7 @@ class StateWriter:
 
     def __init__(self, *, old: bool = False) -> None:
         self.old = old
-        self.frames, self.tables, self.slots = Numbering(), Numbering(), Numbering()
+        self.frames, self.tables, self.slots = FirstSeenNumbers(), FirstSeenNumbers(), FirstSeenNumbers()
 
     def step(self, processes: dict[int, ProcessState]) -> dict[str, Json]:
         """The `state` field for the live `processes`, ascending."""
@@ -367,7 +367,7 @@ class StateWriter:
         return out
 
 
-def parse_state(words: NDArray[np.int64], base: int) -> Iterator[tuple[int, list[Vma], list[PageRun]]]:
+def parse_state(words: NDArray[np.int64], base: int) -> Iterator[tuple[int, list[GuestArea], list[PageRun]]]:
     """The agent's state records: (process, VMAs, page runs) for each live process."""
     at = 0
     base_page = base >> x86.PAGE_SHIFT
@@ -378,7 +378,7 @@ def parse_state(words: NDArray[np.int64], base: int) -> Iterator[tuple[int, list
         for record in words[at : at + 16 * vma_count].reshape(-1, 16):
             start, end, anon, shmem = (int(word) for word in record[:4])
             text = record[4:].tobytes().split(b"\0", 1)[0].decode("ascii")
-            vmas.append(Vma((start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, anon, shmem, text))
+            vmas.append(GuestArea((start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, anon, shmem, text))
         at += 16 * vma_count
         rows = words[at : at + 6 * run_count].reshape(-1, 6).tolist()
         runs = [

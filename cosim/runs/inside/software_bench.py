@@ -8,9 +8,9 @@ from typing import Any
 from cocotb.task import bridge, resume
 
 from ptewalk.cosim.bench.lane import BatchResult, Conditions
+from ptewalk.cosim.bench.mmu import RunBatch
 from ptewalk.cosim.bench.records import Records
 from ptewalk.cosim.bench.walker import WalkerBench
-from ptewalk.cosim.checks.lockstep import RunBatch
 from ptewalk.model.memory import SparseMemory
 
 __all__ = ["run_software"]

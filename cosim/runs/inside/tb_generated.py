@@ -11,8 +11,9 @@ from typing import Any
 import cocotb
 
 from ptewalk.cosim.bench.lane import Counters
-from ptewalk.cosim.checks.lockstep import GatewareMmu, RunBatch
-from ptewalk.cosim.checks.scenarios import Setup, run_all, without_answers
+from ptewalk.cosim.bench.mmu import GatewareMmu, RunBatch
+from ptewalk.cosim.checks.scenarios import Setup, run_all
+from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.runs.inside.software_bench import run_software
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.linux import PROFILES, Track

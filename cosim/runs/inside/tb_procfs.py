@@ -13,8 +13,8 @@ import cocotb
 import numpy as np
 
 from ptewalk.cosim.bench.lane import Counters
-from ptewalk.cosim.checks.lockstep import GatewareMmu, RunBatch
-from ptewalk.cosim.procfs.serve import ServedState
+from ptewalk.cosim.bench.mmu import GatewareMmu, RunBatch
+from ptewalk.cosim.checks.served import ServedState
 from ptewalk.cosim.runs.inside.software_bench import run_software
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.mmu import ModelMmu

@@ -12,7 +12,8 @@ from typing import Any
 import cocotb
 
 from ptewalk.cosim.bench.lane import Counters
-from ptewalk.cosim.checks.lockstep import GatewareMmu, LockstepJudge, RunBatch
+from ptewalk.cosim.bench.mmu import GatewareMmu, RunBatch
+from ptewalk.cosim.checks.lockstep import LockstepJudge
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.runs.inside.software_bench import run_software
 from ptewalk.cosim.simulate.run import Job

@@ -19,7 +19,7 @@ from ptewalk.cosim.bench.records import (
     Records,
     SecondWriter,
     decode,
-    encode,
+    encode_requests,
     encode_result,
     merge_tags,
     relevant,
@@ -27,7 +27,8 @@ from ptewalk.cosim.bench.records import (
 )
 from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
 from ptewalk.cosim.bench.walker import WalkerBench
-from ptewalk.cosim.formats.walks import Tally, check, read_walks, table_words
+from ptewalk.cosim.checks.walks import WalkTally, check
+from ptewalk.cosim.formats.walks import read_walks, table_words
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.cosim.stimulus.walks import Walk, random_walk
 from ptewalk.model import linux, x86
@@ -58,7 +59,7 @@ async def recorded(dut: Any) -> None:
     memory = SparseMemory(job.values["physical_bits"])
     bench = WalkerBench(dut, memory, Conditions(linger=4, max_cycles=2000))
     await bench.start()
-    tally = Tally()
+    tally = WalkTally()
     for case in cases if chosen is None else [cases[index] for index in chosen]:
         memory.words[:] = 0
         frames = case.table_frames()
@@ -67,7 +68,7 @@ async def recorded(dut: Any) -> None:
         for address, value in case.entries:
             memory.store(address, value)
         try:
-            result = await bench.batch(encode([(case.state(), case.request())], [0]))
+            result = await bench.batch(encode_requests([(case.state(), case.request())], [0]))
         except BenchError as error:
             tally.add(case, str(error))
             await bench.start()
@@ -176,7 +177,7 @@ async def randomised(dut: Any) -> None:
             before = memory.copy()
             bench.use(memory)
             result = await bench.batch(
-                encode((walk.state, walk.request) for walk in walks),
+                encode_requests((walk.state, walk.request) for walk in walks),
                 interferences=interferences,
                 conditions=_conditions(rng),
                 compiled=compiled,
@@ -260,7 +261,7 @@ async def timed(dut: Any) -> None:
         for latency in job.values["latencies"]:
             memory, state, linear = _timed_walk(levels, leaf)
             bench.use(memory)
-            asked = encode([(replace(state, track=track), Request(linear, access))], [0])
+            asked = encode_requests([(replace(state, track=track), Request(linear, access))], [0])
             result = await bench.batch(asked, conditions=Conditions(latency=latency))
             answer = result.responses[0]
             rows.append(

@@ -12,11 +12,19 @@ import pytest
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks import reproduce
 from ptewalk.cosim.checks.live import kernel_of
-from ptewalk.cosim.checks.replay import load
-from ptewalk.cosim.checks.reproduce import Place, first_place, plain_text, reduce_live, reduce_recorded, repeat_command
-from ptewalk.cosim.checks.scenarios import as_scenario, generated, scenario_lines
+from ptewalk.cosim.checks.reproduce import Place, first_place, reduce_live, reduce_recorded, repeat_command
 from ptewalk.cosim.formats.samples import KERNELS
-from ptewalk.cosim.oracles.linux.machine import Line, Request, ScenarioError
+from ptewalk.cosim.formats.scenarios import (
+    Line,
+    ScenarioRequest,
+    as_scenario,
+    load,
+    plain_text,
+    scenario_lines,
+    scenario_text,
+)
+from ptewalk.cosim.oracles.linux.operations import ScenarioError
+from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.linux import LINUX_6_1, LINUX_6_12
 from ptewalk.model.scenario.compare import differences
@@ -32,7 +40,7 @@ def mmap(page: int, n: int, **more: Any) -> Op:
 
 
 def made(*operations: Op) -> Scenario:
-    return as_scenario(Request("made", [{"who": 0} | operation for operation in operations]))
+    return as_scenario(ScenarioRequest("made", [{"who": 0} | operation for operation in operations]))
 
 
 def ops(scenario: Scenario) -> list[Op]:
@@ -183,14 +191,14 @@ def test_a_prefix_keeps_its_recorded_answers(tmp_path: Path) -> None:
     for scenario in load([KERNELS["linux-6.1"]])[:20]:
         cut = prefix(scenario, 3)
         path = tmp_path / "cut.jsonl"
-        path.write_text(reproduce.scenario_text(scenario_lines(cut)))
+        path.write_text(scenario_text(scenario_lines(cut)))
         (again,) = read(path)
         assert ops(again) == ops(scenario)[:3]
         assert replay([again], "linux-6.1").agree == 3
 
 
 def test_the_first_place() -> None:
-    asked = [as_scenario(Request(name, [{"who": 0, "op": "ksm_scan"}] * 3)) for name in "abc"]
+    asked = [as_scenario(ScenarioRequest(name, [{"who": 0, "op": "ksm_scan"}] * 3)) for name in "abc"]
     assert first_place(asked, {"differing_steps": {}}) is None
     assert first_place(asked, {"differing_steps": {"c": 0, "b": 2}}) == Place(asked[1], 2)
 
@@ -235,7 +243,7 @@ class Machines:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def run(self, request: Request) -> list[Line]:
+    def run(self, request: ScenarioRequest) -> list[Line]:
         Machines.asked += 1
         if Machines.asked == 3:
             raise ScenarioError("the guest died")
@@ -252,7 +260,7 @@ class Machines:
 def answers_to(scenario: Scenario) -> Scenario:
     """The scenario with the answers of `Machines`."""
     Machines.asked = 10
-    header, *lines = Machines("6.12").run(Request(scenario.name, ops(scenario), "", scenario.base))
+    header, *lines = Machines("6.12").run(ScenarioRequest(scenario.name, ops(scenario), "", scenario.base))
     steps = [type(scenario.steps[0])(0, line["op"], line) for line in lines]
     return Scenario(scenario.name, "", scenario.base, steps, "", header)
 

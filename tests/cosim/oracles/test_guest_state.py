@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from ptewalk.cosim.oracles.linux.state import (
+    FirstSeenNumbers,
+    GuestArea,
     Leaf,
-    Numbering,
     PageRun,
     ProcessState,
-    Runs,
+    RunList,
     StateWriter,
     Tables,
-    Vma,
     leaf_runs,
     page_runs,
     parse_state,
@@ -43,9 +43,9 @@ class Memory:
         self(frame)[index] = entry
 
 
-def numbering(*seen: int) -> Numbering:
+def numbering(*seen: int) -> FirstSeenNumbers:
     """Frames that have the numbers 1, 2, ..."""
-    frames = Numbering()
+    frames = FirstSeenNumbers()
     frames.start_step()
     for frame in seen:
         frames.number(frame)
@@ -76,7 +76,7 @@ def test_a_number_is_kept_from_step_to_step_only() -> None:
     ],
 )
 def test_runs(items: list[tuple[int, int | None]], runs: list[list[object]]) -> None:
-    out = Runs()
+    out = RunList()
     for page, identity in items:
         out.add(page, 1, ("k",), identity)
     out.flush()
@@ -84,7 +84,7 @@ def test_runs(items: list[tuple[int, int | None]], runs: list[list[object]]) -> 
 
 
 def test_runs_of_pages_without_frames_are_not_counted_one_by_one() -> None:
-    out = Runs()
+    out = RunList()
     out.add(0, 1_000_000, ("D", ""), None)
     out.add(1_000_000, 5, ("D", ""), None)
     out.flush()
@@ -183,13 +183,13 @@ def test_tables_of_five_levels_and_a_gigabyte_leaf() -> None:
 
 def test_runs_of_frames_are_numbered_as_one_by_one() -> None:
     rng = random.Random(1)
-    slow, fast = Numbering(), Numbering()
+    slow, fast = FirstSeenNumbers(), FirstSeenNumbers()
     for _ in range(200):
         if rng.random() < 0.3:
             slow.start_step()
             fast.start_step()
         first, count, second = rng.randrange(40), rng.randint(2, 8), rng.choice((5, 6))
-        expected, found = Runs(), Runs()
+        expected, found = RunList(), RunList()
         for runs in (expected, found):
             runs.add(0, 1, ("k",), 5)
             runs.add(1, 1, ("k",), second)
@@ -246,7 +246,7 @@ def test_leaf_runs() -> None:
         Leaf(1024, 2, 0x80000000006000E7, "67.67"),
     ]
     frames = numbering(0x50, 0x51, *range(0x400, 0x800))
-    slots = Numbering()
+    slots = FirstSeenNumbers()
     slots.start_step()
     assert leaf_runs(leaves, frames, slots) == [
         [0, 2, 1, "8000000000000867", "67.67.67", 1, 1],
@@ -262,7 +262,7 @@ def test_a_process_that_hides_its_frames_shows_those_that_another_shows() -> Non
     shown, hidden = Tables(1, [(4, 0, 0x67, 2)]), Tables(9, [(4, 0, 0x67, 8)])
     shown.leaves = [Leaf(0, 1, 0x50025, "67.67.67")]
     hidden.leaves = [Leaf(0, 1, 0x50045, "67.67.67"), Leaf(1, 1, 0x77867, "67.67.67")]
-    vma = Vma(0, 2, 0, 0, "rw-p rd wr mr mw me ac rr sd")
+    vma = GuestArea(0, 2, 0, 0, "rw-p rd wr mr mw me ac rr sd")
     state = StateWriter().step(
         {
             0: ProcessState([vma], [PageRun(0, 1, P, 0x50, 0, ANON)], shown),
@@ -301,6 +301,6 @@ def test_the_agents_state_records() -> None:
     run = struct.pack("<6q", (BASE >> 12) + 1, 2, P | D, 0x50, 1, ANON)
     words = np.frombuffer(struct.pack("<3q", 3, 1, 1) + vma + run + struct.pack("<3q", 4, 0, 0), np.int64)
     assert list(parse_state(words, BASE)) == [
-        (3, [Vma(1, 2, 0, 4, "rw-p rd wr ac sd")], [PageRun(1, 2, P | D, 0x50, 1, ANON)]),
+        (3, [GuestArea(1, 2, 0, 4, "rw-p rd wr ac sd")], [PageRun(1, 2, P | D, 0x50, 1, ANON)]),
         (4, [], []),
     ]

@@ -22,7 +22,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def arguments_of(name: str, folder: Path) -> list[str]:
     """A mutant's check with its placeholders filled in."""
     places = {"WALKS": WALKS} | {profile.upper(): path for profile, path in KERNELS.items()}
-    places["OWN-6.1"] = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
+    places["OWN-6.1"] = Path(__file__).parents[2] / "data" / "own-linux-6.1.jsonl.gz"
     arguments = [str(places.get(word, word)) for word in MUTANTS[name].check]
     if arguments[0] == "cosim":
         arguments += ["--output", str(folder / "result.json")]
@@ -33,7 +33,7 @@ def arguments_of(name: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_its_text_stands_once(name: str) -> None:
     mutant = MUTANTS[name]
-    assert (Path(__file__).parents[2] / mutant.file).read_text("utf-8").count(mutant.text) == 1
+    assert (Path(__file__).parents[3] / mutant.file).read_text("utf-8").count(mutant.text) == 1
 
 
 def test_there_are_enough() -> None:

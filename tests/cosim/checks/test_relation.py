@@ -6,8 +6,9 @@ from collections import defaultdict
 
 import pytest
 
-from ptewalk.cosim.checks.replay import ReplayJob, replay_gateware, replay_model
+from ptewalk.cosim.checks.replay import ReplayJob, replay_model
 from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.runs.scenarios import replay_gateware
 
 CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17}
 """Pages and steps after a store that the kernel lost: shared mappings' entries, writable and never marked.

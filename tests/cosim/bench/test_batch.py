@@ -15,7 +15,7 @@ from ptewalk.cosim.bench.records import (
     REQUEST,
     Records,
     SecondWriter,
-    encode,
+    encode_requests,
     encode_result,
     make,
     merge_tags,
@@ -91,7 +91,7 @@ def random_requests(seed: int, frames: list[list[int]], count: int) -> Records:
         linear = sum(rng.randrange(4) << 12 + 9 * level for level in range(4)) | rng.getrandbits(12)
         linear |= (rng.random() < 0.03) << 50
         pairs.append((state, Request(linear, rng.choice(list(Access)), rng.random() < 0.7, rng.random() < 0.1)))
-    return encode(pairs)
+    return encode_requests(pairs)
 
 
 def random_interferences(seed: int, requests: Records, memory: SparseMemory, frames: list[list[int]]) -> Records:

@@ -16,27 +16,21 @@ import pytest
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.lane import BenchError, Status
-from ptewalk.cosim.checks import scenarios as module
-from ptewalk.cosim.checks.replay import load
-from ptewalk.cosim.checks.reproduce import scenario_text
-from ptewalk.cosim.checks.scenarios import (
-    Check,
-    Setup,
-    Tally,
+from ptewalk.cosim.checks.scenarios import Check, ScenarioTally, Setup, fails, run_all, run_one
+from ptewalk.cosim.formats.samples import KERNELS
+from ptewalk.cosim.formats.scenarios import (
+    ScenarioRequest,
     as_scenario,
-    check_scenarios,
-    fails,
-    generated,
-    known_themes,
-    run_all,
-    run_one,
+    load,
     scenario_lines,
+    scenario_text,
     without_answers,
 )
-from ptewalk.cosim.formats.samples import KERNELS
-from ptewalk.cosim.oracles.linux.machine import Request
-from ptewalk.cosim.stimulus.scenarios import THEMES
+from ptewalk.cosim.runs import scenarios as module
+from ptewalk.cosim.runs.scenarios import check_scenarios
+from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import shrink
+from ptewalk.cosim.stimulus.themes import THEMES, known_themes
 from ptewalk.model.linux import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Track
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
@@ -137,7 +131,7 @@ def test_the_golden_model_in_step_with_itself(track: Track) -> None:
 def test_marks_that_the_kernel_drops_are_counted() -> None:
     """mprotect of the seed forgets soft-dirty: that is no fault of the MMU."""
     protect = {"who": 0, "op": "mprotect", "page": 0, "n": 4, "prot": "r"}
-    result = run_all([as_scenario(Request("drop", [*MARKED, protect]))], Setup(LINUX_SEED, Track.NATIVE))
+    result = run_all([as_scenario(ScenarioRequest("drop", [*MARKED, protect]))], Setup(LINUX_SEED, Track.NATIVE))
     assert (result["agree"], result["dropped"]) == (5, {"mprotect": 2})
 
 
@@ -167,7 +161,7 @@ class Broken(ModelMmu):
 
 def test_an_mmu_that_does_not_mark_is_caught() -> None:
     found = run_one(
-        as_scenario(Request("m", MARKED)), setup := Setup(LINUX_6_1, Track.NATIVE, mmu=Forgetful), Check(setup)
+        as_scenario(ScenarioRequest("m", MARKED)), setup := Setup(LINUX_6_1, Track.NATIVE, mmu=Forgetful), Check(setup)
     )
     assert found is not None
     assert found.step == 3
@@ -178,7 +172,7 @@ def test_a_lost_store_is_caught_without_a_golden_model() -> None:
     setup = Setup(LINUX_6_1, Track.NATIVE, mmu=Forgetful)
     check = Check(setup)
     check._lockstep = None
-    found = run_one(as_scenario(Request("m", MARKED)), setup, check)
+    found = run_one(as_scenario(ScenarioRequest("m", MARKED)), setup, check)
     assert found is not None
     assert (found.step, found.field, found.captured) == (3, "pages[0][1]", "stored to, reads clean")
 
@@ -209,9 +203,12 @@ def test_a_broken_rule_ends_the_run() -> None:
 
 
 def test_a_process_that_does_not_live_is_skipped() -> None:
-    tally = Tally()
+    tally = ScenarioTally()
     setup = Setup(LINUX_6_1, Track.FAULT)
-    assert run_one(as_scenario(Request("gone", [MMAP, {**WRITE, "who": 3}, CLEAR])), setup, Check(setup), tally) is None
+    assert (
+        run_one(as_scenario(ScenarioRequest("gone", [MMAP, {**WRITE, "who": 3}, CLEAR])), setup, Check(setup), tally)
+        is None
+    )
     assert (tally.agree, tally.skipped, tally.skipped_scenarios) == (1, 2, {"gone": "step 1: process 3 does not live"})
 
 
@@ -325,7 +322,7 @@ def test_a_recorded_scenario_that_differs_on_the_gateware_is_shrunk(tmp_path: Pa
 
 def test_shrinking_needs_a_failure() -> None:
     with pytest.raises(ValueError, match="must fail"):
-        shrink(as_scenario(Request("good", MARKED)), fails(Setup(LINUX_6_1, Track.NATIVE)))
+        shrink(as_scenario(ScenarioRequest("good", MARKED)), fails(Setup(LINUX_6_1, Track.NATIVE)))
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -362,7 +359,7 @@ def test_the_seed_is_printed_and_accepted(tmp_path: Path) -> None:
 
 def test_files_without_answers(tmp_path: Path) -> None:
     path = tmp_path / "bare.jsonl"
-    path.write_text(scenario_text(scenario_lines(as_scenario(Request("bare", MARKED)))))
+    path.write_text(scenario_text(scenario_lines(as_scenario(ScenarioRequest("bare", MARKED)))))
     assert "no recording to compare with" in run("replay", str(path), folder=tmp_path).stderr
     done = run("replay", str(path), "--track", "fault", "--json", folder=tmp_path)
     assert (done.returncode, json.loads(done.stdout)["stored"]) == (0, 4)

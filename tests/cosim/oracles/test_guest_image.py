@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import user_cache_folder
 from ptewalk.cosim.oracles.linux.image import (
-    Kernel,
-    cache_directory,
+    GuestKernel,
     cpio,
     disk_image,
     find_kernel,
@@ -71,10 +71,10 @@ def test_a_missing_program_names_its_package() -> None:
 
 def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PTEWALK_CACHE", str(tmp_path))
-    assert cache_directory() == tmp_path
+    assert user_cache_folder() == tmp_path
     monkeypatch.delenv("PTEWALK_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_directory() == tmp_path / "ptewalk"
+    assert user_cache_folder() == tmp_path / "ptewalk"
 
 
 def test_modules_follow_what_they_depend_on(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_cpio() -> None:
 def test_3_11_is_old() -> None:
     """Its recordings have a form of their own."""
     versions = ("3.11.0", "3.10", "4.19.1", "6.1.192", "6.12.117", "30.1", "mine")
-    assert [Kernel(Path(), "", version, None).old for version in versions] == [True, True, *[False] * 5]
+    assert [GuestKernel(Path(), "", version, None).old for version in versions] == [True, True, *[False] * 5]
 
 
 def test_the_disk_of_an_old_kernel_is_the_same_each_time() -> None:

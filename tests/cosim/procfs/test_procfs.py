@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.served import ServedState
 from ptewalk.cosim.cli import main as cli
 from ptewalk.cosim.procfs import fuse_tree, serve
 from ptewalk.cosim.procfs.fuse_tree import ProcTree
-from ptewalk.cosim.procfs.serve import ServedState, check_mountpoint
+from ptewalk.cosim.procfs.serve import check_mountpoint
 
 PTEWALK = Path(sys.executable).with_name("ptewalk")
 BASE = 0x100000000

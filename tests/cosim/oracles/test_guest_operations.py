@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.formats.scenarios import Op
 from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE
-from ptewalk.cosim.oracles.linux.operations import VERBS, Op, Operation, decode_value, encode, errno_name
+from ptewalk.cosim.oracles.linux.operations import VERBS, Operation, decode_value, encode_operation, errno_name
 
 BASE = 0x1000_0000_0000
 FORMAT_VERBS = {
@@ -76,30 +77,33 @@ def test_the_agent_numbers_its_operations_alike() -> None:
     ],
 )
 def test_encode(op: Op, operation: Operation, arguments: list[int]) -> None:
-    call = encode({"who": 0, **op}, 7, BASE)
+    call = encode_operation({"who": 0, **op}, 7, BASE)
     assert (call.operation, call.arguments) == (operation, arguments)
 
 
 def test_a_negative_count_is_a_large_number_to_the_kernel() -> None:
-    packed = encode({"op": "munmap", "page": 0, "n": -1}, 0, BASE).pack()
+    packed = encode_operation({"op": "munmap", "page": 0, "n": -1}, 0, BASE).pack()
     assert struct.unpack_from("<2Q", packed) == (BASE, 2**64 - 4096)
 
 
 def test_clear_refs_keeps_its_text() -> None:
-    call = encode({"op": "clear_refs", "value": "-4\n", "target": 2}, 0, BASE)
+    call = encode_operation({"op": "clear_refs", "value": "-4\n", "target": 2}, 0, BASE)
     assert (call.arguments, call.text) == ([2, 3], b"-4\n")
     assert len(call.pack()) == 14 * 8 + 64
 
 
 def test_verbs_of_3_11() -> None:
-    call = encode({"who": 1, "op": "clearraw", "value": "4\\n\\0junk"}, 0, BASE)
+    call = encode_operation({"who": 1, "op": "clearraw", "value": "4\\n\\0junk"}, 0, BASE)
     assert (call.operation, call.arguments, call.text) == (Operation.CLEAR_REFS, [1, 7], b"4\n\0junk")
-    call = encode({"op": "remapfile", "page": 1, "n": 2, "file_page": 9}, 0, BASE)
+    call = encode_operation({"op": "remapfile", "page": 1, "n": 2, "file_page": 9}, 0, BASE)
     assert (call.operation, call.arguments) == (Operation.REMAP_FILE, [BASE + 0x1000, 0x2000, 9])
-    assert encode({"op": "same", "page": 1, "n": 2}, 0, BASE).arguments == [BASE + 0x1000, 0x2000]
-    assert encode({"op": "sync", "file": "s4"}, 0, BASE).arguments == [4]
-    assert encode({"op": "ksm"}, 0, BASE).operation == Operation.KSM_SCAN
-    assert [encode({"op": verb}, 0, BASE).operation.name for verb in ("swapoff", "swapon")] == ["SWAPOFF", "SWAPON"]
+    assert encode_operation({"op": "same", "page": 1, "n": 2}, 0, BASE).arguments == [BASE + 0x1000, 0x2000]
+    assert encode_operation({"op": "sync", "file": "s4"}, 0, BASE).arguments == [4]
+    assert encode_operation({"op": "ksm"}, 0, BASE).operation == Operation.KSM_SCAN
+    assert [encode_operation({"op": verb}, 0, BASE).operation.name for verb in ("swapoff", "swapon")] == [
+        "SWAPOFF",
+        "SWAPON",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_verbs_of_3_11() -> None:
 )
 def test_bad_operations(op: Op, text: str) -> None:
     with pytest.raises(ToolError, match=re.escape(text)):
-        encode(op, 3, BASE)
+        encode_operation(op, 3, BASE)
 
 
 def test_values_and_errors() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.cli import main as cli
 from ptewalk.cosim.formats import samples as recordings
-from ptewalk.cosim.simulate import find as cosim_simulators
+from ptewalk.cosim.simulate import doctor as cosim_doctor
 from ptewalk.cosim.simulate.find import detect
 
 WALKS = recordings.WALKS
@@ -250,20 +252,20 @@ def test_a_home_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch
     def refused() -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/home/none")
 
-    monkeypatch.setattr(cosim_simulators, "doctor", refused)
+    monkeypatch.setattr(cosim_doctor, "doctor", refused)
     fails(run, "doctor", says="/home/none: Permission denied", mend="must be writable")
 
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     """Where it goes wrong late: the name is a folder's."""
     (tmp_path / "out").mkdir()
-    with pytest.raises(cli.ToolError, match=r"^\S+/out: .*; name a file in a folder that can be written$"):
-        cli.write_whole(tmp_path / "out", "text")
+    with pytest.raises(ToolError, match=r"^\S+/out: .*; name a file in a folder that can be written$"):
+        write_whole(tmp_path / "out", "text")
     assert not files(tmp_path)
 
 
 def test_write_whole_makes_folders(tmp_path: Path) -> None:
-    cli.write_whole(tmp_path / "a" / "b" / "out", "text")
+    write_whole(tmp_path / "a" / "b" / "out", "text")
     assert files(tmp_path) == {tmp_path / "a" / "b" / "out": b"text"}
 
 

@@ -13,14 +13,13 @@ import pytest
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.accuracy import KERNELS, Accuracy, accuracy, common_scenarios, count_scenario, spell
-from ptewalk.cosim.checks.scenarios import as_scenario, without_answers
-from ptewalk.cosim.oracles.linux.machine import Request
+from ptewalk.cosim.formats.scenarios import ScenarioRequest, as_scenario, without_answers
 from ptewalk.model.linux import EXACT, LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Profile
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")
-DOCUMENT = Path(__file__).parents[2] / "docs" / "accuracy.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "accuracy.md"
 CLEAR = {"who": 0, "op": "clear_refs", "value": "4", "target": 0}
 
 
@@ -35,7 +34,7 @@ def on(page: int, n: int, verb: str, **more: Any) -> dict[str, Any]:
 
 def counted(profile: Profile, *operations: dict[str, Any]) -> Accuracy:
     result = Accuracy(profile.name)
-    count_scenario(as_scenario(Request("made", list(operations))), profile, result)
+    count_scenario(as_scenario(ScenarioRequest("made", list(operations))), profile, result)
     return result
 
 

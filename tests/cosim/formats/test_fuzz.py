@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.checks.replay import ReplayJob, load, replay_model
+from ptewalk.cosim.checks.replay import ReplayJob, replay_model
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
+from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks
 
 SEED = 20131

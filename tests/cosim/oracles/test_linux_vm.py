@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.oracles.linux.image import Kernel, find_kernel
-from ptewalk.cosim.oracles.linux.machine import GuestDied, Line, LinuxVm, Request, ScenarioError, missing_tools
-from ptewalk.cosim.oracles.linux.operations import Op
+from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest
+from ptewalk.cosim.oracles.linux.image import GuestKernel, find_kernel
+from ptewalk.cosim.oracles.linux.machine import GuestDied, LinuxVm, missing_tools
+from ptewalk.cosim.oracles.linux.operations import ScenarioError
 
 pytestmark = pytest.mark.slow
 
-OWN = Path(__file__).parents[1] / "data" / "own-linux-6.1.jsonl.gz"
+OWN = Path(__file__).parents[2] / "data" / "own-linux-6.1.jsonl.gz"
 EVERY = 12
 """Every so many of the recorded scenarios is asked again."""
 ACCESSED = 1 << 5
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Kernel:
+def kernel() -> GuestKernel:
     missing = missing_tools()
     if missing:
         pytest.skip("no live kernel: " + "; ".join(missing))
@@ -34,7 +35,7 @@ def kernel() -> Kernel:
 
 
 @pytest.fixture(scope="module")
-def vm(kernel: Kernel) -> Iterator[LinuxVm]:
+def vm(kernel: GuestKernel) -> Iterator[LinuxVm]:
     with LinuxVm(kernel) as machine:
         yield machine
 
@@ -67,7 +68,7 @@ def without_accessed(step: Line) -> Line:
 def ask_again(machine: LinuxVm, lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """(recorded steps, live steps), A masked where it is not sure."""
     head, *steps = lines
-    request = Request(head["name"], [step["op"] for step in steps], head["doc"], int(head["base"], 16))
+    request = ScenarioRequest(head["name"], [step["op"] for step in steps], head["doc"], int(head["base"], 16))
     live = machine.run(request)
     unsure = head.get("a_unsure_from", len(steps))
     assert live[0] == head
@@ -97,7 +98,7 @@ def test_first_touch_and_clear(vm: LinuxVm) -> None:
         {"who": 0, "op": "clear_refs", "value": "4", "target": 0},
         {"who": 0, "op": "write", "page": 1, "n": 1, "step": 1},
     ]
-    head, *steps = vm.run(Request("touch", ops))
+    head, *steps = vm.run(ScenarioRequest("touch", ops))
     assert (head["steps"], head["cr0"], head["efer"]) == (4, "80050033", "d01")
     flags = [[run[3] for run in step["state"]["0"]["ptes"]] for step in steps]
     assert flags[0] == []
@@ -116,7 +117,7 @@ def test_a_large_window(vm: LinuxVm) -> None:
         {"who": 0, "op": "write", "page": 0, "n": 1310720, "step": 262144},
         {"who": 0, "op": "clear_refs", "value": "4", "target": 0},
     ]
-    last = vm.run(Request("large", ops))[-1]["state"]["0"]
+    last = vm.run(ScenarioRequest("large", ops))[-1]["state"]["0"]
     assert [run[:2] for run in last["ptes"]] == [[262144 * i, 1] for i in range(5)]
     assert sum(level == 3 for level, *_ in last["tables"]) == 5
 
@@ -130,29 +131,29 @@ def test_scenarios_that_cannot_be_executed(vm: LinuxVm) -> None:
         ({"who": 0, "op": "move_pages", "page": 0, "n": 1, "node": 1}, "needs a machine with two_nodes=True"),
     ):
         with pytest.raises(ScenarioError, match=text):
-            vm.run(Request("bad", [*dead, op]))
-    assert vm.run(Request("good", [MMAP]))[1]["ret"] == 0, "the machine lives on"
+            vm.run(ScenarioRequest("bad", [*dead, op]))
+    assert vm.run(ScenarioRequest("good", [MMAP]))[1]["ret"] == 0, "the machine lives on"
 
 
-def test_a_machine_that_lost_hugetlb_pages_is_spent(kernel: Kernel) -> None:
+def test_a_machine_that_lost_hugetlb_pages_is_spent(kernel: GuestKernel) -> None:
     mmap: Op = {"who": 0, "op": "mmap", "page": 0, "n": 1024, "prot": "rw", "kind": "hugetlb"}
     part: Op = {"who": 0, "op": "mremap", "page": 0, "n": 512, "new_n": 512, "flags": ["MAYMOVE", "FIXED"]}
     with LinuxVm(kernel) as vm:
-        vm.run(Request("whole", [mmap]))
+        vm.run(ScenarioRequest("whole", [mmap]))
         assert vm.alive
-        vm.run(Request("part", [mmap, part | {"new_page": 2048}]))
+        vm.run(ScenarioRequest("part", [mmap, part | {"new_page": 2048}]))
         assert not vm.alive, "the part that stays has lost its reservation, and nobody gives it back"
 
 
-def test_a_machine_that_is_lost(kernel: Kernel) -> None:
+def test_a_machine_that_is_lost(kernel: GuestKernel) -> None:
     with LinuxVm(kernel, seconds=5) as machine:
         machine._qemu.kill()
         with pytest.raises(GuestDied, match="the guest died at the start of lost"):
-            machine.run(Request("lost", [MMAP]))
+            machine.run(ScenarioRequest("lost", [MMAP]))
         with pytest.raises(GuestDied, match="start a new LinuxVm"):
-            machine.run(Request("lost", [MMAP]))
+            machine.run(ScenarioRequest("lost", [MMAP]))
 
 
-def test_a_machine_that_does_not_start(kernel: Kernel) -> None:
+def test_a_machine_that_does_not_start(kernel: GuestKernel) -> None:
     with pytest.raises(ToolError, match=r"did not boot .*no-such-cpu"), LinuxVm(kernel, cpu="no-such-cpu"):
         pass

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.cosim.oracles.linux.operations import VERBS, encode
-from ptewalk.cosim.stimulus.scenarios import THEMES, scenario
+from ptewalk.cosim.oracles.linux.operations import VERBS, encode_operation
+from ptewalk.cosim.stimulus.scenarios import scenario
+from ptewalk.cosim.stimulus.themes import THEMES
 
 
 def test_a_seed_gives_the_same_scenario() -> None:
@@ -20,7 +21,7 @@ def test_scenarios_can_be_executed(theme: str) -> None:
         assert 3 <= len(request.ops) <= 20
         live = {0}
         for i, op in enumerate(request.ops):
-            encode(op, i, request.base)
+            encode_operation(op, i, request.base)
             assert op["who"] in live
             assert op.get("page") is None or op["page"] >= 0
             assert op.get("target", op["who"]) in live

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from ptewalk.cosim.formats.walks import check, run_on_model
+from ptewalk.cosim.checks.walks import check
+from ptewalk.cosim.formats.walks import run_on_model
 from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, random_case, random_walk
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest, request_lines
 from ptewalk.cosim.oracles.linux import machine as linux_vm
 from ptewalk.cosim.oracles.linux import recorder
-from ptewalk.cosim.oracles.linux.image import Kernel
-from ptewalk.cosim.oracles.linux.machine import GuestDied, Line, Request, ScenarioError
-from ptewalk.cosim.oracles.linux.operations import Op
-from ptewalk.cosim.oracles.linux.recorder import read_requests, record, request_lines
+from ptewalk.cosim.oracles.linux.image import GuestKernel
+from ptewalk.cosim.oracles.linux.machine import GuestDied
+from ptewalk.cosim.oracles.linux.operations import ScenarioError
+from ptewalk.cosim.oracles.linux.recorder import read_requests, record
 
 HEAD = {"t": "scenario", "name": "a", "doc": "d", "base": "0x100000000000", "steps": 1}
 OP: Op = {"who": 0, "op": "munmap", "page": 0, "n": 1}
 STEP = {"t": "step", "name": "a", "i": 0, "op": OP}
-KERNEL = Kernel(Path("vmlinuz"), "6.1.0", "6.1.0", None)
+KERNEL = GuestKernel(Path("vmlinuz"), "6.1.0", "6.1.0", None)
 
 
 def write(path: Path, *lines: object) -> Path:
@@ -33,9 +34,9 @@ def write(path: Path, *lines: object) -> Path:
 @pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz"])
 def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
     answered = {**STEP, "ret": 0, "errno": None, "vals": [], "state": {}}
-    bare = Request("b", [OP, OP], "", 0x7000)
+    bare = ScenarioRequest("b", [OP, OP], "", 0x7000)
     requests = read_requests(write(tmp_path / name, HEAD, answered, "", *request_lines(bare)))
-    assert requests == [Request("a", [OP], "d", 0x100000000000), bare]
+    assert requests == [ScenarioRequest("a", [OP], "d", 0x100000000000), bare]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ class FakeVm:
     refusals: tuple[str, ...] = ()
     interrupted = ""
 
-    def __init__(self, kernel: Kernel, *, two_nodes: bool, gigantic: bool, **options: Any) -> None:
+    def __init__(self, kernel: GuestKernel, *, two_nodes: bool, gigantic: bool, **options: Any) -> None:
         type(self).started += 1
         self.two_nodes, self.gigantic, self.alive = two_nodes, gigantic, True
 
@@ -84,7 +85,7 @@ class FakeVm:
     def close(self) -> None:
         self.alive = False
 
-    def run(self, request: Request) -> list[Line]:
+    def run(self, request: ScenarioRequest) -> list[Line]:
         if request.name == self.interrupted:
             raise KeyboardInterrupt
         if request.name in self.deaths:
@@ -107,11 +108,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> type[FakeVm]:
 
 
 REQUESTS = [
-    Request("a", [{"op": "move_pages"}]),
-    Request("b", []),
-    Request("c", [{"op": "mmap", "kind": "hugetlb1g"}]),
-    Request("d", []),
-    Request("e", []),
+    ScenarioRequest("a", [{"op": "move_pages"}]),
+    ScenarioRequest("b", []),
+    ScenarioRequest("c", [{"op": "mmap", "kind": "hugetlb1g"}]),
+    ScenarioRequest("d", []),
+    ScenarioRequest("e", []),
 ]
 
 
@@ -188,6 +189,6 @@ def test_ctrl_c_in_a_scenario_asks_the_guest_nothing_more(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(machine, "_run_steps", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        machine.run(Request("one", []))
+        machine.run(ScenarioRequest("one", []))
     assert asked == ["the start of one"]
     assert not machine.alive

@@ -18,7 +18,8 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.simulate import build as build_module
 from ptewalk.cosim.simulate import find as simulators
 from ptewalk.cosim.simulate.build import BuildDir, build, ports_of
-from ptewalk.cosim.simulate.find import Simulator, detect, doctor, select
+from ptewalk.cosim.simulate.doctor import doctor
+from ptewalk.cosim.simulate.find import Simulator, detect, select
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.cosim.simulate.step import end_steps
 

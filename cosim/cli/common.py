@@ -1,0 +1,77 @@
+"""What the groups of commands share: options, exit codes, tables, progress.
+
+What a command needs is imported when it runs: a mutant must be in place before the gateware is imported, and the golden
+model's commands work without a simulator.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+DIFFER = 1
+BAD_USE = 2
+DEFECT = 3
+INTERRUPTED = 130
+TRACKS = ("off", "fault", "native")
+SIMULATORS = ("verilator", "icarus")
+MUTANT = "ptewalk.mutant"
+
+
+def _activate(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from ptewalk.cosim.simulate.mutants import activate
+
+        activate(name)
+        context.meta[MUTANT] = name
+    return name
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*names, **attributes)
+
+
+mutant_option = option(
+    "--mutant",
+    callback=_activate,
+    is_eager=True,
+    expose_value=False,
+    help="Run on a copy of the gateware with this defect.",
+)
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+simulator_option = option(
+    "--simulator", type=click.Choice(SIMULATORS), help="Verilator or Icarus; by default the best there is."
+)
+seed_option = option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."
+)
+files_argument = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
+)
+
+
+def show(rows: list[dict[str, Any]], title: str = "") -> None:
+    """Print rows of one shape as a table."""
+    table = Table(title=title or None, title_justify="left", title_style="bold")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr where that is a terminal; gives the function to call with (done, of)."""
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

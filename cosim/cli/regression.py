@@ -1,0 +1,93 @@
+"""The regression, and the waves of a batch of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import click
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import check_writable, write_whole
+from ptewalk.cosim.cli.common import (
+    DIFFER,
+    json_option,
+    mutant_option,
+    option,
+    seed_option,
+    show,
+    simulator_option,
+)
+
+_PARTS = ("recorded", "random", "replay")
+
+
+@click.command()
+@simulator_option
+@option("--walks", "count", type=click.IntRange(1), help="Random walks on the batch level; fewer on Icarus by default.")
+@option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
+@option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Result file; default results/cosim.json.")
+@seed_option
+@json_option
+@mutant_option
+def cosim(
+    simulator: str | None,
+    count: int | None,
+    only: tuple[str, ...],
+    output: Path | None,
+    seed: int | None,
+    as_json: bool,
+) -> int:
+    """The standard regression: gateware against golden model and recorded engines, in every simulator there is."""
+    from ptewalk.cosim.runs.regression import run_regression
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    output = output or Path("results") / "cosim.json"
+    check_writable(output)
+    result = run_regression(simulator, count, only, seed, say=lambda text: click.echo(text, err=True))
+    write_whole(output, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show(result["rows"], f"cosim, seed {seed}")
+        for line in result["failures"]:
+            click.echo(line)
+        for line in result["picture"]:
+            click.echo(line)
+        for line in result["not_run"]:
+            click.echo(f"not run: {line}")
+        click.echo(f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; written to {output}")
+    return DIFFER if result["mismatches"] or result["failures"] else 0
+
+
+@click.command()
+@option("--seed", type=click.IntRange(0, 2**63 - 1), required=True, help="Of the run that failed.")
+@option("--batch", type=click.IntRange(0), default=0, show_default=True, help="Which batch of it.")
+@option("--walks", "count", type=click.IntRange(1, 2000), default=200, show_default=True, help="Of that batch.")
+@option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder; default results/waves.")
+@simulator_option
+@json_option
+@mutant_option
+def waves(seed: int, batch: int, count: int, output: Path | None, simulator: str | None, as_json: bool) -> int:
+    """Run one batch of random walks again and record every signal; a failure prints the command.
+
+    Verilator writes VCD, Icarus FST.
+    """
+    from ptewalk.cosim.runs.gateware import BuiltWalker
+
+    folder = output or Path("results") / "waves"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
+    walker = BuiltWalker.make(simulator, waves=True)
+    repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {walker.model.simulator.name}"
+    result = walker.randomised(count, seed, repeat, batch=batch, folder=folder)
+    if as_json:
+        click.echo(json.dumps(result | {"seed": seed, "batch": batch, "simulator": walker.simulator}))
+    else:
+        if result["failure"]:
+            click.echo(result["failure"])
+        click.echo(f"{result['comparisons']} comparisons, {result['mismatches']} mismatches; waves: {result['waves']}")
+    return DIFFER if result["failure"] else 0

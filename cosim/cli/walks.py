@@ -1,0 +1,67 @@
+"""Page walks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.cli.common import (
+    DIFFER,
+    files_argument,
+    json_option,
+    mutant_option,
+    option,
+    show,
+    simulator_option,
+)
+
+_BACKENDS = ("model", "gateware", "unicorn")
+
+
+@click.command()
+@files_argument
+@option("--backend", type=click.Choice(_BACKENDS), default="model", show_default=True, help="Who answers.")
+@simulator_option
+@option("--limit", type=click.IntRange(1), help="At most so many cases of each file, taken from all families in turn.")
+@json_option
+@mutant_option
+def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: int | None, as_json: bool) -> int:
+    """Compare recorded page walks with a backend's answers.
+
+    A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
+    """
+    from ptewalk.cosim.checks.walks import merge_tallies, tally_model, tally_unicorn
+    from ptewalk.cosim.formats.walks import read_walks
+    from ptewalk.cosim.runs.gateware import BuiltWalker, spread
+
+    if simulator is not None and backend != "gateware":
+        raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
+    chosen = [(path, (cases := read_walks(path)), spread(cases, limit)) for path in files]
+    walker = BuiltWalker.make(simulator) if backend == "gateware" else None
+    tallies = []
+    for path, cases, indices in chosen:
+        if walker is not None:
+            tallies.append(walker.recorded(path, indices))
+        else:
+            judge = tally_model if backend == "model" else tally_unicorn
+            tallies.append(judge([cases[index] for index in indices]).as_json())
+    result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        shown = {name: result[name] for name in ("backend", "simulator", "cases", "agree", "differ", "skipped")}
+        show([shown], f"walks: {', '.join(map(str, files))}")
+        for reason, numbers in result["skipped_cases"].items():
+            click.echo(f"skipped {len(numbers)}: {reason}")
+        for trust, counts in result["other_trust"].items():
+            click.echo(f"trust {trust}, not counted above: {counts}")
+        if result["first_difference"]:
+            click.echo(f"first difference: {result['first_difference']}")
+    if result["differ"]:
+        return DIFFER
+    if not result["agree"]:
+        raise ToolError("no case was compared: give a file with cases of trust 3 that the backend can run")
+    return 0

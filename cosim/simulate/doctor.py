@@ -1,0 +1,99 @@
+"""What `ptewalk doctor` tells: what was looked for and found, what is used and why, and what mends the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ptewalk.cosim.simulate.find import (
+    BATCH_VERSIONS,
+    VERILATOR_VARIABLE,
+    candidates,
+    compiler_version,
+    compilers,
+    missing_compilers,
+    version_text,
+)
+
+__all__ = ["DoctorRow", "doctor"]
+
+OPTIONAL_PROGRAMS: Final = {
+    "qemu-system-x86_64": ("a live kernel (record, replay --backend linux)", "qemu-system-x86"),
+    "fusermount3": ("procfs", "fuse3"),
+}
+"""Program to what it is for, and the package that has it."""
+
+
+@dataclass(frozen=True)
+class DoctorRow:
+    """One line of the doctor's report.
+
+    Attributes
+    ----------
+    thing : str
+        What was looked for.
+    found : str
+        Where it is, or "not found", or why it cannot be used.
+    version : str
+        Its version, "" when not known.
+    chosen : str
+        What it is used for and why; "" when it is not used.
+    mend : str
+        The one command that mends what is missing; "" when nothing is.
+    ok : bool
+        False: something needed is missing.
+    """
+
+    thing: str
+    found: str
+    version: str = ""
+    chosen: str = ""
+    mend: str = ""
+    ok: bool = True
+
+
+def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
+    """What was looked for, what was found, what is used and why, and how to mend the rest, in order of preference."""
+    environment = os.environ if environment is None else environment
+    rows: list[DoctorRow] = []
+    missing = missing_compilers(environment)
+    chosen: set[str] = set()
+    for candidate in candidates(environment):
+        simulator = candidate.simulator
+        if simulator is None:
+            named = VERILATOR_VARIABLE in candidate.thing
+            rows.append(DoctorRow(candidate.thing, candidate.trouble, mend=candidate.mend, ok=not named))
+            continue
+        why = ""
+        if simulator.name == "verilator" and missing:
+            why = f"not used: {' and '.join(missing)} not found"
+        elif simulator.name in chosen:
+            why = "not used: one named above comes first"
+        else:
+            chosen.add(simulator.name)
+            why = "used: the first that can be" if len(chosen) == 1 else "used when asked for (--simulator icarus)"
+            if simulator.can_batch:
+                why += "; has the batch level"
+            elif simulator.name == "verilator":
+                low, high = map(version_text, BATCH_VERSIONS)
+                why += f"; no batch level (tried on {low} up to, not with, {high})"
+        rows.append(DoctorRow(candidate.thing, simulator.origin, simulator.version_text, why))
+    for name, at in compilers(environment).items():
+        use = "for Verilator's models" if name != "ccache" else "makes rebuilding Verilator's models fast"
+        if at is None:
+            rows.append(DoctorRow(name, "not found", chosen="", mend=f"apt-get install {name}", ok=name == "ccache"))
+        else:
+            rows.append(DoctorRow(name, str(at), compiler_version(at), f"used: {use}"))
+    search = environment.get("PATH")
+    for name, (use, package) in OPTIONAL_PROGRAMS.items():
+        place = shutil.which(name, path=search)
+        if place is None:
+            rows.append(DoctorRow(name, f"not found, and {use} needs it", mend=f"apt-get install {package}"))
+        else:
+            rows.append(DoctorRow(name, place, chosen=f"used: {use}"))
+    if not chosen:
+        rows.append(DoctorRow("simulator", "none can be used", mend="pip install 'ptewalk[cosim]'", ok=False))
+    return rows
