@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import NotPresentBit, Profile, SoftBit, Track, VmFlag
+from ptewalk.model.linux import NotPresentBit, SoftBit, Track, VmFlag
+from ptewalk.model.profiles import Profile
 from ptewalk.model.x86 import FRAME_HIGH, FRAME_LOW, LARGE_RESERVED, PKEY_BITS, PKEY_LOW, EntryBit
 
 E = TypeVar("E", int, NDArray[Any])
@@ -201,6 +202,10 @@ class Entries:
                 pte = pte ^ np.where(pte & np.uint64(P), np.uint64(0), np.uint64(field))
         return (pte & field) >> FRAME_LOW
 
+    def vm_normal_page(self, pte: int) -> int:
+        """Frame of a present entry that has a struct page; 0 for the zero page."""
+        return 0 if pte & SPECIAL else self.pte_pfn(pte)
+
     def pfn_pte(self, pfn: int, prot: int, level: int = 1) -> int:
         """The entry for frame `pfn` with protection `prot`."""
         field = (pfn << FRAME_LOW) & FRAME
@@ -254,6 +259,10 @@ class Entries:
     def swp_type(self, pte: E) -> E:
         """Type of a swap-like entry."""
         return pte >> self.profile.swap.type_low & self._type_mask
+
+    def pte_to_swp_entry(self, pte: int) -> tuple[int, int]:
+        """(type, slot) of a swap-like entry."""
+        return self.swp_type(pte), self.swp_offset(pte)
 
     def pte_swp_soft_dirty(self, pte: E) -> E:
         """Soft-dirty of a swap-like entry."""

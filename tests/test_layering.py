@@ -87,6 +87,89 @@ def test_facts_decide_nothing(name: str) -> None:
     assert {module.split(".")[0] for module in imports(path)} <= {"enum", "typing", "dataclasses", "types", "ptewalk"}
 
 
+# The rooms of model/, lowest first. A file imports from its own row, or from those above it in this list.
+ROWS = (
+    ("x86", "linux"),
+    ("profiles", "errors", "page_set", "memory"),
+    ("paging", "mmu", "pte", "bulk", "bulk_compiled"),
+    ("state",),
+    ("mm",),
+    ("proc",),
+    ("access", "kernel"),
+    ("scenario", "api"),
+)
+ROW_OF = {f"ptewalk.model.{name}": number for number, row in enumerate(ROWS) for name in row}
+MODEL = [path for path in SOURCES if part_of(path) == "model"]
+
+
+def module_of(path: Path) -> str:
+    """The full name of a source file's module; a package's is that of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("ptewalk", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def row_of(module: str) -> int | None:
+    """The row of a module of model/; None: it is in none, as the root is."""
+    return ROW_OF.get(".".join(module.split(".")[:3]))
+
+
+def too_high(path: Path) -> list[str]:
+    """What a file of model/ imports from a higher row."""
+    own = row_of(module_of(path))
+    assert own is not None, f"{name_of(path)} is in no room: add it to ROWS"
+    return [module for module in imports(path) if module.startswith("ptewalk.") and (row_of(module) or 0) > own]
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other, in groups: what is left when modules without imports go, again and again."""
+    left = {module: {other for other in others if other in graph} for module, others in graph.items()}
+    while True:
+        free = {module for module, others in left.items() if not others}
+        if not free:
+            return [sorted(left)] if left else []
+        left = {module: others - free for module, others in left.items() if module not in free}
+
+
+def late(path: Path) -> list[str]:
+    """Modules that a file imports inside a function."""
+    tree = ast.parse(path.read_text())
+    top = {id(node) for node in tree.body}
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in top
+    ]
+
+
+@pytest.mark.parametrize("path", [p for p in MODEL if p != ROOT / "model" / "__init__.py"], ids=name_of)
+def test_rooms_of_the_model_import_downwards(path: Path) -> None:
+    assert not too_high(path), f"{name_of(path)} imports from a room above it"
+
+
+def test_no_circle_in_the_model() -> None:
+    graph = {module_of(path): set(imports(path)) - {module_of(path)} for path in MODEL}
+    assert len(graph) > 40
+    pair = {"ptewalk.model.bulk", "ptewalk.model.bulk_compiled"}
+    graph["ptewalk.model.bulk"] -= pair  # late: numba is optional
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("path", MODEL, ids=name_of)
+def test_nothing_of_the_model_is_imported_late_or_for_types_only(path: Path) -> None:
+    assert "TYPE_CHECKING" not in path.read_text()
+    allowed_late = ["from ptewalk.model import bulk_compiled"] * 3 if path.name == "bulk.py" else []
+    assert late(path) == allowed_late
+
+
+def test_the_checks_of_rooms_can_fail(tmp_path: Path) -> None:
+    assert circles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b", "z"}, "b": set()}) == []
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text("import ast\nif ast:\n    from ptewalk.model import mm\ndef f():\n    import numpy\n")
+    assert late(wrong) == ["from ptewalk.model import mm", "import numpy"]
+    assert row_of("ptewalk.model.mm.faults") == 4 and row_of("ptewalk.model.proc.kpage") == 5 and row_of("os") is None
+
+
 def test_the_check_can_fail(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
     wrong.write_text("from ptewalk.model import paging\nfrom ptewalk.model.x86 import EntryBit\n")

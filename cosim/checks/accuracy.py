@@ -17,12 +17,13 @@ from ptewalk.cosim.formats.scenarios import Line, scenario_lines
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import shrink
 from ptewalk.cosim.stimulus.themes import known_themes
-from ptewalk.model.linux import Profile, Track
-from ptewalk.model.mm.mmap import Mm
+from ptewalk.model.linux import Track
 from ptewalk.model.proc import pagemap
+from ptewalk.model.profiles import Profile
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.verbs import Unsupported
+from ptewalk.model.state.machine import Mm
 
 __all__ = ["KERNELS", "KINDS", "Accuracy", "accuracy", "common_scenarios", "count_scenario", "markdown", "spell"]
 

@@ -10,9 +10,10 @@ from typing import Any
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.cosim.formats.scenarios import load
-from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.profiles import PROFILES, Profile
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report

@@ -18,10 +18,11 @@ from ptewalk.cosim.bench.lane import BenchError
 from ptewalk.cosim.checks.lockstep import LockstepJudge
 from ptewalk.cosim.formats.scenarios import scenario_lines
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
-from ptewalk.model.linux import Profile, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc import pagemap
+from ptewalk.model.profiles import Profile
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay

@@ -9,9 +9,10 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.verbs import Unsupported

@@ -13,7 +13,8 @@ from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.formats.scenarios import Line, scenario_lines
 from ptewalk.cosim.runs.gateware import BuiltWalker
 from ptewalk.cosim.stimulus.shrink import prefix
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig

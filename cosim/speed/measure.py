@@ -18,9 +18,10 @@ from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.gateware import BuiltWalker
 from ptewalk.model import bulk
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import HUGE_PAGES, PROFILES, ScanCategory, SoftBit, Track
+from ptewalk.model.linux import HUGE_PAGES, ScanCategory, SoftBit, Track
 from ptewalk.model.proc.files import WORD_BYTES, ProcFs, pid_of
 from ptewalk.model.proc.pagemap_scan import Argument
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import NX, RW, US, A, D, Entries, P
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ptewalk.model.linux import Profile
+from ptewalk.model.profiles import Profile
 
 __all__ = ["GIGANTIC", "HUGE", "SELDOM", "THEMES", "Theme", "known_themes", "knows"]
 

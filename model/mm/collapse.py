@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import swap, thp
+from ptewalk.model.mm import release, swapin, thp
 from ptewalk.model.pte import PSE, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 
 
 def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
@@ -85,11 +83,11 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
     for at in range(head, head + HUGE_PAGES):
         pte = mm.tables.get(at)
         if pte and not entries.pte_present(pte):
-            swap.do_swap_page(mm, vma, at, pte, False)
+            swapin.do_swap_page(mm, vma, at, pte, False)
     new = frames.alloc_compound(page.COMPOUND)
     mapped = []
     for at in range(head, head + HUGE_PAGES):
-        frame = mm.normal_page(mm.tables.get(at)) if mm.tables.get(at) else 0
+        frame = mm.entries.vm_normal_page(mm.tables.get(at)) if mm.tables.get(at) else 0
         if frame:
             frames.copy(frame, new + at - head)
             mapped.append(frame)
@@ -97,13 +95,13 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
     pfns = np.array(mapped, np.int64)
     np.subtract.at(frames.maps, pfns, 1)
     for frame in mapped:
-        swap.free_cache(mm.kernel, frame)
-    mm.kernel.release(pfns)
+        release.free_cache(mm.kernel, frame)
+    release.put_many(mm.kernel, pfns)
     run = slice(new, new + HUGE_PAGES)
     frames.flags[run] |= page.ANON | page.EXCLUSIVE
     frames.index[run] = vma.offset(head) + np.arange(HUGE_PAGES)
     assert vma.anon_vma is not None
-    frames.owner[run] = vma.anon_vma.root.identity
+    frames.owner[run] = vma.anon_vma.identity
     frames.huge_maps[new] = 1
     pmd = entries.pmd_mkdirty(entries.pfn_pte(new, vma.prot, 2) | PSE)
     mm.tables.set_huge(head, entries.pte_mkwrite(pmd) if vma.flags & VmFlag.WRITE else pmd)

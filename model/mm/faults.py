@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING
-
-from ptewalk.model.linux import HUGE_PAGES, STACK_GUARD_GAP, STACK_LIMIT, VmFlag
-from ptewalk.model.mm import hugetlb, swap, thp, uffd
+from ptewalk.model.errors import Signal
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import hugetlb, pkeys, release, rmap, stack, swapin, thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import ErrorBit
 
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
-
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
-
-
-class Signal(Enum):
-    """How a fault ends that cannot be handled."""
-
-    MAPERR = "maperr"
-    ACCERR = "accerr"
-    PKUERR = "pkuerr"
-    BUS = "bus"
 
 
 def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
     """A page fault of the page `at` with error code `code` (do_user_addr_fault); None: try the access again."""
     write = bool(code & 1 << ErrorBit.WR)
-    grows = not mm.entries.profile.stack_guard_page or not code & 1 << ErrorBit.US
-    vma = find_or_grow(mm, at) if grows else mm.areas.lookup(at)
+    vma = stack.find_for_fault(mm, at, user=bool(code & 1 << ErrorBit.US))
     if vma is None:
         return Signal.MAPERR
-    if code & 1 << ErrorBit.PK or not mm.kernel.key_permits(mm, vma, write):
+    if code & 1 << ErrorBit.PK or not pkeys.permits(mm, vma, write):
         return Signal.PKUERR
     if write:
         if not vma.flags & VmFlag.WRITE:
@@ -42,44 +28,6 @@ def user_fault(mm: Mm, at: int, code: int) -> Signal | None:
     elif code & 1 << ErrorBit.P or not vma.flags & _ACCESS:
         return Signal.ACCERR
     return handle_mm_fault(mm, vma, at, write)
-
-
-def find_or_grow(mm: Mm, at: int) -> Vma | None:
-    """The area that holds `at`, a stack grown down to it if need be (find_vma, expand_stack).
-
-    3.11 grows no area for a user access far below the stack pointer, as every address of the window is.
-    """
-    vma = mm.areas.find(at)
-    if vma is None or vma.start <= at:
-        return vma
-    if not vma.flags & VmFlag.GROWSDOWN:
-        return None
-    if mm.entries.profile.stack_guard_page:
-        before = mm.areas.before(vma)
-        if before and before.end == at and not before.flags & VmFlag.GROWSDOWN:
-            return None
-    return vma if expand_downwards(mm, vma, at) else None
-
-
-def expand_downwards(mm: Mm, vma: Vma, at: int) -> bool:
-    """mm/mmap.c:expand_downwards; VM_SOFTDIRTY is not set."""
-    before = mm.areas.before(vma)
-    if (
-        not mm.entries.profile.stack_guard_page
-        and before
-        and not before.flags & VmFlag.GROWSDOWN
-        and before.flags & _ACCESS
-        and at - before.end < STACK_GUARD_GAP
-    ):
-        return False
-    mm.anon_vma_prepare(vma)
-    grown = vma.start - at
-    if grown > vma.pgoff or vma.end - at > STACK_LIMIT:
-        return False
-    mm.touch(at, vma.start)
-    vma.start = at
-    vma.pgoff -= grown
-    return True
 
 
 def handle_mm_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
@@ -97,7 +45,7 @@ def handle_mm_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
             thp.touch_pmd(mm, at, pmd, write)
             return None
         if pmd & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
-            if not uffd.resolves_itself(vma):
+            if not vma.resolves_itself:
                 return Signal.BUS
             pmd = mm.entries.pte_clear_uffd_wp(pmd)
             tables.set_huge(at & ~(HUGE_PAGES - 1), pmd)
@@ -121,7 +69,7 @@ def handle_pte_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
     if not pte & (P | PROTNONE):
         if entries.is_marker(pte):
             return _marker_fault(mm, vma, at, pte, write)
-        if swap.do_swap_page(mm, vma, at, pte, write):
+        if swapin.do_swap_page(mm, vma, at, pte, write):
             return do_wp_page(mm, vma, at, tables.get(at))
         return None
     if write:
@@ -145,16 +93,16 @@ def _marker_fault(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> Signal | 
 def do_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal | None:
     """First touch of anonymous memory (mm/memory.c:do_anonymous_page); `marked`: a uffd-wp marker stood there."""
     entries, tables = mm.entries, mm.tables
-    if entries.profile.stack_guard_page and not _guard_stack(mm, vma, at):
+    if not stack.check_guard(mm, vma, at):
         return Signal.BUS
     tables.alloc(at, 1)
     if not write:
         pte = entries.pfn_pte(mm.frames.zero, vma.prot | SPECIAL)
         tables.set(at, entries.pte_mkuffd_wp(pte) if marked else pte)
         return None
-    mm.anon_vma_prepare(vma)
+    rmap.anon_vma_prepare(mm, vma)
     frame = mm.frames.alloc(0)
-    mm.add_new_anon(vma, at, frame)
+    rmap.add_new_anon(mm, vma, at, frame)
     pte = entries.pfn_pte(frame, vma.prot)
     if vma.flags & VmFlag.WRITE:
         pte = entries.pte_mkwrite(entries.pte_mkdirty(pte))
@@ -162,17 +110,6 @@ def do_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -
         pte = entries.pte_mkuffd_wp(pte)
     tables.set(at, pte)
     return None
-
-
-def _guard_stack(mm: Mm, vma: Vma, at: int) -> bool:
-    """3.11 keeps the lowest page of a growing area free: a touch of it grows the area (check_stack_guard_page)."""
-    if not vma.flags & VmFlag.GROWSDOWN or at != vma.start:
-        return True
-    before = mm.areas.before(vma)
-    if before and before.end == at:
-        return bool(before.flags & VmFlag.GROWSDOWN)
-    expand_downwards(mm, vma, at - 1)
-    return True
 
 
 def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal | None:
@@ -190,14 +127,14 @@ def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal 
         _set_file_pte(mm, vma, at, frame, write=False, marked=marked)
         return None
     if not vma.flags & VmFlag.SHARED:
-        mm.anon_vma_prepare(vma)
+        rmap.anon_vma_prepare(mm, vma)
         source = mm.kernel.files.get_page(file, offset)
         if not source:
             return Signal.BUS
         mm.tables.alloc(at, 1)
         frame = mm.frames.alloc(0)
         mm.frames.copy(source, frame)
-        mm.add_new_anon(vma, at, frame)
+        rmap.add_new_anon(mm, vma, at, frame)
         pte = _maybe_write(mm, vma, mm.entries.pte_mkdirty(mm.entries.pfn_pte(frame, vma.prot)))
         if marked:
             pte = mm.entries.pte_mkuffd_wp(mm.entries.pte_wrprotect(pte))
@@ -220,7 +157,7 @@ def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked:
     if marked:
         pte = entries.pte_mkuffd_wp(entries.pte_wrprotect(pte))
     mm.frames.maps[frame] += 1
-    mm.note_locked(vma, frame)
+    rmap.note_locked(mm, vma, frame)
     mm.tables.set(at, pte)
 
 
@@ -267,11 +204,11 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
     """Write to a present read-only entry (mm/memory.c:do_wp_page)."""
     entries, frames = mm.entries, mm.frames
     if pte & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
-        if not uffd.resolves_itself(vma):
+        if not vma.resolves_itself:
             return Signal.BUS
         pte = entries.pte_clear_uffd_wp(pte)
         mm.tables.set(at, pte)
-    frame = mm.normal_page(pte)
+    frame = mm.entries.vm_normal_page(pte)
     if frame:
         anon = bool(frames.flags[frame] & page.ANON)
         if not anon and vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE | VmFlag.SHARED:
@@ -281,7 +218,7 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
             if not entries.profile.reuse_by_mapcount:
                 frames.flags[frame] |= page.EXCLUSIVE
                 if vma.anon_vma:
-                    frames.owner[frame] = vma.anon_vma.root.identity
+                    frames.owner[frame] = vma.anon_vma.identity
             _reuse(mm, vma, at, pte)
             return None
     _copy(mm, vma, at, frame)
@@ -292,7 +229,7 @@ def _may_reuse(mm: Mm, frame: int) -> bool:
     """May the write go to this anonymous page itself?"""
     frames = mm.frames
     if mm.entries.profile.reuse_by_mapcount:
-        return swap.reuse_swap_page(mm.kernel, frame)
+        return swapin.reuse_swap_page(mm.kernel, frame)
     flags = int(frames.flags[frame])
     if flags & page.EXCLUSIVE:
         return True
@@ -300,7 +237,7 @@ def _may_reuse(mm: Mm, frame: int) -> bool:
         return False
     if frames.references(frame) > 1 + (frame in frames.cached_slot):
         return False
-    swap.free_cache(mm.kernel, frame)
+    release.free_cache(mm.kernel, frame)
     return frames.references(frame) == 1
 
 
@@ -313,7 +250,7 @@ def _reuse(mm: Mm, vma: Vma, at: int, pte: int) -> None:
 def unshare(mm: Mm, vma: Vma, at: int, pte: int) -> None:
     """An exclusive copy, as little writable and as soft-dirty as before (wp_page_copy with FAULT_FLAG_UNSHARE)."""
     entries = mm.entries
-    _copy(mm, vma, at, mm.normal_page(pte))
+    _copy(mm, vma, at, mm.entries.vm_normal_page(pte))
     new = entries.pfn_pte(entries.pte_pfn(mm.tables.get(at)), vma.prot)
     mm.tables.set(at, new | entries.pte_soft_dirty(pte) | pte & UFFD_WP)
 
@@ -321,13 +258,13 @@ def unshare(mm: Mm, vma: Vma, at: int, pte: int) -> None:
 def _copy(mm: Mm, vma: Vma, at: int, old: int) -> None:
     """mm/memory.c:wp_page_copy; `old` is 0 for the zero page."""
     entries, frames = mm.entries, mm.frames
-    mm.anon_vma_prepare(vma)
+    rmap.anon_vma_prepare(mm, vma)
     frame = frames.alloc(0)
     if old:
         frames.copy(old, frame)
-    mm.add_new_anon(vma, at, frame)
+    rmap.add_new_anon(mm, vma, at, frame)
     mm.tables.set(at, _maybe_write(mm, vma, entries.pte_mkdirty(entries.pfn_pte(frame, vma.prot))))
     if old:
         frames.maps[old] -= 1
-        mm.note_locked(vma, old)
-        mm.kernel.put_mapped(old)
+        rmap.note_locked(mm, vma, old)
+        release.put(mm.kernel, old)

@@ -5,20 +5,23 @@ kernel/fork.c:dup_mmap, mm/memory.c:copy_page_range.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import hugetlb, thp
+from ptewalk.model.mm import hugetlb, modify, rmap, thp
 from ptewalk.model.pte import PROTNONE, PSE, RW, SPECIAL, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Mm, Process
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma, anon_vma_fork
 from ptewalk.model.x86 import INDEX_BITS
 
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
+
+def copy_process(parent: Process, child: Process) -> None:
+    """Fill the new process `child` from `parent`."""
+    child.pkru, child.pkeys, child.exec_only_key = parent.pkru, set(parent.pkeys), parent.exec_only_key
+    child.user, child.parent = parent.user, parent.who
+    dup_mm(parent.mm, child.mm)
 
 
 def dup_mm(parent: Mm, child: Mm) -> None:
@@ -38,7 +41,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
         if twin.uffd is not None:
             twin.uffd = None
             twin.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
-            child.set_page_prot(twin)
+            modify.set_page_prot(child, twin)
         wiped = vma.flags & VmFlag.WIPEONFORK
         if not wiped:
             anon_vma_fork(twin, vma, reuse=reuse)
@@ -54,7 +57,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
     """mm/memory.c:copy_page_range"""
     copies_hugetlb = vma.huge_level and parent.entries.profile.reuse_by_mapcount
-    if not vma.anon_vma and not copies_hugetlb and not parent.kernel.is_nonlinear(vma):
+    if not vma.anon_vma and not copies_hugetlb and vma.remapped is None:
         return
     if vma.huge_level:
         hugetlb.copy_range(child, parent, twin, vma)
@@ -143,6 +146,6 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: in
         at = first + int(used[position])
         frame = frames.alloc(0)
         frames.copy(entries.pte_pfn(int(old[position])), frame)
-        child.add_new_anon(twin, at, frame)
+        rmap.add_new_anon(child, twin, at, frame)
         pte_new = entries.pte_mkdirty(entries.pfn_pte(frame, twin.prot))
         child.tables.set(at, entries.pte_mkwrite(pte_new) if twin.flags & VmFlag.WRITE else pte_new)

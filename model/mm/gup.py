@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import faults, hugetlb, rmap, thp
+from ptewalk.model.mm import faults, hugetlb, pkeys, release, rmap, stack, thp
 from ptewalk.model.pte import PROTNONE, UFFD_WP, P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
 
@@ -30,7 +26,7 @@ def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool, remote: bool 
                 return mm.entries.profile.reuse_by_mapcount and bool(flags & VmFlag.MAYWRITE)
     elif not flags & VmFlag.READ and not force:
         return False
-    return remote or mm.kernel.key_permits(mm, vma, write)
+    return remote or pkeys.permits(mm, vma, write)
 
 
 def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool) -> int:
@@ -111,7 +107,7 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
     Errno
         EIO: not accessible.
     """
-    vma = faults.find_or_grow(mm, at)
+    vma = stack.find_or_grow(mm, at)
     if vma is None or not check_vma_flags(mm, vma, write=write, force=True, remote=True):
         raise Errno("EIO")
     try:
@@ -135,7 +131,7 @@ def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """
     write = vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE
     force = bool(vma.flags & _ACCESS)
-    guarded = mm.shown_start(vma) != vma.start
+    guarded = stack.shown_start(mm, vma) != vma.start
     at = start
     try:
         while at < end:
@@ -151,7 +147,7 @@ def populate_vma_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
 def after_leaf(mm: Mm, vma: Vma, at: int) -> int:
     """The page behind the leaf that maps `at`: get_user_pages takes a huge page in one step."""
     if vma.huge_level:
-        return (at // hugetlb.pages_of(vma) + 1) * hugetlb.pages_of(vma)
+        return (at // vma.leaf_pages + 1) * vma.leaf_pages
     return (at | HUGE_PAGES - 1) + 1 if mm.tables.get_huge(at) else at + 1
 
 
@@ -201,4 +197,4 @@ def unpin(mm: Mm, pinned: list[int]) -> None:
         frames.pins[frame] -= 1
         if not frames.pins[frame]:
             del frames.pins[frame]
-            mm.kernel.put_mapped(frame)
+            release.put(mm.kernel, frame)

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ptewalk.model.errors import Errno
+from ptewalk.model.errors import Errno, Signal
 from ptewalk.model.linux import VmFlag
-from ptewalk.model.mm import faults, uffd
+from ptewalk.model.mm import rmap
 from ptewalk.model.pte import PSE, UFFD_WP, P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.pools import Reservation
+from ptewalk.model.state.vma import Vma
 
 
-def pages_of(vma: Vma) -> int:
-    """4 KiB pages of one of the area's pages."""
-    return 1 << 9 * (vma.huge_level - 1)
-
-
-def reserve(kernel: Kernel, vma: Vma) -> None:
+def reserve(kernel: MachineState, vma: Vma) -> None:
     """Reserve pool pages for a new mapping (hugetlb_reserve_pages); ENOMEM when there are too few."""
-    pool = kernel.hugetlb_pool(vma.huge_level)
-    offsets = range(vma.pgoff, vma.pgoff + vma.end - vma.start, pages_of(vma))
+    pool = kernel.pools[vma.huge_level]
+    offsets = range(vma.pgoff, vma.pgoff + vma.end - vma.start, vma.leaf_pages)
     if pool.free() < len(offsets):
         raise Errno("ENOMEM")
     pool.reserved += len(offsets)
     vma.reservation = Reservation(set(offsets))
 
 
-def close(kernel: Kernel, vma: Vma) -> None:
+def close(kernel: MachineState, vma: Vma) -> None:
     """The area goes away, and with it what it reserved and did not use (hugetlb_vm_op_close).
 
     A shared file goes with its last area.
     """
-    pool = kernel.hugetlb_pool(vma.huge_level)
+    pool = kernel.pools[vma.huge_level]
     reservation = vma.reservation
     file = vma.file
     if vma.flags & VmFlag.MAYSHARE:
         if any(other.file is file for process in kernel.processes.values() for other in process.mm.areas):
             return
         for frame in file.cache.values() if file else ():
-            kernel.frames.flags[frame : frame + pages_of(vma)] = 0
-            kernel.frames.freed.extend(range(frame, frame + pages_of(vma)))
+            kernel.frames.flags[frame : frame + vma.leaf_pages] = 0
+            kernel.frames.freed.extend(range(frame, frame + vma.leaf_pages))
             pool.used -= 1
         if reservation:
             pool.reserved -= len(reservation.unused)
@@ -74,10 +65,10 @@ def _frame(mm: Mm, entry: int) -> int:
     return mm.entries.pte_pfn(entry)
 
 
-def fault(mm: Mm, vma: Vma, at: int, write: bool) -> faults.Signal | None:
+def fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
     """mm/hugetlb.c:hugetlb_fault"""
     entries = mm.entries
-    size = pages_of(vma)
+    size = vma.leaf_pages
     head = at & ~(size - 1)
     level = vma.huge_level
     mm.tables.alloc(at, level)
@@ -91,27 +82,27 @@ def fault(mm: Mm, vma: Vma, at: int, write: bool) -> faults.Signal | None:
         mm.tables.set_huge(head, entries.pte_mkyoung(entries.pte_mkdirty(entry)), level)
         return None
     if entry & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
-        if not uffd.resolves_itself(vma):
-            return faults.Signal.BUS
+        if not vma.resolves_itself:
+            return Signal.BUS
         entry = entries.pte_clear_uffd_wp(entry)
         mm.tables.set_huge(head, entry, level)
     return _wp(mm, vma, head, entry)
 
 
-def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> faults.Signal | None:
+def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> Signal | None:
     """mm/hugetlb.c:hugetlb_no_page"""
     entries, frames = mm.entries, mm.frames
-    pool = mm.kernel.hugetlb_pool(vma.huge_level)
-    size = pages_of(vma)
+    pool = mm.kernel.pools[vma.huge_level]
+    size = vma.leaf_pages
     file = vma.file
     shared = bool(vma.flags & VmFlag.MAYSHARE)
     offset = vma.offset(head)
     frame = file.cache.get(offset, 0) if file else 0
     if vma.page_taken:
-        return faults.Signal.BUS
+        return Signal.BUS
     if not frame:
-        if not pool.take(vma, offset):
-            return faults.Signal.BUS
+        if not pool.take(vma.reservation, offset):
+            return Signal.BUS
         frame = frames.alloc_compound(page.HUGETLB, size)
         frames.index[frame] = offset
         if shared and file:
@@ -119,7 +110,7 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> fault
             frames.owner[frame] = file.identity
             file.cache[offset] = frame
         else:
-            mm.anon_vma_prepare(vma)
+            rmap.anon_vma_prepare(mm, vma)
             frames.flags[frame : frame + size] |= page.ANON | page.EXCLUSIVE
     frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
     both = VmFlag.WRITE | VmFlag.SHARED
@@ -132,23 +123,23 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> fault
     return None
 
 
-def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> faults.Signal | None:
+def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
     """mm/hugetlb.c:hugetlb_wp; without a free page the owner of the reservation takes it from everybody else."""
     entries, frames = mm.entries, mm.frames
     level = vma.huge_level
-    size = pages_of(vma)
+    size = vma.leaf_pages
     frame = _frame(mm, entry)
     if not vma.flags & VmFlag.MAYSHARE and not _is_only_user(mm, frame):
-        if mm.kernel.hugetlb_pool(level).take(vma, vma.offset(head)):
+        if mm.kernel.pools[level].take(vma.reservation, vma.offset(head)):
             new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
             _copy_contents(mm, frame, new, size)
-            mm.anon_vma_prepare(vma)
+            rmap.anon_vma_prepare(mm, vma)
             frames.huge_maps[new] = 1
             mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
             drop(mm, frame, size, level)
             return None
         if vma.reservation is None:
-            return faults.Signal.BUS
+            return Signal.BUS
         _take_from_others(mm, vma, head, frame)
     if not vma.flags & VmFlag.MAYSHARE:
         frames.flags[frame : frame + size] |= page.EXCLUSIVE
@@ -179,7 +170,7 @@ def _take_from_others(mm: Mm, vma: Vma, head: int, frame: int) -> None:
             if mm.entries.pte_present(entry) and _frame(process.mm, entry) == frame:
                 process.mm.tables.set_huge(at, 0, vma.huge_level)
                 other.page_taken = True
-                drop(mm, frame, pages_of(vma), vma.huge_level)
+                drop(mm, frame, vma.leaf_pages, vma.huge_level)
 
 
 def drop(mm: Mm, frame: int, size: int, level: int) -> None:
@@ -195,12 +186,12 @@ def drop(mm: Mm, frame: int, size: int, level: int) -> None:
         frames.memory.remove_frame(member)
     frames.flags[frame : frame + size] = 0
     frames.freed.extend(range(frame, frame + size))
-    mm.kernel.hugetlb_pool(level).give_back()
+    mm.kernel.pools[level].give_back()
 
 
 def zap(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """mm/hugetlb.c:__unmap_hugepage_range"""
-    size, level = pages_of(vma), vma.huge_level
+    size, level = vma.leaf_pages, vma.huge_level
     for key in sorted(k for k in mm.tables.huge[level] if start <= k * size < end):
         entry = mm.tables.get_huge(key * size, level)
         mm.tables.set_huge(key * size, 0, level)
@@ -210,7 +201,7 @@ def zap(mm: Mm, vma: Vma, start: int, end: int) -> None:
 
 def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
     """Frame of `at` for get_user_pages; 0 when a fault is needed (follow_hugetlb_page)."""
-    size = pages_of(vma)
+    size = vma.leaf_pages
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
     if not entry & P or (write and not mm.entries.pte_write(entry)):
         return 0
@@ -223,7 +214,7 @@ def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
 def change_protection(mm: Mm, vma: Vma, start: int, end: int, prot: int, wp: bool | None) -> None:
     """mm/hugetlb.c:hugetlb_change_protection"""
     entries = mm.entries
-    size, level = pages_of(vma), vma.huge_level
+    size, level = vma.leaf_pages, vma.huge_level
     for at in range(start, end, size):
         entry = mm.tables.get_huge(at, level)
         if entries.pte_present(entry):
@@ -244,7 +235,7 @@ def change_protection(mm: Mm, vma: Vma, start: int, end: int, prot: int, wp: boo
 def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
     """fork of a hugetlb area (copy_hugetlb_page_range): A stays in the child."""
     entries, frames = parent.entries, parent.frames
-    size, level = pages_of(vma), vma.huge_level
+    size, level = vma.leaf_pages, vma.huge_level
     for at in range(vma.start, vma.end, size):
         if not parent.tables.table(at, level):
             continue
@@ -268,54 +259,3 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
         if not child_vma.flags & VmFlag.UFFD_WP:
             entry = entries.pte_clear_uffd_wp(entry)
         child.tables.set_huge(at, entry, level)
-
-
-class Reservation:
-    """Pool pages set aside for a mapping (struct resv_map).
-
-    Parameters
-    ----------
-    unused : set of int
-        File offsets whose page was not used yet.
-    """
-
-    def __init__(self, unused: set[int]) -> None:
-        self.unused = unused
-
-
-class Pool:
-    """The reserved pages of one size.
-
-    Parameters
-    ----------
-    total : int
-        Pages in the pool.
-
-    Attributes
-    ----------
-    used, reserved : int
-        Pages in use, and set aside beside them.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.used = 0
-        self.reserved = 0
-
-    def free(self) -> int:
-        """Pages that are neither in use nor set aside."""
-        return self.total - self.used - self.reserved
-
-    def take(self, vma: Vma, offset: int) -> bool:
-        """Use one page, that of the area's reservation when it has one left for `offset`; False when there is none."""
-        if vma.reservation and offset in vma.reservation.unused:
-            vma.reservation.unused.discard(offset)
-            self.reserved -= 1
-        elif self.free() <= 0:
-            return False
-        self.used += 1
-        return True
-
-    def give_back(self) -> None:
-        """One page is free again."""
-        self.used -= 1

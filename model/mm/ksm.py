@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import faults, thp
+from ptewalk.model.mm import faults, release, thp
 from ptewalk.model.pte import SPECIAL, P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.vma import Vma
 
 
 def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
@@ -35,7 +30,7 @@ def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
                     faults.handle_mm_fault(mm, vma, at, True)
 
 
-def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
+def scan(kernel: MachineState, *, use_zero_pages: bool) -> None:
     """Merge what is equal in all areas with VM_MERGEABLE: full passes of ksmd, until one changes nothing.
 
     The second page of a content, in scan order, becomes the KSM page and keeps its soft-dirty mark; the entries of the
@@ -47,7 +42,7 @@ def scan(kernel: Kernel, *, use_zero_pages: bool) -> None:
     kernel.mmu.invalidate(None)
 
 
-def _pass(kernel: Kernel, use_zero_pages: bool) -> bool:
+def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
     """One pass (ksm_do_scan); whether it changed anything."""
     frames = kernel.frames
     stable: dict[bytes, list[int]] = {}
@@ -99,7 +94,7 @@ def _is_hidden(mm: Mm, at: int) -> bool:
     return bool(mm.entries.pte_present(entry)) and not entry & P
 
 
-def _with_room(kernel: Kernel, kept: list[int]) -> int:
+def _with_room(kernel: MachineState, kept: list[int]) -> int:
     """The KSM page of a content with most users that may have one more; 0 for none (stable_node_dup)."""
     limit, maps = kernel.profile.ksm_max_sharing, kernel.frames.maps
     free = [frame for frame in kept if limit is None or maps[frame] < limit]
@@ -120,10 +115,10 @@ def _frame_at(mm: Mm, at: int) -> int:
     if mm.entries.pte_present(pmd):
         return thp.pmd_frame(mm, pmd) + (at & HUGE_PAGES - 1)
     pte = mm.tables.get(at)
-    return mm.normal_page(pte) if mm.entries.pte_present(pte) else 0
+    return mm.entries.vm_normal_page(pte) if mm.entries.pte_present(pte) else 0
 
 
-def _candidates(kernel: Kernel) -> list[tuple[Mm, Vma, int, int, bytes]]:
+def _candidates(kernel: MachineState) -> list[tuple[Mm, Vma, int, int, bytes]]:
     """Present anonymous pages of mergeable areas, in scan order, with their contents: nothing when all zero."""
     found = []
     frames = kernel.frames
@@ -173,4 +168,4 @@ def _replace(mm: Mm, vma: Vma, at: int, frame: int, kept: int, *, zero: bool) ->
         frames.maps[kept] += 1
     mm.tables.set(at, new)
     frames.maps[frame] -= 1
-    mm.kernel.put_mapped(frame)
+    release.put(mm.kernel, frame)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import collapse, gup, hugetlb, ksm, migrate, rmap, swap, thp
+from ptewalk.model.mm import collapse, filemap, gup, ksm, migrate, mmap, modify, reclaim, release, rmap, thp
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.lru import Batch
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 
 _FLAG_ADVICE: dict[str, tuple[int, int]] = {
     "NORMAL": (0, VmFlag.RAND_READ | VmFlag.SEQ_READ),
@@ -93,9 +90,9 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
         if vma.flags & VmFlag.LOCKED or vma.huge_level:
             raise Errno("EINVAL")
         if advice == "PAGEOUT" and mm.entries.profile.reuse_by_mapcount:
-            swap.page_out_3_11(mm, vma, start, end)
+            reclaim.page_out_3_11(mm, vma, start, end)
         else:
-            swap.cold_range(mm, vma, start, end, out=advice == "PAGEOUT")
+            reclaim.cold_range(mm, vma, start, end, out=advice == "PAGEOUT")
         mm.kernel.mmu.invalidate(None)
     elif advice in ("POPULATE_READ", "POPULATE_WRITE"):
         _populate(mm, start, end, write=advice == "POPULATE_WRITE")
@@ -122,29 +119,13 @@ def _change_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, ad
         on = 0
     if advice == "UNMERGEABLE" and vma.flags & VmFlag.MERGEABLE and vma.anon_vma:
         ksm.unmerge_range(mm, vma, start, end)
-    return change_area_flags(mm, vma, before, start, end, vma.flags & ~off | on)
-
-
-def change_area_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
-    """Give part of an area new flags, merging or splitting; the area that covers it afterwards."""
-    if flags == vma.flags:
-        return vma
-    merged = mm.areas.merge(before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
-    if merged:
-        vma = merged
-    else:
-        if start != vma.start:
-            mm.split(vma, start, new_below=True)
-        if end != vma.end:
-            mm.split(vma, end, new_below=False)
-    vma.flags = flags
-    return vma
+    return modify.change_area_flags(mm, vma, before, start, end, vma.flags & ~off | on)
 
 
 def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
     """mm/madvise.c:madvise_dontneed_free"""
     if vma.huge_level:
-        size = hugetlb.pages_of(vma)
+        size = vma.leaf_pages
         if advice == "FREE" or start % size or mm.entries.profile.reuse_by_mapcount:
             raise Errno("EINVAL")
         end -= end % size
@@ -157,7 +138,7 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
             raise Errno("EINVAL")
         _free(mm, vma, start, end)
     else:
-        mm.zap_range(vma, start, end)
+        mmap.zap_range(mm, vma, start, end)
         mm.replace(start, end)
     mm.kernel.mmu.invalidate(None)
 
@@ -184,14 +165,14 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
             if not frame:
                 pte = mm.tables.get(at)
                 if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
-                    swap.free_entry(mm.kernel, pte)
+                    release.free_entry(mm.kernel, pte)
                     mm.tables.set(at, 0)
                 continue
             run = slice(frame, frame + pages)
             if frame in frames.cached_slot or (frames.flags[run] & page.DIRTY).any():
                 if thp.folio_mapcount(frames, frame) != pages:
                     continue
-                if frame in frames.cached_slot and not swap.free_cache(mm.kernel, frame):
+                if frame in frames.cached_slot and not release.free_cache(mm.kernel, frame):
                     continue
                 frames.flags[run] &= 0xFFFF ^ page.DIRTY
             for place in range(at, at + pages):
@@ -228,40 +209,4 @@ def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
         raise Errno("EACCES")
     if vma.file.counts_dirty:
         raise Errno("EOPNOTSUPP")
-    mm.kernel.truncate_range(vma.file, vma.offset(start), vma.offset(end), even_cows=False)
-
-
-def mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
-    """mlock and munlock (mm/mlock.c:do_mlock).
-
-    Raises
-    ------
-    Errno
-        ENOMEM: a hole in the range; what stands before it is locked already.
-    """
-    if pages <= 0:
-        return
-    end = start + pages
-    vma = mm.areas.find(start)
-    if vma is None or vma.start > start:
-        raise Errno("ENOMEM")
-    before = vma if start > vma.start else mm.areas.before(vma)
-    at = start
-    while True:
-        stop = min(vma.end, end)
-        flags = vma.flags & ~VmFlag.LOCKED | (VmFlag.LOCKED if lock else 0)
-        if flags != vma.flags and not vma.huge_level:
-            mm.kernel.lru.drain()
-        before = vma if vma.huge_level else change_area_flags(mm, vma, before, at, stop, flags)
-        at = max(stop, before.end)
-        if at >= end:
-            break
-        following = mm.areas.find(before.end)
-        if following is None or following.start != at:
-            raise Errno("ENOMEM")
-        vma = following
-    if lock:
-        try:
-            gup.mm_populate(mm, start, end, ignore_errors=False)
-        except Errno as error:
-            raise Errno({"EFAULT": "ENOMEM", "ENOMEM": "EAGAIN"}.get(error.name, error.name)) from None
+    filemap.truncate_range(mm.kernel, vma.file, vma.offset(start), vma.offset(end), even_cows=False)

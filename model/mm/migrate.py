@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import rmap, swap, thp
-from ptewalk.model.pte import PSE, RW, UFFD_WP, A, P
+from ptewalk.model.mm import gup, remap, rmap, stack, thp
+from ptewalk.model.pte import P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
-
+from ptewalk.model.state.machine import Mm
 
 _UNMAP_PASSES = 2
 """3.11 tries ten times: the first takes A, the second the entry (mm/migrate.c:migrate_pages)."""
-
-
-def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
-    """The entry for `frame` that takes the place of `old` (remove_migration_pte, remove_migration_pmd).
-
-    3.11 keeps neither soft-dirty nor D nor A. 6.1 restores D by pte_mkdirty, which adds soft-dirty; 6.12 takes that
-    back for small entries.
-    """
-    entries = mm.entries
-    new = entries.pfn_pte(frame, vma.prot, level) | (PSE if level > 1 else 0)
-    if entries.profile.reuse_by_mapcount:
-        new = entries.pte_mkold(new)
-        return entries.pte_mkwrite(new) if old & RW else new
-    soft_dirty = bool(entries.pte_soft_dirty(old))
-    if soft_dirty:
-        new = entries.pte_mksoft_dirty(new)
-    if not old & A:
-        new = entries.pte_mkold(new)
-    if entries.pte_dirty(old):
-        new = entries.pte_mkdirty(new)
-        if level == 1 and not entries.profile.migration_marks and not soft_dirty:
-            new = entries.pte_clear_soft_dirty(new)
-    if old & RW:
-        return entries.pte_mkwrite(new) if vma.flags & VmFlag.WRITE else new
-    if old & UFFD_WP:
-        new = entries.pte_mkuffd_wp(new)
-        return entries.pte_wrprotect(new) if level > 1 else new
-    return entries.pte_wrprotect(new) | old & entries.ARM
 
 
 def migrate_frame(mm: Mm, frame: int) -> bool:
@@ -79,7 +45,7 @@ def migrate_frame(mm: Mm, frame: int) -> bool:
         kernel.swap.slots[where].frame = new
         if mm.entries.profile.reuse_by_mapcount:  # try_to_unmap_one: its entries name the slot, and stay so
             for _, (other, _, at, _) in mappings:
-                swap.name_slot(other, at, where)
+                rmap.name_slot(other, at, where)
             mappings = []
             frames.maps[target] = 0
     done = set()
@@ -87,9 +53,9 @@ def migrate_frame(mm: Mm, frame: int) -> bool:
         if by_huge:
             if (id(other), at) not in done:
                 done.add((id(other), at))
-                other.tables.set_huge(at, remade(other, vma, other.tables.get_huge(at), new, 2))
+                other.tables.set_huge(at, remap.remade(other, vma, other.tables.get_huge(at), new, 2))
         else:
-            other.tables.set(at, remade(other, vma, other.tables.get(at), new + offset))
+            other.tables.set(at, remap.remade(other, vma, other.tables.get(at), new + offset))
     frames.maps[run] = 0
     for offset in range(size):
         frames.free(head + offset)
@@ -119,7 +85,9 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
             statuses.append(-2)
             continue
         if pte & P or (pte and mm.entries.pte_present(pte) and mm.entries.profile.saved_dirty):
-            frame = (0 if thp.is_huge_zero(mm, pmd) else thp.pmd_frame(mm, pmd)) if pmd else mm.normal_page(pte)
+            frame = (
+                (0 if thp.is_huge_zero(mm, pmd) else thp.pmd_frame(mm, pmd)) if pmd else mm.entries.vm_normal_page(pte)
+            )
             if not frame:
                 statuses.append(-14)
                 continue
@@ -127,16 +95,22 @@ def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
             statuses.append(-2)
             continue
         head = int(mm.frames.head[frame])
-        if kernel.node_of(head) == node:
+        if kernel.nodes.get(head, 0) == node:
             statuses.append(node)
         elif mm.frames.mapcount(frame) > 1:
             statuses.append(-13)
         elif migrate_frame(mm, frame):
-            kernel.set_node(mm, at, node)
+            _set_node(mm, at, node)
             statuses.append(node)
         else:
             statuses.append(-16)
     return statuses
+
+
+def _set_node(mm: Mm, at: int, node: int) -> None:
+    """The page that `at` maps now lives on `node`."""
+    pmd = mm.tables.get_huge(at)
+    mm.kernel.nodes[thp.pmd_frame(mm, pmd) if pmd else mm.entries.vm_normal_page(mm.tables.get(at))] = node
 
 
 def soft_offline(mm: Mm, start: int, end: int) -> None:
@@ -144,10 +118,8 @@ def soft_offline(mm: Mm, start: int, end: int) -> None:
 
     A page that cannot move ends the call, and its error is lost (mm/madvise.c:madvise_hwpoison declares `ret` twice).
     """
-    from ptewalk.model.mm import faults, gup
-
     for at in range(start, end):
-        vma = faults.find_or_grow(mm, at)
+        vma = stack.find_or_grow(mm, at)
         if vma is None:
             raise Errno("EFAULT")
         mapped = mm.tables.get(at) | mm.tables.get_huge(at)

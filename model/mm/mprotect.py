@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, VmFlag
-from ptewalk.model.mm import gup, hugetlb, thp, uffd
+from ptewalk.model.mm import gup, hugetlb, modify, pkeys, thp
 from ptewalk.model.pte import FRAME_AT, PROTNONE, RW, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_SHIFT
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.vma import Vma
 
 ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
 _PKEY = 0xF << VmFlag.PKEY_LOW
@@ -52,7 +48,7 @@ def do_mprotect(mm: Mm, start: int, pages: int, prot: int, key: int = -1) -> Non
     before = vma if start > vma.start else mm.areas.before(vma)
     at = start
     while True:
-        new_key = mm.kernel.mprotect_key(mm, vma, prot, key)
+        new_key = pkeys.of_mprotect(mm, vma, prot, key)
         flags = vma.flags & ~(ACCESS | _PKEY) | prot | new_key << VmFlag.PKEY_LOW
         if flags & ~(flags >> 4) & ACCESS:
             raise Errno("EACCES")
@@ -77,17 +73,17 @@ def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, f
         flags |= VmFlag.ACCOUNT
     if mm.entries.profile.mprotect_unaccounts and not flags & VmFlag.WRITE and vma.is_anonymous and not vma.anon_vma:
         flags &= ~VmFlag.ACCOUNT
-    merged = mm.areas.merge(before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
+    merged = modify.merge(mm, before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
     if merged:
         vma = merged
     else:
         if start != vma.start:
-            mm.split(vma, start, new_below=True)
+            modify.split(mm, vma, start, new_below=True)
         if end != vma.end:
-            mm.split(vma, end, new_below=False)
+            modify.split(mm, vma, end, new_below=False)
     vma.flags = flags
     wants = wants_manual_upgrade(mm, vma)
-    mm.set_page_prot(vma)
+    modify.set_page_prot(mm, vma)
     change_protection(mm, vma, start, end, vma.prot, restore_write=wants)
     locked = old & (VmFlag.WRITE | VmFlag.SHARED | VmFlag.LOCKED) == VmFlag.LOCKED
     if locked and flags & VmFlag.WRITE and mm.entries.profile.mprotect_populates:
@@ -107,7 +103,7 @@ def wants_manual_upgrade(mm: Mm, vma: Vma) -> bool:
         return True
     if vma.file is not None and vma.file.counts_dirty:
         return True
-    return vma.prot == mm.entries.vm_page_prot(vma.flags) and mm.wants_writenotify(vma)
+    return vma.prot == mm.entries.vm_page_prot(vma.flags) and modify.wants_writenotify(mm, vma)
 
 
 def change_protection(
@@ -129,7 +125,7 @@ def change_protection(
         mm.kernel.mmu.invalidate(None)
         return
     entries = mm.entries
-    markers = wp is True and uffd.uses_markers(vma)
+    markers = wp is True and vma.uses_markers
     if markers:
         for block in range(start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1):
             if block not in mm.tables.huge[2]:

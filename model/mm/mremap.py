@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import TASK_PAGES, MergeRule, TableMove, VmFlag
-from ptewalk.model.mm import gup, hugetlb, ksm, thp
+from ptewalk.model.linux import TASK_PAGES, VmFlag
+from ptewalk.model.mm import gup, ksm, mmap, modify, thp
+from ptewalk.model.profiles import MergeRule, TableMove
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
+from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
 from ptewalk.model.state.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
 
 FLAGS = frozenset(("MAYMOVE", "FIXED", "DONTUNMAP"))
 
@@ -43,7 +40,7 @@ def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[st
     if vma is None:
         raise Errno("EFAULT")
     if vma.huge_level:
-        size = hugetlb.pages_of(vma)
+        size = vma.leaf_pages
         old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
         if old % size or new % size or new_pages > old_pages:
             raise Errno("EINVAL")
@@ -51,7 +48,7 @@ def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[st
         return _mremap_to(mm, old, old_pages, new_pages, flags, new)
     if old_pages >= new_pages:
         if old_pages > new_pages:
-            mm.do_munmap(old + new_pages, old_pages - new_pages)
+            mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
         return old
     return _grow(mm, old, old_pages, new_pages, flags)
 
@@ -62,7 +59,7 @@ def _mremap_3_11(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozen
         return _mremap_to(mm, old, old_pages, new_pages, flags, new)
     if old_pages >= new_pages:
         if old_pages > new_pages:
-            mm.do_munmap(old + new_pages, old_pages - new_pages)
+            mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
         return old
     return _grow(mm, old, old_pages, new_pages, flags)
 
@@ -94,13 +91,13 @@ def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozense
     if (old + old_pages > new or (old_rules and old == new)) and new + new_pages > old:
         raise Errno("EINVAL")
     if "FIXED" in flags:
-        mm.do_munmap(new, new_pages)
+        mmap.do_munmap(mm, new, new_pages)
     if old_pages > new_pages:
-        mm.do_munmap(old + new_pages, old_pages - new_pages)
+        mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
         old_pages = new_pages
     vma = _vma_to_resize(mm, old, old_pages, new_pages, flags)
     if "FIXED" not in flags:
-        new = mm.kernel.get_unmapped_area(mm, new, new_pages)
+        new = mmap.get_unmapped_area(mm, new, new_pages)
     return _move_vma(mm, vma, old, old_pages, new_pages, new, "DONTUNMAP" in flags)
 
 
@@ -116,7 +113,7 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
                 vma.end = new_end
             else:
                 offset = vma.offset(end)
-                merged = mm.areas.merge(vma, end, new_end, vma.flags, vma.anon_vma, vma.file, offset, vma.uffd)
+                merged = modify.merge(mm, vma, end, new_end, vma.flags, vma.anon_vma, vma.file, offset, vma.uffd)
             if merged is None:
                 raise Errno("ENOMEM")
             mm.touch(end, new_end)
@@ -125,7 +122,7 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
             return old
     if "MAYMOVE" not in flags:
         raise Errno("ENOMEM")
-    new = mm.kernel.get_unmapped_area(mm, 0, new_pages)
+    new = mmap.get_unmapped_area(mm, 0, new_pages)
     return _move_vma(mm, vma, old, old_pages, new_pages, new, False)
 
 
@@ -140,8 +137,8 @@ def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: b
     adjacent = new == vma.end or vma.start == new + pages
     exclude = vma if may_self_merge and keep_source and adjacent else None
     if exclude is None or mm.entries.profile.merge == MergeRule.RANGES:
-        merged = mm.areas.merge(
-            before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
+        merged = modify.merge(
+            mm, before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
         )
     if merged:
         if merged.start <= source_start < merged.end:
@@ -156,22 +153,22 @@ def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: b
 
 def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: int, keep_source: bool) -> int:
     """mm/mremap.c:move_vma"""
-    mm.check_split(vma, old)
-    mm.check_split(vma, old + old_pages)
+    modify.check_split(vma, old)
+    modify.check_split(vma, old + old_pages)
     if vma.flags & VmFlag.MERGEABLE:
         ksm.unmerge_range(mm, vma, old, old + old_pages)
     if keep_source and vma.flags & VmFlag.LOCKED:
         if vma.start != old:
-            mm.split(vma, old, new_below=True)
+            modify.split(mm, vma, old, new_below=True)
         if vma.end != old + old_pages:
-            mm.split(vma, old + old_pages, new_below=False)
+            modify.split(mm, vma, old + old_pages, new_below=False)
     flags = vma.flags
     vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
     moved = _move_page_tables(mm, vma, area, old, new, old_pages)
     if not vma.flags & VmFlag.MAYSHARE:
         (vma if moved else area).reservation = None
     if not moved:
-        mm.do_munmap(new, new_pages)
+        mmap.do_munmap(mm, new, new_pages)
         raise Errno("ENOMEM")
     mm.move(old, new, old_pages)
     mm.touch(new + old_pages, new + new_pages)
@@ -189,7 +186,7 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
     else:
         accounted = flags & VmFlag.ACCOUNT
         left_below, left_above = vma.start < old, vma.end > old + old_pages
-        mm.do_munmap(old, old_pages)
+        mmap.do_munmap(mm, old, old_pages)
         for left, at in ((left_below, old - 1), (left_above, old + old_pages)):
             rest = mm.areas.lookup(at) if left else None
             if rest is not None:
@@ -208,7 +205,7 @@ def _mremap_userfaultfd_prep(mm: Mm, area: Vma) -> None:
     if area.uffd is not None:
         area.uffd = None
         area.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
-        mm.set_page_prot(area)
+        modify.set_page_prot(mm, area)
 
 
 def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> bool:
@@ -333,7 +330,7 @@ def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> bool:
     Where no table stands, the walk goes on behind what the missing table would map, and the number of bytes done is
     kept in an int: after such a jump a large page's move can look as if it had failed.
     """
-    size, level = hugetlb.pages_of(vma), vma.huge_level
+    size, level = vma.leaf_pages, vma.huge_level
     last_entry = size * (TABLE_ENTRIES - 1)
     shift = new - old
     at, end = old, old + pages

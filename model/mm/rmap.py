@@ -1,24 +1,49 @@
-"""From a frame to every entry that maps it (mm/rmap.c:rmap_walk)."""
+"""From frames to the entries that map them, and back (mm/rmap.c)."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.pte import PROTNONE, A, P
+from ptewalk.model.pte import PROTNONE, UFFD_WP, A, P
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.lru import Batch
+from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.vma import Vma, link_anon_vma
 
 _BLOCK = HUGE_PAGES - 1
 
 
-def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
+def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
+    """Give an area its anon_vma, a neighbour's where that is allowed (mm/rmap.c:__anon_vma_prepare)."""
+    if vma.anon_vma:
+        return
+    anon_vma = mm.areas.find_mergeable_anon_vma(vma)
+    if anon_vma is None:
+        anon_vma = mm.kernel.new_anon_vma()
+    vma.anon_vma = anon_vma
+    anon_vma.active += 1
+    link_anon_vma(vma, anon_vma)
+
+
+def add_new_anon(mm: Mm, vma: Vma, at: int, frame: int) -> None:
+    """page_add_new_anon_rmap: a new page, exclusive to this area."""
+    frames = mm.frames
+    frames.flags[frame] |= page.ANON | page.EXCLUSIVE
+    frames.maps[frame] += 1
+    frames.index[frame] = vma.offset(at)
+    if vma.anon_vma:
+        frames.owner[frame] = vma.anon_vma.identity
+    note_locked(mm, vma, frame)
+
+
+def note_locked(mm: Mm, vma: Vma, frame: int) -> None:
+    """An area begins or ends to map a page (mlock_vma_page, munlock_vma_page)."""
+    if vma.flags & VmFlag.LOCKED:
+        mm.kernel.lru.add(Batch.MLOCK, frame)
+
+
+def walk(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     """Every mapping of `frame`: (address space, area, page number, whether by a huge leaf).
 
     A huge leaf's page number is that of its first page.
@@ -34,7 +59,7 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
         mm = process.mm
         for vma in mm.areas:
             if flags & page.ANON:
-                if not vma.chain or vma.chain[0].root.identity != owner:
+                if not vma.chain or vma.chain[0].identity != owner:
                     continue
             elif vma.file is None or vma.file.identity != owner:
                 continue
@@ -54,12 +79,30 @@ def walk(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     return found
 
 
-def is_locked(kernel: Kernel, frame: int) -> bool:
+def _walk_ksm(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
+    """Every mapping of a KSM page, which may stand anywhere (mm/ksm.c:rmap_walk_ksm)."""
+    found = []
+    for process in kernel.processes.values():
+        mm = process.mm
+        for vma in mm.areas:
+            if vma.anon_vma is None:
+                continue
+            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
+                if huge:
+                    continue
+                part = mm.tables.part(block, first, last)
+                present = (part & np.uint64(P | PROTNONE)) != 0
+                same = present & (kernel.entries.pte_pfn(part) == np.uint64(frame))
+                found += [(mm, vma, first + position, False) for position in np.flatnonzero(same).tolist()]
+    return found
+
+
+def is_locked(kernel: MachineState, frame: int) -> bool:
     """Does an area with VM_LOCKED map the page (PageUnevictable)?"""
     return any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in walk(kernel, frame))
 
 
-def unmap_nonlinear(kernel: Kernel, frame: int) -> bool:
+def unmap_nonlinear(kernel: MachineState, frame: int) -> bool:
     """Age and unmap what remap_file_pages mapped of a page's file (3.11, mm/rmap.c:try_to_unmap_cluster).
 
     The page itself is not searched for: an entry with A loses A, one without is dropped. True when nothing maps the
@@ -86,19 +129,16 @@ def unmap_nonlinear(kernel: Kernel, frame: int) -> bool:
     return not frames.maps[frame]
 
 
-def _walk_ksm(kernel: Kernel, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
-    """Every mapping of a KSM page, which may stand anywhere (mm/ksm.c:rmap_walk_ksm)."""
-    found = []
-    for process in kernel.processes.values():
-        mm = process.mm
-        for vma in mm.areas:
-            if vma.anon_vma is None:
-                continue
-            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-                if huge:
-                    continue
-                part = mm.tables.part(block, first, last)
-                present = (part & np.uint64(P | PROTNONE)) != 0
-                same = present & (kernel.entries.pte_pfn(part) == np.uint64(frame))
-                found += [(mm, vma, first + position, False) for position in np.flatnonzero(same).tolist()]
-    return found
+def name_slot(mm: Mm, at: int, where: tuple[int, int]) -> None:
+    """Have the entry of a page name its slot instead of its frame (mm/rmap.c:try_to_unmap_one)."""
+    entries = mm.entries
+    old = mm.tables.get(at)
+    pte = entries.swp_entry_to_pte(*where)
+    if entries.SWP_EXCLUSIVE and mm.frames.flags[entries.pte_pfn(old)] & page.EXCLUSIVE:
+        pte |= entries.SWP_EXCLUSIVE
+    if entries.pte_soft_dirty(old):
+        pte |= entries.SWP_SOFT_DIRTY
+    if old & UFFD_WP:
+        pte |= entries.SWP_UFFD_WP
+    mm.tables.set(at, pte)
+    mm.kernel.swap.slots[where].count += 1

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ptewalk.model.linux import HUGE_PAGES, SoftBit, SplitDirty, VmFlag
-from ptewalk.model.mm import migrate, rmap
+from ptewalk.model.linux import HUGE_PAGES, SoftBit, VmFlag
+from ptewalk.model.mm import release, remap, rmap
+from ptewalk.model.profiles import SplitDirty
 from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.frames import Frames
+from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_SHIFT
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.frames import Frames
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.vma import Vma
 
 _BLOCK = HUGE_PAGES - 1
 _UNLIKE = np.uint64(FRAME | RW | A | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.SAVED_DIRTY | D)
@@ -60,9 +57,9 @@ def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
     frames.flags[frame : frame + HUGE_PAGES] |= page.ANON | page.EXCLUSIVE
     frames.index[frame : frame + HUGE_PAGES] = vma.offset(head) + np.arange(HUGE_PAGES)
     assert vma.anon_vma is not None
-    frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.root.identity
+    frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.identity
     frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
-    mm.note_locked(vma, frame)
+    rmap.note_locked(mm, vma, frame)
     mm.tables.set_huge(head, pmd)
 
 
@@ -70,7 +67,7 @@ def do_huge_pmd_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool) -> bool:
     """First fault in 2 MiB; False when no huge page can be had (do_huge_pmd_anonymous_page)."""
     if not mm.kernel.huge_page_available(mm, at):
         return False
-    mm.anon_vma_prepare(vma)
+    rmap.anon_vma_prepare(mm, vma)
     head = at & ~_BLOCK
     if not write:
         zero = mm.frames.get_huge_zero()
@@ -87,7 +84,7 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
     old_rules = entries.profile.reuse_by_mapcount
     if is_huge_zero(mm, pmd):
         if old_rules and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
-            mm.anon_vma_prepare(vma)
+            rmap.anon_vma_prepare(mm, vma)
             _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
             return True
         split_huge_pmd(mm, vma, head)
@@ -126,7 +123,7 @@ def _copy_all(mm: Mm, vma: Vma, head: int, frame: int) -> None:
     for offset in range(HUGE_PAGES):
         new = mm.frames.alloc(0)
         mm.frames.copy(frame + offset, new)
-        mm.add_new_anon(vma, head + offset, new)
+        rmap.add_new_anon(mm, vma, head + offset, new)
         pte = entries.pte_mkdirty(entries.pfn_pte(new, vma.prot))
         mm.tables.set(head + offset, entries.pte_mkwrite(pte) if vma.flags & VmFlag.WRITE else pte)
     drop_huge_map(mm, frame)
@@ -164,7 +161,7 @@ def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> It
     at = first
     while at < last:
         pte = mm.tables.get(at)
-        frame = mm.normal_page(pte) if pte and entries.pte_present(pte) else 0
+        frame = mm.entries.vm_normal_page(pte) if pte and entries.pte_present(pte) else 0
         pages = 1
         if frame and frames.flags[frame] & page.COMPOUND:
             looked_at = int(frames.head[frame]) if by_head else frame
@@ -207,7 +204,7 @@ def drop_huge_map(mm: Mm, frame: int) -> None:
     frames.huge_maps[frame] -= 1
     if not frames.huge_maps[frame]:
         del frames.huge_maps[frame]
-    mm.kernel.put(frame)
+    release.put(mm.kernel, frame)
 
 
 def zap_huge_pmd(mm: Mm, head: int) -> None:
@@ -283,7 +280,7 @@ def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
     frames.huge_maps[frame] -= 1
     if not frames.huge_maps[frame]:
         del frames.huge_maps[frame]
-    mm.note_locked(vma, frame)
+    rmap.note_locked(mm, vma, frame)
     _fill(mm, head, frame, pte, 1)
 
 
@@ -294,7 +291,7 @@ def dissolve(mm: Mm, frame: int) -> None:
     run = slice(head, head + HUGE_PAGES)
     frames.flags[run] &= 0xFFFF ^ page.COMPOUND
     frames.head[run] = np.arange(head, head + HUGE_PAGES)
-    mm.kernel.release(head + np.flatnonzero(frames.maps[run] == 0))
+    release.put_many(mm.kernel, head + np.flatnonzero(frames.maps[run] == 0))
 
 
 def split_huge_page(mm: Mm, frame: int) -> bool:
@@ -348,7 +345,7 @@ def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
         mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
         frames.maps[frame] -= 1
         return
-    mm.tables.set(at, migrate.remade(mm, vma, old, frame))
+    mm.tables.set(at, remap.remade(mm, vma, old, frame))
 
 
 def _holds_zeros(mm: Mm, frame: int) -> bool:

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
-from ptewalk.model.mm import mprotect
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.mm import modify, mprotect
+from ptewalk.model.state.machine import Mm, Process
+from ptewalk.model.state.vma import Userfaultfd, Vma
 
 _UFFD_FLAGS = VmFlag.UFFD_MISSING | VmFlag.UFFD_WP
 
 
-class Userfaultfd:
-    """One userfaultfd of a process.
+def open_new(process: Process, *, asynchronous: bool) -> None:
+    """Open a process's userfaultfd; the one that was open is closed.
 
-    Parameters
-    ----------
-    asynchronous : bool
-        WP_ASYNC, WP_UNPOPULATED and WP_HUGETLBFS_SHMEM: a write to a protected page is let through and the protection
-        dropped, and empty entries are protected by markers. Otherwise the write ends in SIGBUS.
+    Raises
+    ------
+    Errno
+        ENOSYS, EPERM; EINVAL: the kernel does not know WP_ASYNC.
     """
+    profile = process.mm.entries.profile
+    if not profile.userfaultfd:
+        raise Errno("ENOSYS")
+    if process.uffd is not None:
+        release(process.mm, process.uffd)
+        process.uffd = None
+    if process.user:  # vm.unprivileged_userfaultfd is 0
+        raise Errno("EPERM")
+    if asynchronous and not profile.uffd_async:
+        raise Errno("EINVAL")
+    process.uffd = Userfaultfd(asynchronous=asynchronous)
 
-    def __init__(self, *, asynchronous: bool) -> None:
-        self.asynchronous = asynchronous
 
-
-def resolves_itself(vma: Vma) -> bool:
-    """Does a write to a protected page of this area go through (userfaultfd_wp_async)?"""
-    return vma.uffd is not None and vma.uffd.asynchronous
-
-
-def uses_markers(vma: Vma) -> bool:
-    """Are empty entries of the area protected by markers (userfaultfd_wp_use_markers)?"""
-    return not vma.is_anonymous or resolves_itself(vma)
+def opened(process: Process) -> Userfaultfd:
+    """The process's userfaultfd; EBADF when it has none."""
+    if process.uffd is None:
+        raise Errno("EBADF")
+    return process.uffd
 
 
 def _check_range(start: int, pages: int) -> None:
@@ -49,7 +49,7 @@ def _set_flags(mm: Mm, vma: Vma, flags: int) -> None:
     changed = (vma.flags ^ flags) & VmFlag.UFFD_WP
     vma.flags = flags
     if vma.flags & VmFlag.SHARED and changed:
-        mm.set_page_prot(vma)
+        modify.set_page_prot(mm, vma)
 
 
 def _each_area(mm: Mm, start: int, end: int) -> list[Vma]:
@@ -57,7 +57,7 @@ def _each_area(mm: Mm, start: int, end: int) -> list[Vma]:
     if not areas:
         raise Errno("EINVAL" if mm.areas.find(start) or mm.kernel.maps_above_window else "ENOMEM")
     for vma in areas:
-        size = 1 << 9 * (vma.huge_level - 1) if vma.huge_level else 1
+        size = vma.leaf_pages
         if (vma is areas[0] and start % size) or (end <= vma.end and end % size):
             raise Errno("EINVAL")
     return areas
@@ -112,14 +112,14 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
                 protect_range(mm, vma, at, stop, protect=False)
             flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if fd else 0)
             pgoff = vma.offset(at) if mm.entries.profile.saved_dirty else vma.pgoff
-            merged = mm.areas.merge(before, at, stop, flags, vma.anon_vma, vma.file, pgoff, fd)
+            merged = modify.merge(mm, before, at, stop, flags, vma.anon_vma, vma.file, pgoff, fd)
             if merged:
                 vma = merged
             else:
                 if vma.start < at:
-                    mm.split(vma, at, new_below=True)
+                    modify.split(mm, vma, at, new_below=True)
                 if vma.end > stop:
-                    mm.split(vma, stop, new_below=False)
+                    modify.split(mm, vma, stop, new_below=False)
             _set_flags(mm, vma, flags)
             vma.uffd = fd
         before = vma
@@ -154,7 +154,7 @@ def writeprotect(mm: Mm, start: int, pages: int, *, protect: bool) -> None:
     for vma in areas:
         if not vma.flags & VmFlag.UFFD_WP:
             raise Errno("ENOENT")
-        size = 1 << 9 * (vma.huge_level - 1) if vma.huge_level else 1
+        size = vma.leaf_pages
         if start % size or pages % size:
             raise Errno("EINVAL")
         protect_range(mm, vma, max(start, vma.start), min(end, vma.end), protect=protect)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from ptewalk.model import bulk
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import thp
+from ptewalk.model.mm import modify, thp
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
+from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.vma import Vma
 
 Words = NDArray[np.uint64]
 CLEAR_REFS_ALL: Final = 1
@@ -55,7 +52,7 @@ def parse(text: str) -> tuple[int, int]:
     return value, taken
 
 
-def accept(kernel: Kernel, text: str) -> tuple[int, int]:
+def accept(kernel: MachineState, text: str) -> tuple[int, int]:
     """What is done with `text` before the process is looked for: (command, bytes taken).
 
     Raises
@@ -105,7 +102,7 @@ def _clear_area_flags(mm: Mm) -> None:
     for vma in mm.areas:
         if vma.flags & flag:
             vma.flags &= ~flag
-            mm.set_page_prot(vma)
+            modify.set_page_prot(mm, vma)
 
 
 def _walk(mm: Mm, vma: Vma, value: int) -> None:

@@ -1,4 +1,4 @@
-"""The files of /proc that concern memory, as objects over a `Kernel`.
+"""The files of /proc that concern memory, as objects over a machine.
 
 `ProcFs` opens them by path: ``PID/clear_refs``, ``PID/pagemap``, ``kpageflags``, ``kpagecount``, and the texts of
 `TEXTS` and `MACHINE_TEXTS`. Process `who` of a scenario has the PID `pid_of(who)`. Every error is an `Errno`, as the
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel, Process
 from ptewalk.model.linux import TASK_PAGES
 from ptewalk.model.proc import clear_refs, kpage, pagemap, smaps, status
+from ptewalk.model.state.machine import MachineState, Process
 
 __all__ = ["MODES", "ProcFile", "ProcFs", "pid_of"]
 
 WORD_BYTES: Final = 8
-TEXTS: Final[dict[str, Callable[[Kernel, Process], str]]] = {
+TEXTS: Final[dict[str, Callable[[MachineState, Process], str]]] = {
     "maps": lambda kernel, process: smaps.maps(process.mm),
     "smaps": lambda kernel, process: smaps.smaps(process.mm),
     "smaps_rollup": lambda kernel, process: smaps.rollup(process.mm),
@@ -34,7 +34,7 @@ TEXTS: Final[dict[str, Callable[[Kernel, Process], str]]] = {
     "comm": status.comm,
 }
 """Name to the text of a file of a process."""
-MACHINE_TEXTS: Final[dict[str, Callable[[Kernel], str]]] = {
+MACHINE_TEXTS: Final[dict[str, Callable[[MachineState], str]]] = {
     "meminfo": status.meminfo,
     "stat": status.machine_stat,
     "cpuinfo": status.cpuinfo,
@@ -118,12 +118,12 @@ class KpageFile(_WordFile):
 
     Parameters
     ----------
-    kernel : Kernel
+    kernel : MachineState
     words : callable
         `kpage.flags` or `kpage.counts`.
     """
 
-    def __init__(self, kernel: Kernel, words: Callable[[Kernel, int, int], NDArray[np.uint64]]) -> None:
+    def __init__(self, kernel: MachineState, words: Callable[[MachineState, int, int], NDArray[np.uint64]]) -> None:
         super().__init__()
         self._kernel = kernel
         self._words = words
@@ -140,7 +140,7 @@ class KpageFile(_WordFile):
 class _OfProcess:
     """A file of one process."""
 
-    def __init__(self, kernel: Kernel, process: Process) -> None:
+    def __init__(self, kernel: MachineState, process: Process) -> None:
         super().__init__()
         self.kernel = kernel
         self.process = process
@@ -177,7 +177,7 @@ class Pagemap(_OfProcess, _WordFile):
         It was opened with CAP_SYS_ADMIN; otherwise frame numbers are 0 where the kernel hides them.
     """
 
-    def __init__(self, kernel: Kernel, process: Process, *, privileged: bool) -> None:
+    def __init__(self, kernel: MachineState, process: Process, *, privileged: bool) -> None:
         super().__init__(kernel, process)
         self._privileged = privileged
 
@@ -215,7 +215,7 @@ class _TextFile(ProcFile):
 class TextFile(_OfProcess, ProcFile):
     """A text of one process: maps, status and so on."""
 
-    def __init__(self, kernel: Kernel, process: Process, name: str) -> None:
+    def __init__(self, kernel: MachineState, process: Process, name: str) -> None:
         super().__init__(kernel, process)
         self._file = _TextFile(lambda: TEXTS[name](kernel, process))
 
@@ -230,10 +230,10 @@ class ProcFs:
 
     Parameters
     ----------
-    kernel : Kernel
+    kernel : MachineState
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: MachineState) -> None:
         self.kernel = kernel
 
     def names(self, folder: str) -> list[str]:

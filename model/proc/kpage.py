@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import KpageflagsBit
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
+from ptewalk.model.state.machine import MachineState
 
 Words = NDArray[np.uint64]
 FIRST_FRAME: Final = 16
@@ -19,12 +17,12 @@ FIRST_FRAME: Final = 16
 _COMPOUND: Final = page.COMPOUND | page.HUGETLB
 
 
-def end(kernel: Kernel) -> int:
+def end(kernel: MachineState) -> int:
     """One past the last frame."""
     return kernel.frames.next
 
 
-def visible(kernel: Kernel, pfns: NDArray[np.int64]) -> NDArray[np.uint16]:
+def visible(kernel: MachineState, pfns: NDArray[np.int64]) -> NDArray[np.uint16]:
     """The frames' flags as far as kpageflags shows them.
 
     3.11 says nothing of a huge page but what its head has, not that it is huge, and nothing of the huge zero page.
@@ -38,7 +36,7 @@ def visible(kernel: Kernel, pfns: NDArray[np.int64]) -> NDArray[np.uint16]:
     return np.where(huge_zero, 0, flags).astype(np.uint16)
 
 
-def flags(kernel: Kernel, first: int, count: int) -> Words:
+def flags(kernel: MachineState, first: int, count: int) -> Words:
     """The kpageflags words of frames [first, first + count).
 
     Set as the kernel sets them: UPTODATE, DIRTY of anonymous pages (PG_dirty, not the entries' D), MMAP, ANON,
@@ -95,7 +93,7 @@ def flags(kernel: Kernel, first: int, count: int) -> Words:
     return words
 
 
-def counts(kernel: Kernel, first: int, count: int) -> Words:
+def counts(kernel: MachineState, first: int, count: int) -> Words:
     """The kpagecount words of frames [first, first + count): entries that map each (page_mapcount).
 
     3.11 counts a huge page's mappings at its head only.
@@ -108,7 +106,7 @@ def counts(kernel: Kernel, first: int, count: int) -> Words:
     return found.astype(np.uint64)
 
 
-def _table_frames(kernel: Kernel) -> NDArray[np.int64]:
+def _table_frames(kernel: MachineState) -> NDArray[np.int64]:
     """Frames that hold page tables."""
     found: list[int] = []
     for process in kernel.processes.values():

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import bulk
-from ptewalk.model.linux import (
-    PAGEMAP_FRAME_BITS,
-    PAGEMAP_V1_SHIFT_LOW,
-    PagemapBit,
-    VmFlag,
-)
+from ptewalk.model.linux import PAGEMAP_FRAME_BITS, PAGEMAP_V1_SHIFT_LOW, PagemapBit, VmFlag
 from ptewalk.model.pte import SPECIAL, UFFD_WP
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
 
 Words = NDArray[np.uint64]
 PRESENT: Final = np.uint64(1 << PagemapBit.PRESENT)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,9 @@ from ptewalk.model.mm import thp, uffd
 from ptewalk.model.proc.pagemap import FRAME, PRESENT, UFFD, Words
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.vma import Vma
 
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _CATEGORIES: Final = 255
@@ -197,7 +195,7 @@ class _Scan:
     def enters(self, vma: Vma) -> bool:
         """pagemap_scan_test_walk"""
         argument = self.argument
-        allowed = bool(vma.flags & VmFlag.UFFD_WP) and uffd.resolves_itself(vma)
+        allowed = bool(vma.flags & VmFlag.UFFD_WP) and vma.resolves_itself
         if not allowed:
             if argument.flags & ScanFlag.CHECK_WPASYNC:
                 raise Errno("EPERM")

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import (
-    FIRST_SPECIAL_SWAP_TYPE,
-    HUGE_PAGES,
-    PAGEMAP_SWAP_TYPE_BITS,
-    SMAPS_FLAGS,
-    VmFlag,
-)
+from ptewalk.model.linux import FIRST_SPECIAL_SWAP_TYPE, HUGE_PAGES, PAGEMAP_SWAP_TYPE_BITS, SMAPS_FLAGS, VmFlag
 from ptewalk.model.mm import thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, A, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.files import File
+from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.tables import PMD_SHIFT
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT, Control
-
-if TYPE_CHECKING:
-    from ptewalk.model.kernel import Kernel
-    from ptewalk.model.mm.mmap import Mm
-    from ptewalk.model.state.files import File
-    from ptewalk.model.state.vma import Vma
 
 _NAME_COLUMN: Final = 73
 _PSS_SHIFT: Final = 12
@@ -110,7 +101,7 @@ def huge_pages(mm: Mm, vma: Vma) -> list[int]:
     return found
 
 
-def _header(kernel: Kernel, vma: Vma) -> str:
+def _header(kernel: MachineState, vma: Vma) -> str:
     """The line of maps."""
     device, inode, name, offset = "00:00", 0, "", 0
     if vma.file is not None:

@@ -11,11 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from ptewalk.model.kernel import Kernel, Process
 from ptewalk.model.linux import FIRST_SPECIAL_SWAP_TYPE, HUGE_PAGES, VmFlag
 from ptewalk.model.mm import thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, P
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
@@ -75,7 +75,7 @@ class Sizes:
             elif vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE:
                 count["data"] += size
             if vma.huge_level:
-                step = 1 << 9 * (vma.huge_level - 1)
+                step = vma.leaf_pages
                 heads = range(vma.start, vma.end, step)
                 used = [at for at in heads if entries.pte_present(mm.tables.get_huge(at, vma.huge_level))]
                 count["hugetlb"] += step * len(used)
@@ -103,30 +103,30 @@ def name(process: Process) -> str:
     return f"process{process.who}"
 
 
-def _parent(kernel: Kernel, process: Process) -> int:
+def _parent(kernel: MachineState, process: Process) -> int:
     """PID of the parent; process 0 takes over orphans. 0: none."""
     if process.who == 0:
         return 0
     return (process.parent if process.parent in kernel.processes else 0) + 1
 
 
-def comm(kernel: Kernel, process: Process) -> str:
+def comm(kernel: MachineState, process: Process) -> str:
     """/proc/PID/comm"""
     return name(process) + "\n"
 
 
-def cmdline(kernel: Kernel, process: Process) -> str:
+def cmdline(kernel: MachineState, process: Process) -> str:
     """/proc/PID/cmdline"""
     return name(process) + "\0"
 
 
-def statm(kernel: Kernel, process: Process) -> str:
+def statm(kernel: MachineState, process: Process) -> str:
     """/proc/PID/statm: size, resident, shared, text, lib, data, dt in pages (proc_pid_statm)."""
     sizes = Sizes.of(process)
     return f"{sizes.total} {sizes.resident} {sizes.file + sizes.shmem} 0 0 {sizes.data + sizes.stack} 0\n"
 
 
-def stat(kernel: Kernel, process: Process) -> str:
+def stat(kernel: MachineState, process: Process) -> str:
     """/proc/PID/stat (do_task_stat): 52 fields; vsize in bytes, rss in pages."""
     sizes, pid = Sizes.of(process), process.who + 1
     fields: list[object] = [pid, f"({name(process)})", "S", _parent(kernel, process), pid, pid]  # pid to session
@@ -137,7 +137,7 @@ def stat(kernel: Kernel, process: Process) -> str:
     return " ".join(map(str, fields)) + "\n"
 
 
-def status(kernel: Kernel, process: Process) -> str:
+def status(kernel: MachineState, process: Process) -> str:
     """/proc/PID/status (proc_pid_status, task_mem); lines that later kernels have are left out for 3.11."""
     sizes, pid, user = Sizes.of(process), process.who + 1, _USER if process.user else _ROOT
     ids = "\t".join([str(user)] * 4)
@@ -170,7 +170,7 @@ def status(kernel: Kernel, process: Process) -> str:
     return "\n".join([*lines, "Threads:\t1"]) + "\n"
 
 
-def meminfo(kernel: Kernel) -> str:
+def meminfo(kernel: MachineState) -> str:
     """/proc/meminfo (meminfo_proc_show), of a machine with `TOTAL_PAGES`."""
     frames = kernel.frames
     flags, tails = frames.flags[: frames.next], frames.head[: frames.next] != np.arange(frames.next)
@@ -180,7 +180,7 @@ def meminfo(kernel: Kernel) -> str:
     huge = int(np.count_nonzero(((flags & page.COMPOUND) != 0) & ~tails & ((flags & page.ANON) != 0)))
     processes = [Sizes.of(process) for process in kernel.processes.values()]
     tables = sum(sizes.tables for sizes in processes)
-    pool = kernel.hugetlb_pool(2)
+    pool = kernel.pools[2]
     free = TOTAL_PAGES - anon - cached - tables - pool.total * HUGE_PAGES
     slots = len(kernel.swap.slots)
     kilobytes = {
@@ -207,28 +207,28 @@ def meminfo(kernel: Kernel) -> str:
     return "\n".join([*lines, f"Hugepagesize:   {HUGE_PAGES << _KB:8} kB"]) + "\n"
 
 
-def machine_stat(kernel: Kernel) -> str:
+def machine_stat(kernel: MachineState) -> str:
     """/proc/stat: one CPU that has been idle for a second."""
     cpu = "0 0 0 " + str(_HZ) + " 0 0 0 0 0 0"
     counts = f"ctxt 0\nbtime {_BOOT}\nprocesses {len(kernel.processes)}\nprocs_running 1\nprocs_blocked 0\n"
     return f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\n{counts}"
 
 
-def cpuinfo(kernel: Kernel) -> str:
+def cpuinfo(kernel: MachineState) -> str:
     """/proc/cpuinfo: the one CPU's number."""
     return "processor\t: 0\n\n"
 
 
-def uptime(kernel: Kernel) -> str:
+def uptime(kernel: MachineState) -> str:
     """/proc/uptime: a second."""
     return "1.00 1.00\n"
 
 
-def loadavg(kernel: Kernel) -> str:
+def loadavg(kernel: MachineState) -> str:
     """/proc/loadavg"""
     return f"0.00 0.00 0.00 1/{len(kernel.processes)} {max(kernel.processes, default=0) + 1}\n"
 
 
-def version(kernel: Kernel) -> str:
+def version(kernel: MachineState) -> str:
     """/proc/version: the profile's kernel."""
     return f"Linux version {kernel.profile.name.removeprefix('linux-')} (ptewalk's model)\n"

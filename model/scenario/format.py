@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ptewalk.model.kernel import CONTROL
 from ptewalk.model.scenario import verbs
+from ptewalk.model.state.machine import CONTROL
 from ptewalk.model.x86 import PAGE_BYTES, Control
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptewalk.model.errors import Errno
+from ptewalk.model.errors import Errno, SwapDamage
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import Profile, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.mm.swap import SwapDamage
 from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.profiles import Profile
 from ptewalk.model.scenario import verbs
 from ptewalk.model.scenario.format import Scenario, Step, boots_with_v1
 from ptewalk.model.scenario.numbering import TableIds

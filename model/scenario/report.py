@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.profiles import PROFILES, Profile
 from ptewalk.model.scenario.compare import Difference, differences
 from ptewalk.model.scenario.format import Scenario, boots_with_v1, keeps_v1
 from ptewalk.model.scenario.replay import Replay

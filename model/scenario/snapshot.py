@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.kernel import Kernel, Process
 from ptewalk.model.linux import (
     FIRST_SPECIAL_SWAP_TYPE,
     PAGEMAP_LETTERS,
@@ -17,6 +16,7 @@ from ptewalk.model.linux import (
     RECORDED_FLAGS,
     TABLE_FLAGS,
 )
+from ptewalk.model.mm import stack
 from ptewalk.model.page_set import PageSet
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
@@ -24,6 +24,7 @@ from ptewalk.model.scenario.contents import Contents
 from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
 from ptewalk.model.scenario.runs import Runs, group, id_at, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS
@@ -92,7 +93,7 @@ class Recorder:
         Also take `tables` and `ptes`.
     """
 
-    def __init__(self, kernel: Kernel, *, raw_tables: bool) -> None:
+    def __init__(self, kernel: MachineState, *, raw_tables: bool) -> None:
         self.kernel = kernel
         self.raw_tables = raw_tables
         self._frames = FrameNumbers()
@@ -322,7 +323,7 @@ class Recorder:
 
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
         """One area's smaps."""
-        start = process.mm.shown_start(vma)
+        start = stack.shown_start(process.mm, vma)
         return {
             "page": start - self.kernel.base,
             "n": vma.end - start,

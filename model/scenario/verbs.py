@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel, Process
+from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import ScanCategory
 from ptewalk.model.proc import pagemap_scan
+from ptewalk.model.state.machine import Process
 from ptewalk.model.x86 import PAGE_SHIFT, Access
 
 _PAGE_LIMIT: Final = 1 << 34

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import count
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import BLOCK_FILE_PAGES, FILE_PAGES
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.state.frames import Frames
-
-
-_identities = count(-1, -1)
-"""Negative, so that a file is never taken for an anon_vma."""
+from ptewalk.model.state.frames import Frames
 
 
 class File:
@@ -27,7 +18,7 @@ class File:
     pages : int
         Length.
     identity : int
-        What its frames name as their owner.
+        What its frames name as their owner: negative, so that a file is never taken for an anon_vma.
     cache : dict
         Page offset to frame.
     swapped : dict
@@ -38,8 +29,8 @@ class File:
 
     __slots__ = ("pages", "cache", "swapped", "counts_dirty", "identity")
 
-    def __init__(self, pages: int, *, counts_dirty: bool = False) -> None:
-        self.identity = next(_identities)
+    def __init__(self, pages: int, identity: int, *, counts_dirty: bool = False) -> None:
+        self.identity = identity
         self.pages = pages
         self.cache: dict[int, int] = {}
         self.swapped: dict[int, NDArray[np.uint64] | None] = {}
@@ -65,14 +56,16 @@ class Files:
         file = self._named.get(number)
         if file is None:
             on_disk = number == "4"
-            file = File(BLOCK_FILE_PAGES if on_disk else FILE_PAGES, counts_dirty=on_disk)
+            file = self._new(BLOCK_FILE_PAGES if on_disk else FILE_PAGES, counts_dirty=on_disk)
             self._named[number] = file
-            self._by_identity[file.identity] = file
         return file
 
     def new_anonymous(self, pages: int) -> File:
         """The file behind a shared anonymous mapping (mm/shmem.c:shmem_zero_setup)."""
-        file = File(pages)
+        return self._new(pages)
+
+    def _new(self, pages: int, *, counts_dirty: bool = False) -> File:
+        file = File(pages, -1 - len(self._by_identity), counts_dirty=counts_dirty)
         self._by_identity[file.identity] = file
         return file
 

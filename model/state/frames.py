@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ptewalk.model.linux import HUGE_PAGES
 from ptewalk.model.memory import SparseMemory
+from ptewalk.model.x86 import PAGE_SHIFT
 
 ANON: Final = 1
 """PageAnon"""
@@ -142,7 +143,16 @@ class Frames:
 
     def word(self, frame: int, offset: int) -> int:
         """The 64-bit word at byte `offset` of a frame, without making the frame exist."""
-        return self.memory.load(frame << 12 | offset) if frame in self.memory.row_of_frame else 0
+        return self.memory.load(frame << PAGE_SHIFT | offset) if frame in self.memory.row_of_frame else 0
+
+    def byte(self, frame: int, offset: int) -> int:
+        """The byte at `offset` of a frame, without making the frame exist."""
+        return self.word(frame, offset & ~7) >> (offset & 7) * 8 & 0xFF
+
+    def set_byte(self, frame: int, offset: int, value: int) -> None:
+        """Store a byte at `offset` of a frame."""
+        address, shift = frame << PAGE_SHIFT | offset & ~7, (offset & 7) * 8
+        self.memory.store(address, self.memory.load(address) & ~(0xFF << shift) | value << shift)
 
     def mapcount(self, frame: int) -> int:
         """page_mapcount: entries that map this page, alone or as part of a huge page."""

@@ -7,13 +7,10 @@ processes of a machine put there is not known; every batch that matters here is 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from ptewalk.model.profiles import Profile
 from ptewalk.model.state import frames as page
-
-if TYPE_CHECKING:
-    from ptewalk.model.linux import Profile
-    from ptewalk.model.state.frames import Frames
+from ptewalk.model.state.frames import Frames
 
 
 class Batch(Enum):

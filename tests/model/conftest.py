@@ -8,8 +8,9 @@ import pytest
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.proc import pagemap
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.x86 import Access
 
 SOFT_DIRTY = 1 << 55

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ptewalk.model import bulk
-from ptewalk.model.linux import PROFILES, PagemapBit, Profile, SoftBit, Track
+from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.proc import pagemap
+from ptewalk.model.profiles import PROFILES, Profile
 from ptewalk.model.pte import PROTNONE, RW, UFFD_WP, Entries, P
 
 COUNT = 40_000  # more than two pieces, and not a multiple of eight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.mm.swap import SwapDamage, entry_slot
+from ptewalk.model.errors import SwapDamage
 
 RW, A, D, SPECIAL, SD = 0x2, 0x20, 0x40, 0x200, 0x800
 
@@ -263,7 +263,7 @@ def test_a29_pagemap_of_a_swapped_page_shows_a_bit_of_the_offset(machine) -> Non
     m.mmap(0, 8)
     m.write(0, 8)
     m.madvise(0, 8, "PAGEOUT")
-    offsets = [entry_slot(m.kernel, m.mm().tables.get(m.kernel.base + page))[1] for page in range(8)]
+    offsets = [m.kernel.entries.pte_to_swp_entry(m.mm().tables.get(m.kernel.base + page))[1] for page in range(8)]
     assert m.dirty(0, 8) == [page for page, offset in enumerate(offsets) if offset & 4]
     m.clear()
     assert m.dirty(0, 8) == [page for page, offset in enumerate(offsets) if offset & 4]
@@ -274,9 +274,9 @@ def test_a30_mremap_of_a_swapped_page_names_another_slot(machine) -> None:  # ty
     m.mmap(0, 1)
     m.write(0)
     m.madvise(0, 1, "PAGEOUT")
-    offset = entry_slot(m.kernel, m.mm().tables.get(m.kernel.base))[1]
+    offset = m.kernel.entries.pte_to_swp_entry(m.mm().tables.get(m.kernel.base))[1]
     m.mremap(0, 1, 1, 8)
-    assert entry_slot(m.kernel, m.mm().tables.get(m.kernel.base + 8))[1] == offset | 4 != offset
+    assert m.kernel.entries.pte_to_swp_entry(m.mm().tables.get(m.kernel.base + 8))[1] == offset | 4 != offset
     with pytest.raises(SwapDamage, match="rule A30"):
         m.read(8)
     release = machine("linux-3.11")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.mm.swap import entry_slot
 from ptewalk.model.proc.pagemap import FILE
 
 OLD = ("linux-seed", "linux-3.11")
@@ -55,14 +54,14 @@ def test_a_page_of_the_swap_cache_migrates_to_its_slot(machine, profile: str, ma
     m.mmap(0, 1)
     m.write(0)
     m.madvise(0, 1, "PAGEOUT")
-    slot = entry_slot(m.kernel, m.mm().tables.get(m.kernel.base))
+    slot = m.kernel.entries.pte_to_swp_entry(m.mm().tables.get(m.kernel.base))
     m.fork()
     m.read(0)
     frame = m.frame(0)
     assert m.pte(0) & P
     m.madvise(0, 1, "SOFT_OFFLINE")
     entry = m.mm().tables.get(m.kernel.base)
-    assert not entry & P and entry_slot(m.kernel, entry) == slot
+    assert not entry & P and m.kernel.entries.pte_to_swp_entry(entry) == slot
     assert bool(m.kernel.entries.pte_swp_soft_dirty(entry)) == marked
     assert m.read(0) == [7] and m.frame(0) != frame
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 
 P, RW, US, A, D, PROTNONE, SPECIAL, UFFD_WP, SD = 0x1, 0x2, 0x4, 0x20, 0x40, 0x100, 0x200, 0x400, 0x800

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model.linux import PROFILES, ScanCategory, ScanFlag
+from ptewalk.model.linux import ScanCategory, ScanFlag
 from ptewalk.model.proc.pagemap_scan import Answer, Argument
+from ptewalk.model.profiles import PROFILES
 
 RW, A, D, PROTNONE, SPECIAL, UFFD_WP, SD = 0x2, 0x20, 0x40, 0x100, 0x200, 0x400, 0x800
 SAVED = 1 << 58

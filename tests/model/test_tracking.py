@@ -8,8 +8,9 @@ import pytest
 
 from ptewalk.cosim.formats.scenarios import as_scenario
 from ptewalk.cosim.stimulus.scenarios import scenario as drawn
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.proc import pagemap
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 

@@ -16,7 +16,8 @@ from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.runs.inside.software_bench import run_software
 from ptewalk.cosim.simulate.run import Job
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
 
 
 def _run_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.accuracy import KERNELS, Accuracy, accuracy, common_scenarios, count_scenario, spell
 from ptewalk.cosim.formats.scenarios import ScenarioRequest, as_scenario, without_answers
-from ptewalk.model.linux import EXACT, LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Profile
+from ptewalk.model.profiles import EXACT, LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Profile
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,10 @@ import pytest
 
 from ptewalk.cosim.bench.amaranth_mmu import AmaranthMmu
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import PageFault, Request, Result, State
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.x86 import Access
 
 XD = 1 << 63

@@ -31,10 +31,11 @@ from ptewalk.cosim.runs.scenarios import check_scenarios
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import shrink
 from ptewalk.cosim.stimulus.themes import THEMES, known_themes
-from ptewalk.model.linux import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES, Track
+from ptewalk.model.linux import Track
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
 from ptewalk.model.paging import Result, State, Translated
+from ptewalk.model.profiles import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES
 from ptewalk.model.scenario.format import read
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")

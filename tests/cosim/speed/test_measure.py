@@ -7,7 +7,8 @@ import pytest
 
 from ptewalk.cosim.speed import measure
 from ptewalk.model import bulk
-from ptewalk.model.linux import PROFILES, PagemapBit, Track
+from ptewalk.model.linux import PagemapBit, Track
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import RW, Entries, P
 
 TRIES = 3

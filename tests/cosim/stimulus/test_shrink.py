@@ -26,7 +26,7 @@ from ptewalk.cosim.formats.scenarios import (
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
-from ptewalk.model.linux import LINUX_6_1, LINUX_6_12
+from ptewalk.model.profiles import LINUX_6_1, LINUX_6_12
 from ptewalk.model.scenario.compare import differences
 from ptewalk.model.scenario.format import Scenario, read
 from ptewalk.model.scenario.replay import Replay

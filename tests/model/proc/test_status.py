@@ -8,8 +8,8 @@ import pytest
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import PROFILES
 from ptewalk.model.proc.files import ProcFs
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.x86 import Access
 
 KB = 4

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ptewalk.model.linux import PROFILES, Track
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.compare import differences
 from ptewalk.model.scenario.format import FormatError, Scenario, read
 from ptewalk.model.scenario.numbering import TableIds

@@ -1,0 +1,139 @@
+"""Accesses of user memory: by the process itself, by the kernel on its behalf, and through /proc/PID/mem.
+
+Every access of the process, and the kernel's copies to user memory, go through the machine's `Mmu`; a page fault that
+it reports is handled and the access tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import HUGE_PAGES, PKRU_AFTER_FAULT
+from ptewalk.model.mm import faults, gup, thp
+from ptewalk.model.paging import PageFault, Request, State, Translated
+from ptewalk.model.state.machine import MachineState, Process
+from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
+
+_BATCH: Final = 64
+"""Accesses given to the MMU at a time."""
+_RETRIES: Final = 16
+_FILLED: Final = 0x5A5A5A5A5A5A5A5A
+
+
+def state_of(kernel: MachineState, process: Process) -> State:
+    """The MMU's control state while `process` runs."""
+    return State(
+        root=process.mm.tables.root << PAGE_SHIFT,
+        control=kernel.control,
+        pkru=process.pkru if kernel.profile.protection_keys else 0,
+        track=kernel.track,
+        saved_dirty=kernel.profile.saved_dirty,
+        soft_dirty=kernel.entries.soft_dirty,
+    )
+
+
+def touch_pages(
+    kernel: MachineState, process: Process, pages: Sequence[int], access: Access, value: int = 0, *, offset: int = 8
+) -> list[int | str]:
+    """One 1-byte user access per page, at byte `offset` of each.
+
+    Parameters
+    ----------
+    access : Access
+        READ or WRITE.
+    value : int
+        The byte that is written.
+
+    Returns
+    -------
+    list
+        Per page: the byte read, "ok" for a store, or how the fault ended ("maperr", "accerr", "pkuerr", "bus").
+    """
+    values: list[int | str] = []
+    requests = [Request(at << PAGE_SHIFT | offset, access) for at in pages]
+    position = retries = 0
+    state = state_of(kernel, process)
+    while position < len(requests):
+        for result in kernel.mmu.run(state, requests[position : position + _BATCH]):
+            if isinstance(result, Translated):
+                values.append(_do(kernel, result.physical, access, value))
+                if access == Access.WRITE:
+                    process.mm.store(pages[position])
+                position += 1
+                retries = 0
+            elif isinstance(result, PageFault):
+                signal = faults.user_fault(process.mm, pages[position], result.code)
+                retries += 1
+                if signal is None and retries < _RETRIES:
+                    break
+                if signal is None:
+                    raise AssertionError(f"page {pages[position]:#x} faults for ever, code {result.code:#x}")
+                values.append(signal.value)
+                if kernel.profile.protection_keys:
+                    process.pkru = PKRU_AFTER_FAULT
+                    state = state_of(kernel, process)
+                position += 1
+                retries = 0
+                break
+            else:
+                raise AssertionError(f"user access ended in {result!r}")
+    return values
+
+
+def copy_to_user(kernel: MachineState, process: Process, at: int, offset: int, value: int) -> bool:
+    """A byte that the kernel stores to user memory; False: EFAULT."""
+    request = Request(at << PAGE_SHIFT | offset, Access.WRITE, user=False, ac=True)
+    for _ in range(_RETRIES):
+        result = kernel.mmu.run(state_of(kernel, process), [request])[0]
+        if isinstance(result, Translated):
+            _do(kernel, result.physical, Access.WRITE, value)
+            process.mm.store(at)
+            return True
+        if not isinstance(result, PageFault) or faults.user_fault(process.mm, at, result.code) is not None:
+            return False
+    raise AssertionError(f"page {at:#x} faults for ever")
+
+
+def mem_access(
+    kernel: MachineState, process: Process, pages: Sequence[int], *, write: bool, value: int = 0
+) -> list[int | str]:
+    """One byte per page through /proc/self/mem at offset 8: the byte, "ok", or "e5" for EIO."""
+    values: list[int | str] = []
+    for at in pages:
+        try:
+            frame = gup.access_remote(process.mm, at, write=write)
+        except Errno:
+            values.append("e5")
+            continue
+        if write:
+            kernel.frames.set_byte(frame, 8, value)
+            values.append("ok")
+        else:
+            values.append(kernel.frames.byte(frame, 8))
+    return values
+
+
+def _do(kernel: MachineState, physical: int, access: Access, value: int) -> int | str:
+    """The access itself, at a physical byte address."""
+    frame, offset = physical >> PAGE_SHIFT, physical & PAGE_BYTES - 1
+    if access == Access.READ:
+        return kernel.frames.byte(frame, offset)
+    kernel.frames.set_byte(frame, offset, value)
+    return "ok"
+
+
+def fill(kernel: MachineState, process: Process, at: int, pages: int) -> None:
+    """A process fills pages with bytes 0x5a."""
+    for target in range(at, at + pages):
+        if touch_pages(kernel, process, [target], Access.WRITE, 0x5A) != ["ok"]:
+            continue
+        mm = process.mm
+        pmd = mm.tables.get_huge(target)
+        frame = (
+            thp.pmd_frame(mm, pmd) + (target & HUGE_PAGES - 1)
+            if pmd
+            else mm.entries.vm_normal_page(mm.tables.get(target))
+        )
+        kernel.memory.add_frame(frame)[:] = _FILLED

@@ -1,0 +1,93 @@
+"""Files behind mappings (mm/filemap.c, mm/truncate.c, mm/fremap.c)."""
+
+from __future__ import annotations
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import VmFlag
+from ptewalk.model.mm import gup, mmap, rmap
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.files import File
+from ptewalk.model.state.machine import MachineState, Mm
+
+
+def write(kernel: MachineState, number: str, offset: int, value: int) -> None:
+    """pwrite of one byte at offset 8 of a page of a file."""
+    file = kernel.files.open(number)
+    file.pages = max(file.pages, offset + 1)
+    frame = kernel.files.get_page(file, offset)
+    kernel.frames.set_byte(frame, 8, value)
+
+
+def read(kernel: MachineState, number: str, offset: int) -> int | None:
+    """pread of one byte at offset 8 of a page of a file; None beyond its end."""
+    file = kernel.files.open(number)
+    if offset >= file.pages:
+        return None
+    if offset in file.swapped:
+        kernel.files.add_page(file, offset)
+    frame = file.cache.get(offset)
+    return kernel.frames.byte(frame, 8) if frame else 0
+
+
+def truncate(kernel: MachineState, number: str, pages: int) -> None:
+    """Set a file's length."""
+    file = kernel.files.open(number)
+    old = file.pages
+    file.pages = pages
+    if pages < old:
+        truncate_range(kernel, file, pages, max(old, 1 << 40), even_cows=True)
+
+
+def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, even_cows: bool) -> None:
+    """Drop pages [first, last) of a file and every mapping of them (unmap_mapping_range, truncation)."""
+    for process in kernel.processes.values():
+        for vma in list(process.mm.areas):
+            if vma.file is not file or vma.huge_level:
+                continue
+            if vma.remapped is not None:  # unmap_mapping_range_list: every page is looked at
+                for at in range(vma.start, vma.end):
+                    if first <= vma.shown_offset(at) < last:
+                        mmap.zap_range(process.mm, vma, at, at + 1, even_cows=even_cows)
+                continue
+            start = max(vma.start, vma.start + first - vma.pgoff)
+            end = min(vma.end, vma.start + last - vma.pgoff)
+            if start < end:
+                mmap.zap_range(process.mm, vma, start, end, even_cows=even_cows)
+                process.mm.replace(start, end)
+    for offset in [o for o in file.cache if first <= o < last]:
+        frame = file.cache.pop(offset)
+        kernel.lru.drain()
+        kernel.frames.flags[frame] &= 0xFFFF ^ page.FILE
+        if not kernel.frames.maps[frame]:
+            kernel.frames.free(frame)
+    for offset in [o for o in file.swapped if first <= o < last]:
+        del file.swapped[offset]
+    kernel.mmu.invalidate(None)
+
+
+def write_back(kernel: MachineState, number: str) -> None:
+    """fdatasync: a file with dirty accounting write-protects and cleans what is dirty (mm/rmap.c:page_mkclean)."""
+    file = kernel.files.open(number)
+    if not file.counts_dirty:
+        return
+    for frame in list(file.cache.values()):
+        kernel.frames.flags[frame] &= 0xFFFF ^ page.DIRTY
+        for mm, vma, at, _huge in rmap.walk(kernel, frame):
+            pte = mm.tables.get(at)
+            if vma.flags & VmFlag.SHARED and (kernel.entries.pte_shares_write(pte) or kernel.entries.pte_dirty(pte)):
+                mm.tables.set(at, kernel.entries.pte_mkclean(kernel.entries.pte_wrprotect(pte)))
+    kernel.mmu.invalidate(None)
+
+
+def remap_file_pages(mm: Mm, at: int, pages: int, file_page: int) -> None:
+    """remap_file_pages (3.11): show other pages of the file in part of a shared mapping (mm/fremap.c)."""
+    vma = mm.areas.lookup(at)
+    if vma is None or vma.file is None or not vma.flags & VmFlag.SHARED or pages <= 0 or at + pages > vma.end:
+        raise Errno("EINVAL")
+    if vma.remapped is None and file_page == vma.offset(at):
+        gup.mm_populate(mm, at, at + pages)
+        return
+    mmap.zap_range(mm, vma, at, at + pages)
+    mm.remapped.update({at + j: file_page + j for j in range(pages)})
+    vma.remapped, vma.flags = mm.remapped, vma.flags | VmFlag.NONLINEAR
+    gup.mm_populate(mm, at, at + pages)

@@ -1,0 +1,276 @@
+"""Areas split, merge, and get other flags (mm/mmap.c and mm/rmap.c of 3.11 and 6.1, mm/vma.c of 6.12)."""
+
+from __future__ import annotations
+
+from ptewalk.model.errors import Errno
+from ptewalk.model.linux import VmFlag
+from ptewalk.model.mm import thp
+from ptewalk.model.profiles import MergeRule
+from ptewalk.model.state.files import File
+from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import AnonVma, Userfaultfd, Vma, anon_vma_clone, anon_vma_clone_split
+
+
+def check_split(vma: Vma, at: int) -> None:
+    """vm_ops->may_split: a hugetlb area splits at its own page size only."""
+    if at % vma.leaf_pages:
+        raise Errno("EINVAL")
+
+
+def split(mm: Mm, vma: Vma, page: int, *, new_below: bool) -> Vma:
+    """Split `vma` at `page`; the new area, below or above, is returned (mm/mmap.c:split_vma)."""
+    check_split(vma, page)
+    thp.split_huge_pmd_at(mm, vma, page)
+    new = vma.copy()
+    anon_vma_clone_split(new, vma)
+    if new_below:
+        new.end = page
+        vma.pgoff += page - vma.start
+        vma.start = page
+    else:
+        new.start = page
+        new.pgoff += page - vma.start
+        vma.end = page
+    mm.areas.insert(new)
+    return new
+
+
+def change_area_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
+    """Give part of an area new flags, merging or splitting; the area that covers it afterwards."""
+    if flags == vma.flags:
+        return vma
+    merged = merge(mm, before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
+    if merged:
+        vma = merged
+    else:
+        if start != vma.start:
+            split(mm, vma, start, new_below=True)
+        if end != vma.end:
+            split(mm, vma, end, new_below=False)
+    vma.flags = flags
+    return vma
+
+
+def set_page_prot(mm: Mm, vma: Vma) -> None:
+    """mm/mmap.c:vma_set_page_prot"""
+    flags = vma.flags
+    if wants_writenotify(mm, vma):
+        flags &= ~VmFlag.SHARED
+    vma.prot = mm.entries.vm_page_prot(flags)
+
+
+def wants_writenotify(mm: Mm, vma: Vma) -> bool:
+    """Must the first write of a page fault (mm/mmap.c:vma_wants_writenotify)?"""
+    if vma.flags & (VmFlag.WRITE | VmFlag.SHARED) != VmFlag.WRITE | VmFlag.SHARED:
+        return False
+    if vma.file is not None and vma.file.counts_dirty:
+        return True
+    if mm.entries.VM_SOFTDIRTY and not vma.flags & VmFlag.SOFTDIRTY and not vma.huge_level:
+        return True
+    return bool(vma.flags & VmFlag.UFFD_WP)
+
+
+# Merging.
+
+
+def _same_kind(mm: Mm, vma: Vma, flags: int, file: File | None, uffd: Userfaultfd | None) -> bool:
+    """is_mergeable_vma: VM_SOFTDIRTY does not count."""
+    return (
+        not (vma.flags ^ flags) & ~mm.entries.VM_SOFTDIRTY
+        and vma.file is file
+        and vma.uffd is uffd
+        and not vma.huge_level
+    )
+
+
+def _anon_compatible(first: AnonVma | None, second: AnonVma | None, vma: Vma | None) -> bool:
+    """is_mergeable_anon_vma"""
+    if (not first or not second) and (vma is None or len(vma.chain) == 1):
+        return True
+    return first is second
+
+
+def _fits_after(
+    mm: Mm, vma: Vma, flags: int, anon_vma: AnonVma | None, file: File | None, pgoff: int, uffd: Userfaultfd | None
+) -> bool:
+    """can_vma_merge_after: may the range be added at the end of `vma`?"""
+    return (
+        _same_kind(mm, vma, flags, file, uffd)
+        and _anon_compatible(anon_vma, vma.anon_vma, vma)
+        and vma.pgoff + vma.end - vma.start == pgoff
+    )
+
+
+def _fits_before(
+    mm: Mm, vma: Vma, flags: int, anon_vma: AnonVma | None, file: File | None, pgoff: int, uffd: Userfaultfd | None
+) -> bool:
+    """can_vma_merge_before: may a range whose end has offset `pgoff` be added before `vma`?"""
+    return (
+        _same_kind(mm, vma, flags, file, uffd) and _anon_compatible(anon_vma, vma.anon_vma, vma) and vma.pgoff == pgoff
+    )
+
+
+def _take_anon(target: Vma, source: Vma) -> None:
+    """The growing area takes over the anon_vma of the shrinking one (dup_anon_vma)."""
+    if source.anon_vma and not target.anon_vma:
+        target.anon_vma = source.anon_vma
+        target.chain = []
+        anon_vma_clone(target, source, reuse=False)
+
+
+def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgoff: int) -> Vma | None:
+    """Make a neighbour cover the new mapping [start, end), if one can (mmap); that area, or None."""
+    before, after = mm.areas.neighbours(start)
+    if mm.entries.profile.merge == MergeRule.CASES:
+        return merge(mm, before, start, end, flags, None, file, pgoff, None)
+    chosen: Vma | None = None
+    merge_start, merge_end, merge_pgoff = start, end, pgoff
+    right = (
+        after
+        if after and after.start == end and _fits_before(mm, after, flags, None, file, pgoff + end - start, None)
+        else None
+    )
+    if mm.entries.profile.merge == MergeRule.CASES_EXPAND:
+        if right:
+            chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
+        if before and before.end == start:
+            anon_vma, uffd = (chosen.anon_vma, chosen.uffd) if chosen else (None, None)
+            if _fits_after(mm, before, flags, anon_vma, file, pgoff, uffd):
+                chosen, merge_start, merge_pgoff = before, before.start, before.pgoff
+    else:
+        left = (
+            before
+            if before and before.end == start and _fits_after(mm, before, flags, None, file, pgoff, None)
+            else None
+        )
+        if left and right and not _anon_compatible(left.anon_vma, right.anon_vma, None):
+            right = None
+        if right:
+            chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
+        if left:
+            chosen, merge_start, merge_pgoff = left, left.start, left.pgoff
+    if not chosen:
+        return None
+    if right and chosen is not right and merge_end == right.end:
+        _take_anon(chosen, right)
+        mm.areas.delete(right)
+    chosen.start, chosen.end, chosen.pgoff = merge_start, merge_end, merge_pgoff
+    return chosen
+
+
+def merge(
+    mm: Mm,
+    before: Vma | None,
+    start: int,
+    end: int,
+    flags: int,
+    anon_vma: AnonVma | None,
+    file: File | None,
+    pgoff: int,
+    uffd: Userfaultfd | None,
+    *,
+    exclude: Vma | None = None,
+) -> Vma | None:
+    """Merge pages [start, end), which get `flags`, with their neighbours (mm/mmap.c:vma_merge).
+
+    Parameters
+    ----------
+    before : Vma or None
+        The area before the range, or the one that the range lies in when it does not start there.
+    start, end, flags, anon_vma, file, pgoff, uffd
+        The range: free, or one area, or part of one.
+    exclude : Vma or None
+        A neighbour that must not be merged with.
+
+    Returns
+    -------
+    Vma or None
+        The area that now covers the range; None when nothing merged.
+    """
+    mid = mm.areas.find(before.end if before else 0)
+    after = mid
+    if after and after.end == end:
+        after = mm.areas.after(after)
+    left = bool(before and before.end == start and _fits_after(mm, before, flags, anon_vma, file, pgoff, uffd))
+    right = bool(
+        after and after.start == end and _fits_before(mm, after, flags, anon_vma, file, pgoff + end - start, uffd)
+    )
+    left = left and before is not exclude
+    right = right and after is not exclude
+    inside = before if before and before.end > start else mid if mid and mid.start <= start < mid.end else None
+    if mm.entries.profile.merge == MergeRule.RANGES and inside:
+        return _merge_existing(mm, inside, before, after, start, end, left, right)
+    if left and right and before and after and _anon_compatible(before.anon_vma, after.anon_vma, None):
+        covered = mid if mid is not after else None
+        if covered:
+            _take_anon(before, covered if covered.anon_vma else after)
+            mm.areas.delete(covered)
+        else:
+            _take_anon(before, after)
+        mm.areas.delete(after)
+        before.end = after.end
+        return before
+    if left and before:
+        if mid and end > mid.start:
+            _take_anon(before, mid)
+            if end >= mid.end:
+                mm.areas.delete(mid)
+            else:
+                _shrink_start(mm, mid, end)
+        before.end = end
+        return before
+    if right and after:
+        if before and start < before.end:
+            _take_anon(after, before)
+            thp.split_huge_pmd_at(mm, before, start)
+            before.end = start
+        elif mid and mid is not after:
+            _take_anon(after, mid)
+            mm.areas.delete(mid)
+        after.pgoff -= after.start - start
+        after.start = start
+        return after
+    return None
+
+
+def _shrink_start(mm: Mm, vma: Vma, page: int) -> None:
+    """Move the start of an area up to `page`."""
+    thp.split_huge_pmd_at(mm, vma, page)
+    vma.pgoff += page - vma.start
+    vma.start = page
+
+
+def _merge_existing(
+    mm: Mm, vma: Vma, before: Vma | None, after: Vma | None, start: int, end: int, left: bool, right: bool
+) -> Vma | None:
+    """mm/vma.c:vma_merge_existing_range of 6.12."""
+    at_start, at_end = start == vma.start, end == vma.end
+    left = left and at_start and before is not vma
+    right = right and at_end
+    if left and right and before and after and not _anon_compatible(before.anon_vma, after.anon_vma, None):
+        right = False
+    if left and right and before and after:
+        _take_anon(before, after if after.anon_vma else vma)
+        mm.areas.delete(vma)
+        mm.areas.delete(after)
+        before.end = after.end
+        return before
+    if left and before:
+        _take_anon(before, vma)
+        if at_end:
+            mm.areas.delete(vma)
+        else:
+            _shrink_start(mm, vma, end)
+        before.end = end
+        return before
+    if right and after:
+        _take_anon(after, vma)
+        if at_start:
+            mm.areas.delete(vma)
+        else:
+            thp.split_huge_pmd_at(mm, vma, start)
+            vma.end = start
+        after.pgoff -= after.start - start
+        after.start = start
+        return after
+    return None

@@ -1,0 +1,158 @@
+"""Pages written out (mm/vmscan.c), and what asks for that (mm/madvise.c: MADV_COLD, MADV_PAGEOUT)."""
+
+from __future__ import annotations
+
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import release, rmap, thp
+from ptewalk.model.pte import UFFD_WP
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.slots import Slot
+from ptewalk.model.state.vma import Vma
+
+
+def page_out(kernel: MachineState, frame: int) -> None:
+    """Push one page out (mm/vmscan.c:reclaim_pages of that page)."""
+    frames = kernel.frames
+    flags = int(frames.flags[frame])
+    if flags & page.FILE:
+        _page_out_file(kernel, frame)
+        return
+    if flags & page.KSM and not kernel.profile.reuse_by_mapcount:
+        return
+    mappings = rmap.walk(kernel, frame)
+    if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
+        return
+    entries = kernel.entries
+    if flags & page.LAZYFREE:
+        dirty = flags & page.DIRTY or any(entries.pte_dirty(mm.tables.get(at)) for mm, _, at, _ in mappings)
+        if dirty or frames.is_pinned(frame):
+            frames.flags[frame] &= 0xFFFF ^ page.LAZYFREE
+            return
+        for mm, _vma, at, _huge in mappings:
+            mm.replace(at, at + 1)
+            mm.tables.set(at, 0)
+            frames.maps[frame] -= 1
+        release.put(kernel, frame)
+        return
+    if frames.is_pinned(frame):
+        return
+    where = frames.cached_slot.get(frame)
+    if where is None:
+        places = [(mm.who, at - kernel.base) for mm, _, at, _ in mappings]
+        where = kernel.swap.allocate(places)
+        kernel.swap.slots[where] = Slot(0, None, frame)
+        frames.cached_slot[frame] = where
+    slot = kernel.swap.slots[where]
+    for mm, _, at, _ in mappings:
+        rmap.name_slot(mm, at, where)
+        frames.maps[frame] -= 1
+    row = kernel.memory_row(frame)
+    slot.words = None if row is None else row.copy()
+    slot.frame = 0
+    del frames.cached_slot[frame]
+    frames.free(frame)
+    kernel.mmu.invalidate(None)
+
+
+def _page_out_file(kernel: MachineState, frame: int) -> None:
+    """A page of a file goes to swap, or to its disk, and leaves no trace in the tables but uffd-wp markers.
+
+    A pinned page, or a dirty one of a disk file, is unmapped like the others, but stays in the page cache
+    (shrink_page_list).
+    """
+    frames = kernel.frames
+    mappings = rmap.walk(kernel, frame)
+    if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
+        return
+    file = kernel.files.by_identity(int(frames.owner[frame]))
+    for mm, vma, at, _huge in mappings:
+        old = mm.tables.get(at)
+        if kernel.entries.pte_dirty(old):
+            frames.flags[frame] |= page.DIRTY
+        marker = old & UFFD_WP and vma.flags & VmFlag.UFFD_WP
+        mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
+        frames.maps[frame] -= 1
+    kernel.mmu.invalidate(None)
+    if frames.maps[frame] and not rmap.unmap_nonlinear(kernel, frame):
+        return
+    if frames.is_pinned(frame) or (file.counts_dirty and frames.flags[frame] & page.DIRTY):
+        return
+    row = kernel.memory_row(frame)
+    offset = int(frames.index[frame])
+    file.swapped[offset] = None if row is None else row.copy()
+    del file.cache[offset]
+    frames.free(frame)
+
+
+def page_out_3_11(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """The recorder's push through 3.11's reclaim: a huge page goes when its head is in the range, then all of it."""
+    for block, first, last, huge in mm.tables.blocks(start, end):
+        head = block * HUGE_PAGES
+        if huge:
+            pmd = mm.tables.get_huge(head)
+            if first != head or thp.is_huge_zero(mm, pmd):
+                continue
+            thp.split_huge_pmd(mm, vma, head)
+            last = head + HUGE_PAGES
+        for at in range(first, last):
+            pte = mm.tables.get(at)
+            if mm.entries.pte_present(pte) and mm.entries.vm_normal_page(pte):
+                page_out(mm.kernel, mm.entries.pte_pfn(pte))
+
+
+def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
+    """MADV_COLD, and with `out` MADV_PAGEOUT: A is cleared, and pages that only this process maps are reclaimed."""
+    kernel, frames, entries = mm.kernel, mm.frames, mm.entries
+    keeps_a = out and entries.profile.advises_whole
+    kernel.lru.drain()
+    for block, first, last, huge in mm.tables.blocks(start, end):
+        if huge:
+            head = block * HUGE_PAGES
+            pmd = mm.tables.get_huge(head)
+            frame = thp.pmd_frame(mm, pmd)
+            if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame):
+                continue
+            if last - first == HUGE_PAGES:
+                if not keeps_a:
+                    mm.tables.set_huge(head, entries.pte_mkold(pmd))
+                if out and not frames.is_pinned(frame):
+                    thp.split_huge_pmd(mm, vma, head)
+                    _page_out_folio(mm, frame)
+                continue
+            if not thp.split_huge_page(mm, frame):
+                continue
+        victims = []
+        for at, pages, frame in thp.advised_pages(mm, first, last):
+            if not frame or thp.folio_mapcount(frames, frame) != pages:
+                continue
+            for place in range(at, at if keeps_a else at + pages):
+                mm.tables.set(place, entries.pte_mkold(mm.tables.get(place)))
+            victims.append(frame)
+            frames.flags[frame] &= 0xFFFF ^ page.REFERENCED
+        for frame in victims:
+            if not out:
+                if not rmap.is_locked(kernel, frame):
+                    kernel.lru.deactivate(frame)
+            elif frames.flags[frame] & page.COMPOUND:
+                _page_out_folio(mm, frame)
+            else:
+                page_out(kernel, frame)
+
+
+def _page_out_folio(mm: Mm, frame: int) -> None:
+    """A huge page that small entries map goes out, every part of it; MADV_FREE is forgotten when it is dirty."""
+    frames, entries = mm.frames, mm.entries
+    head = int(frames.head[frame])
+    run = slice(head, head + HUGE_PAGES)
+    if frames.is_pinned(head):
+        return
+    if frames.flags[head] & page.LAZYFREE:
+        mappings = [m for member in range(head, head + HUGE_PAGES) for m in rmap.walk(mm.kernel, member)]
+        dirty = (frames.flags[run] & page.DIRTY).any()
+        if dirty or any(entries.pte_dirty(other.tables.get(at)) for other, _, at, _ in mappings):
+            frames.flags[run] &= 0xFFFF ^ page.LAZYFREE
+            return
+    thp.dissolve(mm, head)
+    for member in range(head, head + HUGE_PAGES):
+        page_out(mm.kernel, member)

@@ -1,0 +1,97 @@
+"""Frames and swap slots that lose their last user (mm/swap.c:__folio_put, mm/swapfile.c)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.linux import HUGE_PAGES
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import MachineState
+
+
+def put(kernel: MachineState, frame: int) -> None:
+    """Free a page, or the compound page it belongs to, when nothing uses it any more."""
+    frames = kernel.frames
+    flags = int(frames.flags[frame])
+    if not flags or flags & (page.FILE | page.ZERO | page.HUGETLB):
+        return
+    if flags & page.COMPOUND:
+        head = int(frames.head[frame])
+        run = slice(head, head + HUGE_PAGES)
+        if frames.huge_maps.get(head) or frames.maps[run].any() or frames.is_pinned(head):
+            return
+        for member in range(head, head + HUGE_PAGES):
+            frames.free(member)
+        return
+    if frames.maps[frame] > 0 or frame in frames.pins:
+        return
+    if frame in frames.cached_slot and not free_cache(kernel, frame):
+        return
+    if frames.flags[frame]:
+        frames.free(frame)
+
+
+def put_many(kernel: MachineState, pfns: NDArray[np.int64]) -> None:
+    """As `put` for many frames, whose mappings were just counted down."""
+    if not len(pfns):
+        return
+    frames = kernel.frames
+    dead = np.unique(pfns[frames.maps[pfns] == 0])
+    flags = frames.flags[dead]
+    special = page.FILE | page.ZERO | page.HUGETLB | page.COMPOUND
+    simple = (flags & special) == 0
+    if frames.cached_slot or frames.pins:
+        for frame in dead.tolist():
+            put(kernel, frame)
+        return
+    frames.flags[dead[simple]] = 0
+    frames.freed.extend(dead[simple].tolist())
+    for frame in kernel.memory.row_of_frame.keys() & set(dead[simple].tolist()):
+        kernel.memory.remove_frame(frame)
+    heads = np.unique(frames.head[dead[(flags & page.COMPOUND) != 0]])
+    for frame in heads.tolist():
+        put(kernel, frame)
+
+
+def unmap_frames(kernel: MachineState, pfns: NDArray[np.int64]) -> None:
+    """page_remove_rmap and put_page of small mappings of these frames."""
+    if not len(pfns):
+        return
+    frames = kernel.frames
+    np.subtract.at(frames.maps, pfns, 1)
+    put_many(kernel, pfns)
+
+
+def free_entry(kernel: MachineState, pte: int) -> None:
+    """One entry less names its slot (free_swap_and_cache)."""
+    where = kernel.entries.pte_to_swp_entry(pte)
+    slot = kernel.swap.slots.get(where)
+    if slot is None:
+        return
+    slot.count -= 1
+    if slot.count:
+        return
+    if slot.frame and kernel.frames.mapcount(slot.frame):
+        return
+    drop_slot(kernel, where)
+
+
+def drop_slot(kernel: MachineState, where: tuple[int, int]) -> None:
+    """Free a slot; its cached page loses it, and is freed when nothing maps it (delete_from_swap_cache)."""
+    slot = kernel.swap.slots.pop(where)
+    if slot.frame:
+        frame = slot.frame
+        kernel.frames.cached_slot.pop(frame, None)
+        kernel.frames.flags[frame] |= page.DIRTY
+        if not kernel.frames.mapcount(frame):
+            put(kernel, frame)
+
+
+def free_cache(kernel: MachineState, frame: int) -> bool:
+    """Take a page out of the swap cache when no entry needs its slot (folio_free_swap)."""
+    where = kernel.frames.cached_slot.get(frame)
+    if where is None or kernel.swap.slots[where].count:
+        return False
+    drop_slot(kernel, where)
+    return True

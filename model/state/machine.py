@@ -1,0 +1,245 @@
+"""The machine: processes with their address spaces, and the memory, files and swap they share. Fields and notes only.
+
+What a machine does is in mm/, proc/, access.py and kernel.py. Places are page numbers (linear address >> 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import Mmu, ModelMmu
+from ptewalk.model.page_set import PageSet
+from ptewalk.model.profiles import Profile
+from ptewalk.model.pte import Entries
+from ptewalk.model.state.areas import Areas
+from ptewalk.model.state.files import Files
+from ptewalk.model.state.frames import Frames
+from ptewalk.model.state.lru import LruBatches
+from ptewalk.model.state.pools import Pool
+from ptewalk.model.state.slots import SwapDevice
+from ptewalk.model.state.tables import PageTables
+from ptewalk.model.state.vma import AnonVma, Userfaultfd
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, Control
+
+CONTROL: Final = sum(
+    1 << bit for bit in (Control.WP, Control.NXE, Control.SMEP, Control.SMAP, Control.PKE, Control.PGE)
+)
+"""Control bits that the recorded kernels ran with."""
+
+
+class Mm:
+    """One address space (struct mm_struct).
+
+    Parameters
+    ----------
+    kernel : MachineState
+    who : int
+        The process's number in the scenario.
+
+    Attributes
+    ----------
+    process : Process
+    areas : Areas
+    tables : PageTables
+    has_pinned : bool
+        MMF_HAS_PINNED: some page was pinned through this address space.
+    changed : PageSet
+        Pages that may have changed since the last clear: what the profile `exact` reports. Kept when the kernel
+        watches.
+    stored : PageSet
+        Of those the ones that user accesses stored to. Kept when the kernel watches, or the MMU tracks.
+    remapped : dict
+        Page to file offset of what remap_file_pages rearranged (3.11).
+    """
+
+    process: Process
+
+    def __init__(self, kernel: MachineState, who: int) -> None:
+        self.kernel = kernel
+        self.who = who
+        self.entries = kernel.entries
+        self.frames = kernel.frames
+        self.tables = PageTables(kernel.frames, kernel.levels)
+        self.areas = Areas(kernel.entries.VM_SOFTDIRTY)
+        self.has_pinned = False
+        self.changed = PageSet()
+        self.stored = PageSet()
+        self.remapped: dict[int, int] = {}
+
+    # Notes of what user memory went through.
+
+    def touch(self, start: int, end: int) -> None:
+        """Pages [start, end) are mapped, or may have new contents."""
+        if self.kernel.watch:
+            self.changed.add(start, end)
+
+    def store(self, at: int) -> None:
+        """A user access, or the kernel's copy to user memory, stored to the page `at`."""
+        self.touch(at, at + 1)
+        if self.kernel.watch or self.entries.track != Track.OFF:
+            self.stored.add(at, at + 1)
+
+    def replace(self, start: int, end: int) -> None:
+        """What pages [start, end) held is gone."""
+        self.touch(start, end)
+        self.stored.discard(start, end)
+
+    def move(self, old: int, new: int, pages: int) -> None:
+        """What `pages` pages from `old` on held is at `new` now."""
+        self.touch(new, new + pages)
+        self.touch(old, old + pages)
+        self.stored.move(old, old + pages, new)
+        if self.remapped:
+            moved = {at: self.remapped.pop(at) for at in range(old, old + pages) if at in self.remapped}
+            self.remapped.update({at - old + new: offset for at, offset in moved.items()})
+
+
+@dataclass(eq=False)
+class Process:
+    """One process.
+
+    Attributes
+    ----------
+    who : int
+        Its number in the scenario.
+    mm : Mm
+    parent : int
+        The number of the process that forked it.
+    pkru : int
+    pkeys : set of int
+        Allocated protection keys.
+    exec_only_key : int
+        Key of execute-only mappings; 0 while there is none.
+    user : bool
+        It is an ordinary user's, not root's.
+    sees_frames : bool
+        Its pagemap was opened with CAP_SYS_ADMIN.
+    uffd : Userfaultfd or None
+        Its one userfaultfd; a child has none.
+    pinned : dict
+        First pinned page to the pinned frames.
+    """
+
+    who: int
+    mm: Mm
+    parent: int = 0
+    pkru: int = PKRU_AFTER_FAULT
+    pkeys: set[int] = field(default_factory=lambda: {0})
+    exec_only_key: int = 0
+    user: bool = False
+    sees_frames: bool = True
+    uffd: Userfaultfd | None = None
+    pinned: dict[int, list[int]] = field(default_factory=dict)
+
+
+class MachineState:
+    """One machine under one kernel: what it has, and what is noted of it.
+
+    Parameters
+    ----------
+    profile : Profile
+        The kernel; see `profiles.PROFILES`.
+    soft_dirty : bool
+        CONFIG_MEM_SOFT_DIRTY.
+    track : Track
+        Who tracks written pages.
+    base : int
+        Page number of a scenario's window.
+    control : int
+        Control bits, ``1 << x86.Control.WP`` and so on. LA57 selects five levels.
+    mmu : callable
+        Makes the MMU for a physical memory; `ModelMmu` by default.
+    pagemap_v2 : bool or None
+        Whether pagemap has its second layout at the start; None: as the profile does. The 3.11 profiles change to it
+        with the first clear_refs 4 since boot, unless `pagemap_fixed`.
+    pagemap_fixed : bool
+        The layout never changes: the seed commit without the one after it.
+    watch : bool
+        Note which pages may have changed (`Mm.changed`), whatever the profile reports; `exact` always does.
+
+    Attributes
+    ----------
+    processes : dict
+        Number to live process.
+    notifications : list of (str, int, int)
+        What the MMU notifiers were told: kind, first and last byte.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        soft_dirty: bool = True,
+        track: Track = Track.OFF,
+        base: int = 0x100000000,
+        control: int = CONTROL,
+        mmu: Callable[[SparseMemory], Mmu] = ModelMmu,
+        pagemap_v2: bool | None = None,
+        pagemap_fixed: bool = False,
+        watch: bool = False,
+    ) -> None:
+        self.profile = profile
+        self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
+        self.track = track
+        self.base = base
+        self.control = control if profile.protection_keys else control & ~(1 << Control.PKE)
+        self.levels = LEVELS_5 if control & 1 << Control.LA57 else LEVELS_4
+        self.memory = SparseMemory()
+        self.mmu = mmu(self.memory)
+        self.frames = Frames(self.memory)
+        self.lru = LruBatches(self.frames, profile)
+        self.files = Files(self.frames)
+        self.swap = SwapDevice()
+        self.pools = {2: Pool(HUGETLB_POOL), 3: Pool(1)}
+        self.pagemap_v2 = profile.pagemap_v2 if pagemap_v2 is None else pagemap_v2
+        self.pagemap_fixed = pagemap_fixed
+        self.watch = watch or profile.exact
+        self.processes: dict[int, Process] = {}
+        self.notifications: list[tuple[str, int, int]] = []
+        self.nodes: dict[int, int] = {}
+        """Frame to its NUMA node; node 0, where processes run, is not noted."""
+        self.anon_vmas = 0
+        """Root anon_vmas made so far: the last one's identity."""
+        self.huge_refused: set[tuple[int, int]] = set()
+        """(process, 2 MiB block of the window) for which no huge page can be had."""
+        self.maps_above_window = True
+        """A process has further mappings above the window: program, libraries, stack."""
+        self.new_process(0)
+
+    def new_process(self, who: int) -> Process:
+        """A process with nothing mapped."""
+        mm = Mm(self, who)
+        process = Process(who, mm)
+        mm.process = process
+        self.processes[who] = process
+        return process
+
+    def new_anon_vma(self) -> AnonVma:
+        """A root anon_vma."""
+        self.anon_vmas += 1
+        return AnonVma(identity=self.anon_vmas)
+
+    def memory_row(self, frame: int) -> NDArray[np.uint64] | None:
+        """A frame's words, or None when it is all zero and not materialised."""
+        row = self.memory.row_of_frame.get(frame)
+        return None if row is None else self.memory.words[row]
+
+    def huge_page_available(self, mm: Mm, at: int) -> bool:
+        """Can a huge page be had for `at`?"""
+        return (mm.who, at - self.base >> 9) not in self.huge_refused
+
+    def clear_seen(self) -> None:
+        """A well-formed 4 was written to some clear_refs: pagemap takes its second layout."""
+        if not self.pagemap_fixed:
+            self.pagemap_v2 = True
+
+    def notify_soft_dirty(self, mm: Mm) -> None:
+        """mmu_notifier_invalidate_range_start and _end over the whole address space."""
+        self.notifications.append(("soft_dirty", 0, (1 << 64) - 1))
