@@ -78,7 +78,7 @@ def replay(
     Parameters
     ----------
     profile : str or Profile
-        A name of `linux.PROFILES`, or a profile.
+        A name of `profiles.PROFILES`, or a profile.
     track : Track
         Raw tables are compared in `off` only: the other ways write other bits.
     soft_dirty : bool
