@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.kernel import Kernel
 from ptewalk.model.pte import PROTNONE, P
+from ptewalk.model.state.machine import MachineState
 from ptewalk.model.x86 import INDEX_BITS
 
 Leaves = Iterable[tuple[int, NDArray[np.int64], NDArray[np.uint64]]]
@@ -35,10 +35,10 @@ class Contents:
 
     Parameters
     ----------
-    kernel : Kernel
+    kernel : MachineState
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: MachineState) -> None:
         self._kernel = kernel
         rows = kernel.memory.row_of_frame
         self._used = np.zeros(max(rows, default=0) + 1, bool)
