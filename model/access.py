@@ -6,7 +6,7 @@ it reports is handled and the access tried again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ptewalk.model.errors import Errno
@@ -34,6 +34,51 @@ def state_of(kernel: MachineState, process: Process) -> State:
     )
 
 
+def reach(kernel: MachineState, process: Process, addresses: Sequence[int], access: Access) -> Iterator[int | str]:
+    """User accesses of a byte each, one after the other, faults handled.
+
+    Parameters
+    ----------
+    addresses : sequence of int
+        Linear byte addresses.
+    access : Access
+        READ or WRITE.
+
+    Yields
+    ------
+    int or str
+        The physical byte address, or how the fault ended: the value of a `Signal`.
+    """
+    requests = [Request(address, access) for address in addresses]
+    position = retries = 0
+    state = state_of(kernel, process)
+    while position < len(requests):
+        for result in kernel.mmu.run(state, requests[position : position + _BATCH]):
+            at = addresses[position] >> PAGE_SHIFT
+            if isinstance(result, Translated):
+                if access == Access.WRITE:
+                    process.mm.store(at)
+                yield result.physical
+                position += 1
+                retries = 0
+            elif isinstance(result, PageFault):
+                signal = faults.user_fault(process.mm, at, result.code)
+                retries += 1
+                if signal is None and retries < _RETRIES:
+                    break
+                if signal is None:
+                    raise AssertionError(f"page {at:#x} faults for ever, code {result.code:#x}")
+                if kernel.profile.protection_keys:
+                    process.pkru = PKRU_AFTER_FAULT
+                    state = state_of(kernel, process)
+                yield signal.value
+                position += 1
+                retries = 0
+                break
+            else:
+                raise AssertionError(f"user access ended in {result!r}")
+
+
 def touch_pages(
     kernel: MachineState, process: Process, pages: Sequence[int], access: Access, value: int = 0, *, offset: int = 8
 ) -> list[int | str]:
@@ -49,36 +94,11 @@ def touch_pages(
     Returns
     -------
     list
-        Per page: the byte read, "ok" for a store, or how the fault ended ("maperr", "accerr", "pkuerr", "bus").
+        Per page: the byte read, "ok" for a store, or how the fault ended, as `reach` tells it.
     """
     values: list[int | str] = []
-    requests = [Request(at << PAGE_SHIFT | offset, access) for at in pages]
-    position = retries = 0
-    state = state_of(kernel, process)
-    while position < len(requests):
-        for result in kernel.mmu.run(state, requests[position : position + _BATCH]):
-            if isinstance(result, Translated):
-                values.append(_do(kernel, result.physical, access, value))
-                if access == Access.WRITE:
-                    process.mm.store(pages[position])
-                position += 1
-                retries = 0
-            elif isinstance(result, PageFault):
-                signal = faults.user_fault(process.mm, pages[position], result.code)
-                retries += 1
-                if signal is None and retries < _RETRIES:
-                    break
-                if signal is None:
-                    raise AssertionError(f"page {pages[position]:#x} faults for ever, code {result.code:#x}")
-                values.append(signal.value)
-                if kernel.profile.protection_keys:
-                    process.pkru = PKRU_AFTER_FAULT
-                    state = state_of(kernel, process)
-                position += 1
-                retries = 0
-                break
-            else:
-                raise AssertionError(f"user access ended in {result!r}")
+    for found in reach(kernel, process, [at << PAGE_SHIFT | offset for at in pages], access):
+        values.append(found if isinstance(found, str) else _do(kernel, found, access, value))
     return values
 
 
@@ -108,10 +128,10 @@ def mem_access(
             values.append("e5")
             continue
         if write:
-            kernel.frames.set_byte(frame, 8, value)
+            kernel.frames.store(frame, 8, bytes([value]))
             values.append("ok")
         else:
-            values.append(kernel.frames.byte(frame, 8))
+            values.append(kernel.frames.load(frame, 8, 1)[0])
     return values
 
 
@@ -119,8 +139,8 @@ def _do(kernel: MachineState, physical: int, access: Access, value: int) -> int 
     """The access itself, at a physical byte address."""
     frame, offset = physical >> PAGE_SHIFT, physical & PAGE_BYTES - 1
     if access == Access.READ:
-        return kernel.frames.byte(frame, offset)
-    kernel.frames.set_byte(frame, offset, value)
+        return kernel.frames.load(frame, offset, 1)[0]
+    kernel.frames.store(frame, offset, bytes([value]))
     return "ok"
 
 

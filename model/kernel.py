@@ -5,7 +5,7 @@ Places are page numbers (linear address >> 12).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ptewalk.model import access
@@ -43,6 +43,10 @@ class Kernel(MachineState):
 
     # Accesses of user memory.
 
+    def reach(self, process: Process, addresses: Sequence[int], kind: Access) -> Iterator[int | str]:
+        """The physical address of each 1-byte user access; see `access.reach`."""
+        return access.reach(self, process, addresses, kind)
+
     def touch_pages(
         self, process: Process, pages: Sequence[int], kind: Access, value: int = 0, *, offset: int = 8
     ) -> list[int | str]:
@@ -77,8 +81,13 @@ class Kernel(MachineState):
             locked="locked" in flags,
             grows_down="growsdown" in flags,
             populate="populate" in flags,
+            no_reserve="noreserve" in flags,
         )
         return at
+
+    def get_unmapped_area(self, process: Process, hint: int, pages: int, *, align: int = 1) -> int:
+        """Where mmap without MAP_FIXED maps; see `mmap.get_unmapped_area`."""
+        return mmap.get_unmapped_area(process.mm, hint, pages, align=align)
 
     def munmap(self, process: Process, at: int, pages: int) -> None:
         """munmap"""
@@ -168,11 +177,20 @@ class Kernel(MachineState):
 
     def file_write(self, number: str, offset: int, value: int) -> None:
         """pwrite of one byte at offset 8 of a page of a file."""
-        filemap.write(self, number, offset, value)
+        filemap.pwrite(self, number, offset << PAGE_SHIFT | 8, bytes([value]))
 
     def file_read(self, number: str, offset: int) -> int | None:
         """pread of one byte at offset 8 of a page of a file; None beyond its end."""
-        return filemap.read(self, number, offset)
+        found = filemap.pread(self, number, offset << PAGE_SHIFT | 8, 1)
+        return found[0] if found else None
+
+    def pwrite(self, number: str, position: int, data: bytes) -> None:
+        """Write bytes to a file, which grows as far as they reach."""
+        filemap.pwrite(self, number, position, data)
+
+    def pread(self, number: str, position: int, length: int) -> bytes:
+        """Bytes of a file, as far as it reaches."""
+        return filemap.pread(self, number, position, length)
 
     def ftruncate(self, number: str, pages: int) -> None:
         """Set a file's length."""

@@ -7,26 +7,32 @@ from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import gup, mmap, rmap
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
+from ptewalk.model.state.frames import by_page
 from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
 
-def write(kernel: MachineState, number: str, offset: int, value: int) -> None:
-    """pwrite of one byte at offset 8 of a page of a file."""
+def pwrite(kernel: MachineState, number: str, position: int, data: bytes) -> None:
+    """Write bytes to a file, which grows as far as they reach; no entry that maps it is touched."""
     file = kernel.files.open(number)
-    file.pages = max(file.pages, offset + 1)
-    frame = kernel.files.get_page(file, offset)
-    kernel.frames.set_byte(frame, 8, value)
+    for start, length in by_page(position, len(data)):
+        offset = start >> PAGE_SHIFT
+        file.pages = max(file.pages, offset + 1)
+        frame = kernel.files.get_page(file, offset)
+        kernel.frames.store(frame, start % PAGE_BYTES, data[start - position : start - position + length])
 
 
-def read(kernel: MachineState, number: str, offset: int) -> int | None:
-    """pread of one byte at offset 8 of a page of a file; None beyond its end."""
+def pread(kernel: MachineState, number: str, position: int, length: int) -> bytes:
+    """Bytes of a file, as far as it reaches."""
     file = kernel.files.open(number)
-    if offset >= file.pages:
-        return None
-    if offset in file.swapped:
-        kernel.files.add_page(file, offset)
-    frame = file.cache.get(offset)
-    return kernel.frames.byte(frame, 8) if frame else 0
+    found = b""
+    for start, wanted in by_page(position, min(length, (file.pages << PAGE_SHIFT) - position)):
+        offset = start >> PAGE_SHIFT
+        if offset in file.swapped:
+            kernel.files.add_page(file, offset)
+        frame = file.cache.get(offset)
+        found += kernel.frames.load(frame, start % PAGE_BYTES, wanted) if frame else bytes(wanted)
+    return found
 
 
 def truncate(kernel: MachineState, number: str, pages: int) -> None:

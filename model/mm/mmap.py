@@ -16,11 +16,23 @@ from ptewalk.model.state.vma import Vma, unlink_anon_vmas
 from ptewalk.model.x86 import INDEX_BITS
 
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
+_MMAP_MIN_PAGES = 16
+"""vm.mmap_min_addr: 64 KiB."""
 _MAY = VmFlag.MAYREAD | VmFlag.MAYWRITE | VmFlag.MAYEXEC
 
 
 def do_mmap(
-    mm: Mm, at: int, pages: int, prot: int, kind: str, file_page: int, *, locked: bool, grows_down: bool, populate: bool
+    mm: Mm,
+    at: int,
+    pages: int,
+    prot: int,
+    kind: str,
+    file_page: int,
+    *,
+    locked: bool,
+    grows_down: bool,
+    populate: bool,
+    no_reserve: bool,
 ) -> None:
     """mmap with MAP_FIXED.
 
@@ -46,6 +58,8 @@ def do_mmap(
         bits |= VmFlag.GROWSDOWN
     if locked:
         bits |= VmFlag.LOCKED
+    if no_reserve:
+        bits |= VmFlag.NORESERVE
     file: File | None = None
     pgoff = at
     level = 0
@@ -105,15 +119,28 @@ def mmap_region(mm: Mm, start: int, pages: int, flags: int, file: File | None, p
     return vma
 
 
-def get_unmapped_area(mm: Mm, hint: int, pages: int) -> int:
-    """A free range: at the hint where that is free, else from the top of the address space down."""
-    if hint and not mm.areas.in_range(hint, hint + pages):
+def get_unmapped_area(mm: Mm, hint: int, pages: int, *, align: int = 1) -> int:
+    """A free range: at the hint where that is free, else from the top of the address space down.
+
+    Parameters
+    ----------
+    align : int
+        Pages that the range's start is a multiple of: a hugetlb mapping's own page size.
+
+    Raises
+    ------
+    Errno
+        ENOMEM: there is none.
+    """
+    if hint and not hint % align and hint + pages <= TASK_PAGES and not mm.areas.in_range(hint, hint + pages):
         return hint
-    top = TASK_PAGES - (1 << 20)
+    at = (TASK_PAGES - (1 << 20) - pages) // align * align
     for vma in reversed(mm.areas.list):
-        if vma.start < top and vma.end > top - pages:
-            top = vma.start
-    return top - pages
+        if vma.start < at + pages and vma.end > at:
+            at = (vma.start - pages) // align * align
+    if at < _MMAP_MIN_PAGES:
+        raise Errno("ENOMEM")
+    return at
 
 
 def do_munmap(mm: Mm, start: int, pages: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptewalk.model.linux import HUGE_PAGES
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.x86 import PAGE_SHIFT
+from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
 ANON: Final = 1
 """PageAnon"""
@@ -32,6 +33,15 @@ REFERENCED: Final = 512
 """PageReferenced"""
 ACTIVE: Final = 1024
 """PageActive"""
+
+
+def by_page(address: int, length: int) -> Iterator[tuple[int, int]]:
+    """The parts (address, length) of a range of bytes that lie in one page each."""
+    end = address + length
+    while address < end:
+        stop = min(end, address - address % PAGE_BYTES + PAGE_BYTES)
+        yield address, stop - address
+        address = stop
 
 
 class Frames:
@@ -145,14 +155,17 @@ class Frames:
         """The 64-bit word at byte `offset` of a frame, without making the frame exist."""
         return self.memory.load(frame << PAGE_SHIFT | offset) if frame in self.memory.row_of_frame else 0
 
-    def byte(self, frame: int, offset: int) -> int:
-        """The byte at `offset` of a frame, without making the frame exist."""
-        return self.word(frame, offset & ~7) >> (offset & 7) * 8 & 0xFF
+    def load(self, frame: int, offset: int, length: int) -> bytes:
+        """Bytes of a frame from `offset` on, without making the frame exist."""
+        row = self.memory.row_of_frame.get(frame)
+        return (
+            bytes(length) if row is None else self.memory.words[row].view(np.uint8)[offset : offset + length].tobytes()
+        )
 
-    def set_byte(self, frame: int, offset: int, value: int) -> None:
-        """Store a byte at `offset` of a frame."""
-        address, shift = frame << PAGE_SHIFT | offset & ~7, (offset & 7) * 8
-        self.memory.store(address, self.memory.load(address) & ~(0xFF << shift) | value << shift)
+    def store(self, frame: int, offset: int, data: bytes) -> None:
+        """Store bytes in a frame from `offset` on."""
+        row = self.memory.add_frame(frame).view(np.uint8)
+        row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
 
     def mapcount(self, frame: int) -> int:
         """page_mapcount: entries that map this page, alone or as part of a huge page."""
