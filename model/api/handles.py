@@ -13,28 +13,30 @@ class File:
 
     Attributes
     ----------
+    kernel : Kernel
+        The machine's.
     number : int
         Its number, 0 to 9.
     """
 
     def __init__(self, kernel: Kernel, number: int) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self.number = number
 
     @property
     def length(self) -> int:
         """Bytes of the file, a multiple of `PAGE`."""
-        return self._kernel.files.open(str(self.number)).pages * PAGE
+        return self.kernel.files.open(str(self.number)).pages * PAGE
 
     def pread(self, length: int, offset: int = 0) -> bytes:
         """pread(2): at most `length` bytes from byte `offset` on; fewer at the end of the file."""
         wanted, position = words.whole("length", length), words.whole("offset", offset)
-        return self._kernel.pread(str(self.number), position, wanted)
+        return self.kernel.pread(str(self.number), position, wanted)
 
     def pwrite(self, data: bytes, offset: int = 0) -> int:
         """pwrite(2): store `data` from byte `offset` on; the number of bytes. No entry that maps the file is marked."""
         position = words.whole("offset", offset)
-        self._kernel.pwrite(str(self.number), position, bytes(data))
+        self.kernel.pwrite(str(self.number), position, bytes(data))
         return len(data)
 
     def ftruncate(self, length: int) -> None:
@@ -47,11 +49,11 @@ class File:
         """
         if words.whole("length", length) % PAGE:
             raise ValueError(f"length of a file must be a multiple of {PAGE}, not {length!r}")
-        self._kernel.ftruncate(str(self.number), length // PAGE)
+        self.kernel.ftruncate(str(self.number), length // PAGE)
 
     def fsync(self) -> None:
         """fsync(2): a file on a disk is cleaned, and its entries write-protected (mm/rmap.c:page_mkclean)."""
-        self._kernel.sync(str(self.number))
+        self.kernel.sync(str(self.number))
 
 
 class Userfaultfd:

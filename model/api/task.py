@@ -170,6 +170,8 @@ class Task(ProcessFiles):
             return "sanon" if shared else "anon", 1
         if not isinstance(file, File):
             raise TypeError(f"file must be what Machine.file gives, not {file!r}")
+        if file.kernel is not self.kernel:
+            raise ValueError("file must be of the task's own machine")
         return f"{'s' if shared else 'p'}{file.number}", 1
 
     def munmap(self, at: int, length: int) -> None:
