@@ -1,6 +1,7 @@
 """The documents: every test, link, command and property that they name exists, and the reader's testbench runs."""
 
 import ast
+import doctest
 import re
 import subprocess
 import sys
@@ -102,10 +103,31 @@ def test_the_checks_can_fail(tmp_path: Path) -> None:
     assert broken_links(text, tmp_path) == ["nowhere.md"]
 
 
+def test_the_examples_of_the_model_give_what_they_say() -> None:
+    text = (ROOT / "docs" / "model-api.md").read_text()
+    for page, failed in ((text, False), (text.replace("array([False, False, False,  True", "x"), True)):
+        examples = doctest.DocTestParser().get_doctest(page, {}, "model-api", None, 0)
+        assert len(examples.examples) > 40
+        runner = doctest.DocTestRunner(verbose=False)
+        said: list[str] = []
+        runner.run(examples, out=said.append)
+        assert bool(runner.summarize(verbose=False).failed) is failed, "".join(said)
+
+
+def test_the_ten_lines_print_what_readme_says(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(from ptewalk\.model import.*?)```", text, re.S)
+    (said,) = re.findall(r"runs this, and prints `(.*?)`", text)
+    path = tmp_path / "ten.py"
+    path.write_text(program)
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == f"{said}\n" and len(program.splitlines()) == 9
+
+
 @pytest.mark.slow
 def test_the_readers_testbench_passes(tmp_path: Path) -> None:
     """README's testbench, as it stands there; and with a wrong expectation it fails."""
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (program,) = re.findall(r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.S)
     path = tmp_path / "my_walk.py"
     for text, passes in ((program, True), (program.replace("0x5867", "0x5007"), False)):
         path.write_text(text)
