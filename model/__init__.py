@@ -11,7 +11,7 @@ if __name__ == "model":
 
 _HOMES = {
     "PAGE": "api.words",
-    "PROFILES": "linux",
+    "PROFILES": "profiles",
     "Errno": "errors",
     "Fault": "api.answers",
     "Machine": "api.machine",

@@ -3,6 +3,6 @@ from ptewalk.model.api.machine import Machine as Machine
 from ptewalk.model.api.task import Task as Task
 from ptewalk.model.api.words import PAGE as PAGE
 from ptewalk.model.errors import Errno as Errno
-from ptewalk.model.linux import PROFILES as PROFILES
+from ptewalk.model.profiles import PROFILES as PROFILES
 
 __all__ = ["PAGE", "PROFILES", "Errno", "Fault", "Machine", "Task"]

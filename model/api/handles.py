@@ -5,7 +5,8 @@ from __future__ import annotations
 from ptewalk.model.api import words
 from ptewalk.model.api.words import PAGE, page_of
 from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel, Process
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.state.machine import Process
 
 
 class File:

@@ -12,11 +12,13 @@ from typing import Final
 from ptewalk.model.api import words
 from ptewalk.model.api.handles import File
 from ptewalk.model.api.task import Task, Tasks
-from ptewalk.model.kernel import CONTROL, Kernel
-from ptewalk.model.linux import PROFILES, Profile, Track
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc.files import ProcFs
+from ptewalk.model.profiles import PROFILES, Profile
+from ptewalk.model.state.machine import CONTROL
 from ptewalk.model.x86 import LEVELS_4, LEVELS_5, Control
 
 _FILES: Final = 10

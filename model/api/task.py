@@ -13,9 +13,12 @@ from ptewalk.model.api.handles import File, Userfaultfd
 from ptewalk.model.api.views import ProcessFiles
 from ptewalk.model.api.words import PAGE, Words, page_of, pages_in
 from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel, Process, by_page
-from ptewalk.model.linux import ADVICES_6_1, GIGANTIC_PAGES, HUGE_PAGES
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES
 from ptewalk.model.mm import gup
+from ptewalk.model.profiles import ADVICES_6_1
+from ptewalk.model.state.frames import by_page
+from ptewalk.model.state.machine import Process
 from ptewalk.model.x86 import PAGE_SHIFT, Access
 
 _KINDS: Final = ("private", "shared")
@@ -55,8 +58,8 @@ class Task(ProcessFiles):
             SIGSEGV or SIGBUS at the first byte that cannot be had.
         """
         start = words.address("at", at, words.whole("length", length))
-        kernel = self.kernel
-        return b"".join(kernel.peek(self._reach(part, Access.READ), n) for part, n in by_page(start, length))
+        frames = self.kernel.frames
+        return b"".join(frames.load(*self._reach(part, Access.READ), n) for part, n in by_page(start, length))
 
     def write(self, at: int, what: bytes | int = 1, *, value: int = 1) -> None:
         """Store at the address `at`.
@@ -83,14 +86,14 @@ class Task(ProcessFiles):
         start = words.address("at", at, length)
         for part, n in by_page(start, length):
             stored = bytes([value]) if data is None else bytes(data[part - start : part - start + n])
-            self.kernel.poke(self._reach(part, Access.WRITE), stored)
+            self.kernel.frames.store(*self._reach(part, Access.WRITE), stored)
 
-    def _reach(self, at: int, access: Access) -> int:
-        """The physical address of one access, faults handled."""
+    def _reach(self, at: int, access: Access) -> tuple[int, int]:
+        """Frame, and offset in it, of one access, faults handled."""
         (found,) = self.kernel.reach(self.process, [at], access)
         if isinstance(found, str):
             raise Fault(found, at)
-        return found
+        return divmod(found, PAGE)
 
     # System calls on mappings, in the order of their manual pages' arguments.
 
@@ -152,7 +155,7 @@ class Task(ProcessFiles):
                 raise Errno("EEXIST", f"something is mapped in the {length} bytes from {place:#x} on")
         else:
             pages = -(-pages // align) * align
-            start = kernel.get_unmapped_area(process.mm, place // PAGE, pages, align=align)
+            start = kernel.get_unmapped_area(process, place // PAGE, pages, align=align)
         plain = [flag.lower() for flag in _KERNEL_FLAGS if flag in wanted]
         return kernel.mmap(process, start, pages, letters, model_kind, file_page, plain) * PAGE
 
@@ -370,7 +373,7 @@ class Task(ProcessFiles):
             frame = self._remote(part, write=False, first=part == start)
             if not frame:
                 break
-            found += self.kernel.peek(frame << PAGE_SHIFT | part % PAGE, n)
+            found += self.kernel.frames.load(frame, part % PAGE, n)
         return found
 
     def mem_write(self, at: int, data: bytes) -> int:
@@ -387,7 +390,7 @@ class Task(ProcessFiles):
             frame = self._remote(part, write=True, first=part == start)
             if not frame:
                 break
-            kernel.poke(frame << PAGE_SHIFT | part % PAGE, bytes(data[done : done + n]))
+            kernel.frames.store(frame, part % PAGE, bytes(data[done : done + n]))
             done += n
         return done
 

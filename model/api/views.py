@@ -10,11 +10,12 @@ from ptewalk.model.api import words
 from ptewalk.model.api.answers import Leaf, Pagemap, Region, Scan
 from ptewalk.model.api.words import PAGE, Words
 from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel, Process
+from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES, ScanCategory, ScanFlag
 from ptewalk.model.proc import pagemap, smaps
 from ptewalk.model.proc.files import pid_of
 from ptewalk.model.proc.pagemap_scan import SOME_BUFFER, Argument
+from ptewalk.model.state.machine import Process
 
 _CATEGORIES: Final = tuple(category.name for category in ScanCategory)
 _SCAN_FLAGS: Final = tuple(flag.name for flag in ScanFlag)
