@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ptewalk.model.errors import Errno
+from ptewalk.model.errors import Errno, FaultsForEver, Signal
 from ptewalk.model.linux import HUGE_PAGES, PKRU_AFTER_FAULT
 from ptewalk.model.mm import faults, gup, thp
-from ptewalk.model.paging import PageFault, Request, State, Translated
+from ptewalk.model.paging import GeneralProtection, PageFault, Request, State, Translated
 from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
 
@@ -61,13 +61,16 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
                 yield result.physical
                 position += 1
                 retries = 0
-            elif isinstance(result, PageFault):
-                signal = faults.user_fault(process.mm, at, result.code)
+            elif isinstance(result, PageFault | GeneralProtection):
+                if isinstance(result, PageFault):
+                    signal = faults.user_fault(process.mm, at, result.code)
+                else:
+                    signal = Signal.ACCERR  # exc_general_protection: SIGSEGV, SI_KERNEL
                 retries += 1
                 if signal is None and retries < _RETRIES:
                     break
                 if signal is None:
-                    raise AssertionError(f"page {at:#x} faults for ever, code {result.code:#x}")
+                    raise FaultsForEver(f"page {at - kernel.base} faults for ever ({result!r})")
                 if kernel.profile.protection_keys:
                     process.pkru = PKRU_AFTER_FAULT
                     state = state_of(kernel, process)
@@ -113,7 +116,7 @@ def copy_to_user(kernel: MachineState, process: Process, at: int, offset: int, v
             return True
         if not isinstance(result, PageFault) or faults.user_fault(process.mm, at, result.code) is not None:
             return False
-    raise AssertionError(f"page {at:#x} faults for ever")
+    raise FaultsForEver(f"page {at - kernel.base} faults for ever")
 
 
 def mem_access(

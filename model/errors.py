@@ -43,5 +43,9 @@ class Signal(Enum):
     BUS = "bus"
 
 
+class FaultsForEver(Exception):
+    """An access never ends: its fault is handled by doing nothing, and happens again."""
+
+
 class SwapDamage(Exception):
     """The seed commit's mremap made an entry name an unused slot (rule A30): the fault ends as if out of memory."""

@@ -131,8 +131,8 @@ class Kernel(MachineState):
             raise Errno("ENXIO")
         gup.unpin(process.mm, process.pinned.pop(at))
 
-    def move_pages(self, process: Process, at: int, pages: int, node: int) -> list[int | str]:
-        """move_pages; a status per page."""
+    def move_pages(self, process: Process, at: int, pages: int, node: int) -> tuple[int, list[int]]:
+        """move_pages: pages that were not moved, and a status per page."""
         return migrate.move_pages(process.mm, at, pages, node)
 
     # userfaultfd.
@@ -161,7 +161,12 @@ class Kernel(MachineState):
 
     def fork(self, process: Process, child: int) -> None:
         """fork"""
-        fork.copy_process(process, self.new_process(child))
+        new = self.new_process(child)
+        try:
+            fork.copy_process(process, new)
+        except Errno:
+            self.exit(new)
+            raise
 
     def exit(self, process: Process) -> None:
         """The process ends: everything it maps goes."""

@@ -105,6 +105,8 @@ RECORDED_FLAGS: Final = frozenset(
     ("rd", "wr", "ex", "sh", "gd", "um", "uw", "lo", "dc", "ac", "nr", "ht", "wf", "sd", "hg", "nh")
 )
 """The VmFlags that docs/scenario-format.md keeps."""
+LATER_FLAGS: Final = frozenset(("mg", "sr", "rr", "dd"))
+"""VmFlags that a recording keeps whose scenario line has "vm_flags": "all"; others may show them."""
 
 
 class PagemapBit(IntEnum):
@@ -188,14 +190,18 @@ TABLE_FLAGS: Final = 0x67
 HUGE_PAGES: Final = 512
 """4 KiB pages of a 2 MiB page."""
 GIGANTIC_PAGES: Final = 512 * 512
+WINDOW_PAGES: Final = 1 << 39 - 12
+"""Pages from a scenario's base on that a recorder looks at."""
 FILE_PAGES: Final = 8192
 """Length of a scenario's tmpfs file, in pages."""
 BLOCK_FILE_PAGES: Final = 64
 """Length of the ext2 files s4 and p4 of the 3.11 recordings."""
-HUGETLB_POOL: Final = 8
-"""2 MiB hugetlb pages of the recorded machines."""
-TASK_PAGES: Final = (1 << 47 - 12) - 1
-"""TASK_SIZE with four levels, in pages."""
+HUGETLB_POOL: Final = (4, 4)
+"""2 MiB hugetlb pages of the recorded machines, by memory node where there are two."""
+TASK_PAGES: Final = {4: (1 << 35) - 1, 5: (1 << 44) - 1}
+"""Levels to TASK_SIZE, in pages (arch/x86/include/asm/page_64.h:task_size_max)."""
+STACK_PAGE: Final = (1 << 35) - 2
+"""Highest page of a process's own stack, with four levels and with five (STACK_TOP, no randomisation)."""
 STACK_GUARD_GAP: Final = 256
 """Pages kept free below an area that grows down (mm/mmap.c:stack_guard_gap)."""
 STACK_LIMIT: Final = 2048

@@ -211,6 +211,18 @@ class Profile(NamedTuple):
     """The LRU lists are generations (CONFIG_LRU_GEN_ENABLED)."""
     hugetlb_touched: bool
     """get_user_pages for a write sets A, D and soft-dirty in hugetlb entries."""
+    hugetlb_restores_reserve: bool
+    """A private page that is dropped goes back to its area's reservation (6.9 and later; __unmap_hugepage_range)."""
+    hugetlb_fork_keeps_wp: bool
+    """A child's entries keep uffd-wp though its areas have no userfaultfd (before 6.4; copy_hugetlb_page_range)."""
+    hugetlb_prepares_first: bool
+    """A first touch gives the area its anon_vma before it asks for a page (6.10 and later; hugetlb_no_page)."""
+    hugetlb_punches_holes: bool
+    """MADV_REMOVE makes a hole; EOPNOTSUPP before 4.3 (hugetlbfs_fallocate)."""
+    migrate_takes_tails: bool
+    """move_pages takes any page of a hugetlb page for the whole (6.11 and later; add_folio_for_migration)."""
+    migrate_splits_partly_mapped: bool
+    """A huge page of which parts are not mapped any more is split first (6.8 and later; migrate_pages_batch)."""
     exact: bool
     """Bit 55 tells exactly which pages may have changed since the last clear, and nothing else."""
 
@@ -274,6 +286,12 @@ LINUX_SEED: Final = Profile(
     lru_batch=0,
     lru_gen=False,
     hugetlb_touched=False,
+    hugetlb_restores_reserve=False,
+    hugetlb_fork_keeps_wp=False,
+    hugetlb_prepares_first=False,
+    hugetlb_punches_holes=False,
+    migrate_takes_tails=False,
+    migrate_splits_partly_mapped=False,
     exact=False,
 )
 LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11, clear_swap=True)
@@ -322,6 +340,12 @@ LINUX_6_1: Final = Profile(
     lru_batch=15,
     lru_gen=False,
     hugetlb_touched=False,
+    hugetlb_restores_reserve=False,
+    hugetlb_fork_keeps_wp=True,
+    hugetlb_prepares_first=False,
+    hugetlb_punches_holes=True,
+    migrate_takes_tails=False,
+    migrate_splits_partly_mapped=False,
     exact=False,
 )
 LINUX_6_12: Final = LINUX_6_1._replace(
@@ -346,6 +370,11 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     lru_batch=31,
     lru_gen=True,
     hugetlb_touched=True,
+    hugetlb_restores_reserve=True,
+    hugetlb_fork_keeps_wp=False,
+    hugetlb_prepares_first=True,
+    migrate_takes_tails=True,
+    migrate_splits_partly_mapped=True,
 )
 EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)
 PROFILES: Final = {p.name: p for p in (LINUX_SEED, LINUX_3_11, LINUX_6_1, LINUX_6_12, EXACT)}

@@ -16,7 +16,7 @@ from ptewalk.cosim.oracles.linux.machine import require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
 from ptewalk.model.linux import Track
 from ptewalk.model.scenario import report as scenarios
-from ptewalk.model.scenario.compare import Difference
+from ptewalk.model.scenario.compare import Difference, kept_flags, with_flags
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
 from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
@@ -116,7 +116,11 @@ def _differences(old: Scenario, new: Scenario, index: int) -> Difference | None:
     for who, before in states[0].items():
         after = states[1][who]
         for name in ("vmas", "root", "tables"):
-            if name in before and before[name] != after.get(name):
+            if name == "vmas" and name in before:
+                kept = kept_flags(old)
+                if with_flags(before[name], kept) != with_flags(after.get(name) or [], kept):
+                    return Difference(old.name, index, f"live {name}[{who}]", after.get(name), before[name])
+            elif name in before and before[name] != after.get(name):
                 return Difference(old.name, index, f"live {name}[{who}]", after.get(name), before[name])
         by_page: dict[str, Callable[[list[Any]], dict[Any, Any]]] = {
             "pages": page_table,

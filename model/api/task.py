@@ -15,7 +15,7 @@ from ptewalk.model.api.words import PAGE, Words, page_of, pages_in
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES
-from ptewalk.model.mm import gup
+from ptewalk.model.mm import gup, migrate
 from ptewalk.model.profiles import ADVICES_6_1
 from ptewalk.model.state.frames import by_page
 from ptewalk.model.state.machine import Process
@@ -299,13 +299,14 @@ class Task(ProcessFiles):
         start, pages = self._range(at, length)
         self.kernel.remap_file_pages(self.process, start, pages, page_of("offset", words.whole("offset", offset)))
 
-    def move_pages(self, at: int, length: int, node: int) -> list[int]:
+    def move_pages(self, at: int, length: int, node: int) -> list[int | None]:
         """move_pages(2): move the pages of a range to a NUMA node, 0 or 1 (mm/migrate.c).
 
         Returns
         -------
-        list of int
-            Per page its node, or the negative number of an error: -2 no page, -13 shared, -14 no memory, -16 pinned.
+        list of int or None
+            Per page its node, or the negative number of an error: -2 no page, -13 shared, -14 no memory, -16 part of a
+            huge page that is being moved already. None: not told, for a page (a pinned one) could not be moved.
 
         Raises
         ------
@@ -313,7 +314,8 @@ class Task(ProcessFiles):
             ENODEV: no such node.
         """
         start, pages = words.covering(words.address("at", at, words.whole("length", length)), length)
-        return [int(status) for status in self.kernel.move_pages(self.process, start, pages, node)]
+        _, statuses = self.kernel.move_pages(self.process, start, pages, node)
+        return [None if status == migrate.UNWRITTEN else status for status in statuses]
 
     # Processes.
 

@@ -47,9 +47,8 @@ def handle_mm_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
         if pmd & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
             if not vma.resolves_itself:
                 return Signal.BUS
-            pmd = mm.entries.pte_clear_uffd_wp(pmd)
-            tables.set_huge(at & ~(HUGE_PAGES - 1), pmd)
-        if thp.do_huge_pmd_wp_page(mm, vma, at, pmd):
+            thp.split_huge_pmd(mm, vma, at & ~(HUGE_PAGES - 1))  # wp_huge_pmd: one page alone is resolved
+        elif thp.do_huge_pmd_wp_page(mm, vma, at, pmd):
             return None
     return handle_pte_fault(mm, vma, at, write)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptewalk.model.errors import Errno
+from ptewalk.model.errors import Errno, FaultsForEver
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.mm import faults, hugetlb, pkeys, release, rmap, stack, thp
 from ptewalk.model.pte import PROTNONE, UFFD_WP, P
@@ -96,7 +96,7 @@ def get_page(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool = False, tou
         frame = _follow(mm, vma, at, write=wants, force=force, touch=touch)
         if frame:
             return frame
-    raise AssertionError(f"page {at:#x} cannot be had although its faults are handled")
+    raise FaultsForEver(f"page {at - mm.kernel.base} cannot be had although its faults are handled")
 
 
 def access_remote(mm: Mm, at: int, *, write: bool) -> int:
@@ -197,4 +197,7 @@ def unpin(mm: Mm, pinned: list[int]) -> None:
         frames.pins[frame] -= 1
         if not frames.pins[frame]:
             del frames.pins[frame]
-            release.put(mm.kernel, frame)
+            if frames.flags[frame] & page.HUGETLB:
+                hugetlb.put(mm.kernel, int(frames.head[frame]))
+            else:
+                release.put(mm.kernel, frame)

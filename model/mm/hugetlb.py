@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ptewalk.model.errors import Errno, Signal
-from ptewalk.model.linux import VmFlag
-from ptewalk.model.mm import rmap
-from ptewalk.model.pte import PSE, UFFD_WP, P
+from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES, VmFlag
+from ptewalk.model.mm import remap, rmap
+from ptewalk.model.pte import PSE, UFFD_WP
 from ptewalk.model.state import frames as page
+from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.pools import Reservation
 from ptewalk.model.state.vma import Vma
@@ -33,10 +34,8 @@ def close(kernel: MachineState, vma: Vma) -> None:
     if vma.flags & VmFlag.MAYSHARE:
         if any(other.file is file for process in kernel.processes.values() for other in process.mm.areas):
             return
-        for frame in file.cache.values() if file else ():
-            kernel.frames.flags[frame : frame + vma.leaf_pages] = 0
-            kernel.frames.freed.extend(range(frame, frame + vma.leaf_pages))
-            pool.used -= 1
+        if file:
+            _drop_cached(kernel, file, 0, file.pages)
         if reservation:
             pool.reserved -= len(reservation.unused)
         return
@@ -45,6 +44,66 @@ def close(kernel: MachineState, vma: Vma) -> None:
         gone = {offset for offset in reservation.unused if vma.pgoff <= offset < last}
         reservation.unused -= gone
         pool.reserved -= len(gone)
+
+
+def _drop_cached(kernel: MachineState, file: File, first: int, last: int) -> None:
+    """Take what a file has of offsets [first, last) out of its page cache (remove_inode_hugepages)."""
+    for offset in [o for o in file.cache if first <= o < last]:
+        head = file.cache.pop(offset)
+        kernel.frames.flags[head : head + _size(kernel, head)] &= 0xFFFF ^ page.FILE
+        put(kernel, head)
+
+
+def punch_hole(kernel: MachineState, file: File, size: int, first: int, last: int) -> None:
+    """fs/hugetlbfs/inode.c:hugetlbfs_punch_hole of offsets [first, last); a part of a page is cleared in place."""
+    start, end = -(-first // size) * size, last // size * size
+    for head, frame in file.cache.items():
+        if not start <= head < end:
+            for offset in range(max(first, head), min(last, head + size)):
+                if frame + offset - head in kernel.memory.row_of_frame:
+                    kernel.memory.frame(frame + offset - head)[:] = 0
+    if start >= end:
+        return
+    for process in kernel.processes.values():
+        for vma in process.mm.areas:
+            if vma.file is file:
+                low, high = vma.start + max(0, start - vma.pgoff), min(vma.end, vma.start + end - vma.pgoff)
+                zap(process.mm, vma, low, high)
+                process.mm.replace(low, high)
+    _drop_cached(kernel, file, start, end)
+
+
+def _size(kernel: MachineState, head: int) -> int:
+    """Frames of the hugetlb page that begins at `head`."""
+    frames = kernel.frames
+    is_gigantic = head + HUGE_PAGES < len(frames.head) and int(frames.head[head + HUGE_PAGES]) == head
+    return GIGANTIC_PAGES if is_gigantic else HUGE_PAGES
+
+
+def put(kernel: MachineState, head: int) -> None:
+    """A hugetlb page that no entry, file or pin uses goes back to its pool (free_huge_page)."""
+    frames = kernel.frames
+    if frames.huge_maps.get(head) or frames.flags[head] & page.FILE or frames.is_pinned(head):
+        return
+    size = _size(kernel, head)
+    for member in [f for f in frames.memory.row_of_frame if head <= f < head + size]:
+        frames.memory.remove_frame(member)
+    frames.flags[head : head + size] = 0
+    frames.freed.extend(range(head, head + size))
+    kernel.pools[3 if size == GIGANTIC_PAGES else 2].give_back(head, kernel.nodes.pop(head, 0))
+
+
+def _take(mm: Mm, vma: Vma, offset: int, flags: int) -> int:
+    """A page of the pool with `flags`; 0 when there is none (alloc_huge_page)."""
+    kernel = mm.kernel
+    node = kernel.pools[vma.huge_level].take(vma.reservation, offset)
+    if node is None:
+        return 0
+    frame = kernel.frames.alloc_compound(page.HUGETLB | flags, vma.leaf_pages)
+    kernel.frames.index[frame] = offset
+    if node:
+        kernel.nodes[frame] = node
+    return frame
 
 
 def _mkwrite(mm: Mm, entry: int) -> int:
@@ -92,8 +151,6 @@ def fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
 def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> Signal | None:
     """mm/hugetlb.c:hugetlb_no_page"""
     entries, frames = mm.entries, mm.frames
-    pool = mm.kernel.pools[vma.huge_level]
-    size = vma.leaf_pages
     file = vma.file
     shared = bool(vma.flags & VmFlag.MAYSHARE)
     offset = vma.offset(head)
@@ -101,17 +158,16 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> Signa
     if vma.page_taken:
         return Signal.BUS
     if not frame:
-        if not pool.take(vma.reservation, offset):
+        if not shared and entries.profile.hugetlb_prepares_first:
+            rmap.anon_vma_prepare(mm, vma)
+        frame = _take(mm, vma, offset, page.FILE if shared else page.ANON | page.EXCLUSIVE)
+        if not frame:
             return Signal.BUS
-        frame = frames.alloc_compound(page.HUGETLB, size)
-        frames.index[frame] = offset
         if shared and file:
-            frames.flags[frame : frame + size] |= page.FILE
             frames.owner[frame] = file.identity
             file.cache[offset] = frame
         else:
             rmap.anon_vma_prepare(mm, vma)
-            frames.flags[frame : frame + size] |= page.ANON | page.EXCLUSIVE
     frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
     both = VmFlag.WRITE | VmFlag.SHARED
     entry = _make(mm, vma, frame, writable=vma.flags & both == both)
@@ -129,14 +185,16 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
     level = vma.huge_level
     size = vma.leaf_pages
     frame = _frame(mm, entry)
+    if entry & UFFD_WP:  # the fault comes again, for ever where no userfaultfd answers it
+        return None
     if not vma.flags & VmFlag.MAYSHARE and not _is_only_user(mm, frame):
-        if mm.kernel.pools[level].take(vma.reservation, vma.offset(head)):
-            new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
+        new = _take(mm, vma, vma.offset(head), page.ANON | page.EXCLUSIVE)
+        if new:
             _copy_contents(mm, frame, new, size)
             rmap.anon_vma_prepare(mm, vma)
             frames.huge_maps[new] = 1
             mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
-            drop(mm, frame, size, level)
+            drop(mm, frame)
             return None
         if vma.reservation is None:
             return Signal.BUS
@@ -168,42 +226,49 @@ def _take_from_others(mm: Mm, vma: Vma, head: int, frame: int) -> None:
                 continue
             entry = process.mm.tables.get_huge(at, vma.huge_level)
             if mm.entries.pte_present(entry) and _frame(process.mm, entry) == frame:
-                process.mm.tables.set_huge(at, 0, vma.huge_level)
+                process.mm.tables.set_huge(at, _left_behind(mm, entry), vma.huge_level)
                 other.page_taken = True
-                drop(mm, frame, vma.leaf_pages, vma.huge_level)
+                drop(mm, frame)
 
 
-def drop(mm: Mm, frame: int, size: int, level: int) -> None:
-    """One mapping of a hugetlb page less; a private page that nothing maps goes back to the pool."""
+def drop(mm: Mm, frame: int) -> None:
+    """One mapping of a hugetlb page less."""
     frames = mm.frames
     frames.huge_maps[frame] -= 1
-    if frames.huge_maps[frame]:
-        return
-    del frames.huge_maps[frame]
-    if frames.flags[frame] & page.FILE:
-        return
-    for member in [f for f in frames.memory.row_of_frame if frame <= f < frame + size]:
-        frames.memory.remove_frame(member)
-    frames.flags[frame : frame + size] = 0
-    frames.freed.extend(range(frame, frame + size))
-    mm.kernel.pools[level].give_back()
+    if not frames.huge_maps[frame]:
+        del frames.huge_maps[frame]
+        put(mm.kernel, frame)
 
 
-def zap(mm: Mm, vma: Vma, start: int, end: int) -> None:
+def _left_behind(mm: Mm, entry: int) -> int:
+    """What stays where a page is dropped but its area is not: a marker of its write-protection."""
+    return mm.entries.make_uffd_marker() if entry & UFFD_WP else 0
+
+
+def zap(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = False) -> None:
     """mm/hugetlb.c:__unmap_hugepage_range"""
     size, level = vma.leaf_pages, vma.huge_level
+    pool = mm.kernel.pools[level]
     for key in sorted(k for k in mm.tables.huge[level] if start <= k * size < end):
         entry = mm.tables.get_huge(key * size, level)
-        mm.tables.set_huge(key * size, 0, level)
-        if mm.entries.pte_present(entry):
-            drop(mm, _frame(mm, entry), size, level)
+        if not mm.entries.pte_present(entry):
+            if drop_markers:
+                mm.tables.set_huge(key * size, 0, level)
+            continue
+        mm.tables.set_huge(key * size, 0 if drop_markers else _left_behind(mm, entry), level)
+        frame = _frame(mm, entry)
+        restores = mm.entries.profile.hugetlb_restores_reserve and not vma.flags & VmFlag.MAYSHARE
+        if restores and vma.reservation is not None and mm.frames.huge_maps[frame] == 1:
+            pool.restored.add(frame)
+            vma.reservation.unused.add(vma.offset(key * size))
+        drop(mm, frame)
 
 
 def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
-    """Frame of `at` for get_user_pages; 0 when a fault is needed (follow_hugetlb_page)."""
+    """Frame of `at` for get_user_pages, without rights too; 0 when a fault is needed (follow_hugetlb_page)."""
     size = vma.leaf_pages
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
-    if not entry & P or (write and not mm.entries.pte_write(entry)):
+    if not mm.entries.pte_present(entry) or (write and not mm.entries.pte_write(entry)):
         return 0
     if touch and write and mm.entries.profile.hugetlb_touched and vma.huge_level == 2:
         new = mm.entries.pte_mkdirty(mm.entries.pte_mkyoung(entry))
@@ -233,9 +298,16 @@ def change_protection(mm: Mm, vma: Vma, start: int, end: int, prot: int, wp: boo
 
 
 def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
-    """fork of a hugetlb area (copy_hugetlb_page_range): A stays in the child."""
+    """fork of a hugetlb area (copy_hugetlb_page_range): A stays in the child.
+
+    Raises
+    ------
+    Errno
+        ENOMEM: a pinned page has to be copied, and the pool has none left.
+    """
     entries, frames = parent.entries, parent.frames
     size, level = vma.leaf_pages, vma.huge_level
+    keeps_wp = entries.profile.hugetlb_fork_keeps_wp or child_vma.flags & VmFlag.UFFD_WP
     for at in range(vma.start, vma.end, size):
         if not parent.tables.table(at, level):
             continue
@@ -244,8 +316,10 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
         if not entries.pte_present(entry):
             continue
         frame = _frame(parent, entry)
-        if frames.flags[frame] & page.ANON and frames.is_pinned(frame):
-            new = frames.alloc_compound(page.HUGETLB | page.ANON | page.EXCLUSIVE, size)
+        if frames.flags[frame] & page.ANON and parent.has_pinned and frames.is_pinned(frame):
+            new = _take(child, child_vma, vma.offset(at), page.ANON | page.EXCLUSIVE)
+            if not new:
+                raise Errno("ENOMEM")
             _copy_contents(parent, frame, new, size)
             frames.huge_maps[new] = 1
             child.tables.set_huge(at, _make(child, child_vma, new, writable=True), level)
@@ -256,6 +330,50 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
                 frames.flags[frame : frame + size] &= 0xFFFF ^ page.EXCLUSIVE
             entry = entries.pte_wrprotect(entry)
             parent.tables.set_huge(at, entry, level)
-        if not child_vma.flags & VmFlag.UFFD_WP:
-            entry = entries.pte_clear_uffd_wp(entry)
-        child.tables.set_huge(at, entry, level)
+        child.tables.set_huge(at, entry if keeps_wp else entries.pte_clear_uffd_wp(entry), level)
+
+
+def mappings(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int]]:
+    """Every entry that maps a hugetlb page (rmap_walk): address space, area, page number."""
+    found = []
+    for process in kernel.processes.values():
+        mm = process.mm
+        for vma in mm.areas:
+            for at in range(vma.start, vma.end if vma.huge_level else vma.start, vma.leaf_pages):
+                entry = mm.tables.get_huge(at, vma.huge_level)
+                if mm.entries.pte_present(entry) and _frame(mm, entry) == frame:
+                    found.append((mm, vma, at))
+    return found
+
+
+def migrate(kernel: MachineState, frame: int, node: int) -> bool:
+    """Move a hugetlb page to `node`; False when it is pinned (unmap_and_move_huge_page)."""
+    frames = kernel.frames
+    size = _size(kernel, frame)
+    pinned = frames.is_pinned(frame)
+    new = frame
+    if not pinned:
+        flags = int(frames.flags[frame])
+        old_node = kernel.nodes.pop(frame, 0)
+        kernel.pools[2].migrate(old_node, node)
+        new = frames.alloc_compound(flags, size)
+        if node:
+            kernel.nodes[new] = node
+        frames.owner[new], frames.index[new] = frames.owner[frame], frames.index[frame]
+    if pinned and frames.flags[frame] & page.EXCLUSIVE:
+        return False
+    for mm, vma, at in mappings(kernel, frame):
+        entry = mm.tables.get_huge(at, vma.huge_level)
+        mm.tables.set_huge(at, remap.remade(mm, vma, entry, new) | PSE, vma.huge_level)
+    if pinned:
+        return False
+    if frame in frames.huge_maps:
+        frames.huge_maps[new] = frames.huge_maps.pop(frame)
+    for member in [f for f in frames.memory.row_of_frame if frame <= f < frame + size]:
+        frames.copy(member, member - frame + new)
+        frames.memory.remove_frame(member)
+    if flags & page.FILE:
+        kernel.files.by_identity(int(frames.owner[frame])).cache[int(frames.index[frame])] = new
+    frames.flags[frame : frame + size] = 0
+    frames.freed.extend(range(frame, frame + size))
+    return True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import collapse, filemap, gup, ksm, migrate, mmap, modify, reclaim, release, rmap, thp
+from ptewalk.model.mm import collapse, filemap, gup, hugetlb, ksm, migrate, mmap, modify, reclaim, release, rmap, thp
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.lru import Batch
 from ptewalk.model.state.machine import Mm
@@ -209,4 +209,10 @@ def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
         raise Errno("EACCES")
     if vma.file.counts_dirty:
         raise Errno("EOPNOTSUPP")
+    if vma.huge_level:
+        if not mm.entries.profile.hugetlb_punches_holes:
+            raise Errno("EOPNOTSUPP")
+        hugetlb.punch_hole(mm.kernel, vma.file, vma.leaf_pages, vma.offset(start), vma.offset(end))
+        mm.kernel.mmu.invalidate(None)
+        return
     filemap.truncate_range(mm.kernel, vma.file, vma.offset(start), vma.offset(end), even_cows=False)

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import gup, remap, rmap, stack, thp
+from ptewalk.model.mm import gup, hugetlb, remap, rmap, stack, thp
 from ptewalk.model.pte import P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 
+UNWRITTEN = -999
+"""What a caller that wants to know puts into the statuses before the call."""
 _UNMAP_PASSES = 2
 """3.11 tries ten times: the first takes A, the second the entry (mm/migrate.c:migrate_pages)."""
 
 
-def migrate_frame(mm: Mm, frame: int) -> bool:
-    """Move a page, small or transparent huge, with all its mappings; False when it is pinned."""
+def migrate_frame(mm: Mm, frame: int) -> int:
+    """Move a page, small or transparent huge, with all its mappings; its new frame, 0 when it is pinned."""
     kernel, frames = mm.kernel, mm.frames
     head = int(frames.head[frame])
     huge = bool(frames.flags[head] & page.COMPOUND)
-    if frames.is_pinned(head) or frames.flags[head] & page.KSM:
-        return False
     size = HUGE_PAGES if huge else 1
     mappings = [(offset, m) for offset in range(size) for m in rmap.walk(kernel, head + offset)]
+    if frames.is_pinned(head):
+        if not frames.flags[head] & page.EXCLUSIVE:
+            _remake(mappings, head)
+        return 0
     nonlinear = int(frames.maps[head]) - len(mappings) if frames.flags[head] & page.FILE else 0
     for _ in range(_UNMAP_PASSES * (nonlinear > 0)):
         rmap.unmap_nonlinear(kernel, head)
@@ -48,69 +55,129 @@ def migrate_frame(mm: Mm, frame: int) -> bool:
                 rmap.name_slot(other, at, where)
             mappings = []
             frames.maps[target] = 0
-    done = set()
-    for offset, (other, vma, at, by_huge) in mappings:
-        if by_huge:
-            if (id(other), at) not in done:
-                done.add((id(other), at))
-                other.tables.set_huge(at, remap.remade(other, vma, other.tables.get_huge(at), new, 2))
-        else:
-            other.tables.set(at, remap.remade(other, vma, other.tables.get(at), new + offset))
+    _remake(mappings, new)
     frames.maps[run] = 0
     for offset in range(size):
         frames.free(head + offset)
     kernel.mmu.invalidate(None)
-    return True
+    return new
 
 
-def move_pages(mm: Mm, start: int, pages: int, node: int) -> list[int | str]:
-    """The system call move_pages: one status per page, a node or a negative error name."""
+def _remake(mappings: list[tuple[int, tuple[Mm, Vma, int, bool]]], new: int) -> None:
+    """Take every entry of a page through a migration entry, to the frame `new` or back to its own."""
+    done = set()
+    for offset, (mm, vma, at, by_huge) in mappings:
+        if not by_huge:
+            mm.tables.set(at, remap.remade(mm, vma, mm.tables.get(at), new + offset))
+        elif (id(mm), at) not in done:
+            done.add((id(mm), at))
+            mm.tables.set_huge(at, remap.remade(mm, vma, mm.tables.get_huge(at), new, 2))
+
+
+class _Batch:
+    """What move_pages has isolated and not moved yet: heads, with the first of their places in the call."""
+
+    def __init__(self, mm: Mm, statuses: list[int], node: int) -> None:
+        self.mm, self.statuses, self.node = mm, statuses, node
+        self.heads: list[int] = []
+        self.first = 0
+
+    def add(self, at: int) -> int:
+        """Isolate the page at `at`: 1, or its status (add_page_for_migration)."""
+        mm = self.mm
+        frame = _page_to_move(mm, at)
+        if frame < 0:
+            return frame
+        head = int(mm.frames.head[frame])
+        if mm.kernel.nodes.get(head, 0) == self.node:
+            return 0
+        takes_tails = mm.entries.profile.migrate_takes_tails
+        is_hugetlb = mm.frames.flags[frame] & page.HUGETLB
+        shared = thp.is_shared(mm, frame) if takes_tails and not is_hugetlb else mm.frames.mapcount(frame) > 1
+        if shared or (is_hugetlb and frame != head and not takes_tails):
+            return -errno.EACCES
+        if head in self.heads:
+            return -errno.EBUSY
+        self.heads.append(head)
+        return 1
+
+    def move(self, end: int) -> int:
+        """Move what is isolated and give the places before `end` their status; pages that could not be moved."""
+        heads, self.heads = self.heads, []
+        if not heads:
+            return 0
+        mm = self.mm
+        failed = sum(not _move_to_node(mm, head, self.node) for head in heads)
+        if not failed:
+            self.statuses[self.first : end] = [self.node] * (end - self.first)
+        return failed
+
+
+def _page_to_move(mm: Mm, at: int) -> int:
+    """Frame that `at` maps; a negative error number when there is none that could move (follow_page)."""
+    vma = mm.areas.lookup(at)
+    if vma is None:
+        return -errno.EFAULT
+    takes_tails = mm.entries.profile.migrate_takes_tails
+    if vma.huge_level:
+        entry = mm.tables.get_huge(at & ~(vma.leaf_pages - 1), vma.huge_level)
+        return mm.entries.pte_pfn(entry) + at % vma.leaf_pages if mm.entries.pte_present(entry) else -errno.ENOENT
+    pmd = mm.tables.get_huge(at)
+    pte = pmd or mm.tables.get(at)
+    if not pte:
+        return -errno.EFAULT if vma.is_anonymous and not takes_tails else -errno.ENOENT
+    if not (pte & P or (mm.entries.pte_present(pte) and takes_tails)):
+        return -errno.ENOENT
+    if pmd:
+        return -errno.EFAULT if thp.is_huge_zero(mm, pmd) else thp.pmd_frame(mm, pmd) + at % HUGE_PAGES
+    return mm.entries.vm_normal_page(pte) or -errno.EFAULT
+
+
+def _move_to_node(mm: Mm, head: int, node: int) -> bool:
+    """Move a page, or a huge page that is mapped in parts by its parts; False when one cannot be moved."""
+    kernel, frames = mm.kernel, mm.frames
+    if frames.flags[head] & page.HUGETLB:
+        return hugetlb.migrate(kernel, head, node)
+    heads = [head]
+    if frames.flags[head] & page.COMPOUND and mm.entries.profile.migrate_splits_partly_mapped:
+        run = range(head, head + HUGE_PAGES)
+        if head not in frames.huge_maps and not frames.maps[head : head + HUGE_PAGES].all():
+            if not thp.split_huge_page(mm, head):
+                return False
+            heads = [frame for frame in run if frames.maps[frame]]
+    moved = [migrate_frame(mm, frame) for frame in heads]
+    for new in moved:
+        if new and node:
+            kernel.nodes[new] = node
+    return all(moved)
+
+
+def move_pages(mm: Mm, start: int, pages: int, node: int) -> tuple[int, list[int]]:
+    """The system call move_pages (do_pages_move).
+
+    Returns
+    -------
+    failed : int
+        Pages that were not moved.
+    statuses : list of int
+        Per page a node or a negative error number; `UNWRITTEN` where the call writes none.
+    """
     if node not in (0, 1):
         raise Errno("ENODEV")
-    kernel = mm.kernel
-    kernel.lru.drain()
-    statuses: list[int | str] = []
-    for at in range(start, start + pages):
-        vma = mm.areas.lookup(at)
-        if vma is None:
-            statuses.append(-14)
+    mm.kernel.lru.drain()
+    statuses = [UNWRITTEN] * pages
+    batch = _Batch(mm, statuses, node)
+    for i in range(pages):
+        if not batch.heads:
+            batch.first = i
+        found = batch.add(start + i)
+        if found > 0:
             continue
-        pmd = mm.tables.get_huge(at)
-        pte = pmd or mm.tables.get(at)
-        frame = 0
-        if not pte and vma.is_anonymous and not mm.entries.profile.saved_dirty:
-            statuses.append(-14)
-            continue
-        if vma.huge_level:
-            statuses.append(-2)
-            continue
-        if pte & P or (pte and mm.entries.pte_present(pte) and mm.entries.profile.saved_dirty):
-            frame = (
-                (0 if thp.is_huge_zero(mm, pmd) else thp.pmd_frame(mm, pmd)) if pmd else mm.entries.vm_normal_page(pte)
-            )
-            if not frame:
-                statuses.append(-14)
-                continue
-        if not frame:
-            statuses.append(-2)
-            continue
-        head = int(mm.frames.head[frame])
-        if kernel.nodes.get(head, 0) == node:
-            statuses.append(node)
-        elif mm.frames.mapcount(frame) > 1:
-            statuses.append(-13)
-        elif migrate_frame(mm, frame):
-            _set_node(mm, at, node)
-            statuses.append(node)
-        else:
-            statuses.append(-16)
-    return statuses
-
-
-def _set_node(mm: Mm, at: int, node: int) -> None:
-    """The page that `at` maps now lives on `node`."""
-    pmd = mm.tables.get_huge(at)
-    mm.kernel.nodes[thp.pmd_frame(mm, pmd) if pmd else mm.entries.vm_normal_page(mm.tables.get(at))] = node
+        statuses[i] = found or node
+        failed = batch.move(i)
+        if failed:
+            return failed + pages - i - 1, statuses
+    return batch.move(pages), statuses
 
 
 def soft_offline(mm: Mm, start: int, end: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, VmFlag
+from ptewalk.model.linux import HUGE_PAGES, STACK_PAGE, TASK_PAGES, VmFlag
 from ptewalk.model.mm import gup, hugetlb, modify, pkeys, release, thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
@@ -13,7 +13,7 @@ from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma, unlink_anon_vmas
-from ptewalk.model.x86 import INDEX_BITS
+from ptewalk.model.x86 import INDEX_BITS, LEVELS_4
 
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
 _MMAP_MIN_PAGES = 16
@@ -82,7 +82,7 @@ def do_mmap(
         pgoff = file_page
         if kind[0] == "s":
             bits |= VmFlag.SHARED | VmFlag.MAYSHARE
-    if at < 0 or at + pages > TASK_PAGES:
+    if at < 0 or at + pages > TASK_PAGES[mm.tables.levels]:
         raise Errno("ENOMEM")
     mmap_region(mm, at, pages, bits, file, pgoff, level)
     if locked or populate:
@@ -132,9 +132,11 @@ def get_unmapped_area(mm: Mm, hint: int, pages: int, *, align: int = 1) -> int:
     Errno
         ENOMEM: there is none.
     """
-    if hint and not hint % align and hint + pages <= TASK_PAGES and not mm.areas.in_range(hint, hint + pages):
+    end = hint + pages
+    if hint and not hint % align and end <= TASK_PAGES[mm.tables.levels] and not mm.areas.in_range(hint, end):
         return hint
-    at = (TASK_PAGES - (1 << 20) - pages) // align * align
+    top = TASK_PAGES[mm.tables.levels if hint > TASK_PAGES[LEVELS_4] else LEVELS_4] - (1 << 20)
+    at = (top - pages) // align * align
     for vma in reversed(mm.areas.list):
         if vma.start < at + pages and vma.end > at:
             at = (vma.start - pages) // align * align
@@ -146,7 +148,7 @@ def get_unmapped_area(mm: Mm, hint: int, pages: int, *, align: int = 1) -> int:
 def do_munmap(mm: Mm, start: int, pages: int) -> None:
     """mm/mmap.c:do_munmap; where only the end cannot be split off (hugetlb), the split at the start stays."""
     end = start + pages
-    if pages <= 0 or start < 0 or end > TASK_PAGES:
+    if pages <= 0 or start < 0 or end > TASK_PAGES[mm.tables.levels]:
         raise Errno("EINVAL")
     overlapping = mm.areas.in_range(start, end)
     if not overlapping:
@@ -165,16 +167,24 @@ def do_munmap(mm: Mm, start: int, pages: int) -> None:
         zap_range(mm, vma, vma.start, vma.end, drop_markers=True)
         if vma.huge_level:
             hugetlb.close(mm.kernel, vma)
-    before, after = mm.areas.neighbours(start)
-    mm.tables.free_range(
-        overlapping[0].start, overlapping[-1].end, before.end if before else 0, after.start if after else 0
-    )
+    _free_tables(mm, overlapping[0].start, overlapping[-1].end)
     for vma in overlapping:
         unlink_anon_vmas(vma)
     mm.replace(start, end)
     for at in [at for at in mm.remapped if start <= at < end]:
         del mm.remapped[at]
     mm.kernel.mmu.invalidate(None)
+
+
+def _free_tables(mm: Mm, start: int, end: int) -> None:
+    """free_pgtables: the tables that neither the neighbours nor the process's own stack need."""
+    before, after = mm.areas.neighbours(start)
+    floor, ceiling = before.end if before else 0, after.start if after else 0
+    if start > STACK_PAGE:
+        floor = max(floor, STACK_PAGE + 1)
+    else:
+        ceiling = min(ceiling or STACK_PAGE, STACK_PAGE)
+    mm.tables.free_range(start, end, floor, ceiling)
 
 
 def exit_mmap(mm: Mm) -> None:
@@ -194,7 +204,7 @@ def zap_range(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = Fa
     `even_cows`: drop private copies of a file's pages too (truncation), not page-cache pages alone.
     """
     if vma.huge_level:
-        hugetlb.zap(mm, vma, start, end)
+        hugetlb.zap(mm, vma, start, end, drop_markers=drop_markers)
         return
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:
@@ -228,15 +238,15 @@ def _zap_part(mm: Mm, vma: Vma, block: int, first: int, last: int, drop_markers:
     for position in np.flatnonzero(~present):
         entry = int(entries[position])
         if mm.entries.is_marker(entry):
-            if not drop_markers:
+            if not drop_markers and not vma.is_anonymous:
                 keep[position] = True
         elif even_cows:
             release.free_entry(mm.kernel, entry)
         else:
             keep[position] = True
-    if not drop_markers and not vma.is_anonymous:
-        wp = present & ((entries & np.uint64(UFFD_WP)) != 0) & ~keep
-        markers = [int(used[i]) for i in np.flatnonzero(wp)]
+    if not drop_markers and not vma.is_anonymous and vma.flags & VmFlag.UFFD_WP:
+        protection = np.where(present, np.uint64(UFFD_WP), np.uint64(mm.entries.SWP_UFFD_WP))
+        markers = used[((entries & protection) != 0) & ~keep].tolist()
     part[used[~keep]] = 0
     for marked in markers:
         part[marked] = mm.entries.make_uffd_marker()

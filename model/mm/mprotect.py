@@ -40,7 +40,7 @@ def do_mprotect(mm: Mm, start: int, pages: int, prot: int, key: int = -1) -> Non
             return
         raise Errno("ENOMEM")
     end = start + pages
-    if end > TASK_PAGES + 1:
+    if end > TASK_PAGES[mm.tables.levels] + 1:
         raise Errno("ENOMEM")
     vma = mm.areas.find(start)
     if vma is None or vma.start > start:

@@ -85,7 +85,7 @@ def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: froze
 
 def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
     """mm/mremap.c:mremap_to"""
-    if new < 0 or new + new_pages > TASK_PAGES:
+    if new < 0 or new + new_pages > TASK_PAGES[mm.tables.levels]:
         raise Errno("EINVAL")
     old_rules = mm.entries.profile.reuse_by_mapcount
     if (old + old_pages > new or (old_rules and old == new)) and new + new_pages > old:
@@ -107,7 +107,7 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
     end, new_end = old + old_pages, old + new_pages
     if end == vma.end:
         following = mm.areas.after(vma)
-        if not (following and following.start < new_end) and new_end <= TASK_PAGES:
+        if not (following and following.start < new_end) and new_end <= TASK_PAGES[mm.tables.levels]:
             merged: Vma | None = vma
             if mm.entries.profile.merge == MergeRule.CASES:
                 vma.end = new_end
@@ -342,6 +342,8 @@ def _move_hugetlb(mm: Mm, vma: Vma, old: int, new: int, pages: int) -> bool:
             if entry:
                 mm.tables.alloc(at + shift, level)
                 mm.tables.set_huge(at, 0, level)
+                if vma.uffd is not None:  # its destination is not registered
+                    entry = 0 if mm.entries.is_marker(entry) else mm.entries.pte_clear_uffd_wp(entry)
                 mm.tables.set_huge(at + shift, entry, level)
         at += size
     done = (pages + at - end) << PAGE_SHIFT & 0xFFFF_FFFF

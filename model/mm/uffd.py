@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import VmFlag
+from ptewalk.model.linux import STACK_PAGE, VmFlag
 from ptewalk.model.mm import modify, mprotect
 from ptewalk.model.state.machine import Mm, Process
 from ptewalk.model.state.vma import Userfaultfd, Vma
@@ -27,15 +27,22 @@ def open_new(process: Process, *, asynchronous: bool) -> None:
         process.uffd = None
     if process.user:  # vm.unprivileged_userfaultfd is 0
         raise Errno("EPERM")
-    if asynchronous and not profile.uffd_async:
-        raise Errno("EINVAL")
-    process.uffd = Userfaultfd(asynchronous=asynchronous)
+    process.uffd = Userfaultfd(asynchronous=asynchronous, refused=asynchronous and not profile.uffd_async)
+    opened(process)
 
 
 def opened(process: Process) -> Userfaultfd:
-    """The process's userfaultfd; EBADF when it has none."""
+    """The process's userfaultfd.
+
+    Raises
+    ------
+    Errno
+        EBADF: it has none. EINVAL: it stayed open when its features were refused (userfaultfd_is_initialized).
+    """
     if process.uffd is None:
         raise Errno("EBADF")
+    if process.uffd.refused:
+        raise Errno("EINVAL")
     return process.uffd
 
 
@@ -55,7 +62,8 @@ def _set_flags(mm: Mm, vma: Vma, flags: int) -> None:
 def _each_area(mm: Mm, start: int, end: int) -> list[Vma]:
     areas = mm.areas.in_range(start, end)
     if not areas:
-        raise Errno("EINVAL" if mm.areas.find(start) or mm.kernel.maps_above_window else "ENOMEM")
+        above = mm.areas.find(start) or (mm.kernel.maps_above_window and start <= STACK_PAGE)
+        raise Errno("EINVAL" if above or mm.entries.profile.saved_dirty else "ENOMEM")
     for vma in areas:
         size = vma.leaf_pages
         if (vma is areas[0] and start % size) or (end <= vma.end and end % size):

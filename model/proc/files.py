@@ -190,7 +190,7 @@ class Pagemap(_OfProcess, _WordFile):
 
     def end(self) -> int:
         """Pages below TASK_SIZE."""
-        return TASK_PAGES
+        return TASK_PAGES[self.process.mm.tables.levels]
 
     def words(self, first: int, count: int) -> NDArray[np.uint64]:
         """As `_WordFile.words`."""

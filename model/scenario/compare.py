@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ptewalk.model.linux import LATER_FLAGS, RECORDED_FLAGS
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.numbering import TableIds
 from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
@@ -86,7 +87,8 @@ def differences(
                         check(f"pages[{who_text}][{at}]", one, other)
                         break
         if "vmas" in seen:
-            check(f"vmas[{who_text}]", snapshot.vmas, seen["vmas"])
+            kept = kept_flags(scenario)
+            check(f"vmas[{who_text}]", with_flags(snapshot.vmas, kept), with_flags(seen["vmas"], kept))
         if "contents" in seen and snapshot.contents != seen["contents"]:
             held, due = contents_table(snapshot.contents or []), contents_table(seen["contents"])
             for at in sorted(held.keys() | due.keys()):
@@ -106,6 +108,25 @@ def differences(
                     check(f"ptes[{who_text}][{key[0]}]", entries.get(key), wanted.get(key))
                     break
     return found
+
+
+def kept_flags(scenario: Scenario) -> frozenset[str]:
+    """The VmFlags that a recording tells: those of old recordings, and any other that it shows somewhere."""
+    if scenario.header.get("vm_flags") == "all":
+        return RECORDED_FLAGS | LATER_FLAGS
+    shown = {
+        name
+        for step in scenario.steps
+        for seen in ((step.recorded or {}).get("state") or {}).values()
+        for vma in seen.get("vmas") or ()
+        for name in vma["flags"]
+    }
+    return RECORDED_FLAGS | shown
+
+
+def with_flags(vmas: list[dict[str, Any]], kept: frozenset[str]) -> list[dict[str, Any]]:
+    """Areas with the flags that are compared."""
+    return [vma | {"flags": [name for name in vma["flags"] if name in kept]} for vma in vmas]
 
 
 def _cut(table: dict[int, tuple[Any, ...]], window: int) -> dict[int, tuple[Any, ...]]:

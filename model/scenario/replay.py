@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptewalk.model.errors import Errno, SwapDamage
+from ptewalk.model.errors import Errno, FaultsForEver, SwapDamage
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
@@ -111,7 +111,7 @@ class Replay:
                 ret, errno = -1, scan.pop("errno")
         except Errno as error:
             ret, errno, vals = -1, error.name, []
-        except SwapDamage as damage:
+        except (SwapDamage, FaultsForEver) as damage:
             raise Unsupported(str(damage)) from None
         return Outcome(ret, errno, vals, scan, self._recorder.take((step.recorded or {}).get("state")))
 

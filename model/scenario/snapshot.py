@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ptewalk.model.linux import (
     FIRST_SPECIAL_SWAP_TYPE,
+    LATER_FLAGS,
     PAGEMAP_LETTERS,
     PAGEMAP_SWAP_TYPE_BITS,
     RECORDED_FLAGS,
     TABLE_FLAGS,
+    WINDOW_PAGES,
 )
 from ptewalk.model.mm import stack
 from ptewalk.model.page_set import PageSet
@@ -125,7 +127,7 @@ class Recorder:
             tables: list[int] = []
             slots: list[int] = []
             for process, raw in zip(processes, raws, strict=True):
-                upper[process.who] = list(process.mm.tables.upper_entries())
+                upper[process.who] = self._seen_tables(process)
                 tables.append(process.mm.tables.root)
                 tables.extend([frame for _, _, _, frame in upper[process.who]])
                 slots.extend(self._slots_of(raw))
@@ -330,7 +332,7 @@ class Recorder:
             "perm": smaps.permissions(vma),
             "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
             "shmem_huge_kb": 0,
-            "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS],
+            "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS | LATER_FLAGS],
         }
 
     # Tables and entries.
@@ -340,6 +342,15 @@ class Recorder:
         base = self.kernel.base
         return [
             [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
+        ]
+
+    def _seen_tables(self, process: Process) -> list[tuple[int, int, int, int]]:
+        """The upper entries that cover a page of the window."""
+        base = self.kernel.base
+        return [
+            row
+            for row in process.mm.tables.upper_entries()
+            if row[1] < base + WINDOW_PAGES and row[1] + (1 << INDEX_BITS * (row[0] - 1)) > base
         ]
 
     def _slots_of(self, raw: _Raw) -> list[int]:

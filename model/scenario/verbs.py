@@ -14,6 +14,8 @@ from ptewalk.model.x86 import PAGE_SHIFT, Access
 
 _PAGE_LIMIT: Final = 1 << 34
 """Pages are counted from the base; beyond this none can be an address of the window."""
+_ABI_NUMBER: Final = (1 << 64) - 1
+"""Numbers of struct pm_scan_arg are unsigned: -1 is the greatest."""
 _KINDS: Final = ("anon", "sanon", "hugetlb", "shugetlb", "hugetlb1g")
 _FLAGS: Final = {"mmap": ("populate", "locked", "growsdown"), "mremap": ("MAYMOVE", "FIXED", "DONTUNMAP")}
 
@@ -260,7 +262,8 @@ def _run_rest(kernel: Kernel, process: Process, op: dict[str, Any], at: int, n: 
         found = kernel.file_read(file, op["file_page"])
         return (0, [0], None) if found is None else (1, [found], None)
     if verb == "move_pages":
-        return 0, kernel.move_pages(process, at, n, op["node"])[:64], None
+        failed, statuses = kernel.move_pages(process, at, n, op["node"])
+        return failed, list(statuses[:64]), None
     simple[verb]()
     return 0, [], None
 
@@ -274,8 +277,8 @@ def _scan(kernel: Kernel, process: Process, op: dict[str, Any], at: int, n: int)
         found = op.get(key)
         return default if found is None else number(found, key)
 
-    start = given("start", at << PAGE_SHIFT) + given("sb", 0)
-    end = given("end", (at + n) << PAGE_SHIFT) + given("eb", 0)
+    start = given("start", at << PAGE_SHIFT) + given("sb", 0) & _ABI_NUMBER
+    end = given("end", (at + n) << PAGE_SHIFT) + given("eb", 0) & _ABI_NUMBER
     defaults = pagemap_scan.Argument(start, end)
     names = (
         "flags",
@@ -288,7 +291,9 @@ def _scan(kernel: Kernel, process: Process, op: dict[str, Any], at: int, n: int)
         "category_anyof_mask",
         "return_mask",
     )
-    argument = pagemap_scan.Argument(start, end, **{name: given(name, getattr(defaults, name)) for name in names})
+    argument = pagemap_scan.Argument(
+        start, end, **{name: given(name, getattr(defaults, name)) & _ABI_NUMBER for name in names}
+    )
     try:
         answer = kernel.pagemap_scan(process, argument)
     except Errno as error:

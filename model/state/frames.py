@@ -208,5 +208,5 @@ class Frames:
             return False
         head = int(self.head[frame])
         if int(self.flags[frame]) & (COMPOUND | HUGETLB):
-            return any(head <= pinned < head + HUGE_PAGES for pinned in self.pins)
+            return any(int(self.head[pinned]) == head for pinned in self.pins)
         return frame in self.pins

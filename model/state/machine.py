@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, Track
+from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.page_set import PageSet
@@ -197,7 +197,7 @@ class MachineState:
         self.lru = LruBatches(self.frames, profile)
         self.files = Files(self.frames)
         self.swap = SwapDevice()
-        self.pools = {2: Pool(HUGETLB_POOL), 3: Pool(1)}
+        self.pools = {2: Pool(*HUGETLB_POOL), 3: Pool(1)}
         self.pagemap_v2 = profile.pagemap_v2 if pagemap_v2 is None else pagemap_v2
         self.pagemap_fixed = pagemap_fixed
         self.watch = watch or profile.exact
@@ -216,6 +216,7 @@ class MachineState:
     def new_process(self, who: int) -> Process:
         """A process with nothing mapped."""
         mm = Mm(self, who)
+        mm.tables.alloc(STACK_PAGE, 1)
         process = Process(who, mm)
         mm.process = process
         self.processes[who] = process

@@ -35,7 +35,7 @@ class PageTables:
     frames : Frames
         Where tables are allocated.
     levels : int
-        4, or 5 with CR4.LA57. The first table of level 4 then always stands: program and stack lie below its entry too.
+        4, or 5 with CR4.LA57.
 
     Attributes
     ----------
@@ -54,8 +54,6 @@ class PageTables:
         self.root = self._new_table()
         self.tables: dict[int, dict[int, int]] = {level: {} for level in range(1, levels)}
         self.huge: dict[int, set[int]] = {2: set(), 3: set()}
-        if levels > LEVELS_4:
-            self.alloc(0, LEVELS_4)
 
     def _new_table(self) -> int:
         frame = self.frames.alloc(0)
@@ -196,7 +194,7 @@ class PageTables:
             Pages below `floor` and from `ceiling` on may still use tables; ceiling 0 is the end of the address space.
         """
         limit = ceiling if ceiling else 1 << 57 - PAGE_SHIFT
-        for level in range(1, LEVELS_4):
+        for level in range(1, self.levels):
             shift = INDEX_BITS * level
             tables = self.tables[level]
             low, high = start >> shift, (end - 1) >> shift

@@ -19,10 +19,13 @@ class Userfaultfd:
     asynchronous : bool
         WP_ASYNC, WP_UNPOPULATED and WP_HUGETLBFS_SHMEM: a write to a protected page is let through and the protection
         dropped, and empty entries are protected by markers. Otherwise the write ends in SIGBUS.
+    refused : bool
+        The kernel does not know its features: it is open, and good for nothing.
     """
 
-    def __init__(self, *, asynchronous: bool) -> None:
+    def __init__(self, *, asynchronous: bool, refused: bool = False) -> None:
         self.asynchronous = asynchronous
+        self.refused = refused
 
 
 class AnonVma:

@@ -252,7 +252,7 @@ def test_hugetlb_pool_is_limited(machine) -> None:  # type: ignore[no-untyped-de
 def test_migration_marks_clean_pages_on_6_1_only(machine) -> None:  # type: ignore[no-untyped-def]
     for profile, dirty in (("linux-6.1", [0]), ("linux-6.12", [])):
         m = cleared(machine(profile), 1)
-        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == [1]
+        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == (0, [1])
         assert m.dirty(0, 1) == dirty and m.read(0) == [7]
 
 

@@ -569,7 +569,7 @@ def test_migration_of_a_huge_page_marks_it(machine) -> None:  # type: ignore[no-
     """mm/huge_memory.c:remove_migration_pmd: still so in 6.12."""
     for profile in MODERN:
         m = huge(machine(profile))
-        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == [1]
+        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == (0, [1])
         assert m.pmd(0) and len(m.dirty(0, 512)) == 512
 
 

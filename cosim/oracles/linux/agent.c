@@ -409,7 +409,7 @@ static long move_pages(struct mailbox *box)
     for (long i = 0; i < count; i++) {
         pages[i] = (void *)(box->arguments[0] + i * PAGE);
         nodes[i] = box->arguments[2];
-        status[i] = 0;
+        status[i] = -999; /* not written by the call */
     }
     long result = syscall(SYS_move_pages, 0, count, pages, nodes, status, 2 /* MPOL_MF_MOVE */);
     int error = errno;

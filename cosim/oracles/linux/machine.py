@@ -403,7 +403,7 @@ class LinuxVm:
             "steps": len(steps),
         }
         head |= {name: f"{value:x}" for name, value in self.control.items()}
-        head |= {"kernel": self.kernel.version, "recordings": 1}
+        head |= {"kernel": self.kernel.version, "recordings": 1, "vm_flags": "all"}
         clears = [(i, str(op["value"]).strip()) for i, op in enumerate(request.ops) if op["op"] == "clear_refs"]
         unsure = [i for i, value in clears if value in ("1", "2", "3")]
         if unsure:

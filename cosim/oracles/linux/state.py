@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import x86
+from ptewalk.model.linux import LATER_FLAGS, RECORDED_FLAGS
 
 FLAG_LETTERS = ((8, "P"), (7, "S"), (6, "F"), (2, "W"), (1, "X"), (0, "D"))
 """Bit of (pagemap entry >> 55) to its letter, in the order the format writes them."""
 KIND_LETTERS = ((12, "a"), (17, "h"), (22, "t"), (24, "z"))
 """Bit of a kpageflags word (ANON, HUGE, THP, ZERO_PAGE) to its letter, in the order the format writes them."""
-VMA_FLAGS = frozenset(["rd", "wr", "ex", "sh", "gd", "lo", "ac", "nr", "dc", "wf", "ht", "sd", "hg", "nh", "um", "uw"])
+VMA_FLAGS = RECORDED_FLAGS | LATER_FLAGS
 """The VmFlags of smaps that a recording keeps."""
 PROT_NONE_BIT = 8
 SWAP_LOW, SWAP_HIGH = 9, 58

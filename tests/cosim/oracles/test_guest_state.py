@@ -262,7 +262,7 @@ def test_a_process_that_hides_its_frames_shows_those_that_another_shows() -> Non
     shown, hidden = Tables(1, [(4, 0, 0x67, 2)]), Tables(9, [(4, 0, 0x67, 8)])
     shown.leaves = [Leaf(0, 1, 0x50025, "67.67.67")]
     hidden.leaves = [Leaf(0, 1, 0x50045, "67.67.67"), Leaf(1, 1, 0x77867, "67.67.67")]
-    vma = GuestArea(0, 2, 0, 0, "rw-p rd wr mr mw me ac rr sd")
+    vma = GuestArea(0, 2, 0, 0, "rw-p rd wr mr mw me ac io sd")
     state = StateWriter().step(
         {
             0: ProcessState([vma], [PageRun(0, 1, P, 0x50, 0, ANON)], shown),
