@@ -53,14 +53,18 @@ def procfs(
     """
     from ptewalk.cosim.checks.served import ServedState
     from ptewalk.cosim.procfs.serve import check_mountpoint, serve
-    from ptewalk.cosim.runs.served import left_by_gateware
     from ptewalk.model.proc.files import pid_of
 
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     check_mountpoint(mountpoint)
     state = ServedState(str(scenario), name, step, profile, track, not no_soft_dirty)
-    kernel = state.run() if backend == "model" else left_by_gateware(state, simulator)
+    if backend == "gateware":
+        from ptewalk.cosim.runs.served import left_by_gateware
+
+        kernel = left_by_gateware(state, simulator)
+    else:
+        kernel = state.run()
 
     def ready() -> None:
         for who in sorted(kernel.processes):

@@ -16,6 +16,7 @@ import click
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli import environment, gateware, machines, measurements, regression, scenarios, walks
 from ptewalk.cosim.cli.common import BAD_USE, DEFECT, INTERRUPTED
+from ptewalk.cosim.cli.extras import missing_extra
 
 _SURROUNDINGS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """Errors of the file system that are no defect of ptewalk."""
@@ -38,6 +39,13 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("ptewalk: interrupted", err=True)
         sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as error:
+        command = next((word for word in sys.argv[1:] if word in commands.commands), "ptewalk")
+        missing = missing_extra(command, error.name)
+        if missing is None:
+            traceback.print_exc()
+            sys.exit(DEFECT)
+        _fail(missing)
     except OSError as error:
         if error.errno not in _SURROUNDINGS or error.filename is None:
             traceback.print_exc()

@@ -34,13 +34,16 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
     A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
     """
     from ptewalk.cosim.checks.walks import merge_tallies, tally_model, tally_unicorn
-    from ptewalk.cosim.formats.walks import read_walks
-    from ptewalk.cosim.runs.gateware import BuiltWalker, spread
+    from ptewalk.cosim.formats.walks import read_walks, spread
 
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     chosen = [(path, (cases := read_walks(path)), spread(cases, limit)) for path in files]
-    walker = BuiltWalker.make(simulator) if backend == "gateware" else None
+    walker = None
+    if backend == "gateware":
+        from ptewalk.cosim.runs.gateware import BuiltWalker
+
+        walker = BuiltWalker.make(simulator)
     tallies = []
     for path, cases, indices in chosen:
         if walker is not None:

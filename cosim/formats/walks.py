@@ -30,10 +30,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -383,3 +386,17 @@ def _line(case: WalkCase) -> dict[str, Any]:
     if case.root:
         line["root"] = f"{case.root:x}"
     return line
+
+
+def spread(cases: list[WalkCase], limit: int | None) -> list[int]:
+    """Indices of at most `limit` cases, taken in turn from each family, so that all families are there."""
+    if limit is None or limit >= len(cases):
+        return list(range(len(cases)))
+    by_family: dict[str, list[int]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        by_family[case.family].append(index)
+    for indices in by_family.values():
+        random.Random(0).shuffle(indices)
+    turns = zip_longest(*by_family.values())
+    chosen = [index for turn in turns for index in turn if index is not None]
+    return sorted(chosen[:limit])

@@ -89,7 +89,7 @@ class _Harness(Elaboratable):
 def _run(arguments: list[str], cwd: Path) -> None:
     program = Path(sys.executable).with_name(arguments[0])
     if not program.exists():
-        raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install 'ptewalk[synth]')")
+        raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install '.[synth]')")
     done = subprocess.run([str(program), *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])

@@ -135,7 +135,7 @@ def mount(kernel: Kernel, mountpoint: Path, *, privileged: bool, ready: Callable
     try:
         import mfusepy
     except ImportError:
-        raise ToolError("mfusepy is not installed: pip install 'ptewalk[cosim]'") from None
+        raise ToolError("mfusepy is not installed: pip install '.[cosim]'") from None
     except OSError:
         raise ToolError("libfuse is not installed: sudo apt-get install fuse3") from None
     mounted = False

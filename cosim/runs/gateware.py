@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from amaranth._toolchain.yosys import YosysError
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formats.walks import WalkCase
 from ptewalk.cosim.simulate.build import BuildDir, build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
@@ -22,7 +18,7 @@ from ptewalk.rtl.export import Config, export_verilog, top_name
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "spread", "verilog_of"]
+__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "verilog_of"]
 
 LATENCIES = (1, 4, 16, 40)
 """Memory latencies, in cycles, at which cycles are measured."""
@@ -31,20 +27,6 @@ CYCLE_TARGETS = {"walk4": (4, 2), "walk5": (5, 2)}
 SOFTWARE_CYCLES = 1000
 """What a page fault costs in the operating system, in cycles, where nothing else is said: an assumption."""
 _MODULE = "ptewalk.cosim.runs.inside.tb_walker"
-
-
-def spread(cases: list[WalkCase], limit: int | None) -> list[int]:
-    """Indices of at most `limit` cases, taken in turn from each family, so that all families are there."""
-    if limit is None or limit >= len(cases):
-        return list(range(len(cases)))
-    by_family: dict[str, list[int]] = defaultdict(list)
-    for index, case in enumerate(cases):
-        by_family[case.family].append(index)
-    for indices in by_family.values():
-        random.Random(0).shuffle(indices)
-    turns = zip_longest(*by_family.values())
-    chosen = [index for turn in turns for index in turn if index is not None]
-    return sorted(chosen[:limit])
 
 
 def verilog_of(config: Config, *, flat: bool = False) -> str:

@@ -11,8 +11,8 @@ from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
-from ptewalk.cosim.formats.walks import read_walks
-from ptewalk.cosim.runs.gateware import BuiltWalker, spread
+from ptewalk.cosim.formats.walks import read_walks, spread
+from ptewalk.cosim.runs.gateware import BuiltWalker
 from ptewalk.cosim.runs.scenarios import replay_gateware
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.cosim.simulate.mutants import option

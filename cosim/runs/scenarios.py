@@ -11,18 +11,24 @@ from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.reproduce import Place
 from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.formats.scenarios import Line, scenario_lines
-from ptewalk.cosim.runs.gateware import BuiltWalker
 from ptewalk.cosim.stimulus.shrink import prefix
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
-from ptewalk.rtl.mmu import MmuConfig
-from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["check_on_gateware", "check_scenarios", "reduce_gateware", "replay_gateware"]
 
 _MANY: Final = 100
 """Scenarios among which some stores to tracked pages must be."""
+
+
+def _built(simulator: str | None, soft_dirty: bool) -> Any:
+    """The gateware, built. Imported here: what runs on the model alone needs no Amaranth."""
+    from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.rtl.walker import WalkerConfig
+
+    return BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
 
 
 def replay_gateware(
@@ -36,7 +42,7 @@ def replay_gateware(
     for job in jobs:
         job.scenarios()
     (soft_dirty,) = {job.soft_dirty for job in jobs}
-    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    built = _built(simulator, soft_dirty)
     values = {"jobs": [asdict(job) for job in jobs]}
     results = built.run("ptewalk.cosim.runs.inside.tb_replay", "replayed", values, timeout)["results"]
     return [result | {"simulator": built.simulator} for result in results]
@@ -52,7 +58,7 @@ def check_on_gateware(
     timeout: float = 7200.0,
 ) -> dict[str, Any]:
     """What `run_all` gives with the gateware as MMU, its `counters`, and `simulator`."""
-    built = BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    built = _built(simulator, soft_dirty)
     values = {
         "profile": profile,
         "track": track,

