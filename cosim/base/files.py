@@ -7,6 +7,7 @@ import fcntl
 import gzip
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "CACHE_VARIABLE",
     "cache_folder",
     "check_writable",
+    "home_cache",
     "is_lines_name",
     "lines_text",
     "locked",
@@ -83,7 +85,7 @@ def _checkout() -> Path | None:
     return folder if (folder / "pyproject.toml").is_file() and os.access(folder, os.W_OK) else None
 
 
-def _home_cache() -> Path | None:
+def home_cache() -> Path | None:
     """ptewalk in the user's cache folder, when that can be written."""
     named = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -97,14 +99,18 @@ def _home_cache() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """The folder of built models: PTEWALK_CACHE; build/sim of a checkout; ptewalk in the user's cache folder."""
+    """The folder of built models.
+
+    PTEWALK_CACHE; build/sim of a checkout; ptewalk in the user's cache folder; where no home can be written either, in
+    the temporary folder.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).expanduser().absolute()
     checkout = _checkout()
     if checkout is not None:
         return checkout / "build" / "sim"
-    return _home_cache() or Path("build", "sim").absolute()
+    return home_cache() or Path(tempfile.gettempdir()).resolve() / f"ptewalk-{os.getuid()}"
 
 
 def user_cache_folder() -> Path:
@@ -114,7 +120,7 @@ def user_cache_folder() -> Path:
     """
     if os.environ.get(CACHE_VARIABLE):
         return cache_folder()
-    return _home_cache() or cache_folder()
+    return home_cache() or cache_folder()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.places import settle_homes
 from ptewalk.cosim.cli import environment, gateware, machines, measurements, regression, scenarios, walks
 from ptewalk.cosim.cli.common import BAD_USE, DEFECT, INTERRUPTED
 from ptewalk.cosim.cli.extras import missing_extra
@@ -24,6 +25,7 @@ _SURROUNDINGS = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 def main() -> NoReturn:
     """Entry point of the command `ptewalk`."""
+    settle_homes()
     try:
         result = commands.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

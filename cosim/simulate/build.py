@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.base.files import CACHE_VARIABLE, cache_folder, locked
+from ptewalk.cosim.base.files import CACHE_VARIABLE, locked
+from ptewalk.cosim.base.places import plain_python, spaceless_folder
 from ptewalk.cosim.simulate.find import Simulator, compiler_version, compilers
 from ptewalk.cosim.simulate.step import run_step
 
@@ -24,6 +26,9 @@ __all__ = ["BuildDir", "build", "ports_of"]
 
 BUILD_TIMEOUT: Final = 900.0
 """Seconds of wall-clock time that a build may take."""
+
+CACHE_LIMIT: Final = 2 << 30
+"""Bytes that built models may take; beyond it the longest unused go."""
 
 _BATCH_SOURCE: Final = Path(__file__).parent.with_name("bench") / "lane.cpp"
 _SOURCE: Final = "design.v"
@@ -134,19 +139,18 @@ def build(
         trouble = "a batch leaves no waves"
     with_batch = batch and not trouble
 
-    cache = cache_folder()
-    if simulator.name == "verilator" and re.search(r"\s", f"{cache}{simulator.root or ''}"):
-        raise ToolError(
-            f"make cannot build below {cache}, which has a space in it; set {CACHE_VARIABLE} to another folder"
-        )
+    cache = spaceless_folder()
     key = _key(simulator, verilog, toplevel, with_batch, waves, parameters)
     target = cache / f"{toplevel}-{simulator.name}-{key}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / f"{target.name}.lock"):
             cached = (target / _DESCRIPTION).is_file()
-            if not cached:
+            if cached:
+                os.utime(target)
+            else:
                 _build_into(target, simulator, verilog, toplevel, ports, with_batch, waves, parameters)
+                trim(cache, keep=target)
     except OSError as error:
         raise ToolError(f"{cache}: {error.strerror}; set {CACHE_VARIABLE} to a folder that can be written") from error
     description = json.loads((target / _DESCRIPTION).read_text())
@@ -161,6 +165,29 @@ def build(
         seconds=description["seconds"],
         cached=cached,
     )
+
+
+def cached_models(cache: Path) -> list[tuple[float, int, Path]]:
+    """The built models of a cache: (time of last use, bytes, folder), longest unused first."""
+    found = []
+    for description in cache.glob(f"*/{_DESCRIPTION}"):
+        folder = description.parent
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        found.append((folder.stat().st_mtime, size, folder))
+    return sorted(found)
+
+
+def trim(cache: Path, *, keep: Path, limit: int = CACHE_LIMIT) -> None:
+    """Remove models, the longest unused first, until the cache takes at most `limit` bytes; `keep` stays."""
+    models = cached_models(cache)
+    total = sum(size for _, size, _ in models)
+    for _, size, folder in models:
+        if total <= limit:
+            break
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+            total -= size
 
 
 def _key(
@@ -240,7 +267,7 @@ def _attempt(
             sources.append(str(visible))
             flags.append("--no-public-flat-rw")
         if batch:
-            flags += [str(_BATCH_SOURCE), "-LDFLAGS", "-rdynamic"]
+            flags += [str(shutil.copy(_BATCH_SOURCE, folder)), "-LDFLAGS", "-rdynamic"]
             if "track" in ports:
                 flags += ["-CFLAGS", "-DPTEWALK_TRACKING"]
             if "i_drain" in ports:
@@ -268,7 +295,7 @@ def _attempt(
 def _make_variables(simulator: Simulator) -> list[str]:
     """Variables that the makefiles of a Verilator model take."""
     tools = compilers()
-    variables = [*_OPTIMISATION, f"PYTHON3={sys.executable}"]
+    variables = [*_OPTIMISATION, f"PYTHON3={plain_python()}"]
     if tools["ccache"]:
         variables.append(f"OBJCACHE={tools['ccache']}")
     if simulator.root:

