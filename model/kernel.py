@@ -125,11 +125,13 @@ class Kernel(MachineState):
         """Register pages as an io_uring buffer."""
         process.pinned[at] = gup.pin(process.mm, at, at + pages)
 
-    def unpin(self, process: Process, at: int) -> None:
-        """Unregister the buffer."""
-        if at not in process.pinned:
+    def unpin(self, process: Process, at: int | None = None) -> None:
+        """Unregister the buffer whose first page is `at`; None: all of them."""
+        buffers = list(process.pinned) if at is None else [at]
+        if not buffers or at is not None and at not in process.pinned:
             raise Errno("ENXIO")
-        gup.unpin(process.mm, process.pinned.pop(at))
+        for first in buffers:
+            gup.unpin(process.mm, process.pinned.pop(first))
 
     def move_pages(self, process: Process, at: int, pages: int, node: int) -> tuple[int, list[int]]:
         """move_pages: pages that were not moved, and a status per page."""

@@ -6,6 +6,7 @@ Sources: arch/x86/include/asm/pgtable_types.h, include/linux/mm.h, fs/proc/task_
 """
 
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final
 
 
@@ -181,6 +182,39 @@ class ScanFlag(IntEnum):
     WP_MATCHING = 1
     CHECK_WPASYNC = 2
 
+
+ADVICE: Final = MappingProxyType(
+    {
+        "NORMAL": 0,
+        "RANDOM": 1,
+        "SEQUENTIAL": 2,
+        "WILLNEED": 3,
+        "DONTNEED": 4,
+        "FREE": 8,
+        "REMOVE": 9,
+        "DONTFORK": 10,
+        "DOFORK": 11,
+        "MERGEABLE": 12,
+        "UNMERGEABLE": 13,
+        "HUGEPAGE": 14,
+        "NOHUGEPAGE": 15,
+        "DONTDUMP": 16,
+        "DODUMP": 17,
+        "WIPEONFORK": 18,
+        "KEEPONFORK": 19,
+        "COLD": 20,
+        "PAGEOUT": 21,
+        "POPULATE_READ": 22,
+        "POPULATE_WRITE": 23,
+        "DONTNEED_LOCKED": 24,
+        "COLLAPSE": 25,
+        "SOFT_OFFLINE": 101,
+        "GUARD_INSTALL": 102,
+        "GUARD_REMOVE": 103,
+    }
+)
+"""Advice of madvise, by its name without MADV_ (include/uapi/asm-generic/mman-common.h, to Linux 6.13). HWPOISON is
+not among them: it leaves the machine with less memory."""
 
 SCAN_ARGUMENT_BYTES: Final = 96
 SCAN_BUFFER_REGIONS: Final = 512

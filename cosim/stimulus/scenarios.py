@@ -17,6 +17,7 @@ from ptewalk.cosim.formats.scenarios import Op, ScenarioRequest, as_scenario
 from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes, knows
 from ptewalk.model.profiles import Profile
 from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.verbs import arguments
 
 __all__ = ["generated", "scenario"]
 
@@ -88,8 +89,10 @@ class _Writer:
         if "PAGEOUT" in advice and self.theme.unit == 1 and rng.random() < 0.6:
             self.put(0, "madvise", page=area.page, n=area.count, advice="PAGEOUT")
 
-    def put(self, who: int, verb: str, **arguments: object) -> None:
-        self.ops.append({"who": who, "op": verb, **arguments})
+    def put(self, who: int, verb: str, **given: object) -> None:
+        op = {"who": who, "op": verb, **given}
+        arguments(op)  # what is drawn is what a reader takes
+        self.ops.append(op)
 
     # ---- ranges ----
 

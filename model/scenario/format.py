@@ -150,6 +150,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def _scenarios(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[Scenario]:
     """Scenarios of numbered lines."""
     current: Scenario | None = None
+    lives = verbs.Lives()
     number = 0
     for number, line in lines:
         where = f"{name}:{number}"
@@ -165,7 +166,7 @@ def _scenarios(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[Scenario
         if kind == "scenario":
             if current is not None:
                 yield _finished(current)
-            current = _header(record, where)
+            current, lives = _header(record, where), verbs.Lives()
         elif kind == "step":
             if current is None:
                 raise FormatError(f"{where}: a step before any scenario line")
@@ -173,7 +174,7 @@ def _scenarios(name: str, lines: Iterable[tuple[int, str]]) -> Iterator[Scenario
                 raise FormatError(f"{where}: step of {record['name']!r} inside scenario {current.name!r}")
             if _key(record, "i", _INT, where) != len(current.steps):
                 raise FormatError(f"{where}: step {record['i']} where step {len(current.steps)} was due")
-            current.steps.append(_step(record, number, where))
+            current.steps.append(_step(record, number, where, lives))
         else:
             raise FormatError(f'{where}: "t" must be "scenario" or "step", not {kind!r}')
     if current is None:
@@ -214,18 +215,16 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
 def _finished(scenario: Scenario) -> Scenario:
     due = scenario.header["steps"]
     if len(scenario.steps) != due:
-        raise FormatError(
-            f"{scenario.source}: scenario {scenario.name!r} is cut off: {len(scenario.steps)} steps, {due} announced"
-        )
+        found = len(scenario.steps)
+        wrong = f"is cut off after {found} of {due} steps"
+        if found > due:
+            wrong = f"has {found} steps, not {due}: mend 'steps'"
+        raise FormatError(f"{scenario.source}: scenario {scenario.name!r} {wrong}")
     return scenario
 
 
-def _step(record: dict[str, Any], number: int, where: str) -> Step:
+def _step(record: dict[str, Any], number: int, where: str, lives: verbs.Lives) -> Step:
     op = _key(record, "op", (dict,), where)
-    try:
-        verbs.check(op)
-    except verbs.OperationError as error:
-        raise FormatError(f"{where}: {error}") from None
     recorded = None
     if "ret" in record or "state" in record:
         _key(record, "ret", _INT, where)
@@ -236,6 +235,13 @@ def _step(record: dict[str, Any], number: int, where: str) -> Step:
                 raise FormatError(f"{where}: state of process {who!r:.10} must be an object with lists")
             _check_state(seen, where)
         recorded = record
+    try:
+        given = verbs.arguments(op, strict=recorded is None)
+        lives.check(given)
+    except verbs.OperationError as error:
+        raise FormatError(f"{where}: {error}") from None
+    if recorded is None or recorded["ret"] != -1:
+        lives.follow(given)
     return Step(number, op, recorded)
 
 

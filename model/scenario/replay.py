@@ -100,20 +100,14 @@ class Replay:
         self._index += 1
         self._hints(step)
         self.kernel.frames.begin_step()
-        process = self.kernel.processes.get(step.op["who"])
-        if process is None:
-            raise Unsupported(f"process {step.op['who']} does not live")
-        scan = None
         try:
-            ret, vals, scan = verbs.run(self.kernel, process, step.op, (index + 1) & 0xFF)
-            errno = None
-            if scan is not None and scan.pop("error", None):
-                ret, errno = -1, scan.pop("errno")
+            answer = verbs.run(self.kernel, step.op, (index + 1) & 0xFF)
         except Errno as error:
-            ret, errno, vals = -1, error.name, []
+            answer = verbs.Answer(-1, errno=error.name)
         except (SwapDamage, FaultsForEver) as damage:
             raise Unsupported(str(damage)) from None
-        return Outcome(ret, errno, vals, scan, self._recorder.take((step.recorded or {}).get("state")))
+        state = self._recorder.take((step.recorded or {}).get("state"))
+        return Outcome(answer.ret, answer.errno, answer.vals, answer.scan, state)
 
     def _hints(self, step: Step) -> None:
         """What no rule determines is taken from the recording: swap slots of 3.11, and refused huge pages."""

@@ -1,309 +1,438 @@
-"""The verbs of a scenario: their arguments, what is refused, and what each does on the model."""
+"""The verbs of a scenario, one table: what each takes, and what it does on the model.
+
+The reader, the model's runner, the recorder's encoder, the random scenarios and docs/scenario-format.md go by it. What
+holds for one operation alone is told by `arguments`, what holds for a sequence of them by `Lives`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import ScanCategory
+from ptewalk.model.linux import ADVICE, SCAN_ARGUMENT_BYTES, WINDOW_PAGES, ScanCategory
 from ptewalk.model.proc import pagemap_scan
+from ptewalk.model.scenario.arguments import (
+    MAPPING_KINDS,
+    Argument,
+    Choice,
+    FileNumber,
+    Flags,
+    OperationError,
+    Protection,
+    Text,
+    Whole,
+    Word,
+)
 from ptewalk.model.state.machine import Process
 from ptewalk.model.x86 import PAGE_SHIFT, Access
 
-_PAGE_LIMIT: Final = 1 << 34
-"""Pages are counted from the base; beyond this none can be an address of the window."""
-_ABI_NUMBER: Final = (1 << 64) - 1
-"""Numbers of struct pm_scan_arg are unsigned: -1 is the greatest."""
-_KINDS: Final = ("anon", "sanon", "hugetlb", "shugetlb", "hugetlb1g")
-_FLAGS: Final = {"mmap": ("populate", "locked", "growsdown"), "mremap": ("MAYMOVE", "FIXED", "DONTUNMAP")}
-
-
-Answer = tuple[int, list[Any], dict[str, Any] | None]
-"""ret, vals, scan."""
-
-
-class OperationError(Exception):
-    """An operation is not what the format says; the text tells the rule."""
+PROCESSES: Final = 16
+"""Processes are numbered 0 to 15; process 0 is there from the start."""
+PAGE_LIMIT: Final = 1 << 34
+"""Pages are counted from the base; an operation names pages below this."""
+MAPPED_PAGES: Final = 1310720
+"""Pages of one mapping, 5 GiB: the recorder reads every page's pagemap entry after each step."""
+ACCESSES: Final = 262144
+"""Accesses of one step: the recorder has room for so many answers."""
+MOVED_PAGES: Final = 65536
+"""Pages of one move_pages."""
+TEXT_BYTES: Final = 63
+"""Bytes written to clear_refs."""
+STATUSES: Final = 64
+"""Answers of move_pages that are recorded."""
+_WORD: Final = (1 << 64) - 1
 
 
 class Unsupported(Exception):
     """The model cannot follow this step; the rest of the scenario is skipped."""
 
 
-_Types = tuple[type, ...]
-_INT: Final[_Types] = (int,)
-_TEXT: Final[_Types] = (str,)
-_LIST: Final[_Types] = (list,)
-_RANGE: Final[dict[str, _Types]] = {"page": _INT, "n": _INT}
-_VERBS: Final[dict[str, dict[str, _Types]]] = {
-    "mmap": {**_RANGE, "prot": _TEXT, "kind": _TEXT, "file_page": _INT, "flags": _LIST},
-    "munmap": _RANGE,
-    "mlock": _RANGE,
-    "munlock": _RANGE,
-    "mprotect": {**_RANGE, "prot": _TEXT},
-    "pkey_mprotect": {**_RANGE, "prot": _TEXT, "key": _INT},
-    "mremap": {**_RANGE, "new_n": _INT, "flags": _LIST, "new_page": _INT},
-    "madvise": {**_RANGE, "advice": _TEXT},
-    "write": _RANGE,
-    "read": _RANGE,
-    "mem_write": _RANGE,
-    "mem_read": _RANGE,
-    "syscall_read_into": {"page": _INT},
-    "file_write": {"file": (int, str), "file_page": _INT},
-    "file_read": {"file": (int, str), "file_page": _INT},
-    "ftruncate": {"file": (int, str), "n": _INT},
-    "clear_refs": {"value": (str, int), "target": _INT},
-    "clearraw": {},
-    "fork": {"child": _INT},
-    "exit": {},
-    "setuid": {},
-    "uffd_reg": _RANGE,
-    "uffd_wp": _RANGE,
-    "uffd_unwp": _RANGE,
-    "uffd_async_open": {},
-    "uffd_async_reg": _RANGE,
-    "uffd_async_unreg": _RANGE,
-    "uffd_async_wp": _RANGE,
-    "uffd_async_unwp": _RANGE,
-    "pin": _RANGE,
-    "unpin": {},
-    "pagemap_scan": _RANGE,
-    "wrpkru": {"key": _INT, "rights": _INT},
-    "move_pages": {**_RANGE, "node": _INT},
-    "ksm_scan": {},
-    "ksm": {},
-    "remapfile": {**_RANGE, "file_page": _INT},
-    "same": _RANGE,
-    "sync": {},
-    "swapoff": {},
-    "swapon": {},
-}
-"""Verb to its required arguments and their types."""
-_PAGES: Final = ("page", "new_page", "file_page")
-_SIZES: Final = ("n", "new_n", "step")
-_NUMBERS: Final = ("who", "target", "child", "node", "key", "rights")
+@dataclass
+class Answer:
+    """What an operation answers.
+
+    Attributes
+    ----------
+    ret : int
+    vals : list
+    scan : dict or None
+        Of pagemap_scan.
+    errno : str or None
+        Of a pagemap_scan that failed after it had written something.
+    """
+
+    ret: int = 0
+    vals: list[Any] = field(default_factory=list)
+    scan: dict[str, Any] | None = None
+    errno: str | None = None
 
 
-def check(op: dict[str, Any]) -> None:
-    """A step's operation: known verb, arguments there, of the right type, and in range.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation on the model.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    process : Process
+        The one that acts.
+    given : dict
+        Every argument of the verb.
+    value : int
+        The byte that a store of this step writes.
+    """
+
+    kernel: Kernel
+    process: Process
+    given: Mapping[str, Any]
+    value: int
+
+    @property
+    def at(self) -> int:
+        """Page number of `page`."""
+        return self.kernel.base + int(self.given["page"])
+
+    @property
+    def n(self) -> int:
+        """Argument n."""
+        return int(self.given["n"])
+
+    @property
+    def touched(self) -> range:
+        """Every step-th of the pages."""
+        return range(self.at, self.at + self.n, self.given["step"])
+
+    @property
+    def file(self) -> str:
+        """The file's name in the kernel."""
+        return str(self.given["file"])
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Attributes
+    ----------
+    run : callable
+        Does it on the model; what is no `Answer` stands for 0.
+    arguments : tuple of Argument
+    rule : callable or None
+        What must hold for several arguments together: given them, the text of what does not hold, or None.
+    """
+
+    run: Callable[[Call], object]
+    arguments: tuple[Argument, ...] = ()
+    rule: Callable[[Mapping[str, Any]], str | None] | None = None
+
+
+def arguments(op: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
+    """Every argument of an operation as its verb uses it, with `who` and `op`, defaults filled in.
+
+    Parameters
+    ----------
+    strict : bool
+        Also refuse arguments that the verb does not have.
 
     Raises
     ------
     OperationError
-        It is not.
+        An unknown verb, or an argument that is missing, unknown or out of range.
     """
-    verb = _argument(op, "op", _TEXT)
-    _argument(op, "who", _INT)
-    if verb not in _VERBS:
-        raise OperationError(f"unknown verb {verb!r:.40}")
-    for key, types in _VERBS[verb].items():
-        if op.get(key) is None and verb in ("uffd_async_open", "unpin"):
-            continue
-        _argument(op, key, types)
-    for key in (*_PAGES, *_SIZES, *_NUMBERS):
-        if op.get(key) is not None and (not isinstance(op[key], int) or isinstance(op[key], bool)):
-            raise OperationError(f"{key!r} must be a whole number, not {op[key]!r:.40}")
-    for key in _PAGES:
-        if isinstance(op.get(key), int) and not 0 <= op[key] < _PAGE_LIMIT:
-            raise OperationError(f"{key} {op[key]} is out of range (0 to {_PAGE_LIMIT - 1})")
-    for key in _SIZES:
-        if isinstance(op.get(key), int) and verb != "pagemap_scan":
-            if op[key] < 0:
-                raise OperationError(f"negative size: {key} is {op[key]}")
-            if op[key] >= _PAGE_LIMIT:
-                raise OperationError(f"{key} {op[key]} is out of range (0 to {_PAGE_LIMIT - 1})")
-    if verb == "pagemap_scan" and not -_PAGE_LIMIT < op["n"] < _PAGE_LIMIT:
-        raise OperationError(f"n {op['n']} is out of range")
-    if op.get("step") == 0:
-        raise OperationError("'step' must be at least 1, not 0")
-    if "prot" in op and (op["prot"] != "-" and (op["prot"].strip("rwx") or not op["prot"])):
-        raise OperationError(f"'prot' is made of r, w and x, or \"-\", not {op['prot']!r:.40}")
-    if verb == "mmap":
-        kind = op["kind"]
-        if kind not in _KINDS and not (len(kind) == 2 and kind[0] in "ps" and kind[1].isdigit()):
-            raise OperationError(f"unknown kind of mapping {kind!r:.40}")
-    if verb in _FLAGS:
-        for flag in op["flags"]:
-            if flag not in _FLAGS[verb]:
-                raise OperationError(f"unknown flag {flag!r:.40} of {verb}")
-    if verb == "wrpkru" and not (0 <= op["key"] < 16 and 0 <= op["rights"] < 4):
-        raise OperationError("wrpkru takes a key of 0 to 15 and rights of 0 to 3")
-    if verb == "pkey_mprotect" and not 0 <= op["key"] < 16:
-        raise OperationError(f"pkey_mprotect takes a key of 0 to 15, not {op['key']}")
-    if verb == "pagemap_scan":
-        for key in (
-            "flags",
-            "category_mask",
-            "category_anyof_mask",
-            "category_inverted",
-            "return_mask",
-            "vec_len",
-            "max_pages",
-            "size",
-            "start",
-            "end",
-            "vec",
-            "sb",
-            "eb",
-            "fd",
-        ):
-            if op.get(key) is not None:
-                number(op[key], key)
-    if verb == "clearraw" and not any(isinstance(op.get(k), str) for k in ("value", "text")):
-        raise OperationError("key 'value' is missing")
+    name = op.get("op")
+    if not isinstance(name, str) or name not in VERBS:
+        raise OperationError(f"unknown verb {name!r:.40}: choose one of {', '.join(VERBS)}")
+    verb = VERBS[name]
+    given: dict[str, Any] = {"op": name, "who": WHO.of(op)}
+    for argument in verb.arguments:
+        given[argument.name] = argument.of(op)
+    if strict:
+        _refuse_unknown(op, verb)
+    if verb.rule is not None:
+        wrong = verb.rule(given)
+        if wrong is not None:
+            raise OperationError(wrong)
+    return given
 
 
-def _argument(op: dict[str, Any], key: str, types: _Types) -> Any:
-    """A required argument of one of the given types."""
-    if key not in op:
-        raise OperationError(f"key {key!r} is missing")
-    value = op[key]
-    if not isinstance(value, types) or isinstance(value, bool):
-        names = " or ".join(t.__name__ for t in types)
-        raise OperationError(f"{key!r} must be {names}, not {value!r:.40}")
-    return value
+def _refuse_unknown(op: Mapping[str, Any], verb: Verb) -> None:
+    known = [WHO.name, "op", *(name for a in verb.arguments for name in (a.name, a.also) if name is not None)]
+    for key, value in op.items():
+        if key not in known and value is not None:
+            takes = ", ".join(argument.name for argument in verb.arguments) or "no argument"
+            raise OperationError(f"{op['op']} has no argument {key!r:.40}: it takes {takes}")
 
 
-def clear_refs_text(op: dict[str, Any]) -> str:
-    """What clear_refs, or clearraw with its escapes undone, writes to the file."""
-    text = str(op["value"] if "value" in op else op["text"])
-    if op["op"] == "clearraw":
-        text = text.replace("\\n", "\n").replace("\\0", "\0").replace("\\t", "\t")
-    return text
+class Lives:
+    """Which processes live, as far as the operations tell: what acts, or is acted upon, must."""
+
+    def __init__(self, live: Iterable[int] = (0,)) -> None:
+        self.live = set(live)
+
+    def check(self, op: Mapping[str, Any]) -> None:
+        """Refuse an operation of, or on, a process that does not live, and the fork of one that does.
+
+        Raises
+        ------
+        OperationError
+            It is one.
+        """
+        for name in ("who", "target"):
+            who = op.get(name)
+            if who is not None and who not in self.live:
+                raise OperationError(f"{op['op']}: process {who} ({name}) does not live")
+        if op["op"] == "fork" and op["child"] in self.live:
+            raise OperationError(f"fork: process {op['child']} (child) lives already")
+
+    def follow(self, op: Mapping[str, Any]) -> None:
+        """What lives after an operation that succeeded."""
+        if op["op"] == "fork":
+            self.live.add(op["child"])
+        elif op["op"] == "exit":
+            self.live.remove(op["who"])
 
 
-def number(value: Any, key: str) -> int:
-    """An integer, or a string of one (addresses are hexadecimal strings)."""
-    if isinstance(value, str):
-        try:
-            return int(value, 0)
-        except ValueError:
-            raise OperationError(f"{key!r} must be a number, not {value!r:.40}") from None
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise OperationError(f"{key!r} must be a number, not {value!r:.40}")
-    return value
+# What the verbs do ----------------------------------------------------------------------------------------------------
 
 
-def run(kernel: Kernel, process: Process, op: dict[str, Any], value: int) -> Answer:
-    """One operation: (ret, vals, scan)."""
-    verb = op["op"]
-    at = kernel.base + (op.get("page") or 0)
-    n = op.get("n") or 0
-    if verb in ("write", "read"):
-        pages = range(at, at + n, op.get("step") or 1)
-        access = Access.WRITE if verb == "write" else Access.READ
-        return 0, kernel.touch_pages(process, pages, access, value), None
-    if verb in ("mem_write", "mem_read"):
-        pages = range(at, at + n, op.get("step") or 1)
-        return 0, kernel.mem_access(process, pages, write=verb == "mem_write", value=value), None
-    if verb == "mmap":
-        new = kernel.mmap(process, at, n, op["prot"], op["kind"], op["file_page"], op["flags"])
-        return new - kernel.base, [], None
-    if verb == "mremap":
-        new = kernel.mremap(process, at, n, op["new_n"], op["flags"], kernel.base + op["new_page"])
-        return new - kernel.base, [], None
-    if verb == "clear_refs" or verb == "clearraw":
-        text = clear_refs_text(op)
-        target = op.get("target", process.who)
-        if target not in kernel.processes:
-            raise Unsupported(f"clear_refs of process {target}, which does not live")
-        return kernel.clear_refs(target, text, process), [], None
-    if verb == "pagemap_scan":
-        return _scan(kernel, process, op, at, n)
-    return _run_rest(kernel, process, op, at, n, value)
+def _mmap(call: Call) -> Answer:
+    kernel, given = call.kernel, call.given
+    new = kernel.mmap(call.process, call.at, call.n, given["prot"], given["kind"], given["file_page"], given["flags"])
+    return Answer(new - kernel.base)
 
 
-def _run_rest(kernel: Kernel, process: Process, op: dict[str, Any], at: int, n: int, value: int) -> Answer:
-    """The verbs that mostly answer 0."""
-    verb = op["op"]
-    file = str(op.get("file", ""))
-    simple: dict[str, Callable[[], object]] = {
-        "munmap": lambda: kernel.munmap(process, at, n),
-        "mprotect": lambda: kernel.mprotect(process, at, n, op["prot"]),
-        "pkey_mprotect": lambda: kernel.mprotect(process, at, n, op["prot"], op["key"]),
-        "madvise": lambda: kernel.madvise(process, at, n, op["advice"]),
-        "mlock": lambda: kernel.mlock(process, at, n, lock=True),
-        "munlock": lambda: kernel.mlock(process, at, n, lock=False),
-        "fork": lambda: kernel.fork(process, op["child"]),
-        "exit": lambda: kernel.exit(process),
-        "ftruncate": lambda: kernel.ftruncate(file, n),
-        "uffd_reg": lambda: kernel.uffd_register(process, at, n),
-        "uffd_wp": lambda: kernel.uffd_writeprotect(process, at, n, protect=True),
-        "uffd_unwp": lambda: kernel.uffd_writeprotect(process, at, n, protect=False),
-        "uffd_async_open": lambda: kernel.uffd_open(process, asynchronous=True),
-        "uffd_async_reg": lambda: kernel.uffd_register(process, at, n, asynchronous=True),
-        "uffd_async_unreg": lambda: kernel.uffd_unregister(process, at, n),
-        "uffd_async_wp": lambda: kernel.uffd_writeprotect(process, at, n, protect=True),
-        "uffd_async_unwp": lambda: kernel.uffd_writeprotect(process, at, n, protect=False),
-        "pin": lambda: kernel.pin(process, at, n),
-        "unpin": lambda: kernel.unpin(process, at),
-        "wrpkru": lambda: kernel.wrpkru(process, op["key"], op["rights"]),
-        "ksm_scan": lambda: kernel.ksm_scan(use_zero_pages=bool(op.get("use_zero_pages"))),
-        "ksm": lambda: kernel.ksm_scan(),
-        "remapfile": lambda: kernel.remap_file_pages(process, at, n, op["file_page"]),
-        "same": lambda: kernel.fill(process, at, n),
-        "sync": lambda: kernel.sync(file),
-        "swapoff": kernel.swapoff,
-        "swapon": lambda: None,
-    }
-    if verb == "setuid":
-        kernel.setuid(process)
-        return 0, ["pm=1"], None
-    if verb == "syscall_read_into":
-        if not kernel.copy_to_user(process, at, 16, 0):
-            raise Errno("EFAULT")
-        return 1, [], None
-    if verb == "file_write":
-        kernel.file_write(file, op["file_page"], value)
-        return 1, [value], None
-    if verb == "file_read":
-        found = kernel.file_read(file, op["file_page"])
-        return (0, [0], None) if found is None else (1, [found], None)
-    if verb == "move_pages":
-        failed, statuses = kernel.move_pages(process, at, n, op["node"])
-        return failed, list(statuses[:64]), None
-    simple[verb]()
-    return 0, [], None
+def _mremap(call: Call) -> Answer:
+    kernel, given = call.kernel, call.given
+    new_at = kernel.base + given["new_page"]
+    new = kernel.mremap(call.process, call.at, call.n, given["new_n"], given["flags"], new_at)
+    return Answer(new - kernel.base)
 
 
-def _scan(kernel: Kernel, process: Process, op: dict[str, Any], at: int, n: int) -> Answer:
-    """pagemap_scan: addresses of the op are pages from the base, sb and eb bytes, start, end and vec absolute."""
-    if (op.get("fd") or 0) == -1:
-        return -1, [], {"error": True, "errno": "EBADF", "walk_end": None, "regions": []}
+def _touch(access: Access) -> Callable[[Call], Answer]:
+    return lambda call: Answer(0, call.kernel.touch_pages(call.process, call.touched, access, call.value))
 
-    def given(key: str, default: int) -> int:
-        found = op.get(key)
-        return default if found is None else number(found, key)
 
-    start = given("start", at << PAGE_SHIFT) + given("sb", 0) & _ABI_NUMBER
-    end = given("end", (at + n) << PAGE_SHIFT) + given("eb", 0) & _ABI_NUMBER
-    defaults = pagemap_scan.Argument(start, end)
-    names = (
-        "flags",
-        "size",
-        "vec",
-        "vec_len",
-        "max_pages",
-        "category_inverted",
-        "category_mask",
-        "category_anyof_mask",
-        "return_mask",
-    )
-    argument = pagemap_scan.Argument(
-        start, end, **{name: given(name, getattr(defaults, name)) & _ABI_NUMBER for name in names}
-    )
+def _mem(*, write: bool) -> Callable[[Call], Answer]:
+    return lambda call: Answer(0, call.kernel.mem_access(call.process, call.touched, write=write, value=call.value))
+
+
+def _read_into(call: Call) -> Answer:
+    if not call.kernel.copy_to_user(call.process, call.at, 16, 0):
+        raise Errno("EFAULT")
+    return Answer(1)
+
+
+def _clear_refs(call: Call) -> Answer:
+    target = call.given["target"]
+    target = call.process.who if target is None else target
+    return Answer(call.kernel.clear_refs(target, call.given["value"], call.process))
+
+
+def _setuid(call: Call) -> Answer:
+    call.kernel.setuid(call.process)
+    return Answer(0, ["pm=1"])
+
+
+def _file_write(call: Call) -> Answer:
+    call.kernel.file_write(call.file, call.given["file_page"], call.value)
+    return Answer(1, [call.value])
+
+
+def _file_read(call: Call) -> Answer:
+    found = call.kernel.file_read(call.file, call.given["file_page"])
+    return Answer(0, [0]) if found is None else Answer(1, [found])
+
+
+def _unpin(call: Call) -> None:
+    page = call.given["page"]
+    call.kernel.unpin(call.process, None if page is None else call.at)
+
+
+def _move_pages(call: Call) -> Answer:
+    failed, statuses = call.kernel.move_pages(call.process, call.at, call.n, call.given["node"])
+    return Answer(failed, list(statuses[:STATUSES]))
+
+
+def scan_bounds(given: Mapping[str, Any], base: int) -> tuple[int, int]:
+    """First byte and end of a pagemap_scan, by the byte address of page 0."""
+    start, end = given["start"], given["end"]
+    start = base + (given["page"] << PAGE_SHIFT) if start is None else start
+    end = base + (given["page"] + given["n"] << PAGE_SHIFT) if end is None else end
+    return start + given["sb"] & _WORD, end + given["eb"] & _WORD
+
+
+def _scan(call: Call) -> Answer:
+    """Addresses are pages from the base, sb and eb bytes, start, end and vec absolute."""
+    kernel, given = call.kernel, call.given
+    nothing: dict[str, Any] = {"walk_end": None, "regions": []}
+    if given["fd"] == -1:
+        return Answer(-1, [], nothing, "EBADF")
+    numbers = {name: given[name] for name in SCAN_NUMBERS}
+    if given["vec"] is not None:
+        numbers["vec"] = given["vec"]
+    start, end = scan_bounds(given, kernel.base << PAGE_SHIFT)
     try:
-        answer = kernel.pagemap_scan(process, argument)
+        answer = kernel.pagemap_scan(call.process, pagemap_scan.Argument(start, end, **numbers))
     except Errno as error:
-        return -1, [], {"error": True, "errno": error.name, "walk_end": None, "regions": []}
+        return Answer(-1, [], nothing, error.name)
     walk_end = None if answer.walk_end is None else (answer.walk_end >> PAGE_SHIFT) - kernel.base
     regions = [
         [first - kernel.base, count, [c.name for c in ScanCategory if categories & c]]
         for first, count, categories in answer.regions
     ]
     found: dict[str, Any] = {"walk_end": walk_end, "regions": regions}
-    if answer.error:
-        return -1, [], {"error": True, "errno": answer.error, **found}
-    return len(regions), [], found
+    return Answer(-1, [], found, answer.error) if answer.error else Answer(len(regions), [], found)
+
+
+def _in_window(page: str, n: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """The rule that a new mapping lies in the window."""
+
+    def rule(given: Mapping[str, Any]) -> str | None:
+        first, count = given[page], given[n]
+        if count > MAPPED_PAGES:
+            return f"{n!r} must be at most {MAPPED_PAGES} pages (5 GiB) of one mapping, not {count}"
+        if first + count > WINDOW_PAGES:
+            return f"a mapping must end by page {WINDOW_PAGES} (512 GiB), not at {first + count}"
+        return None
+
+    return rule
+
+
+def _few_accesses(given: Mapping[str, Any]) -> str | None:
+    count = -(-given["n"] // given.get("step", 1))
+    return None if count <= ACCESSES else f"a step must have at most {ACCESSES} accesses, not {count}"
+
+
+# The table ------------------------------------------------------------------------------------------------------------
+
+_PAGE_NUMBER: Final = Whole(0, PAGE_LIMIT - 1)
+_PROCESS: Final = Whole(0, PROCESSES - 1)
+WHO: Final = Argument("who", _PROCESS)
+"""The process that acts: an argument of every verb."""
+_PAGE: Final = Argument("page", _PAGE_NUMBER)
+_N: Final = Argument("n", _PAGE_NUMBER)
+_RANGE: Final = (_PAGE, _N)
+_TOUCHED: Final = (*_RANGE, Argument("step", Whole(1, PAGE_LIMIT - 1), 1))
+_PROT: Final = Argument("prot", Protection())
+_FILE: Final = Argument("file", FileNumber())
+_FILE_PAGE: Final = Argument("file_page", _PAGE_NUMBER)
+_TARGET: Final = Argument("target", _PROCESS, None)
+_KEY: Final = Argument("key", Whole(0, 15))
+SCAN_NUMBERS: Final = {
+    "size": SCAN_ARGUMENT_BYTES,
+    "flags": 0,
+    "vec_len": 4096,
+    "max_pages": 0,
+    "category_inverted": 0,
+    "category_mask": 0,
+    "category_anyof_mask": 0,
+    "return_mask": sum(ScanCategory),
+}
+"""Numbers of struct pm_scan_arg that are given as they are, with what they are else."""
+
+VERBS: Final[Mapping[str, Verb]] = {
+    "mmap": Verb(
+        _mmap,
+        (
+            *(*_RANGE, _PROT, Argument("kind", Choice(MAPPING_KINDS)), Argument("file_page", _PAGE_NUMBER, 0)),
+            Argument("flags", Flags(("populate", "locked", "growsdown", "noreserve")), ()),
+        ),
+        _in_window("page", "n"),
+    ),
+    "munmap": Verb(lambda c: c.kernel.munmap(c.process, c.at, c.n), _RANGE),
+    "mprotect": Verb(lambda c: c.kernel.mprotect(c.process, c.at, c.n, c.given["prot"]), (*_RANGE, _PROT)),
+    "pkey_mprotect": Verb(
+        lambda c: c.kernel.mprotect(c.process, c.at, c.n, c.given["prot"], c.given["key"]), (*_RANGE, _PROT, _KEY)
+    ),
+    "wrpkru": Verb(
+        lambda c: c.kernel.wrpkru(c.process, c.given["key"], c.given["rights"]),
+        (_KEY, Argument("rights", Whole(0, 3))),
+    ),
+    "mremap": Verb(
+        _mremap,
+        (
+            *(*_RANGE, Argument("new_n", _PAGE_NUMBER), Argument("new_page", _PAGE_NUMBER, 0)),
+            Argument("flags", Flags(("MAYMOVE", "FIXED", "DONTUNMAP")), ()),
+        ),
+        _in_window("new_page", "new_n"),
+    ),
+    "madvise": Verb(
+        lambda c: c.kernel.madvise(c.process, c.at, c.n, c.given["advice"]),
+        (*_RANGE, Argument("advice", Choice(tuple(ADVICE)))),
+    ),
+    "mlock": Verb(lambda c: c.kernel.mlock(c.process, c.at, c.n, lock=True), _RANGE),
+    "munlock": Verb(lambda c: c.kernel.mlock(c.process, c.at, c.n, lock=False), _RANGE),
+    "write": Verb(_touch(Access.WRITE), _TOUCHED, _few_accesses),
+    "read": Verb(_touch(Access.READ), _TOUCHED, _few_accesses),
+    "mem_write": Verb(_mem(write=True), _TOUCHED, _few_accesses),
+    "mem_read": Verb(_mem(write=False), _TOUCHED, _few_accesses),
+    "syscall_read_into": Verb(_read_into, (_PAGE,)),
+    "same": Verb(lambda c: c.kernel.fill(c.process, c.at, c.n), _RANGE, _few_accesses),
+    "file_write": Verb(_file_write, (_FILE, _FILE_PAGE)),
+    "file_read": Verb(_file_read, (_FILE, _FILE_PAGE)),
+    "ftruncate": Verb(lambda c: c.kernel.ftruncate(c.file, c.n), (_FILE, _N)),
+    "sync": Verb(lambda c: c.kernel.sync(c.file), (_FILE,)),
+    "remapfile": Verb(
+        lambda c: c.kernel.remap_file_pages(c.process, c.at, c.n, c.given["file_page"]), (*_RANGE, _FILE_PAGE)
+    ),
+    "clear_refs": Verb(_clear_refs, (Argument("value", Text(TEXT_BYTES)), _TARGET)),
+    "clearraw": Verb(_clear_refs, (Argument("value", Text(TEXT_BYTES, escaped=True), also="text"), _TARGET)),
+    "pagemap_scan": Verb(
+        _scan,
+        (
+            *(_PAGE, Argument("n", Whole(-PAGE_LIMIT + 1, PAGE_LIMIT - 1))),
+            *(Argument(name, Word(), default) for name, default in SCAN_NUMBERS.items()),
+            *(Argument(name, Word(), None) for name in ("start", "end", "vec")),
+            *(Argument(name, Word(signed=True), 0) for name in ("sb", "eb", "fd")),
+        ),
+    ),
+    "fork": Verb(lambda c: c.kernel.fork(c.process, c.given["child"]), (Argument("child", Whole(1, PROCESSES - 1)),)),
+    "exit": Verb(lambda c: c.kernel.exit(c.process)),
+    "setuid": Verb(_setuid),
+    "uffd_reg": Verb(lambda c: c.kernel.uffd_register(c.process, c.at, c.n), _RANGE),
+    "uffd_wp": Verb(lambda c: c.kernel.uffd_writeprotect(c.process, c.at, c.n, protect=True), _RANGE),
+    "uffd_unwp": Verb(lambda c: c.kernel.uffd_writeprotect(c.process, c.at, c.n, protect=False), _RANGE),
+    "uffd_async_open": Verb(lambda c: c.kernel.uffd_open(c.process, asynchronous=True)),
+    "uffd_async_reg": Verb(lambda c: c.kernel.uffd_register(c.process, c.at, c.n, asynchronous=True), _RANGE),
+    "uffd_async_unreg": Verb(lambda c: c.kernel.uffd_unregister(c.process, c.at, c.n), _RANGE),
+    "uffd_async_wp": Verb(lambda c: c.kernel.uffd_writeprotect(c.process, c.at, c.n, protect=True), _RANGE),
+    "uffd_async_unwp": Verb(lambda c: c.kernel.uffd_writeprotect(c.process, c.at, c.n, protect=False), _RANGE),
+    "pin": Verb(lambda c: c.kernel.pin(c.process, c.at, c.n), _RANGE),
+    "unpin": Verb(_unpin, (Argument("page", _PAGE_NUMBER, None), Argument("n", _PAGE_NUMBER, None))),
+    "move_pages": Verb(_move_pages, (_PAGE, Argument("n", Whole(0, MOVED_PAGES)), Argument("node", Choice((0, 1))))),
+    "ksm_scan": Verb(
+        lambda c: c.kernel.ksm_scan(use_zero_pages=bool(c.given["use_zero_pages"])),
+        (Argument("use_zero_pages", Choice((0, 1)), 0),),
+    ),
+    "ksm": Verb(lambda c: c.kernel.ksm_scan()),
+    "swapoff": Verb(lambda c: c.kernel.swapoff()),
+    "swapon": Verb(lambda c: None),
+}
+"""Name to verb."""
+
+
+def run(kernel: Kernel, op: Mapping[str, Any], value: int) -> Answer:
+    """One operation on the model.
+
+    Parameters
+    ----------
+    value : int
+        The byte that a store writes.
+
+    Raises
+    ------
+    Errno
+        The system call fails.
+    Unsupported
+        The operation is not what the format says, or the model cannot follow it.
+    """
+    try:
+        given = arguments(op, strict=False)
+        Lives(kernel.processes).check(given)
+    except OperationError as error:
+        raise Unsupported(str(error)) from None
+    answer = VERBS[given["op"]].run(Call(kernel, kernel.processes[given["who"]], given, value))
+    return answer if isinstance(answer, Answer) else Answer()

@@ -206,7 +206,7 @@ static void touch(struct mailbox *box, int write)
 static void touch_memory_file(struct mailbox *box, int write)
 {
     int fd = open("/proc/self/mem", O_RDWR);
-    for (int64_t i = 0; i < box->arguments[1]; i++) {
+    for (int64_t i = 0; i < box->arguments[1]; i += box->arguments[2]) {
         uint8_t byte = box->arguments[3];
         off_t offset = box->arguments[0] + i * PAGE + 8;
         ssize_t n = fd < 0 ? -1 : write ? pwrite(fd, &byte, 1, offset) : pread(fd, &byte, 1, offset);
@@ -337,19 +337,22 @@ static long pin(struct mailbox *box)
     return result;
 }
 
+/* Take back the buffer at arguments[0], or all of them where that is 0. */
 static long unpin(struct mailbox *box)
 {
+    long result = -1;
+    int error = ENXIO;
     for (int i = 0; i < PINS; i++)
-        if (pins[i].address && pins[i].address == (uint64_t)box->arguments[0]) {
-            long result = syscall(SYS_io_uring_register, pins[i].ring, 1 /* IORING_UNREGISTER_BUFFERS */, NULL, 0);
-            int error = errno;
+        if (pins[i].address && (!box->arguments[0] || pins[i].address == (uint64_t)box->arguments[0])) {
+            result = syscall(SYS_io_uring_register, pins[i].ring, 1 /* IORING_UNREGISTER_BUFFERS */, NULL, 0);
+            error = errno;
             close(pins[i].ring);
             pins[i].address = 0;
-            errno = error;
-            return result;
+            if (result < 0 || box->arguments[0])
+                break;
         }
-    errno = ENXIO;
-    return -1;
+    errno = error;
+    return result;
 }
 
 /* Keys are allocated in order, 1 upwards, when an operation first names them. */

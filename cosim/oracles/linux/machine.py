@@ -39,18 +39,19 @@ from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
 from ptewalk.cosim.oracles.linux.contents import read_contents
 from ptewalk.cosim.oracles.linux.image import GuestKernel, build_initramfs, find_kernel, program
 from ptewalk.cosim.oracles.linux.operations import (
-    MOST_PROCESSES,
     SCAN_CATEGORIES,
     SCAN_NOT_WRITTEN,
     Call,
     Operation,
     ScenarioError,
     decode_value,
-    encode_operation,
+    encode_all,
     errno_name,
 )
 from ptewalk.cosim.oracles.linux.state import ProcessState, StateWriter, parse_state, read_tables
 from ptewalk.model import x86
+from ptewalk.model.scenario.arguments import OperationError
+from ptewalk.model.scenario.verbs import Lives
 
 __all__ = [
     "Answer",
@@ -380,7 +381,7 @@ class LinuxVm:
         if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
             needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
             raise ScenarioError(f"{request.name}: needs a machine with {needs}")
-        calls = [encode_operation(op, i, request.base) for i, op in enumerate(request.ops)]
+        calls = encode_all(request.name, request.ops, request.base)
         try:
             self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
             try:
@@ -419,17 +420,13 @@ class LinuxVm:
         writer = StateWriter(old=self.kernel.old)
         steps = []
         for i, (op, call) in enumerate(zip(request.ops, calls, strict=True)):
-            who = op.get("who", 0)
+            who = op["who"]
             where = f"{request.name} step {i}"
-            if who not in roots:
-                raise ScenarioError(f"{where}: process {who!r} is not live")
-            if call.operation is Operation.CLEAR_REFS and call.arguments[0] not in roots:
-                raise ScenarioError(f"{where}: clear_refs of process {call.arguments[0]!r}, which is not live")
+            try:
+                Lives(roots).check(op)
+            except OperationError as error:
+                raise ScenarioError(f"{where}: {error}") from None
             child = call.arguments[0] if call.operation is Operation.FORK else None
-            if child is not None and (child in roots or not 0 < child < MOST_PROCESSES):
-                raise ScenarioError(
-                    f"{where}: child is a number from 1 to {MOST_PROCESSES - 1} that is not live, not {child!r}"
-                )
             self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
             answer = self._take_answer()
             if call.operation is Operation.EXIT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -12,27 +12,19 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Op
 from ptewalk.model import x86
-from ptewalk.model.scenario.verbs import clear_refs_text
+from ptewalk.model.linux import ADVICE
+from ptewalk.model.scenario import verbs
 
 PAGE: Final = x86.PAGE_BYTES
-MOST_PROCESSES: Final = 16
-MOST_FILES: Final = 5
-MOST_VALUES: Final = 262144
-MOST_TEXT: Final = 63
 SCAN_CATEGORIES: Final = ("WPALLOWED", "WRITTEN", "FILE", "PRESENT", "SWAPPED", "PFNZERO", "HUGE", "SOFT_DIRTY")
+EVERY_PIN: Final = 0
+"""The address that stands for all of a process's pins."""
 SCAN_NOT_WRITTEN: Final = 0x5A5A_5A5A_5A5A_5A5A
 """walk_end before the ioctl."""
-SCAN_VECTOR: Final = 4096
 WORD_MASK: Final = (1 << 64) - 1
 ERRNO_BASE: Final = 512
 VALUE_NAMES: Final = {256: "ok", 257: "maperr", 258: "accerr", 259: "bus", 260: "pkuerr"}
 
-ADVICE: Final = {
-    "NORMAL": 0, "RANDOM": 1, "SEQUENTIAL": 2, "WILLNEED": 3, "DONTNEED": 4, "FREE": 8, "REMOVE": 9, "DONTFORK": 10,
-    "DOFORK": 11, "MERGEABLE": 12, "UNMERGEABLE": 13, "HUGEPAGE": 14, "NOHUGEPAGE": 15, "DONTDUMP": 16, "DODUMP": 17,
-    "WIPEONFORK": 18, "KEEPONFORK": 19, "COLD": 20, "PAGEOUT": 21, "POPULATE_READ": 22, "POPULATE_WRITE": 23,
-    "DONTNEED_LOCKED": 24, "COLLAPSE": 25, "HWPOISON": 100, "SOFT_OFFLINE": 101,
-}  # fmt: skip
 PROT: Final = {"r": 1, "w": 2, "x": 4}
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_HUGETLB = 0x1, 0x2, 0x10, 0x20, 0x40000
 MAP_FLAGS: Final = {"growsdown": 0x100, "locked": 0x2000, "noreserve": 0x4000, "populate": 0x8000}
@@ -102,7 +94,7 @@ class Call:
 
 
 class _Encoder:
-    """Encodes the operations of one scenario."""
+    """Encodes the operations of one scenario; they come as `verbs.arguments` gives them."""
 
     def __init__(self, base: int) -> None:
         self.base = base
@@ -116,22 +108,19 @@ class _Encoder:
     @staticmethod
     def prot(op: Op) -> int:
         text = op["prot"]
-        return 0 if text == "-" else sum(PROT[letter] for letter in text)
+        return 0 if text == "-" else sum(PROT[letter] for letter in set(text))
 
     def mmap(self, op: Op, step: int) -> Call:
         kind, flags, file, offset = op["kind"], MAP_FIXED, -1, 0
-        for name in op.get("flags") or ():
-            flags |= MAP_FLAGS[name]
+        flags |= sum(MAP_FLAGS[name] for name in set(op["flags"]))
         if kind in ("anon", "sanon"):
             flags |= MAP_ANONYMOUS
         elif kind in ("hugetlb", "shugetlb"):
             flags |= MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB
         elif kind == "hugetlb1g":
             flags |= MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_1GB
-        elif kind[:1] in ("p", "s") and kind[1:].isdigit() and int(kind[1:]) < MOST_FILES:
-            file, offset = int(kind[1:]), (op.get("file_page") or 0) * PAGE
         else:
-            raise KeyError(kind)
+            file, offset = int(kind[1:]), op["file_page"] * PAGE
         flags |= MAP_SHARED if kind[0] == "s" else MAP_PRIVATE
         return Call(Operation.MMAP, [*self.range(op), self.prot(op), flags, file, offset])
 
@@ -142,7 +131,7 @@ class _Encoder:
         return Call(Operation.MPROTECT, [*self.range(op), self.prot(op)])
 
     def mremap(self, op: Op, step: int) -> Call:
-        flags = sum(MREMAP_FLAGS[name] for name in op["flags"])
+        flags = sum(MREMAP_FLAGS[name] for name in set(op["flags"]))
         return Call(Operation.MREMAP, [*self.range(op), op["new_n"] * PAGE, flags, self.address(op["new_page"])])
 
     def madvise(self, op: Op, step: int) -> Call:
@@ -155,12 +144,7 @@ class _Encoder:
         return Call(Operation.MUNLOCK, self.range(op))
 
     def _touch(self, operation: Operation, op: Op, step: int) -> Call:
-        stride = op.get("step", 1)
-        if stride < 1 or op["n"] > MOST_VALUES * stride:
-            raise ScenarioError(
-                f"{op['op']} of {op['n']} pages by {stride}: the recorder takes 1 to {MOST_VALUES} accesses"
-            )
-        return Call(operation, [self.address(op["page"]), op["n"], stride, (step + 1) & 255])
+        return Call(operation, [self.address(op["page"]), op["n"], op["step"], (step + 1) & 255])
 
     def write(self, op: Op, step: int) -> Call:
         return self._touch(Operation.WRITE, op, step)
@@ -177,30 +161,21 @@ class _Encoder:
     def syscall_read_into(self, op: Op, step: int) -> Call:
         return Call(Operation.SYSCALL_READ_INTO, [self.address(op["page"]) + 16])
 
-    @staticmethod
-    def file(op: Op) -> int:
-        number = int(str(op["file"]).lstrip("sp"))
-        if not 0 <= number < MOST_FILES:
-            raise KeyError(number)
-        return number
-
     def file_write(self, op: Op, step: int) -> Call:
-        return Call(Operation.FILE_WRITE, [self.file(op), op["file_page"] * PAGE + 8, (step + 1) & 255])
+        return Call(Operation.FILE_WRITE, [op["file"], op["file_page"] * PAGE + 8, (step + 1) & 255])
 
     def file_read(self, op: Op, step: int) -> Call:
-        return Call(Operation.FILE_READ, [self.file(op), op["file_page"] * PAGE + 8])
+        return Call(Operation.FILE_READ, [op["file"], op["file_page"] * PAGE + 8])
 
     def ftruncate(self, op: Op, step: int) -> Call:
-        return Call(Operation.FTRUNCATE, [self.file(op), op["n"] * PAGE])
+        return Call(Operation.FTRUNCATE, [op["file"], op["n"] * PAGE])
 
     def clear_refs(self, op: Op, step: int) -> Call:
-        text = clear_refs_text(op).encode()
-        if len(text) > MOST_TEXT:
-            raise ScenarioError(f"clear_refs: the recorder writes at most {MOST_TEXT} characters")
-        return Call(Operation.CLEAR_REFS, [op["target"], len(text)], text)
+        text = op["value"].encode()
+        target = op["who"] if op["target"] is None else op["target"]
+        return Call(Operation.CLEAR_REFS, [target, len(text)], text)
 
-    def clearraw(self, op: Op, step: int) -> Call:
-        return self.clear_refs({"target": op.get("who", 0), **op}, step)
+    clearraw = clear_refs
 
     def fork(self, op: Op, step: int) -> Call:
         return Call(Operation.FORK, [op["child"]])
@@ -236,27 +211,25 @@ class _Encoder:
         return Call(Operation.PIN, self.range(op))
 
     def unpin(self, op: Op, step: int) -> Call:
-        return Call(Operation.UNPIN, self.range(op))
+        page = op["page"]
+        return Call(Operation.UNPIN, [EVERY_PIN if page is None else self.address(page)])
 
     def pkey_mprotect(self, op: Op, step: int) -> Call:
         return Call(Operation.PKEY_MPROTECT, [*self.range(op), self.prot(op), op["key"]])
 
     def wrpkru(self, op: Op, step: int) -> Call:
-        if not (0 <= op["key"] <= 15 and 0 <= op["rights"] <= 3):
-            raise ScenarioError("wrpkru: key is 0 to 15, rights 0 to 3")
         return Call(Operation.WRPKRU, [op["key"], op["rights"]])
 
     def pagemap_scan(self, op: Op, step: int) -> Call:
-        start, end = self.range(op)
-        start, end = op.get("start", start) + op.get("sb", 0), op.get("end", start + end) + op.get("eb", 0)
-        numbers = [op.get(key, 0) for key in ("max_pages", "category_inverted", "category_mask", "category_anyof_mask")]
-        vector = op.get("vec")
+        start, end = verbs.scan_bounds(op, self.base)
+        numbers = [op[key] for key in ("max_pages", "category_inverted", "category_mask", "category_anyof_mask")]
+        vector = op["vec"]
         return Call(
             Operation.PAGEMAP_SCAN,
             [
-                *(op.get("size", 96), op.get("flags", 0), start, end, SCAN_NOT_WRITTEN, vector or 0),
-                *(op.get("vec_len", SCAN_VECTOR), *numbers, op.get("return_mask", 255)),
-                *(int(vector is None), int(op.get("fd", 0) != -1)),
+                *(op["size"], op["flags"], start, end, SCAN_NOT_WRITTEN, vector or 0),
+                *(op["vec_len"], *numbers, op["return_mask"]),
+                *(int(vector is None), int(op["fd"] != -1)),
             ],
         )
 
@@ -264,7 +237,7 @@ class _Encoder:
         return Call(Operation.MOVE_PAGES, [self.address(op["page"]), op["n"], op["node"]])
 
     def ksm_scan(self, op: Op, step: int) -> Call:
-        return Call(Operation.KSM_SCAN, [int(op.get("use_zero_pages") or 0)])
+        return Call(Operation.KSM_SCAN, [int(op["use_zero_pages"])])
 
     def ksm(self, op: Op, step: int) -> Call:
         return Call(Operation.KSM_SCAN, [0])
@@ -276,7 +249,7 @@ class _Encoder:
         return Call(Operation.FILL, self.range(op))
 
     def sync(self, op: Op, step: int) -> Call:
-        return Call(Operation.SYNC, [self.file(op)])
+        return Call(Operation.SYNC, [op["file"]])
 
     def swapoff(self, op: Op, step: int) -> Call:
         return Call(Operation.SWAPOFF)
@@ -285,28 +258,41 @@ class _Encoder:
         return Call(Operation.SWAPON)
 
 
-VERBS: Final = tuple(
-    name for name in vars(_Encoder) if not name.startswith("_") and name not in ("address", "range", "prot", "file")
-)
-"""Every verb that the recorder executes."""
-
-
 def encode_operation(op: Op, step: int, base: int) -> Call:
-    """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`."""
-    if not isinstance(op, dict):
-        raise ScenarioError(f"step {step}: op is an object, not {op!r}")
-    verb = op.get("op")
-    if verb not in VERBS:
-        raise ScenarioError(f"step {step}: unknown verb {verb!r}; the recorder knows {', '.join(sorted(VERBS))}")
-    encoder: Callable[[Op, int], Call] = getattr(_Encoder(base), verb)
+    """The call for `op`, step number `step` of a scenario whose page 0 is at address `base`.
+
+    Raises
+    ------
+    ScenarioError
+        The operation is not what the format says; with the line that a reader of files gives.
+    """
     try:
-        call = encoder(op, step)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ScenarioError(f"step {step}: {verb} has a missing or unknown argument: {error}") from error
-    for number in (op.get("who", 0), *call.arguments):
-        if type(number) is not int or not -(1 << 63) <= number <= WORD_MASK:
-            raise ScenarioError(f"step {step}: {verb} has an argument that is no number of 64 bits: {number!r}")
-    return call
+        given = verbs.arguments(op, strict=False)
+    except verbs.OperationError as error:
+        raise ScenarioError(f"step {step}: {error}") from None
+    encoder: Callable[[Op, int], Call] = getattr(_Encoder(base), given["op"])
+    return encoder(given, step)
+
+
+def encode_all(name: str, ops: Sequence[Op], base: int) -> list[Call]:
+    """The calls of a scenario, in which whatever acts, or is acted upon, must live.
+
+    Raises
+    ------
+    ScenarioError
+        As `encode_operation`, with the scenario's name; or a process does not live, or lives already.
+    """
+    calls, lives = [], verbs.Lives()
+    for step, op in enumerate(ops):
+        try:
+            calls.append(encode_operation(op, step, base))
+            lives.check(op)
+        except verbs.OperationError as error:
+            raise ScenarioError(f"{name} step {step}: {error}") from None
+        except ScenarioError as error:
+            raise ScenarioError(f"{name} {error}") from None
+        lives.follow(op)
+    return calls
 
 
 def decode_value(value: int) -> int | str:

@@ -23,7 +23,7 @@ from ptewalk.cosim.base.files import write_lines
 from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
 from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, GuestKernel, find_kernel
 from ptewalk.cosim.oracles.linux.machine import LinuxMachines, require_tools
-from ptewalk.cosim.oracles.linux.operations import ScenarioError, encode_operation
+from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.model.scenario.format import FormatError, read
 
 __all__ = [
@@ -52,18 +52,12 @@ def read_requests(path: Path) -> list[ScenarioRequest]:
     Raises
     ------
     ToolError
-        The file is missing, cut off or malformed, or the recorder does not know a verb: names file and line.
+        The file is missing, cut off or malformed: names file and line.
     """
     try:
         scenarios = read(path)
     except FormatError as error:
         raise ToolError(str(error)) from error
-    for scenario in scenarios:
-        for i, step in enumerate(scenario.steps):
-            try:
-                encode_operation(step.op, i, scenario.base)
-            except ScenarioError as error:
-                raise ToolError(f"{path}:{step.line}: {error}") from error
     return [
         ScenarioRequest(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios
     ]

@@ -125,9 +125,12 @@ def test_a_large_window(vm: LinuxVm) -> None:
 def test_scenarios_that_cannot_be_executed(vm: LinuxVm) -> None:
     dead: list[Op] = [{"who": 0, "op": "fork", "child": 1}, {"who": 1, "op": "exit"}]
     for op, text in (
-        ({"who": 1, "op": "exit"}, "step 2: process 1 is not live"),
-        ({"who": 0, "op": "clear_refs", "value": "4", "target": 1}, "clear_refs of process 1, which is not live"),
-        ({"who": 0, "op": "fork", "child": 0}, "child is a number from 1 to 15 that is not live, not 0"),
+        ({"who": 1, "op": "exit"}, r"step 2: exit: process 1 \(who\) does not live"),
+        (
+            {"who": 0, "op": "clear_refs", "value": "4", "target": 1},
+            r"clear_refs: process 1 \(target\) does not live",
+        ),
+        ({"who": 0, "op": "fork", "child": 0}, "step 2: 'child' must be 1 to 15, not 0"),
         ({"who": 0, "op": "move_pages", "page": 0, "n": 1, "node": 1}, "needs a machine with two_nodes=True"),
     ):
         with pytest.raises(ScenarioError, match=text):

@@ -47,7 +47,7 @@ def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
         ([HEAD, {**STEP, "op": {"who": 0, "op": "nothing"}}], "s.jsonl:2: "),
         (
             [HEAD, {**STEP, "op": {"who": 0, "op": "sync"}}],
-            ":2: step 0: sync has a missing or unknown argument: 'file'",
+            ":2: sync needs 'file': a file's number, 0 to 4",
         ),
         ([HEAD, {**STEP, "op": {**OP, "op": "mmap", "prot": "rw", "kind": "s5", "file_page": 0, "flags": []}}], ":2: "),
     ],
