@@ -334,7 +334,7 @@ def test_bad_use_gets_one_line(
         ((empty, several, "--name", "b", "--step", 1), "no step 1 in scenario 'b': it has steps 0 to 0"),
         ((empty, scenario, "--profile", "linux-9"), "no profile 'linux-9'"),
         ((empty, scenario, "--simulator", "icarus"), "--simulator goes with --backend gateware"),
-        ((empty, dead), "scenario 'dead', step 1: process 3 does not live"),
+        ((empty, dead), "dead.jsonl:3: write: process 3 (who) does not live"),
     ):
         assert text in refused(capfd, monkeypatch, *arguments)
     assert not os.path.ismount(empty)

@@ -210,7 +210,11 @@ def test_a_process_that_does_not_live_is_skipped() -> None:
         run_one(as_scenario(ScenarioRequest("gone", [MMAP, {**WRITE, "who": 3}, CLEAR])), setup, Check(setup), tally)
         is None
     )
-    assert (tally.agree, tally.skipped, tally.skipped_scenarios) == (1, 2, {"gone": "step 1: process 3 does not live"})
+    assert (tally.agree, tally.skipped, tally.skipped_scenarios) == (
+        1,
+        2,
+        {"gone": "step 1: write: process 3 (who) does not live"},
+    )
 
 
 # Fewer than promised -------------------------------------------------------------------------------------------------
