@@ -11,7 +11,7 @@ from typing import Final
 
 from ptewalk.model.errors import Errno, FaultsForEver, Signal
 from ptewalk.model.linux import HUGE_PAGES, PKRU_AFTER_FAULT
-from ptewalk.model.mm import faults, gup, thp
+from ptewalk.model.mm import faults, gup, pkeys, thp
 from ptewalk.model.paging import GeneralProtection, PageFault, Request, State, Translated
 from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
@@ -27,9 +27,9 @@ def state_of(kernel: MachineState, process: Process) -> State:
     return State(
         root=process.mm.tables.root << PAGE_SHIFT,
         control=kernel.control,
-        pkru=process.pkru if kernel.profile.protection_keys else 0,
+        pkru=process.pkru if pkeys.in_use(kernel) else 0,
         track=kernel.track,
-        saved_dirty=kernel.profile.saved_dirty,
+        saved_dirty=bool(kernel.entries.SAVED_DIRTY),
         soft_dirty=kernel.entries.soft_dirty,
     )
 
@@ -71,7 +71,7 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
                     break
                 if signal is None:
                     raise FaultsForEver(f"page {at - kernel.base} faults for ever ({result!r})")
-                if kernel.profile.protection_keys:
+                if pkeys.in_use(kernel):
                     process.pkru = PKRU_AFTER_FAULT
                     state = state_of(kernel, process)
                 yield signal.value

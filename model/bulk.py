@@ -74,7 +74,7 @@ class Masks(NamedTuple):
             if rules.track != Track.NATIVE:
                 saved = rules.SAVED_DIRTY
                 clear |= RW | (D if saved else 0)
-            if rules.profile.clear_swap:
+            if rules.profile.bulk_clears_swap:
                 clear_swapped = rules.SWP_SOFT_DIRTY
             if rules.track == Track.FAULT and permit:
                 arm = rules.ARM
@@ -108,21 +108,21 @@ class Layout(NamedTuple):
     @lru_cache(maxsize=64)
     def of(rules: Entries) -> Layout:
         """The layout of a kernel."""
-        profile, swap = rules.profile, rules.profile.swap
+        profile, swap = rules.profile, rules.swap_layout
         offset_mask = (1 << swap.offset_bits) - 1
         told = [PagemapBit.PRESENT]
         told += [PagemapBit.SOFT_DIRTY] if rules.soft_dirty else []
-        told += [PagemapBit.UFFD_WP] if profile.pagemap_exclusive else []
+        told += [PagemapBit.UFFD_WP] if profile.bulk_tells_uffd else []
         numbers = (
             rules.SOFT_DIRTY,
-            UFFD_WP if profile.pagemap_exclusive else 0,
-            FRAME if profile.protnone_inverted else 0,
+            UFFD_WP if profile.bulk_tells_uffd else 0,
+            FRAME if rules.inverts_prot_none else 0,
             swap.type_low,
             (1 << swap.type_bits) - 1,
             offset_mask << swap.offset_low if swap.inverted else 0,
             swap.offset_low - PAGEMAP_SWAP_TYPE_BITS,
             offset_mask << PAGEMAP_SWAP_TYPE_BITS & (1 << PAGEMAP_FRAME_BITS) - 1,
-            rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.pagemap_reads_offset else 0),
+            rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.bulk_reads_offset else 0),
             rules.SWP_UFFD_WP,
             64 if swap.marker_type is None else swap.marker_type,
             FRAME >> FRAME_LOW | sum(1 << bit for bit in told),

@@ -178,7 +178,7 @@ class Kernel(MachineState):
     def setuid(self, process: Process) -> None:
         """Become an ordinary user and open pagemap again."""
         process.user = True
-        process.sees_frames = not self.profile.hides_frames
+        process.sees_frames = False
 
     # Files and swap.
 
@@ -225,7 +225,7 @@ class Kernel(MachineState):
 
     def pagemap_scan(self, process: Process, argument: pagemap_scan.Argument) -> pagemap_scan.Answer:
         """The PAGEMAP_SCAN ioctl."""
-        if not self.profile.pagemap_scan:
+        if "pagemap_scan" not in self.profile.verbs:
             raise Errno("ENOTTY")
 
         def store(address: int, data: bytes) -> bool:

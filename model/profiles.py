@@ -1,82 +1,18 @@
-"""What differs between kernels, by profile. Inert: a field says one thing, and the rules ask for it by name.
+"""The kernels that are modelled, as profiles. Inert: no function, no condition.
+
+A new kernel is a `_replace` here, and the files of what it does otherwise.
 
 Sources: arch/x86/include/asm/pgtable_types.h, mm/, fs/proc/task_mmu.c of each kernel.
 """
 
-from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class SwapLayout(NamedTuple):
-    """Fields of a swap-like entry."""
-
-    type_low: int
-    """Lowest bit of the type."""
-    type_bits: int
-    offset_low: int
-    """Lowest bit of the offset."""
-    offset_bits: int
-    inverted: bool
-    """The offset is stored as its complement (the L1TF guard)."""
-    soft_dirty: int | None
-    """Bit that keeps soft-dirty; None: the entry keeps none."""
-    uffd_wp: int | None
-    exclusive: int | None
-    marker_type: int | None
-    """Type of a PTE marker; its offset's bit 0 is uffd-wp."""
-
+from ptewalk.model.profile import MergeRule, Profile, SmapsLine, SplitDirty, SwapLayout, TableMove
 
 SWAP_SEED: Final = SwapLayout(1, 5, 9, 55, False, None, None, None, None)
 SWAP_3_11: Final = SwapLayout(1, 5, 9, 55, False, 7, None, None, None)
 SWAP_6_1: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 30)
 SWAP_6_12: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 31)
-
-
-class TableMove(IntEnum):
-    """When mremap relinks a whole page table instead of moving its entries (mm/mremap.c:move_page_tables)."""
-
-    NEVER = 0
-    ALIGNED = 1
-    """Both addresses aligned to what the table maps, and all of it moved."""
-    REALIGNED = 2
-    """As ALIGNED, and a start with the same offset at both ends is first moved down to the boundary.
-
-    6.10 and later.
-    """
-
-
-class SplitDirty(IntEnum):
-    """What the 512 entries of a split huge page get of dirtiness (mm/huge_memory.c)."""
-
-    ALWAYS = 0
-    """D and soft-dirty, whatever the huge entry had."""
-    NEVER = 1
-    """D is dropped, soft-dirty copied."""
-    IF_DIRTY = 2
-    """pte_mkdirty when the huge entry is dirty: D and soft-dirty."""
-
-
-class MergeRule(IntEnum):
-    """Which code decides how areas merge."""
-
-    CASES = 0
-    """vma_merge with its eight cases, also for mmap (3.11)."""
-    CASES_EXPAND = 1
-    """The eight cases; mmap expands the next area first, then the one before (6.1)."""
-    RANGES = 2
-    """vma_merge_new_range and vma_merge_existing_range (6.12)."""
-
-
-class SmapsLine(NamedTuple):
-    """One line of smaps between an area's header and its VmFlags."""
-
-    name: str
-    width: int
-    """Columns of the number."""
-    unit: str
-    """" kB" or nothing."""
-
-
 SMAPS_3_11: Final = (
     SmapsLine("Size", 8, " kB"),
     SmapsLine("Rss", 8, " kB"),
@@ -130,103 +66,6 @@ SMAPS_6_12: Final = (
     _SMAPS_KEY,
 )
 """show_smap of 6.12."""
-
-
-class Profile(NamedTuple):
-    """What differs between kernels, as far as soft-dirty can see it."""
-
-    name: str
-    has_vm_softdirty: bool
-    """VM_SOFTDIRTY exists (3.12 and later)."""
-    saved_dirty: bool
-    """A read-only dirty entry keeps its dirtiness in SoftBit.SAVED_DIRTY (6.6 and later)."""
-    keep_bits: tuple[int, ...]
-    """Bits besides the frame that pte_modify keeps: _PAGE_CHG_MASK."""
-    protnone_inverted: bool
-    """The frame of a PROT_NONE entry is stored as its complement (the L1TF guard)."""
-    swap: SwapLayout
-    protection_keys: bool
-    merge: MergeRule
-    table_move: TableMove
-    split_dirty: SplitDirty
-    clear_values: tuple[int, ...]
-    """Numbers that clear_refs takes."""
-    clear_splits_huge: bool
-    """clear_refs splits every huge page it meets (rule A10 of linux-seed)."""
-    clear_swap: bool
-    """clear_refs 4 clears soft-dirty of swap-like entries."""
-    numa_fault: bool
-    """A fault on a PROT_NONE entry of an accessible area restores the area's protection (mm/memory.c:do_numa_page)."""
-    pin_one_file: bool
-    """A registered buffer may lie in areas of one file only, or of none (io_uring/rsrc.c:io_pin_pages)."""
-    reuse_by_mapcount: bool
-    """A write fault reuses an anonymous page mapped once (3.11), not one that is exclusive or has one reference."""
-    stack_guard_page: bool
-    """The lowest page of an area that grows down is a guard page, grown when touched and not shown (3.11)."""
-    anon_vma_reuse: bool
-    """A forked or copied area may take over an anon_vma that no area uses any more (4.0 and later)."""
-    fault_around_pages: int
-    """Pages of the aligned block that a read fault of a file maps (fault_around_bytes)."""
-    pagemap_v2: bool
-    """pagemap has always had its status bits where the page shift was."""
-    pagemap_reads_offset: bool
-    """pagemap takes bit 11 of a swap entry, a bit of its offset, for soft-dirty (before 3.12)."""
-    pagemap_exclusive: bool
-    """pagemap tells bits 56 and 57."""
-    hides_frames: bool
-    """pagemap shows frame numbers with CAP_SYS_ADMIN only."""
-    pagemap_keeps_mm: bool
-    """A pagemap that was opened before its process ended reads as empty; otherwise ESRCH."""
-    reports_compound_tails: bool
-    """kpageflags gives a tail page its head's ANON and THP."""
-    reports_zero_page: bool
-    """kpageflags knows ZERO_PAGE and PGTABLE (4.0 and 4.18)."""
-    reports_folio_flags: bool
-    """kpageflags takes the flags of a tail page from its head, and calls every anonymous page KSM (6.10 and later)."""
-    smaps_lines: tuple[SmapsLine, ...]
-    pagemap_scan: bool
-    userfaultfd: bool
-    uffd_async: bool
-    swap_in_restores_write: bool
-    """A read swap-in of an exclusive soft-dirty page maps it writable."""
-    migration_marks: bool
-    """A dirty page gains soft-dirty by migration."""
-    advices: frozenset[str]
-    mremap_dontunmap: bool
-    advises_whole: bool
-    """MADV_FREE, COLD and PAGEOUT take a huge page in small entries whole; PAGEOUT leaves A (6.10 and later)."""
-    mprotect_populates: bool
-    """Locked private memory that becomes writable is faulted in for writing at once (4.2 and later)."""
-    mprotect_unaccounts: bool
-    """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only."""
-    ksm_unshares: bool
-    """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
-    ksm_needs_access: bool
-    """KSM scans PROT_NONE pages too, but later finds none of them: a search ends there, and none is broken up."""
-    ksm_max_sharing: int | None
-    """Entries that may map one KSM page (max_page_sharing); None: any number."""
-    lru_batch: int
-    """Pages in a full batch for the LRU lists (PAGEVEC_SIZE); 0: a write fault does not count references."""
-    lru_gen: bool
-    """The LRU lists are generations (CONFIG_LRU_GEN_ENABLED)."""
-    hugetlb_touched: bool
-    """get_user_pages for a write sets A, D and soft-dirty in hugetlb entries."""
-    hugetlb_restores_reserve: bool
-    """A private page that is dropped goes back to its area's reservation (6.9 and later; __unmap_hugepage_range)."""
-    hugetlb_fork_keeps_wp: bool
-    """A child's entries keep uffd-wp though its areas have no userfaultfd (before 6.4; copy_hugetlb_page_range)."""
-    hugetlb_prepares_first: bool
-    """A first touch gives the area its anon_vma before it asks for a page (6.10 and later; hugetlb_no_page)."""
-    hugetlb_punches_holes: bool
-    """MADV_REMOVE makes a hole; EOPNOTSUPP before 4.3 (hugetlbfs_fallocate)."""
-    migrate_takes_tails: bool
-    """move_pages takes any page of a hugetlb page for the whole (6.11 and later; add_folio_for_migration)."""
-    migrate_splits_partly_mapped: bool
-    """A huge page of which parts are not mapped any more is split first (6.8 and later; migrate_pages_batch)."""
-    exact: bool
-    """Bit 55 tells exactly which pages may have changed since the last clear, and nothing else."""
-
-
 _KEEP_3_11: Final = (3, 4, 5, 6, 9)
 _KEEP_6_1: Final = (3, 4, 5, 6, 9, 10, 11, 58)
 _KEEP_6_12: Final = (3, 4, 5, 6, 9, 10, 11, 57, 58)
@@ -240,142 +79,272 @@ ADVICES_3_11: Final = frozenset(
 ADVICES_6_1: Final = ADVICES_3_11 | {
     *("FREE", "COLD", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE", "DONTNEED_LOCKED", "COLLAPSE"),
 }
+VERBS_ALL: Final = frozenset(
+    (
+        *("mmap", "munmap", "mlock", "munlock", "mprotect", "mremap", "madvise", "write", "read", "mem_write"),
+        *("mem_read", "syscall_read_into", "file_write", "file_read", "ftruncate", "clear_refs", "fork", "exit"),
+        "setuid",
+    )
+)
+"""Operations that every kernel's recordings have."""
+VERBS_3_11: Final = VERBS_ALL | {"clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"}
+VERBS_6_1: Final = VERBS_ALL | {
+    *("move_pages", "ksm_scan", "pkey_mprotect", "wrpkru", "pin", "unpin", "uffd_reg", "uffd_wp", "uffd_unwp"),
+}
+VERBS_6_12: Final = VERBS_6_1 | {
+    *("uffd_async_open", "uffd_async_reg", "uffd_async_unreg", "uffd_async_wp", "uffd_async_unwp", "pagemap_scan"),
+}
 
 LINUX_SEED: Final = Profile(
     name="linux-seed",
-    has_vm_softdirty=False,
-    saved_dirty=False,
-    keep_bits=_KEEP_3_11,
-    protnone_inverted=False,
-    swap=SWAP_SEED,
-    protection_keys=False,
-    merge=MergeRule.CASES,
-    table_move=TableMove.NEVER,
-    split_dirty=SplitDirty.ALWAYS,
-    clear_values=(1, 2, 3, 4),
-    clear_splits_huge=True,
-    clear_swap=False,
-    numa_fault=False,
-    pin_one_file=False,
-    reuse_by_mapcount=True,
+    verbs=VERBS_3_11,
+    pte_vm_softdirty=False,
+    pte_saved_dirty=False,
+    pte_uffd_wp_protects=False,
+    pte_keep_bits=_KEEP_3_11,
+    pte_inverts_prot_none=False,
+    pte_swap=SWAP_SEED,
+    machine_pagemap_v2=False,
+    lru_batch=0,
+    lru_gen=False,
+    modify_merge=MergeRule.CASES,
     stack_guard_page=True,
-    anon_vma_reuse=False,
-    fault_around_pages=1,
-    pagemap_v2=False,
-    pagemap_reads_offset=True,
-    pagemap_exclusive=False,
-    hides_frames=False,
-    pagemap_keeps_mm=False,
-    reports_compound_tails=False,
-    reports_zero_page=False,
-    reports_folio_flags=False,
-    smaps_lines=SMAPS_3_11,
-    pagemap_scan=False,
-    userfaultfd=False,
-    uffd_async=False,
-    swap_in_restores_write=False,
-    migration_marks=False,
-    advices=ADVICES_3_11,
-    mremap_dontunmap=False,
-    advises_whole=False,
-    mprotect_populates=False,
-    mprotect_unaccounts=False,
+    mmap_passes_errors_on=False,
+    faults_numa_hint=False,
+    faults_around_pages=1,
+    faults_reuse_by_mapcount=True,
+    faults_copy_compound=False,
+    thp_reuses_by_mapcount=True,
+    thp_copies_whole=True,
+    thp_split_dirty=SplitDirty.ALWAYS,
+    thp_split_maps_zeros=False,
+    thp_advises_whole=False,
+    swapin_through_cache=True,
+    swapin_reuses_by_mapcount=True,
+    swapin_restores_write=False,
+    remap_forgets=True,
+    remap_marks=False,
+    hugetlb_touched=False,
+    hugetlb_prepares_first=False,
+    hugetlb_fork_keeps_wp=False,
+    hugetlb_restores_reserve=False,
+    collapse_hole_is_ebusy=False,
+    fork_copies_hugetlb=True,
+    fork_makes_huge_zero_anew=True,
+    fork_copies_pinned=False,
+    fork_reuses_anon_vma=False,
+    gup_force_breaks_cow=True,
+    gup_forces_hugetlb=True,
+    gup_forces_shared=True,
+    gup_marks_huge=True,
+    gup_pins_one_file=False,
+    ksm_merges_within_huge=True,
+    ksm_marks_zero_pages=False,
     ksm_unshares=False,
     ksm_needs_access=False,
     ksm_max_sharing=None,
-    lru_batch=0,
-    lru_gen=False,
-    hugetlb_touched=False,
-    hugetlb_restores_reserve=False,
-    hugetlb_fork_keeps_wp=False,
-    hugetlb_prepares_first=False,
-    hugetlb_punches_holes=False,
-    migrate_takes_tails=False,
+    madvise_advices=ADVICES_3_11,
+    madvise_populates_before_walking=False,
+    madvise_pageout_is_push=True,
+    madvise_refuses_repeated_huge=True,
+    madvise_drops_hugetlb=False,
+    madvise_remove_needs_write=True,
+    madvise_punches_hugetlb=False,
+    migrate_leaves_slots=True,
+    migrate_empty_is_efault=True,
+    migrate_sees_prot_none=False,
     migrate_splits_partly_mapped=False,
-    exact=False,
+    migrate_takes_tails=False,
+    mprotect_restores_private=False,
+    mprotect_restores_clean=False,
+    mprotect_restores_huge=False,
+    mprotect_populates=False,
+    mprotect_unaccounts=False,
+    mremap_checks_addresses_first=True,
+    mremap_refuses_hugetlb=True,
+    mremap_empties_private=True,
+    mremap_same_place_overlaps=True,
+    mremap_splits_nohugepage=True,
+    mremap_table_move=TableMove.NEVER,
+    mremap_dontunmap=False,
+    reclaim_takes_ksm=True,
+    reclaim_keeps_accessed=False,
+    uffd_merges_by_part=False,
+    uffd_empty_is_einval=False,
+    uffd_restores_write=False,
+    uffd_wp_spans_areas=False,
+    bulk_clears_swap=False,
+    bulk_reads_offset=True,
+    bulk_tells_uffd=False,
+    clear_refs_values=(1, 2, 3, 4),
+    clear_refs_splits_huge=True,
+    clear_refs_keeps_pinned=False,
+    pagemap_tells_exclusive=False,
+    pagemap_huge_files=False,
+    pagemap_exclusive_by_page=False,
+    pagemap_hides_frames=False,
+    files_pagemap_keeps_mm=False,
+    files_smaps_rollup=False,
+    kpage_compound_tails=False,
+    kpage_zero_page=False,
+    kpage_folio_flags=False,
+    kpage_exclusive=False,
+    smaps_lines=SMAPS_3_11,
+    smaps_counts_huge_zero=True,
+    smaps_counts_hidden_huge=True,
+    smaps_counts_shmem_swap=False,
+    status_by_kind=False,
 )
-LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", swap=SWAP_3_11, clear_swap=True)
+LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", pte_swap=SWAP_3_11, bulk_clears_swap=True)
 LINUX_6_1: Final = Profile(
     name="linux-6.1",
-    has_vm_softdirty=True,
-    saved_dirty=False,
-    keep_bits=_KEEP_6_1,
-    protnone_inverted=True,
-    swap=SWAP_6_1,
-    protection_keys=True,
-    merge=MergeRule.CASES_EXPAND,
-    table_move=TableMove.ALIGNED,
-    split_dirty=SplitDirty.NEVER,
-    clear_values=(1, 2, 3, 4, 5),
-    clear_splits_huge=False,
-    clear_swap=True,
-    numa_fault=True,
-    pin_one_file=True,
-    reuse_by_mapcount=False,
+    verbs=VERBS_6_1,
+    pte_vm_softdirty=True,
+    pte_saved_dirty=False,
+    pte_uffd_wp_protects=False,
+    pte_keep_bits=_KEEP_6_1,
+    pte_inverts_prot_none=True,
+    pte_swap=SWAP_6_1,
+    machine_pagemap_v2=True,
+    lru_batch=15,
+    lru_gen=False,
+    modify_merge=MergeRule.CASES_EXPAND,
     stack_guard_page=False,
-    anon_vma_reuse=True,
-    fault_around_pages=16,
-    pagemap_v2=True,
-    pagemap_reads_offset=False,
-    pagemap_exclusive=True,
-    hides_frames=True,
-    pagemap_keeps_mm=True,
-    reports_compound_tails=True,
-    reports_zero_page=True,
-    reports_folio_flags=False,
-    smaps_lines=SMAPS_6_1,
-    pagemap_scan=False,
-    userfaultfd=True,
-    uffd_async=False,
-    swap_in_restores_write=False,
-    migration_marks=True,
-    advices=ADVICES_6_1,
-    mremap_dontunmap=True,
-    advises_whole=False,
-    mprotect_populates=True,
-    mprotect_unaccounts=False,
+    mmap_passes_errors_on=False,
+    faults_numa_hint=True,
+    faults_around_pages=16,
+    faults_reuse_by_mapcount=False,
+    faults_copy_compound=False,
+    thp_reuses_by_mapcount=False,
+    thp_copies_whole=False,
+    thp_split_dirty=SplitDirty.NEVER,
+    thp_split_maps_zeros=False,
+    thp_advises_whole=False,
+    swapin_through_cache=False,
+    swapin_reuses_by_mapcount=False,
+    swapin_restores_write=False,
+    remap_forgets=False,
+    remap_marks=True,
+    hugetlb_touched=False,
+    hugetlb_prepares_first=False,
+    hugetlb_fork_keeps_wp=True,
+    hugetlb_restores_reserve=False,
+    collapse_hole_is_ebusy=False,
+    fork_copies_hugetlb=False,
+    fork_makes_huge_zero_anew=False,
+    fork_copies_pinned=True,
+    fork_reuses_anon_vma=True,
+    gup_force_breaks_cow=False,
+    gup_forces_hugetlb=False,
+    gup_forces_shared=False,
+    gup_marks_huge=False,
+    gup_pins_one_file=True,
+    ksm_merges_within_huge=False,
+    ksm_marks_zero_pages=False,
     ksm_unshares=False,
     ksm_needs_access=True,
     ksm_max_sharing=256,
-    lru_batch=15,
-    lru_gen=False,
-    hugetlb_touched=False,
-    hugetlb_restores_reserve=False,
-    hugetlb_fork_keeps_wp=True,
-    hugetlb_prepares_first=False,
-    hugetlb_punches_holes=True,
-    migrate_takes_tails=False,
+    madvise_advices=ADVICES_6_1,
+    madvise_populates_before_walking=False,
+    madvise_pageout_is_push=False,
+    madvise_refuses_repeated_huge=False,
+    madvise_drops_hugetlb=True,
+    madvise_remove_needs_write=False,
+    madvise_punches_hugetlb=True,
+    migrate_leaves_slots=False,
+    migrate_empty_is_efault=True,
+    migrate_sees_prot_none=False,
     migrate_splits_partly_mapped=False,
-    exact=False,
+    migrate_takes_tails=False,
+    mprotect_restores_private=True,
+    mprotect_restores_clean=False,
+    mprotect_restores_huge=False,
+    mprotect_populates=True,
+    mprotect_unaccounts=False,
+    mremap_checks_addresses_first=False,
+    mremap_refuses_hugetlb=False,
+    mremap_empties_private=False,
+    mremap_same_place_overlaps=False,
+    mremap_splits_nohugepage=False,
+    mremap_table_move=TableMove.ALIGNED,
+    mremap_dontunmap=True,
+    reclaim_takes_ksm=False,
+    reclaim_keeps_accessed=False,
+    uffd_merges_by_part=False,
+    uffd_empty_is_einval=False,
+    uffd_restores_write=False,
+    uffd_wp_spans_areas=False,
+    bulk_clears_swap=True,
+    bulk_reads_offset=False,
+    bulk_tells_uffd=True,
+    clear_refs_values=(1, 2, 3, 4, 5),
+    clear_refs_splits_huge=False,
+    clear_refs_keeps_pinned=True,
+    pagemap_tells_exclusive=True,
+    pagemap_huge_files=True,
+    pagemap_exclusive_by_page=False,
+    pagemap_hides_frames=True,
+    files_pagemap_keeps_mm=True,
+    files_smaps_rollup=True,
+    kpage_compound_tails=True,
+    kpage_zero_page=True,
+    kpage_folio_flags=False,
+    kpage_exclusive=True,
+    smaps_lines=SMAPS_6_1,
+    smaps_counts_huge_zero=False,
+    smaps_counts_hidden_huge=False,
+    smaps_counts_shmem_swap=True,
+    status_by_kind=True,
 )
 LINUX_6_12: Final = LINUX_6_1._replace(
     name="linux-6.12",
-    saved_dirty=True,
-    keep_bits=_KEEP_6_12,
-    swap=SWAP_6_12,
-    merge=MergeRule.RANGES,
-    table_move=TableMove.REALIGNED,
-    split_dirty=SplitDirty.IF_DIRTY,
-    reports_folio_flags=True,
-    smaps_lines=SMAPS_6_12,
-    pagemap_scan=True,
-    uffd_async=True,
-    swap_in_restores_write=True,
-    migration_marks=False,
-    advises_whole=True,
-    mprotect_unaccounts=True,
-    ksm_unshares=True,
-    ksm_needs_access=False,
-    pin_one_file=False,
+    verbs=VERBS_6_12,
+    pte_saved_dirty=True,
+    pte_uffd_wp_protects=True,
+    pte_keep_bits=_KEEP_6_12,
+    pte_swap=SWAP_6_12,
     lru_batch=31,
     lru_gen=True,
+    modify_merge=MergeRule.RANGES,
+    mmap_passes_errors_on=True,
+    faults_copy_compound=True,
+    thp_split_dirty=SplitDirty.IF_DIRTY,
+    thp_split_maps_zeros=True,
+    thp_advises_whole=True,
+    swapin_restores_write=True,
+    remap_marks=False,
     hugetlb_touched=True,
-    hugetlb_restores_reserve=True,
-    hugetlb_fork_keeps_wp=False,
     hugetlb_prepares_first=True,
-    migrate_takes_tails=True,
+    hugetlb_fork_keeps_wp=False,
+    hugetlb_restores_reserve=True,
+    collapse_hole_is_ebusy=True,
+    gup_pins_one_file=False,
+    ksm_marks_zero_pages=True,
+    ksm_unshares=True,
+    ksm_needs_access=False,
+    madvise_populates_before_walking=True,
+    migrate_empty_is_efault=False,
+    migrate_sees_prot_none=True,
     migrate_splits_partly_mapped=True,
+    migrate_takes_tails=True,
+    mprotect_restores_clean=True,
+    mprotect_restores_huge=True,
+    mprotect_unaccounts=True,
+    mremap_table_move=TableMove.REALIGNED,
+    reclaim_keeps_accessed=True,
+    uffd_merges_by_part=True,
+    uffd_empty_is_einval=True,
+    uffd_restores_write=True,
+    uffd_wp_spans_areas=True,
+    pagemap_exclusive_by_page=True,
+    kpage_folio_flags=True,
+    smaps_lines=SMAPS_6_12,
+    smaps_counts_hidden_huge=True,
 )
-EXACT: Final = LINUX_6_1._replace(name="exact", exact=True)
-PROFILES: Final = {p.name: p for p in (LINUX_SEED, LINUX_3_11, LINUX_6_1, LINUX_6_12, EXACT)}
+OLD: Final = (LINUX_SEED, LINUX_3_11)
+MODERN: Final = (LINUX_6_1, LINUX_6_12)
+PROFILES: Final = {profile.name: profile for profile in (*OLD, *MODERN)}
 """Name to profile."""
+EXACT: Final = "exact"
+NAMED: Final = {name: (profile, False) for name, profile in PROFILES.items()} | {EXACT: (LINUX_6_1, True)}
+"""Names for a command line, to the profile and whether the machine is `exact`."""

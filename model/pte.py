@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import NotPresentBit, SoftBit, Track, VmFlag
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.x86 import FRAME_HIGH, FRAME_LOW, LARGE_RESERVED, PKEY_BITS, PKEY_LOW, EntryBit
 
 E = TypeVar("E", int, NDArray[Any])
@@ -67,16 +67,17 @@ class Entries:
         self.track = track if soft_dirty else Track.OFF
         self.SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY if soft_dirty else 0
         self.ARM = 1 << SoftBit.ARM if self.track == Track.FAULT else 0
-        self.SAVED_DIRTY = 1 << _SAVED_BIT if profile.saved_dirty else 0
+        self.SAVED_DIRTY = 1 << _SAVED_BIT if profile.pte_saved_dirty else 0
         self.DIRTY_BITS = D | self.SAVED_DIRTY
-        self.VM_SOFTDIRTY = VmFlag.SOFTDIRTY if profile.has_vm_softdirty and soft_dirty else 0
+        self.VM_SOFTDIRTY = VmFlag.SOFTDIRTY if profile.pte_vm_softdirty and soft_dirty else 0
         keep = FRAME
-        for bit in profile.keep_bits:
+        for bit in profile.pte_keep_bits:
             keep |= 1 << bit
         if not soft_dirty:
             keep &= ~(1 << SoftBit.SOFT_DIRTY)
         self.keep = keep
-        swap = profile.swap
+        self.inverts_prot_none = profile.pte_inverts_prot_none
+        self.swap_layout = swap = profile.pte_swap
         self._offset_mask = (1 << swap.offset_bits) - 1
         self._type_mask = (1 << swap.type_bits) - 1
         self.SWP_SOFT_DIRTY = 1 << swap.soft_dirty if swap.soft_dirty is not None and soft_dirty else 0
@@ -181,8 +182,8 @@ class Entries:
         return pte | SPECIAL
 
     def pte_mkuffd_wp(self, pte: E) -> E:
-        """Write-protected by userfaultfd; 6.12 clears RW in the same helper."""
-        return self.pte_wrprotect(pte | UFFD_WP) if self.profile.saved_dirty else pte | UFFD_WP
+        """Write-protected by userfaultfd; later kernels clear RW in the same helper."""
+        return self.pte_wrprotect(pte | UFFD_WP) if self.profile.pte_uffd_wp_protects else pte | UFFD_WP
 
     @staticmethod
     def pte_clear_uffd_wp(pte: E) -> E:
@@ -194,7 +195,7 @@ class Entries:
     def pte_pfn(self, pte: E, level: int = 1) -> E:
         """Frame number; a PROT_NONE entry's is complemented where the profile does so."""
         field = FRAME_AT[level]
-        if self.profile.protnone_inverted:
+        if self.inverts_prot_none:
             if isinstance(pte, int):
                 if not pte & P:
                     pte ^= field
@@ -209,7 +210,7 @@ class Entries:
     def pfn_pte(self, pfn: int, prot: int, level: int = 1) -> int:
         """The entry for frame `pfn` with protection `prot`."""
         field = (pfn << FRAME_LOW) & FRAME
-        if self.profile.protnone_inverted and prot and not prot & P:
+        if self.inverts_prot_none and prot and not prot & P:
             field ^= FRAME_AT[level]
         return self._save_dirty(field | prot)
 
@@ -217,7 +218,7 @@ class Entries:
         """New protection; what _PAGE_CHG_MASK names (and PS of a huge entry) stays (flip_protnone_guard included)."""
         keep = self.keep | (PSE if level > 1 else 0)
         new = pte & keep | prot & (ALL ^ keep)
-        if self.profile.protnone_inverted:
+        if self.inverts_prot_none:
             field = FRAME_AT[level]
             new_inverted = bool(prot and not prot & P)
             if isinstance(pte, int):
@@ -246,19 +247,19 @@ class Entries:
 
     def swp_entry_to_pte(self, kind: int, offset: int) -> int:
         """The entry of swap type `kind`, slot `offset`."""
-        swap = self.profile.swap
+        swap = self.swap_layout
         field = offset ^ self._offset_mask if swap.inverted else offset
         return (field & self._offset_mask) << swap.offset_low | kind << swap.type_low
 
     def swp_offset(self, pte: E) -> E:
         """Slot of a swap-like entry."""
-        swap = self.profile.swap
+        swap = self.swap_layout
         field = pte >> swap.offset_low & self._offset_mask
         return field ^ self._offset_mask if swap.inverted else field
 
     def swp_type(self, pte: E) -> E:
         """Type of a swap-like entry."""
-        return pte >> self.profile.swap.type_low & self._type_mask
+        return pte >> self.swap_layout.type_low & self._type_mask
 
     def pte_to_swp_entry(self, pte: int) -> tuple[int, int]:
         """(type, slot) of a swap-like entry."""
@@ -268,13 +269,20 @@ class Entries:
         """Soft-dirty of a swap-like entry."""
         return pte & self.SWP_SOFT_DIRTY
 
+    def pte_swp_mksoft_dirty(self, pte: E) -> E:
+        """Soft-dirty on, of a swap-like entry.
+
+        Without a bit of its own there the mark sets bit 2 of the slot's number: rule A30 of linux-seed.
+        """
+        return pte | (self.SOFT_DIRTY if self.swap_layout.soft_dirty is None else self.SWP_SOFT_DIRTY)
+
     def is_marker(self, pte: int) -> bool:
         """A PTE marker?"""
-        return bool(pte) and not self.pte_present(pte) and self.swp_type(pte) == self.profile.swap.marker_type
+        return bool(pte) and not self.pte_present(pte) and self.swp_type(pte) == self.swap_layout.marker_type
 
     def make_uffd_marker(self) -> int:
         """The marker of a write-protected empty entry of a file mapping."""
-        marker = self.profile.swap.marker_type
+        marker = self.swap_layout.marker_type
         if marker is None:
             raise ValueError(f"profile {self.profile.name!r} has no PTE markers")
         return self.swp_entry_to_pte(marker, 1)

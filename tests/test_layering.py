@@ -90,7 +90,7 @@ def test_facts_decide_nothing(name: str) -> None:
 # The rooms of model/, lowest first. A file imports from its own row, or from those above it in this list.
 ROWS = (
     ("x86", "linux"),
-    ("profiles", "errors", "page_set", "memory"),
+    ("profile", "profiles", "errors", "page_set", "memory"),
     ("paging", "mmu", "pte", "bulk", "bulk_compiled"),
     ("state",),
     ("mm",),

@@ -2,7 +2,7 @@
 
 Each generated scenario runs on the golden model of a kernel on a plain MMU. After each step the soft-dirty bit of every
 page that an area maps is compared with what may have changed since the last clear: the page was stored to by a user
-access, mapped, moved to, or its contents were replaced. That is what the profile `exact` reports.
+access, mapped, moved to, or its contents were replaced. That is what an `exact` machine reports.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ptewalk.cosim.formats.scenarios import Line, scenario_lines
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.cosim.stimulus.shrink import shrink
 from ptewalk.cosim.stimulus.themes import known_themes
-from ptewalk.model.linux import Track
 from ptewalk.model.proc import pagemap
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import EXACT, MODERN
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.verbs import Unsupported
@@ -110,10 +110,9 @@ def _compare(mm: Mm) -> dict[str, int]:
     return counts
 
 
-def count_scenario(scenario: Scenario, profile: Profile, into: Accuracy) -> set[str]:
+def count_scenario(scenario: Scenario, profile: Profile, into: Accuracy, *, exact: bool = False) -> set[str]:
     """Run a scenario under a profile and add its counts; the kinds of errors that were seen."""
-    run = Replay(scenario, profile, track=Track.OFF, pagemap_v2=True, raw_tables=False)
-    run.kernel.watch = True
+    run = Replay(scenario, profile, pagemap_v2=True, raw_tables=False, watch=True, exact=exact)
     seen: set[str] = set()
     before = dict.fromkeys(KINDS, 0)
     into.scenarios += 1
@@ -148,13 +147,17 @@ def common_scenarios(count: int, seed: int, profiles: Sequence[Profile], themes:
     Those would be nearly all of the pages counted. Raises `ToolError` as `generated` does.
     """
     known = [set(known_themes(profile)) - set(_GIGANTIC) for profile in profiles]
-    oldest = min(profiles, key=lambda profile: (not profile.reuse_by_mapcount, len(known_themes(profile))))
+    oldest = min(profiles, key=lambda profile: (profile in MODERN, len(known_themes(profile))))
     common = [name for name in known_themes(oldest) if all(name in names for names in known)]
     return generated(count, seed, oldest, themes or common)
 
 
 def accuracy(
-    scenarios: Sequence[Scenario], profile: Profile, progress: Callable[[int, int], None] | None = None
+    scenarios: Sequence[Scenario],
+    profile: Profile,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    exact: bool = False,
 ) -> Accuracy:
     """Counts over scenarios, with the shortest one for each kind of error.
 
@@ -162,26 +165,28 @@ def accuracy(
     ----------
     scenarios : sequence of Scenario
     profile : Profile
+    exact : bool
+        The machine is exact.
     progress : callable or None
         Called with (scenarios done, scenarios) after each.
     """
-    result = Accuracy(profile.name)
+    result = Accuracy(EXACT if exact else profile.name)
     found: dict[str, list[Scenario]] = {kind: [] for kind in KINDS}
     for number, scenario in enumerate(scenarios, 1):
-        for kind in count_scenario(scenario, profile, result):
+        for kind in count_scenario(scenario, profile, result, exact=exact):
             found[kind].append(scenario)
         if progress:
             progress(number, len(scenarios))
     for kind, candidates in found.items():
         if candidates:
             candidates.sort(key=lambda scenario: len(scenario.steps))
-            small = [shrink(one, _shows(kind, profile), attempts=_ATTEMPTS) for one in candidates[:_CANDIDATES]]
+            small = [shrink(one, _shows(kind, profile, exact), attempts=_ATTEMPTS) for one in candidates[:_CANDIDATES]]
             result.shortest[kind] = scenario_lines(min(small, key=_size))
     return result
 
 
-def _shows(kind: str, profile: Profile) -> Callable[[Scenario], bool]:
-    return lambda scenario: kind in count_scenario(scenario, profile, Accuracy(profile.name))
+def _shows(kind: str, profile: Profile, exact: bool) -> Callable[[Scenario], bool]:
+    return lambda scenario: kind in count_scenario(scenario, profile, Accuracy(profile.name), exact=exact)
 
 
 def _size(scenario: Scenario) -> tuple[int, int]:

@@ -13,12 +13,13 @@ from ptewalk.cosim.formats.scenarios import load
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.profiles import PROFILES, Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
 
-__all__ = ["ReplayJob", "collect", "find_profile", "load", "replay_model"]
+__all__ = ["ReplayJob", "collect", "find_machine", "find_profile", "load", "replay_model"]
 
 
 def collect(report: Report) -> dict[str, Any]:
@@ -36,11 +37,16 @@ def collect(report: Report) -> dict[str, Any]:
     }
 
 
+def find_machine(name: str) -> tuple[Profile, bool]:
+    """The profile of a name, and whether the machine is exact; `ToolError` when there is none."""
+    if name not in NAMED:
+        raise ToolError(f"no profile {name!r}: choose one of {', '.join(NAMED)}")
+    return NAMED[name]
+
+
 def find_profile(name: str) -> Profile:
     """The profile; `ToolError` when there is none of that name."""
-    if name not in PROFILES:
-        raise ToolError(f"no profile {name!r}: choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    return find_machine(name)[0]
 
 
 @dataclass(frozen=True)

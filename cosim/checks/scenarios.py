@@ -22,7 +22,7 @@ from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc import pagemap
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
@@ -57,12 +57,15 @@ class Setup:
         CONFIG_MEM_SOFT_DIRTY.
     mmu : callable or None
         Makes the MMU, which is compared with the golden model; None: the golden model alone.
+    exact : bool
+        The machine is exact.
     """
 
     profile: Profile
     track: Track
     soft_dirty: bool = True
     mmu: Callable[[SparseMemory], Mmu] | None = None
+    exact: bool = False
 
     @property
     def tracks(self) -> bool:
@@ -205,6 +208,7 @@ def run_one(scenario: Scenario, setup: Setup, check: Check, tally: ScenarioTally
         soft_dirty=setup.soft_dirty,
         mmu=setup.mmu or ModelMmu,
         raw_tables=False,
+        exact=setup.exact,
     )
     check.begin(run)
     for index in range(len(steps)):

@@ -12,7 +12,7 @@ from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.profiles import PROFILES
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.verbs import Unsupported
@@ -68,13 +68,15 @@ class ServedState:
             As `scenario`, and when the model cannot follow a step.
         """
         scenario = self.scenario()
+        profile, exact = NAMED[self.profile]
         replay = Replay(
             scenario,
-            PROFILES[self.profile],
+            profile,
             track=Track[self.track.upper()],
             soft_dirty=self.soft_dirty,
             mmu=mmu,
             raw_tables=False,
+            exact=exact,
         )
         last = len(scenario.steps) if self.step is None else self.step + 1
         for index in range(last):

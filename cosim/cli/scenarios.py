@@ -214,15 +214,15 @@ def accuracy(
     """
     from ptewalk.cosim.checks.accuracy import KERNELS, common_scenarios, markdown
     from ptewalk.cosim.checks.accuracy import accuracy as count_errors
-    from ptewalk.cosim.checks.replay import find_profile
+    from ptewalk.cosim.checks.replay import find_machine
 
     if output is not None:
         check_writable(output)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    chosen = [find_profile(name) for name in profiles or KERNELS]
-    scenarios = common_scenarios(count, seed, chosen, themes)
+    chosen = [find_machine(name) for name in profiles or KERNELS]
+    scenarios = common_scenarios(count, seed, [profile for profile, _ in chosen], themes)
     with progress("scenarios") as advance:
-        rows = [count_errors(scenarios, profile, advance).as_json() for profile in chosen]
+        rows = [count_errors(scenarios, profile, advance, exact=exact).as_json() for profile, exact in chosen]
     result = {"rows": rows, "seed": seed, "themes": list(themes)}
     if output is not None:
         write_whole(output, json.dumps(result, indent=1) + "\n")

@@ -13,7 +13,7 @@ from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.formats.scenarios import Line, scenario_lines
 from ptewalk.cosim.stimulus.shrink import prefix
 from ptewalk.model.linux import Track
-from ptewalk.model.profiles import PROFILES
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario.format import Scenario
 
 __all__ = ["check_on_gateware", "check_scenarios", "reduce_gateware", "replay_gateware"]
@@ -81,7 +81,8 @@ def check_scenarios(
     ToolError
         Bad arguments, or nothing can be compared: the model alone checks something only where the MMU tracks.
     """
-    setup = Setup(PROFILES[profile], Track[track.upper()], soft_dirty)
+    kernel, exact = NAMED[profile]
+    setup = Setup(kernel, Track[track.upper()], soft_dirty, exact=exact)
     if backend == "gateware":
         result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator)
     elif setup.tracks:

@@ -232,7 +232,7 @@ def _kernel(seed: int, work: Words, out: Words) -> list[_Subject]:
         subjects.append(_Subject(f"/proc/PID/clear_refs {name}", _AND, None, pages, prepare, write))
         read = partial(files.open(f"{who}/pagemap").pread, WORD_BYTES * pages, WORD_BYTES * kernel.base)
         subjects.append(_Subject(f"/proc/PID/pagemap {name}", _COPY, None, pages, prepare, read))
-        if kernel.profile.pagemap_scan:
+        if "pagemap_scan" in kernel.profile.verbs:
             start, end = kernel.base << PAGE_SHIFT, kernel.base + pages << PAGE_SHIFT
             argument = Argument(start, end, category_mask=ScanCategory.SOFT_DIRTY, vec_len=pages)
             scan = partial(kernel.pagemap_scan, kernel.processes[0], argument)

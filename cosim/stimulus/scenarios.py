@@ -15,7 +15,7 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Op, ScenarioRequest, as_scenario
 from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes, knows
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.verbs import arguments
 

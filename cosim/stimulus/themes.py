@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import VERBS_3_11
 
 __all__ = ["GIGANTIC", "HUGE", "SELDOM", "THEMES", "Theme", "known_themes", "knows"]
 
@@ -243,26 +244,6 @@ THEMES: Final[dict[str, Theme]] = {
 }
 """Name to theme."""
 
-_SINCE: Final = {
-    "uffd_reg": "userfaultfd",
-    "uffd_wp": "userfaultfd",
-    "uffd_unwp": "userfaultfd",
-    "uffd_async_open": "uffd_async",
-    "uffd_async_reg": "uffd_async",
-    "uffd_async_unreg": "uffd_async",
-    "uffd_async_wp": "uffd_async",
-    "uffd_async_unwp": "uffd_async",
-    "pkey_mprotect": "protection_keys",
-    "wrpkru": "protection_keys",
-    "pagemap_scan": "pagemap_scan",
-    # io_uring came with 5.1, between the profiles as MREMAP_DONTUNMAP did with 5.7.
-    "pin": "mremap_dontunmap",
-    "unpin": "mremap_dontunmap",
-}
-"""Verb to the fact of a profile that says whether the kernel knows it; any other is known to all."""
-_OF_3_11: Final = frozenset({"clearraw", "remapfile", "same", "ksm", "sync", "swapoff", "swapon"})
-_NOT_OF_3_11: Final = frozenset({"move_pages", "ksm_scan"})
-"""Verbs that only recordings of 3.11 have, and that they do not have."""
 _SUBJECT: Final = 10
 """Weight from which on a theme is about a verb."""
 SELDOM: Final = {"gigantic": 16}
@@ -270,13 +251,12 @@ SELDOM: Final = {"gigantic": 16}
 
 
 def knows(profile: Profile, verb: str) -> bool:
-    if verb in _OF_3_11 | _NOT_OF_3_11:
-        return profile.reuse_by_mapcount == (verb in _OF_3_11)
-    return verb not in _SINCE or bool(getattr(profile, _SINCE[verb]))
+    return verb in profile.verbs
 
 
 def _plays(profile: Profile, theme: Theme) -> bool:
-    if profile.reuse_by_mapcount and "hugetlb1g" in theme.kinds or theme.old_only and not profile.reuse_by_mapcount:
+    old = profile.verbs == VERBS_3_11
+    if "hugetlb1g" in theme.kinds and old or theme.old_only and not old:
         return False
     return all(knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 

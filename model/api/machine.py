@@ -17,7 +17,8 @@ from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.proc.files import ProcFs
-from ptewalk.model.profiles import PROFILES, Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.state.machine import CONTROL
 from ptewalk.model.x86 import LEVELS_4, LEVELS_5, Control
 
@@ -30,7 +31,7 @@ class Machine:
     Parameters
     ----------
     profile : str or Profile
-        The kernel: a name of `PROFILES`, or a profile of one's own.
+        The kernel: a name of `PROFILES`, "exact", or a profile of one's own.
     track : str or Track
         Who tracks written pages: "off" (software alone, as on a real machine), "fault" or "native".
     levels : int
@@ -63,18 +64,20 @@ class Machine:
         pagemap_v2: bool | None = None,
     ) -> None:
         if not isinstance(profile, Profile):
-            profile = PROFILES[words.one_of("profile", profile, PROFILES)]
+            profile, by_name = NAMED[words.one_of("profile", profile, NAMED)]
+            exact = exact or by_name
         if not isinstance(track, Track):
             track = Track[words.one_of("track", track, [name.lower() for name in Track.__members__]).upper()]
         if levels not in (LEVELS_4, LEVELS_5):
             raise ValueError(f"levels must be {LEVELS_4} or {LEVELS_5}, not {levels!r}")
         self.kernel = Kernel(
-            profile._replace(exact=exact or profile.exact),
+            profile,
             soft_dirty=soft_dirty,
             track=track,
             control=CONTROL | (1 << Control.LA57 if levels == LEVELS_5 else 0),
             mmu=mmu,
             pagemap_v2=pagemap_v2,
+            exact=exact,
         )
         self._tasks = Tasks(self.kernel)
 

@@ -64,7 +64,7 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
         pte = mm.tables.get(at)
         if not pte or (pte & P and pte & SPECIAL):
             if vma.flags & (VmFlag.UFFD_WP | VmFlag.UFFD_MISSING):
-                return _Refusal("EBUSY" if entries.profile.saved_dirty else "EINVAL", final=True)
+                return _Refusal("EBUSY" if entries.profile.collapse_hole_is_ebusy else "EINVAL", final=True)
             continue
         if not entries.pte_present(pte):
             if pte & entries.SWP_UFFD_WP:

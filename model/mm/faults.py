@@ -61,7 +61,7 @@ def handle_pte_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
         if vma.is_anonymous:
             return do_anonymous_page(mm, vma, at, write, marked=False)
         return do_fault(mm, vma, at, write, marked=False)
-    if not pte & P and pte & PROTNONE and vma.flags & _ACCESS and entries.profile.numa_fault:
+    if not pte & P and pte & PROTNONE and vma.flags & _ACCESS and entries.profile.faults_numa_hint:
         # A PROT_NONE entry of an area that may be accessed counts as a NUMA hint: restored, and the access tried again.
         tables.set(at, entries.pte_mkyoung(entries.pte_modify(pte, vma.prot)))
         return None
@@ -167,14 +167,12 @@ def _maybe_write(mm: Mm, vma: Vma, pte: int) -> int:
 
 def _fault_around(mm: Mm, vma: Vma, at: int) -> bool:
     """Map the cached pages around a read fault; True when `at` itself was one of them (do_fault_around)."""
-    pages = mm.entries.profile.fault_around_pages
+    pages = mm.entries.profile.faults_around_pages
     file = vma.file
     if pages <= 1 or file is None:
         return False
     first = max(at & ~(pages - 1), vma.start)
     last = min(first | HUGE_PAGES - 1, vma.end - 1, first + pages - 1)
-    if mm.entries.profile.saved_dirty:
-        first, last = _window_6_12(vma, at, pages)
     start = vma.offset(first)
     end = min(vma.offset(last), file.pages - 1)
     cached = [offset for offset in range(start, end + 1) if offset in file.cache]
@@ -189,14 +187,6 @@ def _fault_around(mm: Mm, vma: Vma, at: int) -> bool:
         _set_file_pte(mm, vma, place, file.cache[offset], write=False, marked=False)
         mapped = mapped or place == at
     return mapped
-
-
-def _window_6_12(vma: Vma, at: int, pages: int) -> tuple[int, int]:
-    """First and last page of 6.12's fault-around window."""
-    index = at & HUGE_PAGES - 1
-    from_index = max(index & ~(pages - 1), index - min(index, at - vma.start))
-    to_index = min(from_index + pages, HUGE_PAGES, index + vma.end - at) - 1
-    return at - index + from_index, at - index + to_index
 
 
 def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
@@ -214,7 +204,7 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
             _reuse(mm, vma, at, pte)
             return None
         if anon and _may_reuse(mm, frame):
-            if not entries.profile.reuse_by_mapcount:
+            if not entries.profile.faults_reuse_by_mapcount:
                 frames.flags[frame] |= page.EXCLUSIVE
                 if vma.anon_vma:
                     frames.owner[frame] = vma.anon_vma.identity
@@ -227,12 +217,12 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
 def _may_reuse(mm: Mm, frame: int) -> bool:
     """May the write go to this anonymous page itself?"""
     frames = mm.frames
-    if mm.entries.profile.reuse_by_mapcount:
+    if mm.entries.profile.faults_reuse_by_mapcount:
         return swapin.reuse_swap_page(mm.kernel, frame)
     flags = int(frames.flags[frame])
     if flags & page.EXCLUSIVE:
         return True
-    if flags & page.KSM or (flags & page.COMPOUND and mm.entries.profile.saved_dirty):
+    if flags & page.KSM or (flags & page.COMPOUND and mm.entries.profile.faults_copy_compound):
         return False
     if frames.references(frame) > 1 + (frame in frames.cached_slot):
         return False

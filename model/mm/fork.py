@@ -26,7 +26,7 @@ def copy_process(parent: Process, child: Process) -> None:
 
 def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
-    reuse = parent.entries.profile.anon_vma_reuse
+    reuse = parent.entries.profile.fork_reuses_anon_vma
     child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
     child.remapped.update(parent.remapped)
     for vma in parent.areas:
@@ -56,7 +56,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
 
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
     """mm/memory.c:copy_page_range"""
-    copies_hugetlb = vma.huge_level and parent.entries.profile.reuse_by_mapcount
+    copies_hugetlb = vma.huge_level and parent.entries.profile.fork_copies_hugetlb
     if not vma.anon_vma and not copies_hugetlb and vma.remapped is None:
         return
     if vma.huge_level:
@@ -82,12 +82,12 @@ def _copy_huge_pmd(parent: Mm, child: Mm, head: int, twin: Vma) -> bool:
     entries, frames = parent.entries, parent.frames
     pmd = parent.tables.get_huge(head)
     if thp.is_huge_zero(parent, pmd):
-        if entries.profile.reuse_by_mapcount:
+        if entries.profile.fork_makes_huge_zero_anew:
             child.tables.set_huge(head, entries.pfn_pte(frames.huge_zero, twin.prot, 2) | PSE)
             return True
     else:
         frame = thp.pmd_frame(parent, pmd)
-        if not entries.profile.reuse_by_mapcount and parent.has_pinned and frames.is_pinned(frame):
+        if entries.profile.fork_copies_pinned and parent.has_pinned and frames.is_pinned(frame):
             return False
         frames.huge_maps[frame] += 1
         frames.flags[frame : frame + HUGE_PAGES] &= 0xFFFF ^ page.EXCLUSIVE
@@ -112,7 +112,7 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: in
         pte = old[present]
         normal = (pte & np.uint64(SPECIAL)) == 0
         pfns = entries.pte_pfn(pte[normal]).astype(np.int64)
-        if parent.has_pinned and not entries.profile.reuse_by_mapcount and vma.is_cow:
+        if parent.has_pinned and entries.profile.fork_copies_pinned and vma.is_cow:
             kept = []
             for position, pfn in zip(np.flatnonzero(present)[normal], pfns.tolist(), strict=True):
                 if frames.flags[pfn] & page.EXCLUSIVE and frames.is_pinned(pfn):

@@ -20,10 +20,10 @@ def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool, remote: bool 
         if not flags & VmFlag.WRITE:
             if not force:
                 return False
-            if vma.huge_level and not mm.entries.profile.reuse_by_mapcount:
+            if vma.huge_level and not mm.entries.profile.gup_forces_hugetlb:
                 return False
             if not vma.is_cow:
-                return mm.entries.profile.reuse_by_mapcount and bool(flags & VmFlag.MAYWRITE)
+                return mm.entries.profile.gup_forces_shared and bool(flags & VmFlag.MAYWRITE)
     elif not flags & VmFlag.READ and not force:
         return False
     return remote or pkeys.permits(mm, vma, write)
@@ -32,7 +32,6 @@ def check_vma_flags(mm: Mm, vma: Vma, *, write: bool, force: bool, remote: bool 
 def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool) -> int:
     """The frame that `at` maps with the wanted right; 0 when a fault is needed (follow_page_mask)."""
     entries, frames = mm.entries, mm.frames
-    old_rules = entries.profile.reuse_by_mapcount
     if vma.huge_level:
         return hugetlb.follow(mm, vma, at, write, touch)
     pmd = mm.tables.get_huge(at)
@@ -43,7 +42,7 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
         if write and not _may_write(mm, vma, pmd, frame, force):
             return 0
         if touch:
-            thp.touch_pmd(mm, at, pmd, write or old_rules)
+            thp.touch_pmd(mm, at, pmd, write or entries.profile.gup_marks_huge)
         return frame + (at & HUGE_PAGES - 1)
     pte = mm.tables.get(at)
     if not pte & (P | PROTNONE) or (not pte & P and not force):
@@ -64,7 +63,7 @@ def _may_write(mm: Mm, vma: Vma, pte: int, frame: int, force: bool) -> bool:
     entries = mm.entries
     if entries.pte_write(pte):
         return True
-    if not force or entries.profile.reuse_by_mapcount:
+    if not force or entries.profile.gup_force_breaks_cow:
         return False
     if vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.WRITE):
         return False
@@ -91,7 +90,7 @@ def get_page(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool = False, tou
         was_mapped = bool(mm.entries.pte_present(mm.tables.get(at) | mm.tables.get_huge(at)))
         if faults.handle_mm_fault(mm, vma, at, wants) is not None:
             raise Errno("EFAULT")
-        if mm.entries.profile.reuse_by_mapcount and was_mapped and not vma.flags & VmFlag.WRITE:
+        if mm.entries.profile.gup_force_breaks_cow and was_mapped and not vma.flags & VmFlag.WRITE:
             wants = False
         frame = _follow(mm, vma, at, write=wants, force=force, touch=touch)
         if frame:
@@ -182,7 +181,7 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
             frames.pins[frame] = frames.pins.get(frame, 0) + 1
             pinned.append(frame)
             files.add(vma.file)
-        if mm.entries.profile.pin_one_file and len(files) > 1:
+        if mm.entries.profile.gup_pins_one_file and len(files) > 1:
             raise Errno("EINVAL")
     except Errno:
         unpin(mm, pinned)

@@ -76,7 +76,7 @@ def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
             # Both hold a reference of the one compound page: 3.11 splits it all the same, later kernels only split it.
             split = thp.split_huge_page(mm, frame)
             changed = changed or split
-            if not (split and kernel.profile.reuse_by_mapcount):
+            if not (split and kernel.profile.ksm_merges_within_huge):
                 continue
         if not _write_protect(mm, at):
             continue
@@ -162,7 +162,7 @@ def _replace(mm: Mm, vma: Vma, at: int, frame: int, kept: int, *, zero: bool) ->
     new = entries.pfn_pte(kept, vma.prot)
     if zero:
         new = entries.pte_mkspecial(new)
-        if entries.profile.saved_dirty:
+        if entries.profile.ksm_marks_zero_pages:
             new = entries.pte_mkdirty(new)
     else:
         frames.maps[kept] += 1

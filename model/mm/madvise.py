@@ -40,7 +40,7 @@ def do_madvise(mm: Mm, start: int, pages: int, advice: str) -> None:
         EINVAL: unknown advice, or one that does not fit the area. ENOMEM: a hole in the range; what is mapped has been
         advised.
     """
-    if advice not in mm.entries.profile.advices or pages < 0:
+    if advice not in mm.entries.profile.madvise_advices or pages < 0:
         raise Errno("EINVAL")
     if not pages:
         return
@@ -48,7 +48,7 @@ def do_madvise(mm: Mm, start: int, pages: int, advice: str) -> None:
     if advice == "SOFT_OFFLINE":
         migrate.soft_offline(mm, start, end)
         return
-    if advice in ("POPULATE_READ", "POPULATE_WRITE") and mm.entries.profile.saved_dirty:
+    if advice in ("POPULATE_READ", "POPULATE_WRITE") and mm.entries.profile.madvise_populates_before_walking:
         _populate(mm, start, end, write=advice == "POPULATE_WRITE")
         return
     _walk_areas(mm, start, end, lambda vma, before, first, last: _advise(mm, vma, before, first, last, advice))
@@ -89,7 +89,7 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
     elif advice in ("COLD", "PAGEOUT"):
         if vma.flags & VmFlag.LOCKED or vma.huge_level:
             raise Errno("EINVAL")
-        if advice == "PAGEOUT" and mm.entries.profile.reuse_by_mapcount:
+        if advice == "PAGEOUT" and mm.entries.profile.madvise_pageout_is_push:
             reclaim.page_out_3_11(mm, vma, start, end)
         else:
             reclaim.cold_range(mm, vma, start, end, out=advice == "PAGEOUT")
@@ -108,10 +108,10 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
 def _change_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: str) -> Vma:
     """Advice that is a flag of the area; a merge gives the result this area's flags (madvise_update_vma)."""
     on, off = _FLAG_ADVICE[advice]
-    old_rules = mm.entries.profile.reuse_by_mapcount
     if advice == "WIPEONFORK" and (vma.file or vma.flags & VmFlag.SHARED):
         raise Errno("EINVAL")
-    if advice in ("HUGEPAGE", "NOHUGEPAGE") and old_rules and vma.flags & (on | _NO_THP):
+    refuses = advice in ("HUGEPAGE", "NOHUGEPAGE") and mm.entries.profile.madvise_refuses_repeated_huge
+    if refuses and vma.flags & (on | _NO_THP):
         raise Errno("EINVAL")
     if advice == "DODUMP" and not vma.huge_level and vma.flags & VmFlag.DONTEXPAND:
         raise Errno("EINVAL")
@@ -126,7 +126,7 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
     """mm/madvise.c:madvise_dontneed_free"""
     if vma.huge_level:
         size = vma.leaf_pages
-        if advice == "FREE" or start % size or mm.entries.profile.reuse_by_mapcount:
+        if advice == "FREE" or start % size or not mm.entries.profile.madvise_drops_hugetlb:
             raise Errno("EINVAL")
         end -= end % size
     elif vma.flags & VmFlag.LOCKED and advice != "DONTNEED_LOCKED":
@@ -204,13 +204,13 @@ def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """mm/madvise.c:madvise_remove: punch a hole in the file."""
     if vma.flags & VmFlag.LOCKED or vma.file is None or vma.remapped is not None:
         raise Errno("EINVAL")
-    needed = VmFlag.SHARED | (VmFlag.WRITE if mm.entries.profile.reuse_by_mapcount else VmFlag.MAYWRITE)
+    needed = VmFlag.SHARED | (VmFlag.WRITE if mm.entries.profile.madvise_remove_needs_write else VmFlag.MAYWRITE)
     if vma.flags & needed != needed:
         raise Errno("EACCES")
     if vma.file.counts_dirty:
         raise Errno("EOPNOTSUPP")
     if vma.huge_level:
-        if not mm.entries.profile.hugetlb_punches_holes:
+        if not mm.entries.profile.madvise_punches_hugetlb:
             raise Errno("EOPNOTSUPP")
         hugetlb.punch_hole(mm.kernel, vma.file, vma.leaf_pages, vma.offset(start), vma.offset(end))
         mm.kernel.mmu.invalidate(None)

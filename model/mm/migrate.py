@@ -50,7 +50,7 @@ def migrate_frame(mm: Mm, frame: int) -> int:
         where = frames.cached_slot.pop(head)
         frames.cached_slot[new] = where
         kernel.swap.slots[where].frame = new
-        if mm.entries.profile.reuse_by_mapcount:  # try_to_unmap_one: its entries name the slot, and stay so
+        if mm.entries.profile.migrate_leaves_slots:  # try_to_unmap_one: its entries name the slot, and stay so
             for _, (other, _, at, _) in mappings:
                 rmap.name_slot(other, at, where)
             mappings = []
@@ -118,15 +118,15 @@ def _page_to_move(mm: Mm, at: int) -> int:
     vma = mm.areas.lookup(at)
     if vma is None:
         return -errno.EFAULT
-    takes_tails = mm.entries.profile.migrate_takes_tails
+    profile = mm.entries.profile
     if vma.huge_level:
         entry = mm.tables.get_huge(at & ~(vma.leaf_pages - 1), vma.huge_level)
         return mm.entries.pte_pfn(entry) + at % vma.leaf_pages if mm.entries.pte_present(entry) else -errno.ENOENT
     pmd = mm.tables.get_huge(at)
     pte = pmd or mm.tables.get(at)
     if not pte:
-        return -errno.EFAULT if vma.is_anonymous and not takes_tails else -errno.ENOENT
-    if not (pte & P or (mm.entries.pte_present(pte) and takes_tails)):
+        return -errno.EFAULT if vma.is_anonymous and profile.migrate_empty_is_efault else -errno.ENOENT
+    if not (pte & P or (mm.entries.pte_present(pte) and profile.migrate_sees_prot_none)):
         return -errno.ENOENT
     if pmd:
         return -errno.EFAULT if thp.is_huge_zero(mm, pmd) else thp.pmd_frame(mm, pmd) + at % HUGE_PAGES

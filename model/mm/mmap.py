@@ -95,7 +95,7 @@ def mmap_region(mm: Mm, start: int, pages: int, flags: int, file: File | None, p
     try:
         do_munmap(mm, start, pages)
     except Errno:
-        if mm.entries.profile.saved_dirty:  # vms_gather_munmap_vmas passes the error on
+        if mm.entries.profile.mmap_passes_errors_on:  # vms_gather_munmap_vmas passes the error on
             raise
         raise Errno("ENOMEM") from None
     if not huge_level and flags & (VmFlag.SHARED | VmFlag.WRITE | VmFlag.NORESERVE) == VmFlag.WRITE:

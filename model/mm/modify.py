@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import thp
-from ptewalk.model.profiles import MergeRule
+from ptewalk.model.profile import MergeRule
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.vma import AnonVma, Userfaultfd, Vma, anon_vma_clone, anon_vma_clone_split
@@ -49,6 +49,39 @@ def change_area_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int
             split(mm, vma, end, new_below=False)
     vma.flags = flags
     return vma
+
+
+def grow_up(mm: Mm, vma: Vma, end: int) -> Vma | None:
+    """Let an area end at `end`, up to which nothing is mapped: the area, or None (mm/mremap.c: vma_merge_extend)."""
+    if mm.entries.profile.modify_merge == MergeRule.CASES:
+        vma.end = end
+        return vma
+    return merge(mm, vma, vma.end, end, vma.flags, vma.anon_vma, vma.file, vma.offset(vma.end), vma.uffd)
+
+
+def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
+    """The area at the destination, merged with a neighbour where possible (mm/mmap.c:copy_vma): (source, new)."""
+    may_self_merge = vma.is_anonymous and not vma.anon_vma
+    if may_self_merge:
+        pgoff = new
+    before, _ = mm.areas.neighbours(new)
+    source_start = vma.start
+    merged = None
+    adjacent = new == vma.end or vma.start == new + pages
+    exclude = vma if may_self_merge and keep_source and adjacent else None
+    if exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES:
+        merged = merge(
+            mm, before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
+        )
+    if merged:
+        if merged.start <= source_start < merged.end:
+            vma = merged
+        return vma, merged
+    area = vma.copy()
+    area.start, area.end, area.pgoff = new, new + pages, pgoff
+    anon_vma_clone_split(area, vma)
+    mm.areas.insert(area)
+    return vma, area
 
 
 def set_page_prot(mm: Mm, vma: Vma) -> None:
@@ -121,7 +154,7 @@ def _take_anon(target: Vma, source: Vma) -> None:
 def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgoff: int) -> Vma | None:
     """Make a neighbour cover the new mapping [start, end), if one can (mmap); that area, or None."""
     before, after = mm.areas.neighbours(start)
-    if mm.entries.profile.merge == MergeRule.CASES:
+    if mm.entries.profile.modify_merge == MergeRule.CASES:
         return merge(mm, before, start, end, flags, None, file, pgoff, None)
     chosen: Vma | None = None
     merge_start, merge_end, merge_pgoff = start, end, pgoff
@@ -130,7 +163,7 @@ def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgof
         if after and after.start == end and _fits_before(mm, after, flags, None, file, pgoff + end - start, None)
         else None
     )
-    if mm.entries.profile.merge == MergeRule.CASES_EXPAND:
+    if mm.entries.profile.modify_merge == MergeRule.CASES_EXPAND:
         if right:
             chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
         if before and before.end == start:
@@ -198,7 +231,7 @@ def merge(
     left = left and before is not exclude
     right = right and after is not exclude
     inside = before if before and before.end > start else mid if mid and mid.start <= start < mid.end else None
-    if mm.entries.profile.merge == MergeRule.RANGES and inside:
+    if mm.entries.profile.modify_merge == MergeRule.RANGES and inside:
         return _merge_existing(mm, inside, before, after, start, end, left, right)
     if left and right and before and after and _anon_compatible(before.anon_vma, after.anon_vma, None):
         covered = mid if mid is not after else None

@@ -148,7 +148,7 @@ def change_protection(
             new = entries.pte_mkuffd_wp(entries.pte_wrprotect(new))
         elif wp is False:
             new = entries.pte_clear_uffd_wp(new)
-        if restore_write and not entries.profile.reuse_by_mapcount:
+        if restore_write and entries.profile.mprotect_restores_private:
             candidates = np.flatnonzero((new & np.uint64(RW | PROTNONE | P)) == np.uint64(P))
             allowed = candidates[_can_change_writable(mm, vma, new[candidates])]
             new[allowed] = entries.pte_mkwrite(new[allowed])
@@ -179,7 +179,7 @@ def _can_change_writable(mm: Mm, vma: Vma, pte: NDArray[np.uint64]) -> NDArray[n
     entries, frames = mm.entries, mm.frames
     good = np.ones(len(pte), bool)
     shared = bool(vma.flags & VmFlag.SHARED)
-    if shared or not entries.profile.saved_dirty:
+    if shared or not entries.profile.mprotect_restores_clean:
         good &= entries.pte_dirty(pte) != 0
     if entries.VM_SOFTDIRTY and not vma.flags & VmFlag.SOFTDIRTY:
         good &= entries.pte_soft_dirty(pte) != 0
@@ -202,7 +202,7 @@ def _change_huge(mm: Mm, vma: Vma, head: int, prot: int, restore_write: bool, wp
         pmd = entries.pte_clear_uffd_wp(pmd)
     if (
         restore_write
-        and entries.profile.saved_dirty
+        and entries.profile.mprotect_restores_huge
         and pmd & (P | RW) == P
         and not thp.is_huge_zero(mm, pmd)
         and _can_change_writable(mm, vma, np.array([pmd & ~LARGE_LOW], np.uint64))[0]

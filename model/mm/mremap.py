@@ -7,11 +7,11 @@ import numpy as np
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import TASK_PAGES, VmFlag
 from ptewalk.model.mm import gup, ksm, mmap, modify, thp
-from ptewalk.model.profiles import MergeRule, TableMove
+from ptewalk.model.profile import TableMove
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
-from ptewalk.model.state.vma import Vma, anon_vma_clone_split, unlink_anon_vmas
+from ptewalk.model.state.vma import Vma, unlink_anon_vmas
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
 FLAGS = frozenset(("MAYMOVE", "FIXED", "DONTUNMAP"))
@@ -34,7 +34,7 @@ def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[st
         raise Errno("EINVAL")
     if new_pages <= 0 or old_pages < 0:
         raise Errno("EINVAL")
-    if profile.reuse_by_mapcount:
+    if profile.mremap_checks_addresses_first:
         return _mremap_3_11(mm, old, old_pages, new_pages, flags, new)
     vma = mm.areas.lookup(old)
     if vma is None:
@@ -69,10 +69,10 @@ def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: froze
     vma = mm.areas.lookup(at)
     if vma is None:
         raise Errno("EFAULT")
-    old_rules = mm.entries.profile.reuse_by_mapcount
-    if old_rules and vma.huge_level:
+    profile = mm.entries.profile
+    if profile.mremap_refuses_hugetlb and vma.huge_level:
         raise Errno("EINVAL")
-    if not old_pages and not old_rules and not vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE):
+    if not old_pages and not profile.mremap_empties_private and not vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE):
         raise Errno("EINVAL")
     if "DONTUNMAP" in flags and vma.flags & VmFlag.DONTEXPAND:
         raise Errno("EINVAL")
@@ -87,8 +87,8 @@ def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozense
     """mm/mremap.c:mremap_to"""
     if new < 0 or new + new_pages > TASK_PAGES[mm.tables.levels]:
         raise Errno("EINVAL")
-    old_rules = mm.entries.profile.reuse_by_mapcount
-    if (old + old_pages > new or (old_rules and old == new)) and new + new_pages > old:
+    same_overlaps = mm.entries.profile.mremap_same_place_overlaps
+    if (old + old_pages > new or (same_overlaps and old == new)) and new + new_pages > old:
         raise Errno("EINVAL")
     if "FIXED" in flags:
         mmap.do_munmap(mm, new, new_pages)
@@ -108,12 +108,7 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
     if end == vma.end:
         following = mm.areas.after(vma)
         if not (following and following.start < new_end) and new_end <= TASK_PAGES[mm.tables.levels]:
-            merged: Vma | None = vma
-            if mm.entries.profile.merge == MergeRule.CASES:
-                vma.end = new_end
-            else:
-                offset = vma.offset(end)
-                merged = modify.merge(mm, vma, end, new_end, vma.flags, vma.anon_vma, vma.file, offset, vma.uffd)
+            merged = modify.grow_up(mm, vma, new_end)
             if merged is None:
                 raise Errno("ENOMEM")
             mm.touch(end, new_end)
@@ -124,31 +119,6 @@ def _grow(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str
         raise Errno("ENOMEM")
     new = mmap.get_unmapped_area(mm, 0, new_pages)
     return _move_vma(mm, vma, old, old_pages, new_pages, new, False)
-
-
-def _copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
-    """The area at the destination, merged with a neighbour where possible (mm/mmap.c:copy_vma): (source, new)."""
-    may_self_merge = vma.is_anonymous and not vma.anon_vma
-    if may_self_merge:
-        pgoff = new
-    before, _ = mm.areas.neighbours(new)
-    source_start = vma.start
-    merged = None
-    adjacent = new == vma.end or vma.start == new + pages
-    exclude = vma if may_self_merge and keep_source and adjacent else None
-    if exclude is None or mm.entries.profile.merge == MergeRule.RANGES:
-        merged = modify.merge(
-            mm, before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
-        )
-    if merged:
-        if merged.start <= source_start < merged.end:
-            vma = merged
-        return vma, merged
-    area = vma.copy()
-    area.start, area.end, area.pgoff = new, new + pages, pgoff
-    anon_vma_clone_split(area, vma)
-    mm.areas.insert(area)
-    return vma, area
 
 
 def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: int, keep_source: bool) -> int:
@@ -163,7 +133,7 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
         if vma.end != old + old_pages:
             modify.split(mm, vma, old + old_pages, new_below=False)
     flags = vma.flags
-    vma, area = _copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
+    vma, area = modify.copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
     moved = _move_page_tables(mm, vma, area, old, new, old_pages)
     if not vma.flags & VmFlag.MAYSHARE:
         (vma if moved else area).reservation = None
@@ -214,7 +184,7 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
         return True
     if vma.huge_level:
         return _move_hugetlb(mm, vma, old, new, pages)
-    rule = mm.entries.profile.table_move
+    rule = mm.entries.profile.mremap_table_move
     tables = mm.tables
     end = old + pages
     by_table = rule != TableMove.NEVER and vma.uffd is None
@@ -239,7 +209,8 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
             continue
         tables.alloc(new, 2)
         if huge:
-            if extent == PMD_PAGES and not (mm.entries.profile.reuse_by_mapcount and area.flags & VmFlag.NOHUGEPAGE):
+            splits = mm.entries.profile.mremap_splits_nohugepage and area.flags & VmFlag.NOHUGEPAGE
+            if extent == PMD_PAGES and not splits:
                 _move_huge_pmd(mm, old, new, clear_wp)
                 old, new = old + extent, new + extent
                 continue
@@ -317,9 +288,7 @@ def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
                 moved[position] = 0
                 swapped[position] = 0
         moved = np.where(present, moved & np.uint64(ALL ^ UFFD_WP), swapped)
-    # Without a bit of its own in a swap entry the mark sets bit 2 of the slot's number: rule A30 of linux-seed.
-    mark = entries.SOFT_DIRTY if entries.profile.swap.soft_dirty is None else entries.SWP_SOFT_DIRTY
-    marked = np.where(present, entries.pte_mksoft_dirty(moved), moved | np.uint64(mark))
+    marked = np.where(present, entries.pte_mksoft_dirty(moved), entries.pte_swp_mksoft_dirty(moved))
     target[used] = np.where(moved != 0, marked, moved)
     source[used] = 0
 

@@ -18,7 +18,7 @@ def page_out(kernel: MachineState, frame: int) -> None:
     if flags & page.FILE:
         _page_out_file(kernel, frame)
         return
-    if flags & page.KSM and not kernel.profile.reuse_by_mapcount:
+    if flags & page.KSM and not kernel.profile.reclaim_takes_ksm:
         return
     mappings = rmap.walk(kernel, frame)
     if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
@@ -104,7 +104,7 @@ def page_out_3_11(mm: Mm, vma: Vma, start: int, end: int) -> None:
 def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
     """MADV_COLD, and with `out` MADV_PAGEOUT: A is cleared, and pages that only this process maps are reclaimed."""
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
-    keeps_a = out and entries.profile.advises_whole
+    keeps_a = out and entries.profile.reclaim_keeps_accessed
     kernel.lru.drain()
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:

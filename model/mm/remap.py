@@ -16,7 +16,7 @@ def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
     """
     entries = mm.entries
     new = entries.pfn_pte(frame, vma.prot, level) | (PSE if level > 1 else 0)
-    if entries.profile.reuse_by_mapcount:
+    if entries.profile.remap_forgets:
         new = entries.pte_mkold(new)
         return entries.pte_mkwrite(new) if old & RW else new
     soft_dirty = bool(entries.pte_soft_dirty(old))
@@ -26,7 +26,7 @@ def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
         new = entries.pte_mkold(new)
     if entries.pte_dirty(old):
         new = entries.pte_mkdirty(new)
-        if level == 1 and not entries.profile.migration_marks and not soft_dirty:
+        if level == 1 and not entries.profile.remap_marks and not soft_dirty:
             new = entries.pte_clear_soft_dirty(new)
     if old & RW:
         return entries.pte_mkwrite(new) if vma.flags & VmFlag.WRITE else new

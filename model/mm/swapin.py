@@ -13,14 +13,14 @@ from ptewalk.model.state.vma import Vma
 def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     """Read a page back (mm/memory.c:do_swap_page); True when a write fault still has to be handled (do_wp_page)."""
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
-    old_rules = entries.profile.reuse_by_mapcount
+    profile = entries.profile
     where = entries.pte_to_swp_entry(pte)
     slot = kernel.swap.slots.get(where)
     if slot is None:
         raise SwapDamage(f"the entry names slot {where[1]}, which is not in use: the kernel kills processes (rule A30)")
     rmap.anon_vma_prepare(mm, vma)
     exclusive = False
-    if slot.frame and old_rules and not _belongs(mm, vma, at, slot.frame):
+    if slot.frame and profile.swapin_through_cache and not _belongs(mm, vma, at, slot.frame):
         frame = frames.alloc(page.ANON | page.DIRTY)
         frames.copy(slot.frame, frame)
     elif slot.frame:
@@ -29,7 +29,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         frame = frames.alloc(page.ANON)
         if slot.words is not None:
             kernel.memory.add_frame(frame)[:] = slot.words
-        if old_rules or slot.count > 1:
+        if profile.swapin_through_cache or slot.count > 1:
             slot.frame = frame
             frames.cached_slot[frame] = where
             kernel.lru.drain()  # swap_vma_readahead
@@ -42,7 +42,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     frames.maps[frame] += 1
     rmap.note_locked(mm, vma, frame)
     if frame in frames.cached_slot:
-        if write and not slot.count and alone and not old_rules:
+        if write and not slot.count and alone and not profile.swapin_reuses_by_mapcount:
             release.free_cache(kernel, frame)
     elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
         release.drop_slot(kernel, where)
@@ -53,7 +53,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         exclusive = True
     new = entries.pfn_pte(frame, vma.prot)
     handled = False
-    if old_rules:
+    if profile.swapin_reuses_by_mapcount:
         if write and reuse_swap_page(kernel, frame):
             new = entries.pte_mkdirty(new)
             if vma.flags & VmFlag.WRITE:
@@ -73,7 +73,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     wp = bool(pte & entries.SWP_UFFD_WP)
     if wp:
         new = entries.pte_wrprotect(entries.pte_mkuffd_wp(new))
-    if entries.profile.swap_in_restores_write:
+    if profile.swapin_restores_write:
         new, handled = _swap_in_6_12(mm, vma, pte, frame, exclusive, wp, write)
     mm.tables.set(at, new)
     return write and not handled

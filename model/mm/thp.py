@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ptewalk.model.linux import HUGE_PAGES, SoftBit, VmFlag
 from ptewalk.model.mm import release, remap, rmap
-from ptewalk.model.profiles import SplitDirty
+from ptewalk.model.profile import SplitDirty
 from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.frames import Frames
@@ -81,16 +81,16 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
     """Write to a read-only huge page; False: it was split, the small entry faults next (do_huge_pmd_wp_page)."""
     entries, frames = mm.entries, mm.frames
     head = at & ~_BLOCK
-    old_rules = entries.profile.reuse_by_mapcount
+    profile = entries.profile
     if is_huge_zero(mm, pmd):
-        if old_rules and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
+        if profile.thp_copies_whole and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
             rmap.anon_vma_prepare(mm, vma)
             _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
             return True
         split_huge_pmd(mm, vma, head)
         return False
     frame = pmd_frame(mm, pmd)
-    if old_rules:
+    if profile.thp_reuses_by_mapcount:
         alone = frames.mapcount(frame) == 1
     else:
         alone = bool(frames.flags[frame] & page.EXCLUSIVE) or frames.references(frame) == 1
@@ -101,7 +101,7 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
             pmd = entries.pte_mkwrite(pmd)
         mm.tables.set_huge(head, pmd)
         return True
-    if old_rules:
+    if profile.thp_copies_whole:
         if mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
             new = frames.alloc_compound(page.COMPOUND)
             for offset in range(HUGE_PAGES):
@@ -144,7 +144,7 @@ def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
     """
     frames = mm.frames
     count = folio_mapcount(frames, frame)
-    if not mm.entries.profile.advises_whole:
+    if not mm.entries.profile.thp_advises_whole:
         return (count if whole else frames.mapcount(frame)) != 1
     head = int(frames.head[frame])
     return count > 1 and (head in frames.huge_maps or count > HUGE_PAGES or int(frames.maps[head]) > 1)
@@ -165,12 +165,12 @@ def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> It
         pages = 1
         if frame and frames.flags[frame] & page.COMPOUND:
             looked_at = int(frames.head[frame]) if by_head else frame
-            if entries.profile.advises_whole:
+            if entries.profile.thp_advises_whole:
                 pages = _mapped_run(mm, at, last)
             if pages < HUGE_PAGES:
                 if not is_shared(mm, looked_at) and split_huge_page(mm, frame):
                     continue
-                if not entries.profile.advises_whole:
+                if not entries.profile.thp_advises_whole:
                     return
                 at += pages
                 continue
@@ -230,7 +230,7 @@ def _fill(mm: Mm, head: int, first: int, flags: int, step: int) -> None:
     fields: NDArray[np.uint64] = (
         np.arange(HUGE_PAGES, dtype=np.uint64) * np.uint64(step) + np.uint64(first)
     ) << np.uint64(12)
-    if mm.entries.profile.protnone_inverted and not flags & P:
+    if mm.entries.inverts_prot_none and not flags & P:
         fields ^= np.uint64(FRAME)
     row[:] = fields | np.uint64(flags)
 
@@ -247,7 +247,7 @@ def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:
         _fill(mm, head, mm.frames.zero, flags, 0)
         return
     frame = pmd_frame(mm, pmd)
-    if entries.profile.split_dirty == SplitDirty.ALWAYS:
+    if entries.profile.thp_split_dirty == SplitDirty.ALWAYS:
         for other, area, place, huge in rmap.walk(mm.kernel, frame):
             if huge:
                 _split_mapping(other, area, place, other.tables.get_huge(place))
@@ -260,7 +260,7 @@ def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
     """One address space's part of a split."""
     entries, frames = mm.entries, mm.frames
     frame = pmd_frame(mm, pmd)
-    rule = entries.profile.split_dirty
+    rule = entries.profile.thp_split_dirty
     pte = vma.prot
     if vma.flags & VmFlag.WRITE:
         pte = entries.pte_mkwrite(pte)
@@ -304,7 +304,7 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
     head = int(frames.head[frame])
     if frames.is_pinned(head):
         return False
-    if mm.entries.profile.split_dirty == SplitDirty.ALWAYS:
+    if mm.entries.profile.thp_split_dirty == SplitDirty.ALWAYS:
         for other, area, place, huge in rmap.walk(mm.kernel, head):
             if huge:
                 split_huge_pmd(other, area, place)
@@ -340,7 +340,7 @@ def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
     entries, frames = mm.entries, mm.frames
     old = mm.tables.get(at)
     frame = entries.pte_pfn(old)
-    if entries.profile.saved_dirty and not vma.flags & VmFlag.LOCKED and _holds_zeros(mm, frame):
+    if entries.profile.thp_split_maps_zeros and not vma.flags & VmFlag.LOCKED and _holds_zeros(mm, frame):
         pte = vma.prot | SPECIAL | entries.pte_soft_dirty(old) | old & UFFD_WP
         mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
         frames.maps[frame] -= 1

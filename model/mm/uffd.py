@@ -20,14 +20,15 @@ def open_new(process: Process, *, asynchronous: bool) -> None:
         ENOSYS, EPERM; EINVAL: the kernel does not know WP_ASYNC.
     """
     profile = process.mm.entries.profile
-    if not profile.userfaultfd:
+    if "uffd_reg" not in profile.verbs:
         raise Errno("ENOSYS")
     if process.uffd is not None:
         release(process.mm, process.uffd)
         process.uffd = None
     if process.user:  # vm.unprivileged_userfaultfd is 0
         raise Errno("EPERM")
-    process.uffd = Userfaultfd(asynchronous=asynchronous, refused=asynchronous and not profile.uffd_async)
+    refused = asynchronous and "uffd_async_open" not in profile.verbs
+    process.uffd = Userfaultfd(asynchronous=asynchronous, refused=refused)
     opened(process)
 
 
@@ -63,7 +64,7 @@ def _each_area(mm: Mm, start: int, end: int) -> list[Vma]:
     areas = mm.areas.in_range(start, end)
     if not areas:
         above = mm.areas.find(start) or (mm.kernel.maps_above_window and start <= STACK_PAGE)
-        raise Errno("EINVAL" if above or mm.entries.profile.saved_dirty else "ENOMEM")
+        raise Errno("EINVAL" if above or mm.entries.profile.uffd_empty_is_einval else "ENOMEM")
     for vma in areas:
         size = vma.leaf_pages
         if (vma is areas[0] and start % size) or (end <= vma.end and end % size):
@@ -119,7 +120,7 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
             if fd is None and vma.flags & VmFlag.UFFD_WP:
                 protect_range(mm, vma, at, stop, protect=False)
             flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if fd else 0)
-            pgoff = vma.offset(at) if mm.entries.profile.saved_dirty else vma.pgoff
+            pgoff = vma.offset(at) if mm.entries.profile.uffd_merges_by_part else vma.pgoff
             merged = modify.merge(mm, before, at, stop, flags, vma.anon_vma, vma.file, pgoff, fd)
             if merged:
                 vma = merged
@@ -137,7 +138,7 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
 
 def protect_range(mm: Mm, vma: Vma, start: int, end: int, *, protect: bool) -> None:
     """mm/userfaultfd.c:uffd_wp_range"""
-    if mm.entries.profile.saved_dirty:
+    if mm.entries.profile.uffd_restores_write:
         restore = not protect and mprotect.wants_manual_upgrade(mm, vma)
         mprotect.change_protection(mm, vma, start, end, vma.prot, restore_write=restore, wp=protect)
         return
@@ -156,7 +157,7 @@ def writeprotect(mm: Mm, start: int, pages: int, *, protect: bool) -> None:
     _check_range(start, pages)
     end = start + pages
     areas = mm.areas.in_range(start, end)
-    one_area = not mm.entries.profile.saved_dirty
+    one_area = not mm.entries.profile.uffd_wp_spans_areas
     if not areas or (one_area and (areas[0].start > start or areas[0].end < end)):
         raise Errno("ENOENT")
     for vma in areas:

@@ -61,7 +61,7 @@ def accept(kernel: MachineState, text: str) -> tuple[int, int]:
         EINVAL, ERANGE.
     """
     value, taken = parse(text)
-    if value not in kernel.profile.clear_values:
+    if value not in kernel.profile.clear_refs_values:
         raise Errno("EINVAL")
     if value == CLEAR_REFS_SOFT_DIRTY:
         kernel.clear_seen()
@@ -107,7 +107,7 @@ def _clear_area_flags(mm: Mm) -> None:
 
 def _walk(mm: Mm, vma: Vma, value: int) -> None:
     """clear_refs_pte_range over one area."""
-    splits = mm.entries.profile.clear_splits_huge
+    splits = mm.entries.profile.clear_refs_splits_huge
     for first, last, huge in mm.tables.spans(vma.start, vma.end):
         if huge:
             head = first & ~(HUGE_PAGES - 1)
@@ -131,7 +131,7 @@ def clear_soft_dirty(mm: Mm, vma: Vma, part: Words) -> None:
     An entry that may map a pinned page of a private area stays as it is.
     """
     entries = mm.entries
-    if not (mm.has_pinned and vma.is_cow) or entries.profile.reuse_by_mapcount:
+    if not (mm.has_pinned and vma.is_cow) or not entries.profile.clear_refs_keeps_pinned:
         bulk.clear_refs(part, entries, permit=permit(vma))
         return
     frames = mm.frames

@@ -183,7 +183,7 @@ class Pagemap(_OfProcess, _WordFile):
 
     def pread(self, count: int, offset: int) -> bytes:
         """As `ProcFile.pread`."""
-        if self.gone and self.kernel.profile.pagemap_keeps_mm:
+        if self.gone and self.kernel.profile.files_pagemap_keeps_mm:
             return b""
         self.check()
         return super().pread(count, offset)
@@ -283,8 +283,8 @@ class ProcFs:
 
     def _of_process(self) -> list[str]:
         """Files of a process; smaps_rollup came with 4.14."""
-        old = not self.kernel.profile.has_vm_softdirty
-        return [name for name in _OF_PROCESS if not (old and name == "smaps_rollup")]
+        known = self.kernel.profile.files_smaps_rollup
+        return [name for name in _OF_PROCESS if known or name != "smaps_rollup"]
 
     def _find(self, path: str) -> tuple[Process | None, str]:
         """The process and the name of a path; no name: a folder."""

@@ -28,7 +28,7 @@ def visible(kernel: MachineState, pfns: NDArray[np.int64]) -> NDArray[np.uint16]
     3.11 says nothing of a huge page but what its head has, not that it is huge, and nothing of the huge zero page.
     """
     flags = kernel.frames.flags[pfns]
-    if kernel.profile.reports_compound_tails:
+    if kernel.profile.kpage_compound_tails:
         return flags
     tails = kernel.frames.head[pfns] != pfns
     huge_zero = (flags & (page.ZERO | page.COMPOUND)) == page.ZERO | page.COMPOUND
@@ -59,7 +59,7 @@ def flags(kernel: MachineState, first: int, count: int) -> Words:
     compound = (raw & _COMPOUND) != 0
     whose, own = ~tails, raw
     exclusive = anon & ((raw & page.EXCLUSIVE) != 0)
-    if profile.reports_folio_flags:
+    if profile.kpage_folio_flags:
         whose, own = np.ones(count, bool), frames.flags[frames.head[pfns]]
         exclusive = anon & ((own & page.EXCLUSIVE) != 0)
     elif frames.huge_maps:
@@ -67,7 +67,7 @@ def flags(kernel: MachineState, first: int, count: int) -> Words:
         exclusive &= ~(tails & np.isin(frames.head[pfns], np.array(list(frames.huge_maps), np.int64)))
     put(KpageflagsBit.MMAP, counts(kernel, first, count) > 0)
     put(KpageflagsBit.ANON, anon)
-    put(KpageflagsBit.KSM, anon if profile.reports_folio_flags else (seen & page.KSM) != 0)
+    put(KpageflagsBit.KSM, anon if profile.kpage_folio_flags else (seen & page.KSM) != 0)
     put(KpageflagsBit.UPTODATE, (anon | cached) & whose)
     put(KpageflagsBit.DIRTY, (anon | cached) & ((own & page.DIRTY) != 0) & whose)
     put(KpageflagsBit.SWAPBACKED, anon & ((own & (page.LAZYFREE | page.HUGETLB)) == 0) & whose)
@@ -80,13 +80,13 @@ def flags(kernel: MachineState, first: int, count: int) -> Words:
             put(KpageflagsBit.SWAPBACKED, cached & ~compound & (frames.owner[pfns] == owner))
     zero = (seen & page.ZERO) != 0
     put(KpageflagsBit.RESERVED, zero & ~compound)
-    if profile.reports_zero_page:
+    if profile.kpage_zero_page:
         put(KpageflagsBit.ZERO_PAGE, zero)
-    if not profile.reuse_by_mapcount:
+    if profile.kpage_exclusive:
         put(KpageflagsBit.MAPPEDTODISK, exclusive)
     put(KpageflagsBit.SWAPCACHE, np.isin(pfns, np.array(list(frames.cached_slot), np.int64)))
     tables = np.isin(pfns, _table_frames(kernel))
-    if profile.reports_zero_page:
+    if profile.kpage_zero_page:
         put(KpageflagsBit.PGTABLE, tables)
     put(KpageflagsBit.BUDDY, (raw == 0) & ~tables & (pfns >= FIRST_FRAME))
     put(KpageflagsBit.NOPAGE, pfns < FIRST_FRAME)
@@ -101,7 +101,7 @@ def counts(kernel: MachineState, first: int, count: int) -> Words:
     pfns = np.arange(first, first + count, dtype=np.int64)
     frames = kernel.frames
     found = frames.mapcounts(pfns)
-    if not kernel.profile.reports_compound_tails:
+    if not kernel.profile.kpage_compound_tails:
         found = np.where(frames.head[pfns] != pfns, frames.maps[pfns], found)
     return found.astype(np.uint64)
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ptewalk.model import bulk
 from ptewalk.model.linux import PAGEMAP_FRAME_BITS, PAGEMAP_V1_SHIFT_LOW, PagemapBit, VmFlag
-from ptewalk.model.pte import SPECIAL, UFFD_WP
+from ptewalk.model.pte import SPECIAL
 from ptewalk.model.state import frames as page
-from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
 
@@ -50,7 +50,7 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
     file = (frames.flags[index] & page.ANON == 0) & normal
     if file.any():
         words |= file.astype(np.uint64) << np.uint64(PagemapBit.FILE)
-    if mm.entries.profile.pagemap_exclusive:
+    if mm.entries.profile.pagemap_tells_exclusive:
         exclusive = (frames.mapcounts(index) == 1) & normal
         words |= exclusive.astype(np.uint64) << np.uint64(PagemapBit.EXCLUSIVE)
     shared = area_word(mm, vma)
@@ -70,17 +70,16 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
     frame = entries.pte_pfn(entry) if vma.huge_level else entries.pte_pfn(entry, level)
     word |= int(PRESENT) | frame
     flags = int(frames.flags[frame])
-    if entries.profile.pagemap_exclusive:
-        if frames.mapcount(frame) == 1 and not flags & page.ZERO:
-            word |= int(EXCLUSIVE)
-        if entry & UFFD_WP:
-            word |= int(UFFD)
+    if entries.profile.pagemap_tells_exclusive and frames.mapcount(frame) == 1 and not flags & page.ZERO:
+        word |= int(EXCLUSIVE)
+    if entry & int(bulk.Layout.of(entries).uffd):
+        word |= int(UFFD)
+    names_files = entries.profile.pagemap_huge_files and not flags & page.ANON
     if vma.huge_level:
-        names_files = entries.profile.pagemap_exclusive and not flags & page.ANON
         return word | int(FILE) if names_files else word
     if entries.pte_soft_dirty(entry):
         word |= int(SOFT_DIRTY)
-    if not flags & page.ANON and entries.profile.pagemap_exclusive:
+    if names_files:
         word |= int(FILE)
     return word
 
@@ -94,11 +93,16 @@ def huge_words(mm: Mm, vma: Vma, entry: int, level: int, first: int, last: int) 
     if not word & int(PRESENT):
         return words
     words += np.arange(first - head, last - head, dtype=np.uint64)
-    if mm.entries.profile.saved_dirty and not vma.huge_level:
+    if mm.entries.profile.pagemap_exclusive_by_page and not vma.huge_level:
         frame = mm.entries.pte_pfn(entry, level)
         counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
         words = np.where(counts == 1, words | EXCLUSIVE, words & ~EXCLUSIVE)
     return words
+
+
+def shows_frames(kernel: MachineState, *, privileged: bool) -> bool:
+    """Does a pagemap that was opened with CAP_SYS_ADMIN, or without it, tell frame numbers?"""
+    return privileged or not kernel.profile.pagemap_hides_frames
 
 
 def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
@@ -129,13 +133,13 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
                 place[:] = huge_words(mm, vma, mm.tables.get_huge(first), 2, first, last)
             else:
                 pte_words(mm, vma, mm.tables.entries(first, last), place)
-    if mm.entries.profile.exact:
+    if mm.kernel.exact:
         words &= ~SOFT_DIRTY
         for vma in mm.areas.in_range(start, end):
             for first, last in mm.changed.within(max(start, vma.start), min(end, vma.end)):
                 words[first - start : last - start] |= SOFT_DIRTY
     if not mm.kernel.pagemap_v2:
         words = words & (PRESENT | SWAP | FILE | FRAME) | V1_SHIFT
-    if not show_frames and mm.entries.profile.hides_frames:
+    if not shows_frames(mm.kernel, privileged=show_frames):
         words &= ~FRAME
     return words

@@ -96,7 +96,8 @@ def huge_pages(mm: Mm, vma: Vma) -> list[int]:
         if not huge or last - first != HUGE_PAGES:
             continue
         pmd = mm.tables.get_huge(block << PMD_SHIFT)
-        if profile.reuse_by_mapcount or (not thp.is_huge_zero(mm, pmd) and (pmd & P or profile.saved_dirty)):
+        counts = pmd & P or profile.smaps_counts_hidden_huge
+        if counts and (profile.smaps_counts_huge_zero or not thp.is_huge_zero(mm, pmd)):
             found.append(first)
     return found
 
@@ -166,7 +167,7 @@ class _Usage:
         ]
         if parts:
             self._entries(np.concatenate(parts))
-        if vma.file is not None and not vma.file.counts_dirty and mm.entries.profile.pagemap_exclusive:
+        if vma.file is not None and not vma.file.counts_dirty and mm.entries.profile.smaps_counts_shmem_swap:
             self.sizes["Swap"] += PAGE_BYTES * self._swapped_pages(vma.file)
 
     def values(self) -> dict[str, int]:

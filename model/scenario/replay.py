@@ -9,7 +9,7 @@ from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.scenario import verbs
 from ptewalk.model.scenario.format import Scenario, Step, boots_with_v1
 from ptewalk.model.scenario.numbering import TableIds
@@ -37,8 +37,8 @@ class Replay:
         See `Kernel`.
     raw_tables : bool
         Take `tables` and `ptes` too.
-    watch : bool
-        See `Kernel`.
+    watch, exact : bool
+        See `MachineState`.
 
     Attributes
     ----------
@@ -57,6 +57,7 @@ class Replay:
         pagemap_fixed: bool = False,
         raw_tables: bool = True,
         watch: bool = False,
+        exact: bool = False,
     ) -> None:
         self.scenario = scenario
         self.raw_tables = raw_tables
@@ -68,9 +69,10 @@ class Replay:
             base=scenario.base >> PAGE_SHIFT,
             control=scenario.control,
             mmu=mmu,
-            pagemap_v2=profile.pagemap_v2 or not boots_with_v1(scenario.name) if pagemap_v2 is None else pagemap_v2,
+            pagemap_v2=not boots_with_v1(scenario.name) if pagemap_v2 is None else pagemap_v2,
             pagemap_fixed=pagemap_fixed,
             watch=watch,
+            exact=exact,
         )
         self._recorder = Recorder(self.kernel, raw_tables=raw_tables)
         self._index = 0
@@ -86,6 +88,7 @@ class Replay:
             pagemap_v2=kernel.pagemap_v2,
             pagemap_fixed=kernel.pagemap_fixed,
             raw_tables=self.raw_tables,
+            exact=kernel.exact,
         )
 
     def step(self) -> Outcome:

@@ -9,7 +9,8 @@ from typing import Any
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
-from ptewalk.model.profiles import PROFILES, Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario.compare import Difference, differences
 from ptewalk.model.scenario.format import Scenario, boots_with_v1, keeps_v1
 from ptewalk.model.scenario.replay import Replay
@@ -66,6 +67,7 @@ def replay(
     scenarios: Iterable[Scenario],
     profile: str | Profile,
     *,
+    exact: bool = False,
     track: Track = Track.OFF,
     soft_dirty: bool = True,
     mmu: Callable[[SparseMemory], Mmu] = ModelMmu,
@@ -78,7 +80,9 @@ def replay(
     Parameters
     ----------
     profile : str or Profile
-        A name of `profiles.PROFILES`, or a profile.
+        A name of `profiles.NAMED`, or a profile.
+    exact : bool
+        See `MachineState`; a name tells it too.
     track : Track
         Raw tables are compared in `off` only: the other ways write other bits.
     soft_dirty : bool
@@ -99,9 +103,9 @@ def replay(
         No such profile, or no such layout switch.
     """
     if isinstance(profile, str):
-        if profile not in PROFILES:
-            raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {profile!r}")
-        profile = PROFILES[profile]
+        if profile not in NAMED:
+            raise ValueError(f"profile must be one of {', '.join(NAMED)}, not {profile!r}")
+        profile, exact = NAMED[profile]
     if pagemap_v2 not in ("never", "after_first_clear4", "always"):
         raise ValueError(f"pagemap_v2 must be never, after_first_clear4 or always, not {pagemap_v2!r}")
     report = Report()
@@ -118,7 +122,7 @@ def replay(
         fixed = pagemap_v2 == "never" or (boots_with_v1(scenario.name) and keeps_v1(scenario))
         if fixed:
             v2 = False
-        elif pagemap_v2 == "always" or profile.pagemap_v2:
+        elif pagemap_v2 == "always":
             v2 = True
         run = Replay(
             scenario,
@@ -128,7 +132,8 @@ def replay(
             mmu=mmu,
             pagemap_v2=v2,
             pagemap_fixed=fixed,
-            raw_tables=track == Track.OFF and not profile.exact,
+            raw_tables=track == Track.OFF and not exact,
+            exact=exact,
         )
         _run_one(run, report, judge or Judge())
         v2 = run.kernel.pagemap_v2

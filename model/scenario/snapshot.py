@@ -234,12 +234,12 @@ class Recorder:
     ) -> _Raw:
         """Part the words into those with a visible frame and the rest, in the layout in force."""
         kernel = self.kernel
-        if kernel.profile.exact:
+        if kernel.exact:
             words, holes = self._exact(process, pages, words)
         if not kernel.pagemap_v2:
             words = np.where(words != 0, words & ~pagemap.SOFT_DIRTY | pagemap.V1_SHIFT, words)
         present = (words & pagemap.PRESENT) != 0
-        if not process.sees_frames:
+        if not pagemap.shows_frames(kernel, privileged=process.sees_frames):
             words = words & ~pagemap.FRAME
             present = present & False
         rest = ~present & (words != 0)
@@ -293,7 +293,7 @@ class Recorder:
                         step,
                     ]
                 )
-        shows_slots = not self.kernel.profile.hides_frames
+        shows_slots = pagemap.shows_frames(self.kernel, privileged=False)
         for start, count, word in merge_holes(raw.holes):
             run: list[Any] = [start, count, self.letters(word & _STATUS), "", None, 0]
             if shows_slots and word & int(pagemap.SWAP):
@@ -307,7 +307,7 @@ class Recorder:
         """Letters of a pagemap word's status bits; "1" for the first layout."""
         found = self._letters.get(word)
         if found is None:
-            v1 = word & int(pagemap.V1_SHIFT) == int(pagemap.V1_SHIFT) and not self.kernel.profile.pagemap_exclusive
+            v1 = word & int(pagemap.V1_SHIFT) == int(pagemap.V1_SHIFT) and not self.kernel.pagemap_v2
             found = "".join(
                 letter for bit, letter in PAGEMAP_LETTERS if word >> bit & 1 and not (v1 and letter in "WXD")
             ) + ("1" if v1 else "")
@@ -370,7 +370,7 @@ class Recorder:
         """`ptes` of the format; an id is None where no process shows the frame."""
         entries = self.kernel.entries
         depth = self.kernel.levels
-        swap = self.kernel.profile.swap
+        swap = self.kernel.entries.swap_layout
         offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
         runs: Runs = []
         for level, where, content in raw.entries:
@@ -411,7 +411,7 @@ class Recorder:
         if entries.pte_present(entry):
             frame = entries.pte_pfn(entry, level)
             return format(entry & ~FRAME_AT[level], "x"), int(numbers[frame]) or None
-        swap = self.kernel.profile.swap
+        swap = self.kernel.entries.swap_layout
         field_mask = ((1 << swap.offset_bits) - 1) << swap.offset_low
         return format(entry & ~field_mask, "x"), entries.swp_offset(entry)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.frames import Frames
 

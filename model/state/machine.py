@@ -16,7 +16,7 @@ from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Trac
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.page_set import PageSet
-from ptewalk.model.profiles import Profile
+from ptewalk.model.profile import Profile
 from ptewalk.model.pte import Entries
 from ptewalk.model.state.areas import Areas
 from ptewalk.model.state.files import Files
@@ -51,7 +51,7 @@ class Mm:
     has_pinned : bool
         MMF_HAS_PINNED: some page was pinned through this address space.
     changed : PageSet
-        Pages that may have changed since the last clear: what the profile `exact` reports. Kept when the kernel
+        Pages that may have changed since the last clear: what an `exact` machine reports. Kept when the kernel
         watches.
     stored : PageSet
         Of those the ones that user accesses stored to. Kept when the kernel watches, or the MMU tracks.
@@ -157,12 +157,14 @@ class MachineState:
     mmu : callable
         Makes the MMU for a physical memory; `ModelMmu` by default.
     pagemap_v2 : bool or None
-        Whether pagemap has its second layout at the start; None: as the profile does. The 3.11 profiles change to it
-        with the first clear_refs 4 since boot, unless `pagemap_fixed`.
+        Whether pagemap has its second layout at the start; None, with the profiles that change it: no. They change to
+        it with the first clear_refs 4 since boot, unless `pagemap_fixed`. The others always have it.
     pagemap_fixed : bool
         The layout never changes: the seed commit without the one after it.
     watch : bool
-        Note which pages may have changed (`Mm.changed`), whatever the profile reports; `exact` always does.
+        Note which pages may have changed (`Mm.changed`); an `exact` machine always does.
+    exact : bool
+        pagemap's bit 55 tells exactly which pages may have changed since the last clear, and nothing else.
 
     Attributes
     ----------
@@ -184,12 +186,13 @@ class MachineState:
         pagemap_v2: bool | None = None,
         pagemap_fixed: bool = False,
         watch: bool = False,
+        exact: bool = False,
     ) -> None:
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
         self.track = track
         self.base = base
-        self.control = control if profile.protection_keys else control & ~(1 << Control.PKE)
+        self.control = control if "pkey_mprotect" in profile.verbs else control & ~(1 << Control.PKE)
         self.levels = LEVELS_5 if control & 1 << Control.LA57 else LEVELS_4
         self.memory = SparseMemory()
         self.mmu = mmu(self.memory)
@@ -198,9 +201,10 @@ class MachineState:
         self.files = Files(self.frames)
         self.swap = SwapDevice()
         self.pools = {2: Pool(*HUGETLB_POOL), 3: Pool(1)}
-        self.pagemap_v2 = profile.pagemap_v2 if pagemap_v2 is None else pagemap_v2
+        self.pagemap_v2 = profile.machine_pagemap_v2 or bool(pagemap_v2)
         self.pagemap_fixed = pagemap_fixed
-        self.watch = watch or profile.exact
+        self.exact = exact
+        self.watch = watch or exact
         self.processes: dict[int, Process] = {}
         self.notifications: list[tuple[str, int, int]] = []
         self.nodes: dict[int, int] = {}

@@ -10,7 +10,7 @@ from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
 from ptewalk.model.proc import pagemap
-from ptewalk.model.profiles import PROFILES
+from ptewalk.model.profiles import NAMED
 from ptewalk.model.x86 import Access
 
 SOFT_DIRTY = 1 << 55
@@ -20,9 +20,8 @@ class Machine:
     """One kernel, driven in pages of the window."""
 
     def __init__(self, profile: str = "linux-6.1", **options: object) -> None:
-        self.kernel = Kernel(PROFILES[profile], **options)  # type: ignore[arg-type]
-        if not PROFILES[profile].pagemap_v2 and "pagemap_v2" not in options:
-            self.kernel.pagemap_v2 = True
+        kernel, exact = NAMED[profile]
+        self.kernel = Kernel(kernel, exact=exact, **{"pagemap_v2": True} | options)  # type: ignore[arg-type]
 
     def mm(self, who: int = 0):  # type: ignore[no-untyped-def]
         """The address space of a process."""

@@ -424,7 +424,11 @@ def test_files_of_proc(task: Task) -> None:
 
 
 WRONG: list[tuple[Callable[[Task], object], type[Exception], str]] = [
-    (lambda t: Machine("linux-6.13"), ValueError, f"profile must be one of {', '.join(PROFILES)}, not 'linux-6.13'"),
+    (
+        lambda t: Machine("linux-6.13"),
+        ValueError,
+        f"profile must be one of {', '.join(PROFILES)}, exact, not 'linux-6.13'",
+    ),
     (lambda t: Machine(track="nativ"), ValueError, "track must be one of off, fault, native, not 'nativ'"),
     (lambda t: Machine(levels=6), ValueError, "levels must be 4 or 5, not 6"),
     (lambda t: t.mmap(PAGE, "rw", "hared"), ValueError, "kind must be one of private, shared, not 'hared'"),

@@ -12,7 +12,8 @@ import pytest
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.proc import pagemap
-from ptewalk.model.profiles import PROFILES, Profile
+from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import PROTNONE, RW, UFFD_WP, Entries, P
 
 COUNT = 40_000  # more than two pieces, and not a multiple of eight
@@ -45,7 +46,7 @@ def entries_of(rng: random.Random, rules: Entries, count: int = COUNT) -> np.nda
 def cleared(entry: int, rules: Entries, profile: Profile, track: Track, permit: bool) -> int:
     """One entry after clear_refs 4, row by row of docs/soft-dirty.md's table."""
     if not entry & (P | PROTNONE):
-        return entry & ~rules.SWP_SOFT_DIRTY if profile.clear_swap else entry
+        return entry & ~rules.SWP_SOFT_DIRTY if profile.bulk_clears_swap else entry
     if track == Track.NATIVE:
         return rules.pte_clear_soft_dirty(entry)
     arm = entry & RW and permit and track == Track.FAULT
@@ -61,13 +62,13 @@ def word(entry: int, rules: Entries, profile: Profile) -> int:
     if entry & (P | PROTNONE):
         found = rules.pte_pfn(entry) | 1 << PagemapBit.PRESENT
         found |= bool(entry & rules.SOFT_DIRTY) << PagemapBit.SOFT_DIRTY
-        if profile.pagemap_exclusive:
+        if profile.bulk_tells_uffd:
             found |= bool(entry & UFFD_WP) << PagemapBit.UFFD_WP
         return found
     found = 1 << PagemapBit.SWAP | (rules.swp_type(entry) | rules.swp_offset(entry) << 5) & (1 << 55) - 1
-    mask = rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.pagemap_reads_offset else 0)
+    mask = rules.SWP_SOFT_DIRTY | (rules.SOFT_DIRTY if profile.bulk_reads_offset else 0)
     found |= bool(entry & mask) << PagemapBit.SOFT_DIRTY
-    wp = entry & rules.SWP_UFFD_WP or rules.swp_type(entry) == profile.swap.marker_type
+    wp = entry & rules.SWP_UFFD_WP or rules.swp_type(entry) == profile.pte_swap.marker_type
     return found | (bool(wp and rules.SWP_UFFD_WP) << PagemapBit.UFFD_WP)
 
 

@@ -129,7 +129,7 @@ def test_files_of_a_process_that_ended(machine: type, profile: str, after: objec
     assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
     assert outcome(lambda: files["smaps"].pread(100, 0)) == "ESRCH"
     assert outcome(lambda: files["clear_refs"].pwrite(b"x", 0)) == "EINVAL"
-    assert not m.kernel.pagemap_v2
+    assert m.kernel.pagemap_v2 == (profile in NEW)
     assert outcome(lambda: files["clear_refs"].pwrite(b"4", 0)) == "ESRCH"
     assert m.kernel.pagemap_v2  # the switch stands before the process is looked for
     m.fork(1)  # the same number, another process
@@ -598,7 +598,7 @@ def check_recorded(kernel: Kernel, who: int, seen: dict[str, Any], end: int) -> 
             assert letters == flags.replace("1", ""), (page, letters, flags)
             if "P" in flags and word & FRAME:
                 [told] = words(kernel, "kpageflags", word & FRAME, 1)
-                zero = told & bits("ZERO_PAGE") or (told & bits("RESERVED") and not kernel.profile.reports_zero_page)
+                zero = told & bits("ZERO_PAGE") or (told & bits("RESERVED") and not kernel.profile.kpage_zero_page)
                 marks = (told & bits("ANON"), told & bits("THP"), zero, told & bits("HUGE"))
                 assert "".join(c for c, mark in zip("atzh", marks, strict=True) if mark) == kind, (page, hex(told))
     assert not recorded

@@ -17,17 +17,19 @@ from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.runs.inside.software_bench import run_software
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.linux import Track
-from ptewalk.model.profiles import PROFILES
+from ptewalk.model.profiles import NAMED
 
 
 def _run_all(values: dict[str, Any], run_batch: RunBatch) -> dict[str, Any]:
     """Every scenario of the job, by way of `run_batch`."""
     counters = Counters()
+    profile, exact = NAMED[values["profile"]]
     setup = Setup(
-        PROFILES[values["profile"]],
+        profile,
         Track[values["track"].upper()],
         values["soft_dirty"],
         lambda memory: GatewareMmu(run_batch, memory, counters),
+        exact=exact,
     )
     scenarios = [without_answers(lines) for lines in values["scenarios"]]
     return run_all(scenarios, setup) | {"counters": asdict(counters)}
