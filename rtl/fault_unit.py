@@ -1,144 +1,166 @@
-"""The fault unit: delivers what the walker answers, queues faults with CR2, and counts grants until they retire."""
+"""The fault unit: delivers what the walker answers, queues faults with CR2, and holds grants until they retire."""
+
+from types import SimpleNamespace
 
 from amaranth.hdl import Module, Signal, unsigned
-from amaranth.lib import data, fifo, stream
+from amaranth.lib import data, fifo
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
-from ptewalk.rtl.layouts import FaultLayout, RequestLayout, ResponseLayout
+from ptewalk.rtl.grants import MOST_TAG_BITS, GrantTable
+from ptewalk.rtl.interfaces import RequesterSignature, SupervisorSignature
+from ptewalk.rtl.layouts import FaultLayout
 
-__all__ = ["FaultUnit"]
+__all__ = ["FaultUnit", "FaultUnitRegisters", "check_parameters"]
 
 
-class FaultUnitRegisters:
-    """A fault unit's registers, where proofs can see them; nothing else may.
+def check_parameters(*, tag_bits: int, fault_depth: int) -> None:
+    """Raises ValueError when a fault unit cannot have these parameters."""
+    if not isinstance(tag_bits, int) or not 1 <= tag_bits <= MOST_TAG_BITS:
+        raise ValueError(f"tag_bits of a fault unit must be an integer from 1 to {MOST_TAG_BITS}, not {tag_bits!r}")
+    if not isinstance(fault_depth, int) or not 1 <= fault_depth <= 1024:
+        raise ValueError(f"fault_depth must be an integer from 1 to 1024, not {fault_depth!r}")
 
-    Attributes
-    ----------
-    queue : SyncFIFOBuffered
-        The fault queue.
+
+class FaultUnitRegisters(data.StructLayout):
+    """A fault unit's registers: what `observe` shows.
+
+    Members
+    -------
     offered : 1
         The walker has seen the request on offer: it may not be withdrawn.
     in_flight : 1
         A request was accepted and is not answered.
-    linear : 64
+    linear : unsigned(64)
         Its linear address.
-    store : 1
-        It is a write or rmw.
+    store, probe : 1
+        It is a write or rmw; a probe.
+    queued : unsigned(11)
+        Records in the fault queue.
     """
 
-    def __init__(self, fault: FaultLayout, depth: int) -> None:
-        self.queue = fifo.SyncFIFOBuffered(width=fault.size, depth=depth)
-        self.offered = Signal()
-        self.in_flight = Signal()
-        self.linear = Signal(64)
-        self.store = Signal()
+    def __init__(self) -> None:
+        super().__init__(
+            {"offered": 1, "in_flight": 1, "linear": unsigned(64), "store": 1, "probe": 1, "queued": unsigned(11)}
+        )
 
 
 class FaultUnit(Component):
     """Sits between the requester and the walker; adds no cycle.
 
-    An OK to a write or rmw is a *grant*: the requester will store, and says so on `i_retired` when the store is
+    An OK to a write or rmw is a *grant*: the requester will store, and says so on `retired` when the store is
     globally visible. A drain waits for the grants, and holds back new requests meanwhile: when it is over, no store
-    that was allowed under the old entries can still land.
+    that was allowed under the old entries can still land. A tag names at most one grant: the answer that would give it
+    a second one waits until the first has retired, and is told in `status`.
 
-    A page fault is answered to the requester and put into the fault queue in the same cycle. When the queue is full the
-    answer waits: no fault is lost.
+    A page fault is answered to the requester and put into the fault queue in the same cycle. One that finds the queue
+    full is answered all the same; its record is lost, which `status` and `o_lost` tell. A probe's is not put there.
 
     Parameters
     ----------
-    physical_bits, tag_bits : int
+    physical_bits : int
         As the walker's.
+    tag_bits : int
+        As the walker's, 1 to 10.
     fault_depth : int
         Entries of the fault queue, 1 to 1024.
+    observe : bool
+        True: the registers are an output.
 
     Members
     -------
-    i_requests, o_requests : In, Out(stream of RequestLayout)
-        From the requester; to the walker.
-    i_responses, o_responses : In, Out(stream of ResponseLayout)
-        From the walker; to the requester.
-    o_faults : Out(stream of FaultLayout)
-        One per page fault, in order.
-    i_retired : In(stream of {tag}, always ready)
-        One per grant, in any order.
-    i_drain : In(1)
-        Held until `o_drained`; requests that the walker has not accepted wait.
-    o_drained : Out(1)
-        Nothing is in flight and no grant is outstanding; only with `i_drain`.
-    o_granted : Out(tag_bits + 1)
-        Grants outstanding.
+    requester : In(RequesterSignature, with retires)
+        After a reset the first request is taken when 2**tag_bits cycles have passed.
+    walker : Out(RequesterSignature)
+    supervisor : In(SupervisorSignature)
+    o_delivered, o_lost : Out(1)
+        A page fault is answered in this cycle, to another access than a probe; its record is lost.
+    o_registers : Out(FaultUnitRegisters)
+        Only with `observe`.
     """
 
-    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4) -> None:
-        if not isinstance(fault_depth, int) or not 1 <= fault_depth <= 1024:
-            raise ValueError(f"fault_depth must be an integer from 1 to 1024, not {fault_depth!r}")
-        request = stream.Signature(RequestLayout(tag_bits))
-        response = stream.Signature(ResponseLayout(physical_bits, tag_bits))
-        super().__init__(
-            {
-                "i_requests": In(request),
-                "o_requests": Out(request),
-                "i_responses": In(response),
-                "o_responses": Out(response),
-                "o_faults": Out(stream.Signature(FaultLayout(tag_bits))),
-                "i_retired": In(stream.Signature(data.StructLayout({"tag": unsigned(tag_bits)}), always_ready=True)),
-                "i_drain": In(1),
-                "o_drained": Out(1),
-                "o_granted": Out(unsigned(tag_bits + 1)),
-            }
-        )
-        self.registers = FaultUnitRegisters(FaultLayout(tag_bits), fault_depth)
+    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4, observe: bool = False) -> None:
+        check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
+        members = {
+            "requester": In(RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits, retires=True)),
+            "walker": Out(RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits)),
+            "supervisor": In(SupervisorSignature(tag_bits=tag_bits)),
+            "o_delivered": Out(1),
+            "o_lost": Out(1),
+        }
+        if observe:
+            members["o_registers"] = Out(FaultUnitRegisters())
+        super().__init__(members)
+        self._observe = observe
+        self._depth = fault_depth
+        self.grants = GrantTable(tag_bits)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        registers = self.registers
-        offered, in_flight, linear, store = (
-            registers.offered,
-            registers.in_flight,
-            registers.linear,
-            registers.store,
-        )
+        r = SimpleNamespace(offered=Signal(), in_flight=Signal(), linear=Signal(64), store=Signal(), probe=Signal())
+        m.submodules.grants = grants = self.grants
+        asked, answers, retired = self.requester.requests, self.requester.responses, self.requester.retired
+        supervisor = self.supervisor
+        to_walker, answer = self.walker.requests, self.walker.responses
 
-        let_through = ~self.i_drain | offered
+        let_through = grants.ready & (~supervisor.drain | r.offered)
         m.d.comb += [
-            self.o_requests.payload.eq(self.i_requests.payload),
-            self.o_requests.valid.eq(self.i_requests.valid & let_through),
-            self.i_requests.ready.eq(self.o_requests.ready & let_through),
+            to_walker.payload.eq(asked.payload),
+            to_walker.valid.eq(asked.valid & let_through),
+            asked.ready.eq(to_walker.ready & let_through),
         ]
-        m.d.sync += offered.eq(self.o_requests.valid & ~self.o_requests.ready)
-        accepted = self.o_requests.valid & self.o_requests.ready
+        m.d.sync += r.offered.eq(to_walker.valid & ~to_walker.ready)
+        accepted = to_walker.valid & to_walker.ready
         with m.If(accepted):
-            access = self.i_requests.payload.access
+            access = asked.payload.access
             m.d.sync += [
-                in_flight.eq(1),
-                linear.eq(self.i_requests.payload.linear),
-                store.eq((access == x86.Access.WRITE) | (access == x86.Access.RMW)),
+                r.in_flight.eq(1),
+                r.linear.eq(asked.payload.linear),
+                r.store.eq((access == x86.Access.WRITE) | (access == x86.Access.RMW)),
+                r.probe.eq(access == x86.Access.PROBE),
             ]
 
-        m.submodules.queue = queue = registers.queue
-        faults = self.i_responses.payload.outcome == x86.Outcome.PAGE_FAULT
-        deliverable = ~faults | queue.w_rdy
-        answered = self.o_responses.valid & self.o_responses.ready
-        fault = Signal(self.o_faults.payload.shape())
+        grants_store = r.store & (answer.payload.outcome == x86.Outcome.OK)
+        reused = answer.valid & grants_store & grants.taken
+        answered = answers.valid & answers.ready
         m.d.comb += [
-            self.o_responses.payload.eq(self.i_responses.payload),
-            self.o_responses.valid.eq(self.i_responses.valid & deliverable),
-            self.i_responses.ready.eq(self.o_responses.ready & deliverable),
-            fault.linear.eq(linear),
-            fault.code.eq(self.i_responses.payload.code),
-            fault.tag.eq(self.i_responses.payload.tag),
-            queue.w_data.eq(fault),
-            queue.w_en.eq(answered & faults),
-            self.o_faults.payload.eq(queue.r_data),
-            self.o_faults.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o_faults.ready),
+            answers.payload.eq(answer.payload),
+            answers.valid.eq(answer.valid & ~reused),
+            answer.ready.eq(answers.ready & ~reused),
+            grants.grant.eq(answered & grants_store),
+            grants.grant_tag.eq(answer.payload.tag),
+            grants.retire.eq(retired.valid),
+            grants.retire_tag.eq(retired.payload.tag),
         ]
         with m.If(answered & ~accepted):
-            m.d.sync += in_flight.eq(0)
+            m.d.sync += r.in_flight.eq(0)
 
-        granted = Signal()
-        m.d.comb += granted.eq(answered & store & (self.i_responses.payload.outcome == x86.Outcome.OK))
-        m.d.sync += self.o_granted.eq(self.o_granted + granted - self.i_retired.valid)
-        m.d.comb += self.o_drained.eq(self.i_drain & ~in_flight & ~offered & (self.o_granted == 0))
+        fault = Signal(FaultLayout(len(answer.payload.tag)))
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
+        m.d.comb += [
+            self.o_delivered.eq(answered & ~r.probe & (answer.payload.outcome == x86.Outcome.PAGE_FAULT)),
+            self.o_lost.eq(self.o_delivered & ~queue.w_rdy),
+            fault.linear.eq(r.linear),
+            fault.code.eq(answer.payload.code),
+            fault.tag.eq(answer.payload.tag),
+            queue.w_data.eq(fault),
+            queue.w_en.eq(self.o_delivered),
+            supervisor.faults.payload.eq(queue.r_data),
+            supervisor.faults.valid.eq(queue.r_rdy),
+            queue.r_en.eq(supervisor.faults.ready),
+        ]
+
+        m.d.comb += [
+            supervisor.granted.eq(grants.count),
+            supervisor.drained.eq(supervisor.drain & ~r.in_flight & ~r.offered & (grants.count == 0)),
+        ]
+        raised = {"fault_overflow": self.o_lost, "tag_reused": reused, "stray_retirement": grants.stray}
+        for name, event in raised.items():
+            with m.If(event):
+                m.d.sync += supervisor.status[name].eq(1)
+            with m.Elif(supervisor.clear[name]):
+                m.d.sync += supervisor.status[name].eq(0)
+        if self._observe:
+            m.d.comb += [self.o_registers[name].eq(value) for name, value in vars(r).items()]
+            m.d.comb += self.o_registers.queued.eq(queue.level)
         return m

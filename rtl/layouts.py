@@ -1,4 +1,4 @@
-"""Layouts of what the gateware reads, writes and exchanges.
+"""Layouts of what the gateware's parts exchange.
 
 Bit positions come from `ptewalk.model.x86` and `ptewalk.model.linux`, the project's only shared facts.
 """
@@ -9,35 +9,18 @@ from amaranth.lib import data
 from ptewalk.model import linux, x86
 
 __all__ = [
+    "ContextLayout",
     "ControlLayout",
-    "EntryLayout",
+    "EntryWrittenLayout",
     "FaultLayout",
     "RequestLayout",
     "ResponseLayout",
+    "StatusLayout",
     "SwapLayout",
-    "TraceLayout",
+    "TranslationLayout",
+    "WalkedLayout",
+    "flat_fields",
 ]
-
-
-class EntryLayout(data.FlexibleLayout):
-    """A paging-structure entry, 64 bits, with the manual's field names in lower case.
-
-    `ps` and `pat` of a 4 KiB leaf are one bit under two names; `pat_large` is the PAT of a large leaf.
-
-    Parameters
-    ----------
-    soft_dirty : bool
-        False: software's bits have no names.
-    """
-
-    def __init__(self, *, soft_dirty: bool = True) -> None:
-        bits = {bit.name.lower(): int(bit) for bit in x86.EntryBit}
-        if soft_dirty:
-            bits |= {bit.name.lower(): int(bit) for bit in linux.SoftBit}
-        bits["pat"] = x86.PAT_4K
-        fields = {name: data.Field(1, position) for name, position in bits.items()}
-        fields["pkey"] = data.Field(unsigned(x86.PKEY_BITS), x86.PKEY_LOW)
-        super().__init__(64, fields)
 
 
 class ControlLayout(data.FlexibleLayout):
@@ -114,11 +97,87 @@ class ResponseLayout(data.StructLayout):
         )
 
 
+class ContextLayout(data.StructLayout):
+    """The control state under which requests are judged.
+
+    Members
+    -------
+    root : unsigned(physical_bits - 12)
+        Frame number of the top-level table (CR3).
+    control : ControlLayout
+        Bits of CR0, CR4 and EFER.
+    pkru, pkrs : unsigned(32)
+        The protection-key registers.
+    track : unsigned(2)
+        `linux.Track`; only with `soft_dirty`.
+    saved_dirty : 1
+        The profile keeps the dirtiness of read-only entries in SAVED_DIRTY: a mend clears it. Only with `soft_dirty`.
+    """
+
+    def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
+        fields: dict[str, ShapeLike] = {
+            "root": unsigned(physical_bits - x86.PAGE_SHIFT),
+            "control": ControlLayout(),
+            "pkru": unsigned(32),
+            "pkrs": unsigned(32),
+        }
+        if soft_dirty:
+            fields |= {"track": linux.Track, "saved_dirty": 1}
+        super().__init__(fields)
+
+
+class TranslationLayout(data.StructLayout):
+    """What a walk that ended in OK found: enough to fill a cache of translations.
+
+    Bits of the leaf are as they stand in memory when the walk ends, this walk's own swap included.
+
+    Members
+    -------
+    frame : unsigned(physical_bits - 12)
+        Frame number of the 4 KiB page that was accessed; bits below the leaf's size come from the linear address.
+    level : unsigned(3)
+        Level of the leaf, 1 to 3.
+    rw, us, xd : 1
+        R/W and U/S of all entries (AND), XD of all (OR).
+    pkey : unsigned(4)
+        The leaf's protection key.
+    g : 1
+        The leaf is global, as it says; CR4.PGE is not looked at.
+    d, soft_dirty : 1
+        The leaf's marks; `soft_dirty` only with `soft_dirty`.
+    pwt, pcd, pat : 1
+        Memory-type bits of the leaf.
+    address : unsigned(physical_bits)
+        Physical address of the leaf.
+    """
+
+    def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
+        marks = {"d": 1, **({"soft_dirty": 1} if soft_dirty else {})}
+        super().__init__(
+            {
+                "frame": unsigned(physical_bits - x86.PAGE_SHIFT),
+                "level": unsigned(3),
+                "rw": 1,
+                "us": 1,
+                "xd": 1,
+                "pkey": unsigned(x86.PKEY_BITS),
+                "g": 1,
+                **marks,
+                "pwt": 1,
+                "pcd": 1,
+                "pat": 1,
+                "address": unsigned(physical_bits),
+            }
+        )
+
+
 class SwapLayout(data.StructLayout):
     """A conditional write: the word at `address` becomes `new` if and only if it is `old`."""
 
-    def __init__(self, physical_bits: int) -> None:
-        super().__init__({"address": unsigned(physical_bits), "old": unsigned(64), "new": unsigned(64)})
+    def __init__(self, physical_bits: int, id_bits: int) -> None:
+        super().__init__(
+            {"address": unsigned(physical_bits), "old": unsigned(64), "new": unsigned(64), "id": unsigned(id_bits)}
+        )
 
 
 class FaultLayout(data.StructLayout):
@@ -128,34 +187,60 @@ class FaultLayout(data.StructLayout):
         super().__init__({"linear": unsigned(64), "code": unsigned(16), "tag": unsigned(tag_bits)})
 
 
-class TraceLayout(data.StructLayout):
-    """One record of the trace port.
+class StatusLayout(data.StructLayout):
+    """What went wrong since it was cleared, a bit each.
 
     Members
     -------
-    kind : 1
-        0: a walk completed (`outcome`, `code`, `physical` count). 1: a swap was answered (`address`, `old`, `new`,
-        `done` count).
-    linear, tag, level : as in the request and the response
-        The walk that the record belongs to, and the level it had reached.
+    fault_overflow : 1
+        A page fault was answered and its record lost, since the fault queue was full.
+    tag_reused : 1
+        A store was allowed whose tag has a grant outstanding; its answer waited until that grant retired.
+    stray_retirement : 1
+        A tag was retired that has no grant outstanding; it was ignored.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"fault_overflow": 1, "tag_reused": 1, "stray_retirement": 1})
+
+
+class EntryWrittenLayout(data.StructLayout):
+    """The answer to one swap: the event that counters, log and checks follow.
+
+    Members
+    -------
+    linear, tag : as in the request
+        The access for which it was made.
+    level : unsigned(3)
+        Of the entry.
+    address, old, new : as in the swap
+    done : 1
+        The entry was `old` and is `new`. 0: another writer was there first, and nothing was written; or `error`.
+    error : 1
+        The bus refused: whether it was written is not known.
     """
 
     def __init__(self, physical_bits: int, tag_bits: int) -> None:
         super().__init__(
             {
-                "kind": 1,
                 "linear": unsigned(64),
                 "tag": unsigned(tag_bits),
                 "level": unsigned(3),
-                "outcome": Shape.cast(x86.Outcome),
-                "code": unsigned(16),
-                "physical": unsigned(physical_bits),
                 "address": unsigned(physical_bits),
                 "old": unsigned(64),
                 "new": unsigned(64),
                 "done": 1,
+                "error": 1,
             }
         )
+
+
+class WalkedLayout(data.StructLayout):
+    """One completed walk: the response as it was taken, with the request's linear address."""
+
+    def __init__(self, physical_bits: int, tag_bits: int) -> None:
+        response = {str(name): field.shape for name, field in ResponseLayout(physical_bits, tag_bits)}
+        super().__init__({"linear": unsigned(64), **response})
 
 
 def flat_fields(layout: ShapeLike) -> dict[str, Shape] | None:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, Out, connect, flipped
 
-from ptewalk.model import x86
-from ptewalk.rtl.fault_unit import FaultUnit
-from ptewalk.rtl.layouts import EntryLayout
+from ptewalk.rtl.entry import EntryLayout
+from ptewalk.rtl.fault_unit import FaultUnit, check_parameters
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = ["Mmu", "MmuConfig"]
@@ -23,6 +22,7 @@ class MmuConfig:
     Parameters
     ----------
     walker : WalkerConfig
+        Its tag_bits are at most 10.
     fault_depth : int
         Entries of the fault queue, 1 to 1024; default 4.
     """
@@ -33,8 +33,7 @@ class MmuConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.walker, WalkerConfig):
             raise ValueError(f"walker must be a WalkerConfig, not {self.walker!r}")
-        if not isinstance(self.fault_depth, int) or not 1 <= self.fault_depth <= 1024:
-            raise ValueError(f"fault_depth must be an integer from 1 to 1024, not {self.fault_depth!r}")
+        check_parameters(tag_bits=self.walker.tag_bits, fault_depth=self.fault_depth)
 
 
 class Mmu(Component):
@@ -46,13 +45,18 @@ class Mmu(Component):
 
     Members
     -------
-    i_requests, o_responses, o_reads, i_data, o_swaps, i_swapped, root, control, pkru, pkrs, track, saved_dirty, o_trace
-        As the walker's.
-    o_faults, i_retired, i_drain, o_drained, o_granted
+    requester, supervisor
         As the fault unit's.
-    marks, mends, delivered_faults : Out(32)
-        Swaps that turned soft-dirty from 0 to 1; swaps that made an entry writable; page faults answered. Each wraps
-        round; `marks` and `mends` only with `soft_dirty`.
+    contexts, memory, o_written, o_walked
+        As the walker's.
+    delivered_faults, lost_faults : Out(32)
+        Page faults answered, but for those of probes; those of them whose record is lost.
+    marks, mends : Out(32)
+        Swaps that turned soft-dirty from 0 to 1; swaps that made an entry writable. Only with `soft_dirty`.
+    o_walker, o_fault_unit : Out(WalkerRegisters), Out(FaultUnitRegisters)
+        Their registers; only with `observe`.
+
+    Each counter wraps round.
     """
 
     def __init__(self, config: MmuConfig = MmuConfig()) -> None:  # noqa: B008 - frozen
@@ -62,13 +66,19 @@ class Mmu(Component):
             physical_bits=config.walker.physical_bits,
             tag_bits=config.walker.tag_bits,
             fault_depth=config.fault_depth,
+            observe=config.walker.observe,
         )
-        members = dict(self.walker.signature.members.items())
-        inside = self.fault_unit.signature.members
-        members |= {name: inside[name] for name in ("o_faults", "i_retired", "i_drain", "o_drained", "o_granted")}
-        members["delivered_faults"] = Out(unsigned(COUNTER_BITS))
+        of_walker, of_unit = self.walker.signature.members, self.fault_unit.signature.members
+        members = {name: of_unit[name] for name in ("requester", "supervisor")}
+        members |= {name: of_walker[name] for name in ("contexts", "memory", "o_written")}
+        if config.walker.trace:
+            members["o_walked"] = of_walker["o_walked"]
+        self._counters = ["delivered_faults", "lost_faults"]
         if config.walker.soft_dirty:
-            members |= {"marks": Out(unsigned(COUNTER_BITS)), "mends": Out(unsigned(COUNTER_BITS))}
+            self._counters += ["marks", "mends"]
+        members |= {name: Out(unsigned(COUNTER_BITS)) for name in self._counters}
+        if config.walker.observe:
+            members |= {"o_walker": of_walker["o_registers"], "o_fault_unit": of_unit["o_registers"]}
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -76,34 +86,27 @@ class Mmu(Component):
         m.submodules.walker = walker = self.walker
         m.submodules.fault_unit = unit = self.fault_unit
 
-        connect(m, flipped(self.i_requests), unit.i_requests)
-        connect(m, unit.o_requests, walker.i_requests)
-        connect(m, walker.o_responses, unit.i_responses)
-        connect(m, unit.o_responses, flipped(self.o_responses))
-        connect(m, unit.o_faults, flipped(self.o_faults))
-        connect(m, flipped(self.i_retired), unit.i_retired)
-        for name in ("o_reads", "o_swaps", *(["o_trace"] if self.config.walker.trace else [])):
-            connect(m, getattr(walker, name), flipped(getattr(self, name)))
-        for name in ("i_data", "i_swapped"):
-            connect(m, flipped(getattr(self, name)), getattr(walker, name))
-        soft_dirty = self.config.walker.soft_dirty
-        for name in ("root", "control", "pkru", "pkrs", *(("track", "saved_dirty") if soft_dirty else ())):
-            m.d.comb += getattr(walker, name).eq(getattr(self, name))
-        m.d.comb += [
-            unit.i_drain.eq(self.i_drain),
-            self.o_drained.eq(unit.o_drained),
-            self.o_granted.eq(unit.o_granted),
-        ]
+        connect(m, flipped(self.requester), unit.requester)
+        connect(m, flipped(self.supervisor), unit.supervisor)
+        connect(m, unit.walker, walker.requester)
+        connect(m, flipped(self.contexts), walker.contexts)
+        connect(m, walker.memory, flipped(self.memory))
+        connect(m, walker.o_written, flipped(self.o_written))
+        if self.config.walker.trace:
+            connect(m, walker.o_walked, flipped(self.o_walked))
+        if self.config.walker.observe:
+            m.d.comb += [self.o_walker.eq(walker.o_registers), self.o_fault_unit.eq(unit.o_registers)]
 
-        answered = self.o_responses.valid & self.o_responses.ready
-        with m.If(answered & (self.o_responses.payload.outcome == x86.Outcome.PAGE_FAULT)):
-            m.d.sync += self.delivered_faults.eq(self.delivered_faults + 1)
-        if soft_dirty:
-            marking, mending = Signal(), Signal()
-            with m.If(walker.o_swaps.valid & walker.o_swaps.ready):
-                old = data.View(EntryLayout(), walker.o_swaps.payload.old)
-                new = data.View(EntryLayout(), walker.o_swaps.payload.new)
-                m.d.sync += [marking.eq(~old.soft_dirty & new.soft_dirty), mending.eq(~old.rw & new.rw)]
-            with m.If(walker.i_swapped.valid & walker.i_swapped.payload.done & ~walker.i_swapped.payload.error):
-                m.d.sync += [self.marks.eq(self.marks + marking), self.mends.eq(self.mends + mending)]
+        event = walker.o_written
+        counted = {"delivered_faults": unit.o_delivered, "lost_faults": unit.o_lost}
+        if self.config.walker.soft_dirty:
+            old, new = (data.View(EntryLayout(), event.payload[name]) for name in ("old", "new"))
+            written = event.valid & event.payload.done
+            counted |= {
+                "marks": written & ~old.soft_dirty & new.soft_dirty,
+                "mends": written & ~old.rw & new.rw,
+            }
+        for name in self._counters:
+            counter = getattr(self, name)
+            m.d.sync += counter.eq(counter + counted[name])
         return m

@@ -4,9 +4,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from ptewalk.model import linux, x86
+from ptewalk.model import x86
 
-__all__ = ["AccessClassLayout", "AccessRights", "classify", "key_rights", "mendable"]
+__all__ = ["AccessClassLayout", "AccessRights", "classify", "key_rights"]
 
 
 class AccessClassLayout(data.StructLayout):
@@ -122,11 +122,6 @@ class AccessRights(Component):
         if self._soft_dirty:
             m.d.comb += self.mend.eq(access.needs_rw & ~self.leaf_rw & ~self.denied)
         return m
-
-
-def mendable(track: Value, leaf: data.View) -> Value:
-    """Whether a write may mend `leaf` (an `EntryLayout` view) under `track`: ARM counts in fault mode only."""
-    return (track == linux.Track.FAULT) & leaf.arm
 
 
 def key_rights(register: Value, leaf: data.View) -> Value:

@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 from ptewalk.cosim.bench.records import RESPONSE, decode, encode_requests, make
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import Request, Result, State, Translated
+from ptewalk.model.x86 import Access
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -39,6 +40,8 @@ class AmaranthMmu:
         self._memory = memory
         self._config = MmuConfig(WalkerConfig(physical_bits=memory.physical_bits, soft_dirty=soft_dirty))
         self._asked: Any = None
+        self._known = False  # the request's context was taken
+        self._granted = False  # an OK to the request is a grant
         self._answer: dict[str, int] | None = None
         self._gateware: Any = None  # made by the first walk, as is its simulator
         self._simulator: Any = None
@@ -52,7 +55,7 @@ class AmaranthMmu:
             self._simulator.add_testbench(self._serve, background=True)
         results: list[Result] = []
         for record in encode_requests((state, request) for request in requests):
-            self._asked, self._answer = record, None
+            self._asked, self._answer, self._known = record, None, False
             for _ in range(2 * _MOST_CYCLES):
                 self._simulator.advance()
                 if self._answer is not None:
@@ -71,51 +74,50 @@ class AmaranthMmu:
     async def _serve(self, ctx: Any) -> None:
         """Drive the pins, one cycle a turn."""
         dut = self._gateware
-        for stream in (dut.o_reads, dut.o_swaps, dut.o_responses, dut.o_faults):
+        requester, memory = dut.requester, dut.memory
+        for stream in (memory.reads, memory.swaps, requester.responses, dut.supervisor.faults):
             ctx.set(stream.ready, 1)
-        pending: tuple[str, tuple[int, ...]] | None = None
+        pending: tuple[Any, Any] | None = None
         while True:
-            ctx.set(dut.i_data.valid, 0)
-            ctx.set(dut.i_swapped.valid, 0)
-            ctx.set(dut.i_retired.valid, 0)
+            for stream in (memory.data, memory.swapped, requester.retired):
+                ctx.set(stream.valid, 0)
             if pending is not None:
                 self._answer_memory(ctx, *pending)
                 pending = None
+            ctx.set(requester.requests.valid, self._asked is not None)
+            ctx.set(dut.contexts.valid, self._asked is not None and not self._known)
             if self._asked is not None:
                 self._present(ctx, self._asked)
-                if ctx.get(dut.i_requests.ready):
+                self._known |= bool(ctx.get(dut.contexts.ready))
+                if ctx.get(requester.requests.ready):
                     self._asked = None
-            else:
-                ctx.set(dut.i_requests.valid, 0)
-            if ctx.get(dut.o_responses.valid):
-                payload = ctx.get(dut.o_responses.payload)
+            if ctx.get(requester.responses.valid):
+                payload = ctx.get(requester.responses.payload)
                 self._answer = {name: int(payload[name]) for name in payload.shape().members}
-                ctx.set(dut.i_retired.valid, int(self._answer["outcome"] == 0))
-            if ctx.get(dut.o_reads.valid):
-                pending = "read", (ctx.get(dut.o_reads.payload.address),)
-            elif ctx.get(dut.o_swaps.valid):
-                swap = ctx.get(dut.o_swaps.payload)
-                pending = "swap", (swap.address, swap.old, swap.new)
+                ctx.set(requester.retired.payload.tag, payload.tag)
+                ctx.set(requester.retired.valid, int(self._granted and self._answer["outcome"] == 0))
+            for access, answer in ((memory.reads, memory.data), (memory.swaps, memory.swapped)):
+                if ctx.get(access.valid):
+                    pending = answer, ctx.get(access.payload)
             await ctx.tick()
 
     def _present(self, ctx: Any, record: Any) -> None:
         dut = self._gateware
-        names = ["root", "pkru", "pkrs"] + (["track", "saved_dirty"] if hasattr(dut, "track") else [])
-        for name in names:
-            ctx.set(getattr(dut, name), int(record[name]))
-        ctx.set(dut.control.as_value(), int(record["control"]))
+        context = dut.contexts.payload
+        for name in context.shape().members:
+            ctx.set(context[name].as_value() if name == "control" else context[name], int(record[name]))
         fields = ("linear", "access", "user", "implicit", "ac", "tag")
-        ctx.set(dut.i_requests.payload, {name: int(record[name]) for name in fields})
-        ctx.set(dut.i_requests.valid, 1)
+        ctx.set(dut.requester.requests.payload, {name: int(record[name]) for name in fields})
+        self._granted = int(record["access"]) in (Access.WRITE, Access.RMW)
 
-    def _answer_memory(self, ctx: Any, kind: str, arguments: tuple[int, ...]) -> None:
-        dut = self._gateware
+    def _answer_memory(self, ctx: Any, answer: Any, access: Any) -> None:
+        fields = {"id": access.id, "error": 0}
         try:
-            if kind == "read":
-                ctx.set(dut.i_data.payload, {"value": self._memory.load(arguments[0]), "error": 0})
+            if "old" in access.shape().members:
+                fields["done"] = self._memory.compare_exchange(access.address, access.old, access.new)
             else:
-                ctx.set(dut.i_swapped.payload, {"done": self._memory.compare_exchange(*arguments), "error": 0})
+                fields["value"] = self._memory.load(access.address)
         except BusError:
-            (data, extra) = (dut.i_data, {"value": 0}) if kind == "read" else (dut.i_swapped, {"done": 0})
-            ctx.set(data.payload, {**extra, "error": 1})
-        ctx.set((dut.i_data if kind == "read" else dut.i_swapped).valid, 1)
+            fields["error"] = 1
+        ctx.set(answer.payload, fields)
+        ctx.set(answer.valid, 1)

@@ -40,7 +40,7 @@ struct Event {
 };
 
 enum Outcome : uint8_t { OK, PAGE_FAULT };  // x86.Outcome, as far as needed
-enum Access : uint8_t { LOAD, WRITE, RMW };  // x86.Access, as far as needed
+enum Access : uint8_t { LOAD, WRITE, RMW, FETCH, PROBE };  // x86.Access, as far as needed
 
 enum Kind : uint8_t { READ, SWAP, FOREIGN };
 
@@ -58,6 +58,8 @@ enum Status : uint32_t {
     WRONG_FAULT,
     MISSING_FAULT,
     NOT_DRAINED,
+    CONTEXT_IN_FLIGHT,
+    CONTEXT_OVERTAKEN,
 };
 
 enum Channel : uint64_t { REQUESTS, RESPONSES, READS, SWAPS, CHANNELS };
@@ -153,6 +155,9 @@ private:
     uint64_t next = 0;           // first request that was not presented
     uint64_t current = 0;        // the newest accepted request
     uint64_t accepted_at = 0, first_valid_at = 0, answered_reads = 0, interference = 0;
+    bool offering = false;       // a context is on offer
+    bool context_known = false;  // `context` was taken or is on offer
+    Request context{};           // its control state alone counts
     bool presenting = false, in_flight = false, stopped = false, over = false;
     struct Fault {
         uint64_t linear, code, tag;
@@ -164,7 +169,7 @@ private:
     std::deque<Grant> grants;  // not yet retired
     bool response_waits = false, read_waits = false, swap_waits = false;
     Response response{};         // as it was when it began to wait
-    uint64_t address = 0, old_value = 0, new_value = 0;  // of the transfer that waits or is outstanding
+    uint64_t address = 0, old_value = 0, new_value = 0, id = 0;  // of the transfer that waits or is outstanding
     enum Operation { NONE, READING, SWAPPING } outstanding = NONE;
     uint64_t due = 0;
     bool full = false;
@@ -200,74 +205,102 @@ private:
                x.saved_dirty == y.saved_dirty;
     }
 
-    // A request may be shown while an older one is in flight only if it needs no other control state.
     bool may_present() const {
         if (presenting || stopped || next == b.request_count) return false;
-        return !in_flight || (!b.stop_on_fault && same_control(b.requests[next], b.requests[current]));
+        return !in_flight || !b.stop_on_fault;
     }
 
+    // A request, and with it its context when that is another than the one before: the design must take that first.
     void present(const Request &r) {
-        top.i_requests___05Fpayload___05Flinear = r.linear;
-        top.i_requests___05Fpayload___05Faccess = r.access;
-        top.i_requests___05Fpayload___05Fuser = r.user;
-        top.i_requests___05Fpayload___05Fimplicit = r.implicit;
-        top.i_requests___05Fpayload___05Fac = r.ac;
-        top.i_requests___05Fpayload___05Ftag = r.tag;
-        top.root = r.root;
-        top.control = r.control;
-        top.pkru = r.pkru;
-        top.pkrs = r.pkrs;
+        if (!context_known || !same_control(r, context)) {
+            top.contexts___05Fpayload___05Froot = r.root;
+            top.contexts___05Fpayload___05Fcontrol = r.control;
+            top.contexts___05Fpayload___05Fpkru = r.pkru;
+            top.contexts___05Fpayload___05Fpkrs = r.pkrs;
 #ifdef PTEWALK_TRACKING
-        top.track = r.track;
-        top.saved_dirty = r.saved_dirty;
+            top.contexts___05Fpayload___05Ftrack = r.track;
+            top.contexts___05Fpayload___05Fsaved_dirty = r.saved_dirty;
 #endif
-        top.i_requests___05Fvalid = 1;
+            top.contexts___05Fvalid = 1;
+            offering = context_known = true;
+            context = r;
+        }
+        top.requester___05Frequests___05Fpayload___05Flinear = r.linear;
+        top.requester___05Frequests___05Fpayload___05Faccess = r.access;
+        top.requester___05Frequests___05Fpayload___05Fuser = r.user;
+        top.requester___05Frequests___05Fpayload___05Fimplicit = r.implicit;
+        top.requester___05Frequests___05Fpayload___05Fac = r.ac;
+        top.requester___05Frequests___05Fpayload___05Ftag = r.tag;
+        top.requester___05Frequests___05Fvalid = 1;
         presenting = true;
         ++next;
     }
 
+    // The context that is being taken, as the gateware sees it.
+    Status observe_context() {
+        if (!offering || !top.contexts___05Fready) return COMPLETE;
+        if (in_flight) return CONTEXT_IN_FLIGHT;
+        offering = false;
+        context.root = top.contexts___05Fpayload___05Froot;
+        context.control = top.contexts___05Fpayload___05Fcontrol;
+        context.pkru = top.contexts___05Fpayload___05Fpkru;
+        context.pkrs = top.contexts___05Fpayload___05Fpkrs;
+#ifdef PTEWALK_TRACKING
+        context.track = top.contexts___05Fpayload___05Ftrack;
+        context.saved_dirty = top.contexts___05Fpayload___05Fsaved_dirty;
+#endif
+        return COMPLETE;
+    }
+
     // The request that is being accepted, as the gateware sees it.
     void monitor(Request &r) const {
-        r.linear = top.i_requests___05Fpayload___05Flinear;
-        r.access = top.i_requests___05Fpayload___05Faccess;
-        r.user = top.i_requests___05Fpayload___05Fuser;
-        r.implicit = top.i_requests___05Fpayload___05Fimplicit;
-        r.ac = top.i_requests___05Fpayload___05Fac;
-        r.tag = top.i_requests___05Fpayload___05Ftag;
-        r.root = top.root;
-        r.control = top.control;
-        r.pkru = top.pkru;
-        r.pkrs = top.pkrs;
-#ifdef PTEWALK_TRACKING
-        r.track = top.track;
-        r.saved_dirty = top.saved_dirty;
-#endif
+        r.linear = top.requester___05Frequests___05Fpayload___05Flinear;
+        r.access = top.requester___05Frequests___05Fpayload___05Faccess;
+        r.user = top.requester___05Frequests___05Fpayload___05Fuser;
+        r.implicit = top.requester___05Frequests___05Fpayload___05Fimplicit;
+        r.ac = top.requester___05Frequests___05Fpayload___05Fac;
+        r.tag = top.requester___05Frequests___05Fpayload___05Ftag;
+        r.root = context.root;
+        r.control = context.control;
+        r.pkru = context.pkru;
+        r.pkrs = context.pkrs;
+        r.track = context.track;
+        r.saved_dirty = context.saved_dirty;
     }
 
     // Ends the transfers of the cycle before. What stands on a channel that is not valid is the complement of what stood there.
     void retract() {
-        if (top.i_requests___05Fvalid && !presenting) {
-            top.i_requests___05Fvalid = 0;
-            top.i_requests___05Fpayload___05Flinear = ~top.i_requests___05Fpayload___05Flinear;
+        if (top.requester___05Frequests___05Fvalid && !presenting) {
+            top.requester___05Frequests___05Fvalid = 0;
+            top.requester___05Frequests___05Fpayload___05Flinear = ~top.requester___05Frequests___05Fpayload___05Flinear;
         }
-        if (top.i_data___05Fvalid) {
-            top.i_data___05Fvalid = 0;
-            top.i_data___05Fpayload___05Fvalue = ~top.i_data___05Fpayload___05Fvalue;
-            top.i_data___05Fpayload___05Ferror = !top.i_data___05Fpayload___05Ferror;
+        if (top.contexts___05Fvalid && !offering) {
+            top.contexts___05Fvalid = 0;
+            top.contexts___05Fpayload___05Froot = top.contexts___05Fpayload___05Froot ^ (b.frame_limit - 1);
+            top.contexts___05Fpayload___05Fcontrol = ~top.contexts___05Fpayload___05Fcontrol;
+            top.contexts___05Fpayload___05Fpkru = ~top.contexts___05Fpayload___05Fpkru;
+            top.contexts___05Fpayload___05Fpkrs = ~top.contexts___05Fpayload___05Fpkrs;
         }
-        if (top.i_swapped___05Fvalid) {
-            top.i_swapped___05Fvalid = 0;
-            top.i_swapped___05Fpayload___05Fdone = !top.i_swapped___05Fpayload___05Fdone;
-            top.i_swapped___05Fpayload___05Ferror = !top.i_swapped___05Fpayload___05Ferror;
+        if (top.memory___05Fdata___05Fvalid) {
+            top.memory___05Fdata___05Fvalid = 0;
+            top.memory___05Fdata___05Fpayload___05Fvalue = ~top.memory___05Fdata___05Fpayload___05Fvalue;
+            top.memory___05Fdata___05Fpayload___05Ferror = !top.memory___05Fdata___05Fpayload___05Ferror;
+            top.memory___05Fdata___05Fpayload___05Fid = top.memory___05Fdata___05Fpayload___05Fid ^ 3;
+        }
+        if (top.memory___05Fswapped___05Fvalid) {
+            top.memory___05Fswapped___05Fvalid = 0;
+            top.memory___05Fswapped___05Fpayload___05Fdone = !top.memory___05Fswapped___05Fpayload___05Fdone;
+            top.memory___05Fswapped___05Fpayload___05Ferror = !top.memory___05Fswapped___05Fpayload___05Ferror;
+            top.memory___05Fswapped___05Fpayload___05Fid = top.memory___05Fswapped___05Fpayload___05Fid ^ 3;
         }
     }
 
     void drive() {
         retract();
         if (may_present() && !stalls(REQUESTS)) present(b.requests[next]);
-        top.o_responses___05Fready = !stalls(RESPONSES);
-        top.o_reads___05Fready = !stalls(READS);
-        top.o_swaps___05Fready = !stalls(SWAPS);
+        top.requester___05Fresponses___05Fready = !stalls(RESPONSES);
+        top.memory___05Freads___05Fready = !stalls(READS);
+        top.memory___05Fswaps___05Fready = !stalls(SWAPS);
         drive_fault_unit();
         if (outstanding == NONE || due != cycle) return;
         bool error;
@@ -276,9 +309,10 @@ private:
             const uint64_t value = word ? *word : 0;
             ++b.reads;
             log(READ, address, value, value, !error, error);
-            top.i_data___05Fpayload___05Fvalue = value;
-            top.i_data___05Fpayload___05Ferror = error;
-            top.i_data___05Fvalid = 1;
+            top.memory___05Fdata___05Fpayload___05Fvalue = value;
+            top.memory___05Fdata___05Fpayload___05Ferror = error;
+            top.memory___05Fdata___05Fpayload___05Fid = id;
+            top.memory___05Fdata___05Fvalid = 1;
             ++answered_reads;
             interfere();
         } else {
@@ -287,9 +321,10 @@ private:
             ++b.swaps;
             b.failed_swaps += !done;
             log(SWAP, address, old_value, new_value, done, error);
-            top.i_swapped___05Fpayload___05Fdone = done;
-            top.i_swapped___05Fpayload___05Ferror = error;
-            top.i_swapped___05Fvalid = 1;
+            top.memory___05Fswapped___05Fpayload___05Fdone = done;
+            top.memory___05Fswapped___05Fpayload___05Ferror = error;
+            top.memory___05Fswapped___05Fpayload___05Fid = id;
+            top.memory___05Fswapped___05Fvalid = 1;
         }
         outstanding = NONE;
     }
@@ -297,34 +332,34 @@ private:
 #ifdef PTEWALK_FAULT_UNIT
     // Takes every fault, retires each grant `latency` cycles after it, and drains when there is nothing else to do.
     void drive_fault_unit() {
-        top.o_faults___05Fready = 1;
-        top.i_drain = over;
-        top.i_retired___05Fvalid = !grants.empty() && grants.front().due <= cycle;
-        if (top.i_retired___05Fvalid) {
-            top.i_retired___05Fpayload___05Ftag = grants.front().tag;
+        top.supervisor___05Ffaults___05Fready = 1;
+        top.supervisor___05Fdrain = over;
+        top.requester___05Fretired___05Fvalid = !grants.empty() && grants.front().due <= cycle;
+        if (top.requester___05Fretired___05Fvalid) {
+            top.requester___05Fretired___05Fpayload___05Ftag = grants.front().tag;
             grants.pop_front();
         }
     }
 
     Status observe_fault_unit() {
-        if (!top.o_faults___05Fvalid) return COMPLETE;
+        if (!top.supervisor___05Ffaults___05Fvalid) return COMPLETE;
         if (faults.empty()) return WRONG_FAULT;
         const Fault fault = faults.front();
         faults.pop_front();
-        const bool same = fault.linear == top.o_faults___05Fpayload___05Flinear &&
-                          fault.code == top.o_faults___05Fpayload___05Fcode && fault.tag == top.o_faults___05Fpayload___05Ftag;
+        const bool same = fault.linear == top.supervisor___05Ffaults___05Fpayload___05Flinear &&
+                          fault.code == top.supervisor___05Ffaults___05Fpayload___05Fcode && fault.tag == top.supervisor___05Ffaults___05Fpayload___05Ftag;
         return same ? COMPLETE : WRONG_FAULT;
     }
 
     Status settled() const {
         if (!faults.empty()) return MISSING_FAULT;
-        return top.o_drained ? COMPLETE : NOT_DRAINED;
+        return top.supervisor___05Fdrained ? COMPLETE : NOT_DRAINED;
     }
 
     // What an answered request leaves to be done.
     void follow_up() {
         const Request &request = b.requests[current];
-        if (response.outcome == PAGE_FAULT) faults.push_back({request.linear, response.code, response.tag});
+        if (response.outcome == PAGE_FAULT && request.access != PROBE) faults.push_back({request.linear, response.code, response.tag});
         if (response.outcome == OK && (request.access == WRITE || request.access == RMW))
             grants.push_back({cycle + b.latency, response.tag});
     }
@@ -347,10 +382,12 @@ private:
 
     // The outputs of this cycle, before its clock edge.
     Status observe() {
-        const bool response_valid = top.o_responses___05Fvalid;
-        const bool response_taken = response_valid && top.o_responses___05Fready;
-        const bool request_taken = presenting && top.i_requests___05Fready;
+        const bool response_valid = top.requester___05Fresponses___05Fvalid;
+        const bool response_taken = response_valid && top.requester___05Fresponses___05Fready;
+        const bool request_taken = presenting && top.requester___05Frequests___05Fready;
         const bool older = in_flight;
+        if (request_taken && offering) return CONTEXT_OVERTAKEN;
+        if (const Status status = observe_context()) return status;
         if (older && response_taken) in_flight = false;
         if (request_taken) {
             if (in_flight) return TWO_IN_FLIGHT;
@@ -380,11 +417,11 @@ private:
     }
 
     Status respond(bool taken) {
-        const Response now{top.o_responses___05Fpayload___05Fphysical, 0,
-                           static_cast<uint32_t>(top.o_responses___05Fpayload___05Ftag),
-                           top.o_responses___05Fpayload___05Fcode, top.o_responses___05Fpayload___05Foutcome,
-                           top.o_responses___05Fpayload___05Flevel, top.o_responses___05Fpayload___05Fpwt,
-                           top.o_responses___05Fpayload___05Fpcd, top.o_responses___05Fpayload___05Fpat, 0};
+        const Response now{top.requester___05Fresponses___05Fpayload___05Fphysical, 0,
+                           static_cast<uint32_t>(top.requester___05Fresponses___05Fpayload___05Ftag),
+                           top.requester___05Fresponses___05Fpayload___05Fcode, top.requester___05Fresponses___05Fpayload___05Foutcome,
+                           top.requester___05Fresponses___05Fpayload___05Flevel, top.requester___05Fresponses___05Fpayload___05Fpwt,
+                           top.requester___05Fresponses___05Fpayload___05Fpcd, top.requester___05Fresponses___05Fpayload___05Fpat, 0};
         if (!response_waits) {
             first_valid_at = cycle;
         } else if (now.physical != response.physical || now.tag != response.tag || now.code != response.code ||
@@ -405,14 +442,17 @@ private:
     }
 
     Status reads(bool walking) {
-        const bool valid = top.o_reads___05Fvalid;
-        if (read_waits && (!valid || top.o_reads___05Fpayload___05Faddress != address)) return UNSTABLE_READ;
+        const bool valid = top.memory___05Freads___05Fvalid;
+        if (read_waits && (!valid || top.memory___05Freads___05Fpayload___05Faddress != address ||
+                           top.memory___05Freads___05Fpayload___05Fid != id))
+            return UNSTABLE_READ;
         read_waits = false;
         if (!valid) return COMPLETE;
         if (!walking) return STRAY_MEMORY;
         if (outstanding != NONE || swap_waits) return TWO_OUTSTANDING;
-        address = top.o_reads___05Fpayload___05Faddress;
-        read_waits = !top.o_reads___05Fready;
+        address = top.memory___05Freads___05Fpayload___05Faddress;
+        id = top.memory___05Freads___05Fpayload___05Fid;
+        read_waits = !top.memory___05Freads___05Fready;
         if (!read_waits) {
             outstanding = READING;
             due = cycle + b.latency;
@@ -421,18 +461,20 @@ private:
     }
 
     Status swaps(bool walking) {
-        const bool valid = top.o_swaps___05Fvalid;
-        if (swap_waits && (!valid || top.o_swaps___05Fpayload___05Faddress != address ||
-                           top.o_swaps___05Fpayload___05Fold != old_value || top.o_swaps___05Fpayload___05Fnew != new_value))
+        const bool valid = top.memory___05Fswaps___05Fvalid;
+        if (swap_waits && (!valid || top.memory___05Fswaps___05Fpayload___05Faddress != address ||
+                           top.memory___05Fswaps___05Fpayload___05Fold != old_value || top.memory___05Fswaps___05Fpayload___05Fnew != new_value ||
+                           top.memory___05Fswaps___05Fpayload___05Fid != id))
             return UNSTABLE_SWAP;
         swap_waits = false;
         if (!valid) return COMPLETE;
         if (!walking) return STRAY_MEMORY;
         if (outstanding != NONE || read_waits) return TWO_OUTSTANDING;
-        address = top.o_swaps___05Fpayload___05Faddress;
-        old_value = top.o_swaps___05Fpayload___05Fold;
-        new_value = top.o_swaps___05Fpayload___05Fnew;
-        swap_waits = !top.o_swaps___05Fready;
+        address = top.memory___05Fswaps___05Fpayload___05Faddress;
+        id = top.memory___05Fswaps___05Fpayload___05Fid;
+        old_value = top.memory___05Fswaps___05Fpayload___05Fold;
+        new_value = top.memory___05Fswaps___05Fpayload___05Fnew;
+        swap_waits = !top.memory___05Fswaps___05Fready;
         if (!swap_waits) {
             outstanding = SWAPPING;
             due = cycle + b.latency;
@@ -441,12 +483,13 @@ private:
     }
 
     void idle() {
-        top.i_requests___05Fvalid = 0;
-        top.o_responses___05Fready = 0;
-        top.o_reads___05Fready = 0;
-        top.o_swaps___05Fready = 0;
-        top.i_data___05Fvalid = 0;
-        top.i_swapped___05Fvalid = 0;
+        top.requester___05Frequests___05Fvalid = 0;
+        top.contexts___05Fvalid = 0;
+        top.requester___05Fresponses___05Fready = 0;
+        top.memory___05Freads___05Fready = 0;
+        top.memory___05Fswaps___05Fready = 0;
+        top.memory___05Fdata___05Fvalid = 0;
+        top.memory___05Fswapped___05Fvalid = 0;
         top.clk = 0;
         top.eval();
     }

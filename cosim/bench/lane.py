@@ -36,6 +36,8 @@ class Status(IntEnum):
     WRONG_FAULT = 10
     MISSING_FAULT = 11
     NOT_DRAINED = 12
+    CONTEXT_IN_FLIGHT = 13
+    CONTEXT_OVERTAKEN = 14
 
 
 RULES: Final = {
@@ -51,6 +53,8 @@ RULES: Final = {
     Status.WRONG_FAULT: "the fault queue must tell each page fault once, in order, as it was answered",
     Status.MISSING_FAULT: "the fault queue must tell every page fault",
     Status.NOT_DRAINED: "a drain must end once every grant has retired",
+    Status.CONTEXT_IN_FLIGHT: "a context must not be taken while a request is in flight",
+    Status.CONTEXT_OVERTAKEN: "a context must be taken before a request that is on offer with it",
 }
 """What was violated, by status."""
 

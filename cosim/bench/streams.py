@@ -19,6 +19,7 @@ from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT, TABLE_ENTRIES, Access, Ou
 
 __all__ = ["FaultUnitPort", "MemoryResponder", "Pattern", "RuleBroken", "StreamMonitor", "StreamSource", "Wire"]
 
+_ANSWER: Final = (("error", 1), ("id", 2))
 _CHANNELS: Final = ("requests", "responses", "reads", "swaps")
 
 
@@ -194,16 +195,16 @@ class MemoryResponder:
     def __init__(
         self, dut: Any, memory: SparseMemory, on_event: Callable[[EventKind, int, int, int, bool, bool], None]
     ) -> None:
-        self.reads = StreamMonitor(dut, "o_reads", ("address",), Status.UNSTABLE_READ)
-        self.swaps = StreamMonitor(dut, "o_swaps", ("address", "old", "new"), Status.UNSTABLE_SWAP)
+        self.reads = StreamMonitor(dut, "memory__reads", ("address", "id"), Status.UNSTABLE_READ)
+        self.swaps = StreamMonitor(dut, "memory__swaps", ("address", "old", "new", "id"), Status.UNSTABLE_SWAP)
         self.memory = memory
         self.latency = 1
-        self._data = StreamSource(dut, "i_data", (("value", 64), ("error", 1)), ("value", "error"))
-        self._swapped = StreamSource(dut, "i_swapped", (("done", 1), ("error", 1)), ("done", "error"))
+        self._data = StreamSource(dut, "memory__data", (("value", 64), *_ANSWER), ("value", "error", "id"))
+        self._swapped = StreamSource(dut, "memory__swapped", (("done", 1), *_ANSWER), ("done", "error", "id"))
         self._on_event = on_event
         self._due = 0
         self.outstanding: tuple[int, ...] | None = None
-        """Address of the read, or address, old and new of the swap, that was accepted and not answered."""
+        """Address and id of the read, or address, old, new and id of the swap, that was accepted and not answered."""
 
     def reset(self) -> None:
         """Nothing is outstanding, nothing is answered."""
@@ -241,18 +242,19 @@ class MemoryResponder:
         if self.outstanding is None or self._due != cycle:
             return
         access, self.outstanding = self.outstanding, None
-        address, old, new = (*access, 0, 0)[:3]
+        address, identity = access[0], access[-1]
         row, error = self._row(address)
         word = address // ENTRY_BYTES % TABLE_ENTRIES
-        if len(access) == 1:
+        if len(access) == len(("address", "id")):
             value = 0 if row is None else int(self.memory.words[row, word])
-            self._data.offer((value, error))
+            self._data.offer((value, error, identity))
             self._on_event(EventKind.READ, address, value, value, not error, error)
         else:
+            _, old, new, _ = access
             done = row is not None and int(self.memory.words[row, word]) == old
             if done:
                 self.memory.words[row, word] = np.uint64(new)
-            self._swapped.offer((done, error))
+            self._swapped.offer((done, error, identity))
             self._on_event(EventKind.SWAP, address, old, new, done, error)
 
     def _row(self, address: int) -> tuple[int | None, bool]:
@@ -274,10 +276,10 @@ class FaultUnitPort:
     _COUNTERS = ("marks", "mends", "delivered_faults")
 
     def __init__(self, dut: Any) -> None:
-        self._faults = StreamMonitor(dut, "o_faults", ("linear", "code", "tag"), Status.WRONG_FAULT)
-        self._retired = StreamSource(dut, "i_retired", (("tag", 32),), ())
-        self._drain = Wire(dut.i_drain)
-        self._drained = dut.o_drained
+        self._faults = StreamMonitor(dut, "supervisor__faults", ("linear", "code", "tag"), Status.WRONG_FAULT)
+        self._retired = StreamSource(dut, "requester__retired", (("tag", 32),), ())
+        self._drain = Wire(dut.supervisor__drain)
+        self._drained = dut.supervisor__drained
         self._counters = {name: getattr(dut, name) for name in self._COUNTERS if hasattr(dut, name)}
         self._before: dict[str, int] = {}
         self._expected: deque[tuple[int, int, int]] = deque()
@@ -312,9 +314,9 @@ class FaultUnitPort:
         return {name: int(handle.value) - self._before[name] & 0xFFFF_FFFF for name, handle in self._counters.items()}
 
     def answered(self, request: np.void, response: np.void, due: int) -> None:
-        """A response was taken: its fault is to come, or its grant retires in cycle `due`."""
+        """A response was taken: its fault is to come, unless it is a probe's, or its grant retires in cycle `due`."""
         tag = int(response["tag"])
-        if response["outcome"] == Outcome.PAGE_FAULT:
+        if response["outcome"] == Outcome.PAGE_FAULT and request["access"] != Access.PROBE:
             self._expected.append((int(request["linear"]), int(response["code"]), tag))
         elif response["outcome"] == Outcome.OK and request["access"] in (Access.WRITE, Access.RMW):
             self._grants.append((due, tag))

@@ -39,7 +39,6 @@ from ptewalk.cosim.bench.streams import (
     RuleBroken,
     StreamMonitor,
     StreamSource,
-    Wire,
 )
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
@@ -78,9 +77,9 @@ class WalkerBench:
         self.conditions = conditions or Conditions()
         self.on_request: list[Callable[[int, np.void], None]] = []
         self.on_response: list[Callable[[int, np.void], None]] = []
-        self.soft_dirty = hasattr(dut, "track")
-        self.tag_bits = len(dut.i_requests__payload__tag)
-        self.physical_bits = len(dut.o_reads__payload__address)
+        self.soft_dirty = hasattr(dut, "contexts__payload__track")
+        self.tag_bits = len(dut.requester__requests__payload__tag)
+        self.physical_bits = len(dut.memory__reads__payload__address)
         if memory.physical_bits > self.physical_bits:
             raise ValueError(
                 f"the memory must have at most the walker's {self.physical_bits} physical address bits, "
@@ -88,15 +87,21 @@ class WalkerBench:
             )
         widths = (("linear", 64), ("access", 3), ("user", 1), ("implicit", 1), ("ac", 1), ("tag", self.tag_bits))
         self._request_fields = [name for name, _ in widths]
-        self._requests = StreamSource(dut, "i_requests", widths, ("linear",))
-        self._request_ready = dut.i_requests__ready
+        self._requests = StreamSource(dut, "requester__requests", widths, ("linear",))
+        self._request_ready = dut.requester__requests__ready
         self._control_names = _CONTROL if self.soft_dirty else _CONTROL[:4]
-        self._control = [Wire(getattr(dut, name)) for name in self._control_names]
-        self._request_pins = [getattr(dut, f"i_requests__payload__{name}") for name in self._request_fields]
-        self._control_pins = [getattr(dut, name) for name in self._control_names]
-        self._responses = StreamMonitor(dut, "o_responses", _RESPONSE, Status.UNSTABLE_RESPONSE)
+        self._contexts = StreamSource(
+            dut,
+            "contexts",
+            [(name, len(getattr(dut, f"contexts__payload__{name}"))) for name in self._control_names],
+            ("root", "control", "pkru", "pkrs"),
+        )
+        self._context_ready = dut.contexts__ready
+        self._request_pins = [getattr(dut, f"requester__requests__payload__{name}") for name in self._request_fields]
+        self._control_pins = [getattr(dut, f"contexts__payload__{name}") for name in self._control_names]
+        self._responses = StreamMonitor(dut, "requester__responses", _RESPONSE, Status.UNSTABLE_RESPONSE)
         self._memory_port = MemoryResponder(dut, memory, self._on_event)
-        self._fault_unit = FaultUnitPort(dut) if hasattr(dut, "i_drain") else None
+        self._fault_unit = FaultUnitPort(dut) if hasattr(dut, "supervisor__drain") else None
         self._clock = Clock(dut.clk, _PERIOD_NS, unit="ns")
         self._loop: Any = None
         self._failure: BenchError | None = None
@@ -133,9 +138,7 @@ class WalkerBench:
         self._memory_port.reset()
         if self._fault_unit:
             self._fault_unit.reset()
-        for wire in self._control:
-            wire.value = None
-            wire.set(0)
+        self._contexts.reset()
         self.dut.rst.value = 1
         self._clock.start()
         for _ in range(2):
@@ -194,8 +197,8 @@ class WalkerBench:
     ) -> BatchResult:
         """Have `requests` translated, one after the other.
 
-        A request is shown while an older one is still in flight only when both have the same control state and
-        `stop_on_fault` is off.
+        A request is shown while an older one is still in flight, unless `stop_on_fault` is on; with another context
+        than the one before that is on offer beside it.
 
         Parameters
         ----------
@@ -277,8 +280,7 @@ class WalkerBench:
         self._memory_port.forget()
         if self._fault_unit:
             self._fault_unit.forget()
-        for wire in self._control:
-            wire.value = None
+        self._contexts.forget()
         self._clock.start(start_high=False)
 
     # The protocol level ----------------------------------------------------------------------------------------------
@@ -291,7 +293,8 @@ class WalkerBench:
         self._pending: deque[np.void] = deque()
         self._shown: np.void | None = None
         self._in_flight = False
-        self._current: np.void | None = None
+        self._offering = False
+        self._context: dict[str, int] | None = None
         self._accepted: list[np.void] = []
         self._answers: list[np.void] = []
         self._events: list[tuple[int, ...]] = []
@@ -371,6 +374,13 @@ class WalkerBench:
         self._responses.sample()
         response = self._responses
         accepted = self._shown is not None and bool(self._request_ready.value)
+        if accepted and self._offering:
+            raise RuleBroken(Status.CONTEXT_OVERTAKEN)
+        if self._offering and bool(self._context_ready.value):
+            if older:
+                raise RuleBroken(Status.CONTEXT_IN_FLIGHT)
+            self._offering = False
+            self._context = {n: int(pin.value) for n, pin in zip(self._control_names, self._control_pins, strict=True)}
         if older and response.taken:
             self._in_flight = False
         if accepted:
@@ -393,10 +403,9 @@ class WalkerBench:
             raise RuleBroken(Status.EVENTS_FULL)
 
     def _accept(self) -> None:
-        seen = dict(zip(self._request_fields, self._request_pins, strict=True))
-        seen |= dict(zip(self._control_names, self._control_pins, strict=True))
-        record = make(REQUEST, {name: int(pin.value) for name, pin in seen.items()})
-        self._current, self._shown = self._shown, None
+        seen = zip(self._request_fields, self._request_pins, strict=True)
+        record = make(REQUEST, {name: int(pin.value) for name, pin in seen} | (self._context or {}))
+        self._shown = None
         self._accepted.append(record)
         self._accepted_at = self._progress = self._cycle
         self._answered_reads = 0
@@ -424,6 +433,8 @@ class WalkerBench:
     def _drive(self, over: bool) -> None:
         """What the pins are to be in the cycle that begins."""
         cycle = self._cycle
+        if not self._offering:
+            self._contexts.retract()
         if self._shown is None:
             self._requests.retract()
             if self._may_show() and not self._pattern.stalls("requests", cycle):
@@ -437,16 +448,17 @@ class WalkerBench:
             self._fault_unit.drive(cycle, over)
 
     def _may_show(self) -> bool:
-        """A request is shown beside an older one only if it needs no other control state."""
+        """A request is shown beside an older one, unless that one may be the last."""
         if self._stopped or not self._pending:
             return False
-        if not self._in_flight or self._current is None:
-            return True
-        return not self._stop_on_fault and all(self._pending[0][name] == self._current[name] for name in _CONTROL)
+        return not self._in_flight or not self._stop_on_fault
 
     def _show(self, request: np.void) -> None:
-        for wire, name in zip(self._control, self._control_names, strict=True):
-            wire.set(int(request[name]))
+        """Offer `request`, and with it its context, if that is another than the one before."""
+        context = {name: int(request[name]) for name in self._control_names}
+        if context != self._context:
+            self._contexts.offer(list(context.values()))
+            self._offering, self._context = True, context
         self._requests.offer([int(request[name]) for name in self._request_fields])
         self._shown = request
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formal.properties import PROPERTIES, Harness
+from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.properties import PROPERTIES
 
 COVER_DEPTH = 40
 """Steps within which every cover must be reached."""

@@ -268,9 +268,9 @@ def _attempt(
             flags.append("--no-public-flat-rw")
         if batch:
             flags += [str(shutil.copy(_BATCH_SOURCE, folder)), "-LDFLAGS", "-rdynamic"]
-            if "track" in ports:
+            if "contexts__payload__track" in ports:
                 flags += ["-CFLAGS", "-DPTEWALK_TRACKING"]
-            if "i_drain" in ports:
+            if "supervisor__drain" in ports:
                 flags += ["-CFLAGS", "-DPTEWALK_FAULT_UNIT"]
         environment["MAKEFLAGS"] = " ".join(_make_variables(simulator))
     arguments: dict[str, Any] = {

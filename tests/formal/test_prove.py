@@ -4,10 +4,17 @@ import pytest
 from amaranth.hdl import Assert, Assume, Const, Cover, Module
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formal.properties import PROPERTIES, FaultUnitDrain
+from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
+from ptewalk.cosim.formal.properties import PROPERTIES
 from ptewalk.cosim.formal.prove import prove
 
-COVERS = {"walker-writes": 4, "walker-bound": 3, "fault-unit-drain": 4, "fault-unit-queue": 3}
+COVERS = {
+    "walker-writes": 4,
+    "walker-bound": 3,
+    "walker-translation": 3,
+    "fault-unit-drain": 5,
+    "fault-unit-queue": 3,
+}
 SECONDS = 300
 
 
@@ -32,7 +39,7 @@ class Wrong(FaultUnitDrain):
 
     def _specify(self, m: Module) -> None:
         super()._specify(m)
-        m.d.comb += Assert(self.unit.o_granted == 0)
+        m.d.comb += Assert(self.unit.supervisor.granted == 0)
 
 
 class Blind(FaultUnitDrain):
@@ -40,7 +47,7 @@ class Blind(FaultUnitDrain):
 
     def _specify(self, m: Module) -> None:
         super()._specify(m)
-        m.d.comb += Assume(~self.unit.i_requests.valid)
+        m.d.comb += Assume(~self.asked.valid)
 
 
 class Contradictory(FaultUnitDrain):
@@ -56,7 +63,7 @@ class Dead(FaultUnitDrain):
 
     def _specify(self, m: Module) -> None:
         super()._specify(m)
-        m.d.comb += Assume(~self.accepted & ~self.unit.i_drain)
+        m.d.comb += Assume(~self.accepted & ~self.unit.supervisor.drain)
 
 
 class Unreachable(FaultUnitDrain):
@@ -64,7 +71,7 @@ class Unreachable(FaultUnitDrain):
 
     def _specify(self, m: Module) -> None:
         super()._specify(m)
-        m.d.comb += Cover(self.outstanding > 1 << self.TAG_BITS)
+        m.d.comb += Cover(self.unit.supervisor.granted > 1 << self.TAG_BITS)
 
 
 @pytest.mark.slow

@@ -9,43 +9,81 @@ from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 MEMORY_PORT = {
-    "o_reads__payload__address": 40,
-    "o_reads__valid": 1,
-    "o_reads__ready": 1,
-    "i_data__payload__value": 64,
-    "i_data__payload__error": 1,
-    "i_data__valid": 1,
-    "o_swaps__payload__address": 40,
-    "o_swaps__payload__old": 64,
-    "o_swaps__payload__new": 64,
-    "o_swaps__valid": 1,
-    "o_swaps__ready": 1,
-    "i_swapped__payload__done": 1,
-    "i_swapped__payload__error": 1,
-    "i_swapped__valid": 1,
+    "memory__reads__payload__address": 40,
+    "memory__reads__payload__id": 2,
+    "memory__reads__valid": 1,
+    "memory__reads__ready": 1,
+    "memory__data__payload__value": 64,
+    "memory__data__payload__error": 1,
+    "memory__data__payload__id": 2,
+    "memory__data__valid": 1,
+    "memory__swaps__payload__address": 40,
+    "memory__swaps__payload__old": 64,
+    "memory__swaps__payload__new": 64,
+    "memory__swaps__payload__id": 2,
+    "memory__swaps__valid": 1,
+    "memory__swaps__ready": 1,
+    "memory__swapped__payload__done": 1,
+    "memory__swapped__payload__error": 1,
+    "memory__swapped__payload__id": 2,
+    "memory__swapped__valid": 1,
 }
 REQUESTER = {
-    "i_requests__payload__linear": 64,
-    "i_requests__payload__access": 3,
-    "i_requests__payload__user": 1,
-    "i_requests__payload__implicit": 1,
-    "i_requests__payload__ac": 1,
-    "i_requests__payload__tag": 8,
-    "i_requests__valid": 1,
-    "i_requests__ready": 1,
-    "o_responses__payload__outcome": 2,
-    "o_responses__payload__code": 16,
-    "o_responses__payload__physical": 40,
-    "o_responses__payload__level": 3,
-    "o_responses__payload__pwt": 1,
-    "o_responses__payload__pcd": 1,
-    "o_responses__payload__pat": 1,
-    "o_responses__payload__tag": 8,
-    "o_responses__valid": 1,
-    "o_responses__ready": 1,
+    "requester__requests__payload__linear": 64,
+    "requester__requests__payload__access": 3,
+    "requester__requests__payload__user": 1,
+    "requester__requests__payload__implicit": 1,
+    "requester__requests__payload__ac": 1,
+    "requester__requests__payload__tag": 8,
+    "requester__requests__valid": 1,
+    "requester__requests__ready": 1,
+    "requester__responses__payload__outcome": 2,
+    "requester__responses__payload__code": 16,
+    "requester__responses__payload__physical": 40,
+    "requester__responses__payload__level": 3,
+    "requester__responses__payload__pwt": 1,
+    "requester__responses__payload__pcd": 1,
+    "requester__responses__payload__pat": 1,
+    "requester__responses__payload__tag": 8,
+    "requester__responses__valid": 1,
+    "requester__responses__ready": 1,
 }
-STATE = {"clk": 1, "rst": 1, "root": 28, "control": 8, "pkru": 32, "pkrs": 32}
-TRACKING = {"track": 2, "saved_dirty": 1}
+CONTEXTS = {
+    "contexts__payload__root": 28,
+    "contexts__payload__control": 8,
+    "contexts__payload__pkru": 32,
+    "contexts__payload__pkrs": 32,
+    "contexts__valid": 1,
+    "contexts__ready": 1,
+}
+TRACKING = {"contexts__payload__track": 2, "contexts__payload__saved_dirty": 1}
+WRITTEN = {
+    "o_written__payload__linear": 64,
+    "o_written__payload__tag": 8,
+    "o_written__payload__level": 3,
+    "o_written__payload__address": 40,
+    "o_written__payload__old": 64,
+    "o_written__payload__new": 64,
+    "o_written__payload__done": 1,
+    "o_written__payload__error": 1,
+    "o_written__valid": 1,
+}
+TRANSLATION = {
+    "o_translation__frame": 28,
+    "o_translation__level": 3,
+    "o_translation__rw": 1,
+    "o_translation__us": 1,
+    "o_translation__xd": 1,
+    "o_translation__pkey": 4,
+    "o_translation__g": 1,
+    "o_translation__d": 1,
+    "o_translation__soft_dirty": 1,
+    "o_translation__pwt": 1,
+    "o_translation__pcd": 1,
+    "o_translation__pat": 1,
+    "o_translation__address": 40,
+}
+COMMON = {"clk": 1, "rst": 1} | REQUESTER | CONTEXTS | TRACKING | MEMORY_PORT | WRITTEN
 
 
 def ports(config: Config) -> dict[str, int]:
@@ -57,37 +95,49 @@ def ports(config: Config) -> dict[str, int]:
 
 
 def test_ports_of_the_walker() -> None:
-    assert ports(WalkerConfig(trace=False)) == STATE | REQUESTER | MEMORY_PORT | TRACKING
+    assert ports(WalkerConfig(trace=False)) == COMMON | TRANSLATION
 
 
 def test_ports_of_the_trace() -> None:
     extra = ports(WalkerConfig()).keys() - ports(WalkerConfig(trace=False)).keys()
-    assert extra == {"o_trace__valid"} | {
-        f"o_trace__payload__{name}"
-        for name in (
-            *("kind", "linear", "tag", "level", "outcome", "code", "physical", "address", "old", "new", "done"),
-        )
-    }
+    fields = ("linear", "outcome", "code", "physical", "level", "pwt", "pcd", "pat", "tag")
+    assert extra == {"o_walked__valid"} | {f"o_walked__payload__{name}" for name in fields}
+
+
+@pytest.mark.parametrize("config", [WalkerConfig(observe=True), MmuConfig(WalkerConfig(observe=True))])
+def test_registers_are_a_port_with_observe_only(config: Config) -> None:
+    prefix = "o_registers__" if isinstance(config, WalkerConfig) else "o_walker__"
+    found = {name.removeprefix(prefix): width for name, width in ports(config).items() if name.startswith(prefix)}
+    assert found.items() >= {"state": 3, "at": 5, "entry": 64, "here": 40, "settled": 1}.items()
+    plain = ports(WalkerConfig()) | ports(MmuConfig())
+    assert not [name for name in plain if name.startswith(("o_registers", "o_walker", "o_fault_unit"))]
 
 
 def test_ports_of_the_mmu() -> None:
     extra = ports(MmuConfig(WalkerConfig(trace=False)))
-    for name in STATE | REQUESTER | MEMORY_PORT | TRACKING:
+    for name in COMMON:
         extra.pop(name)
     assert extra == {
-        "o_faults__payload__linear": 64,
-        "o_faults__payload__code": 16,
-        "o_faults__payload__tag": 8,
-        "o_faults__valid": 1,
-        "o_faults__ready": 1,
-        "i_retired__payload__tag": 8,
-        "i_retired__valid": 1,
-        "i_drain": 1,
-        "o_drained": 1,
-        "o_granted": 9,
+        "requester__retired__payload__tag": 8,
+        "requester__retired__valid": 1,
+        "supervisor__faults__payload__linear": 64,
+        "supervisor__faults__payload__code": 16,
+        "supervisor__faults__payload__tag": 8,
+        "supervisor__faults__valid": 1,
+        "supervisor__faults__ready": 1,
+        "supervisor__drain": 1,
+        "supervisor__drained": 1,
+        "supervisor__granted": 9,
+        "supervisor__status__fault_overflow": 1,
+        "supervisor__status__tag_reused": 1,
+        "supervisor__status__stray_retirement": 1,
+        "supervisor__clear__fault_overflow": 1,
+        "supervisor__clear__tag_reused": 1,
+        "supervisor__clear__stray_retirement": 1,
         "marks": 32,
         "mends": 32,
         "delivered_faults": 32,
+        "lost_faults": 32,
     }
 
 
@@ -104,9 +154,9 @@ def test_no_trace_of_soft_dirty(config: Config) -> None:
 
 def test_widths_follow_the_parameters() -> None:
     found = ports(WalkerConfig(physical_bits=52, tag_bits=3))
-    assert found["root"] == 40
-    assert found["o_reads__payload__address"] == found["o_responses__payload__physical"] == 52
-    assert found["i_requests__payload__tag"] == found["o_responses__payload__tag"] == 3
+    assert found["contexts__payload__root"] == found["o_translation__frame"] == 40
+    assert found["memory__reads__payload__address"] == found["requester__responses__payload__physical"] == 52
+    assert found["requester__requests__payload__tag"] == found["requester__responses__payload__tag"] == 3
 
 
 @pytest.mark.parametrize("config", [WalkerConfig(), MmuConfig()])

@@ -14,51 +14,77 @@ from .walker_bench import BUS, FETCH, GP, OK, PF, PROBE, READ, RMW, WRITE
 
 
 class Driver:
-    """The requester's and the walker's side of a fault unit."""
+    """The requester's, the walker's and the supervisor's side of a fault unit."""
 
     def __init__(self, ctx: Any, unit: FaultUnit) -> None:
         self.ctx = ctx
         self.unit = unit
+        self.requests, self.responses = unit.requester.requests, unit.requester.responses
+        self.retired = unit.requester.retired
+        self.to_walker, self.from_walker = unit.walker.requests, unit.walker.responses
+        self.supervisor = unit.supervisor
 
     def get(self, name: str) -> int:
-        value: int = self.ctx.get(getattr(self.unit, name))
+        """A port of the supervisor's side."""
+        value: int = self.ctx.get(getattr(self.supervisor, name))
         return value
+
+    def status(self) -> set[str]:
+        """The bits of the status that are set."""
+        value = self.ctx.get(self.supervisor.status)
+        return {name for name in value.shape().members if value[name]}
+
+    def show(self, linear: int, access: int = READ, tag: int = 0) -> None:
+        """A request is on offer."""
+        fields = {"linear": linear, "access": x86.Access(access), "tag": tag}
+        self.ctx.set(self.requests.payload, fields)
+        self.ctx.set(self.requests.valid, 1)
 
     async def ask(self, linear: int, access: int = READ, tag: int = 0) -> None:
         """A request, taken by the walker at once."""
-        ctx, unit = self.ctx, self.unit
-        ctx.set(unit.i_requests.payload, {"linear": linear, "access": x86.Access(access), "tag": tag})
-        ctx.set(unit.i_requests.valid, 1)
-        ctx.set(unit.o_requests.ready, 1)
-        assert ctx.get(unit.o_requests.valid) and ctx.get(unit.i_requests.ready)
-        assert ctx.get(unit.o_requests.payload.linear) == linear
+        ctx = self.ctx
+        self.show(linear, access, tag)
+        ctx.set(self.to_walker.ready, 1)
+        assert ctx.get(self.to_walker.valid) and ctx.get(self.requests.ready)
+        assert ctx.get(self.to_walker.payload.linear) == linear
         await ctx.tick()
-        ctx.set(unit.i_requests.valid, 0)
-        ctx.set(unit.o_requests.ready, 0)
+        ctx.set(self.requests.valid, 0)
+        ctx.set(self.to_walker.ready, 0)
 
     def offer(self, outcome: int, code: int = 0, tag: int = 0) -> None:
         """The walker offers its answer."""
         fields = {"outcome": x86.Outcome(outcome), "code": code, "tag": tag}
-        self.ctx.set(self.unit.i_responses.payload, fields)
-        self.ctx.set(self.unit.i_responses.valid, 1)
-        self.ctx.set(self.unit.o_responses.ready, 1)
+        self.ctx.set(self.from_walker.payload, fields)
+        self.ctx.set(self.from_walker.valid, 1)
+        self.ctx.set(self.responses.ready, 1)
+
+    def passes(self) -> bool:
+        """The answer on offer goes through in this cycle."""
+        valid, ready = self.ctx.get(self.responses.valid), self.ctx.get(self.from_walker.ready)
+        assert valid == ready
+        return bool(valid)
 
     async def answer(self, outcome: int, code: int = 0, tag: int = 0) -> None:
         """An answer, delivered in this cycle."""
         self.offer(outcome, code, tag)
-        assert self.ctx.get(self.unit.o_responses.valid) and self.ctx.get(self.unit.i_responses.ready)
+        assert self.passes()
         await self.ctx.tick()
-        self.ctx.set(self.unit.i_responses.valid, 0)
+        self.ctx.set(self.from_walker.valid, 0)
+
+    async def grant(self, tag: int) -> None:
+        """A store that is allowed."""
+        await self.ask(0x1000, WRITE, tag)
+        await self.answer(OK, tag=tag)
 
     async def retire(self, tag: int) -> None:
-        self.ctx.set(self.unit.i_retired.payload.tag, tag)
-        self.ctx.set(self.unit.i_retired.valid, 1)
+        self.ctx.set(self.retired.payload.tag, tag)
+        self.ctx.set(self.retired.valid, 1)
         await self.ctx.tick()
-        self.ctx.set(self.unit.i_retired.valid, 0)
+        self.ctx.set(self.retired.valid, 0)
 
     async def take(self) -> tuple[int, int, int]:
         """(linear, code, tag) of the oldest fault."""
-        ctx, faults = self.ctx, self.unit.o_faults
+        ctx, faults = self.ctx, self.supervisor.faults
         for _ in range(4):
             if ctx.get(faults.valid):
                 break
@@ -71,12 +97,19 @@ class Driver:
         return record  # type: ignore[return-value]
 
 
-def run(test: Callable[[Driver], Any], fault_depth: int = 4) -> None:
-    unit = FaultUnit(physical_bits=40, tag_bits=8, fault_depth=fault_depth)
+def run(test: Callable[[Driver], Any], fault_depth: int = 4, tag_bits: int = 8) -> None:
+    """Run `test` once the unit takes requests."""
+    unit = FaultUnit(physical_bits=40, tag_bits=tag_bits, fault_depth=fault_depth)
     ended = []
 
     async def bench(ctx: Any) -> None:
-        await test(Driver(ctx, unit))
+        driver = Driver(ctx, unit)
+        for _ in range(1 << tag_bits):
+            ctx.set(driver.to_walker.ready, 1)
+            assert not ctx.get(driver.requests.ready), "the table of grants is being cleared"
+            await ctx.tick()
+        ctx.set(driver.to_walker.ready, 0)
+        await test(driver)
         ended.append(True)
 
     simulator = Simulator(unit)
@@ -93,6 +126,13 @@ def test_parameter_errors(fault_depth: Any) -> None:
     assert str(error.value) == f"fault_depth must be an integer from 1 to 1024, not {fault_depth!r}"
 
 
+@pytest.mark.parametrize("tag_bits", [0, 11, "4"])
+def test_tag_bits_errors(tag_bits: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        FaultUnit(physical_bits=40, tag_bits=tag_bits)
+    assert str(error.value) == f"tag_bits of a fault unit must be an integer from 1 to 10, not {tag_bits!r}"
+
+
 def test_adds_no_cycle() -> None:
     """Requests and answers pass in the cycle in which they are offered; `Driver` asserts it."""
 
@@ -100,7 +140,7 @@ def test_adds_no_cycle() -> None:
         for tag in range(3):
             await driver.ask(0x1000 * tag, READ, tag)
             await driver.answer(OK, tag=tag)
-        assert not driver.ctx.get(driver.unit.o_faults.valid)
+        assert not driver.ctx.get(driver.supervisor.faults.valid)
 
     run(test)
 
@@ -112,7 +152,7 @@ def test_faults_in_order_with_linear_code_and_tag() -> None:
             await driver.answer(PF, code=number + 1, tag=number)
         for number in (1, 2, 3):
             assert await driver.take() == (0xFFFF_8000_0000_0000 + number, number + 1, number)
-        assert not driver.ctx.get(driver.unit.o_faults.valid)
+        assert not driver.ctx.get(driver.supervisor.faults.valid)
 
     run(test)
 
@@ -123,46 +163,164 @@ def test_only_page_faults_are_queued(outcome: int) -> None:
         await driver.ask(0x1000)
         await driver.answer(outcome)
         for _ in range(4):
-            assert not driver.ctx.get(driver.unit.o_faults.valid)
+            assert not driver.ctx.get(driver.supervisor.faults.valid)
             await driver.ctx.tick()
 
     run(test)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_full_queue_holds_the_answer(depth: int) -> None:
-    """No fault is lost; an answer that is no fault passes a full queue."""
+def test_full_queue_stalls_nobody(depth: int) -> None:
+    """Every fault is answered in the cycle in which the walker offers it; the oldest records stay, the rest is lost."""
 
     async def test(driver: Driver) -> None:
         ctx, unit = driver.ctx, driver.unit
-        asked, taken = 0, []
-        while True:
-            await driver.ask(0x1000 * asked, tag=asked)
-            driver.offer(PF, code=4, tag=asked)
-            if not ctx.get(unit.o_responses.valid):
-                break
+        kept = 0
+        for number in range(8):
+            await driver.ask(0x1000 * number, tag=number)
+            driver.offer(PF, code=4, tag=number)
+            assert driver.passes()
+            assert ctx.get(unit.o_delivered)
+            lost = ctx.get(unit.o_lost)
+            assert lost or kept == number, "once full, the queue stays full"
+            kept += not lost
             await ctx.tick()
-            ctx.set(unit.i_responses.valid, 0)
-            asked += 1
-        assert depth <= asked <= depth + 1
-        for _ in range(5):
-            assert not ctx.get(unit.o_responses.valid) and not ctx.get(unit.i_responses.ready)
-            await ctx.tick()
-        driver.offer(OK)
-        assert ctx.get(unit.o_responses.valid) and ctx.get(unit.i_responses.ready)
-        driver.offer(PF, code=4, tag=asked)
-        taken.append(await driver.take())
-        for _ in range(3):
-            if ctx.get(unit.o_responses.valid):
-                break
-            await ctx.tick()
-        assert ctx.get(unit.o_responses.valid)
-        await ctx.tick()
-        ctx.set(unit.i_responses.valid, 0)
-        taken += [await driver.take() for _ in range(asked)]
-        assert taken == [(0x1000 * number, 4, number) for number in range(asked + 1)]
+            ctx.set(driver.from_walker.valid, 0)
+            assert driver.status() == ({"fault_overflow"} if lost else set())
+        assert depth <= kept <= depth + 1
+        assert [await driver.take() for _ in range(kept)] == [(0x1000 * number, 4, number) for number in range(kept)]
+        assert not ctx.get(driver.supervisor.faults.valid)
+        await driver.ask(0x9000, tag=9)
+        await driver.answer(PF, code=6, tag=9)
+        assert await driver.take() == (0x9000, 6, 9)
 
     run(test, fault_depth=depth)
+
+
+def test_drain_does_not_wait_for_the_queue() -> None:
+    async def test(driver: Driver) -> None:
+        for number in range(4):
+            await driver.ask(0x1000, tag=number)
+            await driver.answer(PF, code=4, tag=number)
+        driver.ctx.set(driver.supervisor.drain, 1)
+        assert driver.get("drained")
+
+    run(test, fault_depth=1)
+
+
+def test_probe_leaves_no_record() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.ask(0x1000, PROBE, 3)
+        driver.offer(PF, code=6, tag=3)
+        assert driver.passes()
+        assert not driver.ctx.get(driver.unit.o_delivered)
+        await driver.answer(PF, code=6, tag=3)
+        for _ in range(4):
+            assert not driver.ctx.get(driver.supervisor.faults.valid)
+            await driver.ctx.tick()
+
+    run(test)
+
+
+def test_status_is_kept_until_it_is_cleared() -> None:
+    """A bit that is raised in the cycle of its clearing stays."""
+
+    async def test(driver: Driver) -> None:
+        ctx, clear = driver.ctx, driver.supervisor.clear
+        await driver.retire(1)
+        assert driver.status() == {"stray_retirement"}
+        ctx.set(clear.fault_overflow, 1)
+        ctx.set(clear.tag_reused, 1)
+        await ctx.tick()
+        assert driver.status() == {"stray_retirement"}, "each bit has a clear of its own"
+        ctx.set(clear.stray_retirement, 1)
+        await driver.retire(1)
+        assert driver.status() == {"stray_retirement"}
+        await ctx.tick()
+        assert driver.status() == set()
+
+    run(test)
+
+
+# Tags ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag_bits", [1, 3])
+def test_a_tag_names_one_grant(tag_bits: int) -> None:
+    """All tags can be out at once; a tag that is out is not given again, and the count never wraps."""
+
+    async def test(driver: Driver) -> None:
+        ctx, tags = driver.ctx, 1 << tag_bits
+        for tag in range(tags):
+            await driver.grant(tag)
+        assert driver.get("granted") == tags
+        assert driver.status() == set()
+        await driver.ask(0x2000, WRITE, 1)
+        driver.offer(OK, tag=1)
+        for _ in range(3):
+            assert not driver.passes()
+            await ctx.tick()
+        assert driver.status() == {"tag_reused"}
+        ctx.set(driver.supervisor.drain, 1)
+        assert not driver.get("drained")
+        await driver.retire(0)
+        assert not driver.passes(), "another tag's"
+        await driver.retire(1)
+        assert driver.passes()
+        assert driver.get("granted") == tags - 2
+        await ctx.tick()
+        ctx.set(driver.from_walker.valid, 0)
+        assert driver.get("granted") == tags - 1
+        for tag in range(1, tags):
+            assert not driver.get("drained")
+            await driver.retire(tag)
+        assert driver.get("drained")
+
+    run(test, tag_bits=tag_bits)
+
+
+def test_what_is_no_store_may_have_a_tag_that_is_out() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.grant(5)
+        for access, outcome in ((READ, OK), (PROBE, OK), (WRITE, PF), (WRITE, GP)):
+            await driver.ask(0x1000, access, 5)
+            await driver.answer(outcome, tag=5)
+        assert driver.get("granted") == 1
+        assert driver.status() == set()
+
+    run(test)
+
+
+def test_a_retirement_without_a_grant_is_ignored_and_told() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.retire(0)
+        assert (driver.get("granted"), driver.status()) == (0, {"stray_retirement"})
+        await driver.grant(2)
+        await driver.retire(3)
+        assert driver.get("granted") == 1
+        await driver.retire(2)
+        await driver.retire(2)
+        assert driver.get("granted") == 0
+        await driver.grant(2)
+        assert driver.get("granted") == 1
+
+    run(test)
+
+
+def test_retired_in_the_cycle_of_its_answer() -> None:
+    async def test(driver: Driver) -> None:
+        for _ in range(3):
+            await driver.ask(0x1000, WRITE, 6)
+            driver.offer(OK, tag=6)
+            assert driver.passes()
+            await driver.retire(6)
+            driver.ctx.set(driver.from_walker.valid, 0)
+            assert driver.get("granted") == 0
+        assert driver.status() == set()
+        await driver.grant(6)
+        assert driver.get("granted") == 1
+
+    run(test)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +334,7 @@ def test_what_a_grant_is(access: int, outcome: int, grants: int) -> None:
     async def test(driver: Driver) -> None:
         await driver.ask(0x1000, access)
         await driver.answer(outcome)
-        assert driver.get("o_granted") == grants
+        assert driver.get("granted") == grants
 
     run(test)
 
@@ -185,58 +343,56 @@ def test_drain_waits_for_every_grant() -> None:
     """Retired out of order; one retires in the cycle in which another is granted."""
 
     async def test(driver: Driver) -> None:
-        ctx, unit = driver.ctx, driver.unit
+        ctx = driver.ctx
         for tag in (1, 2, 3):
-            await driver.ask(0x1000, WRITE, tag)
-            await driver.answer(OK, tag=tag)
-        assert driver.get("o_granted") == 3
+            await driver.grant(tag)
+        assert driver.get("granted") == 3
         await driver.ask(0x1000, WRITE, 4)
-        ctx.set(unit.i_retired.payload.tag, 2)
-        ctx.set(unit.i_retired.valid, 1)
+        ctx.set(driver.retired.payload.tag, 2)
+        ctx.set(driver.retired.valid, 1)
         await driver.answer(OK, tag=4)
-        ctx.set(unit.i_retired.valid, 0)
-        assert driver.get("o_granted") == 3
-        ctx.set(unit.i_drain, 1)
+        ctx.set(driver.retired.valid, 0)
+        assert driver.get("granted") == 3
+        ctx.set(driver.supervisor.drain, 1)
         for left, tag in ((3, 4), (2, 1), (1, 3)):
-            assert driver.get("o_granted") == left
-            assert not driver.get("o_drained")
+            assert driver.get("granted") == left
+            assert not driver.get("drained")
             await driver.retire(tag)
-        assert driver.get("o_drained")
-        ctx.set(unit.i_drain, 0)
-        assert not driver.get("o_drained"), "only with i_drain"
+        assert driver.get("drained")
+        ctx.set(driver.supervisor.drain, 0)
+        assert not driver.get("drained"), "only with i_drain"
 
     run(test)
 
 
 def test_drain_waits_for_what_is_in_flight() -> None:
     async def test(driver: Driver) -> None:
-        ctx, unit = driver.ctx, driver.unit
+        ctx, _unit = driver.ctx, driver.unit
         await driver.ask(0x1000, WRITE, 1)
-        ctx.set(unit.i_drain, 1)
+        ctx.set(driver.supervisor.drain, 1)
         for _ in range(3):
-            assert not driver.get("o_drained")
+            assert not driver.get("drained")
             await ctx.tick()
         await driver.answer(OK, tag=1)
-        assert not driver.get("o_drained")
+        assert not driver.get("drained")
         await driver.retire(1)
-        assert driver.get("o_drained")
+        assert driver.get("drained")
 
     run(test)
 
 
 def test_drain_holds_requests() -> None:
     async def test(driver: Driver) -> None:
-        ctx, unit = driver.ctx, driver.unit
-        ctx.set(unit.i_drain, 1)
-        ctx.set(unit.i_requests.payload, {"linear": 0x1000, "access": x86.Access.WRITE})
-        ctx.set(unit.i_requests.valid, 1)
-        ctx.set(unit.o_requests.ready, 1)
+        ctx, _unit = driver.ctx, driver.unit
+        ctx.set(driver.supervisor.drain, 1)
+        driver.show(0x1000, WRITE)
+        ctx.set(driver.to_walker.ready, 1)
         for _ in range(3):
-            assert not ctx.get(unit.o_requests.valid) and not ctx.get(unit.i_requests.ready)
-            assert driver.get("o_drained")
+            assert not ctx.get(driver.to_walker.valid) and not ctx.get(driver.requests.ready)
+            assert driver.get("drained")
             await ctx.tick()
-        ctx.set(unit.i_drain, 0)
-        assert ctx.get(unit.o_requests.valid) and ctx.get(unit.i_requests.ready)
+        ctx.set(driver.supervisor.drain, 0)
+        assert ctx.get(driver.to_walker.valid) and ctx.get(driver.requests.ready)
 
     run(test)
 
@@ -245,20 +401,19 @@ def test_drain_does_not_withdraw_an_offer() -> None:
     """The walker has seen the request: it goes through, and the drain waits for it."""
 
     async def test(driver: Driver) -> None:
-        ctx, unit = driver.ctx, driver.unit
-        ctx.set(unit.i_requests.payload, {"linear": 0x1000, "access": x86.Access.READ})
-        ctx.set(unit.i_requests.valid, 1)
+        ctx, _unit = driver.ctx, driver.unit
+        driver.show(0x1000)
         await ctx.tick()
-        ctx.set(unit.i_drain, 1)
+        ctx.set(driver.supervisor.drain, 1)
         for _ in range(2):
-            assert ctx.get(unit.o_requests.valid)
-            assert not driver.get("o_drained")
+            assert ctx.get(driver.to_walker.valid)
+            assert not driver.get("drained")
             await ctx.tick()
-        ctx.set(unit.o_requests.ready, 1)
+        ctx.set(driver.to_walker.ready, 1)
         await ctx.tick()
-        assert not ctx.get(unit.o_requests.valid), "the next one waits"
-        assert not driver.get("o_drained")
+        assert not ctx.get(driver.to_walker.valid), "the next one waits"
+        assert not driver.get("drained")
         await driver.answer(OK)
-        assert driver.get("o_drained")
+        assert driver.get("drained")
 
     run(test)

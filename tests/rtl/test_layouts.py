@@ -3,14 +3,18 @@
 import pytest
 from amaranth.hdl import Shape
 
+from ptewalk.rtl.entry import EntryLayout
 from ptewalk.rtl.layouts import (
+    ContextLayout,
     ControlLayout,
-    EntryLayout,
+    EntryWrittenLayout,
     FaultLayout,
     RequestLayout,
     ResponseLayout,
+    StatusLayout,
     SwapLayout,
-    TraceLayout,
+    TranslationLayout,
+    WalkedLayout,
     flat_fields,
 )
 
@@ -86,24 +90,41 @@ def test_fault_and_swap(tag_bits: int) -> None:
         "code": 16,
         "tag": tag_bits,
     }
-    assert {name: width for name, (_, width) in places(SwapLayout(36)).items()} == {"address": 36, "old": 64, "new": 64}
+    assert widths(SwapLayout(36, 2)) == {"address": 36, "old": 64, "new": 64, "id": 2}
 
 
-def test_trace() -> None:
-    widths = {name: width for name, (_, width) in places(TraceLayout(40, 8)).items()}
-    assert widths == {
-        "kind": 1,
-        "linear": 64,
-        "tag": 8,
-        "level": 3,
+def widths(layout: object) -> dict[str, int]:
+    """Field to width."""
+    return {name: width for name, (_, width) in places(layout).items()}
+
+
+@pytest.mark.parametrize("physical_bits", [32, 52])
+def test_context(physical_bits: int) -> None:
+    plain = {"root": physical_bits - 12, "control": 8, "pkru": 32, "pkrs": 32}
+    assert widths(ContextLayout(physical_bits, soft_dirty=False)) == plain
+    assert widths(ContextLayout(physical_bits, soft_dirty=True)) == plain | {"track": 2, "saved_dirty": 1}
+
+
+@pytest.mark.parametrize("physical_bits", [32, 52])
+def test_translation(physical_bits: int) -> None:
+    flags = {"rw": 1, "us": 1, "xd": 1, "pkey": 4, "g": 1, "d": 1, "pwt": 1, "pcd": 1, "pat": 1}
+    plain = {"frame": physical_bits - 12, "level": 3, "address": physical_bits} | flags
+    assert widths(TranslationLayout(physical_bits, soft_dirty=False)) == plain
+    assert widths(TranslationLayout(physical_bits, soft_dirty=True)) == plain | {"soft_dirty": 1}
+
+
+def test_events() -> None:
+    common = {"linear": 64, "tag": 8, "level": 3}
+    assert widths(EntryWrittenLayout(40, 8)) == common | {"address": 40, "old": 64, "new": 64, "done": 1, "error": 1}
+    assert widths(WalkedLayout(40, 8)) == common | {
         "outcome": 2,
         "code": 16,
         "physical": 40,
-        "address": 40,
-        "old": 64,
-        "new": 64,
-        "done": 1,
+        "pwt": 1,
+        "pcd": 1,
+        "pat": 1,
     }
+    assert widths(StatusLayout()) == {"fault_overflow": 1, "tag_reused": 1, "stray_retirement": 1}
 
 
 def test_flat_fields() -> None:

@@ -9,8 +9,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In
 from amaranth.sim import Simulator
 
-from ptewalk.rtl.layouts import ControlLayout, EntryLayout, RequestLayout
-from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights, mendable
+from ptewalk.rtl.entry import EntryLayout, mendable
+from ptewalk.rtl.layouts import ControlLayout, RequestLayout
+from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 
 from .walker_bench import FAULT, FETCH, NATIVE, OFF, PKE, PKS, PROBE, READ, RMW, SMAP, SMEP, WP, WRITE
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ptewalk.model import x86
 from ptewalk.rtl.walker import WalkerConfig
 
 from .walker_bench import (
@@ -675,6 +676,7 @@ def test_backpressure(channel: str, period: int) -> None:
         ({"soft_dirty": 1}, "soft_dirty must be True or False, not 1"),
         ({"gigabyte_pages": "no"}, "gigabyte_pages must be True or False, not 'no'"),
         ({"trace": None}, "trace must be True or False, not None"),
+        ({"observe": 0}, "observe must be True or False, not 0"),
     ],
 )
 def test_parameter_errors(parameters: dict[str, Any], text: str) -> None:
@@ -696,8 +698,11 @@ def test_extremes_are_allowed(parameter: str, value: int) -> None:
 
 
 def test_no_soft_dirty_has_no_ports() -> None:
-    assert {"track", "saved_dirty"} <= set(bench_of(WalkerConfig()).walker.signature.members)
-    assert not {"track", "saved_dirty"} & set(bench_of(NO_SOFT_DIRTY).walker.signature.members)
+    def names(config: WalkerConfig) -> set[str]:
+        walker = bench_of(config).walker
+        return {*walker.contexts.payload.shape().members, *walker.o_translation.shape().members}
+
+    assert names(WalkerConfig()) - names(NO_SOFT_DIRTY) == {"track", "saved_dirty", "soft_dirty"}
 
 
 @pytest.mark.parametrize("soft", [0, SD])
@@ -723,19 +728,125 @@ def test_no_soft_dirty_knows_no_arm() -> None:
 # The trace port ------------------------------------------------------------------------------------------------------
 
 
-def test_trace() -> None:
+def test_events() -> None:
     """A record for each swap, done or not, and one for the walk."""
     words = tables(LINEAR, BASE | RW | A)
     seen = disturbed(words, 4, 1, BASE | RW, WRITE)
-    kinds = [(record["kind"], record["done"]) for record in seen.trace]
-    assert kinds == [(1, 0), (1, 1), (0, seen.trace[-1]["done"])]
-    swap, walked = seen.trace[1], seen.trace[2]
-    assert (swap["address"], swap["old"], swap["new"]) == (slot(LINEAR, 1), BASE | RW, BASE | RW | A | D)
-    assert (walked["outcome"], walked["physical"], walked["linear"]) == (OK, 0x12_3456_7218, LINEAR)
-    assert all(record["level"] == 1 and record["tag"] == 0xA5 for record in seen.trace)
+    common = {"linear": LINEAR, "tag": 0xA5, "level": 1}
+    swap = common | {"address": slot(LINEAR, 1), "error": 0}
+    assert seen.written == [
+        swap | {"old": BASE | RW | A, "new": BASE | RW | A | D, "done": 0},
+        swap | {"old": BASE | RW, "new": BASE | RW | A | D, "done": 1},
+    ]
+    answer = {"outcome": OK, "code": 0, "physical": 0x12_3456_7218, "pwt": 0, "pcd": 0, "pat": 0}
+    assert seen.walked == [common | answer]
+
+
+def test_event_of_a_swap_that_the_bus_refused() -> None:
+    seen = walk(tables(LINEAR, BASE | RW | A), LINEAR, WRITE, bus_error=lambda kind, address: kind == "swap")
+    assert [(event["done"], event["error"]) for event in seen.written] == [(0, 1)]
+    assert [walked["outcome"] for walked in seen.walked] == [BUS]
 
 
 def test_trace_can_be_left_out() -> None:
     config = WalkerConfig(trace=False)
-    assert "o_trace" not in bench_of(config).walker.signature.members
+    assert "o_walked" not in bench_of(config).walker.signature.members
     assert walk(tables(LINEAR, LEAF), LINEAR, config=config).outcome == OK
+
+
+# The translation -----------------------------------------------------------------------------------------------------
+
+
+def test_translation() -> None:
+    """Rights combined over the levels, the leaf as it stands after the walk's own swap, and where it lies."""
+    leaf = FRAME | P | US | A | ARM | G | PCD | 5 << 59
+    words = tables(LINEAR, leaf, uppers={3: UPPER | XD, 2: UPPER & ~US})
+    seen = walk(words, LINEAR, WRITE, track=FAULT, user=0, control=NXE | WP)
+    assert seen.outcome == OK
+    assert seen.translation == {
+        "frame": 0x12_3456_7,
+        "level": 1,
+        "rw": 1,
+        "us": 0,
+        "xd": 1,
+        "pkey": 5,
+        "g": 1,
+        "d": 1,
+        "soft_dirty": 1,
+        "pwt": 0,
+        "pcd": 1,
+        "pat": 0,
+        "address": slot(LINEAR, 1),
+    }
+
+
+@pytest.mark.parametrize(("leaf_level", "frame"), [(1, FRAME), (2, FRAME_2M | PS | PAT_LARGE), (3, FRAME_1G | PS)])
+def test_translation_names_the_page_that_was_accessed(leaf_level: int, frame: int) -> None:
+    seen = walk(tables(LINEAR, frame | P | US | A, leaf_level=leaf_level), LINEAR)
+    assert seen.translation["frame"] == seen.response["physical"] >> 12
+    assert (seen.translation["level"], seen.translation["address"]) == (leaf_level, slot(LINEAR, leaf_level))
+    assert seen.translation["pat"] == (leaf_level == 2)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("taken", "given", "field"), [(RW, 0, "rw"), (US, 0, "us"), (0, XD, "xd")])
+def test_translation_combines_every_level(level: int, taken: int, given: int, field: str) -> None:
+    words = tables(LINEAR, LEAF, levels=5)
+    words[slot(LINEAR, level)] = words[slot(LINEAR, level)] & ~taken | given
+    seen = walk(words, LINEAR, user=0, control=LA57 | NXE)
+    assert seen.outcome == OK
+    assert {name: seen.translation[name] for name in ("rw", "us", "xd")} == {"rw": 1, "us": 1, "xd": 0} | {
+        field: int(field == "xd")
+    }
+
+
+@pytest.mark.parametrize(("access", "dirty", "soft"), [(READ, 0, 0), (PROBE, 0, 0), (WRITE, 1, 1), (RMW, 1, 1)])
+def test_translation_after_its_own_swap(access: int, dirty: int, soft: int) -> None:
+    """Only a store sets D and soft-dirty, and then they stand in memory."""
+    words = tables(LINEAR, FRAME | P | RW | US | A)
+    seen = walk(words, LINEAR, access, track=NATIVE)
+    assert (seen.translation["d"], seen.translation["soft_dirty"]) == (dirty, soft)
+    assert bool(words[slot(LINEAR, 1)] & D) == dirty and bool(words[slot(LINEAR, 1)] & SD) == soft
+
+
+# Contexts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_context_goes_before_a_request_and_waits_for_one_in_flight() -> None:
+    """Offered together, the request is judged under the context; offered later, it changes nothing for it."""
+    walker = bench_of(WalkerConfig()).walker
+    requests, responses, contexts = walker.requester.requests, walker.requester.responses, walker.contexts
+    words = tables(LINEAR, LEAF & ~US)
+
+    async def job(ctx: Any) -> None:
+        ctx.set(responses.ready, 1)
+        ctx.set(walker.memory.reads.ready, 1)
+        ctx.set(contexts.payload.root, TABLE[4] >> 12)
+        ctx.set(contexts.valid, 1)
+        ctx.set(requests.payload, {"linear": LINEAR, "access": x86.Access.FETCH})
+        ctx.set(requests.valid, 1)
+        assert ctx.get(contexts.ready) and not ctx.get(requests.ready)
+        await ctx.tick()
+        assert ctx.get(contexts.ready) and not ctx.get(requests.ready), "contexts go first"
+        ctx.set(contexts.valid, 0)
+        assert ctx.get(requests.ready)
+        await ctx.tick()
+        ctx.set(requests.valid, 0)
+        # Under the new context, with another root, the same request would be a page fault.
+        ctx.set(contexts.payload.root, 0)
+        ctx.set(contexts.valid, 1)
+        for _ in range(20):
+            if ctx.get(responses.valid):
+                break
+            assert not ctx.get(contexts.ready)
+            read = ctx.get(walker.memory.reads.valid)
+            payload = ctx.get(walker.memory.reads.payload)
+            await ctx.tick()
+            ctx.set(walker.memory.data.valid, read)
+            ctx.set(walker.memory.data.payload, {"value": words.get(payload.address, 0), "id": payload.id})
+        assert int(ctx.get(responses.payload.outcome)) == OK
+        assert not ctx.get(contexts.ready)
+        await ctx.tick()
+        assert ctx.get(contexts.ready)
+
+    bench_of(WalkerConfig()).run(job)

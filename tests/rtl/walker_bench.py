@@ -11,6 +11,7 @@ from typing import Any
 from amaranth.sim import Simulator
 
 from ptewalk.model import x86
+from ptewalk.rtl.layouts import ControlLayout
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 # [SDM 3A tables 4-14 to 4-20] Bits of an entry; below them software's.
@@ -70,7 +71,9 @@ class Seen:
     response: dict[str, int] = field(default_factory=dict)
     cycles: int = 0
     operations: list[tuple[Any, ...]] = field(default_factory=list)
-    trace: list[dict[str, int]] = field(default_factory=list)
+    translation: dict[str, int] = field(default_factory=dict)
+    written: list[dict[str, int]] = field(default_factory=list)
+    walked: list[dict[str, int]] = field(default_factory=list)
 
     @property
     def outcome(self) -> int:
@@ -154,35 +157,33 @@ def walk(
     walker = bench.walker
     seen = Seen()
 
+    memory, requests, responses = walker.memory, walker.requester.requests, walker.requester.responses
+
     async def job(ctx: Any) -> None:
-        ctx.set(walker.root, root)
-        ctx.set(walker.control.as_value(), control)
-        ctx.set(walker.pkru, pkru)
-        ctx.set(walker.pkrs, pkrs)
-        if config.soft_dirty:
-            ctx.set(walker.track, track)
-            ctx.set(walker.saved_dirty, saved_dirty)
+        await set_context(
+            ctx, walker.contexts, root=root, control=control, pkru=pkru, pkrs=pkrs, track=track, saved_dirty=saved_dirty
+        )
         fields = {"linear": linear, "access": x86.Access(access), "user": user, "implicit": implicit, "ac": ac}
-        ctx.set(walker.i_requests.payload, fields | {"tag": tag})
-        ctx.set(walker.i_requests.valid, 1)
-        streams = {"reads": walker.o_reads, "swaps": walker.o_swaps, "responses": walker.o_responses}
+        ctx.set(requests.payload, fields | {"tag": tag})
+        ctx.set(requests.valid, 1)
+        streams = {"reads": memory.reads, "swaps": memory.swaps, "responses": responses}
         held: dict[str, int] = {}
-        pending: tuple[int, str, tuple[int, ...]] | None = None
+        pending: tuple[int, str, tuple[int, ...], int] | None = None
         accepted = None
         reads = 0
         for cycle in range(limit):
-            ctx.set(walker.i_data.valid, 0)
-            ctx.set(walker.i_swapped.valid, 0)
+            ctx.set(memory.data.valid, 0)
+            ctx.set(memory.swapped.valid, 0)
             for channel, port in streams.items():
                 ctx.set(port.ready, not stall(channel, cycle))
             if pending is not None and pending[0] == cycle:
-                _, kind, args = pending
+                _, kind, args, identity = pending
                 pending = None
                 error = bus_error(kind, args[0])
                 if kind == "read":
                     value = words.get(args[0], 0)
-                    ctx.set(walker.i_data.payload, {"value": value, "error": error})
-                    ctx.set(walker.i_data.valid, 1)
+                    ctx.set(memory.data.payload, {"value": value, "error": error, "id": identity})
+                    ctx.set(memory.data.valid, 1)
                     seen.operations.append(("read", args[0], value))
                     reads += 1
                     after_read(reads, args[0])
@@ -191,13 +192,15 @@ def walk(
                     done = not error and words.get(address, 0) == old
                     if done:
                         words[address] = new
-                    ctx.set(walker.i_swapped.payload, {"done": done, "error": error})
-                    ctx.set(walker.i_swapped.valid, 1)
+                    ctx.set(memory.swapped.payload, {"done": done, "error": error, "id": identity})
+                    ctx.set(memory.swapped.valid, 1)
                     seen.operations.append(("swap", address, old, new, done))
-            if accepted is None and ctx.get(walker.i_requests.ready):
+            if accepted is None and ctx.get(requests.ready):
                 accepted = cycle
-            if config.trace and ctx.get(walker.o_trace.valid):
-                seen.trace.append(_fields(ctx.get(walker.o_trace.payload)))
+            if ctx.get(walker.o_written.valid):
+                seen.written.append(_fields(ctx.get(walker.o_written.payload)))
+            if config.trace and ctx.get(walker.o_walked.valid):
+                seen.walked.append(_fields(ctx.get(walker.o_walked.payload)))
             taken = {}
             for channel, port in streams.items():
                 valid, ready = ctx.get(port.valid), ctx.get(port.ready)
@@ -208,35 +211,54 @@ def walk(
                     held[channel] = value
                 elif valid:
                     taken[channel] = value
-            if ctx.get(walker.o_responses.valid) and not seen.response:
+            if ctx.get(responses.valid) and not seen.response:
                 assert accepted is not None, "a response before its request"
                 seen.cycles = cycle - accepted
-                seen.response = _fields(ctx.get(walker.o_responses.payload))
+                seen.response = _fields(ctx.get(responses.payload))
+                seen.translation = _fields(ctx.get(walker.o_translation))
             if "reads" in taken:
                 assert pending is None, "two memory operations outstanding"
-                pending = cycle + latency, "read", (ctx.get(walker.o_reads.payload.address),)
+                payload = ctx.get(memory.reads.payload)
+                pending = cycle + latency, "read", (payload.address,), payload.id
             if "swaps" in taken:
                 assert pending is None, "two memory operations outstanding"
-                payload = ctx.get(walker.o_swaps.payload)
-                pending = cycle + latency, "swap", (payload.address, payload.old, payload.new)
+                payload = ctx.get(memory.swaps.payload)
+                pending = cycle + latency, "swap", (payload.address, payload.old, payload.new), payload.id
             await ctx.tick()
             if accepted is not None:
-                ctx.set(walker.i_requests.valid, 0)
+                ctx.set(requests.valid, 0)
             if "responses" in taken:
                 await _silence(ctx)
                 return
         raise AssertionError(f"no response within {limit} cycles")
 
     async def _silence(ctx: Any) -> None:
-        ctx.set(walker.i_data.valid, 0)
-        ctx.set(walker.i_swapped.valid, 0)
+        ctx.set(memory.data.valid, 0)
+        ctx.set(memory.swapped.valid, 0)
         for _ in range(4):
-            for port in (walker.o_responses, walker.o_reads, walker.o_swaps):
+            for port in (responses, memory.reads, memory.swaps):
                 assert not ctx.get(port.valid), "the walker went on after its response"
             await ctx.tick()
 
     bench.run(job)
     return seen
+
+
+async def set_context(ctx: Any, contexts: Any, *, control: int = 0, **fields: int) -> None:
+    """Give a walker or an MMU in which nothing is in flight a context; fields that it does not have are left out."""
+    shape = contexts.payload.shape().members
+    known = {name: value for name, value in fields.items() if name in shape}
+    ctx.set(contexts.payload, known | {"control": ControlLayout().const(control_bits(control))})
+    ctx.set(contexts.valid, 1)
+    assert ctx.get(contexts.ready)
+    await ctx.tick()
+    ctx.set(contexts.valid, 0)
+
+
+def control_bits(control: int) -> dict[str, int]:
+    """Field to value of the control bits in `control`."""
+    names = ("wp", "nxe", "smep", "smap", "pke", "pks", "pge", "la57")
+    return {name: control >> position & 1 for position, name in enumerate(names)}
 
 
 def _fields(payload: Any) -> dict[str, int]:

@@ -47,6 +47,8 @@ DEFECTS = {
     "READS_TWICE": (8, "TWO_OUTSTANDING"),
     "ACCEPTS_TWO": (9, "TWO_IN_FLIGHT"),
     "DROPS_RESPONSE": (10, "UNSTABLE_RESPONSE"),
+    "TAKES_A_CONTEXT_IN_FLIGHT": (11, "CONTEXT_IN_FLIGHT"),
+    "TAKES_A_REQUEST_FIRST": (12, "CONTEXT_OVERTAKEN"),
 }
 """Defect of tests/cosim/walker_double.v to its number there and the rule that it breaks."""
 
@@ -233,7 +235,9 @@ def defect_reports(verilator_double: BuildDir, icarus_double: BuildDir) -> dict[
     for defect, (number, _) in DEFECTS.items():
         batches[defect] = requests.copy()
         batches[defect]["pkrs"] = number
-        stalls = {} if defect.startswith("READS") else {"responses": 0.7, "reads": 0.7, "swaps": 0.7}
+        if "CONTEXT" in DEFECTS[defect][1]:
+            batches[defect]["pkru"] = range(len(requests))
+        stalls = {} if defect.startswith(("READS", "TAKES")) else {"responses": 0.7, "reads": 0.7, "swaps": 0.7}
         for name in (defect, "sound"):
             conditions = {"latency": 3, "max_cycles": 200}
             runs.append({"conditions": conditions, "stalls": stalls, "requests": name, "compiled": False})

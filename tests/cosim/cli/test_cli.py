@@ -460,7 +460,9 @@ def test_export(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "out/walker.v", "--physical-bits", "36", "--no-trace")
     assert (code, out) == (0, "out/walker.v: module ptewalk_walker\n")
     text = (tmp_path / "out" / "walker.v").read_text()
-    assert "module ptewalk_walker(" in text and "o_trace" not in text and "[35:0] o_reads__payload__address" in text
+    assert (
+        "module ptewalk_walker(" in text and "o_walked" not in text and "[35:0] memory__reads__payload__address" in text
+    )
 
 
 # The program itself --------------------------------------------------------------------------------------------------

@@ -1,0 +1,92 @@
+"""What every harness is, and the channels of a memory that is as hostile as its port allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Assert, Assume, Elaboratable, Module, ResetSignal, Signal, Value
+from amaranth.lib.wiring import Component, Flow
+
+from ptewalk.rtl.interfaces import ID_BITS
+
+__all__ = ["Harness", "LateAnswers"]
+
+
+class Harness(Elaboratable):
+    """A part of the gateware, its environment, and what is asserted of it.
+
+    Attributes
+    ----------
+    title : str
+        The property's name.
+    assumptions : tuple of str
+        What is assumed of the environment.
+    depth : int
+        k of the k-induction.
+    ports : list of Signal
+        The free inputs.
+    """
+
+    title: str
+    assumptions: tuple[str, ...]
+    depth = 4
+
+    def __init__(self, core: Component) -> None:
+        self.ports: list[Signal] = []
+        for _path, member, value in core.signature.flatten(core):
+            signal = Value.cast(value)
+            if member.flow is Flow.In and isinstance(signal, Signal):
+                self.ports.append(signal)
+
+
+class LateAnswers(Elaboratable):
+    """One channel of the memory: which answers it may give, and which of them is to the walk at hand.
+
+    A reset ends the walk, not what memory has in work: that is answered later, with the id that it was asked with.
+
+    Attributes
+    ----------
+    whose : Signal
+        Free: by how many resets, modulo 2**`ID_BITS`, was the access made that is answered now.
+    mine : Signal
+        An access made since the last reset is answered in this cycle.
+    open : Signal
+        One is outstanding.
+    """
+
+    def __init__(self, asked: Any, answer: Any) -> None:
+        self._asked, self._answer = asked, answer
+        self.whose = Signal(ID_BITS)
+        self.mine = Signal()
+        self.open = Signal()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        count = 1 << ID_BITS
+        resets = Signal(ID_BITS, reset_less=True)
+        resetting = Signal(reset_less=True)
+        outstanding = Signal(count, reset_less=True)  # by the number of resets before it
+        ids = [Signal(ID_BITS, name=f"id_{number}", reset_less=True) for number in range(count)]
+        rises = ResetSignal("sync") & ~resetting
+        m.d.sync += resetting.eq(ResetSignal("sync"))
+        m.d.comb += [
+            self.mine.eq(self._answer.valid & (self.whose == resets)),
+            self.open.eq(outstanding.bit_select(resets, 1)),
+        ]
+        with m.If(rises):
+            m.d.sync += resets.eq(resets + 1)
+            # No answer is later than three resets.
+            m.d.comb += Assume(~outstanding.bit_select((resets + 1)[:ID_BITS], 1))
+        with m.If(self._answer.valid):
+            m.d.comb += Assume(outstanding.bit_select(self.whose, 1))
+            m.d.sync += outstanding.bit_select(self.whose, 1).eq(0)
+        with m.If(self._asked.valid & self._asked.ready):
+            m.d.sync += outstanding.bit_select(resets, 1).eq(1)
+        m.d.comb += Assert(self._asked.payload.id == resets)
+        for number, identity in enumerate(ids):
+            with m.If(self._answer.valid & (self.whose == number)):
+                m.d.comb += Assume(self._answer.payload.id == identity)
+            with m.If(self._asked.valid & self._asked.ready & (resets == number)):
+                m.d.sync += identity.eq(self._asked.payload.id)
+            m.d.comb += Assert(~outstanding[number] | (identity == number))
+        return m

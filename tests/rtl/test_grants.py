@@ -1,0 +1,56 @@
+"""The table of grants against a set."""
+
+import random
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from ptewalk.rtl.grants import GrantTable
+
+
+@pytest.mark.parametrize("tag_bits", [1, 2, 5])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_against_a_set(tag_bits: int, seed: int) -> None:
+    """Grants and retirements of any tag, also of one in one cycle; `taken` is heeded, retirements are not honest."""
+    table = GrantTable(tag_bits)
+    rng = random.Random(seed)
+    seen = {"taken": 0, "stray": 0, "passing": 0, "full": 0}
+
+    async def bench(ctx: Any) -> None:
+        for cycle in range(1 << tag_bits):
+            assert not ctx.get(table.ready), cycle
+            await ctx.tick()
+        assert ctx.get(table.ready)
+        out: set[int] = set()
+        for cycle in range(3000):
+            busy = cycle % 200 < 100
+            grant, retire = rng.getrandbits(tag_bits), rng.getrandbits(tag_bits)
+            retire = grant if rng.random() < 0.2 else retire
+            if busy and len(out) < 1 << tag_bits:
+                grant = rng.choice([tag for tag in range(1 << tag_bits) if tag not in out])
+            granting, retiring = rng.random() < (0.9 if busy else 0.3), rng.random() < (0.2 if busy else 0.8)
+            ctx.set(table.grant_tag, grant)
+            ctx.set(table.retire_tag, retire)
+            assert ctx.get(table.taken) == (grant in out)
+            granting &= grant not in out
+            ctx.set(table.grant, granting)
+            ctx.set(table.retire, retiring)
+            passing = granting and retiring and grant == retire
+            assert ctx.get(table.stray) == (retiring and retire not in out and not passing)
+            assert ctx.get(table.count) == len(out)
+            seen["taken"] += grant in out
+            seen["stray"] += ctx.get(table.stray)
+            seen["passing"] += passing
+            seen["full"] += len(out) == 1 << tag_bits
+            await ctx.tick()
+            if granting:
+                out.add(grant)
+            if retiring:
+                out.discard(retire)
+
+    simulator = Simulator(table)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert min(seen.values()) > 10, seen

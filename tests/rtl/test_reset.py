@@ -1,0 +1,176 @@
+"""Reset in the middle of a walk, with a memory that goes on and answers late."""
+
+from collections import deque
+from typing import Any
+
+import pytest
+from amaranth.hdl import ClockDomain, Elaboratable, Module
+from amaranth.sim import Simulator
+
+from ptewalk.model import x86
+from ptewalk.rtl.memory_port import ResetGeneration
+from ptewalk.rtl.mmu import Mmu
+from ptewalk.rtl.walker import Walker
+
+from .walker_bench import FRAME, LINEAR, OK, RW, TABLE, US, WRITE, A, P, slot, tables
+
+LATENCY = 3
+ELSEWHERE = 0x0000_1234_5678_9000
+"""A linear address that the walk before the reset asks for; its entries are all 0."""
+
+
+class Resettable(Elaboratable):
+    """`core` with a reset that a test can reach."""
+
+    def __init__(self, core: Any) -> None:
+        self.core = core
+        self.domain = ClockDomain("sync")
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.domains += self.domain
+        m.submodules.core = self.core
+        return m
+
+
+class Memory:
+    """Answers on each channel in order, `LATENCY` cycles after an access, whatever happens to who asked."""
+
+    def __init__(self, ctx: Any, port: Any, words: dict[int, int]) -> None:
+        self.ctx, self.port, self.words = ctx, port, words
+        self.pending: dict[str, deque[list[Any]]] = {"data": deque(), "swapped": deque()}
+        self.late = 0
+        """Answers given to accesses made before the reset."""
+        for stream in (port.reads, port.swaps):
+            ctx.set(stream.ready, 1)
+
+    async def cycle(self, *, before: bool = False) -> None:
+        """One cycle; `before`: accesses that are made in it are of the time before the reset."""
+        ctx, port = self.ctx, self.port
+        if ctx.get(port.reads.valid):
+            access = ctx.get(port.reads.payload)
+            answer = {"value": self.words.get(access.address, 0), "error": 0, "id": access.id}
+            self.pending["data"].append([LATENCY, answer, before])
+        if ctx.get(port.swaps.valid):
+            access = ctx.get(port.swaps.payload)
+            done = self.words.get(access.address, 0) == access.old
+            if done:
+                self.words[access.address] = access.new
+            self.pending["swapped"].append([LATENCY, {"done": done, "error": 0, "id": access.id}, before])
+        await ctx.tick()
+        for name, answers in self.pending.items():
+            stream = getattr(port, name)
+            for entry in answers:
+                entry[0] -= 1
+            due = bool(answers) and answers[0][0] <= 0
+            ctx.set(stream.valid, due)
+            if due:
+                _, answer, old = answers.popleft()
+                ctx.set(stream.payload, answer)
+                self.late += old and not before
+
+
+def simulate(core: Any, job: Any) -> None:
+    top = Resettable(core)
+    ended = []
+
+    async def bench(ctx: Any) -> None:
+        await job(ctx, top.domain.rst)
+        ended.append(True)
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert ended
+
+
+async def through_a_reset(ctx: Any, reset: Any, mmu: Any, *, moment: int, first: int, words: dict[int, int]) -> Any:
+    """A walk to `first`, a reset in its cycle `moment`, a walk to LINEAR: its answer, its cycles, the memory."""
+    requests, responses = mmu.requester.requests, mmu.requester.responses
+    memory = Memory(ctx, mmu.memory, words)
+    for number, (linear, cycles) in enumerate(((first, moment), (LINEAR, 200))):
+        ctx.set(mmu.contexts.payload.root, TABLE[4] >> 12)
+        ctx.set(mmu.contexts.valid, 1)
+        assert ctx.get(mmu.contexts.ready)
+        await memory.cycle()
+        ctx.set(mmu.contexts.valid, 0)
+        ctx.set(requests.payload, {"linear": linear, "access": x86.Access(WRITE), "user": 1})
+        ctx.set(requests.valid, 1)
+        ctx.set(responses.ready, 1)
+        while not ctx.get(requests.ready):
+            await memory.cycle()
+        for cycle in range(cycles):
+            if number and ctx.get(responses.valid):
+                return ctx.get(responses.payload), cycle, memory
+            await memory.cycle(before=number == 0)
+            ctx.set(requests.valid, 0)
+        ctx.set(reset, 1)
+        await memory.cycle(before=True)
+        ctx.set(reset, 0)
+    raise AssertionError("no response")
+
+
+@pytest.mark.parametrize("core", [Walker, Mmu])
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_late_answers_are_dropped(core: Any, moment: int) -> None:
+    """Whatever the moment: a mapped address is OK, in as many cycles as after any other start."""
+    words = tables(LINEAR, FRAME | P | RW | US | A)
+    seen = []
+
+    async def job(ctx: Any, reset: Any) -> None:
+        answer, cycles, memory = await through_a_reset(ctx, reset, dut, moment=moment, first=ELSEWHERE, words=words)
+        assert (int(answer.outcome), answer.physical) == (OK, 0x12_3456_7218)
+        assert cycles == 4 * LATENCY + 2 + LATENCY + 1
+        seen.append(memory.late)
+
+    dut = core()
+    simulate(dut, job)
+    assert seen[0] <= 1
+
+
+def test_some_answers_were_late() -> None:
+    """The test above would show it: at three moments at least an answer of the first walk reaches the second."""
+    late = 0
+    for moment in range(1, 12):
+        walker = Walker()
+
+        async def job(ctx: Any, reset: Any, walker: Walker = walker, moment: int = moment) -> None:
+            nonlocal late
+            words = tables(LINEAR, FRAME | P | RW | US | A)
+            late += (await through_a_reset(ctx, reset, walker, moment=moment, first=ELSEWHERE, words=words))[2].late
+
+        simulate(walker, job)
+    assert late >= 3
+
+
+def test_a_late_answer_to_a_swap_is_dropped() -> None:
+    """The swap of the first walk was done; its answer says so to nobody, and the second walk finds the marks."""
+    words = tables(LINEAR, FRAME | P | RW | US | A)
+
+    async def job(ctx: Any, reset: Any) -> None:
+        moment = 4 * LATENCY + 3  # the swap has just left
+        answer, cycles, memory = await through_a_reset(ctx, reset, walker, moment=moment, first=LINEAR, words=words)
+        assert memory.late == 1
+        assert (int(answer.outcome), answer.physical) == (OK, 0x12_3456_7218)
+        assert cycles == 4 * LATENCY + 2
+
+    walker = Walker()
+    simulate(walker, job)
+    assert words[slot(LINEAR, 1)] & 1 << 6
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 7])
+def test_a_reset_counts_once(cycles: int) -> None:
+    async def job(ctx: Any, reset: Any) -> None:
+        for number in (0, 1, 2, 3, 0, 1):
+            assert ctx.get(generation.value) == number
+            await ctx.tick()
+            assert ctx.get(generation.value) == number
+            ctx.set(reset, 1)
+            for _ in range(cycles):
+                await ctx.tick()
+            ctx.set(reset, 0)
+
+    generation = ResetGeneration()
+    simulate(generation, job)
