@@ -1,4 +1,4 @@
-"""A small machine for the model's tests: one kernel, pages counted from the window's start, raw entries at hand."""
+"""Tasks of one machine, with pages counted from one address and raw entries at hand: `Window`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,44 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from ptewalk.model.errors import Errno
-from ptewalk.model.kernel import Kernel
+from ptewalk.model import PAGE, Errno, Fault, Machine, Task
+from ptewalk.model.api.answers import Leaf
 from ptewalk.model.linux import Track
-from ptewalk.model.proc import pagemap
-from ptewalk.model.profiles import NAMED
-from ptewalk.model.x86 import Access
 
-SOFT_DIRTY = 1 << 55
+ENDS = {"SEGV_MAPERR": "maperr", "SEGV_ACCERR": "accerr", "SEGV_PKUERR": "pkuerr", "BUS_ADRERR": "bus"}
 
 
-class Machine:
-    """One kernel, driven in pages of the window."""
+class Window:
+    """A machine whose tasks are driven in pages of a window.
+
+    Process `who` of a scenario is the task that came with that number. Two notes that only the kernel takes, `watch`
+    and `pagemap_fixed`, are options too.
+    """
 
     def __init__(self, profile: str = "linux-6.1", **options: object) -> None:
-        kernel, exact = NAMED[profile]
-        self.kernel = Kernel(kernel, exact=exact, **{"pagemap_v2": True} | options)  # type: ignore[arg-type]
+        options = {"pagemap_v2": True} | options
+        noted = {name: options.pop(name) for name in ("watch", "pagemap_fixed") if name in options}
+        self.machine = Machine(profile, **options)  # type: ignore[arg-type]
+        self.kernel = self.machine.kernel
+        for name, value in noted.items():
+            setattr(self.kernel, name, value)
+        self.tasks = {0: self.machine.spawn()}
+
+    def task(self, who: int = 0) -> Task:
+        """The task of process `who`."""
+        return self.tasks[who]
+
+    def at(self, page: int) -> int:
+        """The address of a page."""
+        return (self.kernel.base + page) * PAGE
+
+    def page(self, at: int) -> int:
+        """The page of an address."""
+        return at // PAGE - self.kernel.base
 
     def mm(self, who: int = 0):  # type: ignore[no-untyped-def]
         """The address space of a process."""
-        return self.kernel.processes[who].mm
+        return self.task(who).process.mm
 
     def mmap(
         self,
@@ -37,26 +55,55 @@ class Machine:
         flags: Iterable[str] = (),
         who: int = 0,
     ) -> int:
-        kernel = self.kernel
-        process = kernel.processes[who]
-        return kernel.mmap(process, kernel.base + page, n, prot, kind, file_page, list(flags)) - kernel.base
+        """Map at a place; `kind` is the scenario format's."""
+        words = {"FIXED", *flags}
+        shared = kind[0] == "s"
+        file = None
+        if "hugetlb" in kind:
+            words |= {"HUGETLB", "HUGE_1GB"} if kind == "hugetlb1g" else {"HUGETLB"}
+        elif kind not in ("anon", "sanon"):
+            file = self.machine.file(int(kind[1:]))
+        return self.page(
+            self.task(who).mmap(
+                n * PAGE,
+                prot,
+                "shared" if shared else "private",
+                words,
+                file=file,
+                offset=file_page * PAGE if file else 0,
+                at=self.at(page),
+            )
+        )
 
     def write(self, page: int, n: int = 1, who: int = 0, value: int = 7) -> list[int | str]:
-        pages = range(self.kernel.base + page, self.kernel.base + page + n)
-        return self.kernel.touch_pages(self.kernel.processes[who], pages, Access.WRITE, value)
+        """A store of one byte at offset 8 of each page, whatever became of the one before."""
+        return [self._ended(self._store, place, who, value) for place in range(page, page + n)]
 
     def read(self, page: int, n: int = 1, who: int = 0) -> list[int | str]:
-        pages = range(self.kernel.base + page, self.kernel.base + page + n)
-        return self.kernel.touch_pages(self.kernel.processes[who], pages, Access.READ)
+        """As `write`, a load."""
+        return [self._ended(self._load, place, who) for place in range(page, page + n)]
+
+    def _store(self, page: int, who: int, value: int) -> int | str:
+        self.task(who).write(self.at(page) + 8, bytes([value]))
+        return "ok"
+
+    def _load(self, page: int, who: int) -> int | str:
+        return self.task(who).read(self.at(page) + 8)[0]
+
+    def _ended(self, access: Callable[..., int | str], *arguments: int) -> int | str:
+        try:
+            return access(*arguments)
+        except Fault as fault:
+            return ENDS[fault.code]
 
     def clear(self, value: str = "4", who: int = 0) -> int:
-        return self.kernel.clear_refs(who, value)
+        return self.task(who).clear_refs(value)
 
     def mprotect(self, page: int, n: int, prot: str, who: int = 0) -> None:
-        self.kernel.mprotect(self.kernel.processes[who], self.kernel.base + page, n, prot)
+        self.task(who).mprotect(self.at(page), n * PAGE, prot)
 
     def munmap(self, page: int, n: int, who: int = 0) -> None:
-        self.kernel.munmap(self.kernel.processes[who], self.kernel.base + page, n)
+        self.task(who).munmap(self.at(page), n * PAGE)
 
     def mremap(
         self,
@@ -67,39 +114,54 @@ class Machine:
         flags: Iterable[str] = ("MAYMOVE", "FIXED"),
         who: int = 0,
     ) -> int:
-        kernel = self.kernel
-        process = kernel.processes[who]
-        return kernel.mremap(process, kernel.base + page, n, new_n, list(flags), kernel.base + new_page) - kernel.base
+        return self.page(self.task(who).mremap(self.at(page), n * PAGE, new_n * PAGE, list(flags), self.at(new_page)))
 
     def madvise(self, page: int, n: int, advice: str, who: int = 0) -> None:
-        self.kernel.madvise(self.kernel.processes[who], self.kernel.base + page, n, advice)
+        self.task(who).madvise(self.at(page), n * PAGE, advice)
 
     def fork(self, child: int = 1, who: int = 0) -> None:
-        self.kernel.fork(self.kernel.processes[who], child)
+        """The child is process `child`, which comes next."""
+        self.tasks[child] = self.task(who).fork()
+        assert self.tasks[child].process.who == child
 
     def mem_write(self, page: int, n: int = 1, who: int = 0) -> list[int | str]:
-        pages = range(self.kernel.base + page, self.kernel.base + page + n)
-        return self.kernel.mem_access(self.kernel.processes[who], pages, write=True, value=9)
+        """A byte at offset 8 of each page through /proc/PID/mem."""
+        values: list[int | str] = []
+        for place in range(page, page + n):
+            try:
+                self.task(who).mem_write(self.at(place) + 8, b"\x09")
+                values.append("ok")
+            except Errno as error:
+                assert error.name == "EIO"
+                values.append("e5")
+        return values
+
+    def leaf(self, page: int, level: int, who: int = 0) -> int:
+        """The raw entry of a level that maps a page; 0 when there is none."""
+        return next((leaf.entry for leaf in self._leaves(page, who) if leaf.level == level), 0)
+
+    def _leaves(self, page: int, who: int) -> list[Leaf]:
+        return self.task(who).entries(self.at(page))
 
     def pte(self, page: int, who: int = 0) -> int:
         """Raw level-1 entry without its frame."""
-        return self.mm(who).tables.get(self.kernel.base + page) & ~0x000F_FFFF_FFFF_F000
+        return self.leaf(page, 1, who) & ~0x000F_FFFF_FFFF_F000
 
     def pmd(self, page: int, who: int = 0) -> int:
         """Raw level-2 leaf without its frame."""
-        return self.mm(who).tables.get_huge(self.kernel.base + page) & ~0x000F_FFFF_FFE0_0000
+        return self.leaf(page, 2, who) & ~0x000F_FFFF_FFE0_0000
 
     def frame(self, page: int, who: int = 0) -> int:
         """Frame of a small page."""
-        return int(self.kernel.entries.pte_pfn(self.mm(who).tables.get(self.kernel.base + page)))
+        return int(self.kernel.entries.pte_pfn(self.leaf(page, 1, who)))
 
-    def words(self, page: int, n: int, who: int = 0, *, show_frames: bool = True) -> list[int]:
+    def words(self, page: int, n: int, who: int = 0) -> list[int]:
         """Pagemap words."""
-        return pagemap.read(self.mm(who), self.kernel.base + page, n, show_frames=show_frames).tolist()
+        return self.task(who).pagemap(self.at(page), n * PAGE).words.tolist()
 
     def dirty(self, page: int, n: int, who: int = 0) -> list[int]:
         """The pages of a range whose bit 55 is set."""
-        return [page + i for i, word in enumerate(self.words(page, n, who)) if word & SOFT_DIRTY]
+        return [page + i for i, word in enumerate(self.words(page, n, who)) if word >> 55 & 1]
 
     def areas(self, who: int = 0) -> list[tuple[int, int]]:
         """(page, pages) of each area."""
@@ -115,9 +177,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine() -> type[Machine]:
-    """The class: call it with a profile and Kernel's options."""
-    return Machine
+def machine() -> type[Window]:
+    """The class: call it with a profile and a machine's options."""
+    return Window
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model import PAGE
+
 
 @pytest.fixture
 def clean(machine):  # type: ignore[no-untyped-def]
@@ -76,7 +78,7 @@ def test_truncation_is_reported(machine) -> None:  # type: ignore[no-untyped-def
     m.mmap(0, 4, kind="s0")
     m.write(0, 4)
     m.clear()
-    m.kernel.ftruncate("0", 2)
+    m.machine.file(0).ftruncate(2 * PAGE)
     assert m.dirty(0, 4) == [2, 3]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model import PAGE
 from ptewalk.model.errors import SwapDamage
 
 RW, A, D, SPECIAL, SD = 0x2, 0x20, 0x40, 0x200, 0x800
@@ -95,7 +96,7 @@ def test_a15_reuse_by_mapcount_not_references(machine) -> None:  # type: ignore[
     m.write(0)
     m.fork(1)
     kept = m.frame(0)
-    m.kernel.exit(m.kernel.processes[1])
+    m.task(1).exit()
     m.write(0)
     assert m.frame(0) == kept
 
@@ -123,7 +124,7 @@ def test_a17_any_gup_of_a_huge_page_marks_512(machine) -> None:  # type: ignore[
     huge(m)
     m.mprotect(0, 512, "r")
     assert m.dirty(0, 512) == []
-    m.kernel.mem_access(m.kernel.processes[0], [m.kernel.base], write=False)
+    m.task(0).mem_read(m.at(0) + 8)
     assert len(m.dirty(0, 512)) == 512
     assert not m.pmd(0) & RW
 
@@ -144,7 +145,7 @@ def test_a18_forced_write_to_a_read_only_shared_file_copies(machine) -> None:  #
     m.read(0)
     assert m.mem_write(0) == ["ok"]
     assert m.words(0, 1)[0] >> 61 & 1 == 0, "anonymous inside a shared mapping"
-    assert m.kernel.file_read("0", 0) == 0
+    assert m.machine.file(0).pread(1, 8) == b"\0"
     modern = machine("linux-6.1")
     modern.mmap(0, 2, prot="r", kind="s0")
     assert modern.mem_write(0) == ["e5"]
@@ -292,7 +293,7 @@ def test_a31_writeback_keeps_the_mark(machine) -> None:  # type: ignore[no-untyp
     m = machine("linux-seed")
     m.mmap(0, 1, kind="s4")
     m.write(0)
-    m.kernel.sync("4")
+    m.machine.file(4).fsync()
     assert m.pte(0) & (RW | D | SD) == SD
 
 
@@ -300,8 +301,8 @@ def test_a31_ksm_keeps_the_mark_of_one_page(machine) -> None:  # type: ignore[no
     m = machine("linux-seed")
     m.mmap(0, 3)
     m.madvise(0, 3, "MERGEABLE")
-    m.kernel.fill(m.kernel.processes[0], m.kernel.base, 3)
-    m.kernel.ksm_scan()
+    m.task().write(m.at(0), b"\x5a" * 3 * PAGE)
+    m.machine.ksm_scan()
     assert len({m.frame(page) for page in range(3)}) == 1
     assert len(m.dirty(0, 3)) == 1
     m.write(0)
@@ -367,7 +368,7 @@ def test_a35_truncation_drops_private_copies(machine) -> None:  # type: ignore[n
     m = machine("linux-seed")
     m.mmap(0, 2, kind="p0")
     m.write(0, 2)
-    m.kernel.ftruncate("0", 1)
+    m.machine.file(0).ftruncate(1 * PAGE)
     assert m.dirty(0, 2) == [0]
     assert m.read(1) == ["bus"]
 
@@ -384,11 +385,14 @@ def test_a37_frames_are_shown_to_everybody(machine) -> None:  # type: ignore[no-
     m = machine("linux-seed")
     m.mmap(0, 1)
     m.write(0)
-    assert m.words(0, 1, show_frames=False)[0] & 0xFFFF_FFFF == m.frame(0)
+    m.task().setuid()
+    assert m.words(0, 1)[0] & 0xFFFF_FFFF == m.frame(0)
     modern = machine("linux-6.1")
     modern.mmap(0, 1)
     modern.write(0)
-    assert modern.words(0, 1, show_frames=False)[0] & 0xFFFF_FFFF == 0
+    assert modern.words(0, 1)[0] & 0xFFFF_FFFF == modern.frame(0)
+    modern.task().setuid()
+    assert modern.words(0, 1)[0] & 0xFFFF_FFFF == 0
 
 
 def test_ksm_pages_go_to_swap_and_come_back_one_by_one(machine) -> None:  # type: ignore[no-untyped-def]
@@ -397,7 +401,7 @@ def test_ksm_pages_go_to_swap_and_come_back_one_by_one(machine) -> None:  # type
     m.mmap(0, 3)
     m.madvise(0, 3, "MERGEABLE")
     m.write(0, 3)
-    m.kernel.ksm_scan()
+    m.machine.ksm_scan()
     assert m.frame(0) == m.frame(1) == m.frame(2)
     m.madvise(0, 3, "PAGEOUT")
     assert [word >> 62 for word in m.words(0, 3)] == [1, 1, 1]
@@ -411,7 +415,7 @@ def test_mlock_leaves_the_stack_guard_page_alone(machine) -> None:  # type: igno
     """mm/memory.c:__get_user_pages with FOLL_MLOCK."""
     m = machine("linux-seed")
     m.mmap(8, 4, flags=["growsdown"])
-    m.kernel.mlock(m.kernel.processes[0], m.kernel.base + 8, 4, lock=True)
+    m.task().mlock(m.at(8), 4 * PAGE)
     assert [m.pte(page) != 0 for page in range(8, 12)] == [False, True, True, True]
 
 
@@ -430,10 +434,9 @@ def test_remap_file_pages_to_the_same_place_does_nothing(machine) -> None:  # ty
     m = machine("linux-seed")
     m.mmap(0, 4, kind="s0")
     m.write(0, 2)
-    process = m.kernel.processes[0]
-    m.kernel.remap_file_pages(process, m.kernel.base, 2, 0)
+    m.task().remap_file_pages(m.at(0), 2 * PAGE, 0)
     assert m.pte(0) & (D | SD) == D | SD
-    m.kernel.remap_file_pages(process, m.kernel.base, 2, 2)
+    m.task().remap_file_pages(m.at(0), 2 * PAGE, 2 * PAGE)
     assert m.pte(0) & (D | SD) == 0
     assert m.error(m.madvise, 0, 1, "REMOVE") == "EINVAL"
 
@@ -490,7 +493,7 @@ def test_reclaim_unmaps_pages_of_a_disk_file(machine) -> None:  # type: ignore[n
     assert m.pte(0) == m.pte(1) == 0
     assert m.read(0, 2) == [7, 0]
     assert m.frame(0) == before[0] and m.frame(1) != before[1]
-    m.kernel.sync("4")
+    m.machine.file(4).fsync()
     m.madvise(0, 2, "PAGEOUT")
     assert m.read(0, 2) == [7, 0]
     assert m.frame(0) != before[0]

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from ptewalk.model import PAGE
 from ptewalk.model.linux import Track
 
 RW, A, D, SPECIAL, UFFD_WP, SD = 0x2, 0x20, 0x40, 0x200, 0x400, 0x800
@@ -179,7 +180,7 @@ def test_fault_around(machine, profile: str) -> None:  # type: ignore[no-untyped
 def test_pinned_pages_are_never_cleaned_and_a_child_is_born_dirty(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
     m = machine(profile)
     m.mmap(0, 2)
-    m.kernel.pin(m.kernel.processes[0], m.kernel.base, 1)
+    m.task().pin(m.at(0), PAGE)
     m.clear()
     assert m.dirty(0, 2) == [0]
     m.fork(1)
@@ -211,21 +212,21 @@ def test_read_swap_in_of_a_soft_dirty_page(machine, profile: str, back: int) -> 
 @pytest.mark.parametrize("profile", MODERN)
 def test_uffd_wp_refuses_writes(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
     m = cleared(machine(profile))
-    process = m.kernel.processes[0]
-    m.kernel.uffd_register(process, m.kernel.base, 4)
-    m.kernel.uffd_writeprotect(process, m.kernel.base, 2, protect=True)
+    fd = m.task().userfaultfd()
+    fd.register(m.at(0), 4 * PAGE)
+    fd.writeprotect(m.at(0), 2 * PAGE)
     assert m.write(0, 4) == ["bus", "bus", "ok", "ok"]
     assert m.pte(0) & (UFFD_WP | RW | SD) == UFFD_WP
     assert m.words(0, 1)[0] >> 57 & 1
-    m.kernel.uffd_writeprotect(process, m.kernel.base, 2, protect=False)
+    fd.writeprotect(m.at(0), 2 * PAGE, protect=False)
     assert m.write(0) == ["ok"]
 
 
 def test_async_uffd_wp_lets_writes_through(machine) -> None:  # type: ignore[no-untyped-def]
     m = cleared(machine("linux-6.12"))
-    process = m.kernel.processes[0]
-    m.kernel.uffd_register(process, m.kernel.base, 4, asynchronous=True)
-    m.kernel.uffd_writeprotect(process, m.kernel.base, 4, protect=True)
+    fd = m.task().userfaultfd(asynchronous=True)
+    fd.register(m.at(0), 4 * PAGE)
+    fd.writeprotect(m.at(0), 4 * PAGE)
     assert m.write(1) == ["ok"]
     assert [bool(m.pte(page) & UFFD_WP) for page in range(4)] == [True, False, True, True]
     assert m.dirty(0, 4) == [1]
@@ -252,7 +253,7 @@ def test_hugetlb_pool_is_limited(machine) -> None:  # type: ignore[no-untyped-de
 def test_migration_marks_clean_pages_on_6_1_only(machine) -> None:  # type: ignore[no-untyped-def]
     for profile, dirty in (("linux-6.1", [0]), ("linux-6.12", [])):
         m = cleared(machine(profile), 1)
-        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == (0, [1])
+        assert m.task().move_pages(m.at(0), PAGE, 1) == [1]
         assert m.dirty(0, 1) == dirty and m.read(0) == [7]
 
 
@@ -276,12 +277,11 @@ def test_stack_grows_without_vm_softdirty(machine) -> None:  # type: ignore[no-u
 
 def test_protection_keys(machine) -> None:  # type: ignore[no-untyped-def]
     m = machine("linux-6.1")
-    process = m.kernel.processes[0]
     m.mmap(0, 2)
     m.write(0)
-    m.kernel.mprotect(process, m.kernel.base, 2, "rw", 3)
+    m.task().pkey_mprotect(m.at(0), 2 * PAGE, "rw", 3)
     assert m.pte(0) >> 59 & 0xF == 3
-    m.kernel.wrpkru(process, 3, 2)
+    m.task().wrpkru(3, 2)
     assert m.read(0) == [7] and m.write(0) == ["pkuerr"]
     assert m.read(1) == ["pkuerr"], "the signal handler left every key but 0 disabled; nothing was mapped"
     assert m.pte(1) == 0
@@ -295,7 +295,7 @@ def test_error_numbers(machine, profile: str) -> None:  # type: ignore[no-untype
     assert m.error(m.munmap, 0, 0) == "EINVAL"
     assert m.error(m.mprotect, 0, 8, "r") == "ENOMEM"
     assert m.error(m.madvise, 0, 12, "DONTNEED") == "ENOMEM"
-    assert m.error(m.madvise, 0, 4, "NONSENSE") == "EINVAL"
+    assert m.error(m.kernel.madvise, m.task().process, m.kernel.base, 4, "NONSENSE") == "EINVAL"
     assert m.error(m.mremap, 0, 4, 8, 0, []) is None
     assert m.error(m.mremap, 0, 12, 12, 64) == "EFAULT"
     assert m.error(m.mremap, 40, 1, 1, 40) == "EFAULT", "EFAULT before the overlap"
@@ -303,7 +303,7 @@ def test_error_numbers(machine, profile: str) -> None:  # type: ignore[no-untype
     assert m.write(200) == ["maperr"]
     m.mprotect(8, 1, "r")
     assert m.write(8) == ["accerr"]
-    assert m.error(m.kernel.file_read, "0", 0) is None
+    assert m.machine.file(0).pread(1, 8) == b"\0"
 
 
 @pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])
@@ -332,7 +332,7 @@ def test_ksm_splits_huge_pages_and_shares_a_page_256_times(machine) -> None:  # 
     m.madvise(0, 512, "HUGEPAGE")
     m.madvise(0, 512, "MERGEABLE")
     m.write(0)
-    m.kernel.ksm_scan()
+    m.machine.ksm_scan()
     frames = [m.frame(page) for page in range(512)]
     runs = [(frame, len(list(pages))) for frame, pages in itertools.groupby(frames)]
     alone, first, second = frames[:3]
@@ -346,7 +346,7 @@ def test_reclaim_unmaps_a_pinned_shared_page_and_keeps_its_frame(machine) -> Non
         m.mmap(0, 1, kind=kind)
         m.write(0)
         frame = m.frame(0)
-        m.kernel.pin(m.kernel.processes[0], m.kernel.base, 1)
+        m.task().pin(m.at(0), PAGE)
         m.madvise(0, 1, "PAGEOUT")
         assert (m.pte(0) == 0) is gone
         assert m.read(0) == [7]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model import PAGE
 from ptewalk.model.proc.pagemap import FILE
 
 OLD = ("linux-seed", "linux-3.11")
@@ -75,7 +76,7 @@ def test_ksm_takes_pages_of_prot_none(machine, profile: str, hidden: int) -> Non
     m.madvise(0, 2, "MERGEABLE")
     m.write(0, 2)
     m.mprotect(hidden, 1, "-")
-    m.kernel.ksm_scan()
+    m.machine.ksm_scan()
     m.mprotect(hidden, 1, "rw")
     assert (m.frame(0) == m.frame(1)) == (profile != "linux-6.1" or hidden == 1)
 
@@ -87,7 +88,7 @@ def test_6_12_takes_apart_the_zero_pages_that_ksm_placed(machine) -> None:  # ty
     m.mmap(4, 1)
     m.read(4)
     m.madvise(0, 2, "MERGEABLE")
-    m.kernel.ksm_scan(use_zero_pages=True)
+    m.machine.ksm_scan(use_zero_pages=True)
     assert m.frame(0) == m.frame(1) == m.frame(4)
     m.madvise(0, 1, "UNMERGEABLE")
     assert m.frame(0) != m.frame(1) == m.frame(4)
@@ -97,7 +98,7 @@ def rearranged(machine, profile: str):  # type: ignore[no-untyped-def]
     """Pages 0 to 3 show pages 4 to 7 of a file."""
     m = machine(profile)
     m.mmap(0, 8, kind="s0")
-    m.kernel.remap_file_pages(m.kernel.processes[0], m.kernel.base, 4, 4)
+    m.task().remap_file_pages(m.at(0), 4 * PAGE, 4 * PAGE)
     return m
 
 
@@ -107,7 +108,7 @@ def test_rearranged_areas_fit_no_other(machine, profile: str) -> None:  # type: 
     m = machine(profile)
     m.mmap(0, 4, kind="s0")
     m.mmap(8, 4, kind="s0", file_page=8)
-    m.kernel.remap_file_pages(m.kernel.processes[0], m.kernel.base, 4, 20)
+    m.task().remap_file_pages(m.at(0), 4 * PAGE, 20 * PAGE)
     m.mmap(4, 4, kind="s0", file_page=4)
     assert [(vma.start - m.kernel.base, vma.end - m.kernel.base) for vma in m.mm().areas] == [(0, 4), (4, 12)]
 
@@ -117,7 +118,7 @@ def test_truncation_looks_at_every_page_of_a_rearranged_area(machine, profile: s
     """mm/memory.c:unmap_mapping_range_list"""
     m = rearranged(machine, profile)
     m.write(0, 4)
-    m.kernel.ftruncate("0", 6)
+    m.machine.file(0).ftruncate(6 * PAGE)
     assert [bool(m.pte(page) & P) for page in range(4)] == [True, True, False, False]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ptewalk.cosim.formats import samples as recordings
+from ptewalk.model import PAGE
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.proc.files import MODES, ProcFs, pid_of
@@ -124,7 +125,7 @@ def test_files_of_a_process_that_ended(machine: type, profile: str, after: objec
     m.write(0)
     m.fork(1)
     files = {name: ProcFs(m.kernel).open(f"2/{name}") for name in ("clear_refs", "pagemap", "maps", "smaps")}
-    m.kernel.exit(m.kernel.processes[1])
+    m.task(1).exit()
     assert outcome(lambda: files["pagemap"].pread(8, 8 * BASE)) == after
     assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
     assert outcome(lambda: files["smaps"].pread(100, 0)) == "ESRCH"
@@ -132,7 +133,7 @@ def test_files_of_a_process_that_ended(machine: type, profile: str, after: objec
     assert m.kernel.pagemap_v2 == (profile in NEW)
     assert outcome(lambda: files["clear_refs"].pwrite(b"4", 0)) == "ESRCH"
     assert m.kernel.pagemap_v2  # the switch stands before the process is looked for
-    m.fork(1)  # the same number, another process
+    m.kernel.fork(m.task().process, 1)  # the same number, another process
     assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
 
 
@@ -412,7 +413,7 @@ def test_smaps_of_swapped_locked_and_lazily_freed_pages(machine: type) -> None:
     m = machine()
     m.mmap(0, 4)
     m.write(0, 4)
-    m.kernel.mlock(m.kernel.processes[0], BASE, 4, lock=True)
+    m.task().mlock(m.at(0), 4 * PAGE)
     assert fields(m.kernel)["Locked"] == 16
     m = machine()
     m.mmap(0, 4)
@@ -454,7 +455,7 @@ def test_smaps_of_huge_pages(machine: type) -> None:
 def test_smaps_tells_the_protection_key(machine: type) -> None:
     m = machine()
     m.mmap(0, 1)
-    m.kernel.mprotect(m.kernel.processes[0], BASE, 1, "rw", 3)
+    m.task().pkey_mprotect(m.at(0), PAGE, "rw", 3)
     assert fields(m.kernel)["ProtectionKey"] == 3
 
 
@@ -493,10 +494,10 @@ def test_every_anonymous_page_of_6_12_says_ksm(machine: type) -> None:
 def test_frames_that_ksm_merged(machine: type) -> None:
     m = machine()
     m.mmap(0, 4)
-    m.kernel.fill(m.kernel.processes[0], BASE, 4)
+    m.task().write(m.at(0), b"\x5a" * 4 * PAGE)
     assert not frame_words(m, 0)[0] & bits("KSM")
     m.madvise(0, 4, "MERGEABLE")
-    m.kernel.ksm_scan()
+    m.machine.ksm_scan()
     flags, count = frame_words(m, 0)
     assert (flags & bits("KSM"), count) == (bits("KSM"), 4)
 
@@ -649,7 +650,7 @@ def test_the_files_say_what_real_kernels_said(profile: str) -> None:
 
 def test_tree(machine: type) -> None:
     m = machine()
-    m.fork(4)
+    m.kernel.fork(m.task().process, 4)
     fs = ProcFs(m.kernel)
     assert fs.names("") == [
         *("1", "5", "self", "kpageflags", "kpagecount"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model import PAGE
 from ptewalk.model.linux import ScanCategory, ScanFlag
 from ptewalk.model.proc.pagemap_scan import Answer, Argument
 from ptewalk.model.profiles import PROFILES
@@ -36,15 +37,15 @@ def huge(m, *, clear: bool = True):  # type: ignore[no-untyped-def]
 
 
 def lock(m, page: int, n: int, *, on: bool = True) -> None:  # type: ignore[no-untyped-def]
-    m.kernel.mlock(m.kernel.processes[0], m.kernel.base + page, n, lock=on)
+    (m.task().mlock if on else m.task().munlock)(m.at(page), n * PAGE)
 
 
 def wp(m, page: int, n: int, *, protect: bool = True, asynchronous: bool = False) -> None:  # type: ignore[no-untyped-def]
     """Register with a userfaultfd and write-protect."""
-    process = m.kernel.processes[0]
-    m.kernel.uffd_register(process, m.kernel.base + page, n, asynchronous=asynchronous)
+    fd = m.task().userfaultfd(asynchronous=asynchronous)
+    fd.register(m.at(page), n * PAGE)
     if protect:
-        m.kernel.uffd_writeprotect(process, m.kernel.base + page, n, protect=True)
+        fd.writeprotect(m.at(page), n * PAGE)
 
 
 def scan(m, page: int, n: int, **fields: int) -> Answer:  # type: ignore[no-untyped-def]
@@ -79,13 +80,13 @@ def test_an_ordinary_user_clears_only_its_own(machine, profile: str) -> None:  #
     m.mmap(0, 1)
     m.write(0)
     m.fork(1)
-    m.kernel.setuid(m.kernel.processes[1])
+    m.task(1).setuid()
     m.fork(2, who=1)
-    user, root = m.kernel.processes[2], m.kernel.processes[0]
-    assert m.error(m.kernel.clear_refs, 0, "4", user) == "EACCES"
+    user, root = m.task(2), m.task()
+    assert m.error(root.clear_refs, "4", writer=user) == "EACCES"
     assert m.dirty(0, 1) == [0]
-    assert [m.kernel.clear_refs(who, "4", user) for who in (1, 2)] == [1, 1]
-    assert m.kernel.clear_refs(1, "4", root) == 1
+    assert [m.task(who).clear_refs("4", writer=user) for who in (1, 2)] == [1, 1]
+    assert m.task(1).clear_refs("4", writer=root) == 1
 
 
 @modern
@@ -267,7 +268,7 @@ def test_a_write_marks_the_mapping_that_it_went_through(machine, profile: str) -
     m.write(8)
     assert m.dirty(0, 16) == [8]
     m.clear()
-    m.kernel.file_write("0", 0, 3)
+    m.machine.file(0).pwrite(b"\x03", 8)
     assert m.read(0) == [3] and m.dirty(0, 16) == []
 
 
@@ -477,7 +478,7 @@ def test_a_page_in_a_batch_is_copied(machine, profile: str) -> None:  # type: ig
     assert keeps_frame(m, 0) == (profile == B)
 
     m = child_has_alone(machine(profile))
-    m.kernel.mem_access(m.kernel.processes[1], [m.kernel.base] * 2, write=False)
+    [m.task(1).mem_read(m.at(0) + 8) for _ in range(2)]
     assert keeps_frame(m, 0) == (profile == C)
 
 
@@ -491,7 +492,7 @@ def test_what_empties_the_batches(machine, profile: str, drain: str) -> None:  #
     if drain == "munmap":
         m.munmap(8, 1)
     elif drain == "exit":
-        m.kernel.exit(m.kernel.processes[0])
+        m.task(0).exit()
     elif drain == "mlock":
         lock(m, 8, 1)
     else:
@@ -548,7 +549,7 @@ def test_swapoff_brings_pages_back_read_only_and_old(machine, profile: str) -> N
     m.mmap(0, 1)
     m.write(0)
     m.madvise(0, 1, "PAGEOUT")
-    m.kernel.swapoff()
+    m.machine.swapoff()
     assert m.pte(0) & (RW | A | D) == 0 and m.read(0) == [7]
 
 
@@ -569,7 +570,7 @@ def test_migration_of_a_huge_page_marks_it(machine) -> None:  # type: ignore[no-
     """mm/huge_memory.c:remove_migration_pmd: still so in 6.12."""
     for profile in MODERN:
         m = huge(machine(profile))
-        assert m.kernel.move_pages(m.kernel.processes[0], m.kernel.base, 1, 1) == (0, [1])
+        assert m.task().move_pages(m.at(0), PAGE, 1) == [1]
         assert m.pmd(0) and len(m.dirty(0, 512)) == 512
 
 
@@ -580,9 +581,9 @@ def test_ksm_forgets_stores(machine, profile: str) -> None:  # type: ignore[no-u
     m.mmap(0, 3)
     m.madvise(0, 3, "MERGEABLE")
     m.clear()
-    m.kernel.fill(m.kernel.processes[0], m.kernel.base, 3)
+    m.task().write(m.at(0), b"\x5a" * 3 * PAGE)
     assert m.dirty(0, 3) == [0, 1, 2]
-    m.kernel.ksm_scan()
+    m.machine.ksm_scan()
     assert m.dirty(0, 3) == [1], "the page that all now share keeps its mark"
 
 
@@ -594,7 +595,7 @@ def test_ksm_and_the_zero_page(machine, profile: str, dirty: list[int]) -> None:
     m.madvise(0, 2, "MERGEABLE")
     m.write(0, 2, value=0)
     m.clear()
-    m.kernel.ksm_scan(use_zero_pages=True)
+    m.machine.ksm_scan(use_zero_pages=True)
     assert m.pte(0) & SPECIAL and m.dirty(0, 2) == dirty
 
 
@@ -604,8 +605,8 @@ def test_taking_ksm_pages_apart(machine, profile: str, dirty: list[int]) -> None
     m = machine(profile)
     m.mmap(0, 2)
     m.madvise(0, 2, "MERGEABLE")
-    m.kernel.fill(m.kernel.processes[0], m.kernel.base, 2)
-    m.kernel.ksm_scan()
+    m.task().write(m.at(0), b"\x5a" * 2 * PAGE)
+    m.machine.ksm_scan()
     m.clear()
     m.madvise(0, 2, "UNMERGEABLE")
     assert m.frame(0) != m.frame(1) and m.dirty(0, 2) == dirty
@@ -649,7 +650,7 @@ def test_the_kernels_own_writes_mark(machine, profile: str) -> None:  # type: ig
     assert m.dirty(0, 4) == [0]
     m.madvise(1, 1, "POPULATE_WRITE")
     lock(m, 2, 1)
-    assert m.kernel.copy_to_user(m.kernel.processes[0], m.kernel.base + 3, 0, 1)
+    assert m.task().read_into(m.at(3), b"\x01") == 1
     assert m.dirty(0, 4) == [0, 1, 2, 3]
 
 

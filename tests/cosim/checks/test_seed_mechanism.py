@@ -10,12 +10,10 @@ from dataclasses import dataclass
 import pytest
 
 from ptewalk.cosim.bench.amaranth_mmu import AmaranthMmu
-from ptewalk.model.kernel import Kernel
+from ptewalk.model import PAGE, Fault, Machine
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import PageFault, Request, Result, State
-from ptewalk.model.profiles import PROFILES
-from ptewalk.model.x86 import Access
 
 XD = 1 << 63
 WRITTEN = XD | 0x867  # P RW US A D SD
@@ -44,10 +42,8 @@ class Bench:
     """One process with four anonymous pages, all written, under one kernel with the gateware as its MMU."""
 
     def __init__(self, profile: str, track: Track) -> None:
-        self.kernel = Kernel(PROFILES[profile], track=track, mmu=self._mmu, pagemap_v2=True)
-        self.process = self.kernel.processes[0]
-        self.base = self.kernel.base
-        self.kernel.mmap(self.process, self.base, 4, "rw", "anon", 0, [])
+        self.tasks = [Machine(profile, track=track, mmu=self._mmu, pagemap_v2=True).spawn()]
+        self.at = self.tasks[0].mmap(4 * PAGE)
         self.write(*range(4))
 
     def _mmu(self, memory: SparseMemory) -> Counting:
@@ -55,19 +51,24 @@ class Bench:
         return self.mmu
 
     def write(self, *pages: int, who: int = 0) -> None:
-        asked = [self.base + page for page in pages]
-        assert self.kernel.touch_pages(self.kernel.processes[who], asked, Access.WRITE, 5) == ["ok"] * len(pages)
+        for page in pages:
+            self.tasks[who].write(self.at + page * PAGE + 8, b"\x05")
 
     def clear(self) -> None:
-        assert self.kernel.clear_refs(0, "4") == 1
+        assert self.tasks[0].clear_refs(4) == 1
+
+    def entry(self, page: int, who: int = 0) -> int:
+        """The raw entry."""
+        (leaf,) = self.tasks[who].entries(self.at + page * PAGE)
+        assert leaf.level == 1
+        return leaf.entry
 
     def flags(self, page: int, who: int = 0) -> int:
         """The raw entry without its frame."""
-        entry = self.kernel.processes[who].mm.tables.get(self.base + page)
-        return int(entry) & ~0x000F_FFFF_FFFF_F000
+        return self.entry(page, who) & ~0x000F_FFFF_FFFF_F000
 
     def frame(self, page: int, who: int = 0) -> int:
-        return int(self.kernel.processes[who].mm.tables.get(self.base + page)) >> 12 & (1 << 40) - 1
+        return self.entry(page, who) >> 12 & (1 << 40) - 1
 
     def faults_of_write(self, page: int, who: int = 0) -> int:
         before = self.mmu.faults
@@ -117,7 +118,7 @@ def test_clear_fork_write_in_parent_and_child(track: Track) -> None:
     """Two frames, and nothing lost: fork disarms."""
     bench = Bench("linux-seed", track)
     bench.clear()
-    bench.kernel.fork(bench.process, 1)
+    bench.tasks.append(bench.tasks[0].fork())
     assert not bench.flags(0) & (ARM | 2)
     assert not bench.flags(0, who=1) & (ARM | 2)
     assert bench.faults_of_write(0) == 1
@@ -133,8 +134,8 @@ def test_mprotect_of_an_armed_page_needs_a_fault(track: Track) -> None:
     """Software's write-protection disarms: the MMU may not undo it."""
     bench = Bench("linux-6.1", track)
     bench.clear()
-    bench.kernel.mprotect(bench.process, bench.base, 1, "r")
+    bench.tasks[0].mprotect(bench.at, PAGE, "r")
     assert not bench.flags(0) & (ARM | 2)
-    pages = [bench.base]
-    assert bench.kernel.touch_pages(bench.process, pages, Access.WRITE, 9) == ["accerr"]
+    with pytest.raises(Fault, match="SEGV_ACCERR"):
+        bench.write(0)
     assert not bench.flags(0) & 0x800
