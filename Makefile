@@ -9,7 +9,7 @@ SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache
 test nightly: SYSTEM_PACKAGES += qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3 xz:xz-utils
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: check setup lint unit cosim test nightly clean
+.PHONY: check setup lint unit cosim test mutants nightly clean
 
 check: lint unit
 
@@ -53,6 +53,10 @@ cosim: $(STAMP) system
 test: $(STAMP) system lint
 	$(BIN)/pytest -q -n 2
 
+# 300 random one-token changes of model/ and rtl/: do the tests notice? Goes on where it was interrupted.
+mutants: $(STAMP)
+	$(BIN)/python tests/mutate.py --draw 300
+
 # Hours, not minutes: what the tests do on a few hundred cases, on many.
 nightly: $(STAMP) system
 	$(BIN)/ptewalk cosim --walks 1000000 --output results/nightly-cosim.json
@@ -60,6 +64,7 @@ nightly: $(STAMP) system
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000
 	$(BIN)/ptewalk bench
+	$(MAKE) mutants
 
 clean:
 	rm -rf $(VENV) build dist results *.egg-info
