@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptewalk.model import x86
 
 MASK64 = (1 << 64) - 1
+_ZEROS = np.zeros(x86.TABLE_ENTRIES, np.uint64)
 
 
 class BusError(Exception):
@@ -49,6 +50,7 @@ class SparseMemory:
         """Frame number (address >> 12) to row of `words`."""
         self._free_rows: list[int] = []
         self._index: _Index | None = None  # made by the first export
+        self._told = ""  # what the last comparison found different
 
     def add_frame(self, frame: int) -> NDArray[np.uint64]:
         """Make frame number `frame` exist (all zero when new); return its row, a view of 512 uint64.
@@ -85,8 +87,14 @@ class SparseMemory:
             self._index.remove(frame)
 
     def load(self, address: int) -> int:
-        """The 64-bit word at byte `address` (8-byte aligned)."""
-        return int(self.frame(address >> x86.PAGE_SHIFT)[self._word(address)])
+        """The 64-bit word at byte `address` (8-byte aligned); 0 in a frame that was never added, which is not added."""
+        word = self._word(address)
+        row = self.row_of_frame.get(address >> x86.PAGE_SHIFT)
+        if row is not None:
+            return int(self.words[row, word])
+        if self.strict or address < 0 or address >> self.physical_bits:
+            raise BusError(address & ~(x86.PAGE_BYTES - 1))
+        return 0
 
     def store(self, address: int, value: int) -> None:
         """Write the 64-bit `value` at byte `address` (8-byte aligned)."""
@@ -112,6 +120,38 @@ class SparseMemory:
         twin.row_of_frame = dict(self.row_of_frame)
         twin._free_rows = list(self._free_rows)
         return twin
+
+    def first_difference(self, other: SparseMemory) -> tuple[int, int, int] | None:
+        """(address, word here, word there) of the lowest word that differs; None: there is none.
+
+        A frame that one side lacks is one of zeros there.
+        """
+        for frame in sorted(self.row_of_frame.keys() | other.row_of_frame.keys()):
+            rows = [
+                memory.words[memory.row_of_frame[frame]] if frame in memory.row_of_frame else _ZEROS
+                for memory in (self, other)
+            ]
+            words = np.flatnonzero(rows[0] != rows[1])
+            if len(words):
+                word = int(words[0])
+                return (frame << x86.PAGE_SHIFT) + word * x86.ENTRY_BYTES, int(rows[0][word]), int(rows[1][word])
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        """The same words at the same addresses. Of a pair that differs, each tells the first word in its `repr`."""
+        if not isinstance(other, SparseMemory):
+            return NotImplemented
+        found = self.first_difference(other)
+        self._told = other._told = ""
+        if found is not None:
+            address, here, there = found
+            self._told, other._told = (f"; the word at {address:#x} is {word:#x}" for word in (here, there))
+        return found is None
+
+    __hash__ = object.__hash__  # one may be changed, and kept in a set all the same
+
+    def __repr__(self) -> str:
+        return f"<SparseMemory of {len(self.row_of_frame)} frames{self._told}>"
 
     def export(self) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.uint64]]:
         """What a simulator needs to use this memory in place.

@@ -1,23 +1,58 @@
 """Verilog export: a top module whose ports are plain, one per field."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import amaranth
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Module, Shape, Signal, Value
-from amaranth.lib.wiring import Component, Flow
+from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, Flow, Signature
 
+from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
-__all__ = ["Config", "FlatTop", "export_rtlil", "export_verilog", "flat_top", "top_name"]
+__all__ = [
+    "DESIGNS",
+    "Config",
+    "Design",
+    "FlatTop",
+    "describe",
+    "design_of",
+    "export_rtlil",
+    "export_verilog",
+    "flat_top",
+    "top_name",
+]
 
 Config = WalkerConfig | MmuConfig
 """What can be exported."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What can be built, simulated and exported.
+
+    Attributes
+    ----------
+    config : type
+        Of its configurations; made without arguments it is the default.
+    component : callable
+        Makes the component of a configuration.
+    """
+
+    config: type[Config]
+    component: Callable[[Any], Component]
+
+
+DESIGNS: Final = {"walker": Design(WalkerConfig, Walker), "mmu": Design(MmuConfig, Mmu)}
+"""Name to design; the Verilog module is ``ptewalk_`` and the name."""
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
 _AMARANTH: Final = Path(amaranth.__file__).resolve().parent.parent
@@ -39,22 +74,35 @@ class FlatTop(Elaboratable):
     ----------
     ports : dict of str to (Flow, Signal)
         The ports beside clk and rst, in order.
+    streams : dict of str to dict of str to str
+        Path of each stream to its ports: "valid", "ready" where it has one, and "payload.FIELD".
+    plain : dict of str to str
+        Path of each other member, or field of one, to its port.
     """
 
     def __init__(self, component: Component) -> None:
         self.component = component
         self.ports: dict[str, tuple[Flow, Signal]] = {}
+        self.streams: dict[str, dict[str, str]] = {}
+        self.plain: dict[str, str] = {}
         self._pairs: list[tuple[Flow, Signal, Value]] = []
+        streams: dict[tuple[str, ...], dict[str, str]] = {path: {} for path in _stream_paths(component.signature)}
+        self.streams = {".".join(path): ports for path, ports in streams.items()}
         for path, member, value in component.signature.flatten(component):
             if not member.is_port or not isinstance(Value.cast(value), Signal):
                 continue  # an always-ready stream's constant
-            name = "__".join(str(part) for part in path)
-            fields = flat_fields(member.shape)
-            if fields is None:
-                self._add(name, member.flow, Shape.cast(member.shape), Value.cast(value))
-            else:
-                for field, shape in fields.items():
-                    self._add(f"{name}__{field}", member.flow, shape, Value.cast(value[field]))
+            parts = tuple(str(part) for part in path)
+            whose = streams.get(parts[:-1])
+            name = "__".join(parts)
+            kinds = flat_fields(member.shape)
+            for field, shape in ({None: Shape.cast(member.shape)} if kinds is None else kinds).items():
+                port = name if field is None else f"{name}__{field}"
+                self._add(port, member.flow, shape, Value.cast(value if field is None else value[field]))
+                last = parts[-1] if field is None else f"{parts[-1]}.{field}"
+                if whose is None:
+                    self.plain[".".join((*parts[:-1], last))] = port
+                else:
+                    whose[last] = port
 
     def _add(self, name: str, flow: Flow, shape: Shape, value: Value) -> None:
         port = Signal(shape.width, name=name)
@@ -69,18 +117,59 @@ class FlatTop(Elaboratable):
         return m
 
 
+def _stream_paths(signature: Signature, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Where streams are in a signature."""
+    found: list[tuple[str, ...]] = []
+    for name, member in signature.members.items():
+        if member.is_signature:
+            path = (*prefix, str(name))
+            inside = member.signature
+            found += [path] if isinstance(inside, stream.Signature) else _stream_paths(inside, path)
+    return found
+
+
+def design_of(config: Config) -> tuple[str, Design]:
+    """Name and design of a configuration; TypeError when it is none's."""
+    for name, design in DESIGNS.items():
+        if isinstance(config, design.config):
+            return name, design
+    kinds = " or ".join(design.config.__name__ for design in DESIGNS.values())
+    raise TypeError(f"config must be of {kinds}, not {config!r}")
+
+
 def top_name(config: Config) -> str:
     """Name of the Verilog module of `config`'s top."""
-    if isinstance(config, WalkerConfig):
-        return "ptewalk_walker"
-    if isinstance(config, MmuConfig):
-        return "ptewalk_mmu"
-    raise TypeError(f"config must be a WalkerConfig or an MmuConfig, not {config!r}")
+    return f"ptewalk_{design_of(config)[0]}"
 
 
 def flat_top(config: Config) -> FlatTop:
     """The flattened top of `config`."""
-    return FlatTop(Walker(config) if isinstance(config, WalkerConfig) else Mmu(config))
+    return FlatTop(design_of(config)[1].component(config))
+
+
+def _parameters(config: object) -> dict[str, Any]:
+    """Every parameter of a configuration, those of configurations in it by their own names."""
+    found: dict[str, Any] = {}
+    for parameter in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, parameter.name)
+        found |= _parameters(value) if is_dataclass(value) else {parameter.name: value}
+    return found
+
+
+def describe(config: Config) -> DesignDescription:
+    """What `config`'s top looks like from outside."""
+    top = flat_top(config)
+    Fragment.get(top, None)  # Amaranth warns of what is never elaborated
+    kinds = {Flow.In: "input", Flow.Out: "output"}
+    ports = [PortDescription(name, "input", 1) for name in ("clk", "rst")]
+    ports += [PortDescription(name, kinds[flow], len(signal)) for name, (flow, signal) in top.ports.items()]
+    streams = []
+    for path, found in top.streams.items():
+        payload = {name.removeprefix("payload."): port for name, port in found.items() if name.startswith("payload")}
+        direction = kinds[top.ports[found["valid"]][0]]
+        streams.append(StreamDescription(path, direction, found["valid"], found.get("ready"), payload))
+    name = design_of(config)[0]
+    return DesignDescription(name, top_name(config), _parameters(config), tuple(ports), tuple(streams), top.plain)
 
 
 def export_verilog(config: Config, *, flat: bool = False) -> str:

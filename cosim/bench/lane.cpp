@@ -1,89 +1,629 @@
-// The batch level: the walker's clock, memory and second writer in compiled code, inside a Verilator model that cocotb drives.
+// The compiled lane: clock, requests, memory and second writer of a testbench in compiled code, beside a Verilator model.
 //
-// cosim/simulate/build.py compiles this file into the model; cosim/bench/lane.py calls ptewalk_batch() between two awaits, with cocotb's
-// clock stopped and low. Structures and numbers below are repeated in cosim/bench/lane.py and cosim/bench/records.py, which compare
-// sizes before the first call. Simulated time stands still in a batch, and no cocotb callback runs.
+// It is built in two ways. Linked into a model that cocotb drives, it runs between two awaits, with cocotb's clock stopped
+// and low; simulated time stands still, and no cocotb callback runs. As a library (PTEWALK_LIBRARY) it owns its model.
+// cosim/bench/lane.py calls it either way. records.h and pins.h are made by cosim/bench/headers.py at each build.
 //
-// Each cycle has the same steps as a cycle of cosim/bench/walker.py, so both levels give the same answers in the same cycles.
+// A bench is a list of agents. In each cycle all drive, the inputs settle, then all sample, then the clock rises: as in
+// cosim/bench/walker.py, so that all levels give the same answers in the same cycles. Expected values come from the
+// golden model alone: here are stimulus, memory, rules of the ports and logs.
 
-#include <cstddef>
-#include <cstdint>
+#include <array>
 #include <deque>
+#include <memory>
+#include <tuple>
+#include <vector>
 
 #include "Vtop.h"
+#include "pins.h"
+#include "records.h"
+#ifndef PTEWALK_LIBRARY
 #include "Vtop__Syms.h"
+#endif
 
 namespace {
 
-struct Request {
-    uint64_t linear, root;
-    uint32_t control, pkru, pkrs, tag;
-    uint8_t access, user, implicit, ac, track, saved_dirty, reserved[2];
+constexpr uint64_t SETTLE = 64;  // cycles, after the linger, in which the fault queue and a drain must come to their end
+
+// Agents that a bench's others ask about, and what they share: the state of one batch.
+struct Ledger {
+    Ledger(Batch &batch, Vtop &top) : b(batch), top(top), request_count(batch.request_count), stop_on_fault(batch.stop_on_fault) {
+        for (unsigned which = 0; which < CHANNELS; ++which) calm = calm && !batch.thresholds[which];
+    }
+    Batch &b;
+    Vtop &top;
+    const uint64_t request_count;
+    const bool stop_on_fault;
+    bool calm = true;  // nothing stalls, nothing is refused
+    uint64_t cycle = 0, progress = 0;
+    uint32_t status = Status::COMPLETE;
+    uint64_t next = 0;     // first request that was not presented
+    uint64_t current = 0;  // the newest accepted request
+    uint64_t answered_reads = 0;
+    bool presenting = false, in_flight = false, stopped = false, over = false;
+    bool walking = false;    // a request is in flight in the cycle that is sampled
+    bool draining = false;
+    uint64_t outstanding = 0, grants = 0;  // accesses to memory; grants not retired
+    uint64_t faults_answered = 0;
+    bool response_taken = false;
+    Response response{};
+
+    bool done() const { return !in_flight && !presenting && (stopped || next == request_count) && !grants && !draining; }
+    void violate(uint32_t rule) {
+        if (status == Status::COMPLETE) status = rule;
+    }
+    uint64_t draw(uint64_t which, uint64_t number) const {
+        uint64_t x = b.seed + (which + 1) * 0x9E3779B97F4A7C15u + number * 0xD1B54A32D192ED03u;
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+        return (x ^ (x >> 31)) >> 32;
+    }
+    bool happens(uint64_t which, uint64_t number) const { return !calm && b.thresholds[which] && draw(which, number) < b.thresholds[which]; }
+    uint64_t extra(uint64_t which, uint64_t number, uint64_t spread) const { return spread ? draw(which, number) % (spread + 1) : 0; }
 };
 
-struct Response {
-    uint64_t physical;
-    uint32_t cycles, tag;
-    uint16_t code;
-    uint8_t outcome, level, pwt, pcd, pat, reserved;
+struct Logs {
+    std::vector<Event> events;
+    std::vector<Fault> faults;
+    std::vector<Written> written;
+    std::vector<Walked> walked;
+    void clear() {
+        events.clear();
+        faults.clear();
+        written.clear();
+        walked.clear();
+    }
 };
 
-struct Interference {
-    uint64_t address, value;
-    uint32_t request, after;
+// The words of a sparse memory that Python made.
+class Words {
+public:
+    explicit Words(const Batch &b)
+        : keys(reinterpret_cast<const uint64_t *>(b.keys)), rows(reinterpret_cast<const int32_t *>(b.rows)),
+          words(reinterpret_cast<uint64_t *>(b.words)), limit(b.frame_limit), mask((uint64_t{1} << b.key_bits) - 1),
+          shift(64 - b.key_bits), absent_is_error(!b.absent_is_zero) {}
+
+    // The word at `address`, or null; `error` says that the bus refuses.
+    uint64_t *find(uint64_t address, bool &error) const {
+        const uint64_t frame = address >> 12;
+        error = frame >= limit;
+        if (error) return nullptr;
+        for (uint64_t slot = (frame * 0x9E3779B97F4A7C15u) >> shift; keys[slot]; slot = (slot + 1) & mask)
+            if (keys[slot] == frame + 1) return words + (static_cast<uint64_t>(rows[slot]) << 9) + ((address >> 3) & 511);
+        error = absent_is_error;
+        return nullptr;
+    }
+
+private:
+    const uint64_t *const keys;
+    const int32_t *const rows;
+    uint64_t *const words;
+    const uint64_t limit, mask, shift;
+    const bool absent_is_error;
 };
 
-struct Event {
-    uint64_t address, old_value, new_value;
-    uint32_t request;
-    uint8_t kind, done, error, reserved;
+// What is done to memory, in order: by the gateware, and by a second writer.
+class Memory {
+public:
+    Memory(Ledger &ledger, Logs &logs) : l(ledger), words(ledger.b), logs(logs) {}
+
+    uint64_t read(uint64_t address, bool &error) {
+        bool refused;
+        const uint64_t *const word = words.find(address, refused);
+        error = error || refused;
+        const uint64_t value = word && !error ? *word : 0;
+        ++l.b.reads;
+        log(address, value, value, Kind::READ, !error, error);
+        ++l.answered_reads;
+        interfere();
+        return value;
+    }
+
+    bool swap(uint64_t address, uint64_t from, uint64_t to, bool &error) {
+        bool refused;
+        uint64_t *const word = words.find(address, refused);
+        error = error || refused;
+        const bool done = !error && word && *word == from;
+        if (done) *word = to;
+        ++l.b.swaps;
+        l.b.failed_swaps += !done;
+        log(address, from, to, Kind::SWAP, done, error);
+        return done;
+    }
+
+    void interfere() {
+        const auto *const all = reinterpret_cast<const Interference *>(l.b.interferences);
+        for (; interference < l.b.interference_count; ++interference) {
+            const Interference &i = all[interference];
+            if (i.request > l.current || (i.request == l.current && i.after > l.answered_reads)) return;
+            if (i.request < l.current) continue;  // its walk ended before
+            bool error;
+            uint64_t *const word = words.find(i.address, error);
+            log(i.address, word ? *word : 0, i.value, Kind::FOREIGN, true, false);
+            if (word) *word = i.value;
+            ++l.b.foreign_writes;
+        }
+    }
+
+private:
+    void log(uint64_t address, uint64_t from, uint64_t to, uint32_t what, bool done, bool error) {
+        Event &e = logs.events.emplace_back();
+        e.address = address;
+        e.old = from;
+        e.new_ = to;
+        e.request = static_cast<uint32_t>(l.current);
+        e.kind = static_cast<uint8_t>(what);
+        e.done = done;
+        e.error = error;
+    }
+
+    Ledger &l;
+    const Words words;
+    Logs &logs;
+    uint64_t interference = 0;
 };
 
-enum Outcome : uint8_t { OK, PAGE_FAULT };  // x86.Outcome, as far as needed
-enum Access : uint8_t { LOAD, WRITE, RMW, FETCH, PROBE };  // x86.Access, as far as needed
+// Asks, with the context that each request needs, and watches what is accepted and answered.
+class Requester {
+public:
+    Requester(Ledger &ledger, Memory &memory) : l(ledger), memory(memory) {}
 
-enum Kind : uint8_t { READ, SWAP, FOREIGN };
+    void drive() {
+        if (!l.presenting && pins::requests::valid(l.top)) {
+            pins::requests::set_valid(l.top, false);
+            pins::requests::flip(l.top);
+        }
+        if (!offering && pins::contexts::valid(l.top)) {
+            pins::contexts::set_valid(l.top, false);
+            pins::contexts::flip(l.top);
+        }
+        if (may_present() && !l.happens(Channel::REQUESTS, l.cycle)) {
+            const Request &r = asked()[l.next++];
+            pins::requests::put(l.top, r);
+            pins::requests::set_valid(l.top, true);
+            l.presenting = true;
+            if (!known || !pins::contexts::equal(r, in_force)) {
+                pins::contexts::put(l.top, r);
+                pins::contexts::set_valid(l.top, true);
+                offering = true;
+            }
+        }
+        pins::responses::set_ready(l.top, !l.happens(Channel::RESPONSES, l.cycle));
+    }
 
-enum Status : uint32_t {
-    COMPLETE,
-    TIMEOUT,
-    STRAY_RESPONSE,
-    STRAY_MEMORY,
-    TWO_IN_FLIGHT,
-    TWO_OUTSTANDING,
-    UNSTABLE_RESPONSE,
-    UNSTABLE_READ,
-    UNSTABLE_SWAP,
-    EVENTS_FULL,
-    WRONG_FAULT,
-    MISSING_FAULT,
-    NOT_DRAINED,
-    CONTEXT_IN_FLIGHT,
-    CONTEXT_OVERTAKEN,
+    void sample() {
+        const bool valid = pins::responses::valid(l.top);
+        const bool taken = valid && pins::responses::ready(l.top);
+        const bool accepted = l.presenting && pins::requests::ready(l.top);
+        const bool older = l.in_flight;
+        if (!valid && !accepted && !waits && !offering) {
+            l.walking = older;
+            l.response_taken = false;
+            return;
+        }
+        if (offering && pins::contexts::ready(l.top)) {
+            pins::contexts::get(l.top, in_force);
+            known = true;
+            offering = false;
+            if (older && !taken) return l.violate(Status::CONTEXT_IN_FLIGHT);
+        } else if (accepted && offering) {
+            return l.violate(Status::CONTEXT_OVERTAKEN);
+        }
+        if (older && taken) l.in_flight = false;
+        if (accepted) {
+            if (l.in_flight) return l.violate(Status::TWO_IN_FLIGHT);
+            l.in_flight = true;
+        }
+        l.walking = older || accepted;
+        l.response_taken = false;
+        if (waits && !valid) return l.violate(Status::UNSTABLE_RESPONSE);
+        if (valid && !l.walking) return l.violate(Status::STRAY_RESPONSE);
+        if (valid && older) respond(taken);
+        if (accepted) {
+            accept();
+            if (valid && !older) {
+                if (taken) l.in_flight = false;
+                respond(taken);
+            }
+        }
+    }
+
+    void idle() {
+        pins::requests::set_valid(l.top, false);
+        pins::contexts::set_valid(l.top, false);
+        pins::responses::set_ready(l.top, false);
+    }
+
+private:
+    const Request *asked() const { return reinterpret_cast<const Request *>(l.b.requests); }
+
+    bool may_present() const {
+        if (l.presenting || l.stopped || l.next == l.request_count) return false;
+        return !l.in_flight || !l.stop_on_fault;
+    }
+
+    void accept() {
+        l.presenting = false;
+        l.current = l.b.accepted++;
+        Request &r = reinterpret_cast<Request *>(l.b.accepted_requests)[l.current];
+        r = in_force;
+        pins::requests::get(l.top, r);
+        accepted_at = l.progress = l.cycle;
+        l.answered_reads = 0;
+        memory.interfere();
+    }
+
+    void respond(bool taken) {
+        if (!waits) {
+            first_valid_at = l.cycle;
+        } else if (!pins::responses::same(l.top, l.response)) {
+            return l.violate(Status::UNSTABLE_RESPONSE);
+        }
+        l.response = Response{};
+        pins::responses::get(l.top, l.response);
+        waits = !taken;
+        if (!taken) return;
+        if (l.outstanding) return l.violate(Status::STRAY_MEMORY);
+        l.response.cycles = static_cast<uint32_t>(first_valid_at - accepted_at);
+        reinterpret_cast<Response *>(l.b.responses)[l.b.response_count++] = l.response;
+        l.response_taken = true;
+        l.progress = l.cycle;
+        l.stopped = l.stopped || (l.b.stop_on_fault && l.response.outcome != Outcome::OK);
+    }
+
+    Ledger &l;
+    Memory &memory;
+    Request in_force{};
+    bool known = false, offering = false, waits = false;
+    uint64_t accepted_at = 0, first_valid_at = 0;
 };
 
-enum Channel : uint64_t { REQUESTS, RESPONSES, READS, SWAPS, CHANNELS };
+// Answers reads and swaps, each after a latency of its own; several may be outstanding, one of an id in each channel.
+class MemoryPort {
+public:
+    MemoryPort(Ledger &ledger, Memory &memory, uint64_t limit) : l(ledger), memory(memory), limit(limit) {}
 
-struct Batch {
-    const Request *requests;
-    Request *accepted_requests;  // out: as they stood at the pins
-    Response *responses;
-    const Interference *interferences;
-    Event *events;
-    const uint64_t *keys;
-    const int32_t *rows;
-    uint64_t *words;
-    uint64_t request_count, interference_count, event_capacity;
-    uint64_t key_bits;          // log2 of the slots of keys and rows
-    uint64_t frame_limit;       // frames at and above it answer a bus error
-    uint64_t absent_is_zero;    // frames below the limit that have no row: 1 read as 0, 0 bus error
-    uint64_t latency, max_cycles, linger, stop_on_fault, seed;
-    uint64_t stalls[CHANNELS];  // of 2**32: chance that a cycle stalls
-    // Out:
-    uint64_t status, response_count, event_count, cycles, reads, swaps, failed_swaps, foreign_writes, accepted;
-    uint64_t marks, mends, delivered_faults;  // 0 without a fault unit
+    void drive() {
+        pins::reads::set_ready(l.top, !l.happens(Channel::READS, l.cycle));
+        pins::swaps::set_ready(l.top, !l.happens(Channel::SWAPS, l.cycle));
+        if (const unsigned at = first_due(false); at != l.outstanding) {
+            struct { uint64_t value; bool error; uint64_t id; } answer{0, pending[at].refused, pending[at].id};
+            const uint64_t address = pending[at].address;
+            finish(at);
+            answer.value = memory.read(address, answer.error);
+            pins::data::put(l.top, answer);
+            pins::data::set_valid(l.top, true);
+        } else if (pins::data::valid(l.top)) {
+            pins::data::set_valid(l.top, false);
+            pins::data::flip(l.top);
+        }
+        if (const unsigned at = first_due(true); at != l.outstanding) {
+            const Transfer swap = pending[at];
+            struct { bool done, error; uint64_t id; } answer{false, swap.refused, swap.id};
+            finish(at);
+            answer.done = memory.swap(swap.address, swap.old, swap.new_, answer.error);
+            pins::swapped::put(l.top, answer);
+            pins::swapped::set_valid(l.top, true);
+        } else if (pins::swapped::valid(l.top)) {
+            pins::swapped::set_valid(l.top, false);
+            pins::swapped::flip(l.top);
+        }
+    }
+
+    void sample() {
+        const bool read = pins::reads::valid(l.top), swap = pins::swaps::valid(l.top);
+        if (read_waits && (!read || !pins::reads::same(l.top, waiting_read))) l.violate(Status::UNSTABLE_READ);
+        if (swap_waits && (!swap || !pins::swaps::same(l.top, waiting_swap))) l.violate(Status::UNSTABLE_SWAP);
+        read_waits = swap_waits = false;
+        if (!read && !swap) return;
+        if (!l.walking) l.violate(Status::STRAY_MEMORY);
+        if (l.outstanding + read + swap > limit) l.violate(Status::TWO_OUTSTANDING);
+        if (read) {
+            pins::reads::get(l.top, waiting_read);
+            read_waits = !pins::reads::ready(l.top);
+            if (!read_waits) begin(waiting_read);
+        }
+        if (swap) {
+            waiting_swap.swaps = true;
+            pins::swaps::get(l.top, waiting_swap);
+            swap_waits = !pins::swaps::ready(l.top);
+            if (!swap_waits) begin(waiting_swap);
+        }
+    }
+
+    void idle() {
+        pins::data::set_valid(l.top, false);
+        pins::swapped::set_valid(l.top, false);
+        pins::reads::set_ready(l.top, false);
+        pins::swaps::set_ready(l.top, false);
+    }
+
+private:
+    struct Transfer {
+        uint64_t address, old, new_, id, due;
+        bool swaps, refused;
+    };
+
+    void begin(Transfer &access) {
+        for (unsigned at = 0; at < l.outstanding; ++at)
+            if (pending[at].swaps == access.swaps && pending[at].id == access.id) l.violate(Status::TWO_OUTSTANDING);
+        if (l.outstanding == MOST) return l.violate(Status::TWO_OUTSTANDING);
+        access.due = l.cycle + l.b.latency + l.extra(Channel::LATENCY, accesses, l.b.latency_spread);
+        access.refused = l.happens(Channel::ERRORS, accesses);
+        ++accesses;
+        pending[l.outstanding++] = access;
+    }
+
+    // The place of what is due first; the number of those outstanding for none.
+    unsigned first_due(bool swaps) const {
+        unsigned found = l.outstanding;
+        for (unsigned at = 0; at < l.outstanding; ++at)
+            if (pending[at].swaps == swaps && pending[at].due <= l.cycle && (found == l.outstanding || pending[at].due < pending[found].due))
+                found = at;
+        return found;
+    }
+
+    void finish(unsigned at) {
+        --l.outstanding;
+        for (; at < l.outstanding; ++at) pending[at] = pending[at + 1];
+    }
+
+    static constexpr unsigned MOST = 64;  // accesses outstanding, whatever the design
+    Ledger &l;
+    Memory &memory;
+    const uint64_t limit;
+    std::array<Transfer, MOST> pending;
+    Transfer waiting_read{}, waiting_swap{};
+    bool read_waits = false, swap_waits = false;
+    uint64_t accesses = 0;
 };
 
+// Empties the fault queue, at the pace that the conditions say.
+class FaultQueue {
+public:
+    FaultQueue(Ledger &ledger, Logs &logs) : l(ledger), logs(logs), lost_before(pins::lost_faults::get(ledger.top)) {}
+
+    void drive() {
+        // When all is over it is emptied at full pace.
+        pins::faults::set_ready(l.top, l.over || !l.happens(Channel::FAULTS, l.cycle));
+    }
+
+    void sample() {
+        if constexpr (!pins::faults::present) return;
+        const bool valid = pins::faults::valid(l.top);
+        if (!valid && !waits && !l.response_taken) return;
+        if (waits && (!valid || !pins::faults::same(l.top, waiting))) l.violate(Status::UNSTABLE_FAULT);
+        waits = false;
+        if (valid) {
+            waiting = Fault{};
+            pins::faults::get(l.top, waiting);
+            waits = !pins::faults::ready(l.top);
+            if (!waits) logs.faults.push_back(waiting);
+        }
+        const Request *const accepted = reinterpret_cast<const Request *>(l.b.accepted_requests);
+        if (l.response_taken && l.response.outcome == Outcome::PAGE_FAULT)
+            l.faults_answered += accepted[l.b.response_count - 1].access != Access::PROBE;
+        const uint64_t left = l.faults_answered - logs.faults.size();
+        if (logs.faults.size() > l.faults_answered) l.violate(Status::STRAY_FAULT);
+        else if (left > l.b.most_faults) l.b.most_faults = left;
+    }
+
+    void idle() { pins::faults::set_ready(l.top, false); }
+
+    bool settled() const {
+        if constexpr (!pins::faults::present) return true;
+        const uint64_t lost = static_cast<uint32_t>(pins::lost_faults::get(l.top) - lost_before);
+        return logs.faults.size() + lost == l.faults_answered;
+    }
+
+private:
+    Ledger &l;
+    Logs &logs;
+    const uint64_t lost_before;
+    bool waits = false;
+    Fault waiting{};
+};
+
+// Retires each grant after a time of its own, and so in any order.
+class Retirement {
+public:
+    explicit Retirement(Ledger &ledger) : l(ledger) {}
+
+    void drive() {
+        if constexpr (!pins::retired::present) return;
+        pins::retired::set_valid(l.top, false);
+        if (!l.grants) return;
+        auto found = grants.end();
+        for (auto at = grants.begin(); at != grants.end(); ++at)
+            if (at->due <= l.cycle && (found == grants.end() || at->due < found->due)) found = at;
+        if (found == grants.end()) return;
+        pins::retired::put(l.top, *found);
+        pins::retired::set_valid(l.top, true);
+        grants.erase(found);
+        l.grants = grants.size();
+    }
+
+    void sample() {
+        if constexpr (!pins::retired::present) return;
+        if (!l.response_taken || l.response.outcome != Outcome::OK) return;
+        const uint32_t how = reinterpret_cast<const Request *>(l.b.accepted_requests)[l.b.response_count - 1].access;
+        if (how != Access::WRITE && how != Access::RMW) return;
+        grants.push_back({l.cycle + l.b.latency + l.extra(Channel::RETIREMENT, number++, l.b.retirement_spread), l.response.tag});
+        l.grants = grants.size();
+    }
+
+    void idle() { pins::retired::set_valid(l.top, false); }
+
+private:
+    struct Grant {
+        uint64_t due;
+        uint32_t tag;
+    };
+    Ledger &l;
+    std::deque<Grant> grants;
+    uint64_t number = 0;
+};
+
+// Drains: at any time, as the conditions say, and when all is over.
+class Drain {
+public:
+    explicit Drain(Ledger &ledger) : l(ledger) {}
+
+    void drive() {
+        if constexpr (!pins::drain::present) return;
+        if (!l.draining && !l.over && l.happens(Channel::DRAINS, l.cycle)) l.draining = true;
+        pins::drain::set(l.top, l.draining || l.over);
+        if (l.cycle < 2) pins::clear_status(l.top, l.cycle == 0);
+        grants_before = l.grants;
+    }
+
+    void sample() {
+        if constexpr (!pins::drain::present) return;
+        drained = pins::drained::get(l.top);
+        if (!drained) return;
+        if (l.walking || grants_before) l.violate(Status::DRAINED_EARLY);
+        l.b.drains += l.draining;
+        l.draining = false;
+        l.progress = l.cycle;
+    }
+
+    void idle() { pins::clear_status(l.top, false); }
+
+    bool settled() const { return !pins::drain::present || drained; }
+
+private:
+    Ledger &l;
+    uint64_t grants_before = 0;
+    bool drained = false;
+};
+
+// Keeps what the trace port tells.
+class Trace {
+public:
+    Trace(Ledger &ledger, Logs &logs) : l(ledger), logs(logs) {}
+
+    void drive() {}
+
+    void sample() {
+        if (pins::written::valid(l.top)) {
+            pins::written::get(l.top, logs.written.emplace_back());
+        }
+        if (pins::walked::valid(l.top)) {
+            pins::walked::get(l.top, logs.walked.emplace_back());
+        }
+    }
+
+    void idle() {}
+
+private:
+    Ledger &l;
+    Logs &logs;
+};
+
+template <class... Agents>
+void run(Ledger &l, const FaultQueue &queue, const Drain &drain, Agents &...agents) {
+    Batch &b = l.b;
+    Vtop &top = l.top;
+    uint64_t idle_cycles = 0;
+    while (l.status == Status::COMPLETE) {
+        l.over = l.done();
+        if (l.over) {
+            const bool settled = queue.settled() && drain.settled();
+            if (idle_cycles >= b.linger && settled) break;
+            if (idle_cycles >= b.linger + SETTLE) {
+                l.violate(queue.settled() ? Status::NOT_DRAINED : Status::MISSING_FAULT);
+                break;
+            }
+            ++idle_cycles;
+        }
+        (agents.drive(), ...);
+        top.clk = 0;
+        top.eval();
+        (agents.sample(), ...);
+        top.clk = 1;
+        top.eval();
+        ++l.cycle;
+        if (!l.over && l.cycle - l.progress > b.max_cycles) l.violate(Status::TIMEOUT);
+    }
+    (agents.idle(), ...);
+    top.clk = 0;
+    top.eval();
+    b.cycles = l.cycle;
+    b.status = l.status;
+}
+
+void count(const Vtop &top, Batch &b, uint32_t sign) {
+    b.marks = static_cast<uint32_t>(b.marks + sign * pins::marks::get(top));
+    b.mends = static_cast<uint32_t>(b.mends + sign * pins::mends::get(top));
+    b.delivered_faults = static_cast<uint32_t>(b.delivered_faults + sign * pins::delivered_faults::get(top));
+    b.lost_faults = static_cast<uint32_t>(b.lost_faults + sign * pins::lost_faults::get(top));
+}
+
+void run_batch(Batch &b, Vtop &top, Logs &logs) {
+    logs.clear();
+    logs.events.reserve(8 * b.request_count);
+    logs.walked.reserve(b.request_count);
+    Ledger ledger(b, top);
+    Memory memory(ledger, logs);
+    Requester requester(ledger, memory);
+    MemoryPort port(ledger, memory, 1);
+    FaultQueue queue(ledger, logs);
+    Retirement retirement(ledger);
+    Drain drain(ledger);
+    Trace trace(ledger, logs);
+    count(top, b, -1);
+    run(ledger, queue, drain, requester, port, queue, retirement, drain, trace);
+    count(top, b, 1);
+    b.events = reinterpret_cast<uint64_t>(logs.events.data());
+    b.event_count = logs.events.size();
+    b.faults = reinterpret_cast<uint64_t>(logs.faults.data());
+    b.fault_count = logs.faults.size();
+    b.written = reinterpret_cast<uint64_t>(logs.written.data());
+    b.written_count = logs.written.size();
+    b.walked = reinterpret_cast<uint64_t>(logs.walked.data());
+    b.walked_count = logs.walked.size();
+}
+
+// Four cycles of reset.
+void reset(Vtop &top) {
+    for (int edge = 0; edge < 8; ++edge) {
+        top.rst = 1;
+        top.clk = edge & 1;
+        top.eval();
+    }
+    top.rst = 0;
+    top.clk = 0;
+    top.eval();
+}
+
+}  // namespace
+
+#ifdef PTEWALK_LIBRARY
+
+namespace {
+struct Lane {
+    VerilatedContext context;
+    Vtop top{&context};
+    Logs logs;
+};
+}  // namespace
+
+extern "C" void *ptewalk_open() { return new Lane; }
+
+extern "C" void ptewalk_close(void *lane) { delete static_cast<Lane *>(lane); }
+
+extern "C" void ptewalk_reset(void *lane) { reset(static_cast<Lane *>(lane)->top); }
+
+// Runs a batch; the status is in it, too.
+extern "C" int ptewalk_batch(void *lane, Batch *batch) {
+    Lane &l = *static_cast<Lane *>(lane);
+    run_batch(*batch, l.top, l.logs);
+    return static_cast<int>(batch->status);
+}
+
+#else
+
+namespace {
 Vtop *model() {
     static Vtop *const found = [] {
         const VerilatedScope *scope = Verilated::threadContextp()->scopeFind("TOP");
@@ -91,422 +631,22 @@ Vtop *model() {
     }();
     return found;
 }
-
-uint64_t mix(uint64_t x) {  // splitmix64's finaliser
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-}
-
-class Memory {
-public:
-    explicit Memory(const Batch &batch) : b(batch) {}
-
-    // The word at `address`, or null; `error` says that the bus refuses.
-    uint64_t *find(uint64_t address, bool &error) const {
-        const uint64_t frame = address >> 12;
-        error = frame >= b.frame_limit;
-        if (error) return nullptr;
-        const uint64_t mask = (uint64_t{1} << b.key_bits) - 1;
-        for (uint64_t slot = (frame * 0x9E3779B97F4A7C15u) >> (64 - b.key_bits); b.keys[slot]; slot = (slot + 1) & mask)
-            if (b.keys[slot] == frame + 1) return b.words + (static_cast<uint64_t>(b.rows[slot]) << 9) + ((address >> 3) & 511);
-        error = !b.absent_is_zero;
-        return nullptr;
-    }
-
-private:
-    const Batch &b;
-};
-
-class Run {
-public:
-    Run(Batch &batch, Vtop &top) : b(batch), top(top), memory(batch) {}
-
-    Status operator()() {
-        Status status = COMPLETE;
-        uint64_t idle_cycles = 0;
-        count(false);
-        while (status == COMPLETE) {
-            over = !in_flight && !presenting && (stopped || next == b.request_count) && grants.empty();
-            if (over && idle_cycles++ == b.linger) {
-                status = settled();
-                break;
-            }
-            drive();
-            top.clk = 0;
-            top.eval();
-            status = observe();
-            top.clk = 1;
-            top.eval();
-            ++cycle;
-            if (!over && cycle - progress > b.max_cycles && status == COMPLETE) status = TIMEOUT;
-        }
-        count(true);
-        idle();
-        b.cycles = cycle;
-        return status;
-    }
-
-private:
-    Batch &b;
-    Vtop &top;
-    const Memory memory;
-    uint64_t cycle = 0, progress = 0;
-    uint64_t next = 0;           // first request that was not presented
-    uint64_t current = 0;        // the newest accepted request
-    uint64_t accepted_at = 0, first_valid_at = 0, answered_reads = 0, interference = 0;
-    bool offering = false;       // a context is on offer
-    bool context_known = false;  // `context` was taken or is on offer
-    Request context{};           // its control state alone counts
-    bool presenting = false, in_flight = false, stopped = false, over = false;
-    struct Fault {
-        uint64_t linear, code, tag;
-    };
-    struct Grant {
-        uint64_t due, tag;
-    };
-    std::deque<Fault> faults;  // answered, not yet in the fault queue's output
-    std::deque<Grant> grants;  // not yet retired
-    bool response_waits = false, read_waits = false, swap_waits = false;
-    Response response{};         // as it was when it began to wait
-    uint64_t address = 0, old_value = 0, new_value = 0, id = 0;  // of the transfer that waits or is outstanding
-    enum Operation { NONE, READING, SWAPPING } outstanding = NONE;
-    uint64_t due = 0;
-    bool full = false;
-
-    bool stalls(Channel channel) const {
-        return b.stalls[channel] && (mix(b.seed + (channel + 1) * 0x9E3779B97F4A7C15u + cycle * 0xD1B54A32D192ED03u) >> 32) < b.stalls[channel];
-    }
-
-    void log(Kind kind, uint64_t at, uint64_t from, uint64_t to, bool done, bool error) {
-        if (!b.event_capacity) return;
-        if (b.event_count == b.event_capacity) {
-            full = true;
-            return;
-        }
-        b.events[b.event_count++] = {at, from, to, static_cast<uint32_t>(current), kind, done, error, 0};
-    }
-
-    void interfere() {
-        for (; interference < b.interference_count; ++interference) {
-            const Interference &i = b.interferences[interference];
-            if (i.request > current || (i.request == current && i.after > answered_reads)) return;
-            if (i.request < current) continue;  // its walk ended before
-            bool error;
-            uint64_t *word = memory.find(i.address, error);
-            log(FOREIGN, i.address, *word, i.value, true, false);
-            *word = i.value;
-            ++b.foreign_writes;
-        }
-    }
-
-    bool same_control(const Request &x, const Request &y) const {
-        return x.root == y.root && x.control == y.control && x.pkru == y.pkru && x.pkrs == y.pkrs && x.track == y.track &&
-               x.saved_dirty == y.saved_dirty;
-    }
-
-    bool may_present() const {
-        if (presenting || stopped || next == b.request_count) return false;
-        return !in_flight || !b.stop_on_fault;
-    }
-
-    // A request, and with it its context when that is another than the one before: the design must take that first.
-    void present(const Request &r) {
-        if (!context_known || !same_control(r, context)) {
-            top.contexts___05Fpayload___05Froot = r.root;
-            top.contexts___05Fpayload___05Fcontrol = r.control;
-            top.contexts___05Fpayload___05Fpkru = r.pkru;
-            top.contexts___05Fpayload___05Fpkrs = r.pkrs;
-#ifdef PTEWALK_TRACKING
-            top.contexts___05Fpayload___05Ftrack = r.track;
-            top.contexts___05Fpayload___05Fsaved_dirty = r.saved_dirty;
-#endif
-            top.contexts___05Fvalid = 1;
-            offering = context_known = true;
-            context = r;
-        }
-        top.requester___05Frequests___05Fpayload___05Flinear = r.linear;
-        top.requester___05Frequests___05Fpayload___05Faccess = r.access;
-        top.requester___05Frequests___05Fpayload___05Fuser = r.user;
-        top.requester___05Frequests___05Fpayload___05Fimplicit = r.implicit;
-        top.requester___05Frequests___05Fpayload___05Fac = r.ac;
-        top.requester___05Frequests___05Fpayload___05Ftag = r.tag;
-        top.requester___05Frequests___05Fvalid = 1;
-        presenting = true;
-        ++next;
-    }
-
-    // The context that is being taken, as the gateware sees it.
-    Status observe_context() {
-        if (!offering || !top.contexts___05Fready) return COMPLETE;
-        if (in_flight) return CONTEXT_IN_FLIGHT;
-        offering = false;
-        context.root = top.contexts___05Fpayload___05Froot;
-        context.control = top.contexts___05Fpayload___05Fcontrol;
-        context.pkru = top.contexts___05Fpayload___05Fpkru;
-        context.pkrs = top.contexts___05Fpayload___05Fpkrs;
-#ifdef PTEWALK_TRACKING
-        context.track = top.contexts___05Fpayload___05Ftrack;
-        context.saved_dirty = top.contexts___05Fpayload___05Fsaved_dirty;
-#endif
-        return COMPLETE;
-    }
-
-    // The request that is being accepted, as the gateware sees it.
-    void monitor(Request &r) const {
-        r.linear = top.requester___05Frequests___05Fpayload___05Flinear;
-        r.access = top.requester___05Frequests___05Fpayload___05Faccess;
-        r.user = top.requester___05Frequests___05Fpayload___05Fuser;
-        r.implicit = top.requester___05Frequests___05Fpayload___05Fimplicit;
-        r.ac = top.requester___05Frequests___05Fpayload___05Fac;
-        r.tag = top.requester___05Frequests___05Fpayload___05Ftag;
-        r.root = context.root;
-        r.control = context.control;
-        r.pkru = context.pkru;
-        r.pkrs = context.pkrs;
-        r.track = context.track;
-        r.saved_dirty = context.saved_dirty;
-    }
-
-    // Ends the transfers of the cycle before. What stands on a channel that is not valid is the complement of what stood there.
-    void retract() {
-        if (top.requester___05Frequests___05Fvalid && !presenting) {
-            top.requester___05Frequests___05Fvalid = 0;
-            top.requester___05Frequests___05Fpayload___05Flinear = ~top.requester___05Frequests___05Fpayload___05Flinear;
-        }
-        if (top.contexts___05Fvalid && !offering) {
-            top.contexts___05Fvalid = 0;
-            top.contexts___05Fpayload___05Froot = top.contexts___05Fpayload___05Froot ^ (b.frame_limit - 1);
-            top.contexts___05Fpayload___05Fcontrol = ~top.contexts___05Fpayload___05Fcontrol;
-            top.contexts___05Fpayload___05Fpkru = ~top.contexts___05Fpayload___05Fpkru;
-            top.contexts___05Fpayload___05Fpkrs = ~top.contexts___05Fpayload___05Fpkrs;
-        }
-        if (top.memory___05Fdata___05Fvalid) {
-            top.memory___05Fdata___05Fvalid = 0;
-            top.memory___05Fdata___05Fpayload___05Fvalue = ~top.memory___05Fdata___05Fpayload___05Fvalue;
-            top.memory___05Fdata___05Fpayload___05Ferror = !top.memory___05Fdata___05Fpayload___05Ferror;
-            top.memory___05Fdata___05Fpayload___05Fid = top.memory___05Fdata___05Fpayload___05Fid ^ 3;
-        }
-        if (top.memory___05Fswapped___05Fvalid) {
-            top.memory___05Fswapped___05Fvalid = 0;
-            top.memory___05Fswapped___05Fpayload___05Fdone = !top.memory___05Fswapped___05Fpayload___05Fdone;
-            top.memory___05Fswapped___05Fpayload___05Ferror = !top.memory___05Fswapped___05Fpayload___05Ferror;
-            top.memory___05Fswapped___05Fpayload___05Fid = top.memory___05Fswapped___05Fpayload___05Fid ^ 3;
-        }
-    }
-
-    void drive() {
-        retract();
-        if (may_present() && !stalls(REQUESTS)) present(b.requests[next]);
-        top.requester___05Fresponses___05Fready = !stalls(RESPONSES);
-        top.memory___05Freads___05Fready = !stalls(READS);
-        top.memory___05Fswaps___05Fready = !stalls(SWAPS);
-        drive_fault_unit();
-        if (outstanding == NONE || due != cycle) return;
-        bool error;
-        uint64_t *word = memory.find(address, error);
-        if (outstanding == READING) {
-            const uint64_t value = word ? *word : 0;
-            ++b.reads;
-            log(READ, address, value, value, !error, error);
-            top.memory___05Fdata___05Fpayload___05Fvalue = value;
-            top.memory___05Fdata___05Fpayload___05Ferror = error;
-            top.memory___05Fdata___05Fpayload___05Fid = id;
-            top.memory___05Fdata___05Fvalid = 1;
-            ++answered_reads;
-            interfere();
-        } else {
-            const bool done = word && *word == old_value;
-            if (done) *word = new_value;
-            ++b.swaps;
-            b.failed_swaps += !done;
-            log(SWAP, address, old_value, new_value, done, error);
-            top.memory___05Fswapped___05Fpayload___05Fdone = done;
-            top.memory___05Fswapped___05Fpayload___05Ferror = error;
-            top.memory___05Fswapped___05Fpayload___05Fid = id;
-            top.memory___05Fswapped___05Fvalid = 1;
-        }
-        outstanding = NONE;
-    }
-
-#ifdef PTEWALK_FAULT_UNIT
-    // Takes every fault, retires each grant `latency` cycles after it, and drains when there is nothing else to do.
-    void drive_fault_unit() {
-        top.supervisor___05Ffaults___05Fready = 1;
-        top.supervisor___05Fdrain = over;
-        top.requester___05Fretired___05Fvalid = !grants.empty() && grants.front().due <= cycle;
-        if (top.requester___05Fretired___05Fvalid) {
-            top.requester___05Fretired___05Fpayload___05Ftag = grants.front().tag;
-            grants.pop_front();
-        }
-    }
-
-    Status observe_fault_unit() {
-        if (!top.supervisor___05Ffaults___05Fvalid) return COMPLETE;
-        if (faults.empty()) return WRONG_FAULT;
-        const Fault fault = faults.front();
-        faults.pop_front();
-        const bool same = fault.linear == top.supervisor___05Ffaults___05Fpayload___05Flinear &&
-                          fault.code == top.supervisor___05Ffaults___05Fpayload___05Fcode && fault.tag == top.supervisor___05Ffaults___05Fpayload___05Ftag;
-        return same ? COMPLETE : WRONG_FAULT;
-    }
-
-    Status settled() const {
-        if (!faults.empty()) return MISSING_FAULT;
-        return top.supervisor___05Fdrained ? COMPLETE : NOT_DRAINED;
-    }
-
-    // What an answered request leaves to be done.
-    void follow_up() {
-        const Request &request = b.requests[current];
-        if (response.outcome == PAGE_FAULT && request.access != PROBE) faults.push_back({request.linear, response.code, response.tag});
-        if (response.outcome == OK && (request.access == WRITE || request.access == RMW))
-            grants.push_back({cycle + b.latency, response.tag});
-    }
-
-    void count(bool after) {
-        const uint32_t sign = after ? 1 : -1;
-        b.delivered_faults = static_cast<uint32_t>(b.delivered_faults + sign * top.delivered_faults);
-#ifdef PTEWALK_TRACKING
-        b.marks = static_cast<uint32_t>(b.marks + sign * top.marks);
-        b.mends = static_cast<uint32_t>(b.mends + sign * top.mends);
-#endif
-    }
-#else
-    void drive_fault_unit() {}
-    Status observe_fault_unit() { return COMPLETE; }
-    Status settled() const { return COMPLETE; }
-    void follow_up() {}
-    void count(bool) {}
-#endif
-
-    // The outputs of this cycle, before its clock edge.
-    Status observe() {
-        const bool response_valid = top.requester___05Fresponses___05Fvalid;
-        const bool response_taken = response_valid && top.requester___05Fresponses___05Fready;
-        const bool request_taken = presenting && top.requester___05Frequests___05Fready;
-        const bool older = in_flight;
-        if (request_taken && offering) return CONTEXT_OVERTAKEN;
-        if (const Status status = observe_context()) return status;
-        if (older && response_taken) in_flight = false;
-        if (request_taken) {
-            if (in_flight) return TWO_IN_FLIGHT;
-            in_flight = true;
-        }
-        if (response_waits && !response_valid) return UNSTABLE_RESPONSE;
-        if (response_valid && !older && !request_taken) return STRAY_RESPONSE;
-        if (response_valid && older) {
-            if (const Status status = respond(response_taken)) return status;
-        }
-        if (request_taken) {
-            presenting = false;
-            current = b.accepted++;
-            monitor(b.accepted_requests[current]);
-            accepted_at = progress = cycle;
-            answered_reads = 0;
-            interfere();
-            if (response_valid && !older) {
-                if (response_taken) in_flight = false;
-                if (const Status status = respond(response_taken)) return status;
-            }
-        }
-        if (const Status status = reads(older || request_taken)) return status;
-        if (const Status status = swaps(older || request_taken)) return status;
-        if (const Status status = observe_fault_unit()) return status;
-        return full ? EVENTS_FULL : COMPLETE;
-    }
-
-    Status respond(bool taken) {
-        const Response now{top.requester___05Fresponses___05Fpayload___05Fphysical, 0,
-                           static_cast<uint32_t>(top.requester___05Fresponses___05Fpayload___05Ftag),
-                           top.requester___05Fresponses___05Fpayload___05Fcode, top.requester___05Fresponses___05Fpayload___05Foutcome,
-                           top.requester___05Fresponses___05Fpayload___05Flevel, top.requester___05Fresponses___05Fpayload___05Fpwt,
-                           top.requester___05Fresponses___05Fpayload___05Fpcd, top.requester___05Fresponses___05Fpayload___05Fpat, 0};
-        if (!response_waits) {
-            first_valid_at = cycle;
-        } else if (now.physical != response.physical || now.tag != response.tag || now.code != response.code ||
-                   now.outcome != response.outcome || now.level != response.level || now.pwt != response.pwt ||
-                   now.pcd != response.pcd || now.pat != response.pat) {
-            return UNSTABLE_RESPONSE;
-        }
-        response = now;
-        response_waits = !taken;
-        if (!taken) return COMPLETE;
-        if (outstanding != NONE) return STRAY_MEMORY;
-        response.cycles = static_cast<uint32_t>(first_valid_at - accepted_at);
-        b.responses[b.response_count++] = response;
-        follow_up();
-        progress = cycle;
-        stopped = stopped || (b.stop_on_fault && response.outcome);
-        return COMPLETE;
-    }
-
-    Status reads(bool walking) {
-        const bool valid = top.memory___05Freads___05Fvalid;
-        if (read_waits && (!valid || top.memory___05Freads___05Fpayload___05Faddress != address ||
-                           top.memory___05Freads___05Fpayload___05Fid != id))
-            return UNSTABLE_READ;
-        read_waits = false;
-        if (!valid) return COMPLETE;
-        if (!walking) return STRAY_MEMORY;
-        if (outstanding != NONE || swap_waits) return TWO_OUTSTANDING;
-        address = top.memory___05Freads___05Fpayload___05Faddress;
-        id = top.memory___05Freads___05Fpayload___05Fid;
-        read_waits = !top.memory___05Freads___05Fready;
-        if (!read_waits) {
-            outstanding = READING;
-            due = cycle + b.latency;
-        }
-        return COMPLETE;
-    }
-
-    Status swaps(bool walking) {
-        const bool valid = top.memory___05Fswaps___05Fvalid;
-        if (swap_waits && (!valid || top.memory___05Fswaps___05Fpayload___05Faddress != address ||
-                           top.memory___05Fswaps___05Fpayload___05Fold != old_value || top.memory___05Fswaps___05Fpayload___05Fnew != new_value ||
-                           top.memory___05Fswaps___05Fpayload___05Fid != id))
-            return UNSTABLE_SWAP;
-        swap_waits = false;
-        if (!valid) return COMPLETE;
-        if (!walking) return STRAY_MEMORY;
-        if (outstanding != NONE || read_waits) return TWO_OUTSTANDING;
-        address = top.memory___05Fswaps___05Fpayload___05Faddress;
-        id = top.memory___05Fswaps___05Fpayload___05Fid;
-        old_value = top.memory___05Fswaps___05Fpayload___05Fold;
-        new_value = top.memory___05Fswaps___05Fpayload___05Fnew;
-        swap_waits = !top.memory___05Fswaps___05Fready;
-        if (!swap_waits) {
-            outstanding = SWAPPING;
-            due = cycle + b.latency;
-        }
-        return COMPLETE;
-    }
-
-    void idle() {
-        top.requester___05Frequests___05Fvalid = 0;
-        top.contexts___05Fvalid = 0;
-        top.requester___05Fresponses___05Fready = 0;
-        top.memory___05Freads___05Fready = 0;
-        top.memory___05Fswaps___05Fready = 0;
-        top.memory___05Fdata___05Fvalid = 0;
-        top.memory___05Fswapped___05Fvalid = 0;
-        top.clk = 0;
-        top.eval();
-    }
-};
-
 }  // namespace
 
-// The sizes of Request, Response, Interference, Event and Batch; -1 beyond.
-extern "C" int ptewalk_batch_size(int which) {
-    static const size_t sizes[] = {sizeof(Request), sizeof(Response), sizeof(Interference), sizeof(Event), sizeof(Batch)};
-    return which >= 0 && which < 5 ? static_cast<int>(sizes[which]) : -1;
-}
-
-// Runs a batch; the status is in it, too. -1: the model was not found.
-extern "C" int ptewalk_batch(Batch *batch) {
+// Runs a batch on the model that the simulator drives; -1: it was not found.
+extern "C" int ptewalk_linked_batch(Batch *batch) {
+    static Logs logs;
     Vtop *const top = model();
     if (!top) return -1;
-    batch->status = Run(*batch, *top)();
+    run_batch(*batch, *top, logs);
     return static_cast<int>(batch->status);
 }
+
+extern "C" void ptewalk_linked_reset() {
+    if (Vtop *const top = model()) reset(*top);
+}
+
+#endif
+
+// The size of a batch's structure, in bytes: what calls it must agree.
+extern "C" unsigned ptewalk_batch_size() { return sizeof(Batch); }

@@ -1,19 +1,19 @@
 """What goes into a walker and comes out of it, as numpy records: one layout for both levels of the testbench.
 
-The layouts are those of the structures in cosim/bench/lane.cpp, in the same order.
+The structures and numbers of the compiled lane are made of these (headers.py): they stand here and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ptewalk.model.linux import Track
-from ptewalk.model.memory import BusError, SparseMemory
+from ptewalk.model.memory import BusError
 from ptewalk.model.paging import (
     BusFault,
     GeneralProtection,
@@ -26,13 +26,19 @@ from ptewalk.model.paging import (
 from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, Access, Control, Outcome
 
 __all__ = [
+    "CONTEXT_INPUTS",
     "EVENT",
+    "FAULT",
     "INTERFERENCE",
     "REQUEST",
     "RESPONSE",
+    "WALKED",
+    "WRITTEN",
+    "Channel",
     "EventKind",
     "Records",
-    "SecondWriter",
+    "Status",
+    "WordMemory",
     "array",
     "decode",
     "describe_record",
@@ -49,25 +55,32 @@ __all__ = [
 Records = NDArray[np.void]
 """A one-dimensional array of one of the record types below."""
 
+CONTEXT_INPUTS: Final[tuple[tuple[str, type[np.unsignedinteger[Any]], int | None], ...]] = (
+    ("root", np.uint64, None),  # frame number of the top-level table
+    ("control", np.uint32, (1 << Control.AC) - 1),  # bits x86.Control, without AC
+    ("pkru", np.uint32, None),
+    ("pkrs", np.uint32, None),
+    ("track", np.uint8, max(Track)),  # linux.Track; 0 where the design has no soft-dirty
+    ("saved_dirty", np.uint8, 1),
+)
+"""Control inputs: field of a context, type in a record, and the largest value that counts (None: what the port takes).
+
+This is the one place that names them: `REQUEST`, the headers of the compiled lane and the agents follow it.
+"""
+
 REQUEST: Final = np.dtype(
     [
         ("linear", np.uint64),
-        ("root", np.uint64),  # frame number of the top-level table
-        ("control", np.uint32),  # bits x86.Control, without AC
-        ("pkru", np.uint32),
-        ("pkrs", np.uint32),
+        *((name, kind) for name, kind, _ in CONTEXT_INPUTS),
         ("tag", np.uint32),
         ("access", np.uint8),  # x86.Access
         ("user", np.uint8),
         ("implicit", np.uint8),
         ("ac", np.uint8),
-        ("track", np.uint8),  # linux.Track; 0 where the design has no soft-dirty
-        ("saved_dirty", np.uint8),
-        ("reserved", np.uint8, (2,)),
     ],
     align=True,
 )
-"""A request with the control state that stands while it is in flight."""
+"""A request with the context under which it is to be judged."""
 
 RESPONSE: Final = np.dtype(
     [
@@ -80,7 +93,6 @@ RESPONSE: Final = np.dtype(
         ("pwt", np.uint8),
         ("pcd", np.uint8),
         ("pat", np.uint8),
-        ("reserved", np.uint8),
     ],
     align=True,
 )
@@ -109,11 +121,63 @@ EVENT: Final = np.dtype(
         ("kind", np.uint8),  # EventKind
         ("done", np.uint8),
         ("error", np.uint8),
-        ("reserved", np.uint8),
     ],
     align=True,
 )
 """One access to memory, in the order of their answers."""
+
+FAULT: Final = np.dtype(
+    [("linear", np.uint64), ("tag", np.uint32), ("code", np.uint16)],
+    align=True,
+)
+"""A record of the fault queue, as it was taken."""
+
+WRITTEN: Final = np.dtype(
+    [
+        ("linear", np.uint64),
+        ("address", np.uint64),
+        ("old", np.uint64),
+        ("new", np.uint64),
+        ("tag", np.uint32),
+        ("level", np.uint8),
+        ("done", np.uint8),
+        ("error", np.uint8),
+    ],
+    align=True,
+)
+"""A record of the trace port for the answer to a swap."""
+
+WALKED: Final = np.dtype(
+    [
+        ("linear", np.uint64),
+        ("physical", np.uint64),
+        ("tag", np.uint32),
+        ("code", np.uint16),
+        ("outcome", np.uint8),
+        ("level", np.uint8),
+        ("pwt", np.uint8),
+        ("pcd", np.uint8),
+        ("pat", np.uint8),
+    ],
+    align=True,
+)
+"""A record of the trace port for a response, as it was taken."""
+
+
+class WordMemory(Protocol):
+    """What a testbench needs of a memory: words of 64 bits at byte addresses that are multiples of 8.
+
+    Each method raises `model.memory.BusError` when no memory answers.
+    """
+
+    def load(self, address: int, /) -> int:
+        """The word at `address`."""
+
+    def store(self, address: int, value: int, /) -> None:
+        """Write a word."""
+
+    def compare_exchange(self, address: int, old: int, new: int, /) -> bool:
+        """Write `new` if the word is `old`, and say whether it was written."""
 
 
 class EventKind(IntEnum):
@@ -125,14 +189,46 @@ class EventKind(IntEnum):
     """A write by the second writer."""
 
 
-_LIMITS: Final = {
-    "control": (1 << Control.AC) - 1,
+class Channel(IntEnum):
+    """What a pattern of chance is drawn for, each its own."""
+
+    REQUESTS = 0
+    RESPONSES = 1
+    READS = 2
+    SWAPS = 3
+    FAULTS = 4
+    DRAINS = 5
+    LATENCY = 6
+    ERRORS = 7
+    RETIREMENT = 8
+
+
+class Status(IntEnum):
+    """How a run of requests ended."""
+
+    COMPLETE = 0
+    TIMEOUT = 1
+    STRAY_RESPONSE = 2
+    STRAY_MEMORY = 3
+    TWO_IN_FLIGHT = 4
+    TWO_OUTSTANDING = 5
+    UNSTABLE_RESPONSE = 6
+    UNSTABLE_READ = 7
+    UNSTABLE_SWAP = 8
+    UNSTABLE_FAULT = 9
+    STRAY_FAULT = 10
+    MISSING_FAULT = 11
+    NOT_DRAINED = 12
+    DRAINED_EARLY = 13
+    CONTEXT_IN_FLIGHT = 14
+    CONTEXT_OVERTAKEN = 15
+
+
+_LIMITS: Final = {name: limit for name, _, limit in CONTEXT_INPUTS if limit is not None} | {
     "access": max(Access),
     "user": 1,
     "implicit": 1,
     "ac": 1,
-    "track": max(Track),
-    "saved_dirty": 1,
 }
 _COUNTS_WHEN_OK: Final = ("physical", "level", "pwt", "pcd", "pat")
 
@@ -176,7 +272,7 @@ def validate_requests(requests: object, *, physical_bits: int, tag_bits: int, so
     return checked
 
 
-def validate_interferences(interferences: object, *, requests: int, memory: SparseMemory) -> Records:
+def validate_interferences(interferences: object, *, requests: int, memory: WordMemory) -> Records:
     """`interferences` sorted by (request, after), when each belongs to a request and hits a word of memory.
 
     Raises
@@ -186,14 +282,15 @@ def validate_interferences(interferences: object, *, requests: int, memory: Spar
     """
     rows = array(interferences, INTERFERENCE, "interferences")
     rows = np.ascontiguousarray(rows[np.lexsort((rows["after"], rows["request"]))])
-    for number, row in enumerate(rows):
-        if row["request"] >= requests:
-            raise ValueError(
-                f"interferences: request must be below {requests}, the number of requests, "
-                f"not {row['request']} (record {number})"
-            )
+    bad = np.flatnonzero(rows["request"] >= requests)
+    if len(bad):
+        raise ValueError(
+            f"interferences: request must be below {requests}, the number of requests, "
+            f"not {rows['request'][bad[0]]} (record {bad[0]})"
+        )
+    for number, address in enumerate(rows["address"].tolist()):
         try:
-            memory.load(int(row["address"]))
+            memory.load(address)
         except (BusError, ValueError) as error:
             raise ValueError(f"interferences: record {number}: {error}") from error
     return rows
@@ -206,21 +303,23 @@ def encode_requests(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] 
     """
     rows = []
     for number, (state, request) in enumerate(pairs):
+        context = {
+            "root": state.root >> PAGE_SHIFT,
+            "control": state.control,
+            "pkru": state.pkru,
+            "pkrs": state.pkrs,
+            "track": int(state.track) if state.soft_dirty else 0,
+            "saved_dirty": state.saved_dirty and state.soft_dirty,
+        }
         rows.append(
             (
                 request.linear,
-                state.root >> PAGE_SHIFT,
-                state.control,
-                state.pkru,
-                state.pkrs,
+                *(context.get(name, 0) for name, _, _ in CONTEXT_INPUTS),
                 number % 256 if tags is None else tags[number],
                 int(request.access),
                 request.user,
                 request.implicit,
                 request.ac,
-                int(state.track) if state.soft_dirty else 0,
-                state.saved_dirty and state.soft_dirty,
-                (0, 0),
             )
         )
     return np.array(rows, REQUEST)
@@ -267,13 +366,13 @@ def encode_result(results: Iterable[Result]) -> Records:
     for result in results:
         match result:
             case Translated(physical, level, pwt, pcd, pat):
-                rows.append((physical, 0, 0, 0, int(Outcome.OK), level, pwt, pcd, pat, 0))
+                rows.append((physical, 0, 0, 0, int(Outcome.OK), level, pwt, pcd, pat))
             case PageFault(code):
-                rows.append((0, 0, 0, code, int(Outcome.PAGE_FAULT), 0, 0, 0, 0, 0))
+                rows.append((0, 0, 0, code, int(Outcome.PAGE_FAULT), 0, 0, 0, 0))
             case GeneralProtection():
-                rows.append((0, 0, 0, 0, int(Outcome.GENERAL_PROTECTION), 0, 0, 0, 0, 0))
+                rows.append((0, 0, 0, 0, int(Outcome.GENERAL_PROTECTION), 0, 0, 0, 0))
             case BusFault():
-                rows.append((0, 0, 0, 0, int(Outcome.BUS_ERROR), 0, 0, 0, 0, 0))
+                rows.append((0, 0, 0, 0, int(Outcome.BUS_ERROR), 0, 0, 0, 0))
     return np.array(rows, RESPONSE)
 
 
@@ -291,59 +390,10 @@ def relevant(responses: Records) -> Records:
     """
     kept = responses.copy()
     kept["cycles"] = 0
-    kept["reserved"] = 0
     failed = kept["outcome"] != Outcome.OK
     for field in _COUNTS_WHEN_OK:
         kept[field][failed] = 0
     return kept
-
-
-class SecondWriter:
-    """A memory for the golden model in which a second writer acts as in a batch.
-
-    Offers what `translate` needs, over `memory`; each `load` counts as a read, and after it was answered
-    the writes that fall there are done.
-
-    Parameters
-    ----------
-    memory : SparseMemory
-        The memory, changed in place.
-    interferences : Records
-        `INTERFERENCE` records, in any order.
-    """
-
-    def __init__(self, memory: SparseMemory, interferences: Records) -> None:
-        self.memory = memory
-        self.physical_bits = memory.physical_bits
-        self._writes: dict[tuple[int, int], list[tuple[int, int]]] = {}
-        for row in interferences:
-            key = int(row["request"]), int(row["after"])
-            self._writes.setdefault(key, []).append((int(row["address"]), int(row["value"])))
-        self._request = self._reads = 0
-        self.writes = 0
-        """How many writes were done."""
-
-    def begin(self, request: int) -> None:
-        """The request of this index is accepted now."""
-        self._request, self._reads = request, 0
-        self._act()
-
-    def load(self, address: int) -> int:
-        """As `SparseMemory.load`; the second writer acts after the value was read."""
-        try:
-            return self.memory.load(address)
-        finally:
-            self._reads += 1
-            self._act()
-
-    def compare_exchange(self, address: int, old: int, new: int) -> bool:
-        """As `SparseMemory.compare_exchange`."""
-        return self.memory.compare_exchange(address, old, new)
-
-    def _act(self) -> None:
-        for address, value in self._writes.get((self._request, self._reads), ()):
-            self.memory.store(address, value)
-            self.writes += 1
 
 
 def describe_record(row: np.void) -> dict[str, Any]:
@@ -351,8 +401,6 @@ def describe_record(row: np.void) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for field in row.dtype.names or ():
         value = row[field]
-        if field == "reserved":
-            continue
         if field == "outcome":
             shown[field] = Outcome(int(value)).name
         elif field == "access":

@@ -7,48 +7,68 @@ both, and the same requests get the same answers in the same cycles.
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import Event, RisingEdge, Timer
 
-from ptewalk.cosim.bench.lane import BatchResult, BenchError, CompiledLane, Conditions, Counters, Status
+from ptewalk.cosim.bench.agents import (
+    Agent,
+    DrainAgent,
+    FaultQueueAgent,
+    Ledger,
+    MemoryAgent,
+    RequesterAgent,
+    RetirementAgent,
+    TraceAgent,
+)
+from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions
+from ptewalk.cosim.bench.lane import LinkedLane
 from ptewalk.cosim.bench.records import (
     EVENT,
+    FAULT,
     INTERFERENCE,
     REQUEST,
     RESPONSE,
-    EventKind,
+    WALKED,
+    WRITTEN,
     Records,
+    Status,
+    WordMemory,
     encode_requests,
-    make,
     validate_interferences,
     validate_requests,
 )
-from ptewalk.cosim.bench.streams import (
-    FaultUnitPort,
-    MemoryResponder,
-    Pattern,
-    RuleBroken,
-    StreamMonitor,
-    StreamSource,
-)
+from ptewalk.cosim.bench.streams import Pins, RuleBroken
+from ptewalk.cosim.simulate.run import DESIGN_VARIABLE
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
-from ptewalk.model.x86 import Outcome
+from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["WalkerBench"]
 
-_PERIOD_NS = 10
-_CONTROL = ("root", "control", "pkru", "pkrs", "track", "saved_dirty")
-_RESPONSE = ("physical", "tag", "code", "outcome", "level", "pwt", "pcd", "pat")
+SETTLE: Final = 64
+"""Cycles, after the linger, in which the fault queue and a drain must come to their end; as in lane.cpp."""
+_PERIOD_NS: Final = 10
+
+
+def _described() -> DesignDescription:
+    path = os.environ.get(DESIGN_VARIABLE)
+    if path is None:
+        raise RuntimeError(
+            "this simulation does not say what is simulated: give design=describe(...), or set "
+            f"{DESIGN_VARIABLE} to the path of a design.json"
+        )
+    return DesignDescription.from_json(json.loads(Path(path).read_text()))
 
 
 class WalkerBench:
@@ -56,12 +76,19 @@ class WalkerBench:
 
     Parameters
     ----------
-    dut : cocotb handle
-        The top, `ptewalk_walker` or `ptewalk_mmu`.
-    memory : SparseMemory
-        Where the tables are; changed in place. It must not have more physical address bits than the walker.
+    handle : cocotb handle
+        What has the design's ports: the top, or an instance, or a top that leads them out under a prefix.
+    memory : WordMemory
+        Where the tables are; changed in place. With `physical_bits`, it must not have more of them than the walker.
+        The batch level needs a `SparseMemory`.
     conditions : Conditions, optional
         Latency, stalls, seed and limits, where a call does not say otherwise.
+    design : DesignDescription, optional
+        What is simulated; by default what the run was built of.
+    prefix : str
+        What stands before each port's name.
+    clk : cocotb handle, optional
+        A clock that somebody else drives, as that one does the reset. By default the bench drives clk and rst.
 
     Attributes
     ----------
@@ -69,59 +96,82 @@ class WalkerBench:
         Protocol level: called with the `REQUEST` record that the monitor saw at the pins, as a request is accepted.
     on_response : list of callable (index, record)
         Protocol level: called with the `RESPONSE` record, as a response is taken.
+    agents : list of Agent
+        All that have a part in a cycle, in order; others may be added before `start`.
     """
 
-    def __init__(self, dut: Any, memory: SparseMemory, conditions: Conditions | None = None) -> None:
-        self.dut = dut
-        self.memory = memory
+    def __init__(
+        self,
+        handle: Any,
+        memory: WordMemory,
+        conditions: Conditions | None = None,
+        *,
+        design: DesignDescription | None = None,
+        prefix: str = "",
+        clk: Any = None,
+    ) -> None:
+        self.design = design or _described()
         self.conditions = conditions or Conditions()
         self.on_request: list[Callable[[int, np.void], None]] = []
         self.on_response: list[Callable[[int, np.void], None]] = []
-        self.soft_dirty = hasattr(dut, "contexts__payload__track")
-        self.tag_bits = len(dut.requester__requests__payload__tag)
-        self.physical_bits = len(dut.memory__reads__payload__address)
-        if memory.physical_bits > self.physical_bits:
-            raise ValueError(
-                f"the memory must have at most the walker's {self.physical_bits} physical address bits, "
-                f"not {memory.physical_bits}"
-            )
-        widths = (("linear", 64), ("access", 3), ("user", 1), ("implicit", 1), ("ac", 1), ("tag", self.tag_bits))
-        self._request_fields = [name for name, _ in widths]
-        self._requests = StreamSource(dut, "requester__requests", widths, ("linear",))
-        self._request_ready = dut.requester__requests__ready
-        self._control_names = _CONTROL if self.soft_dirty else _CONTROL[:4]
-        self._contexts = StreamSource(
-            dut,
-            "contexts",
-            [(name, len(getattr(dut, f"contexts__payload__{name}"))) for name in self._control_names],
-            ("root", "control", "pkru", "pkrs"),
+        parameters = self.design.parameters
+        self.soft_dirty = bool(parameters["soft_dirty"])
+        self.tag_bits = int(parameters["tag_bits"])
+        self.physical_bits = int(parameters["physical_bits"])
+        self._check(memory)
+        self.memory = memory
+        self._pins = pins = Pins(handle, self.design, prefix)
+        self._memory_agent = MemoryAgent(pins, memory)
+        requester = RequesterAgent(
+            pins,
+            on_accept=lambda index, record: self._tell(self.on_request, index, record),
+            on_response=lambda index, record: self._tell(self.on_response, index, record),
+            interfere=self._memory_agent.interfere,
         )
-        self._context_ready = dut.contexts__ready
-        self._request_pins = [getattr(dut, f"requester__requests__payload__{name}") for name in self._request_fields]
-        self._control_pins = [getattr(dut, f"contexts__payload__{name}") for name in self._control_names]
-        self._responses = StreamMonitor(dut, "requester__responses", _RESPONSE, Status.UNSTABLE_RESPONSE)
-        self._memory_port = MemoryResponder(dut, memory, self._on_event)
-        self._fault_unit = FaultUnitPort(dut) if hasattr(dut, "supervisor__drain") else None
-        self._clock = Clock(dut.clk, _PERIOD_NS, unit="ns")
+        self._trace = TraceAgent(pins)
+        self.agents: list[Agent] = [
+            *(requester, self._memory_agent, FaultQueueAgent(pins), RetirementAgent(pins), DrainAgent(pins)),
+            self._trace,
+        ]
+        self._own_clock = clk is None
+        self._clk = pins.port("clk") if clk is None else clk
+        self._clock = Clock(self._clk, _PERIOD_NS, unit="ns") if self._own_clock else None
         self._loop: Any = None
         self._failure: BenchError | None = None
-        self._busy = False
+        self._busy = self._running = False
+        self._idle_cycles = 0
         self._woken = Event()
-        self._clear(self.conditions)
+        self._ledger = self._nothing()
+
+    @staticmethod
+    def _tell(listeners: Sequence[Callable[[int, np.void], None]], index: int, record: np.void) -> None:
+        for listener in listeners:
+            listener(index, record)
+
+    def _nothing(self) -> Ledger:
+        return Ledger(np.zeros(0, REQUEST), np.zeros(0, INTERFERENCE), self.conditions)
+
+    def _check(self, memory: WordMemory) -> None:
+        bits = getattr(memory, "physical_bits", 0)
+        if bits > self.physical_bits:
+            raise ValueError(
+                f"the memory must have at most the walker's {self.physical_bits} physical address bits, not {bits}"
+            )
+
+    def _lane(self) -> LinkedLane | None:
+        """The batch level, where there is one: never beside somebody else's clock or memory."""
+        fits = self._own_clock and isinstance(self.memory, SparseMemory)
+        return LinkedLane.find() if fits else None
 
     @property
     def has_batch_level(self) -> bool:
         """True: `batch` runs in compiled code where it is not told otherwise."""
-        return CompiledLane.find() is not None
+        return self._lane() is not None
 
-    def use(self, memory: SparseMemory) -> None:
+    def use(self, memory: WordMemory) -> None:
         """Give the walker another memory; not while a batch runs. ValueError when it has too many address bits."""
-        if memory.physical_bits > self.physical_bits:
-            raise ValueError(
-                f"the memory must have at most the walker's {self.physical_bits} physical address bits, "
-                f"not {memory.physical_bits}"
-            )
-        self.memory = self._memory_port.memory = memory
+        self._check(memory)
+        self.memory = self._memory_agent.memory = memory
 
     # Coming and going ------------------------------------------------------------------------------------------------
 
@@ -129,23 +179,28 @@ class WalkerBench:
         """Start the clock and reset the design. Also the way on after a `BenchError`."""
         if self._loop is not None:
             self._loop.cancel()
-            self._clock.stop()
-            await Timer(_PERIOD_NS, unit="ns")
-        self._clear(self.conditions)
+            if self._clock is not None:
+                self._clock.stop()
+                await Timer(_PERIOD_NS, unit="ns")
+        self._begin(self._nothing())
         self._failure = None
-        self._requests.reset()
-        self._responses.reset()
-        self._memory_port.reset()
-        if self._fault_unit:
-            self._fault_unit.reset()
-        self._contexts.reset()
-        self.dut.rst.value = 1
-        self._clock.start()
-        for _ in range(2):
-            await RisingEdge(self.dut.clk)
-        self.dut.rst.value = 0
-        await RisingEdge(self.dut.clk)
+        for agent in self.agents:
+            agent.reset()
+        if self._clock is not None:
+            reset = self._pins.port("rst")
+            reset.value = 1
+            self._clock.start()
+            for _ in range(2):
+                await RisingEdge(self._clk)
+            reset.value = 0
+        await RisingEdge(self._clk)
         self._loop = cocotb.start_soon(self._cycles())
+
+    def _begin(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._idle_cycles = 0
+        for agent in self.agents:
+            agent.begin(ledger)
 
     async def request(self, state: State, request: Request, *, tag: int = 0) -> np.void:
         """Ask for one translation at the protocol level.
@@ -153,7 +208,7 @@ class WalkerBench:
         Returns
         -------
         np.void
-            The `RESPONSE` record; `transactions.decode` makes the model's result of it.
+            The `RESPONSE` record; `records.decode` makes the model's result of it.
 
         Raises
         ------
@@ -165,23 +220,18 @@ class WalkerBench:
         return answer
 
     @asynccontextmanager
-    async def halted(self) -> AsyncIterator[Callable[..., BatchResult]]:
+    async def halted(self) -> AsyncIterator[LinkedLane]:
         """The batch level without awaits: within this context the clock stands still between calls.
 
-        Yields a function of (requests, memory, stop_on_fault) that runs `REQUEST` records, which must be valid, in any
-        memory with no more physical address bits than the walker's. RuntimeError when there is no batch level.
+        Yields the lane, which runs `REQUEST` records, which must be valid, in any memory with no more physical address
+        bits than the walker's. RuntimeError when there is no batch level.
         """
-        lane = CompiledLane.find()
+        lane = self._lane()
         if lane is None:
             raise RuntimeError("this model has no batch level; 'ptewalk doctor' says which simulator has one")
-        none = np.zeros(0, INTERFERENCE)
-
-        def run(requests: Records, memory: SparseMemory, *, stop_on_fault: bool = False) -> BatchResult:
-            return lane.run(requests, memory, none, self.conditions, stop_on_fault=stop_on_fault, event_capacity=0)
-
         await self._halt()
         try:
-            yield run
+            yield lane
         finally:
             self._resume()
 
@@ -192,13 +242,12 @@ class WalkerBench:
         interferences: Records | None = None,
         conditions: Conditions | None = None,
         stop_on_fault: bool = False,
-        event_capacity: int = 0,
         compiled: bool | None = None,
     ) -> BatchResult:
         """Have `requests` translated, one after the other.
 
-        A request is shown while an older one is still in flight, unless `stop_on_fault` is on; with another context
-        than the one before that is on offer beside it.
+        A request is shown while an older one is still in flight, beside its context when that is another; but not with
+        `stop_on_fault`.
 
         Parameters
         ----------
@@ -210,8 +259,6 @@ class WalkerBench:
             Instead of the bench's own.
         stop_on_fault : bool
             Stop after the first response that is not OK; the requests after it are not begun.
-        event_capacity : int
-            Most `EVENT` records to return; 0: none are kept.
         compiled : bool, optional
             True: at the batch level, RuntimeError when there is none. False: at the protocol level. None: at the batch
             level when there is one.
@@ -230,31 +277,24 @@ class WalkerBench:
         if interferences is None:
             interferences = np.zeros(0, INTERFERENCE)
         interferences = validate_interferences(interferences, requests=len(requests), memory=self.memory)
-        if event_capacity < 0:
-            raise ValueError(f"event_capacity must not be negative, not {event_capacity!r}")
         if self._loop is None:
             raise RuntimeError("start() must be awaited before batch()")
         if self._failure is not None:
             raise RuntimeError("start() must be awaited again after an error") from self._failure
         if self._busy:
             raise RuntimeError("batch() must not be called while another batch runs")
-        lane = CompiledLane.find() if compiled is not False else None
+        lane = self._lane() if compiled is not False else None
         if compiled and lane is None:
             raise RuntimeError("this model has no batch level; 'ptewalk doctor' says which simulator has one")
         self._busy = True
         try:
             if lane is None:
-                return await self._batch_by_protocol(requests, interferences, conditions, stop_on_fault, event_capacity)
+                ledger = Ledger(requests, interferences, conditions, stop_on_fault=stop_on_fault)
+                return await self._batch_by_protocol(ledger)
+            assert isinstance(self.memory, SparseMemory)
             await self._halt()
             try:
-                return lane.run(
-                    requests,
-                    self.memory,
-                    interferences,
-                    conditions,
-                    stop_on_fault=stop_on_fault,
-                    event_capacity=event_capacity,
-                )
+                return lane.run(requests, self.memory, interferences, conditions, stop_on_fault=stop_on_fault)
             finally:
                 self._resume()
         except BenchError as error:
@@ -268,226 +308,88 @@ class WalkerBench:
 
     async def _halt(self) -> None:
         """Stop the clock, low, with every write done."""
-        await RisingEdge(self.dut.clk)
+        assert self._clock is not None
+        await RisingEdge(self._clk)
         self._clock.stop()
-        self.dut.clk.value = 0
+        self._clk.value = 0
         await Timer(_PERIOD_NS, unit="ns")
 
     def _resume(self) -> None:
         """Let cocotb's clock go on; the compiled loop left every valid and ready at 0."""
-        self._requests.forget()
-        self._responses.ready.value = 0
-        self._memory_port.forget()
-        if self._fault_unit:
-            self._fault_unit.forget()
-        self._contexts.forget()
+        assert self._clock is not None
+        for agent in self.agents:
+            agent.forget()
         self._clock.start(start_high=False)
 
     # The protocol level ----------------------------------------------------------------------------------------------
 
-    def _clear(self, conditions: Conditions) -> None:
-        """Nothing to ask, nothing in flight; cycle 0 comes next."""
-        self._now = conditions
-        self._pattern = Pattern(conditions.stalls, conditions.seed)
-        self._cycle = -1
-        self._pending: deque[np.void] = deque()
-        self._shown: np.void | None = None
-        self._in_flight = False
-        self._offering = False
-        self._context: dict[str, int] | None = None
-        self._accepted: list[np.void] = []
-        self._answers: list[np.void] = []
-        self._events: list[tuple[int, ...]] = []
-        self._event_capacity = 0
-        self._interferences: deque[np.void] = deque()
-        self._counters = Counters()
-        self._stop_on_fault = self._stopped = False
-        self._accepted_at = self._valid_at = self._progress = self._answered_reads = 0
-        self._idle_cycles = 0
-        self._events_full = self._running = False
-
-    async def _batch_by_protocol(
-        self,
-        requests: Records,
-        interferences: Records,
-        conditions: Conditions,
-        stop_on_fault: bool,
-        event_capacity: int,
-    ) -> BatchResult:
+    async def _batch_by_protocol(self, ledger: Ledger) -> BatchResult:
         started = time.perf_counter()
-        self._clear(conditions)
+        self._begin(ledger)
         self._running = True
-        self._pending.extend(requests)
-        self._interferences.extend(interferences)
-        self._stop_on_fault, self._event_capacity = stop_on_fault, event_capacity
-        if self._fault_unit:
-            self._fault_unit.begin()
         self._woken.clear()
         await self._woken.wait()
         if self._failure is not None:
             raise self._failure
-        if self._fault_unit:
-            self._counters = replace(self._counters, **self._fault_unit.counted())
         return BatchResult(
-            requests=np.array(self._accepted, REQUEST),
-            responses=np.array(self._answers, RESPONSE),
-            events=np.array(self._events, EVENT),
-            counters=replace(self._counters, cycles=self._cycle),
+            requests=np.array(ledger.accepted, REQUEST),
+            responses=np.array(ledger.answers, RESPONSE),
+            events=np.array(ledger.events, EVENT),
+            faults=_rows(ledger.faults, FAULT),
+            written=_rows(ledger.written, WRITTEN),
+            walked=_rows(ledger.walked, WALKED),
+            counters=replace(ledger.counters, cycles=ledger.cycle, **self._trace.counted()),
             compiled=False,
             seconds=time.perf_counter() - started,
         )
 
     async def _cycles(self) -> None:
         """Sample and drive in each cycle; what goes wrong is raised where a batch is awaited, or here when none is."""
-        edge = RisingEdge(self.dut.clk)
+        edge = RisingEdge(self._clk)
         while True:
             await edge
+            ledger = self._ledger
             try:
-                self._sample()
-                over = self._over()
-                if self._cycle >= 0 and not over and self._cycle + 1 - self._progress > self._now.max_cycles:
+                try:
+                    for agent in self.agents:
+                        agent.sample(ledger)
+                finally:
+                    if ledger.cycle < 0:
+                        ledger.progress = 0
+                    ledger.cycle += 1
+                if not ledger.over and ledger.cycle - ledger.progress > ledger.conditions.max_cycles:
                     raise RuleBroken(Status.TIMEOUT)
-                if self._fault_unit and over and self._running and self._idle_cycles == self._now.linger:
-                    self._fault_unit.settle()
+                ledger.over = ledger.done
+                if ledger.over and self._running:
+                    self._wind_up(ledger)
             except RuleBroken as broken:
-                self._failure = BenchError(broken.status, len(self._accepted) - 1, self._cycle + 1)
+                self._failure = BenchError(broken.status, len(ledger.accepted) - 1, ledger.cycle)
                 if not self._running:
                     raise self._failure from None
                 self._running = False
                 self._woken.set()
                 return
-            self._cycle += 1
-            if over and self._running:
-                self._idle_cycles += 1
-                if self._idle_cycles > self._now.linger:
-                    self._running = False
-                    self._woken.set()
-            self._drive(over)
+            for agent in self.agents:
+                agent.drive(ledger)
 
-    def _over(self) -> bool:
-        waits = self._fault_unit is not None and self._fault_unit.pending
-        return not self._in_flight and self._shown is None and (self._stopped or not self._pending) and not waits
-
-    def _sample(self) -> None:
-        """What the pins say of the cycle that ends."""
-        older = self._in_flight
-        self._responses.sample()
-        response = self._responses
-        accepted = self._shown is not None and bool(self._request_ready.value)
-        if accepted and self._offering:
-            raise RuleBroken(Status.CONTEXT_OVERTAKEN)
-        if self._offering and bool(self._context_ready.value):
-            if older:
-                raise RuleBroken(Status.CONTEXT_IN_FLIGHT)
-            self._offering = False
-            self._context = {n: int(pin.value) for n, pin in zip(self._control_names, self._control_pins, strict=True)}
-        if older and response.taken:
-            self._in_flight = False
-        if accepted:
-            if self._in_flight:
-                raise RuleBroken(Status.TWO_IN_FLIGHT)
-            self._in_flight = True
-        if response.valid and not older and not accepted:
-            raise RuleBroken(Status.STRAY_RESPONSE)
-        if response.valid and older:
-            self._respond()
-        if accepted:
-            self._accept()
-            if response.valid and not older:
-                self._in_flight = not response.taken
-                self._respond()
-        self._memory_port.sample(self._cycle, older or accepted)
-        if self._fault_unit:
-            self._fault_unit.sample()
-        if self._events_full:
-            raise RuleBroken(Status.EVENTS_FULL)
-
-    def _accept(self) -> None:
-        seen = zip(self._request_fields, self._request_pins, strict=True)
-        record = make(REQUEST, {name: int(pin.value) for name, pin in seen} | (self._context or {}))
-        self._shown = None
-        self._accepted.append(record)
-        self._accepted_at = self._progress = self._cycle
-        self._answered_reads = 0
-        for listener in self.on_request:
-            listener(len(self._accepted) - 1, record)
-        self._interfere()
-
-    def _respond(self) -> None:
-        if self._responses.first:
-            self._valid_at = self._cycle
-        if not self._responses.taken:
-            return
-        if self._memory_port.outstanding is not None:
-            raise RuleBroken(Status.STRAY_MEMORY)
-        values = dict(zip(_RESPONSE, self._responses.payload, strict=True))
-        record = make(RESPONSE, values | {"cycles": self._valid_at - self._accepted_at})
-        self._answers.append(record)
-        if self._fault_unit:
-            self._fault_unit.answered(self._accepted[-1], record, self._cycle + self._now.latency)
-        self._progress = self._cycle
-        self._stopped = self._stopped or (self._stop_on_fault and record["outcome"] != Outcome.OK)
-        for listener in self.on_response:
-            listener(len(self._answers) - 1, record)
-
-    def _drive(self, over: bool) -> None:
-        """What the pins are to be in the cycle that begins."""
-        cycle = self._cycle
-        if not self._offering:
-            self._contexts.retract()
-        if self._shown is None:
-            self._requests.retract()
-            if self._may_show() and not self._pattern.stalls("requests", cycle):
-                self._show(self._pending.popleft())
-        self._responses.ready.set(not self._pattern.stalls("responses", cycle))
-        self._memory_port.reads.ready.set(not self._pattern.stalls("reads", cycle))
-        self._memory_port.swaps.ready.set(not self._pattern.stalls("swaps", cycle))
-        self._memory_port.latency = self._now.latency
-        self._memory_port.drive(cycle)
-        if self._fault_unit:
-            self._fault_unit.drive(cycle, over)
-
-    def _may_show(self) -> bool:
-        """A request is shown beside an older one, unless that one may be the last."""
-        if self._stopped or not self._pending:
-            return False
-        return not self._in_flight or not self._stop_on_fault
-
-    def _show(self, request: np.void) -> None:
-        """Offer `request`, and with it its context, if that is another than the one before."""
-        context = {name: int(request[name]) for name in self._control_names}
-        if context != self._context:
-            self._contexts.offer(list(context.values()))
-            self._offering, self._context = True, context
-        self._requests.offer([int(request[name]) for name in self._request_fields])
-        self._shown = request
-
-    def _on_event(self, kind: EventKind, address: int, old: int, new: int, done: bool, error: bool) -> None:
-        if self._event_capacity:
-            if len(self._events) == self._event_capacity:
-                self._events_full = True
-            else:
-                self._events.append((address, old, new, len(self._accepted) - 1, int(kind), done, error, 0))
-        if kind is EventKind.READ:
-            self._counters.reads += 1
-            self._answered_reads += 1
-            self._interfere()
-        elif kind is EventKind.SWAP:
-            self._counters.swaps += 1
-            self._counters.failed_swaps += not done
+    def _wind_up(self, ledger: Ledger) -> None:
+        """All is asked and answered: the end of the batch, when its linger is over and every agent has settled."""
+        linger = ledger.conditions.linger
+        settled = all(agent.settled() for agent in self.agents)
+        if self._idle_cycles >= linger and settled:
+            self._running = False
+            self._woken.set()
+        elif self._idle_cycles >= linger + SETTLE:
+            queues = (agent for agent in self.agents if isinstance(agent, FaultQueueAgent))
+            raise RuleBroken(Status.NOT_DRAINED if all(q.settled() for q in queues) else Status.MISSING_FAULT)
         else:
-            self._counters.foreign_writes += 1
+            self._idle_cycles += 1
 
-    def _interfere(self) -> None:
-        """Let the second writer do what falls here."""
-        current = len(self._accepted) - 1
-        while self._interferences:
-            row = self._interferences[0]
-            if row["request"] > current or (row["request"] == current and row["after"] > self._answered_reads):
-                return
-            self._interferences.popleft()
-            if row["request"] == current:
-                address, value = int(row["address"]), int(row["value"])
-                old = self.memory.load(address)
-                self.memory.store(address, value)
-                self._on_event(EventKind.FOREIGN, address, old, value, True, False)
+
+def _rows(logged: Sequence[Mapping[str, int]], dtype: np.dtype[np.void]) -> Records:
+    """Records of what a monitor logged."""
+    rows = np.zeros(len(logged), dtype)
+    for row, values in zip(rows, logged, strict=True):
+        for name, value in values.items():
+            row[name] = value
+    return rows

@@ -1,19 +1,52 @@
-"""The gateware as the operating system's MMU, and the judge that runs it in step with the golden one."""
+"""The judge that runs the gateware in step with the golden model, and what watches each of its batches."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ptewalk.cosim.bench.conditions import BatchResult
+from ptewalk.cosim.checks.golden import Golden, compare_responses
 from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT
+from ptewalk.rtl.description import DesignDescription
 
-__all__ = [
-    "LockstepJudge",
-]
+__all__ = ["LockstepJudge", "LogWatch"]
+
+
+class LogWatch:
+    """Has the golden model eat what each batch told: event log, trace port, fault queue, counters, and the answers.
+
+    Parameters
+    ----------
+    design : DesignDescription
+
+    Attributes
+    ----------
+    events, traced : int
+        As in `Verdict`, added up.
+    """
+
+    def __init__(self, design: DesignDescription) -> None:
+        self._golden = Golden(design)
+        self._found: list[str] = []
+        self.events = 0
+        self.traced = 0
+
+    def __call__(self, result: BatchResult, memory: SparseMemory) -> None:
+        verdict = self._golden.judge(result, physical_bits=memory.physical_bits)
+        compare_responses(result, verdict)
+        self.events += verdict.events
+        self.traced += verdict.traced
+        self._found += verdict.differences
+
+    def take(self) -> list[str]:
+        """What differed since the last call."""
+        found, self._found = self._found, []
+        return found
 
 
 class LockstepJudge(RelationJudge):
@@ -22,15 +55,23 @@ class LockstepJudge(RelationJudge):
     First every word of every frame of physical memory, tables and data, and every answer, with the golden model; then
     the answers with the recording, where there is one.
 
+    Parameters
+    ----------
+    picture : str, optional
+        As in `RelationJudge`.
+    watch : LogWatch, optional
+        What it finds in a step differs in that step.
+
     Attributes
     ----------
     words : int
         Words of memory compared.
     """
 
-    def __init__(self, picture: str | None = None) -> None:
+    def __init__(self, picture: str | None = None, watch: LogWatch | None = None) -> None:
         super().__init__(picture)
         self.words = 0
+        self._watch = watch
         self._golden: Replay | None = None
 
     def begin(self, run: Replay) -> None:
@@ -41,7 +82,9 @@ class LockstepJudge(RelationJudge):
         """As `Judge.step`."""
         assert self._golden is not None
         golden = self._golden.step()
-        found = self._compare_memory(run, index, self._golden.kernel.memory)
+        told = self._watch.take() if self._watch else []
+        found = [Difference(run.scenario.name, index, "log", text, "what the golden model says") for text in told]
+        found += self._compare_memory(run, index, self._golden.kernel.memory)
         for name in ("ret", "errno", "vals", "scan", "state"):
             captured, expected = getattr(outcome, name), getattr(golden, name)
             if captured != expected:

@@ -67,6 +67,9 @@ class ReplayJob:
         Only the scenarios of these names.
     picture : str or None
         A scenario whose pages are kept after each step.
+    seed : int or None
+        On the gateware: latencies, stalls, drains and the rest are drawn anew for each call; None: memory answers at
+        once.
     """
 
     files: tuple[str, ...]
@@ -75,6 +78,7 @@ class ReplayJob:
     soft_dirty: bool = True
     names: tuple[str, ...] | None = None
     picture: str | None = None
+    seed: int | None = None
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ReplayJob:

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ptewalk.cosim.bench.lane import BenchError
-from ptewalk.cosim.checks.lockstep import LockstepJudge
+from ptewalk.cosim.checks.lockstep import LockstepJudge, LogWatch
 from ptewalk.cosim.formats.scenarios import scenario_lines
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.linux import Track
@@ -59,6 +58,8 @@ class Setup:
         Makes the MMU, which is compared with the golden model; None: the golden model alone.
     exact : bool
         The machine is exact.
+    watch : LogWatch or None
+        What watches that MMU's batches.
     """
 
     profile: Profile
@@ -66,6 +67,7 @@ class Setup:
     soft_dirty: bool = True
     mmu: Callable[[SparseMemory], Mmu] | None = None
     exact: bool = False
+    watch: LogWatch | None = None
 
     @property
     def tracks(self) -> bool:
@@ -86,7 +88,7 @@ class Check:
 
     def __init__(self, setup: Setup) -> None:
         self._tracks = setup.tracks
-        self._lockstep = LockstepJudge() if setup.mmu else None
+        self._lockstep = LockstepJudge(watch=setup.watch) if setup.mmu else None
         self._known: set[tuple[int, int]] = set()
         self.stored = 0
         self.dropped: Counter[str] = Counter()
@@ -190,13 +192,7 @@ class ScenarioTally:
 
 
 def run_one(scenario: Scenario, setup: Setup, check: Check, tally: ScenarioTally | None = None) -> Difference | None:
-    """Run a scenario up to its first difference, which is given.
-
-    Raises
-    ------
-    BenchError
-        The gateware broke a rule of its ports; it needs a reset. The difference is in the tally.
-    """
+    """Run a scenario up to its first difference, which is given."""
     tally = ScenarioTally() if tally is None else tally
     name, steps = scenario.name, scenario.steps
     tally.scenarios += 1
@@ -212,7 +208,6 @@ def run_one(scenario: Scenario, setup: Setup, check: Check, tally: ScenarioTally
     )
     check.begin(run)
     for index in range(len(steps)):
-        broken = None
         try:
             found = check.step(run, index, run.step())
         except Unsupported as reason:
@@ -220,13 +215,10 @@ def run_one(scenario: Scenario, setup: Setup, check: Check, tally: ScenarioTally
             tally.skipped_scenarios[name] = f"step {index}: {reason}"
             return None
         except Exception as error:  # a wrong answer of the MMU may lead the operating system anywhere
-            broken = error
             found = [Difference(name, index, "step", f"{type(error).__name__}: {error}", "a step that ends")]
         if found:
             tally.differ += 1
             tally.differing[name] = found[0]
-            if isinstance(broken, BenchError):
-                raise broken
             return found[0]
         tally.agree += 1
     return None
@@ -247,14 +239,14 @@ def run_all(scenarios: Iterable[Scenario], setup: Setup, *, reduce: bool = True)
     """
     check, tally = Check(setup), ScenarioTally()
     worst: Scenario | None = None
-    try:
-        for scenario in scenarios:
-            if run_one(scenario, setup, check, tally) is not None and worst is None:
-                worst = prefix(scenario, tally.differing[scenario.name].step + 1)
-        if worst is not None and reduce:
+    for scenario in scenarios:
+        if run_one(scenario, setup, check, tally) is not None and worst is None:
+            worst = prefix(scenario, tally.differing[scenario.name].step + 1)
+    if worst is not None and reduce:
+        try:
             tally.shrunk = shrink(worst, fails(setup))
-    except BenchError:
-        tally.shrunk = worst or prefix(scenario, tally.differing[scenario.name].step + 1)
+        except ValueError:  # it does not come again under other conditions
+            tally.shrunk = worst
     dropped = {verb: count for verb, count in check.dropped.most_common() if count}
     return tally.as_json() | {"words": check.words, "stored": check.stored, "dropped": dropped}
 

@@ -36,11 +36,12 @@ def cycles(simulator: str | None, software_cycles: int, as_json: bool) -> int:
 
     The total of a row that ends in a page fault adds the assumed cost of the operating system and a second walk.
     """
-    from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.cosim.runs.gateware import gateware
 
-    walker = BuiltWalker.make(simulator)
+    walker = gateware(simulator)
     rows = walker.timed(software=software_cycles)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
+    late += [row for row in rows if row["differs"]]
     if as_json:
         click.echo(json.dumps({"rows": rows, "simulator": walker.simulator, "software_cycles": software_cycles}))
     else:

@@ -12,9 +12,11 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
+    jobs_option,
     json_option,
     mutant_option,
     option,
+    progress,
     seed_option,
     show,
     simulator_option,
@@ -29,6 +31,12 @@ _PARTS = ("recorded", "random", "replay")
 @option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
 @option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Result file; default results/cosim.json.")
 @seed_option
+@jobs_option
+@option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where walks beyond 30,000 are kept as they are done: the same command goes on from there.",
+)
 @json_option
 @mutant_option
 def cosim(
@@ -37,6 +45,8 @@ def cosim(
     only: tuple[str, ...],
     output: Path | None,
     seed: int | None,
+    jobs: int,
+    journal: Path | None,
     as_json: bool,
 ) -> int:
     """The standard regression: gateware against golden model and recorded engines, in every simulator there is."""
@@ -45,7 +55,17 @@ def cosim(
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     output = output or Path("results") / "cosim.json"
     check_writable(output)
-    result = run_regression(simulator, count, only, seed, say=lambda text: click.echo(text, err=True))
+    with progress("chunks of walks") as advance:
+        result = run_regression(
+            simulator,
+            count,
+            only,
+            seed,
+            say=lambda text: click.echo(text, err=True),
+            jobs=jobs,
+            journal=journal,
+            progress=advance,
+        )
     write_whole(output, json.dumps(result, indent=1) + "\n")
     if as_json:
         click.echo(json.dumps(result))
@@ -82,8 +102,10 @@ def waves(seed: int, batch: int, count: int, output: Path | None, simulator: str
     except OSError as error:
         raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
     walker = BuiltWalker.make(simulator, waves=True)
-    repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {walker.model.simulator.name}"
-    result = walker.randomised(count, seed, repeat, batch=batch, folder=folder)
+    name = walker.model.simulator.name
+    repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {name}"
+    values = {"seed": seed, "chunks": [[batch, count]], "repeat": repeat, "name": name}
+    result = walker.perform("randomised", values, protocol=True, folder=folder)
     if as_json:
         click.echo(json.dumps(result | {"seed": seed, "batch": batch, "simulator": walker.simulator}))
     else:

@@ -17,6 +17,7 @@ from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
     TRACKS,
+    jobs_option,
     json_option,
     mutant_option,
     option,
@@ -77,6 +78,7 @@ def _reduce(
     help="Where a scenario that differs is left, reduced; by default results/shrunk-NAME.jsonl.",
 )
 @simulator_option
+@jobs_option
 @json_option
 @mutant_option
 def replay(
@@ -93,6 +95,7 @@ def replay(
     picture: str | None,
     output: Path | None,
     simulator: str | None,
+    jobs: int,
     as_json: bool,
 ) -> int:
     """Replay scenarios and compare every step with what a real kernel answered.
@@ -110,8 +113,10 @@ def replay(
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if bool(files) == bool(count):
         raise ToolError("give either scenario files or --generate COUNT")
-    if count is None and (themes or seed is not None):
-        raise ToolError("--theme and --seed go with --generate")
+    if count is None and themes:
+        raise ToolError("--theme goes with --generate")
+    if count is None and seed is not None and backend != "gateware":
+        raise ToolError(f"--seed goes with --generate or --backend gateware, not with --backend {backend}")
     if count is not None and (names or picture):
         raise ToolError("--name and --picture go with files, not with --generate")
     if output is not None:
@@ -124,9 +129,12 @@ def replay(
     from ptewalk.cosim.stimulus.scenarios import generated
 
     paths = tuple(str(path.absolute()) for path in files)
-    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture)
+    if seed is None and (count is not None or backend == "gateware"):
+        seed = random.SystemRandom().getrandbits(32)
+    conditions = seed if backend == "gateware" else None
+    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions)
     if count is not None:
-        seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        assert seed is not None
         asked = generated(count, seed, find_profile(profile), themes)
     else:
         asked = job.scenarios()
@@ -137,16 +145,31 @@ def replay(
         with progress("scenarios") as advance:
             result = replay_linux(asked, profile, kernel, advance)
     elif not recorded and not picture:
-        result = check_scenarios(asked, backend, profile, track, not no_soft_dirty, simulator)
+        with progress("parts") as advance:
+            result = check_scenarios(
+                *(asked, backend, profile, track, not no_soft_dirty, simulator),
+                seed=conditions,
+                workers=jobs,
+                progress=advance,
+            )
+    elif backend == "gateware":
+        with progress("parts") as advance:
+            workers = 1 if picture else jobs
+            result = replay_gateware([job], simulator, workers=workers, progress=advance)[0]
     else:
-        result = replay_gateware([job], simulator)[0] if backend == "gateware" else replay_model(job)
+        result = replay_model(job)
     result |= {"backend": backend, "profile": profile, "track": track}
-    if count is not None:
+    if seed is not None:
         result["seed"] = seed
     if picture and not result["picture"]:
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
     options = {"backend": backend, "profile": profile, "track": track, "no-soft-dirty": no_soft_dirty}
-    options |= {"simulator": simulator, "kernel": kernel, "mutant": click.get_current_context().meta.get(MUTANT)}
+    options |= {
+        "simulator": simulator,
+        "kernel": kernel,
+        "seed": conditions,
+        "mutant": click.get_current_context().meta.get(MUTANT),
+    }
     reduced = _reduce(asked, result, job, backend, options)
     if reduced is not None:
         left = output or Path("results") / f"shrunk-{re.sub(r'[^A-Za-z0-9_.-]', '_', reduced[0]['name'])}.jsonl"
@@ -166,7 +189,8 @@ def replay(
         for name, reason in result["skipped_scenarios"].items():
             click.echo(f"skipped {name}: {reason}")
         if "counters" in result:
-            click.echo(f"the gateware counted: {result['counters']}; {result['words']} words of memory compared")
+            told = f"{result['words']} words of memory, {result['events']} accesses, {result['traced']} trace records"
+            click.echo(f"the gateware counted: {result['counters']}; {told} compared")
         if result.get("dropped"):
             click.echo(f"marks that the kernel itself dropped later, by verb: {result['dropped']}")
         differing = list(result["differing"].values())

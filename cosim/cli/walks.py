@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +16,7 @@ from ptewalk.cosim.cli.common import (
     json_option,
     mutant_option,
     option,
+    seed_option,
     show,
     simulator_option,
 )
@@ -26,9 +29,12 @@ _BACKENDS = ("model", "gateware", "unicorn")
 @option("--backend", type=click.Choice(_BACKENDS), default="model", show_default=True, help="Who answers.")
 @simulator_option
 @option("--limit", type=click.IntRange(1), help="At most so many cases of each file, taken from all families in turn.")
+@seed_option
 @json_option
 @mutant_option
-def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: int | None, as_json: bool) -> int:
+def walks(
+    files: tuple[Path, ...], backend: str, simulator: str | None, limit: int | None, seed: int | None, as_json: bool
+) -> int:
     """Compare recorded page walks with a backend's answers.
 
     A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
@@ -36,26 +42,35 @@ def walks(files: tuple[Path, ...], backend: str, simulator: str | None, limit: i
     from ptewalk.cosim.checks.walks import merge_tallies, tally_model, tally_unicorn
     from ptewalk.cosim.formats.walks import read_walks, spread
 
+    if seed is not None and backend != "gateware":
+        raise ToolError(f"--seed goes with --backend gateware, not with --backend {backend}")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     chosen = [(path, (cases := read_walks(path)), spread(cases, limit)) for path in files]
     walker = None
     if backend == "gateware":
-        from ptewalk.cosim.runs.gateware import BuiltWalker
+        from ptewalk.cosim.runs.gateware import gateware
 
-        walker = BuiltWalker.make(simulator)
+        walker = gateware(simulator)
+        seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     tallies = []
     for path, cases, indices in chosen:
         if walker is not None:
-            tallies.append(walker.recorded(path, indices))
+            tallies.append(walker.recorded(path, indices, seed=seed))
         else:
             judge = tally_model if backend == "model" else tally_unicorn
             tallies.append(judge([cases[index] for index in indices]).as_json())
     result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
+    if walker is not None:
+        result["seed"] = seed
     if as_json:
         click.echo(json.dumps(result))
     else:
-        shown = {name: result[name] for name in ("backend", "simulator", "cases", "agree", "differ", "skipped")}
+        shown: dict[str, Any] = {
+            name: result[name]
+            for name in ("backend", "simulator", "seed", "cases", "agree", "differ", "skipped")
+            if name in result
+        }
         show([shown], f"walks: {', '.join(map(str, files))}")
         for reason, numbers in result["skipped_cases"].items():
             click.echo(f"skipped {len(numbers)}: {reason}")

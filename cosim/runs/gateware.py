@@ -1,24 +1,38 @@
-"""Runs of the gateware in a simulator: build what is missing, start it, and give back what it counted."""
+"""Gateware built and ready to be run: in a simulator's process by cocotb, or in this process as a library."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from amaranth._toolchain.yosys import YosysError
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.simulate.build import BuildDir, build
+from ptewalk.cosim.bench.headers import lane_files
+from ptewalk.cosim.bench.lane import VerilatorLane
+from ptewalk.cosim.checks.performances import PERFORMANCES
+from ptewalk.cosim.formats.walks import PHYSICAL_BITS
+from ptewalk.cosim.runs.plans import walks_plan
+from ptewalk.cosim.simulate.build import BuildDir, build, build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model import x86
-from ptewalk.rtl.export import Config, export_verilog, top_name
+from ptewalk.rtl.description import DesignDescription
+from ptewalk.rtl.export import Config, describe, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
-from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CYCLE_TARGETS", "LATENCIES", "BuiltWalker", "verilog_of"]
+__all__ = [
+    "BATCH",
+    "CYCLE_TARGETS",
+    "LATENCIES",
+    "BuiltWalker",
+    "Gateware",
+    "WalkerLibrary",
+    "gateware",
+    "verilog_of",
+]
 
 LATENCIES = (1, 4, 16, 40)
 """Memory latencies, in cycles, at which cycles are measured."""
@@ -26,7 +40,9 @@ CYCLE_TARGETS = {"walk4": (4, 2), "walk5": (5, 2)}
 """Row to (a, b) of its target, a * L + b cycles."""
 SOFTWARE_CYCLES = 1000
 """What a page fault costs in the operating system, in cycles, where nothing else is said: an assumption."""
-_MODULE = "ptewalk.cosim.runs.inside.tb_walker"
+BATCH = 2000
+"""Random walks in a chunk at the batch level."""
+_MODULE = "ptewalk.cosim.runs.inside.tb_lane"
 
 
 def verilog_of(config: Config, *, flat: bool = False) -> str:
@@ -41,7 +57,7 @@ def verilog_of(config: Config, *, flat: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class BuiltWalker:
+class Gateware:
     """A walker, or an MMU, of one configuration, built for one simulator.
 
     Attributes
@@ -53,66 +69,56 @@ class BuiltWalker:
     config: Config
     model: BuildDir
 
-    @staticmethod
-    def make(simulator: str | None = None, config: Config | None = None, *, waves: bool = False) -> BuiltWalker:
-        """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no simulator."""
-        config = config or MmuConfig()
-        chosen = select(simulator)
-        verilog = verilog_of(config, flat=chosen.name == "icarus" and not waves)
-        return BuiltWalker(config, build(chosen, verilog, top_name(config), batch=True, waves=waves))
+    in_process: ClassVar[bool] = False
+    """True: it runs in this process."""
 
     @property
-    def _walker(self) -> WalkerConfig:
-        return self.config.walker if isinstance(self.config, MmuConfig) else self.config
+    def design(self) -> DesignDescription:
+        """What was built."""
+        assert self.model.design is not None
+        return self.model.design
 
     @property
     def simulator(self) -> str:
         """The simulator's name and version."""
         return f"{self.model.simulator.name} {self.model.simulator.version_text}"
 
-    def recorded(self, file: Path, indices: list[int] | None = None, *, timeout: float = 3600.0) -> dict[str, Any]:
-        """Recorded walks of `file` (those of `indices`): what `Tally.as_json` gives."""
-        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": self._walker.physical_bits}
-        tally: dict[str, Any] = self.run(_MODULE, "recorded", values, timeout)["tally"]
-        return tally
+    def perform(self, name: str, values: dict[str, Any], *, protocol: bool = False) -> dict[str, Any]:
+        """What the performance of this name gives; `protocol`: at the protocol level. `ToolError` when it fails."""
+        raise NotImplementedError
+
+    def recorded(
+        self, file: Path, indices: list[int] | None = None, *, seed: int | None = None, protocol: bool = False
+    ) -> dict[str, Any]:
+        """Recorded walks of `file` (those of `indices`): what `WalkTally.as_json` gives, with `events` and `traced`.
+
+        With `seed` each walk has latencies, stalls and drains of its own.
+        """
+        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": PHYSICAL_BITS, "seed": seed}
+        told = self.perform("recorded", values, protocol=protocol)
+        return {**told["tally"], "events": told["events"], "traced": told["traced"]}
 
     def randomised(
-        self,
-        walks: int,
-        seed: int,
-        repeat: str,
-        *,
-        protocol_walks: int = 0,
-        batch: int | None = None,
-        folder: Path | None = None,
-        timeout: float = 3600.0,
+        self, walks: int, seed: int, repeat: str, *, protocol: bool = False, batch: int | None = None
     ) -> dict[str, Any]:
         """Random walks with a second writer against the golden model: counts, and `failure` in words, "" for none.
 
-        With `batch` the one batch of this number, of `walks` walks; with `folder`, where the model was made with waves,
-        they are recorded there: `waves` is their file.
+        With `batch` the one batch of this number, of `walks` walks.
         """
-        values = {
-            "walks": walks,
-            "protocol_walks": protocol_walks,
-            "seed": seed,
-            "batch": batch or 0,
-            "whole_batches": batch is not None,
-            "name": self.model.simulator.name + option(),
-            "repeat": repeat,
-            "physical_bits": self._walker.physical_bits,
-            "levels": self._walker.levels,
-            "gigabyte_pages": self._walker.gigabyte_pages,
-        }
-        return self.run(_MODULE, "randomised", values, timeout, folder=folder)
+        size = 200 if protocol or not self.model.batch else BATCH
+        plan = walks_plan(seed, walks, size)
+        chunks = [[chunk.number, chunk.size] for chunk in plan] if batch is None else [[batch, walks]]
+        name = self.model.simulator.name + option()
+        values = {"seed": seed, "chunks": chunks, "repeat": repeat, "name": name}
+        return self.perform("randomised", values, protocol=protocol)
 
     def timed(self, latencies: tuple[int, ...] = LATENCIES, *, software: int = SOFTWARE_CYCLES) -> list[dict[str, Any]]:
-        """Rows of {name, latency, cycles, outcome, swaps, target, total}; target is None where there is none.
+        """Rows of {name, latency, cycles, outcome, swaps, differs, target, total}; target is None where there is none.
 
         `total` is until the access may go on: after a page fault, `software` cycles of the operating system's (assumed,
-        not measured) and a second walk are added to the measured ones.
+        not measured) and a second walk are added to the measured ones. `differs` says what the golden model does not.
         """
-        rows: list[dict[str, Any]] = self.run(_MODULE, "timed", {"latencies": list(latencies)}, 600.0)["rows"]
+        rows: list[dict[str, Any]] = self.perform("timed", {"latencies": list(latencies)})["rows"]
         for row in rows:
             factor, constant = CYCLE_TARGETS.get(row["name"], (None, 0))
             row["target"] = None if factor is None else factor * row["latency"] + constant
@@ -122,15 +128,68 @@ class BuiltWalker:
             row["total"] = row["cycles"] + (software + again[row["latency"]] if faulted else 0)
         return rows
 
-    def run(
-        self, module: str, test: str, values: dict[str, Any], timeout: float, *, folder: Path | None = None
+
+@dataclass(frozen=True)
+class BuiltWalker(Gateware):
+    """Gateware in a simulator's process, driven by cocotb."""
+
+    @staticmethod
+    def make(simulator: str | None = None, config: Config | None = None, *, waves: bool = False) -> BuiltWalker:
+        """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no simulator."""
+        config = config or MmuConfig()
+        chosen = select(simulator)
+        verilog = verilog_of(config, flat=chosen.name == "icarus" and not waves)
+        design = describe(config)
+        model = build(chosen, verilog, design.top, design=design, lane=lane_files(design), waves=waves)
+        return BuiltWalker(config, model)
+
+    def perform(
+        self, name: str, values: dict[str, Any], *, protocol: bool = False, folder: Path | None = None
     ) -> dict[str, Any]:
-        """One cocotb test of `module`: what it published. Raises `ToolError` when it fails.
+        """As `Gateware.perform`, in a process of its own.
 
         `folder`: where the run's files stay, waves among them; `waves` of the result is their file.
         """
+        job = {"performance": name, "values": values, "protocol": protocol}
         waves = folder is not None
-        result = run_test(self.model, module, testcase=test, values=values, timeout=timeout, folder=folder, waves=waves)
+        result = run_test(
+            self.model, _MODULE, testcase="performed", values=job, timeout=None, folder=folder, waves=waves
+        )
         if not result.passed:
             raise ToolError(f"{self.simulator}: {result.message} (log: {result.log})")
         return result.values | ({"waves": str(result.waves)} if waves else {})
+
+
+@dataclass(frozen=True)
+class WalkerLibrary(Gateware):
+    """Gateware in this process: a Verilator model and the compiled lane as a library."""
+
+    in_process: ClassVar[bool] = True
+    _lane: list[VerilatorLane] = field(default_factory=list, compare=False)
+
+    @staticmethod
+    def make(config: Config | None = None) -> WalkerLibrary:
+        """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no Verilator."""
+        config = config or MmuConfig()
+        design = describe(config)
+        model = build_library(select("verilator"), verilog_of(config), design, lane_files(design))
+        return WalkerLibrary(config, model)
+
+    @property
+    def lane(self) -> VerilatorLane:
+        """The model; opened when it is first asked for."""
+        if not self._lane:
+            self._lane.append(VerilatorLane(self.model.library, self.design))
+        return self._lane[0]
+
+    def perform(self, name: str, values: dict[str, Any], *, protocol: bool = False) -> dict[str, Any]:
+        """As `Gateware.perform`, here and now."""
+        if protocol:
+            raise ValueError("a library has no protocol level")
+        return PERFORMANCES[name](values, self.lane, self.design)
+
+
+def gateware(simulator: str | None = None, config: Config | None = None) -> Gateware:
+    """What runs most in least time: a library where Verilator can make one, else a simulator's process."""
+    chosen = select(simulator)
+    return WalkerLibrary.make(config) if chosen.can_batch else BuiltWalker.make(simulator, config)

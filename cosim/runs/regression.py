@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.checks.pictures import page_map
@@ -12,13 +13,15 @@ from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks, spread
-from ptewalk.cosim.runs.gateware import BuiltWalker
+from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
+from ptewalk.cosim.runs.plans import Progress, walks_plan
 from ptewalk.cosim.runs.scenarios import replay_gateware
+from ptewalk.cosim.runs.walks import walk_chunks
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.step import end_steps
 
-__all__ = ["PARTS", "run_regression"]
+__all__ = ["LEAST", "PARTS", "run_regression"]
 
 PARTS = ("recorded", "random", "replay")
 """What the regression is made of."""
@@ -36,6 +39,8 @@ _PICTURED = ("linux-seed", "fault")
 _PICTURE = "h24_mremap_partial_move"
 _WALKS = {True: 30_000, False: 400}
 """Random walks by whether there is a batch level."""
+LEAST = {"verilator": 39_108, "icarus": 956}
+"""Simulator to the comparisons that the whole regression makes in it, at least."""
 
 
 def run_regression(
@@ -45,6 +50,9 @@ def run_regression(
     seed: int,
     *,
     say: Callable[[str], None],
+    jobs: int = 1,
+    journal: Path | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Run the regression.
 
@@ -53,13 +61,19 @@ def run_regression(
     simulator : str or None
         "verilator" or "icarus"; None: each that there is.
     walks : int or None
-        Random walks; None: as many as fit the level.
+        Random walks, at the batch level where there is one; None: as many as fit the level.
     only : tuple of str
         Of `PARTS`; empty: all.
     seed : int
-        Of the random walks.
+        Of the random walks, and of latencies, stalls, drains and the like in all parts.
     say : callable
         Told what is being done, in one line each.
+    jobs : int
+        Processes for the walks beyond those that a simulator's process makes.
+    journal : Path, optional
+        Where each chunk of those is appended; an interrupted run goes on from there.
+    progress : callable
+        Called with (chunks done, chunks) of those.
 
     Returns
     -------
@@ -76,14 +90,26 @@ def run_regression(
         picture: list[str] = []
         say(f"{name or 'a simulator'}: building the gateware, if it is not built yet")
         walker = BuiltWalker.make(name)
-        if not only or "recorded" in only:
-            say(f"{walker.simulator}: recorded walks")
-            rows.append(_recorded(walker, failures))
-        if not only or "random" in only:
-            say(f"{walker.simulator}: random walks with a second writer, seed {seed}")
-            rows.append(_randomised(walker, walks or _WALKS[walker.model.batch], seed, failures))
-        if not only or "replay" in only:
-            rows += _replayed(walker, say, failures, picture)
+        # The linked lane where there is one, and the protocol level in every simulator.
+        for protocol in (False, True) if walker.model.batch else (True,):
+            level = f"{walker.simulator}, {'protocol level' if protocol else 'linked lane'}"
+            if not only or "recorded" in only:
+                say(f"{level}: recorded walks, seed {seed}")
+                rows.append(_recorded(walker, protocol, seed, failures))
+            if not only or "random" in only:
+                say(f"{level}: random walks with a second writer, seed {seed}")
+                count = _WALKS[not protocol] if walks is None or protocol != (not walker.model.batch) else walks
+                most = _WALKS[True] if walker.model.batch else count
+                rows.append(_randomised(walker, protocol, min(count, most), seed, failures))
+                if count > most:
+                    say(f"{walker.simulator}, library: {count - most} more random walks, seed {seed}")
+                    rows.append(_volume(count, most, seed, jobs, journal, progress, failures))
+            if not only or "replay" in only:
+                rows += _replayed(walker, protocol, seed, say, failures, picture)
+        compared = sum(row["compared"] for row in rows)
+        least = LEAST.get(walker.model.simulator.name, 0)
+        if not only and walks is None and not failures and compared < least:
+            failures.append(f"{walker.simulator}: {compared} comparisons, fewer than the {least} promised")
         say(f"{walker.simulator}: done")
         return rows, failures, picture
 
@@ -110,67 +136,115 @@ def run_regression(
     }
 
 
-def _recorded(walker: BuiltWalker, failures: list[str]) -> dict[str, Any]:
+def _recorded(walker: BuiltWalker, protocol: bool, seed: int, failures: list[str]) -> dict[str, Any]:
     cases = read_walks(WALKS)
-    indices = spread(cases, None if walker.model.batch else _PER_CYCLE_CASES)
-    tally = merge_tallies([walker.recorded(WALKS, indices)])
+    indices = spread(cases, _PER_CYCLE_CASES if protocol else None)
+    told = walker.recorded(WALKS, indices, seed=seed, protocol=protocol)
+    tally = merge_tallies([told])
     if tally["agree"] + tally["differ"] < len(indices):
         failures.append(f"{walker.simulator}: {tally['agree'] + tally['differ']} of {len(indices)} walks were compared")
     if tally["first_difference"]:
-        failures.append(f"{walker.simulator}: {tally['first_difference']}")
+        repeat = f"ptewalk cosim --only recorded --simulator {walker.model.simulator.name} --seed {seed}{option()}"
+        failures.append(f"{walker.simulator}: {tally['first_difference']}\nrepeat: {repeat}")
     return {
         "part": "recorded walks",
         "expected by": "QEMU, Bochs, Unicorn",
         "simulator": walker.simulator,
+        "level": _level(protocol),
         "compared": tally["agree"] + tally["differ"],
         "differ": tally["differ"],
-        "notes": f"of {len(cases)}",
+        "notes": f"of {len(cases)}; {told['events']} accesses, {told['traced']} trace records",
     }
 
 
-def _randomised(walker: BuiltWalker, walks: int, seed: int, failures: list[str]) -> dict[str, Any]:
+def _notes(told: Any) -> str:
+    """What happened in random walks, and what was compared of it."""
+    happened = f"{told['failed_swaps']} failed swaps, {told['drains']} drains, {told['lost_faults']} faults lost"
+    return f"{happened}; {told['words']} words, {told['events']} accesses, {told['traced']} trace records"
+
+
+def _volume(
+    walks: int, done: int, seed: int, jobs: int, journal: Path | None, progress: Progress, failures: list[str]
+) -> dict[str, Any]:
+    """The chunks of a plan that come after those of its first walks, on the library."""
+    library = WalkerLibrary.make()
+    chunks = walks_plan(seed, walks, BATCH)[done // BATCH :]
+    repeat = f"ptewalk cosim --only random --simulator verilator --walks {walks} --seed {seed}{option()}"
+    counts = walk_chunks(library, chunks, repeat, jobs=jobs, journal=journal, progress=progress)
+    failures += [f"{library.simulator}: {failure}" for failure in counts.failures]
+    if not counts.failures and counts.comparisons < walks - done:
+        failures.append(f"{library.simulator}: {counts.comparisons} of {walks - done} walks were compared")
+    return {
+        "part": "random walks",
+        "expected by": "golden model",
+        "simulator": library.simulator,
+        "level": "library",
+        "compared": counts.comparisons,
+        "differ": counts.mismatches,
+        "notes": _notes(counts),
+    }
+
+
+def _level(protocol: bool) -> str:
+    return "protocol" if protocol else "batch"
+
+
+def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, failures: list[str]) -> dict[str, Any]:
     name = walker.model.simulator.name
     repeat = f"ptewalk cosim --only random --simulator {name} --walks {walks} --seed {seed}{option()}"
-    result = walker.randomised(walks, seed, repeat)
+    result = walker.randomised(walks, seed, repeat, protocol=protocol)
     if result["failure"]:
         failures.append(f"{walker.simulator}: {result['failure']}")
+    elif not result["failed_swaps"]:
+        failures.append(f"{walker.simulator}: no swap ever failed: the second writer was not seen\nrepeat: {repeat}")
     return {
         "part": "random walks",
         "expected by": "golden model",
         "simulator": walker.simulator,
+        "level": _level(protocol),
         "compared": result["comparisons"],
         "differ": result["mismatches"],
-        "notes": f"{result['failed_swaps']} failed swaps, {result['words']} words of memory compared",
+        "notes": _notes(result),
     }
 
 
 def _replayed(
-    walker: BuiltWalker, say: Callable[[str], None], failures: list[str], picture: list[str]
+    walker: BuiltWalker,
+    protocol: bool,
+    seed: int,
+    say: Callable[[str], None],
+    failures: list[str],
+    picture: list[str],
 ) -> list[dict[str, Any]]:
     jobs = []
-    for profile, track in _REPLAYS[walker.model.batch]:
+    for profile, track in _REPLAYS[not protocol]:
         file = KERNELS[profile]
-        few = None if walker.model.batch else tuple(scenario.name for scenario in load([file])[:_PER_CYCLE_SCENARIOS])
+        few = tuple(scenario.name for scenario in load([file])[:_PER_CYCLE_SCENARIOS]) if protocol else None
         drawn = _PICTURE if (profile, track) == _PICTURED else None
-        jobs.append(ReplayJob((str(file),), profile, track, True, few, drawn))
-    say(f"{walker.simulator}: scenarios of {', '.join(dict.fromkeys(job.profile for job in jobs))}")
+        jobs.append(ReplayJob((str(file),), profile, track, True, few, drawn, seed))
+    say(f"{walker.simulator}: scenarios of {', '.join(dict.fromkeys(job.profile for job in jobs))}, seed {seed}")
     rows = []
-    for job, result in zip(jobs, replay_gateware(jobs, walker.model.simulator.name), strict=True):
+    results = replay_gateware(jobs, walker.model.simulator.name, by=walker, protocol=protocol)
+    for job, result in zip(jobs, results, strict=True):
         where = f"{walker.simulator}: {job.profile}, {job.track}"
         failures += [f"{where}: {text}" for text in result["differing"].values()]
-        if result["skipped"]:
-            failures.append(f"{where}: {result['skipped']} steps skipped")
+        promised = sum(len(scenario.steps) for scenario in job.scenarios())
+        done = result["agree"] + result["differ"]
+        if result["skipped"] or done < promised:
+            failures.append(f"{where}: {done} of {promised} steps were compared")
         if result["picture"]:
             picture.append(f"{job.picture}, recorded on {job.profile}, as the gateware ran it (tracking {job.track}):")
             picture += page_map(result["picture"])
-        counted = {name: result["counters"][name] for name in ("marks", "mends", "delivered_faults")}
+        counted = result["counters"]
         notes = f"{counted['marks']} marks, {counted['mends']} mends, {counted['delivered_faults']} faults"
+        notes += f"; {result['events']} accesses, {result['traced']} trace records"
         rows.append(
             {
                 "part": f"scenarios: {job.profile}, {job.track}",
                 "expected by": "real kernel, golden model",
                 "simulator": walker.simulator,
-                "compared": result["agree"] + result["differ"],
+                "level": _level(protocol),
+                "compared": done,
                 "differ": result["differ"],
                 "notes": notes + (f", {result['closed']} lost stores closed" if result["closed"] else ""),
             }

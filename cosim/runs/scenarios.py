@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
@@ -11,6 +11,7 @@ from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.reproduce import Place
 from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.formats.scenarios import Line, scenario_lines
+from ptewalk.cosim.runs.plans import Chunk, Progress, execute
 from ptewalk.cosim.stimulus.shrink import prefix
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import NAMED
@@ -18,34 +19,91 @@ from ptewalk.model.scenario.format import Scenario
 
 __all__ = ["check_on_gateware", "check_scenarios", "reduce_gateware", "replay_gateware"]
 
+_CHUNK: Final = 25
+"""Scenarios in a part of a run by several processes, at most."""
 _MANY: Final = 100
 """Scenarios among which some stores to tracked pages must be."""
 
 
 def _built(simulator: str | None, soft_dirty: bool) -> Any:
     """The gateware, built. Imported here: what runs on the model alone needs no Amaranth."""
-    from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.cosim.runs.gateware import gateware
     from ptewalk.rtl.mmu import MmuConfig
     from ptewalk.rtl.walker import WalkerConfig
 
-    return BuiltWalker.make(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    return gateware(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+
+
+def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Results of parts of one whole, in order: numbers add, lists and texts follow, the first of firsts stays."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            old = whole.get(name)
+            if old is None:
+                whole[name] = value
+            elif isinstance(value, dict):
+                whole[name] = _merged([old, value])
+            elif isinstance(value, (int, list)) and not name.startswith(("first_", "differing_", "shrunk")):
+                whole[name] = old + value
+    return whole
+
+
+def _groups(scenarios: Sequence[Scenario], workers: int) -> list[list[Scenario]]:
+    """Scenarios in as many parts as keep all workers busy to the end."""
+    size = max(1, min(_CHUNK, -(-len(scenarios) // workers))) if workers > 1 else max(1, len(scenarios))
+    return [list(scenarios[first : first + size]) for first in range(0, len(scenarios), size)]
 
 
 def replay_gateware(
-    jobs: Sequence[ReplayJob], simulator: str | None, *, timeout: float = 3600.0
+    jobs: Sequence[ReplayJob],
+    simulator: str | None,
+    *,
+    by: Any = None,
+    protocol: bool = False,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Replay each job on the gateware in step with the golden model, in one run of the simulator.
+    """Replay each job on the gateware in step with the golden model.
 
-    The jobs must agree on `soft_dirty`. Each result is that of `ReplayJob.run` with `words` (of memory compared),
-    `counters` (the gateware's own) and `simulator`.
+    The jobs must agree on `soft_dirty`. Each result is that of `performances.replayed` with `simulator`.
+
+    Parameters
+    ----------
+    jobs : sequence of ReplayJob
+    simulator : str or None
+    by : gateware.Gateware, optional
+        What runs it; by default what is fastest.
+    protocol : bool
+        At the protocol level.
+    workers : int
+        Processes, where the model is a library.
+    progress : callable
+        Called with (parts done, parts).
     """
-    for job in jobs:
-        job.scenarios()
+    found = [job.scenarios() for job in jobs]
     (soft_dirty,) = {job.soft_dirty for job in jobs}
-    built = _built(simulator, soft_dirty)
-    values = {"jobs": [asdict(job) for job in jobs]}
-    results = built.run("ptewalk.cosim.runs.inside.tb_replay", "replayed", values, timeout)["results"]
-    return [result | {"simulator": built.simulator} for result in results]
+    built = by or _built(simulator, soft_dirty)
+    if not built.in_process:
+        values = {"jobs": [asdict(job) for job in jobs]}
+        told: list[dict[str, Any]] = built.perform("replayed", values, protocol=protocol)["results"]
+        return [one | {"simulator": built.simulator} for one in told]
+    parts: list[ReplayJob] = []
+    whose: list[int] = []
+    for place, (job, scenarios) in enumerate(zip(jobs, found, strict=True)):
+        for group in _groups(scenarios, workers) or [[]]:
+            names = tuple(dict.fromkeys(scenario.name for scenario in group))
+            parts.append(job if workers <= 1 else replace(job, names=names))
+            whose.append(place)
+
+    def work(chunk: Chunk) -> dict[str, Any]:
+        told: dict[str, Any] = built.perform("replayed", {"jobs": [asdict(parts[chunk.number])]})["results"][0]
+        return told
+
+    chunks = [Chunk(0, number, 1) for number in range(len(parts))]
+    results = execute(chunks, work, jobs=workers, progress=progress)
+    own = [[one for one, place in zip(results, whose, strict=True) if place == index] for index in range(len(jobs))]
+    return [_merged(mine) | {"simulator": built.simulator} for mine in own]
 
 
 def check_on_gateware(
@@ -55,22 +113,36 @@ def check_on_gateware(
     soft_dirty: bool,
     simulator: str | None,
     *,
-    timeout: float = 7200.0,
+    by: Any = None,
+    seed: int | None = None,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """What `run_all` gives with the gateware as MMU, its `counters`, and `simulator`."""
-    built = _built(simulator, soft_dirty)
-    values = {
-        "profile": profile,
-        "track": track,
-        "soft_dirty": soft_dirty,
-        "scenarios": [scenario_lines(scenario) for scenario in scenarios],
-    }
-    result = built.run("ptewalk.cosim.runs.inside.tb_generated", "checked", values, timeout)
-    return result | {"simulator": built.simulator}
+    """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
+    built = by or _built(simulator, soft_dirty)
+    groups = _groups(scenarios, workers if built.in_process else 1)
+
+    def work(chunk: Chunk) -> dict[str, Any]:
+        lines = [scenario_lines(scenario) for scenario in groups[chunk.number]]
+        own = None if seed is None else seed + chunk.number
+        values = {"profile": profile, "track": track, "soft_dirty": soft_dirty, "scenarios": lines, "seed": own}
+        return built.perform("checked", values)
+
+    chunks = [Chunk(seed or 0, number, len(group)) for number, group in enumerate(groups)]
+    return _merged(execute(chunks, work, jobs=workers, progress=progress)) | {"simulator": built.simulator}
 
 
 def check_scenarios(
-    scenarios: Sequence[Scenario], backend: str, profile: str, track: str, soft_dirty: bool, simulator: str | None
+    scenarios: Sequence[Scenario],
+    backend: str,
+    profile: str,
+    track: str,
+    soft_dirty: bool,
+    simulator: str | None,
+    *,
+    seed: int | None = None,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Run scenarios that have no recording: as `run_all` or `check_on_gateware`, with `missing`.
 
@@ -84,7 +156,8 @@ def check_scenarios(
     kernel, exact = NAMED[profile]
     setup = Setup(kernel, Track[track.upper()], soft_dirty, exact=exact)
     if backend == "gateware":
-        result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator)
+        how: dict[str, Any] = {"seed": seed, "workers": workers, "progress": progress}
+        result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator, **how)
     elif setup.tracks:
         result = run_all(scenarios, setup)
     else:
@@ -99,6 +172,8 @@ def check_scenarios(
         missing.append(f"{done} steps of {promised} were run")
     if backend == "gateware" and not result["words"]:
         missing.append("no word of memory was compared")
+    if backend == "gateware" and promised and not result["events"]:
+        missing.append("no access of the event log was compared")
     if setup.tracks and not result["stored"] and len(scenarios) >= _MANY:
         missing.append("no stored page was looked up")
     return result | {"missing": "; ".join(missing)}
@@ -107,6 +182,6 @@ def check_scenarios(
 def reduce_gateware(place: Place, job: ReplayJob, simulator: str | None) -> list[Line]:
     """Shrink where gateware and golden model differ; where only the recording differs, as `reduce_recorded`."""
     cut = prefix(place.scenario, place.step + 1)
-    found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator)
+    found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator, seed=job.seed)
     shrunk: list[Line] | None = found["shrunk"]
     return scenario_lines(cut) if shrunk is None else shrunk

@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +21,10 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import CACHE_VARIABLE, locked
 from ptewalk.cosim.base.places import plain_python, spaceless_folder
 from ptewalk.cosim.simulate.find import Simulator, compiler_version, compilers
-from ptewalk.cosim.simulate.step import run_step
+from ptewalk.cosim.simulate.step import run_command, run_step
+from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["BuildDir", "build", "ports_of"]
+__all__ = ["BuildDir", "build", "build_library"]
 
 BUILD_TIMEOUT: Final = 900.0
 """Seconds of wall-clock time that a build may take."""
@@ -30,7 +32,9 @@ BUILD_TIMEOUT: Final = 900.0
 CACHE_LIMIT: Final = 2 << 30
 """Bytes that built models may take; beyond it the longest unused go."""
 
-_BATCH_SOURCE: Final = Path(__file__).parent.with_name("bench") / "lane.cpp"
+DESIGN: Final = "design.json"
+"""Name of the description of a design in a build's folder."""
+LIBRARY: Final = "libptewalk.so"
 _SOURCE: Final = "design.v"
 _DESCRIPTION: Final = "build.json"
 _LOG: Final = "build.log"
@@ -51,8 +55,8 @@ class BuildDir:
         What built it.
     toplevel : str
         Name of its top module.
-    ports : dict of str to int
-        Port name to width, in bits.
+    design : DesignDescription or None
+        What it was built of; None for a module that nobody described. It is design.json in the folder, too.
     batch : bool
         True: it has the batch level.
     batch_trouble : str
@@ -68,30 +72,17 @@ class BuildDir:
     path: Path
     simulator: Simulator
     toplevel: str
-    ports: dict[str, int]
+    design: DesignDescription | None
     batch: bool
     batch_trouble: str
     waves: bool
     seconds: float
     cached: bool
 
-
-def ports_of(verilog: str, toplevel: str) -> dict[str, int]:
-    """Port name to width in bits (0: a parameter says) of module `toplevel`; `ToolError` without that module."""
-    return {name: width for _, name, width in _declarations(verilog, toplevel)}
-
-
-def _declarations(verilog: str, toplevel: str) -> list[tuple[str, str, int]]:
-    """(direction, name, width) of each port."""
-    module = re.search(rf"^\s*module\s+\\?{re.escape(toplevel)}\b(.*?)^\s*endmodule", verilog, re.DOTALL | re.MULTILINE)
-    if not module:
-        raise ToolError(f"the Verilog text has no module {toplevel}; name its top module")
-    declaration = r"\b(input|output)\s+(?:(?:wire|reg|logic)\b)?\s*(\[[^\]]*\])?\s*\\?([A-Za-z_]\w*)"
-    found = []
-    for direction, bounds, name in re.findall(declaration, module[1]):
-        numbers = re.fullmatch(r"\[\s*(\d+)\s*:\s*(\d+)\s*\]", bounds)
-        found.append((direction, name, int(numbers[1]) - int(numbers[2]) + 1 if numbers else int(not bounds)))
-    return found
+    @property
+    def library(self) -> Path:
+        """The model as a library, where `build_library` made it."""
+        return self.path / LIBRARY
 
 
 def build(
@@ -99,11 +90,12 @@ def build(
     verilog: str,
     toplevel: str,
     *,
-    batch: bool = False,
+    design: DesignDescription | None = None,
+    lane: Mapping[str, str] | None = None,
     waves: bool = False,
     parameters: dict[str, int] | None = None,
 ) -> BuildDir:
-    """Build a model of `verilog`, or find the one that was built before.
+    """Build a model of `verilog` for cocotb, or find the one that was built before.
 
     Parameters
     ----------
@@ -113,9 +105,11 @@ def build(
         Verilog text.
     toplevel : str
         Name of the top module.
-    batch : bool
-        Add the batch level, which needs the ports of `ptewalk_walker` or `ptewalk_mmu`. Where it cannot be had (Icarus,
-        another version of Verilator, `waves`) the model is built without it, and `BuildDir.batch_trouble` says why.
+    design : DesignDescription, optional
+        Its ports: cocotb then sees them and nothing else, which is faster. Without it every signal is visible.
+    lane : mapping of str to str, optional
+        The files of the batch level (`bench.headers.lane_files`). Where it cannot be had (Icarus, another version of
+        Verilator, `waves`) the model is built without it, and `BuildDir.batch_trouble` says why.
     waves : bool
         Make recording waves possible, at a cost in speed.
     parameters : dict of str to int, optional
@@ -130,18 +124,63 @@ def build(
     ToolError
         The text cannot be built; names the first error and the log.
     """
-    ports = ports_of(verilog, toplevel)
-    parameters = parameters or {}
     trouble = ""
-    if batch and not simulator.can_batch:
+    if lane and not simulator.can_batch:
         trouble = f"not tried with {simulator.name} {simulator.version_text}"
-    elif batch and waves:
+    elif lane and waves:
         trouble = "a batch leaves no waves"
-    with_batch = batch and not trouble
+    job = _Job(simulator, verilog, toplevel, design, None if trouble else lane, waves, parameters or {}, False)
+    return _kept(job, trouble)
 
-    cache = spaceless_folder()
-    key = _key(simulator, verilog, toplevel, with_batch, waves, parameters)
-    target = cache / f"{toplevel}-{simulator.name}-{key}"
+
+def build_library(simulator: Simulator, verilog: str, design: DesignDescription, lane: Mapping[str, str]) -> BuildDir:
+    """Build the compiled lane with a model of `verilog` as a library for `bench.lane.VerilatorLane`, or find it.
+
+    Raises
+    ------
+    ToolError
+        The simulator is not Verilator, or the text cannot be built.
+    """
+    if simulator.name != "verilator":
+        raise ToolError(f"a model as a library needs Verilator, not {simulator.name}")
+    return _kept(_Job(simulator, verilog, design.top, design, lane, False, {}, True), "")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be built."""
+
+    simulator: Simulator
+    verilog: str
+    toplevel: str
+    design: DesignDescription | None
+    lane: Mapping[str, str] | None
+    waves: bool
+    parameters: dict[str, int]
+    library: bool
+
+    def key(self) -> str:
+        """Hash of all that goes into the model."""
+        tools, simulator = compilers(), self.simulator
+        parts = [
+            self.verilog,
+            self.toplevel,
+            json.dumps(self.design.as_json() if self.design else None),
+            json.dumps(dict(self.lane or {})),
+            Path(__file__).read_text(),
+            repr((self.waves, sorted(self.parameters.items()), self.library)),
+            f"{simulator.name} {simulator.version_text} {simulator.program}",
+            compiler_version(tools["g++"]) if tools["g++"] else "",
+            f"cocotb {importlib.metadata.version('cocotb')}, Python {platform.python_version()} at {sys.prefix}",
+        ]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _kept(job: _Job, trouble: str) -> BuildDir:
+    """The model of a job, from the cache or built into it."""
+    simulator, cache = job.simulator, spaceless_folder()
+    kind = "library" if job.library else simulator.name
+    target = cache / f"{job.toplevel}-{kind}-{job.key()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / f"{target.name}.lock"):
@@ -149,7 +188,7 @@ def build(
             if cached:
                 os.utime(target)
             else:
-                _build_into(target, simulator, verilog, toplevel, ports, with_batch, waves, parameters)
+                _build_into(target, job)
                 trim(cache, keep=target)
     except OSError as error:
         raise ToolError(f"{cache}: {error.strerror}; set {CACHE_VARIABLE} to a folder that can be written") from error
@@ -157,11 +196,11 @@ def build(
     return BuildDir(
         path=target,
         simulator=simulator,
-        toplevel=toplevel,
-        ports=ports,
+        toplevel=job.toplevel,
+        design=job.design,
         batch=description["batch"],
         batch_trouble=trouble or description["batch_trouble"],
-        waves=waves,
+        waves=job.waves,
         seconds=description["seconds"],
         cached=cached,
     )
@@ -190,106 +229,86 @@ def trim(cache: Path, *, keep: Path, limit: int = CACHE_LIMIT) -> None:
             total -= size
 
 
-def _key(
-    simulator: Simulator, verilog: str, toplevel: str, batch: bool, waves: bool, parameters: dict[str, int]
-) -> str:
-    """Hash of all that goes into a model."""
-    tools = compilers()
-    parts = [
-        verilog,
-        toplevel,
-        _BATCH_SOURCE.read_text() if batch else "",
-        Path(__file__).read_text(),
-        repr((waves, sorted(parameters.items()))),
-        f"{simulator.name} {simulator.version_text} {simulator.program}",
-        compiler_version(tools["g++"]) if tools["g++"] else "",
-        f"cocotb {importlib.metadata.version('cocotb')}, Python {platform.python_version()} at {sys.prefix}",
-    ]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-
-def _build_into(
-    target: Path,
-    simulator: Simulator,
-    verilog: str,
-    toplevel: str,
-    ports: dict[str, int],
-    batch: bool,
-    waves: bool,
-    parameters: dict[str, int],
-) -> None:
+def _build_into(target: Path, job: _Job) -> None:
     """Build in a folder beside `target`, and give it that name when it is whole."""
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        (folder / _SOURCE).write_text(verilog)
+        (folder / _SOURCE).write_text(job.verilog)
         trouble = ""
-        failure = _attempt(folder, simulator, toplevel, ports, batch, waves, parameters)
-        if failure and batch:
-            batch, trouble = False, failure
-            failure = _attempt(folder, simulator, toplevel, ports, batch, waves, parameters)
+        failure = _attempt(folder, job)
+        if failure and job.lane and not job.library:
+            job, trouble = replace(job, lane=None), failure
+            failure = _attempt(folder, job)
         if failure:
             log = target.with_name(f"{target.name}.log")
             shutil.copy(folder / _LOG, log)
-            raise ToolError(f"{simulator.name} cannot build {toplevel}: {failure} (log: {log})")
+            raise ToolError(f"{job.simulator.name} cannot build {job.toplevel}: {failure} (log: {log})")
         whole = folder / "whole"
         whole.mkdir()
-        model = "sim.vvp" if simulator.name == "icarus" else toplevel
+        model = LIBRARY if job.library else "sim.vvp" if job.simulator.name == "icarus" else job.toplevel
         for name in (f"model/{model}", _SOURCE, _LOG):
             shutil.move(folder / name, whole)
-        description = {"batch": batch, "batch_trouble": trouble, "seconds": time.monotonic() - started}
+        if job.design:
+            (whole / DESIGN).write_text(json.dumps(job.design.as_json()))
+        description = {"batch": bool(job.lane), "batch_trouble": trouble, "seconds": time.monotonic() - started}
         (whole / _DESCRIPTION).write_text(json.dumps(description))
         whole.rename(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _attempt(
-    folder: Path,
-    simulator: Simulator,
-    toplevel: str,
-    ports: dict[str, int],
-    batch: bool,
-    waves: bool,
-    parameters: dict[str, int],
-) -> str:
+def _attempt(folder: Path, job: _Job) -> str:
     """Build once, into `folder`/model; the reason when it fails, else ""."""
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
-    sources = [str(folder / _SOURCE)]
-    flags: list[str] = []
+    for name, text in (job.lane or {}).items():
+        (folder / name).write_text(text)
     environment = {}
-    if simulator.name == "verilator":
-        flags += _VERILATOR_FLAGS
-        if not waves:
-            visible = folder / "visible.vlt"
-            visible.write_text(_visible_ports((folder / _SOURCE).read_text(), toplevel))
-            sources.append(str(visible))
-            flags.append("--no-public-flat-rw")
-        if batch:
-            flags += [str(shutil.copy(_BATCH_SOURCE, folder)), "-LDFLAGS", "-rdynamic"]
-            if "contexts__payload__track" in ports:
-                flags += ["-CFLAGS", "-DPTEWALK_TRACKING"]
-            if "supervisor__drain" in ports:
-                flags += ["-CFLAGS", "-DPTEWALK_FAULT_UNIT"]
-        environment["MAKEFLAGS"] = " ".join(_make_variables(simulator))
-    arguments: dict[str, Any] = {
-        "sources": sources,
-        "hdl_toplevel": toplevel,
-        "build_dir": str(model),
-        "build_args": flags,
-        "parameters": parameters,
-        "timescale": ("1ns", "1ps"),
-        "waves": waves,
-        "always": True,
-    }
+    if job.simulator.name == "verilator":
+        environment["MAKEFLAGS"] = " ".join(_make_variables(job.simulator))
     log = folder / _LOG
-    status = run_step(
-        simulator, "build", arguments, folder=folder, environment=environment, log=log, timeout=BUILD_TIMEOUT
-    )
+    common: dict[str, Any] = {"folder": folder, "environment": environment, "log": log, "timeout": BUILD_TIMEOUT}
+    if job.library:
+        status = run_command(job.simulator, _library_command(folder, job), **common)
+    else:
+        status = run_step(job.simulator, "build", _runner_arguments(folder, job), **common)
     if status == 0:
         return ""
     return f"not done in {BUILD_TIMEOUT:.0f} s" if status is None else _first_error(log.read_text(errors="replace"))
+
+
+def _runner_arguments(folder: Path, job: _Job) -> dict[str, Any]:
+    """What cocotb's runner is given to build."""
+    sources = [str(folder / _SOURCE)]
+    flags: list[str] = []
+    if job.simulator.name == "verilator":
+        flags += _VERILATOR_FLAGS
+        if job.design and not job.waves:
+            visible = folder / "visible.vlt"
+            visible.write_text(_visible_ports(job.design, job.toplevel))
+            sources.append(str(visible))
+            flags.append("--no-public-flat-rw")
+        if job.lane:
+            flags += [str(folder / "lane.cpp"), "-LDFLAGS", "-rdynamic"]
+    return {
+        "sources": sources,
+        "hdl_toplevel": job.toplevel,
+        "build_dir": str(folder / "model"),
+        "build_args": flags,
+        "parameters": job.parameters,
+        "timescale": ("1ns", "1ps"),
+        "waves": job.waves,
+        "always": True,
+    }
+
+
+def _library_command(folder: Path, job: _Job) -> list[str]:
+    """Verilator's command for a model as a library."""
+    flags = ["--cc", "--exe", "--build", *_VERILATOR_FLAGS, "--timescale", "1ns/1ps", "--prefix", "Vtop"]
+    flags += ["--Mdir", str(folder / "model"), "-o", LIBRARY, "--top-module", job.toplevel]
+    flags += ["-CFLAGS", "-fPIC -DPTEWALK_LIBRARY", "-LDFLAGS", "-shared"]
+    return [str(job.simulator.program), *flags, str(folder / _SOURCE), str(folder / "lane.cpp")]
 
 
 def _make_variables(simulator: Simulator) -> list[str]:
@@ -305,11 +324,11 @@ def _make_variables(simulator: Simulator) -> list[str]:
     return variables
 
 
-def _visible_ports(verilog: str, toplevel: str) -> str:
+def _visible_ports(design: DesignDescription, toplevel: str) -> str:
     """A Verilator control file that lets cocotb see the top's ports and nothing else."""
     lines = [
-        f'public_flat_{"rw" if direction == "input" else "rd"} -module "{toplevel}" -var "{name}"'
-        for direction, name, _ in _declarations(verilog, toplevel)
+        f'public_flat_{"rw" if port.direction == "input" else "rd"} -module "{toplevel}" -var "{port.name}"'
+        for port in design.ports
     ]
     return "\n".join(["`verilator_config", *lines, ""])
 

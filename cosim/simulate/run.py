@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.simulate.build import BuildDir
+from ptewalk.cosim.simulate.build import DESIGN, BuildDir
 from ptewalk.cosim.simulate.step import run_step
 
 __all__ = ["Job", "RunResult", "TestOutcome", "run_test"]
 
 JOB_VARIABLE: Final = "PTEWALK_JOB"
+DESIGN_VARIABLE: Final = "PTEWALK_DESIGN"
+"""Environment variable of a simulation: the design.json of what is simulated."""
 _LOG: Final = "simulation.log"
 _RESULTS: Final = "results.xml"
 _LOG_TAIL: Final = 20  # lines
@@ -123,7 +125,7 @@ def run_test(
     module_path: Path | None = None,
     waves: bool = False,
     seed: int = 0,
-    timeout: float = 600.0,
+    timeout: float | None = 600.0,
 ) -> RunResult:
     """Run the cocotb tests of a module in a simulator process.
 
@@ -147,7 +149,7 @@ def run_test(
         Record waves; needs `folder`.
     seed : int
         Cocotb's random seed.
-    timeout : float
+    timeout : float or None
         Seconds of wall-clock time.
 
     Returns
@@ -191,7 +193,8 @@ def run_test(
                 "seed": seed,
             },
             folder=folder,
-            environment={JOB_VARIABLE: str(folder)} | ({"PYTHONPATH": str(module_path)} if module_path else {}),
+            environment={JOB_VARIABLE: str(folder), DESIGN_VARIABLE: str(build.path / DESIGN)}
+            | ({"PYTHONPATH": str(module_path)} if module_path else {}),
             log=folder / _LOG,
             timeout=timeout,
         )

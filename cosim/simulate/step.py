@@ -12,16 +12,27 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.places import plain, plain_python
 from ptewalk.cosim.simulate.find import Simulator
 
-__all__ = ["end_steps", "run_step"]
+__all__ = ["end_steps", "run_command", "run_step"]
 
-_FOREIGN: Final = ("COCOTB_", "GPI_", "MAKE", "MFLAGS", "PYTEST_", "PTEWALK_JOB", "WAVES", "GUI", "SIM_CMD")
+_FOREIGN: Final = (
+    "COCOTB_",
+    "GPI_",
+    "MAKE",
+    "MFLAGS",
+    "PYTEST_",
+    "PTEWALK_JOB",
+    "PTEWALK_DESIGN",
+    "WAVES",
+    "GUI",
+    "SIM_CMD",
+)
 """Beginnings of the environment variables that would change what a step does."""
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ended: Final[set[subprocess.Popen[bytes]]] = set()
@@ -45,24 +56,37 @@ def run_step(
     log: Path,
     timeout: float | None,
 ) -> int | None:
-    """Run `build` or `test` of cocotb's runner for `simulator`.
+    """Run `build` or `test` of cocotb's runner for `simulator`, with `arguments` for its method; see `run_command`."""
+    job = folder / f"{step}.json"
+    job.write_text(json.dumps({"simulator": simulator.name, "step": step, "arguments": dict(arguments)}))
+    command = [plain_python(), "-m", "ptewalk.cosim.simulate.step", str(job)]
+    return run_command(simulator, command, folder=folder, environment=environment, log=log, timeout=timeout)
+
+
+def run_command(
+    simulator: Simulator,
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    timeout: float | None,
+) -> int | None:
+    """Run a program that calls a simulator.
 
     Parameters
     ----------
     simulator : Simulator
-        The simulator; its program alone is seen by the step as `verilator` or `iverilog`.
-    step : str
-        "build" or "test".
-    arguments : mapping
-        Keyword arguments of the runner's method.
+        Its program alone is seen by the command as `verilator` or `iverilog`.
+    command : sequence of str
     folder : Path
-        A folder of this step's own.
+        A folder of this command's own.
     environment : mapping
         Variables added to this process's own.
     log : Path
         Takes all that is printed.
     timeout : float or None
-        Seconds of wall-clock time, after which the step and all it started are ended.
+        Seconds of wall-clock time, after which the command and all it started are ended.
 
     Returns
     -------
@@ -77,22 +101,23 @@ def run_step(
     programs = folder / "programs"
     programs.mkdir(parents=True, exist_ok=True)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    direct = list(command)
     if simulator.name == "verilator":
         shim = programs / "verilator"
         root = f"VERILATOR_ROOT='{simulator.root}' " if simulator.root else ""
         shim.write_text(f"#!/bin/sh\n{root}exec '{simulator.program}' \"$@\"\n")
         shim.chmod(0o755)
+        if direct[0] == str(simulator.program):
+            direct[0] = str(shim)
         if simulator.root:
             variables.pop("VERILATOR_ROOT", None)
     else:
         programs = simulator.program.parent
     variables |= environment
     variables["PATH"] = os.pathsep.join([str(programs), variables.get("PATH", os.defpath)])
-    job = folder / f"{step}.json"
-    job.write_text(json.dumps({"simulator": simulator.name, "step": step, "arguments": dict(arguments)}))
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [plain_python(), "-m", "ptewalk.cosim.simulate.step", str(job)],
+            direct,
             cwd=folder,
             env=variables,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load
-from ptewalk.cosim.runs.gateware import BuiltWalker
+from ptewalk.cosim.runs.gateware import BuiltWalker, WalkerLibrary
 from ptewalk.model import bulk
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import HUGE_PAGES, ScanCategory, SoftBit, Track
@@ -91,16 +91,28 @@ def _cosim(simulator: str | None, walks: int, seed: int) -> list[dict[str, Any]]
     walker = BuiltWalker.make(simulator)
     if not walker.model.batch:
         raise ToolError(f"{walker.simulator} has no batch level: {walker.model.batch_trouble}")
+    library = WalkerLibrary.make()
     repeat = f"ptewalk bench --only cosim --simulator {walker.model.simulator.name} --walks {walks} --seed {seed}"
-    result = walker.randomised(walks + _PROTOCOL_WALKS, seed, repeat, protocol_walks=_PROTOCOL_WALKS)
-    if result["failure"]:
-        raise ToolError(f"the walks measured do not agree with the golden model: {result['failure']}")
+    levels = {
+        "library": library.randomised(walks, seed, repeat),
+        "linked lane": walker.randomised(walks, seed, repeat),
+        "protocol level": walker.randomised(_PROTOCOL_WALKS, seed, repeat, protocol=True),
+    }
+    for level, result in levels.items():
+        if result["failure"]:
+            raise ToolError(f"the walks measured ({level}) do not agree with the golden model: {result['failure']}")
     rows = []
     for name, unit, count in (("walks", "walks/s", "walks"), ("clock", "cycles/s", "cycles")):
-        rates = result["rates"]
-        batch, protocol = (rates[level][count] / rates[level]["seconds"] for level in ("batch", "protocol"))
-        baseline = f"protocol level: {protocol:.0f}"
-        rows.append(_row(f"{name}: batch level", batch, unit, baseline, batch / protocol, least=_BATCH_TARGET))
+        rates = {level: result["rate"][count] / result["rate"]["seconds"] for level, result in levels.items()}
+        slow = rates.pop("protocol level")
+        for level, rate in rates.items():
+            baseline = f"protocol level: {slow:.0f}"
+            rows.append(_row(f"{name}: {level}", rate, unit, baseline, rate / slow, least=_BATCH_TARGET))
+    for level in ("library", "linked lane"):
+        whole = levels[level]["rate"]["walks"] / levels[level]["seconds"]
+        alone = levels[level]["rate"]["walks"] / levels[level]["rate"]["seconds"]
+        name = f"walks with stimulus and golden model: {level}"
+        rows.append(_row(name, whole, "walks/s", f"gateware alone: {alone:.0f}", whole / alone))
     return rows
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ptewalk.cosim.base.files import user_cache_folder
+from ptewalk.cosim.bench.headers import lane_files
+from ptewalk.cosim.runs.gateware import BuiltWalker, WalkerLibrary
 from ptewalk.cosim.simulate.build import BuildDir, build
 from ptewalk.cosim.simulate.find import select
-from ptewalk.rtl.export import export_verilog
+from ptewalk.rtl.description import DesignDescription
+from ptewalk.rtl.export import describe, export_verilog
 from ptewalk.rtl.walker import WalkerConfig
 
-DOUBLE = Path(__file__).with_name("walker_double.v")
+DOUBLE = Path(__file__).parent / "bench" / "walker_double.v"
 PACKAGE = "linux-source-6.1"
 TOOLS = f"{PACKAGE}/tools"
 WANTED = (f"{TOOLS}/vm/page-types.c", f"{TOOLS}/lib", f"{TOOLS}/include", f"{PACKAGE}/include/uapi/linux")
@@ -25,22 +30,50 @@ SOURCES = ("vm/page-types.c", "lib/api/fs/fs.c", "lib/api/debug.c", "lib/str_err
 FLAGS = ("-O1", "-w", "-D_GNU_SOURCE", "-I", "lib", "-I", "lib/api", "-I", "include")
 
 
+def double_design() -> DesignDescription:
+    """What the walker's double has of a walker's ports."""
+    text = DOUBLE.read_text()
+    design = describe(WalkerConfig(trace=False))
+    return replace(
+        design,
+        ports=tuple(port for port in design.ports if re.search(rf"\b{port.name}\b", text)),
+        streams=tuple(found for found in design.streams if found.valid in text),
+        plain={},
+    )
+
+
 @pytest.fixture(scope="session")
 def verilator_double() -> BuildDir:
     """The walker's double, with the batch level."""
-    return build(select("verilator"), DOUBLE.read_text(), "ptewalk_walker", batch=True)
+    design = double_design()
+    return build(select("verilator"), DOUBLE.read_text(), design.top, design=design, lane=lane_files(design))
 
 
 @pytest.fixture(scope="session")
 def icarus_double() -> BuildDir:
     """The walker's double in Icarus."""
-    return build(select("icarus"), DOUBLE.read_text(), "ptewalk_walker")
+    design = double_design()
+    return build(select("icarus"), DOUBLE.read_text(), design.top, design=design)
 
 
 @pytest.fixture(scope="session")
 def verilator_walker() -> BuildDir:
     """The walker, with the batch level."""
-    return build(select("verilator"), export_verilog(WalkerConfig()), "ptewalk_walker", batch=True)
+    design = describe(WalkerConfig())
+    verilog = export_verilog(WalkerConfig())
+    return build(select("verilator"), verilog, design.top, design=design, lane=lane_files(design))
+
+
+@pytest.fixture(scope="session")
+def verilator_mmu() -> BuildDir:
+    """The MMU, with the batch level."""
+    return BuiltWalker.make("verilator").model
+
+
+@pytest.fixture(scope="session")
+def mmu_library() -> BuildDir:
+    """The MMU as a library."""
+    return WalkerLibrary.make().model
 
 
 @pytest.fixture(scope="session")

@@ -153,3 +153,27 @@ def test_exported_hash_table_follows_frames_that_come_and_go() -> None:
                 assert found == memory.row_of_frame.get(wanted)
                 looked_up += 1
     assert looked_up > 1000
+
+
+def test_comparison_names_the_first_word_that_differs() -> None:
+    one, two = SparseMemory(), SparseMemory()
+    one.store(0x5008, 7)
+    two.store(0x5008, 7)
+    two.add_frame(9)
+    assert one == two, "a frame of zeros is as one that is not there"
+    two.store(0x9000, 1)
+    one.store(0x5010, 2)
+    assert one != two
+    assert one.first_difference(two) == (0x5010, 2, 0)
+    assert (repr(one), repr(two)) == (
+        "<SparseMemory of 1 frames; the word at 0x5010 is 0x2>",
+        "<SparseMemory of 2 frames; the word at 0x5010 is 0x0>",
+    )
+    two.store(0x5010, 2)
+    assert one != two and one.first_difference(two) == (0x9000, 0, 1)
+
+
+def test_a_load_adds_no_frame() -> None:
+    memory = SparseMemory()
+    assert memory.load(0x7000) == 0
+    assert memory.frames() == []

@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.cosim.bench.lane import BenchError, Conditions, Stalls
+from ptewalk.cosim.bench.conditions import BenchError, Conditions, Stalls
 from ptewalk.cosim.bench.records import INTERFERENCE, decode, state_and_request
 from ptewalk.cosim.bench.walker import WalkerBench
 from ptewalk.cosim.simulate.run import Job
@@ -43,7 +43,6 @@ async def batches(dut: Any) -> None:
                 interferences=job.arrays.get(how.get("interferences", ""), np.zeros(0, INTERFERENCE)),
                 conditions=Conditions(stalls=Stalls(**how.get("stalls", {})), **how.get("conditions", {})),
                 stop_on_fault=how.get("stop_on_fault", False),
-                event_capacity=how.get("event_capacity", 0),
                 compiled=how.get("compiled"),
             )
         except (TypeError, ValueError, RuntimeError) as error:
@@ -57,6 +56,9 @@ async def batches(dut: Any) -> None:
                 f"requests{number}": result.requests,
                 f"responses{number}": result.responses,
                 f"events{number}": result.events,
+                f"faults{number}": result.faults,
+                f"written{number}": result.written,
+                f"walked{number}": result.walked,
                 f"words{number}": bench.memory.words[: len(initial.row_of_frame)].copy(),
             }
         reports.append(report)

@@ -363,7 +363,7 @@ def test_what_the_machine_lacks_is_named(tmp_path: Path, scenario: Path, monkeyp
     with pytest.raises(ToolError, match="mounting was refused: be root, or have fusermount3"):
         mount()
     monkeypatch.setitem(sys.modules, "mfusepy", None)
-    with pytest.raises(ToolError, match=r"pip install 'ptewalk\[cosim\]'"):
+    with pytest.raises(ToolError, match=r"pip install '\.\[cosim\]'"):
         mount()
     monkeypatch.setattr(serve, "_DEVICE", tmp_path / "fuse")
     (tmp_path / "empty").mkdir()

@@ -20,7 +20,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import plain, settle_homes
 from ptewalk.cosim.simulate import build as build_module
 from ptewalk.cosim.simulate import find as simulators
-from ptewalk.cosim.simulate.build import BuildDir, build, ports_of, trim
+from ptewalk.cosim.simulate.build import BuildDir, build, trim
 from ptewalk.cosim.simulate.doctor import doctor
 from ptewalk.cosim.simulate.find import Simulator, detect, select
 from ptewalk.cosim.simulate.run import run_test
@@ -165,14 +165,6 @@ def test_this_machine_has_what_the_tests_need() -> None:
     assert select().can_batch
 
 
-def test_ports_are_read_from_declarations_of_either_style() -> None:
-    assert ports_of(COUNTER, "counter") == {"clk": 1, "count": 0, "width_out": 8}
-    yosys = "module \\top (a, b);\n  input a;\n  wire a;\n  output [7:0] b;\n  reg [7:0] b;\nendmodule\n"
-    assert ports_of(yosys, "top") == {"a": 1, "b": 8}
-    with pytest.raises(ToolError, match="has no module other"):
-        ports_of(yosys, "other")
-
-
 # Builds and runs, in Icarus, which builds in no time. ----------------------------------------------------------------
 
 
@@ -250,11 +242,12 @@ def test_bad_verilog_is_one_clear_line_with_the_log(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_without_the_ports_of_the_batch_level_is_built_without_it() -> None:
-    done = build(select("verilator"), COUNTER, "counter", batch=True)
+def test_a_lane_that_does_not_compile_is_left_out() -> None:
+    lane = {"lane.cpp": '#include "Vtop.h"\nint of(Vtop &top) { return top.nothing; }\n'}
+    done = build(select("verilator"), COUNTER, "counter", lane=lane)
     assert not done.batch
     assert "has no member named" in done.batch_trouble
-    icarus = build(select("icarus"), COUNTER, "counter", batch=True)
+    icarus = build(select("icarus"), COUNTER, "counter", lane=lane)
     assert (icarus.batch, icarus.batch_trouble) == (False, "not tried with icarus 11.0")
 
 

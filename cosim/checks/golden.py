@@ -1,0 +1,374 @@
+"""The golden side of a batch: the model eats the event log, and says what every port had to tell.
+
+Each request that the monitor saw is translated by the model. Its reads and conditional writes are those of the event
+log, in order: an access that the model does not make, or makes elsewhere, or with other values, differs. Reads are
+compared with a shadow memory, in which the log's writes are done. The model's answer, and what follows from the log for
+the trace port, the fault queue and the counters, is what the gateware must have told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.bench.conditions import BatchResult
+from ptewalk.cosim.bench.records import (
+    FAULT,
+    REQUEST,
+    RESPONSE,
+    WRITTEN,
+    EventKind,
+    Records,
+    decode,
+    describe_record,
+    encode_result,
+    merge_tags,
+    relevant,
+)
+from ptewalk.model.linux import SoftBit, Track
+from ptewalk.model.memory import BusError, SparseMemory
+from ptewalk.model.paging import Request, Result, State, translate
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, Access, Control, EntryBit, Outcome
+from ptewalk.rtl.description import DesignDescription
+
+__all__ = ["Golden", "Verdict", "compare_responses"]
+
+_ADDRESS, _OLD, _NEW, _REQUEST, _KIND, _DONE, _ERROR = range(7)
+"""Places in an `EVENT` as a tuple."""
+_MARK: Final = 1 << SoftBit.SOFT_DIRTY
+_RW: Final = 1 << EntryBit.RW
+_LA57: Final = 1 << Control.LA57
+_ACCESSES: Final = tuple(Access)
+_TRACKS: Final = tuple(Track)
+_PLACE: Final = {name: place for place, name in enumerate(REQUEST.names or ())}
+_MOST: Final = 20
+"""Differences that are told in words."""
+
+
+class _LogDiffers(Exception):
+    """The model's access is not the log's."""
+
+
+@dataclass
+class Verdict:
+    """What the golden model says of a batch.
+
+    Attributes
+    ----------
+    expected : Records (n,)
+        `RESPONSE` records, as far as they count.
+    differences : list of str
+        What differs beside the responses, one line each; at most a few of them.
+    differ : int
+        How many there are.
+    events, traced, words : int
+        Accesses of the log, records of trace port and fault queue, and words of memory that were compared.
+    """
+
+    expected: Records
+    differences: list[str] = field(default_factory=list)
+    differ: int = 0
+    events: int = 0
+    traced: int = 0
+    words: int = 0
+
+    def wrong(self, text: str) -> None:
+        """Count a difference."""
+        self.differ += 1
+        if len(self.differences) < _MOST:
+            self.differences.append(text)
+
+
+class _Log:
+    """A memory for the model that answers as the log says, and checks that it is asked what the log says.
+
+    Parameters
+    ----------
+    events : sequence of tuple
+    shadow : SparseMemory or None
+        The memory before the batch, in which the log's writes are done; None: reads are not compared.
+    refusals : bool
+        The bus may refuse any access.
+    """
+
+    def __init__(self, events: Sequence[tuple[Any, ...]], physical_bits: int, shadow: Any, refusals: bool) -> None:
+        self.physical_bits = physical_bits
+        self._events, self._shadow, self._refusals = events, shadow, refusals
+        self._at = self._request = 0
+        self._again = False  # a swap failed: the same entry is read again
+        self.depth = 0
+        """Entries that this walk has come to."""
+        self.written: list[tuple[Any, ...]] = []
+        """(request, depth, event) of each swap."""
+
+    def begin(self, request: int) -> None:
+        """The request of this index is accepted."""
+        self._request, self.depth, self._again = request, 0, False
+        self._foreign()
+
+    def load(self, address: int) -> int:
+        """As `model.paging.Memory`."""
+        event = self._next(EventKind.READ, address)
+        self.depth += not self._again
+        self._again = False
+        value: int = event[_OLD]
+        self._check_read(address, value, event[_ERROR])
+        self._foreign()
+        if event[_ERROR]:
+            raise BusError(address)
+        return value
+
+    def compare_exchange(self, address: int, old: int, new: int) -> bool:
+        """As `model.paging.Memory`."""
+        event = self._next(EventKind.SWAP, address)
+        if (event[_OLD], event[_NEW]) != (old, new):
+            seen = f"{event[_OLD]:#x} to {event[_NEW]:#x}"
+            raise _LogDiffers(f"swap at {address:#x}: captured {seen}, expected {old:#x} to {new:#x}")
+        self.written.append((self._request, self.depth, event))
+        done = bool(event[_DONE])
+        checked = self._shadow is not None and not event[_ERROR]
+        if checked and self._shadow.compare_exchange(address, old, new) != done:
+            raise _LogDiffers(f"swap at {address:#x}: done is {done}, and the word was {self._word(address)}")
+        self._again = not done
+        if event[_ERROR]:
+            raise BusError(address)
+        return done
+
+    def end(self) -> None:
+        """The walk is over: no access may be left. Raises `_LogDiffers`."""
+        if self._at < len(self._events) and self._events[self._at][_REQUEST] == self._request:
+            event = self._events[self._at]
+            raise _LogDiffers(f"{EventKind(event[_KIND]).name} at {event[_ADDRESS]:#x} that the model does not make")
+
+    def skip(self) -> None:
+        """Pass by what the log still has of this request."""
+        while self._at < len(self._events) and self._events[self._at][_REQUEST] == self._request:
+            event = self._events[self._at]
+            if event[_KIND] == EventKind.SWAP and event[_DONE] and self._shadow is not None:
+                self._shadow.store(event[_ADDRESS], event[_NEW])
+            self._at += 1
+            self._foreign()
+
+    def _next(self, kind: EventKind, address: int) -> tuple[Any, ...]:
+        event = self._events[self._at] if self._at < len(self._events) else None
+        if event is None or event[_REQUEST] != self._request:
+            raise _LogDiffers(f"no access captured, expected {kind.name} at {address:#x}")
+        if event[_KIND] != kind or event[_ADDRESS] != address:
+            seen = f"{EventKind(event[_KIND]).name} at {event[_ADDRESS]:#x}"
+            raise _LogDiffers(f"captured {seen}, expected {kind.name} at {address:#x}")
+        self._at += 1
+        return event
+
+    def _check_read(self, address: int, value: int, error: int) -> None:
+        if self._shadow is None:
+            return
+        try:
+            wanted = self._shadow.load(address)
+        except BusError:
+            if not error:
+                raise _LogDiffers(f"read at {address:#x}: captured {value:#x}, expected a bus error") from None
+            return
+        if error and not self._refusals:
+            raise _LogDiffers(f"read at {address:#x}: captured a bus error, expected {wanted:#x}")
+        if not error and value != wanted:
+            raise _LogDiffers(f"read at {address:#x}: captured {value:#x}, expected {wanted:#x}")
+
+    def _word(self, address: int) -> str:
+        try:
+            return f"{self._shadow.load(address):#x}"
+        except BusError:
+            return "not there"
+
+    def _foreign(self) -> None:
+        """Do the second writer's writes that come next."""
+        events, shadow = self._events, self._shadow
+        while self._at < len(events) and events[self._at][_KIND] == EventKind.FOREIGN:
+            if shadow is not None:
+                shadow.store(events[self._at][_ADDRESS], events[self._at][_NEW])
+            self._at += 1
+
+
+class Golden:
+    """The golden side of batches on one design.
+
+    Parameters
+    ----------
+    design : DesignDescription
+        Its parameters are the golden model's.
+    """
+
+    def __init__(self, design: DesignDescription) -> None:
+        self._design = design
+        parameters = design.parameters
+        self._soft_dirty = bool(parameters["soft_dirty"])
+        self._five = parameters["levels"] == LEVELS_5
+        self._gigabyte = bool(parameters["gigabyte_pages"])
+        self._traces = design.stream("walked") is not None
+        self._writes = design.stream("written") is not None
+        self._queues = design.stream("faults") is not None
+        self._depth = int(parameters.get("fault_depth", 0))
+        self._counters = [name for name in ("marks", "mends", "delivered_faults") if design.pin(name) is not None]
+
+    def judge(
+        self,
+        result: BatchResult,
+        *,
+        physical_bits: int,
+        shadow: SparseMemory | None = None,
+        memory: SparseMemory | None = None,
+        refusals: bool = False,
+    ) -> Verdict:
+        """Compare what a batch told with what the model says to the requests that the monitor saw.
+
+        Parameters
+        ----------
+        result : BatchResult
+        physical_bits : int
+            MAXPHYADDR of the memory.
+        shadow : SparseMemory, optional
+            A copy of the memory from before the batch; changed. Without it reads are taken as the log has them.
+        memory : SparseMemory, optional
+            The memory after the batch, compared with `shadow` word by word.
+        refusals : bool
+            The bus may refuse any access: `Conditions.errors`.
+        """
+        log = _Log(result.events.tolist(), physical_bits, shadow, refusals)
+        verdict = Verdict(np.zeros(0, RESPONSE))
+        results: list[Result] = []
+        for index, (state, request) in enumerate(self._asked(result.requests)):
+            if index == len(result.responses):
+                break
+            log.begin(index)
+            try:
+                results.append(translate(log, state, request))
+                log.end()
+            except _LogDiffers as difference:
+                verdict.wrong(f"request {index}: {difference}")
+                del results[index:]
+                log.skip()
+                # The model's answer cannot be known: that of the gateware stands, and the difference is told above.
+                results.append(decode(result.responses[index]))
+        verdict.events = len(result.events)
+        verdict.expected = merge_tags(encode_result(results), result.requests)
+        self._judge_trace(result, log, verdict)
+        self._judge_faults(result, verdict)
+        self._judge_counters(result, log, verdict)
+        if memory is not None and shadow is not None:
+            _compare_memory(memory, shadow, verdict)
+        return verdict
+
+    def _asked(self, requests: Records) -> Iterator[tuple[State, Request]]:
+        """As `records.state_and_request`, for many."""
+        places = [_PLACE[name] for name in ("root", "control", "pkru", "pkrs", "track", "saved_dirty")]
+        asked = [_PLACE[name] for name in ("linear", "access", "user", "implicit", "ac")]
+        for row in requests.tolist():
+            root, control, pkru, pkrs, track, saved = (row[place] for place in places)
+            linear, access, user, implicit, ac = (row[place] for place in asked)
+            yield (
+                State(
+                    root << PAGE_SHIFT,
+                    control if self._five else control & ~_LA57,
+                    pkru,
+                    pkrs,
+                    _TRACKS[track],
+                    bool(saved),
+                    self._soft_dirty,
+                    self._gigabyte,
+                ),
+                Request(linear, _ACCESSES[access], bool(user), bool(implicit), bool(ac)),
+            )
+
+    def _judge_trace(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
+        linear, tags, control = (result.requests[name] for name in ("linear", "tag", "control"))
+        if self._writes:
+            rows = []
+            for request, depth, event in log.written:
+                levels = LEVELS_5 if self._five and control[request] & _LA57 else LEVELS_4
+                done = event[_DONE] and not event[_ERROR]
+                rows.append(
+                    (
+                        *(linear[request], event[_ADDRESS], event[_OLD], event[_NEW], tags[request]),
+                        *(levels - depth + 1, done, event[_ERROR]),
+                    )
+                )
+            _compare("trace of a swap", result.written, np.array(rows, WRITTEN), verdict)
+        if self._traces:
+            expected = np.zeros(len(result.responses), result.walked.dtype)
+            expected["linear"] = linear[: len(expected)]
+            for name in expected.dtype.names or ():
+                if name != "linear":
+                    expected[name] = result.responses[name]
+            _compare("trace of a walk", result.walked, expected, verdict)
+
+    def _judge_faults(self, result: BatchResult, verdict: Verdict) -> None:
+        if not self._queues:
+            return
+        faulted = result.responses["outcome"] == Outcome.PAGE_FAULT
+        faulted &= result.requests["access"][: len(faulted)] != Access.PROBE
+        expected = np.zeros(int(faulted.sum()), FAULT)
+        expected["linear"] = result.requests["linear"][: len(faulted)][faulted]
+        expected["tag"] = result.responses["tag"][faulted]
+        expected["code"] = result.responses["code"][faulted]
+        lost = result.counters.lost_faults
+        if lost and result.counters.most_faults <= self._depth:
+            verdict.wrong(f"{lost} faults lost, and the queue was never full")
+        if not lost:
+            _compare("record of the fault queue", result.faults, expected, verdict)
+            return
+        verdict.traced += len(result.faults)
+        if len(result.faults) + lost != len(expected):
+            verdict.wrong(f"{len(result.faults)} faults told and {lost} lost, expected {len(expected)}")
+        rest = iter(expected.tolist())
+        for row in result.faults.tolist():
+            if row not in rest:  # which goes on where it stopped: the records must come in order
+                verdict.wrong(f"record of the fault queue that no page fault was answered for: {row}")
+                return
+
+    def _judge_counters(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
+        done = [event for _, _, event in log.written if event[_DONE] and not event[_ERROR]]
+        faulted = result.responses["outcome"] == Outcome.PAGE_FAULT
+        expected = {
+            "marks": sum(not event[_OLD] & _MARK and bool(event[_NEW] & _MARK) for event in done),
+            "mends": sum(not event[_OLD] & _RW and bool(event[_NEW] & _RW) for event in done),
+            "delivered_faults": int((faulted & (result.requests["access"][: len(faulted)] != Access.PROBE)).sum()),
+        }
+        for name in self._counters:
+            seen = getattr(result.counters, name)
+            if seen != expected[name]:
+                verdict.wrong(f"counter {name}: captured {seen}, expected {expected[name]}")
+
+
+def _compare(what: str, seen: Records, expected: Records, verdict: Verdict) -> None:
+    """Compare two logs record by record."""
+    verdict.traced += len(expected)
+    both = min(len(seen), len(expected))
+    for index in np.flatnonzero(seen[:both] != expected[:both]).tolist():
+        captured, wanted = describe_record(seen[index]), describe_record(expected[index])
+        fields = ", ".join(f"{k} {v}, expected {wanted[k]}" for k, v in captured.items() if v != wanted[k])
+        verdict.wrong(f"{what} {index}: captured {fields}")
+    if len(seen) != len(expected):
+        verdict.wrong(f"{what}: {len(seen)} captured, expected {len(expected)}")
+
+
+def _compare_memory(seen: SparseMemory, expected: SparseMemory, verdict: Verdict) -> None:
+    frames = list(expected.row_of_frame)
+    rows = np.fromiter(expected.row_of_frame.values(), np.intp, len(frames))
+    there = np.fromiter((seen.row_of_frame.get(frame, -1) for frame in frames), np.intp, len(frames))
+    differs = seen.words[there] != expected.words[rows]
+    differs[there < 0] = expected.words[rows[there < 0]] != 0
+    verdict.words += differs.size
+    for place, word in zip(*(axis.tolist() for axis in np.nonzero(differs)), strict=True):
+        address = (frames[place] << PAGE_SHIFT) + 8 * word
+        wanted = int(expected.words[rows[place], word])
+        verdict.wrong(f"word at {address:#x}: captured {seen.load(address):#x}, expected {wanted:#x}")
+
+
+def compare_responses(result: BatchResult, verdict: Verdict) -> int:
+    """How many responses differ from the model's; each is told in the verdict."""
+    seen = relevant(result.responses)
+    before = verdict.differ
+    _compare("response", seen, relevant(verdict.expected), verdict)
+    return verdict.differ - before

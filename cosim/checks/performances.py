@@ -1,0 +1,237 @@
+"""What can be run on a lane, by name: each takes plain values and gives plain results.
+
+So the same runs in this process, on a model as a library, and in a simulator's process, at either of its levels.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from ptewalk.cosim.bench.conditions import BenchError, Conditions, Counters, random_conditions
+from ptewalk.cosim.bench.lane import Lane
+from ptewalk.cosim.bench.mmu import GatewareMmu
+from ptewalk.cosim.bench.records import decode, encode_requests
+from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
+from ptewalk.cosim.checks.golden import Golden, compare_responses
+from ptewalk.cosim.checks.lockstep import LockstepJudge, LogWatch
+from ptewalk.cosim.checks.random_walks import Judge, random_batch
+from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.checks.scenarios import Setup, run_all
+from ptewalk.cosim.checks.served import ServedState
+from ptewalk.cosim.checks.walks import WalkTally, check
+from ptewalk.cosim.formats.scenarios import without_answers
+from ptewalk.cosim.formats.walks import read_walks, table_words
+from ptewalk.model import linux, x86
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.linux import Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import ModelMmu
+from ptewalk.model.paging import Request, State
+from ptewalk.model.profiles import NAMED
+from ptewalk.rtl.description import DesignDescription
+
+__all__ = ["PERFORMANCES", "Performance", "left_behind"]
+
+Performance = Callable[[dict[str, Any], Lane, DesignDescription], dict[str, Any]]
+
+_RECORDED: Final = Conditions(linger=4, max_cycles=20_000)
+
+
+def recorded(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Recorded walks of `file` (those of `indices`), one at a time, each in tables of its own.
+
+    With `seed` each walk has conditions of its own. Gives `WalkTally.as_json`, with `events` and `traced` of `Verdict`.
+    """
+    cases = read_walks(values["file"])
+    chosen, seed = values["indices"], values.get("seed")
+    memory = SparseMemory(min(design.parameters["physical_bits"], values["physical_bits"]))
+    golden = Golden(design)
+    tally = WalkTally()
+    events = traced = 0
+    for index in range(len(cases)) if chosen is None else chosen:
+        case = cases[index]
+        memory.words[:] = 0
+        frames = case.table_frames()
+        for frame in frames:
+            memory.add_frame(frame)
+        for address, value in case.entries:
+            memory.store(address, value)
+        conditions = _RECORDED
+        if seed is not None:
+            conditions = random_conditions(random.Random(f"{seed} walk {index}"), errors=False)
+        try:
+            result = lane.run(encode_requests([(case.state(), case.request())], [0]), memory, None, conditions)
+        except BenchError as error:
+            tally.add(case, str(error))
+            continue
+        verdict = golden.judge(result, physical_bits=memory.physical_bits)
+        compare_responses(result, verdict)
+        events += verdict.events
+        traced += verdict.traced
+        found = check(case, decode(result.responses[0]), table_words(memory, frames))
+        tally.add(case, found or (verdict.differences[0] if verdict.differ else None))
+    return {"tally": tally.as_json(), "events": events, "traced": traced}
+
+
+def randomised(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Random tables and accesses in every way to track, with a second writer, against the golden model.
+
+    `chunks` are (number, size) of batches of `seed`. `failure` is in words, "" for none; `repeat` stands in it, and the
+    command that shows the waves of the batch, for the simulator (and mutant) `name`.
+    """
+    seed, chunks = values["seed"], values["chunks"]
+    promised = sum(size for _, size in chunks)
+    judge = Judge(Scoreboard("walks", promised=promised, repeat=values["repeat"]), design)
+    shown = failure = ""  # the command that shows the waves of the batch
+    walks, seconds, cycles = 0, 0.0, 0
+    started = time.perf_counter()
+    try:
+        for number, size in chunks:
+            shown = f"waves: ptewalk waves --seed {seed} --batch {number} --walks {size} --simulator {values['name']}"
+            batch = random_batch(seed, number, size, design)
+            result = lane.run(batch.requests, batch.memory, batch.interferences, batch.conditions)
+            judge.add(batch, result)
+            walks, seconds, cycles = walks + size, seconds + result.seconds, cycles + result.counters.cycles
+            if judge.failed:
+                break
+        judge.scoreboard.finish()
+    except BenchError as error:
+        failure = f"{error}\nrepeat: {values['repeat']}"
+    except ScoreboardError as error:
+        failure = str(error)
+    if judge.differ:
+        few = judge.differences[:5]
+        failure = "\n".join([failure, f"{judge.differ} differ beside the responses:", *few]).strip()
+        if "repeat:" not in failure:
+            failure += f"\nrepeat: {values['repeat']}"
+    if failure:
+        failure += f"\n{shown}"
+    return {
+        "comparisons": judge.scoreboard.comparisons,
+        "mismatches": judge.scoreboard.mismatches + judge.differ,
+        "failure": failure,
+        "rate": {"walks": walks, "seconds": seconds, "cycles": cycles},
+        "seconds": time.perf_counter() - started,
+        **judge.as_json(),
+    }
+
+
+def _timed_walk(levels: int, leaf: int) -> tuple[SparseMemory, State, int]:
+    """Tables with A set in all entries but for `leaf`'s flags: memory, control state, linear address."""
+    memory = SparseMemory()
+    linear = 0x0000_5A5A_7654_3210 & -8
+    upper = sum(1 << bit for bit in (x86.EntryBit.P, x86.EntryBit.RW, x86.EntryBit.US, x86.EntryBit.A))
+    for level in range(levels, 0, -1):
+        index = linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1
+        value = (0x100 + level - 1) << x86.PAGE_SHIFT | (upper if level > 1 else leaf)
+        memory.store((0x100 + level << x86.PAGE_SHIFT) + index * x86.ENTRY_BYTES, value)
+    control = 1 << x86.Control.LA57 if levels == x86.LEVELS_5 else 0
+    return memory, State(root=0x100 + levels << x86.PAGE_SHIFT, control=control), linear
+
+
+def timed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Cycles from a request's acceptance to its response, without stalls, at each of `latencies`."""
+    bit, soft = x86.EntryBit, linux.SoftBit
+    clean = sum(1 << b for b in (bit.P, bit.RW, bit.US, bit.A, bit.D))
+    armed = clean & ~(1 << bit.RW) | 1 << soft.ARM
+    subjects = [
+        ("walk4", 4, clean, x86.Access.READ, Track.OFF),
+        ("walk5", 5, clean, x86.Access.READ, Track.OFF),
+    ]
+    if design.parameters["soft_dirty"]:
+        subjects += [
+            ("first write after clear: off", 4, clean & ~(1 << bit.RW), x86.Access.WRITE, Track.OFF),
+            ("first write after clear: fault", 4, armed, x86.Access.WRITE, Track.FAULT),
+            ("first write after clear: native", 4, clean, x86.Access.WRITE, Track.NATIVE),
+        ]
+    golden = Golden(design)
+    rows = []
+    for name, levels, leaf, access, track in subjects:
+        for latency in values["latencies"]:
+            memory, state, linear = _timed_walk(levels, leaf)
+            before = memory.copy()
+            asked = encode_requests([(replace(state, track=track), Request(linear, access))], [0])
+            result = lane.run(asked, memory, None, Conditions(latency=latency))
+            verdict = golden.judge(result, physical_bits=memory.physical_bits, shadow=before, memory=memory)
+            compare_responses(result, verdict)
+            answer = result.responses[0]
+            rows.append(
+                {
+                    "name": name,
+                    "latency": latency,
+                    "cycles": int(answer["cycles"]),
+                    "outcome": x86.Outcome(int(answer["outcome"])).name,
+                    "swaps": result.counters.swaps,
+                    "differs": verdict.differences[0] if verdict.differ else None,
+                }
+            )
+    return {"rows": rows}
+
+
+def replayed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Recorded scenarios; each store and load goes through the gateware, in step with the golden model.
+
+    Each of `jobs` is a `ReplayJob`; `results` has for each that of `ReplayJob.run`, with `words`, `events`, `traced`
+    and `counters`.
+    """
+    results = []
+    for fields in values["jobs"]:
+        job = ReplayJob.from_json(fields)
+        counters, watch = Counters(), LogWatch(design)
+        judge = LockstepJudge(job.picture, watch)
+        make = _mmu_maker(lane, counters, watch, design, job.seed)
+        result = job.run(judge, make)
+        told = {"words": judge.words, "events": watch.events, "traced": watch.traced}
+        results.append(result | told | {"counters": asdict(counters)})
+    return {"results": results}
+
+
+def checked(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Scenarios without recordings, most of them random; each store and load goes through the gateware."""
+    counters, watch = Counters(), LogWatch(design)
+    profile, exact = NAMED[values["profile"]]
+    setup = Setup(
+        profile,
+        Track[values["track"].upper()],
+        values["soft_dirty"],
+        _mmu_maker(lane, counters, watch, design, values.get("seed")),
+        exact,
+        watch,
+    )
+    scenarios = [without_answers(lines) for lines in values["scenarios"]]
+    told = run_all(scenarios, setup)
+    return told | {"events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
+
+
+def _mmu_maker(
+    lane: Lane, counters: Counters, watch: LogWatch, design: DesignDescription, seed: int | None
+) -> Callable[[SparseMemory], GatewareMmu]:
+    tags = min(256, 1 << design.parameters["tag_bits"])
+    return lambda memory: GatewareMmu(lane, memory, counters, seed=seed, watch=watch, tags=tags)
+
+
+def left_behind(state: ServedState, lane: Lane, design: DesignDescription) -> tuple[Kernel, Counters]:
+    """The machine that a scenario leaves behind, with every access through the gateware, and the gateware's counters.
+
+    RuntimeError when a log of the gateware differs from what the golden model says.
+    """
+    counters, watch = Counters(), LogWatch(design)
+    kernel = state.run(_mmu_maker(lane, counters, watch, design, None))
+    for text in watch.take():
+        raise RuntimeError(f"the gateware told otherwise than the golden model: {text}")
+    kernel.mmu = ModelMmu(kernel.memory)  # the gateware stays where it is
+    return kernel, counters
+
+
+PERFORMANCES: Final[dict[str, Performance]] = {
+    "recorded": recorded,
+    "randomised": randomised,
+    "timed": timed,
+    "replayed": replayed,
+    "checked": checked,
+}
+"""Name to performance."""

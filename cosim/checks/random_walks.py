@@ -1,0 +1,155 @@
+"""Random walks with a second writer, in batches, each against the golden model.
+
+A batch has chance of its own, of the run's seed and its number, so that it can be repeated alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.bench.conditions import BatchResult, Conditions, random_conditions
+from ptewalk.cosim.bench.records import INTERFERENCE, Records, encode_requests, relevant
+from ptewalk.cosim.bench.scoreboard import Scoreboard
+from ptewalk.cosim.checks.golden import Golden
+from ptewalk.cosim.stimulus.walks import Walk, random_walk
+from ptewalk.model import linux, x86
+from ptewalk.model.memory import SparseMemory
+from ptewalk.rtl.description import DesignDescription
+
+__all__ = ["Judge", "RandomBatch", "random_batch"]
+
+_DISTURBED: Final[tuple[int, ...]] = (
+    *(x86.EntryBit.P, x86.EntryBit.RW, x86.EntryBit.US, x86.EntryBit.A, x86.EntryBit.A, x86.EntryBit.D),
+    *(x86.EntryBit.XD, x86.EntryBit.PS, linux.SoftBit.SOFT_DIRTY, linux.SoftBit.ARM, linux.SoftBit.SAVED_DIRTY),
+    *(x86.FRAME_LOW, x86.PKEY_LOW, linux.SoftBit.SPECIAL),
+)
+"""Bits that the second writer flips."""
+
+
+@dataclass
+class RandomBatch:
+    """What is asked, of which memory, under which conditions.
+
+    Attributes
+    ----------
+    requests, interferences : Records
+    memory : SparseMemory
+        Changed by the run.
+    before : SparseMemory
+        A copy.
+    conditions : Conditions
+    """
+
+    requests: Records
+    interferences: Records
+    memory: SparseMemory
+    before: SparseMemory
+    conditions: Conditions
+
+
+def random_batch(seed: int, number: int, size: int, design: DesignDescription) -> RandomBatch:
+    """The batch of this number: `size` walks; some tables are missing, so that their reads end in a bus error."""
+    rng = random.Random(f"{seed} {number}")
+    physical_bits, soft_dirty = design.parameters["physical_bits"], design.parameters["soft_dirty"]
+    tracks = tuple(linux.Track) if soft_dirty else (linux.Track.OFF,)
+    used: set[int] = set()
+    walks = [random_walk(rng, physical_bits=physical_bits, tracks=tracks, used=used) for _ in range(size)]
+    if not soft_dirty:
+        walks = [replace(walk, state=replace(walk.state, soft_dirty=False)) for walk in walks]
+    memory = SparseMemory(physical_bits, strict=True)
+    for walk in walks:
+        memory.add_frame(walk.state.root >> x86.PAGE_SHIFT)
+        missing = rng.choice(walk.entries)[0] >> x86.PAGE_SHIFT if walk.entries and rng.random() < 0.03 else -1
+        for address, value in walk.entries:
+            frame = address >> x86.PAGE_SHIFT
+            if frame != missing:
+                memory.add_frame(frame)[address >> 3 & x86.TABLE_ENTRIES - 1] = value
+    tags = [number % min(256, 1 << design.parameters["tag_bits"]) for number in range(size)]
+    return RandomBatch(
+        encode_requests(((walk.state, walk.request) for walk in walks), tags),
+        _disturb(rng, walks, memory),
+        memory,
+        memory.copy(),
+        random_conditions(rng),
+    )
+
+
+def _disturb(rng: random.Random, walks: list[Walk], memory: SparseMemory) -> Records:
+    """Writes by a second writer: to an entry right after the walk has read it, or to any of the walk's at any time."""
+    rows = []
+    for number, walk in enumerate(walks):
+        if rng.random() > 0.4 or not walk.entries:
+            continue
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            after = rng.randint(1, 6)
+            address, value = walk.entries[min(after, len(walk.entries)) - 1]
+            if rng.random() < 0.3:
+                address, value = rng.choice(walk.entries)
+            for _ in range(rng.choice((1, 1, 1, 2))):
+                value ^= 1 << rng.choice(_DISTURBED)
+            if address >> x86.PAGE_SHIFT in memory.row_of_frame:
+                rows.append((address, value, number, after))
+    return np.array(rows, INTERFERENCE)
+
+
+@dataclass
+class Judge:
+    """Compares batches with the golden model, and adds up what was seen.
+
+    Attributes
+    ----------
+    scoreboard : Scoreboard
+        For the responses.
+    design : DesignDescription
+    outcomes : Counter of str
+        Outcome to responses.
+    seen : Counter of str
+        What happened: swaps, failed_swaps, foreign_writes, drains, lost_faults, words, events, traced, contexts.
+    differences : list of str
+        What differs beside the responses.
+    differ : int
+    """
+
+    scoreboard: Scoreboard
+    design: DesignDescription
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+    differ: int = 0
+
+    def __post_init__(self) -> None:
+        self._golden = Golden(self.design)
+        self.outcomes.update(dict.fromkeys((outcome.name for outcome in x86.Outcome), 0))
+
+    def add(self, batch: RandomBatch, result: BatchResult) -> None:
+        """Compare a batch that was run."""
+        verdict = self._golden.judge(
+            result,
+            physical_bits=batch.memory.physical_bits,
+            shadow=batch.before,
+            memory=batch.memory,
+            refusals=batch.conditions.errors > 0,
+        )
+        self.scoreboard.compare(relevant(result.responses), relevant(verdict.expected), result.requests)
+        self.differ += verdict.differ
+        self.differences += verdict.differences
+        for name in ("swaps", "failed_swaps", "foreign_writes", "drains", "lost_faults", "marks", "mends"):
+            self.seen[name] += getattr(result.counters, name)
+        for name in ("words", "events", "traced"):
+            self.seen[name] += getattr(verdict, name)
+        for outcome in x86.Outcome:
+            self.outcomes[outcome.name] += int((result.responses["outcome"] == outcome).sum())
+
+    @property
+    def failed(self) -> bool:
+        """Something differs."""
+        return bool(self.differ or self.scoreboard.mismatches)
+
+    def as_json(self) -> dict[str, Any]:
+        """The counts."""
+        return {"outcomes": dict(self.outcomes), **self.seen}

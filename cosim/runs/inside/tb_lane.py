@@ -1,0 +1,95 @@
+"""Inside the simulator: a performance of cosim/checks/performances.py, on the linked lane or at the protocol level.
+
+Started by cosim/runs/gateware.py through `run_test`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.task import bridge, resume
+
+from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions
+from ptewalk.cosim.bench.lane import Lane
+from ptewalk.cosim.bench.records import Records
+from ptewalk.cosim.bench.walker import WalkerBench
+from ptewalk.cosim.checks.performances import PERFORMANCES, left_behind
+from ptewalk.cosim.checks.served import ServedState
+from ptewalk.cosim.simulate.run import Job
+from ptewalk.model.memory import SparseMemory
+
+__all__ = ["CocotbLane", "run_software"]
+
+
+class CocotbLane:
+    """The protocol level as a lane: each batch is a cocotb task, and who calls waits in a thread of its own.
+
+    Parameters
+    ----------
+    bench : WalkerBench
+    """
+
+    def __init__(self, bench: WalkerBench) -> None:
+        self._bench = bench
+        self._run = resume(self._batch)
+
+    async def _batch(self, memory: SparseMemory, requests: Records, options: dict[str, Any]) -> BatchResult:
+        self._bench.use(memory)
+        try:
+            return await self._bench.batch(requests, compiled=False, **options)
+        except BenchError:
+            await self._bench.start()
+            raise
+
+    def run(
+        self,
+        requests: Records,
+        memory: SparseMemory,
+        interferences: Records | None = None,
+        conditions: Conditions | None = None,
+        *,
+        stop_on_fault: bool = False,
+    ) -> BatchResult:
+        """As `Lane.run`; to be called in a thread that `cocotb.task.bridge` started."""
+        options = {"interferences": interferences, "conditions": conditions, "stop_on_fault": stop_on_fault}
+        result: BatchResult = self._run(memory, requests, options)
+        return result
+
+
+async def run_software(dut: Any, work: Callable[[Lane, WalkerBench], None], *, protocol: bool = False) -> None:
+    """Run `work`, which is ordinary Python, with a lane: the linked one if there is one, unless `protocol`."""
+    bench = WalkerBench(dut, SparseMemory())
+    await bench.start()
+    if bench.has_batch_level and not protocol:
+        async with bench.halted() as lane:
+            work(lane, bench)
+        return
+    await bridge(work)(CocotbLane(bench), bench)
+
+
+@cocotb.test()
+async def performed(dut: Any) -> None:
+    """The performance that the job names; publishes what it gave."""
+    job = Job.current()
+
+    def work(lane: Lane, bench: WalkerBench) -> None:
+        job.publish(PERFORMANCES[job.values["performance"]](job.values["values"], lane, bench.design))
+
+    await run_software(dut, work, protocol=job.values["protocol"])
+
+
+@cocotb.test()
+async def served(dut: Any) -> None:
+    """One scenario on the gateware up to a step; publishes the kernel with all of physical memory."""
+    job = Job.current()
+
+    def work(lane: Lane, bench: WalkerBench) -> None:
+        kernel, counters = left_behind(ServedState(**job.values), lane, bench.design)
+        job.publish({"counters": asdict(counters)}, {"kernel": np.frombuffer(pickle.dumps(kernel), np.uint8)})
+
+    await run_software(dut, work)
