@@ -11,6 +11,7 @@ LEGEND = "# soft-dirty   o present, clean   + mapped, reported soft-dirty   S s 
 _ROW = 64
 """Pages in a row."""
 _MOST_PAGES = 512
+_MOST_VALUES = 8
 
 
 def _glyph(flags: str) -> str:
@@ -30,12 +31,21 @@ def _text(op: dict[str, Any]) -> str:
     return f"process {op['who']}: {op['op']} {rest}"
 
 
+def _answer(step: dict[str, Any]) -> str:
+    """What a step answered: the error's name, or the result and the first values."""
+    if step["errno"]:
+        return str(step["errno"])
+    vals = step["vals"]
+    more = f" and {len(vals) - _MOST_VALUES} more" if len(vals) > _MOST_VALUES else ""
+    return f"{step['ret']} {vals[:_MOST_VALUES]}{more}" if vals else str(step["ret"])
+
+
 def page_map(steps: Sequence[dict[str, Any]]) -> list[str]:
-    """Lines that show each step of a scenario and, under it, the pages of each process.
+    """Lines that show each step of a scenario, its answer and, under it, the pages of each process.
 
     Parameters
     ----------
-    steps : sequence of {"op": operation, "pages": {process: runs}}
+    steps : sequence of {"op": operation, "pages": {process: runs}, "ret", "errno", "vals"}
         Runs as in the scenario format: (first page, number, flags, ...).
 
     Returns
@@ -48,7 +58,7 @@ def page_map(steps: Sequence[dict[str, Any]]) -> list[str]:
     pages_used = max((run[0] + run[1] for step in steps for runs in step["pages"].values() for run in runs), default=0)
     shown = min(pages_used, _MOST_PAGES)
     for number, step in enumerate(steps):
-        lines.append(f"{number:3}  {_text(step['op'])}")
+        lines.append(f"{number:3}  {_text(step['op'])} -> {_answer(step)}")
         for who, runs in step["pages"].items():
             row = ["."] * shown
             for run in runs:

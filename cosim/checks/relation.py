@@ -35,7 +35,7 @@ class RelationJudge(Judge):
     ----------
     closed : int
         Uses of R1: one for each page and step.
-    picture : list of {"op", "pages"}
+    picture : list of {"op", "pages", "ret", "errno", "vals"}
         For `pictures.page_map`.
     """
 
@@ -48,7 +48,8 @@ class RelationJudge(Judge):
         """As `Judge.step`."""
         if run.scenario.name == self._picture:
             pages = {str(who): snapshot.pages for who, snapshot in outcome.state.items()}
-            self.picture.append({"op": run.scenario.steps[index].op, "pages": pages})
+            answer = {"ret": outcome.ret, "errno": outcome.errno, "vals": outcome.vals}
+            self.picture.append({"op": run.scenario.steps[index].op, "pages": pages} | answer)
         return super().step(run, index, outcome)
 
     def allowed(self, run: Replay) -> Callable[[int, int, Any, Any], bool]:

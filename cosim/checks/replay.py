@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.relation import RelationJudge
@@ -19,7 +19,7 @@ from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
 
-__all__ = ["ReplayJob", "collect", "find_machine", "find_profile", "load", "replay_model"]
+__all__ = ["ReplayJob", "collect", "find_machine", "find_profile", "load", "other_kernel", "replay_model"]
 
 
 def collect(report: Report) -> dict[str, Any]:
@@ -47,6 +47,27 @@ def find_machine(name: str) -> tuple[Profile, bool]:
 def find_profile(name: str) -> Profile:
     """The profile; `ToolError` when there is none of that name."""
     return find_machine(name)[0]
+
+
+_SERIES: Final = {"3.11": ("linux-3.11", "linux-seed"), "6.1": ("linux-6.1", "exact"), "6.12": ("linux-6.12",)}
+"""Series of a kernel to the profiles that describe it."""
+
+
+def other_kernel(asked: Iterable[Scenario], differing: Iterable[str], profile: str) -> str | None:
+    """A hint when the first scenario that differs was recorded on a kernel that is not the profile's."""
+    names = set(differing)
+    for scenario in asked:
+        kernel = scenario.header.get("kernel")
+        if scenario.name not in names or not isinstance(kernel, str):
+            continue
+        series = ".".join(kernel.split(".")[:2])
+        described = _SERIES.get(series)
+        if described is None:
+            return f"{scenario.name} was recorded on {kernel}, which no profile describes"
+        if profile in described:
+            return None
+        return f"{scenario.name} was recorded on {kernel}: give --profile {' or '.join(described)}"
+    return None
 
 
 @dataclass(frozen=True)

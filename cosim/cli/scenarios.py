@@ -122,7 +122,7 @@ def replay(
     if output is not None:
         check_writable(output)
     from ptewalk.cosim.checks.pictures import page_map
-    from ptewalk.cosim.checks.replay import ReplayJob, find_profile, replay_model
+    from ptewalk.cosim.checks.replay import ReplayJob, find_profile, other_kernel, replay_model
     from ptewalk.cosim.checks.reproduce import repeat_command
     from ptewalk.cosim.formats.scenarios import plain_text, scenario_text
     from ptewalk.cosim.runs.scenarios import check_scenarios, replay_gateware
@@ -161,6 +161,8 @@ def replay(
     result |= {"backend": backend, "profile": profile, "track": track}
     if seed is not None:
         result["seed"] = seed
+    elif backend != "linux":
+        result["hint"] = other_kernel(asked, result["differing"], profile)
     if picture and not result["picture"]:
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
     options = {"backend": backend, "profile": profile, "track": track, "no-soft-dirty": no_soft_dirty}
@@ -198,7 +200,9 @@ def replay(
             click.echo(f"differs: {difference}")
         if len(differing) > _SHOWN:
             click.echo(f"and {len(differing) - _SHOWN} more scenarios differ")
-        if recorded and backend != "linux" and result["scenarios"] > 1 and 2 * len(differing) > result["scenarios"]:
+        if result.get("hint"):
+            click.echo(result["hint"])
+        elif recorded and backend != "linux" and result["scenarios"] > 1 and 2 * len(differing) > result["scenarios"]:
             click.echo(f"most scenarios differ: were they recorded on the kernel of --profile {profile}?")
         if picture:
             click.echo("\n".join(page_map(result["picture"])))
@@ -211,7 +215,7 @@ def replay(
     if result.get("missing"):
         click.echo(f"fewer comparisons than promised: {result['missing']}", err=True)
         return DIFFER
-    if not result["agree"]:
+    if not result["agree"] and not picture:
         raise ToolError("no step was compared: give a file with recorded steps that the model can follow")
     return 0
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Op, ScenarioRequest, as_scenario
-from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes, knows
+from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes
 from ptewalk.model.profile import Profile
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.verbs import arguments
@@ -414,6 +414,6 @@ def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = (
         themes = [name for turn in range(rounds) for name in known if turn % SELDOM.get(name, 1) == 0]
     drawn = [scenario(seed + i, themes[i % len(themes)]) for i in range(count)]
     return [
-        as_scenario(replace(made, ops=[operation for operation in made.ops if knows(profile, operation["op"])]))
+        as_scenario(replace(made, ops=[operation for operation in made.ops if operation["op"] in profile.verbs]))
         for made in drawn
     ]

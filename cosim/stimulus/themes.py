@@ -9,7 +9,7 @@ from typing import Final
 from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import VERBS_3_11
 
-__all__ = ["GIGANTIC", "HUGE", "SELDOM", "THEMES", "Theme", "known_themes", "knows"]
+__all__ = ["GIGANTIC", "HUGE", "SELDOM", "THEMES", "Theme", "known_themes"]
 
 HUGE: Final = 512
 """Pages that a page table maps."""
@@ -250,15 +250,11 @@ SELDOM: Final = {"gigantic": 16}
 """Theme to how many rounds go by for each that it takes part in: 262,144 pages a page take their time."""
 
 
-def knows(profile: Profile, verb: str) -> bool:
-    return verb in profile.verbs
-
-
 def _plays(profile: Profile, theme: Theme) -> bool:
     old = profile.verbs == VERBS_3_11
     if "hugetlb1g" in theme.kinds and old or theme.old_only and not old:
         return False
-    return all(knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
+    return all(verb in profile.verbs for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 
 
 def known_themes(profile: Profile) -> list[str]:
