@@ -279,21 +279,6 @@ def _check_state(seen: dict[str, Any], where: str) -> None:
             raise FormatError(f"{where}: a run of 'contents' is [page, n, checksum], not {run!r:.60}")
 
 
-def keeps_v1(scenario: Scenario) -> bool:
-    """Was this scenario recorded on the seed commit alone, whose pagemap never changes its layout?
-
-    Told by entries of the first layout behind a clear_refs 4. No file says which commits a kernel has.
-    """
-    cleared = False
-    for step in scenario.steps:
-        recorded = step.recorded or {}
-        cleared = cleared or (step.op["op"] == "clear_refs" and step.op["value"] == "4" and recorded.get("ret") == 1)
-        for seen in (recorded.get("state") or {}).values():
-            if cleared and any("1" in run[2] for run in seen.get("pages") or []):
-                return True
-    return False
-
-
 def boots_with_v1(name: str) -> bool:
     """Was this 3.11 scenario recorded on a machine that saw no clear_refs 4 at boot (the two pagemap sets, v01 on)?"""
     return name.startswith("v0")

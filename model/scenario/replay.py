@@ -11,7 +11,7 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.profile import Profile
 from ptewalk.model.scenario import verbs
-from ptewalk.model.scenario.format import Scenario, Step, boots_with_v1
+from ptewalk.model.scenario.format import Scenario, boots_with_v1
 from ptewalk.model.scenario.numbering import TableIds
 from ptewalk.model.scenario.snapshot import Outcome, Recorder
 from ptewalk.model.scenario.verbs import Unsupported
@@ -101,7 +101,8 @@ class Replay:
         """
         index, step = self._index, self.scenario.steps[self._index]
         self._index += 1
-        self._hints(step)
+        recorded = (step.recorded or {}).get("state")
+        self.kernel.choices.take(recorded)
         self.kernel.frames.begin_step()
         try:
             answer = verbs.run(self.kernel, step.op, (index + 1) & 0xFF)
@@ -109,20 +110,5 @@ class Replay:
             answer = verbs.Answer(-1, errno=error.name)
         except (SwapDamage, FaultsForEver) as damage:
             raise Unsupported(str(damage)) from None
-        state = self._recorder.take((step.recorded or {}).get("state"))
+        state = self._recorder.take(contents=any("contents" in seen for seen in (recorded or {}).values()))
         return Outcome(answer.ret, answer.errno, answer.vals, answer.scan, state)
-
-    def _hints(self, step: Step) -> None:
-        """What no rule determines is taken from the recording: swap slots of 3.11, and refused huge pages."""
-        state = (step.recorded or {}).get("state") or {}
-        hints = self.kernel.swap.hints
-        hints.clear()
-        refused = self.kernel.huge_refused
-        refused.clear()
-        for who, seen in state.items():
-            for run in seen.get("pages") or []:
-                if len(run) == 9:
-                    for j in range(run[1]):
-                        hints[int(who), run[0] + j] = (run[6], run[7] + j * run[8])
-            small = {r[0] >> 9 for r in seen.get("ptes") or [] if r[2] == 1}
-            refused.update((int(who), block) for block in small)

@@ -12,10 +12,11 @@ from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario.compare import Difference, differences
-from ptewalk.model.scenario.format import Scenario, boots_with_v1, keeps_v1
+from ptewalk.model.scenario.format import Scenario, boots_with_v1
 from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.scenario.verbs import Unsupported
+from ptewalk.model.state.choices import keeps_first_layout
 
 
 @dataclass
@@ -91,7 +92,7 @@ def replay(
         Makes the MMU for a physical memory: the golden one by default.
     pagemap_v2 : str
         For the 3.11 profiles: "never", "after_first_clear4" or "always". The second is "never" for a scenario that
-        `keeps_v1`.
+        `keeps_first_layout`.
     progress : callable or None
         Called before each scenario.
     judge : Judge or None
@@ -119,7 +120,9 @@ def replay(
             booted = True
         else:
             v2, booted = True, False
-        fixed = pagemap_v2 == "never" or (boots_with_v1(scenario.name) and keeps_v1(scenario))
+        fixed = pagemap_v2 == "never" or (
+            boots_with_v1(scenario.name) and keeps_first_layout((step.op, step.recorded) for step in scenario.steps)
+        )
         if fixed:
             v2 = False
         elif pagemap_v2 == "always":

@@ -54,14 +54,6 @@ def group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArray
     return runs
 
 
-def id_at(runs: Runs, at: int) -> int | None:
-    """The recorded id of a page."""
-    for run in runs:
-        if run[0] <= at < run[0] + run[1]:
-            return None if run[4] is None else int(run[4] + (at - run[0]) * run[5])
-    return None
-
-
 def merge_holes(holes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """Join neighbouring runs without frames that have the same word."""
     merged: list[tuple[int, int, int]] = []

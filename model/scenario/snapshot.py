@@ -24,7 +24,7 @@ from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
 from ptewalk.model.scenario.contents import Contents
 from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
-from ptewalk.model.scenario.runs import Runs, group, id_at, join_entries, merge_holes, starts
+from ptewalk.model.scenario.runs import Runs, group, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.state.tables import PMD_SHIFT
@@ -104,21 +104,23 @@ class Recorder:
         self._letters: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
 
-    def take(self, recorded: dict[str, Any] | None = None) -> dict[int, Snapshot]:
+    def take(self, *, contents: bool = False) -> dict[int, Snapshot]:
         """Snapshots of all live processes.
+
+        Whether a frame or table that was allocated after others had been freed in the same step is one of those is a
+        choice of the recorded kernel (`Choices`).
 
         Parameters
         ----------
-        recorded : dict or None
-            The recorded state. Only what no rule determines is taken from it: whether a frame or table that was
-            allocated after others had been freed in the same step is one of those.
+        contents : bool
+            Also take the checksums of pages.
         """
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]
         raws = [self._collect(process) for process in processes]
         order = np.concatenate([raw.frame for raw in raws]) if raws else _EMPTY
-        reborn = bool(kernel.frames.born) and recorded is not None
-        taken = self._reused_frames(processes, raws, recorded) if reborn and recorded is not None else {}
+        reborn = bool(kernel.frames.born) and kernel.choices.known
+        taken = self._reused_frames(processes, raws) if reborn else {}
         numbers = self._frames.number(order, kernel.frames.next, taken)
         table_numbers: dict[int, int] = {}
         slot_numbers: dict[int, int] = {}
@@ -131,10 +133,10 @@ class Recorder:
                 tables.append(process.mm.tables.root)
                 tables.extend([frame for _, _, _, frame in upper[process.who]])
                 slots.extend(self._slots_of(raw))
-            taken = self._reused_tables(upper, recorded) if reborn and recorded is not None else {}
+            taken = self._reused_tables(upper) if reborn else {}
             table_numbers = self._tables.number(tables, taken)
             slot_numbers = self._slots.number(slots)
-        sums = Contents(kernel) if any("contents" in seen for seen in (recorded or {}).values()) else None
+        sums = Contents(kernel) if contents else None
         return {
             process.who: Snapshot(
                 self._page_runs(raw, numbers),
@@ -159,24 +161,20 @@ class Recorder:
                 found[frame] = old
         return found
 
-    def _reused_frames(self, processes: list[Process], raws: list[_Raw], recorded: dict[str, Any]) -> dict[int, int]:
+    def _reused_frames(self, processes: list[Process], raws: list[_Raw]) -> dict[int, int]:
         born = self.kernel.frames.born
         pairs: list[tuple[int, int | None]] = []
         for process, raw in zip(processes, raws, strict=True):
-            runs = (recorded.get(str(process.who)) or {}).get("pages") or []
             for at, frame in zip(raw.page.tolist(), raw.frame.tolist(), strict=True):
                 if frame in born:
-                    pairs.append((frame, id_at(runs, at)))
+                    pairs.append((frame, self.kernel.choices.frame(process.who, at)))
         return self._reused(self._frames, pairs)
 
-    def _reused_tables(
-        self, upper: dict[int, list[tuple[int, int, int, int]]], recorded: dict[str, Any]
-    ) -> dict[int, int]:
+    def _reused_tables(self, upper: dict[int, list[tuple[int, int, int, int]]]) -> dict[int, int]:
         born = self.kernel.frames.born
         pairs: list[tuple[int, int | None]] = []
         for who, tables in upper.items():
-            seen = recorded.get(str(who)) or {}
-            ids = {(row[0], row[1]): row[3] for row in seen.get("tables") or []}
+            ids = self.kernel.choices.tables(who)
             for level, at, _entry, frame in tables:
                 if frame in born:
                     pairs.append((frame, ids.get((level, at - self.kernel.base))))

@@ -19,6 +19,7 @@ from ptewalk.model.page_set import PageSet
 from ptewalk.model.profile import Profile
 from ptewalk.model.pte import Entries
 from ptewalk.model.state.areas import Areas
+from ptewalk.model.state.choices import Choices
 from ptewalk.model.state.files import Files
 from ptewalk.model.state.frames import Frames
 from ptewalk.model.state.lru import LruBatches
@@ -199,7 +200,8 @@ class MachineState:
         self.frames = Frames(self.memory)
         self.lru = LruBatches(self.frames, profile)
         self.files = Files(self.frames)
-        self.swap = SwapDevice()
+        self.choices = Choices()
+        self.swap = SwapDevice(self.choices)
         self.pools = {2: Pool(*HUGETLB_POOL), 3: Pool(1)}
         self.pagemap_v2 = profile.machine_pagemap_v2 or bool(pagemap_v2)
         self.pagemap_fixed = pagemap_fixed
@@ -211,8 +213,6 @@ class MachineState:
         """Frame to its NUMA node; node 0, where processes run, is not noted."""
         self.anon_vmas = 0
         """Root anon_vmas made so far: the last one's identity."""
-        self.huge_refused: set[tuple[int, int]] = set()
-        """(process, 2 MiB block of the window) for which no huge page can be had."""
         self.maps_above_window = True
         """A process has further mappings above the window: program, libraries, stack."""
         self.new_process(0)
@@ -238,7 +238,7 @@ class MachineState:
 
     def huge_page_available(self, mm: Mm, at: int) -> bool:
         """Can a huge page be had for `at`?"""
-        return (mm.who, at - self.base >> 9) not in self.huge_refused
+        return self.choices.huge_page_to_be_had(mm.who, at - self.base)
 
     def clear_seen(self) -> None:
         """A well-formed 4 was written to some clear_refs: pagemap takes its second layout."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ptewalk.model.state.choices import Choices
+
 
 @dataclass(slots=True)
 class Slot:
@@ -30,22 +32,21 @@ class Slot:
 class SwapDevice:
     """The slots of the one swap device.
 
-    Attributes
+    Parameters
     ----------
-    hints : dict
-        (process, page) to the (type, offset) that the recorded kernel chose for it: no rule determines them.
+    choices : Choices
+        Whether a recorded kernel took some slot.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
         self.slots: dict[tuple[int, int], Slot] = {}
         self.next = 1
-        self.hints: dict[tuple[int, int], tuple[int, int]] = {}
 
     def allocate(self, places: list[tuple[int, int]]) -> tuple[int, int]:
         """A free slot for the page mapped at `places`: (type, offset)."""
-        for place in places:
-            chosen = self.hints.get(place)
-            if chosen is not None and chosen not in self.slots:
+        for chosen in self._choices.slots(places):
+            if chosen not in self.slots:
                 return chosen
         while (0, self.next) in self.slots:
             self.next += 1

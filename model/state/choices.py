@@ -1,0 +1,94 @@
+"""What no rule determines: the choices of a recorded kernel, taken from its recording.
+
+A kernel may take any free swap slot, may or may not have a huge page at hand, and may give a frame that was just freed
+to whatever comes next. A replay does as the recording shows, in these three things and in nothing else; without a
+recording there are no choices, and the model makes its own. Besides, some recordings of 3.11 do not say which of two
+kernels answered, and that is told from what they show. The recorded state is the `state` of a step in
+docs/scenario-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+State = Mapping[str, Any]
+"""Process, as text, to what was recorded of it."""
+_SWAPPED_FIELDS = 9
+"""Fields of a run of `pages` that tells its swap slots."""
+_BLOCK_SHIFT = 9
+"""log2 of the pages that a page table maps."""
+
+
+class Choices:
+    """The choices that a recording shows in one step."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._slots: dict[tuple[int, int], tuple[int, int]] = {}
+        self._refused: set[tuple[int, int]] = set()
+
+    def take(self, state: State | None) -> None:
+        """Those of the next step.
+
+        Parameters
+        ----------
+        state : mapping or None
+            What was recorded after it; None: nothing was.
+        """
+        self._state = state
+        self._slots.clear()
+        self._refused.clear()
+        for who, seen in (state or {}).items():
+            for run in seen.get("pages") or ():
+                if len(run) == _SWAPPED_FIELDS:
+                    for j in range(run[1]):
+                        self._slots[int(who), run[0] + j] = (run[6], run[7] + j * run[8])
+            small = {run[0] >> _BLOCK_SHIFT for run in seen.get("ptes") or () if run[2] == 1}
+            self._refused.update((int(who), block) for block in small)
+
+    @property
+    def known(self) -> bool:
+        """Is there a recording to take them from?"""
+        return self._state is not None
+
+    def slots(self, places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The swap slots, (type, offset), that the recording shows at some of the (process, page of the window)."""
+        return [self._slots[place] for place in places if place in self._slots]
+
+    def huge_page_to_be_had(self, who: int, page: int) -> bool:
+        """Can there be a huge page at a page of the window? Where the recording shows small entries there was none."""
+        return (who, page >> _BLOCK_SHIFT) not in self._refused
+
+    def frame(self, who: int, page: int) -> int | None:
+        """The number of the frame that the recording shows at a page of the window."""
+        for run in self._seen(who, "pages"):
+            if run[0] <= page < run[0] + run[1]:
+                return None if run[4] is None else int(run[4] + (page - run[0]) * run[5])
+        return None
+
+    def tables(self, who: int) -> dict[tuple[int, int], int]:
+        """(level, first page) of an entry to the number of the table that the recording shows below it."""
+        return {(row[0], row[1]): row[3] for row in self._seen(who, "tables")}
+
+    def _seen(self, who: int, key: str) -> list[list[Any]]:
+        return ((self._state or {}).get(str(who)) or {}).get(key) or []
+
+
+def keeps_first_layout(steps: Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> bool:
+    """Was this recorded on the seed commit alone, whose pagemap never changes its layout?
+
+    Told by entries of the first layout behind a clear_refs 4. No file says which commits a kernel has.
+
+    Parameters
+    ----------
+    steps : iterable of (operation, what was recorded or None)
+    """
+    cleared = False
+    for op, recorded in steps:
+        answer = recorded or {}
+        cleared = cleared or (op["op"] == "clear_refs" and op["value"] == "4" and answer.get("ret") == 1)
+        for seen in (answer.get("state") or {}).values():
+            if cleared and any("1" in run[2] for run in seen.get("pages") or ()):
+                return True
+    return False

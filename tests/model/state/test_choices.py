@@ -1,0 +1,84 @@
+"""What a replay takes from a recording: three things, by one object, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.scenario.format import Scenario, read
+from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import replay
+from ptewalk.model.scenario.snapshot import Outcome
+from ptewalk.model.state.choices import Choices, keeps_first_layout
+
+DATA = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data"
+OWN = Path(__file__).resolve().parents[2] / "data"
+STATE = {
+    "0": {
+        "pages": [[4, 3, "PX", "a", 7, 1], [9, 2, "S", "", None, 0, 1, 20, -1], [11, 2, "PX", "a", 30, 0]],
+        "tables": [[4, 0, "67", 2], [3, 0, "67", 5]],
+        "ptes": [[4, 3, 1, "867", "67.67.67", 7, 1], [512, 512, 2, "8e7", "67.67", 40, 1]],
+    },
+    "2": {"pages": None},
+}
+
+
+def test_choices_of_a_step() -> None:
+    choices = Choices()
+    choices.take(STATE)
+    assert choices.known
+    assert choices.slots([(0, 3), (0, 10), (0, 9), (1, 9)]) == [(1, 19), (1, 20)]
+    assert [choices.frame(0, page) for page in (3, 4, 6, 7, 9, 12)] == [None, 7, 9, None, None, 30]
+    assert choices.frame(2, 4) is choices.frame(5, 4) is None
+    assert choices.tables(0) == {(4, 0): 2, (3, 0): 5} and choices.tables(1) == {}
+    assert [choices.huge_page_to_be_had(who, page) for who, page in ((0, 511), (0, 512), (1, 0))] == [False, True, True]
+
+
+def test_a_step_without_a_recording_leaves_nothing_behind() -> None:
+    choices = Choices()
+    choices.take(STATE)
+    choices.take(None)
+    assert not choices.known and choices.frame(0, 4) is None and choices.slots([(0, 9)]) == []
+    assert choices.huge_page_to_be_had(0, 4)
+
+
+def test_the_first_layout_behind_a_clear() -> None:
+    clear = {"op": "clear_refs", "value": "4"}
+    old = {"ret": 1, "state": {"0": {"pages": [[0, 1, "P1", "a", 1, 0]]}}}
+    new = {"ret": 1, "state": {"0": {"pages": [[0, 1, "P", "a", 1, 0]]}}}
+    assert keeps_first_layout([(clear, new), (clear, old)])
+    assert not keeps_first_layout([({"op": "read"}, old), (clear, new)])
+    assert not keeps_first_layout([(clear, None)])
+
+
+def outcomes(scenario: Scenario, profile: str) -> list[Outcome]:
+    """What every step answers, without checksums, which are taken only where a recording has them."""
+    run = Replay(scenario, PROFILES[profile])
+    found = [run.step() for _ in scenario.steps]
+    for outcome in found:
+        for snapshot in outcome.state.values():
+            snapshot.contents = None
+    return found
+
+
+@pytest.mark.parametrize("profile", ["linux-seed", "linux-3.11", "linux-6.1", "linux-6.12"])
+def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
+    """With a recording whose choices nobody tells, everything is as without one."""
+    scenarios = read(DATA / f"{profile}-sample.jsonl.gz")
+    monkeypatch.setattr(Choices, "take", lambda self, state: None)
+    for scenario in scenarios:
+        bare = replace(scenario, steps=[replace(step, recorded=None) for step in scenario.steps])
+        assert outcomes(scenario, profile) == outcomes(bare, profile), scenario.name
+
+
+def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them steps of these scenarios differ: a swap slot, a frame, a table."""
+    for name, profile in (("reuse_311045", "linux-3.11"), ("none_000004", "linux-6.1"), ("table_000009", "linux-6.1")):
+        scenarios = [scenario for scenario in read(OWN / f"own-{profile}.jsonl.gz") if scenario.name == name]
+        assert (report := replay(scenarios, profile)).differ == 0 and report.agree
+        with monkeypatch.context() as patch:
+            patch.setattr(Choices, "take", lambda self, state: None)
+            assert replay(scenarios, profile).differ > 0
