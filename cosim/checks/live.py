@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.replay import collect
-from ptewalk.cosim.formats.scenarios import ScenarioRequest, load
+from ptewalk.cosim.formats.scenarios import as_request, load
 from ptewalk.cosim.oracles.linux.image import find_kernel
 from ptewalk.cosim.oracles.linux.machine import require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
@@ -47,9 +47,7 @@ def ask(
 
     Raises `ToolError` when the machine cannot be started or a scenario has no answer.
     """
-    requests = [
-        ScenarioRequest(found.name, [step.op for step in found.steps], found.doc, found.base) for found in asked
-    ]
+    requests = [as_request(found) for found in asked]
     with tempfile.TemporaryDirectory(prefix="ptewalk-live-") as folder:
         path = Path(folder) / "answers.jsonl"
         done = record(requests, path, kernel=kernel, progress=progress)

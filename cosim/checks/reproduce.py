@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptewalk.cosim.checks.live import kernel_of
-from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest, scenario_lines
+from ptewalk.cosim.formats.scenarios import Line, as_request, scenario_lines
 from ptewalk.cosim.oracles.linux.machine import LinuxMachines
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
@@ -54,11 +54,8 @@ def reduce_live(place: Place, profile: str, kernel: str | None, *, attempts: int
 
         def answered(candidate: Scenario) -> Scenario | None:
             """The candidate with the kernel's answers; None when it cannot be run."""
-            operations = [step.op for step in candidate.steps]
             try:
-                header, *lines = machines.run(
-                    ScenarioRequest(candidate.name, operations, candidate.doc, candidate.base)
-                )
+                header, *lines = machines.run(as_request(candidate))
             except ScenarioError:
                 return None
             steps = [Step(number, line["op"], line) for number, line in enumerate(lines, 2)]

@@ -6,16 +6,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.scenario.format import FormatError, Scenario, Step, read
+from ptewalk.model.x86 import Control
 
 __all__ = [
     "DEFAULT_BASE",
     "Line",
+    "Needs",
     "Op",
     "ScenarioRequest",
+    "as_request",
     "as_scenario",
     "load",
     "plain_text",
@@ -34,6 +37,17 @@ Line = dict[str, Any]
 Op = dict[str, Any]
 """An operation: the `op` of a step's line."""
 
+_FIVE_LEVELS: Final = {"cr0": "80050033", "cr4": "751ef0", "efer": "d01"}
+"""Keys of the line of a scenario that is to run with CR4.LA57; without them it runs with four levels."""
+
+
+class Needs(NamedTuple):
+    """What a machine must have to run a scenario: two memory nodes, a page of 1 GiB, page tables of five levels."""
+
+    two_nodes: bool = False
+    gigantic: bool = False
+    five_levels: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRequest:
@@ -43,11 +57,13 @@ class ScenarioRequest:
     ops: list[Op]
     doc: str = ""
     base: int = DEFAULT_BASE
+    five_levels: bool = False
+    """Page tables of five levels: CR4.LA57."""
 
     @property
-    def needs(self) -> tuple[bool, bool]:
-        """(two_nodes, gigantic): requests with equal needs run on the same machine."""
-        return self.two_nodes, self.gigantic
+    def needs(self) -> Needs:
+        """Requests with equal needs run on the same machine."""
+        return Needs(self.two_nodes, self.gigantic, self.five_levels)
 
     @property
     def two_nodes(self) -> bool:
@@ -78,11 +94,25 @@ def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scen
     return [scenario for scenario in found if scenario.name in wanted]
 
 
+def as_request(scenario: Scenario) -> ScenarioRequest:
+    """A scenario as it is asked of a kernel, with as many levels of page tables as its line says."""
+    five_levels = bool(scenario.control >> Control.LA57 & 1)
+    return ScenarioRequest(
+        scenario.name, [step.op for step in scenario.steps], scenario.doc, scenario.base, five_levels
+    )
+
+
 def as_scenario(request: ScenarioRequest) -> Scenario:
     """A scenario without recorded answers."""
-    header = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
+    header = _header(request)
     steps = [Step(number, operation, None) for number, operation in enumerate(request.ops, 1)]
-    return Scenario(request.name, request.doc, request.base, steps, request.name, header | {"steps": len(steps)})
+    return Scenario(request.name, request.doc, request.base, steps, request.name, header)
+
+
+def _header(request: ScenarioRequest) -> Line:
+    """The scenario line."""
+    head: Line = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
+    return head | {"steps": len(request.ops)} | (_FIVE_LEVELS if request.five_levels else {})
 
 
 def without_answers(lines: Sequence[Line]) -> Scenario:
@@ -105,8 +135,7 @@ def scenario_lines(scenario: Scenario) -> list[Line]:
 def request_lines(request: ScenarioRequest) -> list[Line]:
     """A scenario without answers, as lines of the format."""
     name = request.name
-    head = {"t": "scenario", "name": name, "doc": request.doc, "base": hex(request.base), "steps": len(request.ops)}
-    return [head, *({"t": "step", "name": name, "i": i, "op": op} for i, op in enumerate(request.ops))]
+    return [_header(request), *({"t": "step", "name": name, "i": i, "op": op} for i, op in enumerate(request.ops))]
 
 
 def scenario_text(lines: Sequence[Line]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ptewalk.model.linux import Track
 from ptewalk.model.scenario.format import read
 from ptewalk.model.scenario.report import replay
 
@@ -35,6 +36,28 @@ def test_own_recording(path: Path) -> None:
     report = replay(read(path), profile)
     assert report.first_difference is None
     assert report.agree == report.steps > 500
+
+
+@pytest.mark.parametrize("track", list(Track))
+@pytest.mark.parametrize(("profile", "scenarios", "steps"), [("linux-6.1", 52, 812), ("linux-6.12", 54, 836)])
+def test_what_pages_contain(profile: str, scenarios: int, steps: int, track: Track) -> None:
+    """Scenarios written by hand about all that copies, moves or drops contents; stores fill whole pages."""
+    report = replay(read(ROOT / "tests" / "data" / f"contents-{profile}.jsonl.gz"), profile, track=track)
+    assert report.first_difference is None
+    assert (report.scenarios, report.steps, report.agree) == (scenarios, steps, steps)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*/**/data/*linux-6.*.jsonl*")), ids=lambda p: p.name)
+def test_recordings_of_6_1_and_6_12_tell_what_pages_contain(path: Path) -> None:
+    states = [
+        seen
+        for scenario in read(path)
+        for step in scenario.steps
+        for seen in (step.recorded or {}).get("state", {}).values()
+    ]
+    assert states
+    assert all("contents" in seen for seen in states)
+    assert any(seen["contents"] for seen in states)
 
 
 @pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])

@@ -75,7 +75,7 @@ COMMAND_BEGIN, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END = 1, 2, 3, 4
 AT_COMMAND, AT_ARGUMENTS, AT_GO, AT_RESULT, AT_STATE_WORDS, AT_VALUES = 0, 24, 200, 208, 256, 4096
 AT_STATE: Final = AT_VALUES + 2 * 262144
 COMMAND_LINE: Final = (
-    "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti no5lvl mitigations=off numa_balancing=disable"
+    "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti mitigations=off numa_balancing=disable"
     " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
 )
 
@@ -181,6 +181,8 @@ class LinuxVm:
         Two memory nodes, for move_pages.
     gigantic : bool
         One page of 1 GiB, for hugetlb1g.
+    five_levels : bool
+        Page tables of five levels (CR4.LA57).
     seconds : float
         Time limit of one operation.
     cpu : str
@@ -198,11 +200,13 @@ class LinuxVm:
         *,
         two_nodes: bool = False,
         gigantic: bool = False,
+        five_levels: bool = False,
         seconds: float = 60.0,
         cpu: str = "max",
     ) -> None:
         self.kernel = kernel if isinstance(kernel, GuestKernel) else find_kernel(kernel)
-        self.two_nodes, self.gigantic, self.seconds, self.cpu = two_nodes, gigantic, seconds, cpu
+        self.two_nodes, self.gigantic, self.five_levels = two_nodes, gigantic, five_levels
+        self.seconds, self.cpu = seconds, cpu
         self.alive = False
         self.control: dict[str, int] = {}
         """cr0, cr4, efer of the guest while a process ran."""
@@ -270,16 +274,19 @@ class LinuxVm:
         command = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
         command += [program("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot"]
         command += ["-display", "none", "-smp", "1", "-m", f"{sum(sizes)}M"]
-        features = ",la57=off" + ",smap=off" * self.kernel.old  # 3.11 built by a compiler of today fails with SMAP
+        features = (
+            ",la57=off" * (not self.five_levels) + ",smap=off" * self.kernel.old
+        )  # 3.11 built by a compiler of today fails with SMAP
         command += ["-cpu", self.cpu + features * (self.cpu == "max")]
         command += ["-machine", "pc,accel=tcg" + ("" if self.two_nodes else ",memory-backend=m0")]
         for i, (size, part) in enumerate(zip(sizes, parts, strict=True)):
             command += ["-object", f"memory-backend-file,id=m{i},size={size}M,mem-path={part},share=on"]
             if self.two_nodes:
                 command += ["-numa", f"node,nodeid={i},memdev=m{i}" + (",cpus=0" if i == 0 else "")]
-        gigantic = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
+        options = " hugepagesz=1G hugepages=1 hugepagesz=2M" if self.gigantic else ""
+        options += "" if self.five_levels else " no5lvl"
         command += ["-kernel", str(self.kernel.image), "-initrd", str(build_initramfs(self.kernel))]
-        command += ["-append", COMMAND_LINE + gigantic, "-serial", f"file:{self._console}"]
+        command += ["-append", COMMAND_LINE + options, "-serial", f"file:{self._console}"]
         command += ["-chardev", f"socket,id=port,fd={ends[0]}", "-serial", "chardev:port"]
         return [*command, "-chardev", f"socket,id=monitor,fd={ends[1]}", "-mon", "chardev=monitor,mode=control"]
 
@@ -378,9 +385,11 @@ class LinuxVm:
         GuestDied
             The machine is lost; start a new one.
         """
-        if request.two_nodes and not self.two_nodes or request.gigantic and not self.gigantic:
-            needs = f"two_nodes={request.two_nodes}, gigantic={request.gigantic}"
-            raise ScenarioError(f"{request.name}: needs a machine with {needs}")
+        needs = request.needs
+        has_memory = self.two_nodes >= needs.two_nodes and self.gigantic >= needs.gigantic
+        if not has_memory or self.five_levels != needs.five_levels:
+            wanted = ", ".join(f"{name}={value}" for name, value in needs._asdict().items())
+            raise ScenarioError(f"{request.name}: needs a machine with {wanted}")
         calls = encode_all(request.name, request.ops, request.base)
         try:
             self._ask(f"the start of {request.name}", COMMAND_BEGIN, payload=struct.pack("<q", request.base))
@@ -417,6 +426,10 @@ class LinuxVm:
 
     def _run_steps(self, request: ScenarioRequest, calls: list[Call]) -> list[Line]:
         roots = {0: self._find_root(0)}
+        if self.five_levels and self._levels != x86.LEVELS_5:
+            raise ScenarioError(
+                f"{request.name}: kernel {self.kernel.version} runs with page tables of four levels only"
+            )
         writer = StateWriter(old=self.kernel.old)
         steps = []
         for i, (op, call) in enumerate(zip(request.ops, calls, strict=True)):
@@ -494,10 +507,9 @@ class LinuxMachines:
     def run(self, request: ScenarioRequest) -> list[Line]:
         """As `LinuxVm.run`, on a machine that fits."""
         vm = self._vm
-        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic) != request.needs:
+        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic, vm.five_levels) != request.needs:
             self.close()
-            two_nodes, gigantic = request.needs
-            vm = LinuxVm(self.kernel, two_nodes=two_nodes, gigantic=gigantic, seconds=self.seconds, cpu=self.cpu)
+            vm = LinuxVm(self.kernel, **request.needs._asdict(), seconds=self.seconds, cpu=self.cpu)
             self._vm = vm.__enter__()
         return vm.run(request)
 

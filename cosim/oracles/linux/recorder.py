@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_lines
-from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
+from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest, as_request
 from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, GuestKernel, find_kernel
 from ptewalk.cosim.oracles.linux.machine import LinuxMachines, require_tools
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
@@ -58,9 +58,7 @@ def read_requests(path: Path) -> list[ScenarioRequest]:
         scenarios = read(path)
     except FormatError as error:
         raise ToolError(str(error)) from error
-    return [
-        ScenarioRequest(found.name, [step.op for step in found.steps], found.doc, found.base) for found in scenarios
-    ]
+    return [as_request(found) for found in scenarios]
 
 
 class _Journal:
@@ -100,7 +98,7 @@ class _Journal:
 
 
 def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
-    text = json.dumps([[r.name, r.doc, r.base, r.ops] for r in requests]) + kernel.version
+    text = json.dumps([[r.name, r.doc, r.base, r.five_levels, r.ops] for r in requests]) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
 
 

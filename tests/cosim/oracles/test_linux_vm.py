@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest
+from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest, as_request, without_answers
 from ptewalk.cosim.oracles.linux.image import GuestKernel, find_kernel
 from ptewalk.cosim.oracles.linux.machine import GuestDied, LinuxVm, missing_tools
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
@@ -68,8 +69,7 @@ def without_accessed(step: Line) -> Line:
 def ask_again(machine: LinuxVm, lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """(recorded steps, live steps), A masked where it is not sure."""
     head, *steps = lines
-    request = ScenarioRequest(head["name"], [step["op"] for step in steps], head["doc"], int(head["base"], 16))
-    live = machine.run(request)
+    live = machine.run(as_request(without_answers(lines)))
     unsure = head.get("a_unsure_from", len(steps))
     assert live[0] == head
     mask = [without_accessed(step) if i >= unsure else step for i, step in enumerate(steps)]
@@ -120,6 +120,32 @@ def test_a_large_window(vm: LinuxVm) -> None:
     last = vm.run(ScenarioRequest("large", ops))[-1]["state"]["0"]
     assert [run[:2] for run in last["ptes"]] == [[262144 * i, 1] for i in range(5)]
     assert sum(level == 3 for level, *_ in last["tables"]) == 5
+
+
+def test_five_levels(kernel: GuestKernel) -> None:
+    ops: list[Op] = [{**MMAP, "n": 2}, {"who": 0, "op": "write", "page": 1, "n": 1, "step": 1}]
+    with LinuxVm(kernel, five_levels=True) as machine:
+        head, _, step = machine.run(ScenarioRequest("five", ops, five_levels=True))
+        assert int(head["cr4"], 16) >> 12 & 1, "CR4.LA57"
+        state = step["state"]["0"]
+        assert [level for level, *_ in state["tables"]] == [5, 4, 3, 2]
+        assert state["ptes"][0][4] == "67.67.67.67"
+        assert state["contents"] == [[1, 1, "169d459b"]], "one byte 2 at offset 8"
+        with pytest.raises(ScenarioError, match="four: needs a machine with .*five_levels=False"):
+            machine.run(ScenarioRequest("four", ops))
+
+
+def test_contents_of_whole_pages(vm: LinuxVm) -> None:
+    filled = zlib.crc32(b"\x5a" * 4096)
+    ops: list[Op] = [
+        {**MMAP, "n": 512, "kind": "hugetlb"},
+        {"who": 0, "op": "same", "page": 3, "n": 2},
+        {"who": 0, "op": "mprotect", "page": 0, "n": 512, "prot": "-"},
+        {"who": 0, "op": "munmap", "page": 0, "n": 512},
+    ]
+    steps = vm.run(ScenarioRequest("contents", ops))[1:]
+    run = [3, 2, f"{filled:08x}"]
+    assert [step["state"]["0"]["contents"] for step in steps] == [[], [run], [run], []]
 
 
 def test_scenarios_that_cannot_be_executed(vm: LinuxVm) -> None:

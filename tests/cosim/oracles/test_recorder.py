@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest, request_lines
+from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest, as_request, as_scenario, request_lines
 from ptewalk.cosim.oracles.linux import machine as linux_vm
 from ptewalk.cosim.oracles.linux import recorder
 from ptewalk.cosim.oracles.linux.image import GuestKernel
@@ -37,6 +37,15 @@ def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
     bare = ScenarioRequest("b", [OP, OP], "", 0x7000)
     requests = read_requests(write(tmp_path / name, HEAD, answered, "", *request_lines(bare)))
     assert requests == [ScenarioRequest("a", [OP], "d", 0x100000000000), bare]
+
+
+def test_five_levels_are_told_by_the_scenario_line(tmp_path: Path) -> None:
+    five = ScenarioRequest("five", [OP], five_levels=True)
+    assert five.needs == (False, False, True)
+    assert as_request(as_scenario(five)) == five
+    assert read_requests(write(tmp_path / "s.jsonl", *request_lines(five))) == [five]
+    head = request_lines(five)[0] | {"cr4": "750ef0"}
+    assert not read_requests(write(tmp_path / "s.jsonl", head, *request_lines(five)[1:]))[0].five_levels
 
 
 @pytest.mark.parametrize(
@@ -75,9 +84,11 @@ class FakeVm:
     refusals: tuple[str, ...] = ()
     interrupted = ""
 
-    def __init__(self, kernel: GuestKernel, *, two_nodes: bool, gigantic: bool, **options: Any) -> None:
+    def __init__(
+        self, kernel: GuestKernel, *, two_nodes: bool, gigantic: bool, five_levels: bool, **options: Any
+    ) -> None:
         type(self).started += 1
-        self.two_nodes, self.gigantic, self.alive = two_nodes, gigantic, True
+        self.two_nodes, self.gigantic, self.five_levels, self.alive = two_nodes, gigantic, five_levels, True
 
     def __enter__(self) -> FakeVm:
         return self
@@ -93,7 +104,7 @@ class FakeVm:
             raise GuestDied("died")
         if request.name in self.refusals:
             raise ScenarioError("refused")
-        assert request.needs == (self.two_nodes, self.gigantic)
+        assert request.needs == (self.two_nodes, self.gigantic, self.five_levels)
         return [{"t": "scenario", "name": request.name}, {"t": "step", "name": request.name}]
 
 
@@ -112,7 +123,7 @@ REQUESTS = [
     ScenarioRequest("b", []),
     ScenarioRequest("c", [{"op": "mmap", "kind": "hugetlb1g"}]),
     ScenarioRequest("d", []),
-    ScenarioRequest("e", []),
+    ScenarioRequest("e", [], five_levels=True),
 ]
 
 
@@ -124,7 +135,7 @@ def test_answers_stand_in_the_order_of_the_scenarios(tmp_path: Path, machine: ty
     seen: list[tuple[int, int]] = []
     done = record(REQUESTS, tmp_path / "out.jsonl", progress=lambda at, total: seen.append((at, total)))
     assert (done.scenarios, done.steps, done.failures) == (5, 5, [])
-    assert machine.started == 3, "plain, two nodes, 1 GiB pages"
+    assert machine.started == 4, "plain, five levels, two nodes, 1 GiB pages"
     assert names(tmp_path / "out.jsonl") == list("abcde")
     assert seen == [(i, 5) for i in range(1, 6)]
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
@@ -135,7 +146,7 @@ def test_nothing_is_written_when_a_scenario_has_no_answer(tmp_path: Path, machin
     with pytest.raises(ToolError, match="2 of 5 scenarios have no answer; the first: b: died"):
         record(REQUESTS, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
-    assert machine.started == 4, "one more after the death"
+    assert machine.started == 5, "one more after the death"
     done = record(REQUESTS, tmp_path / "out.jsonl", keep_going=True)
     assert (done.resumed, done.failures) == (3, [("b", "died"), ("d", "refused")])
     assert names(tmp_path / "out.jsonl") == ["a", "c", "e"]
