@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ptewalk.model.errors import Errno, FaultsForEver, Signal
-from ptewalk.model.linux import HUGE_PAGES, PKRU_AFTER_FAULT
-from ptewalk.model.mm import faults, gup, pkeys, thp
+from ptewalk.model.linux import PKRU_AFTER_FAULT
+from ptewalk.model.mm import faults, gup, pkeys
 from ptewalk.model.paging import GeneralProtection, PageFault, Request, State, Translated
 from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
@@ -19,7 +19,7 @@ from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
 _BATCH: Final = 64
 """Accesses given to the MMU at a time."""
 _RETRIES: Final = 16
-_FILLED: Final = 0x5A5A5A5A5A5A5A5A
+_FILLING: Final = b"\x5a" * PAGE_BYTES
 
 
 def state_of(kernel: MachineState, process: Process) -> State:
@@ -149,14 +149,7 @@ def _do(kernel: MachineState, physical: int, access: Access, value: int) -> int 
 
 def fill(kernel: MachineState, process: Process, at: int, pages: int) -> None:
     """A process fills pages with bytes 0x5a."""
-    for target in range(at, at + pages):
-        if touch_pages(kernel, process, [target], Access.WRITE, 0x5A) != ["ok"]:
-            continue
-        mm = process.mm
-        pmd = mm.tables.get_huge(target)
-        frame = (
-            thp.pmd_frame(mm, pmd) + (target & HUGE_PAGES - 1)
-            if pmd
-            else mm.entries.vm_normal_page(mm.tables.get(target))
-        )
-        kernel.memory.add_frame(frame)[:] = _FILLED
+    addresses = [page << PAGE_SHIFT for page in range(at, at + pages)]
+    for found in reach(kernel, process, addresses, Access.WRITE):
+        if isinstance(found, int):
+            kernel.frames.store(found >> PAGE_SHIFT, 0, _FILLING)

@@ -22,7 +22,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def arguments_of(name: str, folder: Path) -> list[str]:
     """A mutant's check with its placeholders filled in."""
     places = {"WALKS": WALKS} | {profile.upper(): path for profile, path in KERNELS.items()}
-    places["OWN-6.1"] = Path(__file__).parents[2] / "data" / "own-linux-6.1.jsonl.gz"
+    for kind in ("own", "contents"):
+        places[f"{kind.upper()}-6.1"] = Path(__file__).parents[2] / "data" / f"{kind}-linux-6.1.jsonl.gz"
     arguments = [str(places.get(word, word)) for word in MUTANTS[name].check]
     if arguments[0] == "cosim":
         arguments += ["--output", str(folder / "result.json")]

@@ -232,3 +232,12 @@ def test_no_value_makes_a_reader_stumble() -> None:
 def test_no_verb_makes_a_reader_stumble(value: Any) -> None:
     with pytest.raises(OperationError, match="unknown verb"):
         arguments({"who": 0, "op": value})
+
+
+@pytest.mark.parametrize(("kind", "pages"), [("anon", 4), ("hugetlb", 512), ("hugetlb1g", 1 << 18)])
+def test_same_fills_whole_pages(tmp_path: Path, kind: str, pages: int) -> None:
+    ops = [MMAP | {"who": 0, "kind": kind, "n": pages}, {"who": 0, "op": "same", "page": pages - 2, "n": 3}]
+    run = Replay(read(written(tmp_path / "a.jsonl", ops))[0], PROFILES["linux-6.1"])
+    assert [run.step().errno for _ in ops] == [None, None]
+    filled = [row for row in run.kernel.memory.words if (row == 0x5A5A5A5A5A5A5A5A).all()]
+    assert len(filled) == 2, "the page behind the mapping is not there"
