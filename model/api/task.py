@@ -416,9 +416,9 @@ class Task(ProcessFiles):
         start, pages = words.covering(words.address("at", at, words.whole("length", length)), length)
         self.kernel.pin(self.process, start, pages)
 
-    def unpin(self, at: int) -> None:
-        """Let the buffer that was registered at the address `at` go. Raises Errno ENXIO when there is none."""
-        self.kernel.unpin(self.process, words.address("at", at) // PAGE)
+    def unpin(self, at: int | None = None) -> None:
+        """Let the buffer that was registered at the address `at` go; None: all. Raises Errno ENXIO: there is none."""
+        self.kernel.unpin(self.process, None if at is None else words.address("at", at) // PAGE)
 
     def userfaultfd(self, *, asynchronous: bool = False) -> Userfaultfd:
         """userfaultfd(2) for write-protection; one that was open is closed: a task has one.

@@ -342,6 +342,11 @@ def test_pinned_pages_stay_dirty(task: Task) -> None:
     assert dirty(task) == []
     with pytest.raises(Errno, match=r"^ENXIO \(6\)$"):
         task.unpin(AT)
+    task.pin(AT, PAGE)
+    task.pin(AT + PAGE, PAGE)
+    task.unpin()
+    with pytest.raises(Errno, match=r"^ENXIO \(6\)$"):
+        task.unpin()
 
 
 @pytest.mark.parametrize("profile", MODERN)
