@@ -5,7 +5,8 @@
 Number i of a seed is always the same change of the same sources. Each is made in a copy of the tree, in a process that
 is forked with numpy, Amaranth and pytest already there, and the tests run until the first that fails; a change that
 makes them use far more processor time than they did without it counts as noticed too. Results are appended to a file:
-what stands there is not run again. Equivalent changes count as not noticed; docs/mutation.md tells why they are.
+what stands there is not run again. What is not noticed is printed with the reason
+that docs/mutation.md gives; equivalent changes count as not noticed too.
 """
 
 from __future__ import annotations
@@ -391,6 +392,17 @@ def baseline(shop: Workshop, part: str) -> int:
     return int(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) + 1
 
 
+def baselines(shop: Workshop, output: Path, sources_name: str) -> dict[str, int]:
+    """`baseline` of each part, kept beside the results for who goes on."""
+    path = output.with_suffix(".baseline.json")
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if sources_name not in kept:
+        kept = {sources_name: {part: baseline(shop, part) for part in PARTS}}
+        path.write_text(json.dumps(kept))
+    found: dict[str, int] = kept[sources_name]
+    return found
+
+
 @dataclass
 class Result:
     """One line of the file."""
@@ -413,14 +425,23 @@ def read_results(path: Path, sources_name: str, seed: int) -> list[Result]:
     if not path.exists():
         return []
     found = [Result(**json.loads(line)) for line in path.read_text().splitlines()]
-    return [result for result in found if (result.sources, result.seed) == (sources_name, seed)]
+    last = {(r.part, r.number): r for r in found if (r.sources, r.seed) == (sources_name, seed)}
+    return list(last.values())
+
+
+def reasons(text: str) -> dict[tuple[str, str, str], str]:
+    """Why a change is not noticed, by file and by what stands there before and after, from docs/mutation.md."""
+    rows = re.findall(r"^- `(\S+)`: `(.+?)` to `(.+?)`: (.+?)(?=\n- |\n\n|\Z)", text, re.M | re.S)
+    return {(file, old, new): " ".join(reason.split()) for file, old, new, reason in rows}
 
 
 def report(results: list[Result]) -> bool:
-    """Print the rate, and the list of what was not noticed; whether the goal is met."""
+    """Print the rate, and the list of what was not noticed, with reasons; whether the goal is met."""
+    known = reasons((ROOT / "docs" / "mutation.md").read_text())
     unnoticed = sorted((r for r in results if r.result == "unnoticed"), key=lambda r: (r.file, r.line))
     for r in unnoticed:
-        print(f"{r.file}:{r.line}: {' '.join(r.old.split())[:80]}  ->  {' '.join(r.new.split())[:80]}")
+        old, new = " ".join(r.old.split()), " ".join(r.new.split())
+        print(f"{r.file}:{r.line}: {old} to {new}: {known.get((r.file, old, new), 'no reason is known')}")
     for part in PARTS:
         of_part = [r for r in results if r.part == part]
         noticed = sum(r.result != "unnoticed" for r in of_part)
@@ -437,11 +458,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "mutation.jsonl")
+    parser.add_argument("--again", action="store_true", help="try again what was not noticed")
     parser.add_argument("--report", action="store_true", help="print what is in the file, and run nothing")
     options = parser.parse_args()
     texts = {part: sources(part) for part in PARTS}
     name = digest({file: text for part in PARTS for file, text in texts[part].items()})
     results = read_results(options.output, name, options.seed)
+    if options.again:
+        results = [result for result in results if result.result != "unnoticed"]
     if options.report:
         return 0 if report(results) else 1
     done = {(r.part, r.number) for r in results}
@@ -454,8 +478,8 @@ def main() -> int:
     if todo:
         preload()
         shops = [Workshop(ROOT / "build" / "mutate" / str(job)) for job in range(options.jobs)]
-        limits = {part: 3 * baseline(shops[0], part) + 30 for part in PARTS}
         options.output.parent.mkdir(parents=True, exist_ok=True)
+        limits = {part: 3 * seconds + 30 for part, seconds in baselines(shops[0], options.output, name).items()}
         results += _try_all(todo, shops, limits, options.output, name, options.seed)
     return 0 if report(results) else 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .mutate import _TESTS, PARTS, ROOT, Change, _Finder, digest, draw, is_program, sources
+from .mutate import _TESTS, PARTS, ROOT, Change, _Finder, digest, draw, is_program, reasons, sources
 from .mutate import tests_of as chosen_tests
 
 TEXT = '''"""Documentation 1."""
@@ -124,6 +124,19 @@ print(outcomes)
     assert done.stdout.splitlines()[-1] == "[(True, False, False), (False, False, True), (False, True, False)]"
 
 
+def test_reasons_are_of_what_stands_there() -> None:
+    found = reasons((ROOT / "docs" / "mutation.md").read_text())
+    assert found
+    for file, old, new in found:
+        text = (ROOT / file).read_text()
+        made = {(" ".join(c.old.split()), " ".join(c.new.split())) for c in _Finder(file, text).found}
+        assert (old, new) in made, f"{file}: {old}"
+    assert reasons("- `a.py`: `x + 1` to `(x - 1)`: no one\n  sees it.\n- `b.py`: `1` to `2`: none.\n\nMore.") == {
+        ("a.py", "x + 1", "(x - 1)"): "no one sees it.",
+        ("b.py", "1", "2"): "none.",
+    }
+
+
 def test_the_report_counts_what_stands_in_the_file(tmp_path: Path) -> None:
     name = digest({file: text for part in PARTS for file, text in sources(part).items()})
     line = dict(sources=name, seed=9, part="rtl", number=0, file="rtl/walker.py", line=7, old="a  b", new="c")
@@ -138,7 +151,7 @@ def test_the_report_counts_what_stands_in_the_file(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tests" / "mutate.py"), "--report", "--seed", "9", "--output", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
-        "rtl/walker.py:7: a b  ->  c",
+        "rtl/walker.py:7: a b to c: no reason is known",
         "model: 0 of 0 noticed",
         "rtl: 1 of 2 noticed",
         "together: 1 of 2 noticed, 50.0 %",
