@@ -117,6 +117,12 @@ class Profile(NamedTuple):
     """
     faults_copy_compound: bool
     """A write copies a part of a huge page that is not exclusive, whatever uses it (wp_can_reuse_anon_folio; 6.12)."""
+    faults_huge_shmem: bool
+    """A fault of shared memory or tmpfs with MADV_HUGEPAGE makes a huge page (4.8 and later; mm/shmem.c)."""
+    faults_huge_shmem_suits_area: bool
+    """Only where the area can map it as a whole (shmem_suitable_orders; 6.12)."""
+    faults_whole_folio: bool
+    """A write to shared anonymous memory maps all of a huge page by small entries (finish_fault; 6.12)."""
     thp_reuses_by_mapcount: bool
     """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, before 5.8)."""
     thp_copies_whole: bool
@@ -126,6 +132,8 @@ class Profile(NamedTuple):
     """Splitting a huge page maps those parts that hold zeros to the zero page (try_to_map_unused_to_zeropage; 6.12)."""
     thp_advises_whole: bool
     """MADV_FREE, COLD and PAGEOUT take a huge page in small entries whole (folio_pte_batch; 6.10 and later)."""
+    thp_file_minds_advice: bool
+    """MADV_NOHUGEPAGE keeps a fault from mapping a file's huge page as one leaf (do_set_pmd; 6.12)."""
     swapin_through_cache: bool
     """A page read back always keeps its slot and stays in the swap cache (do_swap_page, before 4.15)."""
     swapin_reuses_by_mapcount: bool
@@ -149,6 +157,8 @@ class Profile(NamedTuple):
 
     madvise_collapse_errno of 6.12.
     """
+    collapse_retracts_all: bool
+    """Of shared memory every area's emptied table goes, and mapping is a second step (retract_page_tables; 6.6)."""
     fork_copies_hugetlb: bool
     """Private hugetlb entries are copied although nothing was written (copy_page_range of 3.11)."""
     fork_makes_huge_zero_anew: bool
@@ -170,6 +180,8 @@ class Profile(NamedTuple):
     """A huge page that is looked up gets A and D for a read too (follow_trans_huge_pmd of 3.11)."""
     gup_pins_one_file: bool
     """A registered buffer may lie in areas of one file only, or of none (io_uring/rsrc.c:io_pin_pages of 6.1)."""
+    gup_pin_touches: bool
+    """From the first page on that has to be faulted in, pinning touches (io_pin_pages; 6.12)."""
     ksm_merges_within_huge: bool
     """Equal parts of one huge page are merged once it is split; later it is only split (cmp_and_merge_page, 3.11)."""
     ksm_marks_zero_pages: bool

@@ -15,11 +15,14 @@ from ptewalk.cosim.oracles.linux.image import find_kernel
 from ptewalk.cosim.oracles.linux.machine import require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
 from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.compare import Difference, kept_flags, with_flags
 from ptewalk.model.scenario.format import Scenario
+from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.report import Report
 from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
+from ptewalk.model.scenario.verbs import Unsupported
 
 __all__ = ["ask", "kernel_of", "replay_linux"]
 
@@ -41,17 +44,32 @@ def kernel_of(profile: str, kernel: str | None) -> str | None:
 
 
 def ask(
-    asked: Sequence[Scenario], kernel: str | None, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[Scenario], str]:
-    """The same scenarios with the answers of a live kernel, and that kernel's version.
+    asked: Sequence[Scenario],
+    kernel: str | None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    keep_going: bool = False,
+) -> tuple[list[Scenario], str, dict[str, str]]:
+    """The same scenarios with the answers of a live kernel, that kernel's version, and why others have no answer.
 
-    Raises `ToolError` when the machine cannot be started or a scenario has no answer.
+    Raises `ToolError` when the machine cannot be started, and unless `keep_going` when a scenario has no answer.
     """
     requests = [as_request(found) for found in asked]
     with tempfile.TemporaryDirectory(prefix="ptewalk-live-") as folder:
         path = Path(folder) / "answers.jsonl"
-        done = record(requests, path, kernel=kernel, progress=progress)
-        return load([path]), done.kernel
+        done = record(requests, path, kernel=kernel, progress=progress, keep_going=keep_going)
+        return load([path]) if done.scenarios else [], done.kernel, dict(done.failures)
+
+
+def _unanswerable(scenario: Scenario, profile: str) -> str | None:
+    """Why a live kernel is not to be asked a scenario without answers: the model tells of a step that never ends."""
+    run = Replay(scenario, PROFILES[profile])
+    for index in range(len(scenario.steps)):
+        try:
+            run.step()
+        except Unsupported as error:
+            return f"step {index}: {error}"
+    return None
 
 
 def replay_linux(
@@ -72,13 +90,18 @@ def replay_linux(
             raise ToolError(
                 f"{old.name} was recorded on {recorded}, and {booted} would be asked: name it with --kernel"
             )
-    live, version = ask(asked, kernel_of(profile, kernel), progress)
+    bare = {old.name for old in asked if any(step.recorded is None for step in old.steps)}
+    refused = {old.name: why for old in asked if old.name in bare and (why := _unanswerable(old, profile))}
+    put = [old for old in asked if old.name not in refused]
+    live, version, unanswered = ask(put, kernel_of(profile, kernel), progress, keep_going=bool(bare))
+    refused |= unanswered
+    answers = {new.name: new for new in live}
     report = Report()
-    fresh = []
-    for old, new in zip(asked, live, strict=True):
-        if any(step.recorded is None for step in old.steps):
-            fresh.append(new)
+    fresh = [answers[name] for name in answers if name in bare]
+    for old in asked:
+        if old.name in bare or old.name in refused:
             continue
+        new = answers[old.name]
         report.scenarios += 1
         report.steps += len(old.steps)
         for index in range(len(old.steps)):
@@ -97,6 +120,8 @@ def replay_linux(
         merged["first_difference"] = merged["first_difference"] or modelled["first_difference"]
         for name in ("differing", "differing_steps", "skipped_scenarios"):
             merged[name] |= modelled[name]
+    merged["skipped"] += sum(len(old.steps) for old in asked if old.name in refused)
+    merged["skipped_scenarios"] |= refused
     return merged | {"kernel": version}
 
 

@@ -59,6 +59,7 @@ def _reduce(
 @option("--generate", "count", type=click.IntRange(1), metavar="COUNT", help="Random scenarios instead of files.")
 @option("--theme", "themes", multiple=True, help="Of the random scenarios; by default all that the kernel knows.")
 @seed_option
+@option("--first", type=click.IntRange(0), default=0, metavar="NUMBER", help="Number of the first random scenario.")
 @option(
     "--backend",
     type=click.Choice(_REPLAYERS),
@@ -86,6 +87,7 @@ def replay(
     count: int | None,
     themes: tuple[str, ...],
     seed: int | None,
+    first: int,
     backend: str,
     profile: str,
     track: str,
@@ -113,8 +115,8 @@ def replay(
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if bool(files) == bool(count):
         raise ToolError("give either scenario files or --generate COUNT")
-    if count is None and themes:
-        raise ToolError("--theme goes with --generate")
+    if count is None and (themes or first):
+        raise ToolError("--theme and --first go with --generate")
     if count is None and seed is not None and backend != "gateware":
         raise ToolError(f"--seed goes with --generate or --backend gateware, not with --backend {backend}")
     if count is not None and (names or picture):
@@ -135,7 +137,7 @@ def replay(
     job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions)
     if count is not None:
         assert seed is not None
-        asked = generated(count, seed, find_profile(profile), themes)
+        asked = generated(count, seed, find_profile(profile), themes, first=first)
     else:
         asked = job.scenarios()
     recorded = any(step.recorded is not None for scenario in asked for step in scenario.steps)

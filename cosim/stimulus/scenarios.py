@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.formats.scenarios import Op, ScenarioRequest, as_scenario
-from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes
+from ptewalk.cosim.formats.scenarios import DEFAULT_BASE, Op, ScenarioRequest, as_scenario
+from ptewalk.cosim.stimulus.themes import GIGANTIC, SELDOM, THEMES, Theme, known_themes, knows
 from ptewalk.model.profile import Profile
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.verbs import arguments
+from ptewalk.model.x86 import LEVELS_4
 
 __all__ = ["generated", "scenario"]
 
 FEWEST_STEPS, MOST_STEPS = 3, 15
+FIVE_LEVEL_BASES: Final = (DEFAULT_BASE, 1 << 47, 1 << 52)
+"""Where scenarios with five levels play: below and above what four levels reach."""
 _ODD_SCANS: Final[tuple[dict[str, int], ...]] = (
     *({"vec_len": 0}, {"vec_len": 1}, {"vec_len": 2}, {"vec_len": 3}, {"vec": 0}, {"vec": 1 << 62}),
     *({"sb": 8}, {"eb": 8}, {"n": -1}, {"n": 0}, {"size": 88}, {"size": 104}, {"flags": 4}, {"fd": -1}),
@@ -55,15 +58,72 @@ class _Writer:
         self.next_child = 1
         self.files: dict[str, int] = {}
         self.ops: list[Op] = []
+        self.kinds, self.advices = tuple(theme.kinds), tuple(theme.advice)
+        self.base, self.levels = DEFAULT_BASE, LEVELS_4
 
     def draw(self) -> list[Op]:
         steps = round(self.rng.triangular(FEWEST_STEPS, MOST_STEPS, MOST_STEPS - 2))
-        self.prologue()
+        verbs = dict(self.theme.verbs)
+        if self.theme.crossed:
+            self.cross(verbs, *self.theme.crossed)
+        else:
+            self.prologue()
         while len(self.ops) < steps:
-            verb = self.rng.choices(list(self.theme.verbs), list(self.theme.verbs.values()))[0]
+            verb = self.rng.choices(list(verbs), list(verbs.values()))[0]
             draw: Callable[[int], None] = getattr(self, verb)
             draw(self.rng.choice(list(self.processes)))
         return self.ops
+
+    def cross(
+        self, verbs: dict[str, int], kinds: Sequence[str], protections: Sequence[str], levels: Sequence[int]
+    ) -> None:
+        """One of each: memory, protection, levels; a verb, or an advice, that comes often; and the first steps."""
+        rng = self.rng
+        kind, protection, self.levels = rng.choice(list(kinds)), rng.choice(list(protections)), rng.choice(list(levels))
+        if self.levels > LEVELS_4:
+            self.base = rng.choice(FIVE_LEVEL_BASES)
+        self.kinds = (kind, kind, kind, rng.choice(list(kinds)))
+        for verb in ("write", "read", "clear_refs", "madvise", "mprotect"):
+            verbs[verb] *= 3
+        drawn = rng.choice((*verbs, *self.theme.advice))
+        if drawn in verbs:
+            verbs[drawn] += 20
+        else:
+            verbs["madvise"] += 16
+            self.advices = (drawn,) * len(self.theme.advice) + tuple(self.theme.advice)
+        named = ("uffd_reg", "uffd_wp", "uffd_unwp") if protection == "sync" else ("uffd_async_reg", "uffd_async_wp")
+        for verb in [verb for verb in verbs if verb.startswith("uffd")]:
+            if protection == "none" or verb not in named:
+                verbs[verb] = int(protection != "none")
+            else:
+                verbs[verb] += 4
+        self.mmap(0)
+        area = self.processes[0].areas[0]
+        whole = {"page": area.page, "n": area.count}
+        if protection == "async":
+            self.uffd_async_open(0)
+        early = rng.random() < 0.3
+        if protection != "none" and early:
+            self.protect(protection, whole)
+        if rng.random() < 0.9:
+            self.put(0, "write" if rng.random() < 0.8 else "read", **self.spread(area))
+        if protection != "none" and not early:
+            self.protect(protection, whole)
+        if rng.random() < 0.4:
+            self.put(0, "clear_refs", value="4", target=0)
+
+    def protect(self, protection: str, whole: dict[str, int]) -> None:
+        """Register a range for write-protection, and mostly protect it."""
+        name = "uffd" if protection == "sync" else "uffd_async"
+        self.put(0, f"{name}_reg", **whole)
+        if self.rng.random() < 0.85:
+            self.put(0, f"{name}_wp", **whole)
+
+    def spread(self, area: _Area) -> dict[str, int]:
+        """Accesses of a page in each unit, or of a few pages."""
+        if self.rng.random() < 0.6:
+            return {"page": area.page, "n": area.count, "step": self.theme.unit}
+        return {"page": area.page + self.rng.randrange(area.count), "n": self.rng.choice((1, 3, 8)), "step": 1}
 
     def prologue(self) -> None:
         """Something mapped; often written, cleared, and prepared as the theme needs it."""
@@ -139,10 +199,12 @@ class _Writer:
 
     def mmap(self, who: int) -> None:
         rng = self.rng
-        count, kind = rng.choice(list(self.theme.counts)), rng.choice(list(self.theme.kinds))
+        count, kind = rng.choice(list(self.theme.counts)), rng.choice(self.kinds)
         page = self.place(count)
         if "hugetlb" in kind:
             page -= page % self.theme.unit
+        advised = kind == "huge"
+        kind = "anon" if advised else kind
         file_page = 0
         if kind[-1].isdigit():
             file_page = page % 1024 if rng.random() < 0.7 else rng.choice((0, 0, 4, 16))
@@ -154,6 +216,8 @@ class _Writer:
             flags = ["growsdown"]
         prot = rng.choices(("rw", "r", "rwx", "rx", "-", "w"), (80, 10, 2, 2, 4, 2))[0]
         self.put(who, "mmap", page=page, n=count, prot=prot, kind=kind, file_page=file_page, flags=flags)
+        if advised:
+            self.put(who, "madvise", page=page, n=count, advice="HUGEPAGE")
         self.forget(who, page, count)
         self.processes[who].areas.append(_Area(page, count, kind))
 
@@ -242,7 +306,7 @@ class _Writer:
 
     def madvise(self, who: int) -> None:
         page, count = self.part(who)
-        self.put(who, "madvise", page=page, n=count, advice=self.rng.choice(list(self.theme.advice)))
+        self.put(who, "madvise", page=page, n=count, advice=self.rng.choice(self.advices))
 
     def mlock(self, who: int) -> None:
         page, count = self.part(who)
@@ -381,23 +445,30 @@ class _Writer:
         self.put(who, "pagemap_scan", **({"page": page, "n": count} | masks | odd))
 
 
-def scenario(seed: int, theme: str) -> ScenarioRequest:
-    """One random scenario; the same `seed` and `theme` give the same one."""
-    ops = _Writer(random.Random(f"{theme}:{seed}"), THEMES[theme]).draw()
-    return ScenarioRequest(f"{theme}_{seed:06d}", ops, f"random, theme {theme}, seed {seed}")
+def scenario(seed: int, number: int, theme: str) -> ScenarioRequest:
+    """Scenario `number` of the random run `seed`; the same three give the same one, and no two runs share one.
+
+    Its name says how to draw it again: ``ptewalk replay --generate 1 --seed SEED --theme THEME --first NUMBER``.
+    """
+    writer = _Writer(random.Random(f"{theme}:{seed}:{number}"), THEMES[theme])
+    ops = writer.draw()
+    doc = f"random, theme {theme}, seed {seed}, number {number}"
+    return ScenarioRequest(f"{theme}_{seed}_{number:06d}", ops, doc, writer.base, writer.levels > LEVELS_4)
 
 
-def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = ()) -> list[Scenario]:
+def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = (), *, first: int = 0) -> list[Scenario]:
     """`count` random scenarios of what the profile's kernel knows; the same arguments give the same ones.
 
     Parameters
     ----------
     count, seed : int
-        How many, and the first one's seed; the seed of each stands in its name.
+        How many, and the run's seed. Both it and the number of each stand in its name.
     profile : Profile
         Operations that its kernel does not know are left out, and so are themes about them.
     themes : sequence of str
         Names from `THEMES`; empty (default): all that the kernel knows.
+    first : int
+        Number of the first.
 
     Raises
     ------
@@ -412,8 +483,8 @@ def generated(count: int, seed: int, profile: Profile, themes: Sequence[str] = (
     if not themes:
         rounds = max(SELDOM.values())
         themes = [name for turn in range(rounds) for name in known if turn % SELDOM.get(name, 1) == 0]
-    drawn = [scenario(seed + i, themes[i % len(themes)]) for i in range(count)]
+    drawn = [scenario(seed, i, themes[i % len(themes)]) for i in range(first, first + count)]
     return [
-        as_scenario(replace(made, ops=[operation for operation in made.ops if operation["op"] in profile.verbs]))
+        as_scenario(replace(made, ops=[operation for operation in made.ops if knows(profile, operation["op"])]))
         for made in drawn
     ]

@@ -39,6 +39,9 @@ class Theme:
         Has verbs that only 3.11 is asked.
     prepared : bool
         The first mapping gets the advice that the theme is about.
+    crossed : tuple of sequences
+        What is drawn for a scenario as a whole, one of each: the kind of its memory, what protects it, the levels of
+        its page tables. Its verbs and advices are weighted alike but for one, which the scenario is about.
     """
 
     verbs: dict[str, int]
@@ -49,6 +52,7 @@ class Theme:
     unit: int = 1
     old_only: bool = False
     prepared: bool = True
+    crossed: tuple[Sequence[str], Sequence[str], Sequence[int]] | None = None
 
 
 _COMMON: Final = {"mmap": 4, "munmap": 3, "write": 20, "read": 8, "clear_refs": 14, "mprotect": 6}
@@ -208,6 +212,37 @@ THEMES: Final[dict[str, Theme]] = {
         advice=("HUGEPAGE", "HUGEPAGE", "DONTNEED", "PAGEOUT"),
         unit=HUGE,
     ),
+    "cross": Theme(
+        dict.fromkeys(
+            (
+                *("mmap", "munmap", "write", "read", "clear_refs", "mprotect", "mremap", "madvise", "fork", "exit"),
+                *("mem_write", "mem_read", "syscall_read_into", "mlock", "munlock", "pkey_mprotect", "wrpkru"),
+                *("pin", "unpin", "move_pages", "pagemap_scan", "ftruncate", "file_write", "setuid"),
+                *("uffd_reg", "uffd_wp", "uffd_unwp", "uffd_async_open", "uffd_async_reg", "uffd_async_unreg"),
+                *("uffd_async_wp", "uffd_async_unwp"),
+            ),
+            2,
+        ),
+        window=4096,
+        counts=(512, 512, 1024, 1536),
+        advice=(
+            *("DONTNEED", "FREE", "COLD", "PAGEOUT", "WILLNEED", "POPULATE_READ", "POPULATE_WRITE", "REMOVE"),
+            *(
+                "DONTNEED_LOCKED",
+                "DONTFORK",
+                "DOFORK",
+                "WIPEONFORK",
+                "KEEPONFORK",
+                "NOHUGEPAGE",
+                "HUGEPAGE",
+                "COLLAPSE",
+            ),
+            *("MERGEABLE", "UNMERGEABLE", "SEQUENTIAL", "DONTDUMP"),
+        ),
+        unit=HUGE,
+        prepared=False,
+        crossed=(("hugetlb", "shugetlb", "huge", "anon", "sanon", "s0", "p0"), ("none", "sync", "async"), (4, 4, 5)),
+    ),
     "alike": Theme(
         _COMMON | {"same": 8, "ksm": 6, "madvise": 8, "fork": 2},
         window=24,
@@ -250,11 +285,18 @@ SELDOM: Final = {"gigantic": 16}
 """Theme to how many rounds go by for each that it takes part in: 262,144 pages a page take their time."""
 
 
+def knows(profile: Profile, verb: str) -> bool:
+    """Is the verb asked of the profile's kernel? That WP_ASYNC is refused is an answer too."""
+    return verb in profile.verbs or (verb == "uffd_async_open" and "uffd_reg" in profile.verbs)
+
+
 def _plays(profile: Profile, theme: Theme) -> bool:
     old = profile.verbs == VERBS_3_11
     if "hugetlb1g" in theme.kinds and old or theme.old_only and not old:
         return False
-    return all(verb in profile.verbs for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
+    if theme.crossed and old:
+        return False
+    return all(knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 
 
 def known_themes(profile: Profile) -> list[str]:

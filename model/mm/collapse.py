@@ -1,4 +1,4 @@
-"""MADV_COLLAPSE: small pages become one huge page (mm/khugepaged.c)."""
+"""MADV_COLLAPSE: small pages, anonymous ones or a file's, become one huge page (mm/khugepaged.c)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
         EINVAL: not eligible, nothing ever written there, or no entry is writable, as after clear_refs 4. EAGAIN: a
         page is pinned. EBUSY, before 6.12 EINVAL: an empty entry where a userfaultfd is.
     """
-    eligible = vma.is_anonymous and vma.anon_vma and not vma.flags & VmFlag.NOHUGEPAGE
-    if not eligible or not thp.vma_suitable(vma, vma.end - HUGE_PAGES):
+    of_file = vma.file is not None and not vma.huge_level
+    eligible = of_file or (vma.is_anonymous and vma.anon_vma)
+    suitable = thp.file_suitable if of_file else thp.vma_suitable
+    if not eligible or vma.flags & VmFlag.NOHUGEPAGE or not suitable(vma, vma.end - HUGE_PAGES):
         raise Errno("EINVAL")
     mm.kernel.lru.drain()
     first = -(-start // HUGE_PAGES) * HUGE_PAGES
@@ -33,7 +35,7 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
     failure = "EINVAL"
     good = 0
     for head in range(first, last, HUGE_PAGES):
-        refusal = _collapse(mm, vma, head)
+        refusal = _collapse_file(mm, vma, head) if of_file else _collapse(mm, vma, head)
         if refusal is None:
             good += 1
             continue
@@ -106,3 +108,71 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
     pmd = entries.pmd_mkdirty(entries.pfn_pte(new, vma.prot, 2) | PSE)
     mm.tables.set_huge(head, entries.pte_mkwrite(pmd) if vma.flags & VmFlag.WRITE else pmd)
     return None
+
+
+def _collapse_file(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
+    """One 2 MiB block of a file, mapped at `head`.
+
+    hpage_collapse_scan_file, collapse_file; what refuses to be mapped as a whole afterwards is huge all the same, and
+    no entry of it is left.
+    """
+    file, kernel, frames = vma.file, mm.kernel, mm.frames
+    assert file is not None
+    if vma.start > head or vma.end < head + HUGE_PAGES:
+        return _Refusal("EINVAL", final=True)
+    first = vma.offset(head)
+    cached = [file.cache[offset] for offset in range(first, first + HUGE_PAGES) if offset in file.cache]
+    if cached and frames.flags[cached[0]] & page.COMPOUND:
+        return _map_again(mm, vma, head, cached[0])
+    if any(frames.is_pinned(frame) for frame in cached):
+        return _Refusal("EAGAIN")
+    if kernel.files.is_empty(file, first):
+        return _Refusal("EINVAL", final=True)
+    for frame in cached:
+        thp.unmap_file_page(kernel, frame)
+    huge = kernel.files.add_huge_page(file, first)
+    if mm.entries.profile.collapse_retracts_all:
+        for process in kernel.processes.values():
+            for area in process.mm.areas:
+                place = area.start + first - area.pgoff
+                inside = area.file is file and area.start <= place and place + HUGE_PAGES <= area.end
+                if inside and not place % HUGE_PAGES and not area.anon_vma and not area.flags & VmFlag.UFFD_WP:
+                    _free_table(process.mm, place)
+        return _map_again(mm, vma, head, huge)
+    if vma.anon_vma:
+        return _Refusal("EINVAL", final=True)
+    if not mm.tables.table(head, 1):
+        return _Refusal("EINVAL", final=bool(mm.tables.table(head, 2)))
+    if vma.flags & VmFlag.UFFD_WP:
+        return _Refusal("EINVAL")
+    _free_table(mm, head)
+    thp.map_file_pmd(mm, vma, head, huge, write=False)
+    return None
+
+
+def _free_table(mm: Mm, head: int) -> None:
+    """pmdp_collapse_flush: the table at `head` goes, and with it what stands in it."""
+    if mm.tables.table(head, 1):
+        mm.frames.free(mm.tables.unlink(head, 1))
+
+
+def _map_again(mm: Mm, vma: Vma, head: int, huge: int) -> _Refusal | None:
+    """Map a huge page that small entries map, or none, as a whole (collapse_pte_mapped_thp)."""
+    frames = mm.frames
+    if mm.tables.get_huge(head):
+        return None
+    if vma.flags & VmFlag.UFFD_WP or not mm.tables.table(head, 2):
+        return _Refusal("EINVAL")
+    mapped = []
+    for at in range(head, head + HUGE_PAGES):
+        pte = mm.tables.get(at)
+        if not pte:
+            continue
+        if not mm.entries.pte_present(pte):
+            return _Refusal("EINVAL")
+        if mm.entries.vm_normal_page(pte) != huge + at - head:
+            return _Refusal("EINVAL", final=True)
+        mapped.append(huge + at - head)
+    np.subtract.at(frames.maps, np.array(mapped, np.int64), 1)
+    _free_table(mm, head)
+    return None if thp.map_file_pmd(mm, vma, head, huge, write=False) else _Refusal("EINVAL", final=True)

@@ -44,7 +44,9 @@ def handle_mm_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
         if not write or mm.entries.pte_write(pmd):
             thp.touch_pmd(mm, at, pmd, write)
             return None
-        if pmd & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
+        if not vma.is_anonymous:
+            thp.split_huge_pmd(mm, vma, at & ~(HUGE_PAGES - 1))
+        elif pmd & UFFD_WP and vma.flags & VmFlag.UFFD_WP:
             if not vma.resolves_itself:
                 return Signal.BUS
             thp.split_huge_pmd(mm, vma, at & ~(HUGE_PAGES - 1))  # wp_huge_pmd: one page alone is resolved
@@ -115,19 +117,19 @@ def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal 
     """First touch of file memory (mm/memory.c:do_fault)."""
     file = vma.file
     assert file is not None
-    offset = vma.shown_offset(at)
     if not write:
         if not marked and not vma.flags & VmFlag.UFFD_WP and _fault_around(mm, vma, at):
             return None
-        frame = mm.kernel.files.get_page(file, offset)
+        frame = _file_page(mm, vma, at)
         if not frame:
             return Signal.BUS
-        mm.tables.alloc(at, 1)
-        _set_file_pte(mm, vma, at, frame, write=False, marked=marked)
+        if not thp.map_file_pmd(mm, vma, at, frame, write=False):
+            mm.tables.alloc(at, 1)
+            _set_file_pte(mm, vma, at, frame, write=False, marked=marked)
         return None
     if not vma.flags & VmFlag.SHARED:
         rmap.anon_vma_prepare(mm, vma)
-        source = mm.kernel.files.get_page(file, offset)
+        source = _file_page(mm, vma, at)
         if not source:
             return Signal.BUS
         mm.tables.alloc(at, 1)
@@ -139,12 +141,48 @@ def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal 
             pte = mm.entries.pte_mkuffd_wp(mm.entries.pte_wrprotect(pte))
         mm.tables.set(at, pte)
         return None
-    frame = mm.kernel.files.get_page(file, offset)
+    frame = _file_page(mm, vma, at)
     if not frame:
         return Signal.BUS
+    if thp.map_file_pmd(mm, vma, at, frame, write=True):
+        return None
     mm.tables.alloc(at, 1)
-    _set_file_pte(mm, vma, at, frame, write=True, marked=marked)
+    places = _folio_places(mm, vma, at, frame)
+    for place in places or (at,):
+        _set_file_pte(mm, vma, place, frame + place - at, write=True, marked=marked)
     return None
+
+
+def _file_page(mm: Mm, vma: Vma, at: int) -> int:
+    """The page-cache page for a fault; with MADV_HUGEPAGE a huge one where none is yet (mm/shmem.c:shmem_get_folio)."""
+    file, files = vma.file, mm.kernel.files
+    assert file is not None
+    offset = vma.shown_offset(at)
+    if (
+        vma.flags & VmFlag.HUGEPAGE
+        and offset < file.pages
+        and mm.entries.profile.faults_huge_shmem
+        and not file.counts_dirty
+        and (thp.file_suitable(vma, at) or not mm.entries.profile.faults_huge_shmem_suits_area)
+        and files.is_empty(file, offset)
+    ):
+        return files.add_huge_page(file, offset) + offset % HUGE_PAGES
+    return files.get_page(file, offset)
+
+
+def _folio_places(mm: Mm, vma: Vma, at: int, frame: int) -> range | None:
+    """The pages that one fault maps where the whole of a huge page fits among empty entries (finish_fault of 6.12)."""
+    frames = mm.frames
+    file = vma.file
+    if not mm.entries.profile.faults_whole_folio or not frames.flags[frame] & page.COMPOUND or vma.uffd is not None:
+        return None
+    if file is None or mm.kernel.files.number_of(file)[1] is not None:
+        return None
+    first = at - (frame - int(frames.head[frame]))
+    if first % HUGE_PAGES or first < vma.start or first + HUGE_PAGES > vma.end:
+        return None
+    places = range(first, first + HUGE_PAGES)
+    return None if any(mm.tables.get(place) for place in places) else places
 
 
 def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked: bool) -> None:
@@ -178,6 +216,8 @@ def _fault_around(mm: Mm, vma: Vma, at: int) -> bool:
     cached = [offset for offset in range(start, end + 1) if offset in file.cache]
     if not cached:
         return False
+    if thp.map_file_pmd(mm, vma, first + cached[0] - start, file.cache[cached[0]], write=False):
+        return True
     mm.tables.alloc(at, 1)
     mapped = False
     for offset in cached:

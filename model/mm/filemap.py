@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import VmFlag
-from ptewalk.model.mm import gup, mmap, rmap
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.mm import gup, mmap, rmap, thp
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.frames import by_page
@@ -60,6 +60,10 @@ def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, e
             if start < end:
                 mmap.zap_range(process.mm, vma, start, end, even_cows=even_cows)
                 process.mm.replace(start, end)
+    for offset in (first, last):
+        frame = file.cache.get(offset - offset % HUGE_PAGES, 0) if offset % HUGE_PAGES else 0
+        if frame and kernel.frames.flags[frame] & page.COMPOUND:
+            thp.split_file_page(kernel, frame)
     for offset in [o for o in file.cache if first <= o < last]:
         frame = file.cache.pop(offset)
         kernel.lru.drain()

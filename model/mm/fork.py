@@ -70,7 +70,7 @@ def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
                 child.tables.alloc(key << shift, level)
     for block, first, last, huge in parent.tables.blocks(vma.start, vma.end):
         if huge:
-            if _copy_huge_pmd(parent, child, block << PMD_SHIFT, twin):
+            if not vma.is_anonymous or _copy_huge_pmd(parent, child, block << PMD_SHIFT, twin):
                 continue
             thp.split_huge_pmd(parent, vma, block << PMD_SHIFT)
             child.tables.alloc(block << PMD_SHIFT, 1)

@@ -171,13 +171,17 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
     pinned: list[int] = []
     files = set()
     frames = mm.frames
+    touch = False
     try:
         for at in range(start, end):
             vma = mm.areas.lookup(at)
             if vma is None or not check_vma_flags(mm, vma, write=True, force=False):
                 raise Errno("EFAULT")
             mm.has_pinned = True
-            frame = get_page(mm, vma, at, write=True, touch=False)
+            frame = _follow(mm, vma, at, write=True, force=False, touch=touch)
+            if not frame:
+                touch = mm.entries.profile.gup_pin_touches
+                frame = get_page(mm, vma, at, write=True, touch=touch)
             frames.pins[frame] = frames.pins.get(frame, 0) + 1
             pinned.append(frame)
             files.add(vma.file)

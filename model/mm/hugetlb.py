@@ -24,26 +24,28 @@ def reserve(kernel: MachineState, vma: Vma) -> None:
 
 
 def close(kernel: MachineState, vma: Vma) -> None:
-    """The area goes away, and with it what it reserved and did not use (hugetlb_vm_op_close).
-
-    A shared file goes with its last area.
-    """
-    pool = kernel.pools[vma.huge_level]
+    """A private area goes away, and with it what it reserved and did not use (hugetlb_vm_op_close)."""
     reservation = vma.reservation
-    file = vma.file
-    if vma.flags & VmFlag.MAYSHARE:
-        if any(other.file is file for process in kernel.processes.values() for other in process.mm.areas):
-            return
-        if file:
-            _drop_cached(kernel, file, 0, file.pages)
-        if reservation:
-            pool.reserved -= len(reservation.unused)
-        return
-    if reservation:
+    if reservation and not vma.flags & VmFlag.MAYSHARE:
         last = vma.pgoff + vma.end - vma.start
         gone = {offset for offset in reservation.unused if vma.pgoff <= offset < last}
         reservation.unused -= gone
-        pool.reserved -= len(gone)
+        kernel.pools[vma.huge_level].reserved -= len(gone)
+
+
+def put_file(kernel: MachineState, vma: Vma) -> None:
+    """A shared file that no area maps any more goes, with its pages and what it reserved (hugetlbfs_evict_inode).
+
+    The kernel does so as it returns to the user: pages of a file that mmap replaces are not free for that mmap yet.
+    """
+    file, reservation = vma.file, vma.reservation
+    mapped = any(other.file is file for process in kernel.processes.values() for other in process.mm.areas)
+    if file is None or mapped or not vma.flags & VmFlag.MAYSHARE:
+        return
+    _drop_cached(kernel, file, 0, file.pages)
+    if reservation:
+        kernel.pools[vma.huge_level].reserved -= len(reservation.unused)
+        reservation.unused.clear()
 
 
 def _drop_cached(kernel: MachineState, file: File, first: int, last: int) -> None:

@@ -45,7 +45,8 @@ def migrate_frame(mm: Mm, frame: int) -> int:
     for offset in range(size):
         frames.copy(head + offset, new + offset)
     if flags & page.FILE:
-        kernel.files.by_identity(int(frames.owner[head])).cache[int(frames.index[head])] = new
+        cache = kernel.files.by_identity(int(frames.owner[head])).cache
+        cache.update({int(frames.index[head]) + offset: new + offset for offset in range(size)})
     if head in frames.cached_slot:
         where = frames.cached_slot.pop(head)
         frames.cached_slot[new] = where
@@ -138,8 +139,8 @@ def _move_to_node(mm: Mm, head: int, node: int) -> bool:
     kernel, frames = mm.kernel, mm.frames
     if frames.flags[head] & page.HUGETLB:
         return hugetlb.migrate(kernel, head, node)
-    heads = [head]
-    if frames.flags[head] & page.COMPOUND and mm.entries.profile.migrate_splits_partly_mapped:
+    heads, profile = [head], mm.entries.profile
+    if frames.flags[head] & (page.COMPOUND | page.FILE) == page.COMPOUND and profile.migrate_splits_partly_mapped:
         run = range(head, head + HUGE_PAGES)
         if head not in frames.huge_maps and not frames.maps[head : head + HUGE_PAGES].all():
             if not thp.split_huge_page(mm, head):

@@ -84,16 +84,30 @@ def do_mmap(
             bits |= VmFlag.SHARED | VmFlag.MAYSHARE
     if at < 0 or at + pages > TASK_PAGES[mm.tables.levels]:
         raise Errno("ENOMEM")
-    mmap_region(mm, at, pages, bits, file, pgoff, level)
-    if locked or populate:
-        gup.mm_populate(mm, at, at + pages)
+    replaced: list[Vma] = []
+    try:
+        mmap_region(mm, at, pages, bits, file, pgoff, level, replaced)
+        if locked or populate:
+            gup.mm_populate(mm, at, at + pages)
+    finally:
+        for vma in replaced:
+            hugetlb.put_file(kernel, vma)
 
 
-def mmap_region(mm: Mm, start: int, pages: int, flags: int, file: File | None, pgoff: int, huge_level: int = 0) -> Vma:
-    """mm/mmap.c:mmap_region; what was mapped there is unmapped first."""
+def mmap_region(
+    mm: Mm,
+    start: int,
+    pages: int,
+    flags: int,
+    file: File | None,
+    pgoff: int,
+    huge_level: int,
+    replaced: list[Vma],
+) -> Vma:
+    """mm/mmap.c:mmap_region; what was mapped there is unmapped first, and its hugetlb areas are added to `replaced`."""
     end = start + pages
     try:
-        do_munmap(mm, start, pages)
+        unmap_areas(mm, start, pages, replaced)
     except Errno:
         if mm.entries.profile.mmap_passes_errors_on:  # vms_gather_munmap_vmas passes the error on
             raise
@@ -146,7 +160,18 @@ def get_unmapped_area(mm: Mm, hint: int, pages: int, *, align: int = 1) -> int:
 
 
 def do_munmap(mm: Mm, start: int, pages: int) -> None:
-    """mm/mmap.c:do_munmap; where only the end cannot be split off (hugetlb), the split at the start stays."""
+    """The system call."""
+    gone: list[Vma] = []
+    unmap_areas(mm, start, pages, gone)
+    for vma in gone:
+        hugetlb.put_file(mm.kernel, vma)
+
+
+def unmap_areas(mm: Mm, start: int, pages: int, gone: list[Vma]) -> None:
+    """mm/mmap.c:do_munmap; where only the end cannot be split off (hugetlb), the split at the start stays.
+
+    hugetlb areas that go are added to `gone`: their files are still to be put.
+    """
     end = start + pages
     if pages <= 0 or start < 0 or end > TASK_PAGES[mm.tables.levels]:
         raise Errno("EINVAL")
@@ -167,6 +192,7 @@ def do_munmap(mm: Mm, start: int, pages: int) -> None:
         zap_range(mm, vma, vma.start, vma.end, drop_markers=True)
         if vma.huge_level:
             hugetlb.close(mm.kernel, vma)
+            gone.append(vma)
     _free_tables(mm, overlapping[0].start, overlapping[-1].end)
     for vma in overlapping:
         unlink_anon_vmas(vma)
@@ -212,6 +238,8 @@ def zap_range(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = Fa
                 thp.zap_huge_pmd(mm, first)
                 continue
             thp.split_huge_pmd(mm, vma, block << PMD_SHIFT)
+            if not vma.is_anonymous:
+                continue
         _zap_part(mm, vma, block, first, last, drop_markers, even_cows)
     mm.kernel.lru.drain()
 

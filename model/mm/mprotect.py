@@ -133,10 +133,14 @@ def change_protection(
     for block, first, last, huge in mm.tables.blocks(start, end):
         if huge:
             head = block << PMD_SHIFT
-            if last - first == HUGE_PAGES:
+            if last - first == HUGE_PAGES and (not wp or vma.is_anonymous):
                 _change_huge(mm, vma, head, prot, restore_write, wp)
                 continue
             thp.split_huge_pmd(mm, vma, head)
+            if markers:
+                mm.tables.alloc(head, 1)
+            elif not vma.is_anonymous:
+                continue
         part = mm.tables.part(block, first, last)
         present = (part & np.uint64(P | PROTNONE)) != 0
         if wp is not None:

@@ -215,6 +215,9 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
                 old, new = old + extent, new + extent
                 continue
             thp.split_huge_pmd(mm, vma, block << PMD_SHIFT)
+            if not vma.is_anonymous:
+                old, new = old + extent, new + extent
+                continue
         elif by_table and extent == PMD_PAGES and new >> PMD_SHIFT not in tables.tables[1]:
             _relink(mm, old, new, 1)
             old, new = old + extent, new + extent

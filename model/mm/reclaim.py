@@ -147,6 +147,11 @@ def _page_out_folio(mm: Mm, frame: int) -> None:
     run = slice(head, head + HUGE_PAGES)
     if frames.is_pinned(head):
         return
+    if frames.flags[head] & page.FILE:
+        if thp.split_huge_page(mm, head):
+            for member in range(head, head + HUGE_PAGES):
+                page_out(mm.kernel, member)
+        return
     if frames.flags[head] & page.LAZYFREE:
         mappings = [m for member in range(head, head + HUGE_PAGES) for m in rmap.walk(mm.kernel, member)]
         dirty = (frames.flags[run] & page.DIRTY).any()

@@ -13,7 +13,7 @@ from ptewalk.model.profile import SplitDirty
 from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.frames import Frames
-from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 
@@ -45,6 +45,59 @@ def allowed(vma: Vma, at: int) -> bool:
         and vma.flags & (VmFlag.HUGEPAGE | VmFlag.NOHUGEPAGE) == VmFlag.HUGEPAGE
         and vma_suitable(vma, at)
     )
+
+
+def file_suitable(vma: Vma, at: int) -> bool:
+    """As `vma_suitable`, and the file's pages are aligned in the area as they are in the file."""
+    return vma_suitable(vma, at) and not (vma.start - vma.pgoff) % HUGE_PAGES
+
+
+def map_file_pmd(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool) -> bool:
+    """Map the huge page of a file that `frame` is part of as a whole (mm/memory.c:do_set_pmd); False: it cannot be."""
+    frames, entries, head = mm.frames, mm.entries, at & ~_BLOCK
+    if not frames.flags[frame] & page.COMPOUND or mm.tables.table(head, 1) or mm.tables.get_huge(head):
+        return False
+    if entries.profile.thp_file_minds_advice and vma.flags & VmFlag.NOHUGEPAGE or not file_suitable(vma, at):
+        return False
+    first = int(frames.head[frame])
+    pmd = entries.pfn_pte(first, vma.prot, 2) | PSE
+    if write:
+        pmd = entries.pmd_mkdirty(pmd)
+        if vma.flags & VmFlag.WRITE:
+            pmd = entries.pte_mkwrite(pmd)
+    frames.huge_maps[first] = frames.huge_maps.get(first, 0) + 1
+    mm.tables.alloc(head, 2)
+    mm.tables.set_huge(head, pmd)
+    return True
+
+
+def unmap_file_page(kernel: MachineState, frame: int) -> None:
+    """Drop every entry that maps a file's page; uffd-wp leaves markers (mm/rmap.c:try_to_unmap)."""
+    entries, frames = kernel.entries, kernel.frames
+    for mm, vma, at, huge in rmap.walk(kernel, frame):
+        if huge:
+            zap_huge_pmd(mm, at)
+            continue
+        old = mm.tables.get(at)
+        if entries.pte_dirty(old):
+            frames.flags[frame] |= page.DIRTY
+        mm.tables.set(at, entries.make_uffd_marker() if old & UFFD_WP and vma.flags & VmFlag.UFFD_WP else 0)
+        frames.maps[frame] -= 1
+
+
+def split_file_page(kernel: MachineState, frame: int) -> bool:
+    """A file's huge page becomes 512 pages of the cache that nothing maps; False when a pin forbids it."""
+    frames = kernel.frames
+    head = int(frames.head[frame])
+    if frames.is_pinned(head):
+        return False
+    for member in range(head, head + HUGE_PAGES):
+        unmap_file_page(kernel, member)
+    run = slice(head, head + HUGE_PAGES)
+    frames.flags[run] &= 0xFFFF ^ page.COMPOUND
+    frames.head[run] = np.arange(head, head + HUGE_PAGES)
+    kernel.mmu.invalidate(None)
+    return True
 
 
 def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
@@ -238,8 +291,12 @@ def _fill(mm: Mm, head: int, first: int, flags: int, step: int) -> None:
 def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:
     """Replace a huge leaf by 512 entries.
 
-    __split_huge_pmd_locked; 3.11: the page itself is split, in every process.
+    __split_huge_pmd_locked; 3.11: the page itself is split, in every process. A leaf of a file's page is dropped, for
+    it can be had again: there is no table then.
     """
+    if not vma.is_anonymous:
+        zap_huge_pmd(mm, head)
+        return
     pmd = mm.tables.get_huge(head)
     entries = mm.entries
     if is_huge_zero(mm, pmd):
@@ -302,6 +359,8 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
     """
     frames = mm.frames
     head = int(frames.head[frame])
+    if frames.flags[head] & page.FILE:
+        return split_file_page(mm.kernel, head)
     if frames.is_pinned(head):
         return False
     if mm.entries.profile.thp_split_dirty == SplitDirty.ALWAYS:

@@ -266,7 +266,10 @@ class _Scan:
             if stop != start + HUGE_PAGES:
                 thp.split_huge_pmd(mm, vma, start & ~(HUGE_PAGES - 1))
                 self.back_out(start, stop)
-                self.entries(vma, start, end)
+                if vma.is_anonymous:
+                    self.entries(vma, start, end)
+                else:
+                    self.hole(vma, start, end)
                 return
             mm.tables.set_huge(start, mm.entries.pte_mkuffd_wp(pmd))
         if full:
@@ -280,6 +283,8 @@ class _Scan:
             categories |= ScanCategory.WRITTEN
         if thp.is_huge_zero(mm, pmd):
             categories |= ScanCategory.PFNZERO
+        elif self.interest & ScanCategory.FILE and not mm.frames.flags[thp.pmd_frame(mm, pmd)] & page.ANON:
+            categories |= ScanCategory.FILE
         if mm.entries.pmd_soft_dirty(pmd):
             categories |= ScanCategory.SOFT_DIRTY
         return int(categories)

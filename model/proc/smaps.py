@@ -88,6 +88,15 @@ def huge_pages(mm: Mm, vma: Vma) -> list[int]:
 
     3.11 counts the huge zero page too; 6.1 no PROT_NONE ones.
     """
+    return _whole_leaves(mm, vma) if vma.is_anonymous else []
+
+
+def shmem_huge_pages(mm: Mm, vma: Vma) -> list[int]:
+    """First pages of the huge pages that ShmemPmdMapped counts."""
+    return [] if vma.is_anonymous else _whole_leaves(mm, vma)
+
+
+def _whole_leaves(mm: Mm, vma: Vma) -> list[int]:
     if vma.huge_level or not mm.tables.huge[2]:
         return []
     profile = mm.entries.profile
@@ -155,10 +164,11 @@ class _Usage:
         if vma.huge_level:
             self._hugetlb()
             return
-        for first in huge_pages(mm, vma):
+        name = "AnonHugePages" if vma.is_anonymous else "ShmemPmdMapped"
+        for first in _whole_leaves(mm, vma):
             pmd = mm.tables.get_huge(first)
             run = np.arange(HUGE_PAGES, dtype=np.int64) + thp.pmd_frame(mm, pmd)
-            self.sizes["AnonHugePages"] += HUGE_PAGES * PAGE_BYTES
+            self.sizes[name] += HUGE_PAGES * PAGE_BYTES
             self._account(run, np.full(HUGE_PAGES, pmd, np.uint64))
         parts = [
             mm.tables.part(block, first, last)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ptewalk.model.linux import TASK_PAGES
 from ptewalk.model.scenario import verbs
 from ptewalk.model.state.machine import CONTROL
-from ptewalk.model.x86 import PAGE_BYTES, Control
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_BYTES, PAGE_SHIFT, Control
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_CR4: Final = {7: Control.PGE, 12: Control.LA57, 20: Control.SMEP, 21: Control.SMAP, 22: Control.PKE}
+_CR4_LA57: Final = 12
+_CR4: Final = {7: Control.PGE, _CR4_LA57: Control.LA57, 20: Control.SMEP, 21: Control.SMAP, 22: Control.PKE}
 """Bit of CR4 to control bit."""
 _Types = tuple[type, ...]
 _INT: Final[_Types] = (int,)
@@ -200,8 +202,6 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
         base = int(base_text, 16)
     except ValueError:
         raise FormatError(f"{where}: 'base' must be a hexadecimal string, not {base_text!r:.40}") from None
-    if base % PAGE_BYTES or not 0 <= base < 1 << 47:
-        raise FormatError(f"{where}: 'base' must be a page-aligned user address, not {base_text}")
     if _key(record, "steps", _INT, where) < 0:
         raise FormatError(f"{where}: 'steps' must not be negative, not {record['steps']}")
     for key in ("cr0", "cr4", "efer"):
@@ -209,6 +209,9 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
             text = _key(record, key, _TEXT, where)
             if not text or text.strip("0123456789abcdefABCDEF"):
                 raise FormatError(f"{where}: {key!r} must be hexadecimal, not {text!r:.40}")
+    levels = LEVELS_5 if int(record.get("cr4", "0"), 16) >> _CR4_LA57 & 1 else LEVELS_4
+    if base % PAGE_BYTES or not 0 <= base >> PAGE_SHIFT <= TASK_PAGES[levels]:
+        raise FormatError(f"{where}: 'base' must be a page-aligned user address, not {base_text}")
     return Scenario(name, str(record.get("doc", "")), base, [], where, record)
 
 

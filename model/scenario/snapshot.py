@@ -329,7 +329,7 @@ class Recorder:
             "n": vma.end - start,
             "perm": smaps.permissions(vma),
             "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
-            "shmem_huge_kb": 0,
+            "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)),
             "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS | LATER_FLAGS],
         }
 

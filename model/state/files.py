@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import BLOCK_FILE_PAGES, FILE_PAGES
+from ptewalk.model.linux import BLOCK_FILE_PAGES, FILE_PAGES, HUGE_PAGES
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.frames import Frames
 
@@ -88,6 +88,28 @@ class Files:
         if words is not None:
             self.frames.memory.add_frame(frame)[:] = words
         return frame
+
+    def add_huge_page(self, file: File, offset: int) -> int:
+        """One huge page in place of the 512 pages around `offset`, with what they held; its first frame."""
+        first = offset - offset % HUGE_PAGES
+        head = self.frames.alloc_compound(page.FILE | page.COMPOUND)
+        self.frames.index[head : head + HUGE_PAGES] = range(first, first + HUGE_PAGES)
+        self.frames.owner[head : head + HUGE_PAGES] = file.identity
+        for i in range(HUGE_PAGES):
+            old = file.cache.get(first + i)
+            words = file.swapped.pop(first + i, None)
+            if old is not None:
+                self.frames.copy(old, head + i)
+                self.frames.free(old)
+            elif words is not None:
+                self.frames.memory.add_frame(head + i)[:] = words
+            file.cache[first + i] = head + i
+        return head
+
+    def is_empty(self, file: File, offset: int) -> bool:
+        """Has the file nothing in the 512 pages around `offset`, in memory or in swap?"""
+        first = offset - offset % HUGE_PAGES
+        return not any(o in file.cache or o in file.swapped for o in range(first, first + HUGE_PAGES))
 
     def get_page(self, file: File, offset: int) -> int:
         """The page-cache page, read back or made when there is none; 0 beyond the end of the file (shmem_get_folio)."""
