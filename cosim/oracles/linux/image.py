@@ -68,10 +68,17 @@ def read_image(image: Path, modules: Path | None = None) -> GuestKernel:
     debian = re.search(r"Debian (\d+\.\d+\.\d+)", text)
     plain = re.match(r"\d+\.\d+(\.\d+)?", release)
     version = debian.group(1) if debian else plain.group(0) if plain else release
-    places = [image.parent.parent / "lib/modules", Path("/lib/modules"), Path("/usr/lib/modules")]
     if modules is None:
-        modules = next((place / release for place in places if (place / release).is_dir()), None)
+        modules = _find_modules(image, release)
     return GuestKernel(image, release, version, modules)
+
+
+def _find_modules(image: Path, release: str) -> Path | None:
+    """The folder of a kernel's modules: beside the image (usr/lib/modules/RELEASE/vmlinuz), near it, or the host's."""
+    if image.parent.name == release:
+        return image.parent
+    roots = (image.parent.parent / "lib", image.parent.parent / "usr/lib", Path("/lib"), Path("/usr/lib"))
+    return next((root / "modules" / release for root in roots if (root / "modules" / release).is_dir()), None)
 
 
 def _version_key(package: str) -> list[int]:
@@ -158,12 +165,17 @@ def _module_files(modules: Path) -> dict[str, Path]:
     found = {}
     for path in modules.rglob("*.ko*"):
         name, _, suffix = path.name.partition(".ko")
-        if suffix in ("", ".xz"):
+        if suffix in ("", ".xz", ".zst"):
             found[name.replace("-", "_")] = path
     return found
 
 
 def _module_bytes(path: Path) -> bytes:
+    if path.suffix == ".zst":
+        done = subprocess.run([program("zstd", "zstd"), "-dcq", str(path)], capture_output=True, check=False)
+        if done.returncode:
+            raise ToolError(f"{path} cannot be unpacked; remove the folder of that kernel and fetch it again")
+        return done.stdout
     data = path.read_bytes()
     return lzma.decompress(data) if path.suffix == ".xz" else data
 

@@ -77,6 +77,8 @@ AT_STATE: Final = AT_VALUES + 2 * 262144
 COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti mitigations=off numa_balancing=disable"
     " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
+    # Newer kernels let only a debugger force writes through /proc/PID/mem, and have a thread that clears A of samples.
+    " proc_mem.force_override=always damon_stat.enabled=0"
 )
 
 
@@ -294,6 +296,12 @@ class LinuxVm:
         self._qemu.kill()
         self._qemu.wait()
 
+    def _without_modules(self) -> str:
+        """The likely cause of a missing device, for a message."""
+        if self.kernel.modules is not None:
+            return ""
+        return f"; no modules were found for {self.kernel.release}: lay them in lib/modules beside the image's folder"
+
     def _died(self, what: str) -> GuestDied:
         """The error for a machine that is lost, with the last lines that it said."""
         self.alive = False
@@ -333,7 +341,7 @@ class LinuxVm:
         """The agent's line; `GuestDied` for a line that says why not."""
         line = self._serial.line(seconds)
         if line[:1] not in ("K", "P"):
-            raise self._died(f"the guest gave up at {what}: {line[2:]}")
+            raise self._died(f"the guest gave up at {what}: {line[2:]}{self._without_modules()}")
         return line
 
     def _command(self, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:

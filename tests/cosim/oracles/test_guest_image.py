@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,14 @@ def test_a_kernel_is_described_by_its_header(tmp_path: Path) -> None:
     modules.mkdir(parents=True)
     kernel = read_image(image)
     assert (kernel.release, kernel.version, kernel.modules) == ("6.1.0-56-cloud-amd64", "6.1.192", modules)
+
+
+def test_modules_in_usr_and_beside_the_image(tmp_path: Path) -> None:
+    text = b"6.12.9+deb13-cloud-amd64 (who) #1 SMP Debian 6.12.9-1 (2026-11-16)"
+    modules = tmp_path / "usr/lib/modules/6.12.9+deb13-cloud-amd64"
+    beside = bzimage(modules, text)
+    assert read_image(beside).modules == modules
+    assert read_image(bzimage(tmp_path / "boot", text)).modules == modules
 
 
 def test_a_kernel_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +100,18 @@ def test_modules_follow_what_they_depend_on(tmp_path: Path) -> None:
     compress = module("lz4_compress.ko", b"")
     module("unrelated.ko", b"zram")
     assert load_order(tmp_path) == [zsmalloc, compress, zram]
+
+
+def test_modules_may_be_packed_by_zstd(tmp_path: Path) -> None:
+    if not shutil.which("zstd"):
+        pytest.skip("optional: no zstd, which only kernels with .ko.zst need: apt-get install zstd")
+    plain = tmp_path / "zram.ko"
+    plain.write_bytes(b"ELF zram\0depends=\0")
+    subprocess.run(["zstd", "-q", "--rm", str(plain)], check=True)
+    assert load_order(tmp_path) == [b"ELF zram\0depends=\0"]
+    (tmp_path / "zram.ko.zst").write_bytes(b"no such")
+    with pytest.raises(ToolError, match="zram.ko.zst cannot be unpacked; remove the folder"):
+        load_order(tmp_path)
 
 
 def test_cpio() -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,15 @@ def test_a_machine_that_is_lost(kernel: GuestKernel) -> None:
             machine.run(ScenarioRequest("lost", [MMAP]))
         with pytest.raises(GuestDied, match="start a new LinuxVm"):
             machine.run(ScenarioRequest("lost", [MMAP]))
+
+
+def test_a_kernel_without_its_modules(kernel: GuestKernel) -> None:
+    bare = replace(kernel, modules=None)
+    with (
+        pytest.raises(ToolError, match=f"gave up at boot: .*; no modules were found for {kernel.release}: lay"),
+        LinuxVm(bare),
+    ):
+        pass
 
 
 def test_a_machine_that_does_not_start(kernel: GuestKernel) -> None:
