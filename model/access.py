@@ -65,7 +65,7 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
                 if isinstance(result, PageFault):
                     signal = faults.user_fault(process.mm, at, result.code)
                 else:
-                    signal = Signal.ACCERR  # exc_general_protection: SIGSEGV, SI_KERNEL
+                    signal = Signal.KERNEL
                 retries += 1
                 if signal is None and retries < _RETRIES:
                     break
@@ -101,6 +101,8 @@ def touch_pages(
     """
     values: list[int | str] = []
     for found in reach(kernel, process, [at << PAGE_SHIFT | offset for at in pages], access):
+        if found == Signal.KERNEL.value:  # a recording calls every code of SIGSEGV but two "accerr"
+            found = Signal.ACCERR.value
         values.append(found if isinstance(found, str) else _do(kernel, found, access, value))
     return values
 

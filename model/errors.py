@@ -41,6 +41,8 @@ class Signal(Enum):
     ACCERR = "accerr"
     PKUERR = "pkuerr"
     BUS = "bus"
+    KERNEL = "kernel"
+    """SIGSEGV with SI_KERNEL: the address is not canonical (arch/x86/kernel/traps.c:exc_general_protection)."""
 
 
 class FaultsForEver(Exception):

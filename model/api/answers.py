@@ -14,6 +14,7 @@ _SIGNALS: Final = {
     "accerr": ("SIGSEGV", "SEGV_ACCERR"),
     "pkuerr": ("SIGSEGV", "SEGV_PKUERR"),
     "bus": ("SIGBUS", "BUS_ADRERR"),
+    "kernel": ("SIGSEGV", "SI_KERNEL"),
 }
 """How a fault ends to the signal and its si_code."""
 _FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
@@ -27,7 +28,7 @@ class Fault(Exception):
     ending : str
         As `Kernel.reach` tells it.
     address : int
-        The byte that could not be had (si_addr).
+        The byte that could not be had (si_addr; a kernel leaves that 0 with SI_KERNEL).
 
     Attributes
     ----------

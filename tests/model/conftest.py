@@ -10,7 +10,13 @@ from ptewalk.model import PAGE, Errno, Fault, Machine, Task
 from ptewalk.model.api.answers import Leaf
 from ptewalk.model.linux import Track
 
-ENDS = {"SEGV_MAPERR": "maperr", "SEGV_ACCERR": "accerr", "SEGV_PKUERR": "pkuerr", "BUS_ADRERR": "bus"}
+ENDS = {
+    "SEGV_MAPERR": "maperr",
+    "SEGV_ACCERR": "accerr",
+    "SEGV_PKUERR": "pkuerr",
+    "BUS_ADRERR": "bus",
+    "SI_KERNEL": "accerr",
+}
 
 
 class Window:

@@ -165,6 +165,18 @@ def test_a_length_stores_once_in_each_page(task: Task) -> None:
     assert dirty(task) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_beyond_the_address_space(profile: str) -> None:
+    """4 levels: 2**47 is not canonical, #GP and SI_KERNEL; with five it is user memory like any other."""
+    for levels, code in ((4, "SI_KERNEL"), (5, "SEGV_MAPERR")):
+        task = Machine(profile, levels=levels).spawn()
+        for access in (task.read, task.write):
+            with pytest.raises(Fault, match=rf"^SIGSEGV \({code}\) at 0x800000000000$"):
+                access(1 << 47)
+            with pytest.raises(Fault, match=r"^SIGSEGV \(SI_KERNEL\) at 0x8000000000000000$"):
+                access(1 << 63)
+
+
 def test_nothing_is_nothing(task: Task) -> None:
     assert task.read(AT, 0) == b"" and task.read_into(AT, b"") == 0
     task.write(AT, b"")
