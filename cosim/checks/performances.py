@@ -46,9 +46,10 @@ def recorded(values: dict[str, Any], lane: Lane, design: DesignDescription) -> d
 
     With `seed` each walk has conditions of its own. Gives `WalkTally.as_json`, with `events` and `traced` of `Verdict`.
     """
-    cases = read_walks(values["file"])
+    machine = {name: design.parameters[name] for name in ("physical_bits", "gigabyte_pages")}
+    cases = read_walks(values["file"], **machine)
     chosen, seed = values["indices"], values.get("seed")
-    memory = SparseMemory(min(design.parameters["physical_bits"], values["physical_bits"]))
+    memory = SparseMemory(design.parameters["physical_bits"])
     golden = Golden(design)
     tally = WalkTally()
     events = traced = 0

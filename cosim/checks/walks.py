@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ptewalk.cosim.formats.walks import TRUSTED, WalkCase, run_on_model
 from ptewalk.model import x86
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, Translated
 
-__all__ = ["WalkTally", "check", "describe_outcome", "merge_tallies", "tally_model", "tally_unicorn"]
+__all__ = ["WalkTally", "check", "describe_outcome", "merge_tallies", "other_machine", "tally_model", "tally_unicorn"]
 
 _P: Final = 1 << x86.EntryBit.P
 _A: Final = 1 << x86.EntryBit.A
 _PS: Final = 1 << x86.EntryBit.PS
+_TRIED: Final = 2000
+"""Walks that another machine is tried on."""
 _FRAME: Final = (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
 
 
@@ -23,7 +26,8 @@ def check(
 ) -> str | None:
     """Compare one walk with its recording.
 
-    The outcome, its physical address or error code, and every word of the tables must be as recorded. After a page
+    The outcome, its physical address or error code, and every word of the tables must be as recorded; the entries only
+    where the recording tells which bits were added. After a page
     fault A may be set or not in each entry that the walk had passed [SDM 3A 4.8]; nothing else may differ.
 
     Parameters
@@ -50,7 +54,8 @@ def check(
     optional = _optional_bits(case)
     if marks_large_before_check and case.outcome == x86.Outcome.PAGE_FAULT:
         optional |= {address: _A for address in _large_leaf(case)}
-    for (address, value), added in zip(case.entries, case.added, strict=True):
+    recorded = () if case.added is None else zip(case.entries, case.added, strict=True)
+    for (address, value), added in recorded:
         left = after.get(address, 0)
         if (left ^ (value | added)) & ~(optional.get(address, 0) & ~added):
             return f"entry at {address:#x}: expected {value | added:#x}, seen {left:#x}"
@@ -187,6 +192,41 @@ def tally_model(cases: Iterable[WalkCase]) -> WalkTally:
     for case in cases:
         tally.add(case, check(case, *run_on_model(case)))
     return tally
+
+
+def other_machine(cases: Sequence[WalkCase]) -> str | None:
+    """A hint when walks that differ on the golden model all agree on a machine of another width.
+
+    Parameters
+    ----------
+    cases : sequence of WalkCase
+        Some of trust 3; those that differ, and as many others, are tried with each MAXPHYADDR from 32 to 52 bits that
+        holds their addresses, with and without 1 GiB pages.
+    """
+    trusted = [case for case in cases if case.trust == TRUSTED]
+    differing = [case for case in trusted if check(case, *run_on_model(case))][:_TRIED]
+    if not differing:
+        return None
+    asked = [*differing, *random.Random(0).sample(trusted, min(_TRIED, len(trusted)))]
+    used = max(
+        max((address for case in asked for address, _ in case.entries), default=0),
+        max((case.value for case in asked if case.outcome == x86.Outcome.OK), default=0),
+    )
+    fits = [
+        (bits, gigabyte)
+        for gigabyte in (True, False)
+        for bits in range(max(32, used.bit_length()), x86.MAX_PHYSICAL_BITS + 1)
+        if all(
+            check(case, *run_on_model(replace(case, physical_bits=bits, gigabyte_pages=gigabyte))) is None
+            for case in asked
+        )
+    ]
+    if not fits:
+        return None
+    widths = sorted({bits for bits, _ in fits})
+    told = f"{widths[0]}" if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
+    pages = "" if fits[0][1] else " and --no-gigabyte-pages"
+    return f"was this recorded on another machine? All walks tried agree with --physical-bits {told}{pages}"
 
 
 def tally_unicorn(cases: Iterable[WalkCase]) -> WalkTally:

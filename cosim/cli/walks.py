@@ -29,29 +29,53 @@ _BACKENDS = ("model", "gateware", "unicorn")
 @option("--backend", type=click.Choice(_BACKENDS), default="model", show_default=True, help="Who answers.")
 @simulator_option
 @option("--limit", type=click.IntRange(1), help="At most so many cases of each file, taken from all families in turn.")
+@option(
+    "--physical-bits",
+    "bits",
+    type=click.IntRange(32, 52),
+    default=40,
+    show_default=True,
+    help="MAXPHYADDR of the machine that the walks were recorded on.",
+)
+@option("--no-gigabyte-pages", is_flag=True, help="That machine has no 1 GiB pages.")
 @seed_option
 @json_option
 @mutant_option
 def walks(
-    files: tuple[Path, ...], backend: str, simulator: str | None, limit: int | None, seed: int | None, as_json: bool
+    files: tuple[Path, ...],
+    backend: str,
+    simulator: str | None,
+    limit: int | None,
+    bits: int,
+    no_gigabyte_pages: bool,
+    seed: int | None,
+    as_json: bool,
 ) -> int:
     """Compare recorded page walks with a backend's answers.
 
     A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
     """
-    from ptewalk.cosim.checks.walks import merge_tallies, tally_model, tally_unicorn
-    from ptewalk.cosim.formats.walks import read_walks, spread
+    from ptewalk.cosim.checks.walks import merge_tallies, other_machine, tally_model, tally_unicorn
+    from ptewalk.cosim.formats.walks import PHYSICAL_BITS, read_walks, spread
 
     if seed is not None and backend != "gateware":
         raise ToolError(f"--seed goes with --backend gateware, not with --backend {backend}")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
-    chosen = [(path, (cases := read_walks(path)), spread(cases, limit)) for path in files]
+    if backend == "unicorn" and (bits != PHYSICAL_BITS or no_gigabyte_pages):
+        raise ToolError(
+            f"Unicorn is a machine of {PHYSICAL_BITS} bits with 1 GiB pages: leave out --physical-bits and "
+            "--no-gigabyte-pages, or ask another backend"
+        )
+    machine: dict[str, Any] = {"physical_bits": bits, "gigabyte_pages": not no_gigabyte_pages}
+    chosen = [(path, (cases := read_walks(path, **machine)), spread(cases, limit)) for path in files]
     walker = None
     if backend == "gateware":
         from ptewalk.cosim.runs.gateware import gateware
+        from ptewalk.rtl.mmu import MmuConfig
+        from ptewalk.rtl.walker import WalkerConfig
 
-        walker = gateware(simulator)
+        walker = gateware(simulator, MmuConfig(WalkerConfig(**machine)))
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     tallies = []
     for path, cases, indices in chosen:
@@ -61,6 +85,8 @@ def walks(
             judge = tally_model if backend == "model" else tally_unicorn
             tallies.append(judge([cases[index] for index in indices]).as_json())
     result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
+    if result["differ"]:
+        result["hint"] = other_machine([cases[index] for _, cases, indices in chosen for index in indices])
     if walker is not None:
         result["seed"] = seed
     if as_json:
@@ -78,6 +104,8 @@ def walks(
             click.echo(f"trust {trust}, not counted above: {counts}")
         if result["first_difference"]:
             click.echo(f"first difference: {result['first_difference']}")
+        if result.get("hint"):
+            click.echo(result["hint"])
     if result["differ"]:
         return DIFFER
     if not result["agree"]:

@@ -1,29 +1,7 @@
 """The walk format: one page walk per line, with the answer that real engines gave; reading, writing, checking,
 counting.
 
-A file is JSON Lines, ``.jsonl`` or ``.jsonl.gz``. Each line is an object:
-
-====  ==================================================================================================================
-i     running number
-f     family, one letter: A permissions, B presence and A/D, C reserved bits, D keys, E all bits, G not canonical,
-      H self-map
-k     access: R 8-byte load, W 1-byte store, X instruction fetch, I implicit supervisor read
-u     1 = CPL 3, 0 = CPL 0
-c     control bits, numbered as `x86.Control`, AC included
-va    linear address, hex, a multiple of 8
-kr    PKRU (absent = 0)
-ks    IA32_PKRS (absent = 0)
-e     all entries before the access, "physical:value", both hex; every other word of the tables is 0
-o     ["OK", physical address in hex], ["PF", error code] or ["GP"]
-ad    bits added to each entry of e (32 = A, 64 = D); after a fault, by a walk that sets A only when all is allowed
-aq    after a fault, when different: by a walk that sets A as it goes
-v     engines that gave this outcome
-t     trust; 3 = all that ran it agree
-w     the others' answers
-root  physical address of the top-level table, hex (absent = 204000, or 205000 with LA57)
-====  ==================================================================================================================
-
-`root` is an addition, for random walks whose tables lie elsewhere. MAXPHYADDR is 40.
+docs/walk-format.md tells every key.
 """
 
 from __future__ import annotations
@@ -35,7 +13,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -50,13 +28,16 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State, translate
 
 PHYSICAL_BITS: Final = 40
-"""MAXPHYADDR of every recorded walk."""
+"""MAXPHYADDR of recorded walks where nothing else is said."""
 ROOT: Final = {x86.LEVELS_4: 0x204000, x86.LEVELS_5: 0x205000}
 """Number of levels to the physical address of the recorded walks' top-level table."""
 ARENAS: Final = ((0x1000000, 0x400000), (0x41000000, 0x400000))
 """(physical address, bytes) of the data that recorded walks end in."""
 TRUSTED: Final = 3
 """The trust of a case on which every engine agreed."""
+
+NO_FAMILY: Final = "-"
+"""Family of a walk whose line names none."""
 
 _ACCESS: Final = {"R": x86.Access.READ, "W": x86.Access.WRITE, "X": x86.Access.FETCH, "I": x86.Access.READ}
 _P: Final = 1 << x86.EntryBit.P
@@ -78,9 +59,9 @@ class WalkCase:
     Attributes
     ----------
     number : int
-        Running number (i).
+        Running number (i); the line's where it has none.
     family : str
-        One capital letter.
+        One capital letter; "-" where the line has none.
     kind : str
         Access, a letter of "RWXI".
     user : bool
@@ -95,8 +76,8 @@ class WalkCase:
         OK, PAGE_FAULT or GENERAL_PROTECTION.
     value : int
         Physical address of OK, error code of PAGE_FAULT, 0 of GENERAL_PROTECTION.
-    added : tuple of int
-        Bits added to each entry (ad).
+    added : tuple of int or None
+        Bits added to each entry (ad); None: not recorded, and not compared.
     eager : tuple of int or None
         After a fault: bits added by a walk that sets A as it goes, when different (aq).
     trust : int
@@ -109,6 +90,10 @@ class WalkCase:
         The differing engines' answers as the file has them (w); None when absent.
     root : int
         Physical address of the top-level table; 0 for the format's own (see `ROOT`).
+    physical_bits : int
+        MAXPHYADDR of the machine.
+    gigabyte_pages : bool
+        The machine has 1 GiB pages.
     """
 
     number: int
@@ -120,7 +105,7 @@ class WalkCase:
     entries: tuple[tuple[int, int], ...]
     outcome: x86.Outcome
     value: int
-    added: tuple[int, ...]
+    added: tuple[int, ...] | None
     eager: tuple[int, ...] | None = None
     trust: int = TRUSTED
     pkru: int = 0
@@ -128,6 +113,8 @@ class WalkCase:
     voices: str = ""
     others: object = None
     root: int = 0
+    physical_bits: int = PHYSICAL_BITS
+    gigabyte_pages: bool = True
 
     @property
     def levels(self) -> int:
@@ -142,7 +129,16 @@ class WalkCase:
     def state(self, *, track: Track = Track.OFF, saved_dirty: bool = False, soft_dirty: bool = True) -> State:
         """The control state of this walk, with a way to track of the caller's choice."""
         control = self.control & ~(1 << x86.Control.AC)
-        return State(self.table_root, control, self.pkru, self.pkrs, track, saved_dirty, soft_dirty)
+        return State(
+            self.table_root,
+            control,
+            self.pkru,
+            self.pkrs,
+            track,
+            saved_dirty,
+            soft_dirty,
+            gigabyte_pages=self.gigabyte_pages,
+        )
 
     def request(self) -> Request:
         """The access of this walk."""
@@ -150,8 +146,8 @@ class WalkCase:
         return Request(self.linear, _ACCESS[self.kind], self.user, self.kind == "I", ac)
 
     def memory(self) -> SparseMemory:
-        """A physical memory of 40 bits that holds the tables."""
-        memory = SparseMemory(PHYSICAL_BITS)
+        """A physical memory that holds the tables."""
+        memory = SparseMemory(self.physical_bits)
         for frame in self.table_frames():
             memory.add_frame(frame)
         for address, value in self.entries:
@@ -181,8 +177,15 @@ def run_on_model(case: WalkCase, *, eager: bool = True) -> tuple[Result, dict[in
     return result, table_words(memory, case.table_frames())
 
 
-def read_walks(path: str | Path) -> list[WalkCase]:
+def read_walks(path: str | Path, *, physical_bits: int = PHYSICAL_BITS, gigabyte_pages: bool = True) -> list[WalkCase]:
     """All walks of a ``.jsonl`` or ``.jsonl.gz`` file.
+
+    Parameters
+    ----------
+    physical_bits : int
+        MAXPHYADDR of the machine that they were recorded on.
+    gigabyte_pages : bool
+        It has 1 GiB pages.
 
     Raises
     ------
@@ -190,7 +193,10 @@ def read_walks(path: str | Path) -> list[WalkCase]:
         The file is missing, not of these kinds, cut off, empty or malformed.
     """
     path = Path(path)
-    cases = [_parse(path, number, line) for number, line in _lines(path)]
+    cases = [
+        replace(_parse(path, number, line, physical_bits), gigabyte_pages=gigabyte_pages)
+        for number, line in _lines(path)
+    ]
     if not cases:
         raise WalkFileError(f"{path}: a walk file must hold at least one walk, this one is empty")
     return cases
@@ -242,34 +248,34 @@ class _Malformed(ValueError):
     """What is wrong with a line, without its place."""
 
 
-def _parse(path: Path, number: int, line: str) -> WalkCase:
+def _parse(path: Path, number: int, line: str, bits: int) -> WalkCase:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         cut = "" if line.endswith("\n") else ", and its end of line is missing: the file may be cut off"
         raise WalkFileError(f"{path}:{number}: each line must be one JSON object, this one is not{cut}") from None
     try:
-        return _case(value)
+        return _case(value, number, bits)
     except _Malformed as error:
         raise WalkFileError(f"{path}:{number}: {error}") from None
 
 
-def _case(line: object) -> WalkCase:
+def _case(line: object, place: int, bits: int) -> WalkCase:
     if not isinstance(line, dict):
         raise _Malformed(f"each line must be a JSON object, not {_short(line)}")
     if line.get("t") in ("scenario", "step"):
         raise _Malformed("this is a scenario: give the file to ptewalk replay")
     kind = _text(line, "k", "[RWXI]", "R, W, X or I")
     control = _number(line, "c", 1 << x86.Control.AC + 1)
-    entries = _entries(line)
-    outcome, value = _outcome(line)
+    entries = _entries(line, bits)
+    outcome, value = _outcome(line, bits)
     eager = _added(line, "aq", len(entries)) if "aq" in line else None
     if eager is not None and outcome != x86.Outcome.PAGE_FAULT:
         raise _Malformed("key 'aq' is only for an outcome of PF")
-    root = _hex("root", line["root"], PHYSICAL_BITS, x86.PAGE_BYTES) if "root" in line else 0
+    root = _hex("root", line["root"], bits, x86.PAGE_BYTES) if "root" in line else 0
     return WalkCase(
-        number=_number(line, "i", 1 << 63),
-        family=_text(line, "f", "[A-Z]", "one capital letter"),
+        number=_number(line, "i", 1 << 63) if "i" in line else place,
+        family=_text(line, "f", "[A-Z]", "one capital letter") if "f" in line else NO_FAMILY,
         kind=kind,
         user=bool(_number(line, "u", 2)),
         control=control,
@@ -277,14 +283,15 @@ def _case(line: object) -> WalkCase:
         entries=entries,
         outcome=outcome,
         value=value,
-        added=_added(line, "ad", len(entries)),
+        added=_added(line, "ad", len(entries)) if "ad" in line else None,
         eager=eager,
-        trust=_number(line, "t", TRUSTED + 1),
+        trust=_number(line, "t", TRUSTED + 1) if "t" in line else TRUSTED,
         pkru=_number(line, "kr", 1 << 32) if "kr" in line else 0,
         pkrs=_number(line, "ks", 1 << 32) if "ks" in line else 0,
-        voices=_text(line, "v", ".*", "text"),
+        voices=_text(line, "v", ".*", "text") if "v" in line else "",
         others=line.get("w"),
         root=root,
+        physical_bits=bits,
     )
 
 
@@ -320,8 +327,12 @@ def _hex(key: str, value: object, bits: int, multiple: int = 1) -> int:
         number = int(value, 16)
         if not number >> bits and number % multiple == 0:
             return number
+        wider = number >> bits and bits < x86.MAX_PHYSICAL_BITS and not number >> x86.MAX_PHYSICAL_BITS
+    else:
+        wider = False
     aligned = f", a multiple of {multiple}" if multiple > 1 else ""
-    raise _Malformed(f"key {key!r} must be hex digits below 2**{bits}{aligned}, not {_short(value)}")
+    mend = "; give the machine's width with --physical-bits" if wider else ""
+    raise _Malformed(f"key {key!r} must be hex digits below 2**{bits}{aligned}, not {_short(value)}{mend}")
 
 
 def _list(line: dict[str, Any], key: str) -> list[Any]:
@@ -331,23 +342,23 @@ def _list(line: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def _entries(line: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+def _entries(line: dict[str, Any], bits: int) -> tuple[tuple[int, int], ...]:
     entries: dict[int, int] = {}
     for item in _list(line, "e"):
         parts = item.split(":") if isinstance(item, str) else []
         if len(parts) != 2:
             raise _Malformed(f"key 'e' must hold \"physical:value\" texts, not {_short(item)}")
-        address = _hex("e", parts[0], PHYSICAL_BITS, x86.ENTRY_BYTES)
+        address = _hex("e", parts[0], bits, x86.ENTRY_BYTES)
         if address in entries:
             raise _Malformed(f"key 'e' must name each physical address once, {address:#x} stands twice")
         entries[address] = _hex("e", parts[1], 64)
     return tuple(entries.items())
 
 
-def _outcome(line: dict[str, Any]) -> tuple[x86.Outcome, int]:
+def _outcome(line: dict[str, Any], bits: int) -> tuple[x86.Outcome, int]:
     value = _list(line, "o")
     if len(value) == 2 and value[0] == "OK":
-        return x86.Outcome.OK, _hex("o", value[1], PHYSICAL_BITS)
+        return x86.Outcome.OK, _hex("o", value[1], bits)
     if len(value) == 2 and value[0] == "PF":
         return x86.Outcome.PAGE_FAULT, _number({"o": value[1]}, "o", 1 << 16)
     if value == ["GP"]:
@@ -367,6 +378,8 @@ def _added(line: dict[str, Any], key: str, count: int) -> tuple[int, ...]:
 
 def _line(case: WalkCase) -> dict[str, Any]:
     line: dict[str, Any] = {"i": case.number, "f": case.family, "k": case.kind, "u": int(case.user), "c": case.control}
+    if case.family == NO_FAMILY:
+        del line["f"]
     line["va"] = f"{case.linear:x}"
     if case.pkru:
         line["kr"] = case.pkru
@@ -378,7 +391,9 @@ def _line(case: WalkCase) -> dict[str, Any]:
         x86.Outcome.PAGE_FAULT: ["PF", case.value],
         x86.Outcome.GENERAL_PROTECTION: ["GP"],
     }[case.outcome]
-    line |= {"t": case.trust, "v": case.voices, "ad": list(case.added)}
+    line |= {"t": case.trust, "v": case.voices}
+    if case.added is not None:
+        line["ad"] = list(case.added)
     if case.eager is not None:
         line["aq"] = list(case.eager)
     if case.others is not None:

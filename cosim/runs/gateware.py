@@ -12,7 +12,6 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.headers import lane_files
 from ptewalk.cosim.bench.lane import VerilatorLane
 from ptewalk.cosim.checks.performances import PERFORMANCES
-from ptewalk.cosim.formats.walks import PHYSICAL_BITS
 from ptewalk.cosim.runs.plans import walks_plan
 from ptewalk.cosim.simulate.build import BuildDir, build, build_library
 from ptewalk.cosim.simulate.find import select
@@ -94,7 +93,7 @@ class Gateware:
 
         With `seed` each walk has latencies, stalls and drains of its own.
         """
-        values = {"file": str(file.absolute()), "indices": indices, "physical_bits": PHYSICAL_BITS, "seed": seed}
+        values = {"file": str(file.absolute()), "indices": indices, "seed": seed}
         told = self.perform("recorded", values, protocol=protocol)
         return {**told["tally"], "events": told["events"], "traced": told["traced"]}
 

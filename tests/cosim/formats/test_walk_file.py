@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.checks.walks import WalkTally, check, merge_tallies
+from ptewalk.cosim.checks.walks import WalkTally, check, merge_tallies, other_machine, tally_model
 from ptewalk.cosim.formats.samples import WALKS
 from ptewalk.cosim.formats.walks import WalkCase, WalkFileError, read_walks, run_on_model, write_walks
 from ptewalk.cosim.stimulus.walks import random_case
@@ -130,12 +130,77 @@ def test_state_request_and_memory() -> None:
     assert {address: memory.load(address) for address in BEFORE} == BEFORE
 
 
+def test_a_line_needs_only_what_is_compared(tmp_path: Path) -> None:
+    bare = {key: LINE[key] for key in ("k", "u", "c", "va", "e", "o")}
+    path = write(tmp_path / "a.jsonl", LINE, bare)
+    _, case = read_walks(path)
+    assert (case.number, case.family, case.trust, case.voices) == (2, "-", 3, "")
+    assert case.added is None and case.eager is None and case.pkru == 0
+    write_walks(tmp_path / "b.jsonl", [case])
+    assert read_walks(tmp_path / "b.jsonl") == [case]
+    result, after = run_on_model(case)
+    assert check(case, result, after) is None
+    address, value = case.entries[0]
+    assert check(case, result, after | {address: value ^ 0x200}) is None, "without ad the entries are not compared"
+    assert check(case, result, after | {0x204008: 1}) is not None, "words that are no entries are"
+    assert check(replace(case, value=case.value ^ 1), result, after) is not None
+
+
+def of_another_machine(physical_bits: int, gigabyte_pages: bool) -> list[WalkCase]:
+    """Walks of the sample, as a machine of another width answers."""
+    cases = []
+    for case in read_walks(SAMPLE)[::2]:
+        other = replace(case, physical_bits=physical_bits, gigabyte_pages=gigabyte_pages, eager=None)
+        result, after = run_on_model(other, eager=False)
+        outcome, value = Outcome.GENERAL_PROTECTION, 0
+        if isinstance(result, Translated):
+            outcome, value = Outcome.OK, result.physical
+        elif isinstance(result, PageFault):
+            outcome, value = Outcome.PAGE_FAULT, result.code
+        added = tuple(after[address] ^ entry for address, entry in case.entries)
+        changed = replace(other, outcome=outcome, value=value, added=added)
+        eager = tuple(run_on_model(other)[1][address] ^ entry for address, entry in case.entries)
+        cases.append(replace(changed, eager=eager) if outcome == Outcome.PAGE_FAULT and eager != added else changed)
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("bits", "gigabyte", "hint"),
+    [
+        (46, True, "All walks tried agree with --physical-bits 46"),
+        (40, False, "All walks tried agree with --physical-bits 32 to 40 and --no-gigabyte-pages"),
+        (52, False, "All walks tried agree with --physical-bits 52 and --no-gigabyte-pages"),
+    ],
+)
+def test_a_recording_of_another_width_is_named(tmp_path: Path, bits: int, gigabyte: bool, hint: str) -> None:
+    cases = of_another_machine(bits, gigabyte)
+    reachable = [case for case in cases if case.outcome != Outcome.OK or not case.value >> 40]
+    write_walks(tmp_path / "a.jsonl", reachable)
+    assert tally_model(read_walks(tmp_path / "a.jsonl", physical_bits=bits, gigabyte_pages=gigabyte)).differ == 0
+    usual = read_walks(tmp_path / "a.jsonl")
+    assert tally_model(usual).differ > 5
+    assert (other_machine(usual) or "").endswith(hint)
+    assert other_machine(read_walks(SAMPLE)[:200]) is None
+
+
+def test_a_difference_of_another_kind_has_no_hint() -> None:
+    cases = read_walks(SAMPLE)[:300]
+    assert other_machine([replace(cases[0], value=cases[0].value ^ 0x1000), *cases[1:]]) is None
+
+
+def test_an_address_beyond_the_width_names_the_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", changed(e=["10000000000:1"], ad=[0], aq=[0]))
+    with pytest.raises(WalkFileError, match=r"below 2\*\*40, .*; give the machine's width with --physical-bits"):
+        read_walks(path)
+    assert read_walks(path, physical_bits=46)[0].physical_bits == 46
+
+
 # Errors: the file, the line, the rule, the value.
 
 _MALFORMED = [
     ("{", r"each line must be one JSON object, this one is not"),
     ("[1]", r"each line must be a JSON object, not \[1\]"),
-    *((without(key), f"key '{key}' is missing") for key in ("i", "f", "k", "u", "c", "va", "e", "o", "t", "v", "ad")),
+    *((without(key), f"key '{key}' is missing") for key in ("k", "u", "c", "va", "e", "o")),
     (changed(i="1"), r"key 'i' must be a whole number from 0 to \d+, not \"1\""),
     (changed(i=True), r"key 'i' must be a whole number from 0 to \d+, not true"),
     (changed(f="AB"), "key 'f' must be one capital letter, not \"AB\""),
