@@ -189,6 +189,8 @@ class WalkerBench:
         if self._clock is not None:
             reset = self._pins.port("rst")
             reset.value = 1
+            self._clk.value = 0
+            await Timer(_PERIOD_NS, unit="ns")  # no edge while reset is not known: what no reset clears would stay so
             self._clock.start()
             for _ in range(2):
                 await RisingEdge(self._clk)

@@ -40,6 +40,7 @@ def walk_chunks(
     """
 
     def work(chunk: Chunk) -> dict[str, Any]:
+        library.lane.reset()  # so that a chunk is the same whatever was run before it
         values = {"seed": chunk.seed, "chunks": [[chunk.number, chunk.size]], "repeat": repeat}
         told = library.perform("randomised", values | {"name": library.model.simulator.name + option()})
         failures = [Failure(told["failure"], f"batch {chunk.number}", repeat)] if told["failure"] else []

@@ -23,6 +23,9 @@ from ptewalk.cosim.checks.served import ServedState
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.memory import SparseMemory
 
+_FEW_BITS = 13
+"""Physical address bits that every design has."""
+
 __all__ = ["CocotbLane", "run_software"]
 
 
@@ -63,7 +66,7 @@ class CocotbLane:
 
 async def run_software(dut: Any, work: Callable[[Lane, WalkerBench], None], *, protocol: bool = False) -> None:
     """Run `work`, which is ordinary Python, with a lane: the linked one if there is one, unless `protocol`."""
-    bench = WalkerBench(dut, SparseMemory())
+    bench = WalkerBench(dut, SparseMemory(_FEW_BITS))  # each batch brings its own memory
     await bench.start()
     if bench.has_batch_level and not protocol:
         async with bench.halted() as lane:

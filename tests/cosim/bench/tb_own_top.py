@@ -6,7 +6,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles
+from cocotb.triggers import ClockCycles, Timer
 
 from ptewalk.cosim import WalkerBench
 from ptewalk.cosim.bench.records import decode
@@ -74,9 +74,11 @@ async def own_top(dut: Any) -> None:
     job = Job.current()
     memory = OwnMemory()
     design = DesignDescription.from_json(job.values["design"])
-    Clock(dut.clock, 8, unit="ns").start()
     bench = WalkerBench(dut, memory, design=design, prefix="mmu_", clk=dut.clock)
     dut.restart.value = 1
+    dut.clock.value = 0
+    await Timer(8, unit="ns")
+    Clock(dut.clock, 8, unit="ns").start()
     await ClockCycles(dut.clock, 3)
     dut.restart.value = 0
     await bench.start()
