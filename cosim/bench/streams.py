@@ -62,8 +62,14 @@ class Pins:
         self._prefix = prefix
 
     def port(self, name: str) -> Any:
-        """The handle of a port."""
-        return getattr(self.handle, self._prefix + name)
+        """The handle of a port; RuntimeError when what is simulated has none of that name."""
+        try:
+            return getattr(self.handle, self._prefix + name)
+        except AttributeError:
+            raise RuntimeError(
+                f"{self.design.top} has no port {self._prefix}{name}, which its description names: "
+                "design.json is stale, or of another design; build again"
+            ) from None
 
     def pin(self, role: str) -> Any:
         """The handle of a plain member; None when the design has none of this role."""

@@ -29,6 +29,8 @@ _DISTURBED: Final[tuple[int, ...]] = (
     *(x86.FRAME_LOW, x86.PKEY_LOW, linux.SoftBit.SPECIAL),
 )
 """Bits that the second writer flips."""
+_COUNTED: Final = ("swaps", "failed_swaps", "foreign_writes", "drains", "lost_faults", "marks", "mends")
+_COMPARED: Final = ("words", "events", "traced")
 
 
 @dataclass
@@ -125,6 +127,7 @@ class Judge:
     def __post_init__(self) -> None:
         self._golden = Golden(self.design)
         self.outcomes.update(dict.fromkeys((outcome.name for outcome in x86.Outcome), 0))
+        self.seen.update(dict.fromkeys((*_COUNTED, *_COMPARED), 0))
 
     def add(self, batch: RandomBatch, result: BatchResult) -> None:
         """Compare a batch that was run."""
@@ -138,9 +141,9 @@ class Judge:
         self.scoreboard.compare(relevant(result.responses), relevant(verdict.expected), result.requests)
         self.differ += verdict.differ
         self.differences += verdict.differences
-        for name in ("swaps", "failed_swaps", "foreign_writes", "drains", "lost_faults", "marks", "mends"):
+        for name in _COUNTED:
             self.seen[name] += getattr(result.counters, name)
-        for name in ("words", "events", "traced"):
+        for name in _COMPARED:
             self.seen[name] += getattr(verdict, name)
         for outcome in x86.Outcome:
             self.outcomes[outcome.name] += int((result.responses["outcome"] == outcome).sum())

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.runs.gateware import BuiltWalker, verilog_of
 from ptewalk.cosim.simulate.build import build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.rtl.description import DesignDescription
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 pytestmark = pytest.mark.slow
@@ -43,3 +47,15 @@ def test_a_walker_below_a_top_of_ones_own(simulator: str) -> None:
     values = {"design": design.as_json()}
     result = run_test(model, "tb_own_top", testcase="own_top", values=values, module_path=HERE)
     assert (result.message, result.values.get("seen")) == ("", SEEN)
+
+
+def test_a_stale_description_is_named(tmp_path: Path) -> None:
+    """The model was built of another description than the one beside it."""
+    model = BuiltWalker.make("icarus").model
+    folder = tmp_path / "model"
+    shutil.copytree(model.path, folder)
+    text = (folder / "design.json").read_text()
+    (folder / "design.json").write_text(text.replace("memory__reads__payload__id", "memory__reads__payload__number"))
+    walker = BuiltWalker(MmuConfig(), replace(model, path=folder))
+    with pytest.raises(ToolError, match="ptewalk_mmu has no port memory__reads__payload__number, which its desc"):
+        walker.timed((1,))
