@@ -59,7 +59,9 @@ mutants: $(STAMP)
 
 # Hours, not minutes: what the tests do on a few hundred cases, on many.
 nightly: $(STAMP) system
-	$(BIN)/ptewalk cosim --walks 1000000 --output results/nightly-cosim.json
+	$(BIN)/ptewalk cosim --simulator verilator --walks 1000000 --output results/nightly-cosim.json --journal results/nightly-walks.jsonl
+	$(BIN)/ptewalk cosim --simulator icarus --only random --walks 20000 --output results/nightly-icarus.json
+	$(BIN)/ptewalk replay --generate 200 --backend gateware --track fault --simulator icarus
 	for track in off fault native; do $(BIN)/ptewalk replay --generate 2000 --backend gateware --track $$track || exit 1; done
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000
