@@ -312,7 +312,8 @@ def test_tools_get_a_home_where_there_is_none(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv(name, "as it was")
     settle_homes()
     assert (os.environ["HOME"], os.environ["YOWASP_CACHE_DIR"]) == ("as it was", "as it was"), "this home is good"
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/none")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "none"))
     settle_homes()
     assert os.environ["XDG_CACHE_HOME"] == str(tmp_path / "tools")
     assert os.environ["YOWASP_CACHE_DIR"] == str(tmp_path / "tools" / "YoWASP")
