@@ -39,7 +39,7 @@ def test_own_recording(path: Path) -> None:
 
 
 @pytest.mark.parametrize("track", list(Track))
-@pytest.mark.parametrize(("profile", "scenarios", "steps"), [("linux-6.1", 52, 812), ("linux-6.12", 54, 836)])
+@pytest.mark.parametrize(("profile", "scenarios", "steps"), [("linux-6.1", 55, 877), ("linux-6.12", 57, 901)])
 def test_what_pages_contain(profile: str, scenarios: int, steps: int, track: Track) -> None:
     """Scenarios written by hand about all that copies, moves or drops contents; stores fill whole pages."""
     report = replay(read(ROOT / "tests" / "data" / f"contents-{profile}.jsonl.gz"), profile, track=track)
