@@ -38,7 +38,9 @@ def test_own_recording(path: Path) -> None:
     assert report.agree == report.steps > 500
 
 
-@pytest.mark.parametrize("track", list(Track))
+@pytest.mark.parametrize(
+    "track", [Track.OFF, *(pytest.param(track, marks=pytest.mark.slow) for track in (Track.FAULT, Track.NATIVE))]
+)
 @pytest.mark.parametrize(("profile", "scenarios", "steps"), [("linux-6.1", 55, 877), ("linux-6.12", 57, 901)])
 def test_what_pages_contain(profile: str, scenarios: int, steps: int, track: Track) -> None:
     """Scenarios written by hand about all that copies, moves or drops contents; stores fill whole pages."""
