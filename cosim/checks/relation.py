@@ -2,9 +2,9 @@
 
 In `off` nothing may. In `fault` and `native` the MMU closes holes of the recorded kernels, and one rule stands:
 
-R1. A page reads soft-dirty where the recording reads clean, if a user access (or the kernel's copy to user memory)
-    stored to it since the last clear. These are the stores that the kernel loses: writable entries that were never
-    marked. Each use is counted as `closed`.
+R1. A page reads soft-dirty where the recording reads clean, if a user access (or the kernel's copy to user memory, or
+    its store through get_user_pages, as by /proc/PID/mem) stored to it since the last clear. These are the stores that
+    the kernel loses: writable entries that were never marked. Each use is counted as `closed`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class RelationJudge(Judge):
             clean = (captured[0].replace(_DIRTY, ""), *captured[1:])
             if clean != expected and not (expected is None and not clean[0]):
                 return False
-            if kernel.base + at not in kernel.processes[who].mm.stored:
+            mm = kernel.processes[who].mm
+            if kernel.base + at not in mm.stored and kernel.base + at not in mm.gup_stored:
                 return False
             self.closed += 1
             return True

@@ -28,6 +28,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
     reuse = parent.entries.profile.fork_reuses_anon_vma
     child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
+    child.gup_stored = parent.gup_stored.copy()
     child.remapped.update(parent.remapped)
     for vma in parent.areas:
         if vma.flags & VmFlag.DONTCOPY:

@@ -116,7 +116,7 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
     if write:
         if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB):
             mm.frames.flags[frame] |= page.DIRTY
-        mm.touch(at, at + 1)
+        mm.gup_store(at)
     return frame
 
 

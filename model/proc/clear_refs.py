@@ -82,6 +82,7 @@ def write(mm: Mm, text: str) -> int:
     if value == CLEAR_REFS_SOFT_DIRTY:
         mm.changed.clear()
         mm.stored.clear()
+        mm.gup_stored.clear()
         _clear_area_flags(mm)
         mm.kernel.notify_soft_dirty(mm)
     for vma in mm.areas:

@@ -56,6 +56,8 @@ class Mm:
         watches.
     stored : PageSet
         Of those the ones that user accesses stored to. Kept when the kernel watches, or the MMU tracks.
+    gup_stored : PageSet
+        Those that the kernel stored to through get_user_pages since the last clear. Kept when the MMU tracks.
     remapped : dict
         Page to file offset of what remap_file_pages rearranged (3.11).
     """
@@ -72,6 +74,7 @@ class Mm:
         self.has_pinned = False
         self.changed = PageSet()
         self.stored = PageSet()
+        self.gup_stored = PageSet()
         self.remapped: dict[int, int] = {}
 
     # Notes of what user memory went through.
@@ -87,16 +90,24 @@ class Mm:
         if self.kernel.watch or self.entries.track != Track.OFF:
             self.stored.add(at, at + 1)
 
+    def gup_store(self, at: int) -> None:
+        """The kernel stored to the page `at` through get_user_pages, past its entry."""
+        self.touch(at, at + 1)
+        if self.entries.track != Track.OFF:
+            self.gup_stored.add(at, at + 1)
+
     def replace(self, start: int, end: int) -> None:
         """What pages [start, end) held is gone."""
         self.touch(start, end)
         self.stored.discard(start, end)
+        self.gup_stored.discard(start, end)
 
     def move(self, old: int, new: int, pages: int) -> None:
         """What `pages` pages from `old` on held is at `new` now."""
         self.touch(new, new + pages)
         self.touch(old, old + pages)
         self.stored.move(old, old + pages, new)
+        self.gup_stored.move(old, old + pages, new)
         if self.remapped:
             moved = {at: self.remapped.pop(at) for at in range(old, old + pages) if at in self.remapped}
             self.remapped.update({at - old + new: offset for at, offset in moved.items()})

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     **{path.name: path for path in (ROOT / "cosim" / "formats" / "data").glob("linux-*.jsonl.gz")},
     **{path.name: path for path in (ROOT / "tests" / "data").glob("own-linux-*.jsonl.gz")},
+    **{path.name: path for path in (ROOT / "tests" / "data").glob("kinds-linux-*.jsonl.gz")},
 }
 SAMPLE_1, SAMPLE_12 = "linux-6.1-sample.jsonl.gz", "linux-6.12-sample.jsonl.gz"
 OWN_1, OWN_12 = "own-linux-6.1.jsonl.gz", "own-linux-6.12.jsonl.gz"
@@ -144,6 +145,6 @@ def test_a_write_after_a_fork_is_no_fast_fault() -> None:
 def test_every_scenario_that_the_document_names_is_recorded() -> None:
     text = (ROOT / "docs" / "rules.md").read_text()
     known = {name for file in FILES for name in scenarios(file)}
-    named = set(re.findall(r"`((?:[ahvxtp]\d\d_\w+|\w+_\d{6}))`", text))
+    named = set(re.findall(r"`((?:[ahvxtpfm]\d\d_\w+|\w+_\d{6}|(?:hugetlb|shmem)_\w+))`", text))
     assert len(named) > 30
     assert named <= known, sorted(named - known)

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,11 @@ def test_the_gateware_closes_the_same() -> None:
         assert told == (STEPS["linux-6.12"], 0, CLOSED["linux-6.12"])
         assert result["events"] > 4000
         assert result["counters"]["marks"] > 0
+
+
+def test_a_store_through_get_user_pages_is_closed() -> None:
+    """/proc/PID/mem and read(2) into shared pages that are writable and clean: the seed's kernel marks nothing."""
+    path = str(Path(__file__).parents[2] / "data" / "gup-linux-seed.jsonl")
+    found = {track: replay_model(ReplayJob((path,), "linux-seed", track)) for track in ("off", "native")}
+    assert [(result["agree"], result["differ"]) for result in found.values()] == [(7, 0), (7, 0)]
+    assert [result["closed"] for result in found.values()] == [0, 3]
