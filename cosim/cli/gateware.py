@@ -11,6 +11,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
+    MUTANT,
     json_option,
     mutant_option,
     option,
@@ -52,7 +53,10 @@ def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
 @json_option
 @mutant_option
 def prove(properties: tuple[str, ...], as_json: bool) -> int:
-    """Prove properties of the gateware (all by default), unbounded, with their covers."""
+    """Prove properties of the gateware (all by default), unbounded, with their covers.
+
+    First a bounded search looks for a counterexample; its waves are kept in results/proofs.
+    """
     from dataclasses import asdict
 
     from ptewalk.cosim.formal.properties import PROPERTIES
@@ -61,14 +65,18 @@ def prove(properties: tuple[str, ...], as_json: bool) -> int:
     for name in properties:
         if name not in PROPERTIES:
             raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
-    results = [prove_one(name) for name in properties or PROPERTIES]
+    label = f"-{mutant}" if (mutant := click.get_current_context().meta.get(MUTANT)) else ""
+    results = [prove_one(name, label=label) for name in properties or PROPERTIES]
     if as_json:
         click.echo(json.dumps({result.property: asdict(result) for result in results}))
     else:
-        names = ("property", "result", "unbounded", "engine", "covers", "seconds", "detail")
+        names = ("property", "result", "unbounded", "engine", "searched", "covers", "seconds", "detail")
         show([{name: getattr(result, name) for name in names} for result in results])
         for result in results:
             click.echo(f"{result.property} assumes: {'; '.join(result.assumptions)}")
+            if result.trace:
+                values = ", ".join(f"{name} {value}" for name, value in result.values.items())
+                click.echo(f"{result.property} is refuted in step {result.step}: {values}\nwaves: {result.trace}")
     return 0 if all(result.result == "proved" for result in results) else DIFFER
 
 

@@ -7,15 +7,36 @@ stands in each harness's `assumptions`, and is printed with the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
 
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerTranslation, WalkerWrites
+from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["PROPERTIES"]
+__all__ = ["PROPERTIES", "Property"]
 
-PROPERTIES: dict[str, Callable[[], Harness]] = {
-    harness.title: harness for harness in (WalkerWrites, WalkerBound, WalkerTranslation, FaultUnitDrain, FaultUnitQueue)
+_CONFIGS: Final = {
+    "levels-4": WalkerConfig(levels=4),
+    "no-soft-dirty": WalkerConfig(soft_dirty=False),
+    "no-gigabyte-pages": WalkerConfig(gigabyte_pages=False),
+}
+"""What the walker's properties are proved of beside the default configuration."""
+
+
+class Property(Protocol):
+    """Makes a harness: that of the proof, or that of the bounded search."""
+
+    def __call__(self, *, searching: bool = False) -> Harness: ...
+
+
+_WALKER: Final = (WalkerWrites, WalkerBound, WalkerTranslation)
+
+PROPERTIES: dict[str, Property] = {
+    **{harness.title: harness for harness in _WALKER},
+    **{f"{harness.title}/{name}": partial(harness, config) for harness in _WALKER for name, config in _CONFIGS.items()},
+    FaultUnitDrain.title: FaultUnitDrain,
+    FaultUnitQueue.title: FaultUnitQueue,
 }
 """Name to harness, for ``ptewalk prove``."""

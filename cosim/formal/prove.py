@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 from amaranth.back import rtlil
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.formal.harness import Harness
-from ptewalk.cosim.formal.properties import PROPERTIES
+from ptewalk.cosim.formal.properties import PROPERTIES, Property
 
+KEPT: Final = Path("results") / "proofs"
+"""Where counterexamples are left."""
 COVER_DEPTH = 40
 """Steps within which every cover must be reached."""
 
@@ -34,8 +39,18 @@ class ProofResult:
     seconds : float
         Wall time.
     assumptions : tuple of str
+    covers : int
+        Covers that were reached.
+    searched : int
+        Steps of the bounded search, which asserts the property and nothing that only helps the induction.
     detail : str
-        The failing assertion's place in the Python source, or the engine's last words.
+        The failing assertion's place in the Python source and its text, or the engine's last words.
+    step : int, optional
+        Of the counterexample in which the bounded search refuted the property.
+    values : dict of str to str
+        The harness's signals in that step.
+    trace : str
+        Where that counterexample's waves are kept.
     """
 
     property: str
@@ -45,7 +60,11 @@ class ProofResult:
     seconds: float
     assumptions: tuple[str, ...]
     covers: int
+    searched: int
     detail: str = ""
+    step: int | None = None
+    values: dict[str, str] = field(default_factory=dict)
+    trace: str = ""
 
 
 def _sby(folder: Path, task: str) -> tuple[str, str]:
@@ -74,51 +93,130 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
     return word, done.stdout + done.stderr
 
 
-def prove(name: str, harness: Harness | None = None) -> ProofResult:
-    """Prove property `name` (a key of `PROPERTIES`), and reach its covers.
+def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: str = "") -> ProofResult:
+    """Search for a counterexample of property `name` (a key of `PROPERTIES`), prove it, and reach its covers.
 
-    Raises `ToolError` when there is no such property or a tool is missing or broken.
+    Parameters
+    ----------
+    make : Property, optional
+        Instead of that of `PROPERTIES`.
+    keep : Path
+        The folder in which a counterexample's waves are left.
+    label : str
+        Is added to their file's name.
+
+    Raises
+    ------
+    ToolError
+        There is no such property, or a tool is missing or broken.
     """
     if name not in PROPERTIES:
         raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
-    harness = harness or PROPERTIES[name]()
+    make = make or PROPERTIES[name]
     start = time.monotonic()
+    harness = make()
+    found: dict[str, Any] = {"result": "proved", "covers": 0}
     with tempfile.TemporaryDirectory(prefix="ptewalk-prove-") as temporary:
         folder = Path(temporary)
-        (folder / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports))
-        (folder / "proof.sby").write_text(
-            "[tasks]\nprove\ncover\n\n"
-            f"[options]\nprove: mode prove\nprove: depth {harness.depth}\n"
-            f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
-            "[engines]\nsmtbmc z3\n\n"
-            "[script]\nread_rtlil top.il\nprep -top top\n\n"
-            "[files]\ntop.il\n"
-        )
-        word, log = _sby(folder, "prove")
-        result, detail, covers = _verdict(name, word, log), "", 0
-        if result in ("failed", "open"):
-            detail = next(iter(_places("Assert failed in", log)), "")
-        elif result == "vacuous":
-            detail = "the assumptions contradict each other"
+        _write(folder, harness, make(searching=True))
+        word, log = _sby(folder, "search")
+        verdict = _verdict(name, word, log)
+        if verdict == "failed":
+            trace = keep / f"{name.replace('/', '-')}{label}.vcd"
+            found |= {"result": "failed", **_refutation(folder, log, trace)}
+        elif verdict == "vacuous":
+            found |= {"result": "vacuous", "detail": "the assumptions contradict each other"}
         else:
-            word, log = _sby(folder, "cover")
-            if _verdict(name, word, log) == "vacuous":
-                result, detail = "vacuous", "the assumptions contradict each other"
-            covers = len(_places("Reached cover statement", log))
-            missed = _places("Unreached cover statement", log)
-            if missed or not covers:
-                result = "vacuous"
-                detail = f"not reached within {COVER_DEPTH} steps: {', '.join(missed) or 'there is no cover'}"
+            found |= _prove_and_cover(name, folder)
     return ProofResult(
         property=name,
-        result=result,
         engine=f"smtbmc z3, k-induction, k = {harness.depth}",
-        unbounded=result == "proved",
+        unbounded=found["result"] == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
-        covers=covers,
-        detail=detail,
+        searched=harness.search_depth,
+        **found,
     )
+
+
+def _write(folder: Path, harness: Harness, searching: Harness) -> None:
+    """sby's input for the three tasks."""
+    (folder / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports))
+    (folder / "search.il").write_text(rtlil.convert(searching, name="top", ports=searching.ports))
+    (folder / "proof.sby").write_text(
+        "[tasks]\nsearch\nprove\ncover\n\n"
+        f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
+        f"prove: mode prove\nprove: depth {harness.depth}\n"
+        f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
+        "[engines]\nsmtbmc z3\n\n"
+        "[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\nprep -top top\n\n"
+        "[files]\ntop.il\nsearch.il\n"
+    )
+
+
+def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:
+    """`ProofResult`'s result, detail and covers of what the bounded search did not refute."""
+    word, log = _sby(folder, "prove")
+    result, detail = _verdict(name, word, log), ""
+    if result == "vacuous":
+        detail = "the assumptions contradict each other"
+    if result != "proved":
+        # A counterexample beyond the search, or to an assertion that only helps: no refutation of the property.
+        place = next(iter(_places("Assert failed in", log)), "")
+        return {"result": "open" if result == "failed" else result, "detail": detail or place, "covers": 0}
+    word, log = _sby(folder, "cover")
+    covers = len(_places("Reached cover statement", log))
+    missed = _places("Unreached cover statement", log)
+    if _verdict(name, word, log) == "vacuous":
+        result, detail = "vacuous", "the assumptions contradict each other"
+    if missed or not covers:
+        result = "vacuous"
+        detail = f"not reached within {COVER_DEPTH} steps: {', '.join(missed) or 'there is no cover'}"
+    return {"result": result, "detail": detail, "covers": covers}
+
+
+def _refutation(folder: Path, log: str, trace: Path) -> dict[str, Any]:
+    """What is told of a counterexample; its waves are kept in `trace`."""
+    made = next((folder / "proof_search").glob("engine_*/trace.vcd"), None)
+    steps = re.findall(r"Checking assertions in step (\d+)", log)
+    values = {}
+    if made is not None:
+        text = made.read_text()
+        values = last_values(text)
+        write_whole(trace, text)
+    return {
+        "detail": next(iter(_places("Assert failed in", log, with_text=True)), ""),
+        "step": int(steps[-1]) if steps else None,
+        "values": values,
+        "trace": str(trace) if made is not None else "",
+    }
+
+
+def last_values(vcd: str) -> dict[str, str]:
+    """The last value of each signal of the top scope of a VCD text: name to hexadecimal, or binary where not known."""
+    names: dict[str, str] = {}
+    depth = 0
+    values: dict[str, str] = {}
+    for line in vcd.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "$scope":
+            depth += 1
+        elif words[0] == "$upscope":
+            depth -= 1
+        elif words[0] == "$var" and depth == 1:
+            names[words[3]] = words[4].lstrip("\\")
+        elif words[0][0] in "bB":
+            values[words[1]] = words[0][1:]
+        elif words[0][0] in "01xXzZ":
+            values[words[0][1:]] = words[0][0]
+    shown = {}
+    for code, name in names.items():
+        bits = values.get(code, "")
+        if bits and "$" not in name and not name.startswith(("smt_", "_")):
+            shown[name] = f"{int(bits, 2):#x}" if set(bits) <= {"0", "1"} else bits
+    return shown
 
 
 def _verdict(name: str, word: str, log: str) -> str:
@@ -131,7 +229,12 @@ def _verdict(name: str, word: str, log: str) -> str:
     return result
 
 
-def _places(what: str, log: str) -> list[str]:
+def _places(what: str, log: str, *, with_text: bool = False) -> list[str]:
     """Where in the source the statements stand that the log reports as `what`, each once, in order."""
-    found = re.findall(rf"  {what}[^:]*: (\S+:\d+)(?:\.\S+)? \((\S+)\)", log)
-    return list({label: "/".join(place.split("/")[-2:]) for place, label in found}.values())
+    found = re.findall(rf"  {what}[^:]*: (\S+):(\d+)(?:\.\S+)? \((\S+)\)", log)
+    places = {}
+    for path, line, label in found:
+        places[label] = f"{'/'.join(path.split('/')[-2:])}:{line}"
+        if with_text:
+            places[label] += f": {linecache.getline(path, int(line)).strip().rstrip(',')}"
+    return list(places.values())

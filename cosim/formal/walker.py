@@ -33,9 +33,9 @@ class WalkerHarness(Harness):
         "memory answers nothing that was not asked, an access with its id, and none later than three resets",
     )
 
-    def __init__(self, config: WalkerConfig | None = None) -> None:
+    def __init__(self, config: WalkerConfig | None = None, *, searching: bool = False) -> None:
         self.walker = Walker(replace(config or WalkerConfig(), trace=False, observe=True))
-        super().__init__(self.walker)
+        super().__init__(self.walker, searching=searching)
         walker = self.walker
         self.requests, self.responses = walker.requester.requests, walker.requester.responses
         self.reads, self.swaps = walker.memory.reads, walker.memory.swaps
@@ -44,8 +44,8 @@ class WalkerHarness(Harness):
         self.responding = self.responses.valid & self.responses.ready
         self.read = self.reads.valid & self.reads.ready
         self.swap = self.swaps.valid & self.swaps.ready
-        self.read_answers = LateAnswers(self.reads, walker.memory.data)
-        self.swap_answers = LateAnswers(self.swaps, walker.memory.swapped)
+        self.read_answers = LateAnswers(self.reads, walker.memory.data, searching=searching)
+        self.swap_answers = LateAnswers(self.swaps, walker.memory.swapped, searching=searching)
         self.answered, self.swapped = self.read_answers.mine, self.swap_answers.mine
         self.ports += [self.read_answers.whose, self.swap_answers.whose]
         registers = walker.o_registers
@@ -125,7 +125,8 @@ class WalkerHarness(Harness):
                     self.below.eq(~self.is_leaf()),
                 ]
 
-        self._tie(m, taken)
+        if not self.searching:
+            self._tie(m, taken)
         self._specify(m)
         return m
 
@@ -140,7 +141,8 @@ class WalkerHarness(Harness):
         new = Signal(ENTRY_BITS, name="swap_new")
         with m.If(self.swap):
             m.d.sync += new.eq(self.swaps.payload.new)
-        m.d.comb += Assert(~self.swapping | (new == self.swaps.payload.new))
+        if not self.searching:
+            m.d.comb += Assert(~self.swapping | (new == self.swaps.payload.new))
         return new
 
     def _tie(self, m: Module, context_taken: Value) -> None:
@@ -294,22 +296,21 @@ class WalkerBound(WalkerHarness):
     """
 
     title = "walker-bound"
-    STALL = 1
-    LATENCY = 2
-    FAILS = 2
-    TRANSFER = STALL + 1 + LATENCY
+    STALL, LATENCY, FAILS = 1, 2, 2
     assumptions = (
         *WalkerHarness.assumptions,
         f"ready within S = {STALL} cycles, answers within L = {LATENCY}, at most K = {FAILS} swaps of a request fail",
     )
+    search_depth = 24
 
-    def bound(self, levels: int) -> int:
-        """Cycles from a request's acceptance to its response at the latest."""
-        return 2 + 2 * (levels + self.FAILS) * self.TRANSFER
+    def __init__(self, config: WalkerConfig | None = None, *, searching: bool = False) -> None:
+        super().__init__(config, searching=searching)
+        if searching:  # a short bound, so that a few steps are beyond it
+            self.STALL, self.LATENCY, self.FAILS = 0, 1, 0
+        self.TRANSFER = self.STALL + 1 + self.LATENCY
 
     def _specify(self, m: Module) -> None:
         walker = self.walker
-        phase = self.phase
         stalled = Signal(range(self.STALL + 2))
         waited = Signal(range(self.LATENCY + 2))
         failed = Signal(range(self.FAILS + 2))
@@ -337,42 +338,47 @@ class WalkerBound(WalkerHarness):
         m.d.comb += Assert(walker.contexts.ready == ~self.busy)
         m.d.comb += Assert(self.requests.ready == (~self.busy & ~walker.contexts.valid))
 
-        # What is still to come at most, by phase: an answer's cycles count down through `stalled` and `waited`.
-        level = Signal(3)
-        for k in range(walker.config.levels):
-            with m.If(walker.o_registers.at[k]):
-                m.d.comb += level.eq(k + 1)
-        to_come = Signal(10)
-        whole = 2 * self.TRANSFER * (level + (self.FAILS - failed))
-        with m.If(phase.read):
-            m.d.comb += to_come.eq(1 + whole - stalled)
-        with m.If(phase.check):
-            m.d.comb += to_come.eq(1 + whole - self.STALL - waited)
-        with m.If(phase.judge):
-            half = whole - self.TRANSFER
-            m.d.comb += to_come.eq(Mux(self.responses.valid, 0, 1 + half - stalled))
-        with m.If(phase.swapped):
-            m.d.comb += to_come.eq(1 + whole - self.TRANSFER - self.STALL - waited)
         levels = Mux(self.la57, x86.LEVELS_5, x86.LEVELS_4)
         most = 2 + 2 * self.TRANSFER * (levels + self.FAILS)
-        with m.If(self.busy):
-            m.d.comb += [
-                Assert(age <= most),
-                Assert(age + to_come <= most),
-                Assert(level <= levels),
-                Assert(failed <= self.FAILS),
-                Assert(stalled <= self.STALL),
-                Assert(waited <= self.LATENCY),
-            ]
-            with m.If(phase.check | phase.swapped):
-                m.d.comb += [Assert(waited >= 1), Assert(stalled == 0)]
-            with m.If(phase.judge):
-                m.d.comb += Assert(waited == 0)
+        m.d.comb += Assert(~self.busy | (age <= most))
+        if not self.searching:
+            self._count_down(m, most, levels, SimpleNamespace(age=age, stalled=stalled, waited=waited, failed=failed))
         m.d.comb += [
             Cover(self.responding & (failed == self.FAILS) & (age > 20)),
             Cover(self.responding & (self.responses.payload.outcome == x86.Outcome.BUS_ERROR)),
             Cover(self.responding & (self.responses.payload.outcome == x86.Outcome.GENERAL_PROTECTION)),
         ]
+
+    def _count_down(self, m: Module, most: Value, levels: Value, now: SimpleNamespace) -> None:
+        """What is still to come at most, by phase: an answer's cycles count down through `stalled` and `waited`."""
+        phase = self.phase
+        level = Signal(3)
+        for k in range(self.walker.config.levels):
+            with m.If(self.walker.o_registers.at[k]):
+                m.d.comb += level.eq(k + 1)
+        to_come = Signal(10)
+        whole = 2 * self.TRANSFER * (level + (self.FAILS - now.failed))
+        with m.If(phase.read):
+            m.d.comb += to_come.eq(1 + whole - now.stalled)
+        with m.If(phase.check):
+            m.d.comb += to_come.eq(1 + whole - self.STALL - now.waited)
+        with m.If(phase.judge):
+            half = whole - self.TRANSFER
+            m.d.comb += to_come.eq(Mux(self.responses.valid, 0, 1 + half - now.stalled))
+        with m.If(phase.swapped):
+            m.d.comb += to_come.eq(1 + whole - self.TRANSFER - self.STALL - now.waited)
+        with m.If(self.busy):
+            m.d.comb += [
+                Assert(now.age + to_come <= most),
+                Assert(level <= levels),
+                Assert(now.failed <= self.FAILS),
+                Assert(now.stalled <= self.STALL),
+                Assert(now.waited <= self.LATENCY),
+            ]
+            with m.If(phase.check | phase.swapped):
+                m.d.comb += [Assert(now.waited >= 1), Assert(now.stalled == 0)]
+            with m.If(phase.judge):
+                m.d.comb += Assert(now.waited == 0)
 
 
 class WalkerTranslation(WalkerHarness):

@@ -1,17 +1,23 @@
 """The proofs: each property is proved, unbounded and not vacuously; and the prover can say no."""
 
+from pathlib import Path
+
 import pytest
 from amaranth.hdl import Assert, Assume, Const, Cover, Module
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
 from ptewalk.cosim.formal.properties import PROPERTIES
-from ptewalk.cosim.formal.prove import prove
+from ptewalk.cosim.formal.prove import last_values, prove
 
+CONFIGS = ("levels-4", "no-soft-dirty", "no-gigabyte-pages")
 COVERS = {
     "walker-writes": 4,
     "walker-bound": 3,
     "walker-translation": 3,
+    **dict.fromkeys((f"walker-writes/{config}" for config in CONFIGS), 4),
+    **dict.fromkeys((f"walker-bound/{config}" for config in CONFIGS), 3),
+    **dict.fromkeys((f"walker-translation/{config}" for config in CONFIGS), 3),
     "fault-unit-drain": 5,
     "fault-unit-queue": 3,
 }
@@ -32,6 +38,13 @@ def test_proved(name: str) -> None:
     assert result.seconds < SECONDS
     assert result.assumptions
     assert "k-induction" in result.engine
+
+
+class Unhelped(FaultUnitDrain):
+    """Holds, but beyond what k steps of induction see without help."""
+
+    def _tie(self, m: Module) -> None:
+        """Nothing."""
 
 
 class Wrong(FaultUnitDrain):
@@ -75,16 +88,27 @@ class Unreachable(FaultUnitDrain):
 
 
 @pytest.mark.slow
-def test_a_wrong_property_fails_and_is_named() -> None:
-    result = prove("fault-unit-drain", Wrong())
+def test_what_induction_cannot_close_is_open(tmp_path: Path) -> None:
+    result = prove("fault-unit-drain", Unhelped, keep=tmp_path)
+    assert (result.result, result.unbounded, result.step, result.trace) == ("open", False, None, "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_wrong_property_fails_and_is_named(tmp_path: Path) -> None:
+    result = prove("fault-unit-drain", Wrong, keep=tmp_path)
     assert (result.result, result.unbounded) == ("failed", False)
     assert result.detail.startswith("formal/test_prove.py:")
+    assert result.detail.endswith(": m.d.comb += Assert(self.unit.supervisor.granted == 0)")
+    assert result.step is not None and result.step >= 5
+    assert result.values["supervisor__granted"] == "0x1"
+    assert Path(result.trace).parent == tmp_path and Path(result.trace).is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", [Blind, Contradictory, Dead])
 def test_an_environment_that_allows_nothing_is_vacuous(harness: type[FaultUnitDrain]) -> None:
-    result = prove("fault-unit-drain", harness())
+    result = prove("fault-unit-drain", harness)
     assert (result.result, result.unbounded) == ("vacuous", False)
     assert result.covers < COVERS["fault-unit-drain"]
     assert result.detail
@@ -92,7 +116,7 @@ def test_an_environment_that_allows_nothing_is_vacuous(harness: type[FaultUnitDr
 
 @pytest.mark.slow
 def test_one_cover_not_reached_is_enough() -> None:
-    result = prove("fault-unit-drain", Unreachable())
+    result = prove("fault-unit-drain", Unreachable)
     assert (result.result, result.unbounded, result.covers) == ("vacuous", False, COVERS["fault-unit-drain"])
     assert "formal/test_prove.py:" in result.detail
 
@@ -101,3 +125,29 @@ def test_unknown_property() -> None:
     with pytest.raises(ToolError) as error:
         prove("no-such")
     assert str(error.value) == f"no property 'no-such': choose one of {', '.join(COVERS)}"
+
+
+def test_last_values_of_a_trace() -> None:
+    """Signals of the top scope only, the last value of each; what Yosys made has no name to show."""
+    vcd = """$timescale 1 ns $end
+$scope module top $end
+$var wire 1 n1 clk $end
+$var wire 8 n2 level [7:0] $end
+$var wire 4 n3 $auto$3 $end
+$scope module walker $end
+$var wire 8 n4 inner $end
+$upscope $end
+$var wire 2 n5 half $end
+$upscope $end
+$enddefinitions $end
+#0
+b00000011 n2
+1n1
+b1111 n4
+b0001 n3
+b0x n5
+#10
+b00001010 n2
+0n1
+"""
+    assert last_values(vcd) == {"clk": "0x0", "level": "0xa", "half": "0x"}
