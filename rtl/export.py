@@ -172,7 +172,7 @@ def describe(config: Config) -> DesignDescription:
     return DesignDescription(name, top_name(config), _parameters(config), tuple(ports), tuple(streams), top.plain)
 
 
-def export_verilog(config: Config, *, flat: bool = False) -> str:
+def export_verilog(config: Config, *, flat: bool = False, name: str | None = None) -> str:
     """The Verilog text of `config`'s top, with the Python line of each statement in its `src` attributes.
 
     Combinational logic is written as continuous assignments. `always @*` would simulate wrongly: a block that assigns
@@ -183,18 +183,28 @@ def export_verilog(config: Config, *, flat: bool = False) -> str:
     ----------
     flat : bool
         One optimised module without the design's inner names: an event-driven simulator runs it several times faster.
+    name : str, optional
+        Of the top module; by default `top_name`. Names of the modules below it begin with it.
     """
     yosys = find_yosys(lambda version: version >= _YOSYS_MINIMUM)
     passes = ["proc -norom", *(["flatten", "opt -full", "clean -purge"] if flat else [])]
-    script = ["read_rtlil <<rtlil", export_rtlil(config), "rtlil", *passes, "memory_collect", "write_verilog"]
+    script = [
+        "read_rtlil <<rtlil",
+        export_rtlil(config, name=name),
+        "rtlil",
+        *passes,
+        "memory_collect",
+        "write_verilog",
+    ]
     text: str = yosys.run(["-q", "-"], "\n".join(script))
     return text
 
 
-def export_rtlil(config: Config) -> str:
-    """The RTLIL text of `config`'s top, for Yosys; no path of a machine stands in its `src` attributes."""
+def export_rtlil(config: Config, *, name: str | None = None) -> str:
+    """The RTLIL text of `config`'s top, named `name` or `top_name`, for Yosys; no path of a machine stands in its `src` attributes."""
     top = flat_top(config)
-    text: str = rtlil.convert(top, name=top_name(config), ports=[port for _, port in top.ports.values()])
+    ports = [port for _, port in top.ports.values()]
+    text: str = rtlil.convert(top, name=name or top_name(config), ports=ports)
     for folder in (_AMARANTH, _PACKAGES, _PYTHON):
         text = text.replace(f"{folder}/", "")
     return text

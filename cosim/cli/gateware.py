@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
@@ -81,39 +85,88 @@ def prove(properties: tuple[str, ...], as_json: bool) -> int:
 
 
 @click.command()
-@option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Verilog file to write.")
+@option(
+    *("--output", "-o"),
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Verilog file to write, in a folder that is there; - is standard output.",
+)
+@option("--design", type=click.Choice(["walker", "mmu"]), default="walker", show_default=True, help="What to export.")
+@option(
+    "--name", help="Of the top module, and what names below it begin with; by default ptewalk_walker or ptewalk_mmu."
+)
 @option("--levels", type=click.Choice(["4", "5"]), default="5", show_default=True, help="Levels of paging at most.")
 @option("--physical-bits", type=int, default=40, show_default=True, help="MAXPHYADDR, 32 to 52.")
-@option("--tag-bits", type=int, default=8, show_default=True, help="Width of a request's tag, 1 to 32.")
+@option(
+    "--tag-bits", type=int, default=8, show_default=True, help="Width of a request's tag, 1 to 32; the MMU's to 10."
+)
 @option("--soft-dirty/--no-soft-dirty", default=True, show_default=True, help="With tracking logic.")
 @option("--gigabyte-pages/--no-gigabyte-pages", default=True, show_default=True, help="1 GiB pages.")
-@option("--trace/--no-trace", default=True, show_default=True, help="With the trace port.")
+@option("--trace/--no-trace", default=True, show_default=True, help="With o_walked.")
+@option("--observe/--no-observe", default=False, show_default=True, help="With the registers as outputs.")
+@option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
+@option("--json", "as_json", is_flag=True, help="Print the description instead of writing files.")
 @mutant_option
 def export(
     output: Path,
+    design: str,
+    name: str | None,
     levels: str,
-    physical_bits: int,
-    tag_bits: int,
-    soft_dirty: bool,
-    gigabyte_pages: bool,
-    trace: bool,
+    fault_depth: int | None,
+    as_json: bool,
+    **parameters: int,
 ) -> int:
-    """Write the walker as Verilog; module `ptewalk_walker`, one port per field."""
+    """Write walker or MMU as Verilog, one port per field.
+
+    Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance.
+    """
     from ptewalk.cosim.runs.gateware import verilog_of
+    from ptewalk.rtl.mmu import MmuConfig
     from ptewalk.rtl.walker import WalkerConfig
 
+    to_stdout = str(output) == "-"
+    if not to_stdout:
+        if not output.absolute().parent.is_dir():
+            raise ToolError(
+                f"{output}: there is no folder {output.parent}; make it, or name a file in one that is there"
+            )
+        check_writable(output)
+    if fault_depth is not None and design != "mmu":
+        raise ToolError("--fault-depth is the MMU's: give --design mmu")
     try:
-        config = WalkerConfig(
-            levels=int(levels),
-            physical_bits=physical_bits,
-            tag_bits=tag_bits,
-            soft_dirty=soft_dirty,
-            gigabyte_pages=gigabyte_pages,
-            trace=trace,
-        )
+        walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
+        depth = {} if fault_depth is None else {"fault_depth": fault_depth}
+        config = walker if design == "walker" else MmuConfig(walker, **depth)
     except ValueError as error:
         raise ToolError(str(error)) from None
-    check_writable(output)
-    write_whole(output, verilog_of(config))
-    click.echo(f"{output}: module ptewalk_walker")
+    made = _packaged(config, partial(verilog_of, config), name)
+    described = json.dumps(made.description, indent=2) + "\n"
+    if as_json or to_stdout:
+        click.echo(described if as_json else made.verilog, nl=False)
+        return 0
+    for path, text in (
+        (output, made.verilog),
+        (output.with_suffix(".json"), described),
+        (output.with_suffix(".vh"), made.template),
+    ):
+        write_whole(path, text)
+    click.echo(f"{output}: module {made.top}")
     return 0
+
+
+def _packaged(config: Any, verilog: Callable[..., str], name: str | None) -> Any:
+    """`package` of `config`, with the options that this command was given."""
+    from ptewalk.rtl.package import package
+
+    context = click.get_current_context()
+    asked = ["ptewalk", "export"]
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if given and parameter.name not in ("output", "as_json"):
+            asked += [parameter.secondary_opts[0]] if value is False else [parameter.opts[0]]
+            asked += [] if isinstance(value, bool) else [str(value)]
+    try:
+        return package(config, verilog, name=name, command=" ".join(asked))
+    except ValueError as error:
+        raise ToolError(str(error)) from None

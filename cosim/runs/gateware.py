@@ -44,10 +44,10 @@ BATCH = 2000
 _MODULE = "ptewalk.cosim.runs.inside.tb_lane"
 
 
-def verilog_of(config: Config, *, flat: bool = False) -> str:
+def verilog_of(config: Config, *, flat: bool = False, name: str | None = None) -> str:
     """As `export_verilog`; `ToolError` when Yosys cannot run."""
     try:
-        return export_verilog(config, flat=flat)
+        return export_verilog(config, flat=flat, name=name)
     except YosysError as error:
         raise ToolError(
             f"Yosys cannot run: {str(error).strip().splitlines()[-1].strip()}; "
