@@ -201,7 +201,7 @@ def export_verilog(config: Config, *, flat: bool = False, name: str | None = Non
 
 
 def export_rtlil(config: Config, *, name: str | None = None) -> str:
-    """The RTLIL text of `config`'s top, named `name` or `top_name`, for Yosys; no path of a machine stands in its `src` attributes."""
+    """The RTLIL text of `config`'s top, as `export_verilog`; no path of a machine stands in its `src` attributes."""
     top = flat_top(config)
     ports = [port for _, port in top.ports.values()]
     text: str = rtlil.convert(top, name=name or top_name(config), ports=ports)

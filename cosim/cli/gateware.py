@@ -128,7 +128,7 @@ def export(
     if not to_stdout:
         if not output.absolute().parent.is_dir():
             raise ToolError(
-                f"{output}: there is no folder {output.parent}; make it, or name a file in one that is there"
+                f"{output}: there is no folder {output.parent}; name a file in a folder that can be written"
             )
         check_writable(output)
     if fault_depth is not None and design != "mmu":
