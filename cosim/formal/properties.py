@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
-from ptewalk.cosim.formal.walker import WalkerBound, WalkerTranslation, WalkerWrites
+from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["PROPERTIES", "Property"]
@@ -36,6 +36,7 @@ _WALKER: Final = (WalkerWrites, WalkerBound, WalkerTranslation)
 PROPERTIES: dict[str, Property] = {
     **{harness.title: harness for harness in _WALKER},
     **{f"{harness.title}/{name}": partial(harness, config) for harness in _WALKER for name, config in _CONFIGS.items()},
+    WalkerReset.title: WalkerReset,
     FaultUnitDrain.title: FaultUnitDrain,
     FaultUnitQueue.title: FaultUnitQueue,
 }

@@ -14,7 +14,7 @@ from ptewalk.rtl.answer import UpperRightsLayout
 from ptewalk.rtl.entry import EntryLayout
 from ptewalk.rtl.walker import Walker, WalkerConfig, WalkState
 
-__all__ = ["WalkerBound", "WalkerHarness", "WalkerTranslation", "WalkerWrites"]
+__all__ = ["WalkerBound", "WalkerHarness", "WalkerReset", "WalkerTranslation", "WalkerWrites"]
 
 ENTRY_BITS = 64
 
@@ -301,7 +301,7 @@ class WalkerBound(WalkerHarness):
         *WalkerHarness.assumptions,
         f"ready within S = {STALL} cycles, answers within L = {LATENCY}, at most K = {FAILS} swaps of a request fail",
     )
-    search_depth = 24
+    search_depth = 20
 
     def __init__(self, config: WalkerConfig | None = None, *, searching: bool = False) -> None:
         super().__init__(config, searching=searching)
@@ -330,6 +330,12 @@ class WalkerBound(WalkerHarness):
             m.d.sync += age.eq(age + ~self.responses.valid)
             with m.If(refused):
                 m.d.sync += failed.eq(failed + 1)
+
+        if self.searching:  # one walk of one address is as good as another, and found sooner
+            m.d.comb += [
+                Assume(Value.cast(walker.contexts.payload) == 0),
+                Assume(self.requests.payload.linear == 0),
+            ]
 
         # Never a response without a request, never two: a response needs `busy`, and ends it.
         m.d.comb += Assert(~self.responses.valid | self.busy)
@@ -379,6 +385,31 @@ class WalkerBound(WalkerHarness):
                 m.d.comb += [Assert(now.waited >= 1), Assert(now.stalled == 0)]
             with m.If(phase.judge):
                 m.d.comb += Assert(now.waited == 0)
+
+
+class WalkerReset(WalkerHarness):
+    """What a reset left behind ends no wait: nothing is offered while an access of this walk is outstanding."""
+
+    title = "walker-reset"
+    search_depth = 11
+
+    def _specify(self, m: Module) -> None:
+        walker = self.walker
+        waiting = (self.reading & ~self.answered) | self.swapping
+        m.d.comb += [
+            Assert(~(self.reads.valid & waiting)),
+            Assert(~(self.swaps.valid & (self.reading | self.swapping))),
+            Assert(~(self.responses.valid & (self.reading | self.swapping))),
+            Assert(~(self.requests.ready & (self.reading | self.swapping))),
+            Cover(self.reading & walker.memory.data.valid & ~self.answered),
+            Cover(self.swapping & walker.memory.swapped.valid & ~self.swapped),
+        ]
+        if self.searching:  # one walk of one address is as good as another, and found sooner
+            asked = self.requests.payload
+            m.d.comb += [
+                Assume(~walker.contexts.valid),
+                Assume((asked.linear == 0) & (asked.access == x86.Access.READ)),
+            ]
 
 
 class WalkerTranslation(WalkerHarness):

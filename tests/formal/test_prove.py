@@ -18,6 +18,7 @@ COVERS = {
     **dict.fromkeys((f"walker-writes/{config}" for config in CONFIGS), 4),
     **dict.fromkeys((f"walker-bound/{config}" for config in CONFIGS), 3),
     **dict.fromkeys((f"walker-translation/{config}" for config in CONFIGS), 3),
+    "walker-reset": 2,
     "fault-unit-drain": 5,
     "fault-unit-queue": 3,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -44,7 +45,8 @@ def test_simulators_take_it(files: Path) -> None:
     verilator = next(simulator for simulator in detect() if simulator.name == "verilator")
     for name in DESIGNS:
         command = [str(verilator.program), "--lint-only", "-Wall", "--top-module", name, f"{name}.v"]
-        done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
+        environment = os.environ | ({"VERILATOR_ROOT": str(verilator.root)} if verilator.root else {})
+        done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=False, env=environment)
         assert (done.returncode, re.findall("%.*", done.stdout + done.stderr)) == (0, [])
     icarus = shutil.which("iverilog")
     if icarus is None:
