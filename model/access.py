@@ -63,7 +63,8 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
                 retries = 0
             elif isinstance(result, PageFault | GeneralProtection):
                 if isinstance(result, PageFault):
-                    signal = faults.user_fault(process.mm, at, result.code)
+                    with kernel.flush():
+                        signal = faults.user_fault(process.mm, at, result.code)
                 else:
                     signal = Signal.KERNEL
                 retries += 1
@@ -116,8 +117,11 @@ def copy_to_user(kernel: MachineState, process: Process, at: int, offset: int, v
             _do(kernel, result.physical, Access.WRITE, value)
             process.mm.store(at)
             return True
-        if not isinstance(result, PageFault) or faults.user_fault(process.mm, at, result.code) is not None:
+        if not isinstance(result, PageFault):
             return False
+        with kernel.flush():
+            if faults.user_fault(process.mm, at, result.code) is not None:
+                return False
     raise FaultsForEver(f"page {at - kernel.base} faults for ever")
 
 
@@ -128,7 +132,8 @@ def mem_access(
     values: list[int | str] = []
     for at in pages:
         try:
-            frame = gup.access_remote(process.mm, at, write=write)
+            with kernel.flush():
+                frame = gup.access_remote(process.mm, at, write=write)
         except Errno:
             values.append("e5")
             continue

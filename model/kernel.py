@@ -5,8 +5,9 @@ Places are page numbers (linear address >> 12).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from ptewalk.model import access
 from ptewalk.model.errors import Errno
@@ -30,12 +31,26 @@ from ptewalk.model.proc import clear_refs, pagemap_scan
 from ptewalk.model.state.machine import MachineState, Process
 from ptewalk.model.x86 import PAGE_SHIFT, Access
 
+_K = TypeVar("_K", bound=MachineState)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _PROT: Final = {"r": VmFlag.READ, "w": VmFlag.WRITE, "x": VmFlag.EXEC}
 
 
 def protection(prot: str) -> int:
     """VmFlag bits of a string of r, w and x."""
     return sum(_PROT[letter] for letter in set(prot.replace("-", "")))
+
+
+def _flushes(call: Callable[Concatenate[_K, _P], _R]) -> Callable[Concatenate[_K, _P], _R]:
+    """Of a system call that changes entries: when it is over, the MMU is told (`MachineState.flush`)."""
+
+    @wraps(call)
+    def flushed(self: _K, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self.flush():
+            return call(self, *args, **kwargs)
+
+    return flushed
 
 
 class Kernel(MachineState):
@@ -61,12 +76,18 @@ class Kernel(MachineState):
         """One byte per page through /proc/self/mem; see `access.mem_access`."""
         return access.mem_access(self, process, pages, write=write, value=value)
 
+    @_flushes
+    def access_remote(self, process: Process, at: int, *, write: bool) -> int:
+        """The frame through which /proc/PID/mem reaches the page `at`; see `gup.access_remote`."""
+        return gup.access_remote(process.mm, at, write=write)
+
     def fill(self, process: Process, at: int, pages: int) -> None:
         """A process fills pages with bytes 0x5a."""
         access.fill(self, process, at, pages)
 
     # Mappings.
 
+    @_flushes
     def mmap(
         self, process: Process, at: int, pages: int, prot: str, kind: str, file_page: int, flags: Sequence[str]
     ) -> int:
@@ -89,18 +110,22 @@ class Kernel(MachineState):
         """Where mmap without MAP_FIXED maps; see `mmap.get_unmapped_area`."""
         return mmap.get_unmapped_area(process.mm, hint, pages, align=align)
 
+    @_flushes
     def munmap(self, process: Process, at: int, pages: int) -> None:
         """munmap"""
         mmap.do_munmap(process.mm, at, pages)
 
+    @_flushes
     def mremap(self, process: Process, at: int, pages: int, new_pages: int, flags: Sequence[str], new_at: int) -> int:
         """mremap; the page number of the result."""
         return mremap.mremap(process.mm, at, pages, new_pages, frozenset(flags), new_at)
 
+    @_flushes
     def remap_file_pages(self, process: Process, at: int, pages: int, file_page: int) -> None:
         """remap_file_pages (3.11)"""
         filemap.remap_file_pages(process.mm, at, pages, file_page)
 
+    @_flushes
     def mprotect(self, process: Process, at: int, pages: int, prot: str, key: int = -1) -> None:
         """mprotect, or pkey_mprotect with a key; keys are allocated 1, 2, ... up to the one first used."""
         if key >= 0:
@@ -113,14 +138,17 @@ class Kernel(MachineState):
         """Write one key's rights: 0 none, 1 access disabled, 2 writes disabled."""
         process.pkru = process.pkru & ~(3 << 2 * key) | rights << 2 * key
 
+    @_flushes
     def madvise(self, process: Process, at: int, pages: int, advice: str) -> None:
         """madvise"""
         madvise.do_madvise(process.mm, at, pages, advice)
 
+    @_flushes
     def mlock(self, process: Process, at: int, pages: int, *, lock: bool) -> None:
         """mlock or munlock"""
         mlock.do_mlock(process.mm, at, pages, lock=lock)
 
+    @_flushes
     def pin(self, process: Process, at: int, pages: int) -> None:
         """Register pages as an io_uring buffer."""
         process.pinned[at] = gup.pin(process.mm, at, at + pages)
@@ -133,27 +161,32 @@ class Kernel(MachineState):
         for first in buffers:
             gup.unpin(process.mm, process.pinned.pop(first))
 
+    @_flushes
     def move_pages(self, process: Process, at: int, pages: int, node: int) -> tuple[int, list[int]]:
         """move_pages: pages that were not moved, and a status per page."""
         return migrate.move_pages(process.mm, at, pages, node)
 
     # userfaultfd.
 
+    @_flushes
     def uffd_open(self, process: Process, *, asynchronous: bool) -> None:
         """Open a userfaultfd, with SIGBUS or with WP_ASYNC; the one that was open is closed."""
         uffd.open_new(process, asynchronous=asynchronous)
 
+    @_flushes
     def uffd_register(self, process: Process, at: int, pages: int, *, asynchronous: bool = False) -> None:
         """Register a range for write-protection with the process's userfaultfd, which is opened when there is none."""
         if process.uffd is None:
             uffd.open_new(process, asynchronous=asynchronous)
         uffd.register(process.mm, uffd.opened(process), at, pages)
 
+    @_flushes
     def uffd_unregister(self, process: Process, at: int, pages: int) -> None:
         """Unregister a range."""
         uffd.opened(process)
         uffd.unregister(process.mm, at, pages)
 
+    @_flushes
     def uffd_writeprotect(self, process: Process, at: int, pages: int, *, protect: bool) -> None:
         """Write-protect a range, or take that back."""
         uffd.opened(process)
@@ -161,6 +194,7 @@ class Kernel(MachineState):
 
     # Processes.
 
+    @_flushes
     def fork(self, process: Process, child: int) -> None:
         """fork"""
         new = self.new_process(child)
@@ -170,6 +204,7 @@ class Kernel(MachineState):
             self.exit(new)
             raise
 
+    @_flushes
     def exit(self, process: Process) -> None:
         """The process ends: everything it maps goes."""
         mmap.exit_mmap(process.mm)
@@ -199,18 +234,22 @@ class Kernel(MachineState):
         """Bytes of a file, as far as it reaches."""
         return filemap.pread(self, number, position, length)
 
+    @_flushes
     def ftruncate(self, number: str, pages: int) -> None:
         """Set a file's length."""
         filemap.truncate(self, number, pages)
 
+    @_flushes
     def sync(self, number: str) -> None:
         """fdatasync"""
         filemap.write_back(self, number)
 
+    @_flushes
     def swapoff(self) -> None:
         """Every swapped page comes back."""
         swapin.swapoff(self)
 
+    @_flushes
     def ksm_scan(self, *, use_zero_pages: bool = False) -> None:
         """Full passes of ksmd."""
         ksm.scan(self, use_zero_pages=use_zero_pages)

@@ -15,7 +15,7 @@ from ptewalk.model.api.words import PAGE, Words, page_of, pages_in
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES
-from ptewalk.model.mm import gup, migrate
+from ptewalk.model.mm import migrate
 from ptewalk.model.profiles import ADVICES_6_1
 from ptewalk.model.state.frames import by_page
 from ptewalk.model.state.machine import Process
@@ -399,7 +399,7 @@ class Task(ProcessFiles):
     def _remote(self, at: int, *, write: bool, first: bool) -> int:
         """The frame of a page for /proc/PID/mem; 0 when it cannot be had and is not the first."""
         try:
-            return gup.access_remote(self.process.mm, at >> PAGE_SHIFT, write=write)
+            return self.kernel.access_remote(self.process, at >> PAGE_SHIFT, write=write)
         except Errno:
             if first:
                 raise Errno("EIO", f"{at:#x} cannot be had") from None

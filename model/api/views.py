@@ -11,7 +11,7 @@ from ptewalk.model.api.answers import Leaf, Pagemap, Region, Scan
 from ptewalk.model.api.words import PAGE, Words
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES, ScanCategory, ScanFlag
+from ptewalk.model.linux import ScanCategory, ScanFlag
 from ptewalk.model.proc import pagemap, smaps
 from ptewalk.model.proc.files import pid_of
 from ptewalk.model.proc.pagemap_scan import SOME_BUFFER, Argument
@@ -137,14 +137,13 @@ class ProcessFiles:
     def entries(self, at: int, length: int = PAGE) -> list[Leaf]:
         """The raw entries that are not 0 for the pages that the range touches; a huge one once, from its own start."""
         start, pages = words.covering(words.address("at", at, words.whole("length", length)), length)
-        tables = self.process.mm.tables
+        mm, end = self.process.mm, start + pages
         found = []
-        for level, sizes in ((2, HUGE_PAGES), (3, GIGANTIC_PAGES)):
-            for head in (key * sizes for key in tables.huge[level]):
-                if head < start + pages and head + sizes > start:
-                    found.append(Leaf(head * PAGE, level, tables.get_huge(head, level)))
-        for first, last, huge in tables.spans(start, start + pages):
-            if not huge:
-                part = tables.entries(first, last)
-                found += [Leaf((first + i) * PAGE, 1, int(part[i])) for i in np.flatnonzero(part).tolist()]
-        return sorted(found)
+        for vma in mm.areas.in_range(start, end):
+            for piece in mm.tables.pieces(vma, max(start, vma.start), min(end, vma.end)):
+                if piece.leaf:
+                    found.append(Leaf(piece.head * PAGE, piece.level, piece.leaf))
+                    continue
+                part = mm.tables.part(piece.first, piece.last)
+                found += [Leaf((piece.first + i) * PAGE, 1, int(part[i])) for i in np.flatnonzero(part).tolist()]
+        return found

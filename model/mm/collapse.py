@@ -44,7 +44,6 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
             break
     if good != (last - first) // HUGE_PAGES:
         raise Errno(failure)
-    mm.kernel.mmu.invalidate(None)
 
 
 class _Refusal(NamedTuple):

@@ -72,7 +72,6 @@ def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, e
             kernel.frames.free(frame)
     for offset in [o for o in file.swapped if first <= o < last]:
         del file.swapped[offset]
-    kernel.mmu.invalidate(None)
 
 
 def write_back(kernel: MachineState, number: str) -> None:
@@ -86,7 +85,6 @@ def write_back(kernel: MachineState, number: str) -> None:
             pte = mm.tables.get(at)
             if vma.flags & VmFlag.SHARED and (kernel.entries.pte_shares_write(pte) or kernel.entries.pte_dirty(pte)):
                 mm.tables.set(at, kernel.entries.pte_mkclean(kernel.entries.pte_wrprotect(pte)))
-    kernel.mmu.invalidate(None)
 
 
 def remap_file_pages(mm: Mm, at: int, pages: int, file_page: int) -> None:

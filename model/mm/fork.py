@@ -12,9 +12,7 @@ from ptewalk.model.mm import hugetlb, modify, rmap, thp
 from ptewalk.model.pte import PROTNONE, PSE, RW, SPECIAL, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm, Process
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma, anon_vma_fork
-from ptewalk.model.x86 import INDEX_BITS
 
 
 def copy_process(parent: Process, child: Process) -> None:
@@ -51,7 +49,6 @@ def dup_mm(parent: Mm, child: Mm) -> None:
             _copy_page_range(parent, child, vma, twin)
         else:
             child.replace(vma.start, vma.end)
-    parent.kernel.mmu.invalidate(None)
     parent.kernel.lru.drain()  # the child's first write to its stack, a page that is on no list yet
 
 
@@ -64,18 +61,15 @@ def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
         hugetlb.copy_range(child, parent, twin, vma)
         return
     for level in range(parent.tables.levels - 1, 0, -1):
-        shift = INDEX_BITS * level
-        low, high = vma.start >> shift, (vma.end - 1) >> shift
-        for key in parent.tables.tables[level]:
-            if low <= key <= high:
-                child.tables.alloc(key << shift, level)
-    for block, first, last, huge in parent.tables.blocks(vma.start, vma.end):
-        if huge:
-            if not vma.is_anonymous or _copy_huge_pmd(parent, child, block << PMD_SHIFT, twin):
+        for at in parent.tables.tables_of(level, vma.start, vma.end):
+            child.tables.alloc(at, level)
+    for piece in parent.tables.pieces(vma, vma.start, vma.end):
+        if piece.leaf:
+            if not vma.is_anonymous or _copy_huge_pmd(parent, child, piece.head, twin):
                 continue
-            thp.split_huge_pmd(parent, vma, block << PMD_SHIFT)
-            child.tables.alloc(block << PMD_SHIFT, 1)
-        _copy_part(parent, child, vma, twin, block, first, last)
+            thp.split_huge_pmd(parent, vma, piece.head)
+            child.tables.alloc(piece.head, 1)
+        _copy_part(parent, child, vma, twin, piece.first, piece.last)
 
 
 def _copy_huge_pmd(parent: Mm, child: Mm, head: int, twin: Vma) -> bool:
@@ -98,10 +92,10 @@ def _copy_huge_pmd(parent: Mm, child: Mm, head: int, twin: Vma) -> bool:
     return True
 
 
-def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: int, last: int) -> None:
+def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, first: int, last: int) -> None:
     """copy_pte_range: copy_present_pte and copy_nonpresent_pte of one page table."""
     entries, frames = parent.entries, parent.frames
-    source = parent.tables.part(block, first, last)
+    source = parent.tables.edit(first, last)
     used = np.flatnonzero(source)
     if not len(used):
         return
@@ -142,7 +136,7 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, block: int, first: in
         entry &= ~entries.SWP_EXCLUSIVE
         source[used[position]] = entry
         new[position] = entry & ~entries.SWP_UFFD_WP
-    child.tables.part(block, first, last)[used] = new
+    child.tables.edit(first, last)[used] = new
     for position in pinned:
         at = first + int(used[position])
         frame = frames.alloc(0)

@@ -249,20 +249,20 @@ def _left_behind(mm: Mm, entry: int) -> int:
 
 def zap(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = False) -> None:
     """mm/hugetlb.c:__unmap_hugepage_range"""
-    size, level = vma.leaf_pages, vma.huge_level
+    level = vma.huge_level
     pool = mm.kernel.pools[level]
-    for key in sorted(k for k in mm.tables.huge[level] if start <= k * size < end):
-        entry = mm.tables.get_huge(key * size, level)
+    for head in [head for head in mm.tables.leaves(level, start, end) if head >= start]:
+        entry = mm.tables.get_huge(head, level)
         if not mm.entries.pte_present(entry):
             if drop_markers:
-                mm.tables.set_huge(key * size, 0, level)
+                mm.tables.set_huge(head, 0, level)
             continue
-        mm.tables.set_huge(key * size, 0 if drop_markers else _left_behind(mm, entry), level)
+        mm.tables.set_huge(head, 0 if drop_markers else _left_behind(mm, entry), level)
         frame = _frame(mm, entry)
         restores = mm.entries.profile.hugetlb_restores_reserve and not vma.flags & VmFlag.MAYSHARE
         if restores and vma.reservation is not None and mm.frames.huge_maps[frame] == 1:
             pool.restored.add(frame)
-            vma.reservation.unused.add(vma.offset(key * size))
+            vma.reservation.unused.add(vma.offset(head))
         drop(mm, frame)
 
 

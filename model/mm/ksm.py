@@ -13,10 +13,10 @@ from ptewalk.model.state.vma import Vma
 def unmerge_range(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """Give every KSM page of a range a copy of its own (break_ksm: a write fault)."""
     frames, profile = mm.frames, mm.entries.profile
-    for _, first, last, huge in mm.tables.blocks(start, end):
-        if huge:
+    for piece in mm.tables.pieces(vma, start, end):
+        if piece.leaf:
             continue
-        for at in range(first, last):
+        for at in range(piece.first, piece.last):
             pte = mm.tables.get(at)
             if not mm.entries.pte_present(pte) or profile.ksm_needs_access and not pte & P:
                 continue
@@ -39,7 +39,6 @@ def scan(kernel: MachineState, *, use_zero_pages: bool) -> None:
     kernel.lru.drain()
     while _pass(kernel, use_zero_pages):
         pass
-    kernel.mmu.invalidate(None)
 
 
 def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
@@ -127,8 +126,8 @@ def _candidates(kernel: MachineState) -> list[tuple[Mm, Vma, int, int, bytes]]:
         for vma in mm.areas:
             if not vma.flags & VmFlag.MERGEABLE or vma.anon_vma is None:
                 continue
-            for _, first, last, _ in mm.tables.blocks(vma.start, vma.end):
-                for at in range(first, last):
+            for piece in mm.tables.pieces(vma, vma.start, vma.end):
+                for at in range(piece.first, piece.last):
                     frame = _frame_at(mm, at)
                     if not frame or not frames.flags[frame] & page.ANON:
                         continue

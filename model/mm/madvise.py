@@ -93,7 +93,6 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
             reclaim.page_out_3_11(mm, vma, start, end)
         else:
             reclaim.cold_range(mm, vma, start, end, out=advice == "PAGEOUT")
-        mm.kernel.mmu.invalidate(None)
     elif advice in ("POPULATE_READ", "POPULATE_WRITE"):
         _populate(mm, start, end, write=advice == "POPULATE_WRITE")
     elif advice == "WILLNEED":
@@ -140,28 +139,26 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
     else:
         mmap.zap_range(mm, vma, start, end)
         mm.replace(start, end)
-    mm.kernel.mmu.invalidate(None)
 
 
 def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """MADV_FREE: A and D off, soft-dirty stays (mm/madvise.c:madvise_free_pte_range)."""
     entries, frames = mm.entries, mm.frames
     mm.kernel.lru.drain()
-    for block, first, last, huge in mm.tables.blocks(start, end):
-        if huge:
-            head = block * HUGE_PAGES
-            pmd = mm.tables.get_huge(head)
+    for piece in mm.tables.pieces(vma, start, end):
+        if piece.leaf:
+            head, pmd = piece.head, piece.leaf
             frame = thp.pmd_frame(mm, pmd)
             if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame, whole=True):
                 continue
-            if last - first == HUGE_PAGES:
+            if piece.whole:
                 mm.tables.set_huge(head, entries.pte_mkclean(entries.pte_mkold(pmd)))
                 run = slice(frame, frame + HUGE_PAGES)
                 frames.flags[run] = frames.flags[run] & (0xFFFF ^ page.DIRTY) | page.LAZYFREE
                 continue
             if not thp.split_huge_page(mm, frame):
                 continue
-        for at, pages, frame in thp.advised_pages(mm, first, last, by_head=True):
+        for at, pages, frame in thp.advised_pages(mm, piece.first, piece.last, by_head=True):
             if not frame:
                 pte = mm.tables.get(at)
                 if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
@@ -213,6 +210,5 @@ def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
         if not mm.entries.profile.madvise_punches_hugetlb:
             raise Errno("EOPNOTSUPP")
         hugetlb.punch_hole(mm.kernel, vma.file, vma.leaf_pages, vma.offset(start), vma.offset(end))
-        mm.kernel.mmu.invalidate(None)
         return
     filemap.truncate_range(mm.kernel, vma.file, vma.offset(start), vma.offset(end), even_cows=False)

@@ -60,7 +60,6 @@ def migrate_frame(mm: Mm, frame: int) -> int:
     frames.maps[run] = 0
     for offset in range(size):
         frames.free(head + offset)
-    kernel.mmu.invalidate(None)
     return new
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, STACK_PAGE, TASK_PAGES, VmFlag
+from ptewalk.model.linux import STACK_PAGE, TASK_PAGES, VmFlag
 from ptewalk.model.mm import gup, hugetlb, modify, pkeys, release, thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma, unlink_anon_vmas
 from ptewalk.model.x86 import INDEX_BITS, LEVELS_4
 
@@ -199,7 +198,6 @@ def unmap_areas(mm: Mm, start: int, pages: int, gone: list[Vma]) -> None:
     mm.replace(start, end)
     for at in [at for at in mm.remapped if start <= at < end]:
         del mm.remapped[at]
-    mm.kernel.mmu.invalidate(None)
 
 
 def _free_tables(mm: Mm, start: int, end: int) -> None:
@@ -232,20 +230,20 @@ def zap_range(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = Fa
     if vma.huge_level:
         hugetlb.zap(mm, vma, start, end, drop_markers=drop_markers)
         return
-    for block, first, last, huge in mm.tables.blocks(start, end):
-        if huge:
-            if last - first == HUGE_PAGES:
-                thp.zap_huge_pmd(mm, first)
+    for piece in mm.tables.pieces(vma, start, end):
+        if piece.leaf:
+            if piece.whole:
+                thp.zap_huge_pmd(mm, piece.head)
                 continue
-            thp.split_huge_pmd(mm, vma, block << PMD_SHIFT)
+            thp.split_huge_pmd(mm, vma, piece.head)
             if not vma.is_anonymous:
                 continue
-        _zap_part(mm, vma, block, first, last, drop_markers, even_cows)
+        _zap_part(mm, vma, piece.first, piece.last, drop_markers, even_cows)
     mm.kernel.lru.drain()
 
 
-def _zap_part(mm: Mm, vma: Vma, block: int, first: int, last: int, drop_markers: bool, even_cows: bool) -> None:
-    part = mm.tables.part(block, first, last)
+def _zap_part(mm: Mm, vma: Vma, first: int, last: int, drop_markers: bool, even_cows: bool) -> None:
+    part = mm.tables.edit(first, last)
     used = np.flatnonzero(part)
     if not len(used):
         return

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, TASK_PAGES, VmFlag
+from ptewalk.model.linux import TASK_PAGES, VmFlag
 from ptewalk.model.mm import gup, hugetlb, modify, pkeys, thp
 from ptewalk.model.pte import FRAME_AT, PROTNONE, RW, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
@@ -122,26 +122,24 @@ def change_protection(
     """
     if vma.huge_level:
         hugetlb.change_protection(mm, vma, start, end, prot, wp)
-        mm.kernel.mmu.invalidate(None)
         return
     entries = mm.entries
     markers = wp is True and vma.uses_markers
     if markers:
         for block in range(start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1):
-            if block not in mm.tables.huge[2]:
+            if not mm.tables.is_leaf(block << PMD_SHIFT):
                 mm.tables.alloc(block << PMD_SHIFT, 1)
-    for block, first, last, huge in mm.tables.blocks(start, end):
-        if huge:
-            head = block << PMD_SHIFT
-            if last - first == HUGE_PAGES and (not wp or vma.is_anonymous):
-                _change_huge(mm, vma, head, prot, restore_write, wp)
+    for piece in mm.tables.pieces(vma, start, end):
+        if piece.leaf:
+            if piece.whole and (not wp or vma.is_anonymous):
+                _change_huge(mm, vma, piece.head, prot, restore_write, wp)
                 continue
-            thp.split_huge_pmd(mm, vma, head)
+            thp.split_huge_pmd(mm, vma, piece.head)
             if markers:
-                mm.tables.alloc(head, 1)
+                mm.tables.alloc(piece.head, 1)
             elif not vma.is_anonymous:
                 continue
-        part = mm.tables.part(block, first, last)
+        part = mm.tables.edit(piece.first, piece.last)
         present = (part & np.uint64(P | PROTNONE)) != 0
         if wp is not None:
             _change_swapped(mm, part, wp, markers)
@@ -159,7 +157,6 @@ def change_protection(
         elif restore_write and vma.flags & VmFlag.SHARED:
             new = np.where(entries.pte_dirty(new) != 0, entries.pte_mkwrite(new), new)
         part[present] = new
-    mm.kernel.mmu.invalidate(None)
 
 
 def _change_swapped(mm: Mm, part: NDArray[np.uint64], wp: bool, markers: bool) -> None:

@@ -10,7 +10,7 @@ from ptewalk.model.mm import gup, ksm, mmap, modify, thp
 from ptewalk.model.profile import TableMove
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES, PUD_SHIFT
+from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES
 from ptewalk.model.state.vma import Vma, unlink_anon_vmas
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
@@ -149,7 +149,6 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
             unlink_anon_vmas(vma)
             if vma.is_anonymous:
                 vma.pgoff = vma.start
-        mm.kernel.mmu.invalidate(None)
         return new
     if not old_pages:
         vma.flags &= ~VmFlag.ACCOUNT
@@ -163,7 +162,6 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
                 rest.flags |= accounted
     if flags & VmFlag.LOCKED and new_pages > old_pages:
         gup.mm_populate(mm, new + old_pages, new + new_pages)
-    mm.kernel.mmu.invalidate(None)
     return new
 
 
@@ -193,18 +191,18 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
     clear_wp = vma.uffd is not None
     while old < end:
         extent = _extent(PUD_PAGES, old, new, end)
-        if old >> PUD_SHIFT not in tables.tables[2]:
+        if not tables.table(old, 2):
             old, new = old + extent, new + extent
             continue
         tables.alloc(new, 3)
-        if by_table and extent == PUD_PAGES and new >> PUD_SHIFT not in tables.tables[2]:
-            _relink(mm, old, new, 2)
+        if by_table and extent == PUD_PAGES and not tables.table(new, 2):
+            tables.relink(old, new, 2)
             old, new = old + extent, new + extent
             continue
         extent = _extent(PMD_PAGES, old, new, end)
         block = old >> PMD_SHIFT
-        huge = block in tables.huge[2]
-        if not huge and block not in tables.tables[1]:
+        huge = tables.is_leaf(old)
+        if not huge and not tables.table(old, 1):
             old, new = old + extent, new + extent
             continue
         tables.alloc(new, 2)
@@ -218,8 +216,8 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
             if not vma.is_anonymous:
                 old, new = old + extent, new + extent
                 continue
-        elif by_table and extent == PMD_PAGES and new >> PMD_SHIFT not in tables.tables[1]:
-            _relink(mm, old, new, 1)
+        elif by_table and extent == PMD_PAGES and not tables.table(new, 1):
+            tables.relink(old, new, 1)
             old, new = old + extent, new + extent
             continue
         tables.alloc(new, 1)
@@ -252,21 +250,6 @@ def _can_align_down(mm: Mm, vma: Vma, at: int) -> bool:
     return before is None or before.end <= masked
 
 
-def _relink(mm: Mm, old: int, new: int, level: int) -> None:
-    """Move a whole table; no entry in it changes, so none is marked (move_normal_pmd, move_normal_pud)."""
-    tables = mm.tables
-    frame = tables.unlink(old, level)
-    tables.link(new, level, frame)
-    if level == 2:
-        for block in range(PUD_PAGES >> PMD_SHIFT):
-            source, target = (old >> PMD_SHIFT) + block, (new >> PMD_SHIFT) + block
-            if source in tables.tables[1]:
-                tables.tables[1][target] = tables.tables[1].pop(source)
-            if source in tables.huge[2]:
-                tables.huge[2].discard(source)
-                tables.huge[2].add(target)
-
-
 def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
     """mm/huge_memory.c:move_huge_pmd, with the seed commit's mark."""
     pmd = mm.entries.pmd_mksoft_dirty(mm.tables.get_huge(old))
@@ -277,8 +260,8 @@ def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
 def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
     """Move single entries and mark them soft-dirty (mm/mremap.c:move_ptes, the seed commit's hunk)."""
     entries = mm.entries
-    source = mm.tables.part(old >> PMD_SHIFT, old, old + pages)
-    target = mm.tables.part(new >> PMD_SHIFT, new, new + pages)
+    source = mm.tables.edit(old, old + pages)
+    target = mm.tables.edit(new, new + pages)
     used = np.flatnonzero(source)
     if not len(used):
         return

@@ -52,7 +52,6 @@ def page_out(kernel: MachineState, frame: int) -> None:
     slot.frame = 0
     del frames.cached_slot[frame]
     frames.free(frame)
-    kernel.mmu.invalidate(None)
 
 
 def _page_out_file(kernel: MachineState, frame: int) -> None:
@@ -73,7 +72,6 @@ def _page_out_file(kernel: MachineState, frame: int) -> None:
         marker = old & UFFD_WP and vma.flags & VmFlag.UFFD_WP
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
         frames.maps[frame] -= 1
-    kernel.mmu.invalidate(None)
     if frames.maps[frame] and not rmap.unmap_nonlinear(kernel, frame):
         return
     if frames.is_pinned(frame) or (file.counts_dirty and frames.flags[frame] & page.DIRTY):
@@ -87,15 +85,14 @@ def _page_out_file(kernel: MachineState, frame: int) -> None:
 
 def page_out_3_11(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """The recorder's push through 3.11's reclaim: a huge page goes when its head is in the range, then all of it."""
-    for block, first, last, huge in mm.tables.blocks(start, end):
-        head = block * HUGE_PAGES
-        if huge:
-            pmd = mm.tables.get_huge(head)
-            if first != head or thp.is_huge_zero(mm, pmd):
+    for piece in mm.tables.pieces(vma, start, end):
+        last = piece.last
+        if piece.leaf:
+            if piece.first != piece.head or thp.is_huge_zero(mm, piece.leaf):
                 continue
-            thp.split_huge_pmd(mm, vma, head)
-            last = head + HUGE_PAGES
-        for at in range(first, last):
+            thp.split_huge_pmd(mm, vma, piece.head)
+            last = piece.head + HUGE_PAGES
+        for at in range(piece.first, last):
             pte = mm.tables.get(at)
             if mm.entries.pte_present(pte) and mm.entries.vm_normal_page(pte):
                 page_out(mm.kernel, mm.entries.pte_pfn(pte))
@@ -106,14 +103,13 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
     keeps_a = out and entries.profile.reclaim_keeps_accessed
     kernel.lru.drain()
-    for block, first, last, huge in mm.tables.blocks(start, end):
-        if huge:
-            head = block * HUGE_PAGES
-            pmd = mm.tables.get_huge(head)
+    for piece in mm.tables.pieces(vma, start, end):
+        if piece.leaf:
+            head, pmd = piece.head, piece.leaf
             frame = thp.pmd_frame(mm, pmd)
             if thp.is_huge_zero(mm, pmd) or thp.is_shared(mm, frame):
                 continue
-            if last - first == HUGE_PAGES:
+            if piece.whole:
                 if not keeps_a:
                     mm.tables.set_huge(head, entries.pte_mkold(pmd))
                 if out and not frames.is_pinned(frame):
@@ -123,7 +119,7 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
             if not thp.split_huge_page(mm, frame):
                 continue
         victims = []
-        for at, pages, frame in thp.advised_pages(mm, first, last):
+        for at, pages, frame in thp.advised_pages(mm, piece.first, piece.last):
             if not frame or thp.folio_mapcount(frames, frame) != pages:
                 continue
             for place in range(at, at if keeps_a else at + pages):

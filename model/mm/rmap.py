@@ -87,13 +87,13 @@ def _walk_ksm(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool
         for vma in mm.areas:
             if vma.anon_vma is None:
                 continue
-            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-                if huge:
+            for piece in mm.tables.pieces(vma, vma.start, vma.end):
+                if piece.leaf:
                     continue
-                part = mm.tables.part(block, first, last)
+                part = mm.tables.part(piece.first, piece.last)
                 present = (part & np.uint64(P | PROTNONE)) != 0
                 same = present & (kernel.entries.pte_pfn(part) == np.uint64(frame))
-                found += [(mm, vma, first + position, False) for position in np.flatnonzero(same).tolist()]
+                found += [(mm, vma, piece.first + position, False) for position in np.flatnonzero(same).tolist()]
     return found
 
 
@@ -125,7 +125,6 @@ def unmap_nonlinear(kernel: MachineState, frame: int) -> bool:
                     frames.flags[other] |= page.DIRTY
                 process.mm.tables.set(at, 0)
                 frames.maps[other] -= 1
-    kernel.mmu.invalidate(None)
     return not frames.maps[frame]
 
 

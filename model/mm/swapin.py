@@ -133,11 +133,10 @@ def swapoff(kernel: MachineState) -> None:
 def _unuse_range(mm: Mm, vma: Vma) -> None:
     """swapoff: entries come back read-only, old and clean (mm/swapfile.c:unuse_pte)."""
     entries = mm.entries
-    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-        if huge:
+    for piece in mm.tables.pieces(vma, vma.start, vma.end):
+        if piece.leaf:
             continue
-        del block
-        for at in range(first, last):
+        for at in range(piece.first, piece.last):
             pte = mm.tables.get(at)
             if not pte or entries.pte_present(pte) or entries.is_marker(pte):
                 continue

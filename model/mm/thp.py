@@ -14,7 +14,6 @@ from ptewalk.model.pte import FRAME, PSE, RW, SPECIAL, UFFD_WP, A, D, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.frames import Frames
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 
 _BLOCK = HUGE_PAGES - 1
@@ -96,7 +95,6 @@ def split_file_page(kernel: MachineState, frame: int) -> bool:
     run = slice(head, head + HUGE_PAGES)
     frames.flags[run] &= 0xFFFF ^ page.COMPOUND
     frames.head[run] = np.arange(head, head + HUGE_PAGES)
-    kernel.mmu.invalidate(None)
     return True
 
 
@@ -234,7 +232,7 @@ def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> It
 def _mapped_run(mm: Mm, at: int, last: int) -> int:
     """Entries from `at` on that map consecutive parts of one huge page alike (folio_pte_batch)."""
     entries = mm.entries
-    part = mm.tables.part(at >> PMD_SHIFT, at, last)
+    part = mm.tables.part(at, last)
     first = int(part[0])
     frame = entries.pte_pfn(first)
     left = HUGE_PAGES - (frame - int(mm.frames.head[frame]))
@@ -272,20 +270,18 @@ def split_huge_pmd_at(mm: Mm, vma: Vma, at: int) -> None:
     """Split the huge leaf that a boundary at `at` would cut (split_huge_pmd_if_needed)."""
     if vma.huge_level or not at & _BLOCK:
         return
-    if at >> PMD_SHIFT in mm.tables.huge[2]:
+    if mm.tables.is_leaf(at):
         split_huge_pmd(mm, vma, at & ~_BLOCK)
 
 
 def _fill(mm: Mm, head: int, first: int, flags: int, step: int) -> None:
     """Replace the leaf at `head` by a table whose entry i has frame first + i * step and bits `flags`."""
-    mm.tables.set_huge(head, 0)
-    row = mm.tables.row(mm.tables.alloc(head, 1))
     fields: NDArray[np.uint64] = (
         np.arange(HUGE_PAGES, dtype=np.uint64) * np.uint64(step) + np.uint64(first)
     ) << np.uint64(12)
     if mm.entries.inverts_prot_none and not flags & P:
         fields ^= np.uint64(FRAME)
-    row[:] = fields | np.uint64(flags)
+    mm.tables.fill(head, fields | np.uint64(flags))
 
 
 def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:

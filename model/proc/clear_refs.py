@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from ptewalk.model import bulk
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.linux import TASK_PAGES, VmFlag
 from ptewalk.model.mm import modify, thp
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
 from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.tables import SPAN_TABLES
 from ptewalk.model.state.vma import Vma
 
 Words = NDArray[np.uint64]
@@ -85,13 +86,14 @@ def write(mm: Mm, text: str) -> int:
         mm.gup_stored.clear()
         _clear_area_flags(mm)
         mm.kernel.notify_soft_dirty(mm)
-    for vma in mm.areas:
-        if vma.huge_level:
-            continue
-        if (value == CLEAR_REFS_ANON and vma.file is not None) or (value == CLEAR_REFS_MAPPED and vma.file is None):
-            continue
-        _walk(mm, vma, value)
-    mm.kernel.mmu.invalidate(None)
+    with mm.kernel.flush():
+        mm.kernel.stale.add(0, TASK_PAGES[mm.tables.levels])  # flush_tlb_mm, whatever was changed
+        for vma in mm.areas:
+            if vma.huge_level:
+                continue
+            if (value == CLEAR_REFS_ANON and vma.file is not None) or (value == CLEAR_REFS_MAPPED and vma.file is None):
+                continue
+            _walk(mm, vma, value)
     return taken
 
 
@@ -109,15 +111,14 @@ def _clear_area_flags(mm: Mm) -> None:
 def _walk(mm: Mm, vma: Vma, value: int) -> None:
     """clear_refs_pte_range over one area."""
     splits = mm.entries.profile.clear_refs_splits_huge
-    for first, last, huge in mm.tables.spans(vma.start, vma.end):
-        if huge:
-            head = first & ~(HUGE_PAGES - 1)
+    for piece in mm.tables.pieces(vma, vma.start, vma.end, together=SPAN_TABLES):
+        if piece.leaf:
             if not splits:
-                _clear_huge(mm, vma, head, value)
+                _clear_huge(mm, vma, piece.head, value)
                 continue
-            thp.split_huge_pmd(mm, vma, head)
+            thp.split_huge_pmd(mm, vma, piece.head)
         change = clear_soft_dirty if value == CLEAR_REFS_SOFT_DIRTY else _clear_accessed
-        mm.tables.change(first, last, partial(change, mm, vma))
+        mm.tables.change(piece.first, piece.last, partial(change, mm, vma))
 
 
 def _clear_accessed(mm: Mm, vma: Vma, part: Words) -> None:

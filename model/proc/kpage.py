@@ -110,7 +110,5 @@ def _table_frames(kernel: MachineState) -> NDArray[np.int64]:
     """Frames that hold page tables."""
     found: list[int] = []
     for process in kernel.processes.values():
-        found.append(process.mm.tables.root)
-        for level in process.mm.tables.tables.values():
-            found.extend(level.values())
+        found.extend(process.mm.tables.frames_used())
     return np.array(found, np.int64)

@@ -12,8 +12,9 @@ from ptewalk.model.linux import PAGEMAP_FRAME_BITS, PAGEMAP_V1_SHIFT_LOW, Pagema
 from ptewalk.model.pte import SPECIAL
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.tables import SPAN_TABLES, Piece
 from ptewalk.model.state.vma import Vma
-from ptewalk.model.x86 import INDEX_BITS, PAGE_SHIFT
+from ptewalk.model.x86 import PAGE_SHIFT
 
 Words = NDArray[np.uint64]
 PRESENT: Final = np.uint64(1 << PagemapBit.PRESENT)
@@ -84,17 +85,16 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
     return word
 
 
-def huge_words(mm: Mm, vma: Vma, entry: int, level: int, first: int, last: int) -> Words:
-    """The words of pages [first, last) under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
-    size = 1 << INDEX_BITS * (level - 1)
-    head = first // size * size
-    word = huge_word(mm, vma, entry, level)
+def huge_words(mm: Mm, vma: Vma, piece: Piece) -> Words:
+    """The words of pages under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
+    first, last, head = piece.first, piece.last, piece.head
+    word = huge_word(mm, vma, piece.leaf, piece.level)
     words = np.full(last - first, word, np.uint64)
     if not word & int(PRESENT):
         return words
     words += np.arange(first - head, last - head, dtype=np.uint64)
     if mm.entries.profile.pagemap_exclusive_by_page and not vma.huge_level:
-        frame = mm.entries.pte_pfn(entry, level)
+        frame = mm.entries.pte_pfn(piece.leaf, piece.level)
         counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
         words = np.where(counts == 1, words | EXCLUSIVE, words & ~EXCLUSIVE)
     return words
@@ -119,20 +119,12 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
         low, high = max(start, vma.start), min(end, vma.end)
         if area_word(mm, vma):
             words[low - start : high - start] |= SOFT_DIRTY
-        if vma.huge_level:
-            size = 1 << 9 * (vma.huge_level - 1)
-            for head in range(low // size * size, high, size):
-                entry = mm.tables.get_huge(head, vma.huge_level)
-                if entry:
-                    first, last = max(low, head), min(high, head + size)
-                    words[first - start : last - start] = huge_words(mm, vma, entry, vma.huge_level, first, last)
-            continue
-        for first, last, huge in mm.tables.spans(low, high):
-            place = words[first - start : last - start]
-            if huge:
-                place[:] = huge_words(mm, vma, mm.tables.get_huge(first), 2, first, last)
+        for piece in mm.tables.pieces(vma, low, high, together=SPAN_TABLES):
+            place = words[piece.first - start : piece.last - start]
+            if piece.leaf:
+                place[:] = huge_words(mm, vma, piece)
             else:
-                pte_words(mm, vma, mm.tables.entries(first, last), place)
+                pte_words(mm, vma, mm.tables.entries(piece.first, piece.last), place)
     if mm.kernel.exact:
         words &= ~SOFT_DIRTY
         for vma in mm.areas.in_range(start, end):

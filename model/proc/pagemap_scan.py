@@ -31,6 +31,7 @@ from ptewalk.model.proc.pagemap import FRAME, PRESENT, UFFD, Words
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.tables import SPAN_TABLES
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
 
@@ -171,6 +172,7 @@ class _Scan:
         """Copy the gathered regions out (pagemap_scan_flush_buffer). Raises EFAULT."""
         regions = [(a, b - a, c) for a, b, c in self.buffer if a != b]
         if self.argument.vec != SOME_BUFFER:
+            self.mm.kernel.forget()  # what is written next goes through the MMU
             data = b"".join(_REGION.pack(a << 12, a + n << 12, c) for a, n, c in regions)
             if not self.store(self.argument.vec + _REGION.size * len(self.out), data):
                 raise Errno("EFAULT")
@@ -211,13 +213,13 @@ class _Scan:
     def area(self, vma: Vma, start: int, end: int) -> None:
         """Present tables by entry, everything between them as holes."""
         at = start
-        for first, last, huge in self.mm.tables.spans(start, end):
-            self.holes(vma, at, first)
-            if huge:
-                self.huge(vma, first, last)
+        for piece in self.mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
+            self.holes(vma, at, piece.first)
+            if piece.leaf:
+                self.huge(vma, piece.first, piece.last)
             else:
-                self.entries(vma, first, last)
-            at = last
+                self.entries(vma, piece.first, piece.last)
+            at = piece.last
         self.holes(vma, at, end)
 
     def holes(self, vma: Vma, start: int, end: int) -> None:
@@ -430,6 +432,12 @@ def scan(mm: Mm, argument: Argument, store: Store) -> Answer:
         _check(mm, argument)
     except Errno as error:
         return Answer(error.name, None)
+    with mm.kernel.flush():
+        return _scan(mm, argument, store)
+
+
+def _scan(mm: Mm, argument: Argument, store: Store) -> Answer:
+    """The call, with arguments that are right."""
     state = _Scan(mm, argument, store)
     at, end = argument.start >> 12, argument.end + 4095 >> 12
     problem: str | None = None
@@ -448,6 +456,5 @@ def scan(mm: Mm, argument: Argument, store: Store) -> Answer:
         if not full or state.room == 0 or state.found == state.max_pages:
             break
         at = state.walk_end
-    mm.kernel.mmu.invalidate(None)
     walk_end = state.walk_end << 12 if state.walk_end else end << 12
     return Answer(problem, walk_end, [] if problem else state.out)

@@ -13,7 +13,6 @@ from ptewalk.model.pte import PROTNONE, SPECIAL, A, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT, Control
 
@@ -97,17 +96,16 @@ def shmem_huge_pages(mm: Mm, vma: Vma) -> list[int]:
 
 
 def _whole_leaves(mm: Mm, vma: Vma) -> list[int]:
-    if vma.huge_level or not mm.tables.huge[2]:
+    if vma.huge_level or not mm.tables.any_leaf():
         return []
     profile = mm.entries.profile
     found = []
-    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-        if not huge or last - first != HUGE_PAGES:
+    for piece in mm.tables.pieces(vma, vma.start, vma.end):
+        if not piece.leaf or not piece.whole:
             continue
-        pmd = mm.tables.get_huge(block << PMD_SHIFT)
-        counts = pmd & P or profile.smaps_counts_hidden_huge
-        if counts and (profile.smaps_counts_huge_zero or not thp.is_huge_zero(mm, pmd)):
-            found.append(first)
+        counts = piece.leaf & P or profile.smaps_counts_hidden_huge
+        if counts and (profile.smaps_counts_huge_zero or not thp.is_huge_zero(mm, piece.leaf)):
+            found.append(piece.head)
     return found
 
 
@@ -171,9 +169,9 @@ class _Usage:
             self.sizes[name] += HUGE_PAGES * PAGE_BYTES
             self._account(run, np.full(HUGE_PAGES, pmd, np.uint64))
         parts = [
-            mm.tables.part(block, first, last)
-            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end)
-            if not huge
+            mm.tables.part(piece.first, piece.last)
+            for piece in mm.tables.pieces(vma, vma.start, vma.end)
+            if not piece.leaf
         ]
         if parts:
             self._entries(np.concatenate(parts))
@@ -241,13 +239,11 @@ class _Usage:
     def _hugetlb(self) -> None:
         """smaps_hugetlb_range"""
         mm, vma = self.mm, self.vma
-        size = 1 << INDEX_BITS * (vma.huge_level - 1)
-        for head in range(vma.start, vma.end, size):
-            entry = mm.tables.get_huge(head, vma.huge_level)
-            if not mm.entries.pte_present(entry):
+        for piece in mm.tables.pieces(vma, vma.start, vma.end):
+            if not mm.entries.pte_present(piece.leaf):
                 continue
-            shared = mm.frames.mapcount(mm.entries.pte_pfn(entry)) >= 2
-            self.sizes["Shared_Hugetlb" if shared else "Private_Hugetlb"] += size * PAGE_BYTES
+            shared = mm.frames.mapcount(mm.entries.pte_pfn(piece.leaf)) >= 2
+            self.sizes["Shared_Hugetlb" if shared else "Private_Hugetlb"] += vma.leaf_pages * PAGE_BYTES
 
     def _swapped_pages(self, file: File) -> int:
         """Pages of shared memory in the area that are swapped out.

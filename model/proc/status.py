@@ -16,7 +16,6 @@ from ptewalk.model.mm import thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Process
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
 TOTAL_PAGES: Final = 1 << 20
@@ -74,19 +73,15 @@ class Sizes:
                 count["stack"] += size
             elif vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE:
                 count["data"] += size
-            if vma.huge_level:
-                step = vma.leaf_pages
-                heads = range(vma.start, vma.end, step)
-                used = [at for at in heads if entries.pte_present(mm.tables.get_huge(at, vma.huge_level))]
-                count["hugetlb"] += step * len(used)
-                continue
             of_file = "file" if vma.file is not None and vma.file.counts_dirty else "shmem"
-            for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-                if huge:
-                    pmd = mm.tables.get_huge(block << PMD_SHIFT)
-                    count["anon"] += 0 if thp.is_huge_zero(mm, pmd) else HUGE_PAGES
+            for piece in mm.tables.pieces(vma, vma.start, vma.end):
+                if vma.huge_level:
+                    count["hugetlb"] += vma.leaf_pages if entries.pte_present(piece.leaf) else 0
                     continue
-                part = mm.tables.part(block, first, last)
+                if piece.leaf:
+                    count["anon"] += 0 if thp.is_huge_zero(mm, piece.leaf) else HUGE_PAGES
+                    continue
+                part = mm.tables.part(piece.first, piece.last)
                 present = (part & np.uint64(P | PROTNONE)) != 0
                 normal = part[present & ((part & np.uint64(SPECIAL)) == 0)]
                 anon = int(np.count_nonzero(frames.flags[entries.pte_pfn(normal).astype(np.int64)] & page.ANON))
@@ -95,7 +90,7 @@ class Sizes:
                 swapped = part[(part != 0) & ~present]
                 count["swap"] += int(np.count_nonzero(entries.swp_type(swapped) < FIRST_SPECIAL_SWAP_TYPE))
         total = sum(vma.end - vma.start for vma in mm.areas)
-        return Sizes(total=total, tables=1 + sum(map(len, mm.tables.tables.values())), **count)
+        return Sizes(total=total, tables=len(mm.tables.frames_used()), **count)
 
 
 def name(process: Process) -> str:

@@ -19,7 +19,6 @@ from ptewalk.model.linux import (
     WINDOW_PAGES,
 )
 from ptewalk.model.mm import stack
-from ptewalk.model.page_set import PageSet
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
 from ptewalk.model.scenario.contents import Contents
@@ -27,7 +26,6 @@ from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
 from ptewalk.model.scenario.runs import Runs, group, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Process
-from ptewalk.model.state.tables import PMD_SHIFT
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS
 
@@ -183,95 +181,36 @@ class Recorder:
     # Pages.
 
     def _collect(self, process: Process) -> _Raw:
-        """Pagemap words and raw entries of one process."""
+        """Pagemap words, as the file has them, and raw entries of one process."""
         kernel, mm = self.kernel, process.mm
-        pages: list[NDArray[np.int64]] = []
-        words: list[NDArray[np.uint64]] = []
-        holes: list[tuple[int, int, int]] = []
+        pages: list[NDArray[np.int64]] = [_EMPTY]
+        words: list[NDArray[np.uint64]] = [_NO_WORDS]
         entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = []
         for vma in mm.areas:
-            base_word = pagemap.area_word(mm, vma)
-            at = vma.start
-            for first, last, level, content in _leaves(process, vma):
-                if base_word and at < first:
-                    holes.append((at - kernel.base, first - at, base_word))
-                at = last
-                where = np.arange(first - kernel.base, last - kernel.base)
-                if level == 1:
-                    assert isinstance(content, np.ndarray)
-                    used = np.flatnonzero(content)
-                    if len(used) == len(content):
-                        word = pagemap.pte_words(mm, vma, content)
-                    else:
-                        word = np.full(len(content), base_word, np.uint64)
-                        if len(used):
-                            word[used] = pagemap.pte_words(mm, vma, content[used])
-                    if len(used):
-                        entries.append((1, where[used], content[used]))
-                else:
-                    assert isinstance(content, int)
-                    size = 1 << INDEX_BITS * (level - 1)
-                    head = first // size * size
-                    word = pagemap.huge_words(mm, vma, content, level, first, last)
-                    entries.append((level, np.array([head - kernel.base]), np.array([content], np.uint64)))
-                pages.append(where)
-                words.append(word)
-            if base_word and at < vma.end:
-                holes.append((at - kernel.base, vma.end - at, base_word))
-        if not pages:
-            return self._finish(process, _EMPTY, _NO_WORDS, holes, entries)
-        return self._finish(process, np.concatenate(pages), np.concatenate(words), holes, entries)
-
-    def _finish(
-        self,
-        process: Process,
-        pages: NDArray[np.int64],
-        words: NDArray[np.uint64],
-        holes: list[tuple[int, int, int]],
-        entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]],
-    ) -> _Raw:
-        """Part the words into those with a visible frame and the rest, in the layout in force."""
-        kernel = self.kernel
-        if kernel.exact:
-            words, holes = self._exact(process, pages, words)
-        if not kernel.pagemap_v2:
-            words = np.where(words != 0, words & ~pagemap.SOFT_DIRTY | pagemap.V1_SHIFT, words)
-        present = (words & pagemap.PRESENT) != 0
+            found = pagemap.read(mm, vma.start, vma.end - vma.start, show_frames=process.sees_frames)
+            told = np.flatnonzero(found if kernel.pagemap_v2 else found != pagemap.V1_SHIFT)
+            pages.append(told + (vma.start - kernel.base))
+            words.append(found[told])
+            for piece in mm.tables.pieces(vma, vma.start, vma.end):
+                if piece.leaf:
+                    entries.append((piece.level, _place(piece.head - kernel.base), np.array([piece.leaf], np.uint64)))
+                    continue
+                content = mm.tables.part(piece.first, piece.last)
+                used = np.flatnonzero(content)
+                if len(used):
+                    entries.append((1, used + (piece.first - kernel.base), content[used]))
+        page, word = np.concatenate(pages), np.concatenate(words)
+        present = (word & pagemap.PRESENT) != 0
         if not pagemap.shows_frames(kernel, privileged=process.sees_frames):
-            words = words & ~pagemap.FRAME
-            present = present & False
-        rest = ~present & (words != 0)
-        for position in starts(pages, words, rest):
-            first, last = position
-            holes.append((int(pages[first]), last - first, int(words[first])))
+            present[:] = False
+        holes = [(int(page[first]), last - first, int(word[first])) for first, last in starts(page, word, ~present)]
         return _Raw(
-            pages[present],
-            words[present] & np.uint64(_STATUS),
-            (words[present] & pagemap.FRAME).astype(np.int64),
-            sorted(holes),
+            page[present],
+            word[present] & np.uint64(_STATUS),
+            (word[present] & pagemap.FRAME).astype(np.int64),
+            holes,
             entries,
         )
-
-    def _exact(
-        self, process: Process, pages: NDArray[np.int64], words: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.uint64], list[tuple[int, int, int]]]:
-        """The profile `exact`: bit 55 by what may have changed, also where nothing is mapped."""
-        base = self.kernel.base
-        words = words & ~pagemap.SOFT_DIRTY
-        covered = PageSet()
-        for first, last in starts(pages, np.zeros_like(words), np.ones(len(pages), bool)):
-            covered.add(int(pages[first]), int(pages[last - 1]) + 1)
-        holes = []
-        for vma in process.mm.areas:
-            for start, end in process.mm.changed.within(vma.start, vma.end):
-                low, high = np.searchsorted(pages, (start - base, end - base))
-                words[low:high] |= pagemap.SOFT_DIRTY
-                gap = PageSet()
-                gap.add(start - base, end - base)
-                for first, last in covered.within(start - base, end - base):
-                    gap.discard(first, last)
-                holes += [(first, last - first, int(pagemap.SOFT_DIRTY)) for first, last in gap.ranges()]
-        return words, holes
 
     def _page_runs(self, raw: _Raw, numbers: NDArray[np.int64]) -> Runs:
         """`pages` of the format."""
@@ -418,17 +357,6 @@ _EMPTY: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
 _NO_WORDS: Final[NDArray[np.uint64]] = np.zeros(0, np.uint64)
 
 
-def _leaves(process: Process, vma: Vma) -> Iterable[tuple[int, int, int, NDArray[np.uint64] | int]]:
-    """Page tables and huge leaves inside an area: (first page, last page + 1, level, entries or the leaf)."""
-    mm = process.mm
-    if vma.huge_level:
-        size = 1 << INDEX_BITS * (vma.huge_level - 1)
-        keys = sorted(k for k in mm.tables.huge[vma.huge_level] if vma.start <= k * size < vma.end)
-        for key in keys:
-            yield key * size, (key + 1) * size, vma.huge_level, mm.tables.get_huge(key * size, vma.huge_level)
-        return
-    for block, first, last, huge in mm.tables.blocks(vma.start, vma.end):
-        if huge:
-            yield first, last, 2, mm.tables.get_huge(block << PMD_SHIFT)
-        else:
-            yield first, last, 1, mm.tables.part(block, first, last)
+def _place(page: int) -> NDArray[np.int64]:
+    """A page as an array of one."""
+    return np.array([page], np.int64)

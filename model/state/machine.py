@@ -5,7 +5,8 @@ What a machine does is in mm/, proc/, access.py and kernel.py. Places are page n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,14 +26,16 @@ from ptewalk.model.state.frames import Frames
 from ptewalk.model.state.lru import LruBatches
 from ptewalk.model.state.pools import Pool
 from ptewalk.model.state.slots import SwapDevice
-from ptewalk.model.state.tables import PageTables
+from ptewalk.model.state.tables import PageTables, Stale
 from ptewalk.model.state.vma import AnonVma, Userfaultfd
-from ptewalk.model.x86 import LEVELS_4, LEVELS_5, Control
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, Control
 
 CONTROL: Final = sum(
     1 << bit for bit in (Control.WP, Control.NXE, Control.SMEP, Control.SMAP, Control.PKE, Control.PGE)
 )
 """Control bits that the recorded kernels ran with."""
+_SINGLE_FLUSHES: Final = 33
+"""Pages that are flushed one by one; for more everything goes (tlb_single_page_flush_ceiling)."""
 
 
 class Mm:
@@ -69,7 +72,7 @@ class Mm:
         self.who = who
         self.entries = kernel.entries
         self.frames = kernel.frames
-        self.tables = PageTables(kernel.frames, kernel.levels)
+        self.tables = PageTables(kernel.frames, kernel.stale, kernel.levels)
         self.areas = Areas(kernel.entries.VM_SOFTDIRTY)
         self.has_pinned = False
         self.changed = PageSet()
@@ -209,6 +212,7 @@ class MachineState:
         self.memory = SparseMemory()
         self.mmu = mmu(self.memory)
         self.frames = Frames(self.memory)
+        self.stale = Stale()
         self.lru = LruBatches(self.frames, profile)
         self.files = Files(self.frames)
         self.choices = Choices()
@@ -241,6 +245,29 @@ class MachineState:
         """A root anon_vma."""
         self.anon_vmas += 1
         return AnonVma(identity=self.anon_vmas)
+
+    @contextmanager
+    def flush(self) -> Iterator[None]:
+        """Round a system call, a fault, or what else changes entries: when it ends, by an error too, the MMU is told.
+
+        Which pages that concerns `PageTables` notes as it writes (tlb_gather_mmu, tlb_finish_mmu, ptep_clear_flush).
+        """
+        try:
+            yield
+        finally:
+            self.forget()
+
+    def forget(self) -> None:
+        """The MMU forgets what it may hold of pages whose entries allow less by now."""
+        if not self.stale:
+            return
+        pages = self.stale.take()
+        if len(pages) > _SINGLE_FLUSHES:
+            self.mmu.invalidate(None)
+            return
+        for first, last in pages.ranges():
+            for at in range(first, last):
+                self.mmu.invalidate(at << PAGE_SHIFT)
 
     def memory_row(self, frame: int) -> NDArray[np.uint64] | None:
         """A frame's words, or None when it is all zero and not materialised."""

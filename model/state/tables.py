@@ -1,20 +1,22 @@
 """Page tables of one address space: real tables in physical memory, with the software's index of where they are.
 
-Places are page numbers (linear address >> 12). The index only repeats what the upper entries say; upper entries are
-written here
-and nowhere else.
+Places are page numbers (linear address >> 12). The index only repeats what the upper entries say. Entries are written
+here and nowhere else: whatever may be cached by an MMU and allows less afterwards is noted as stale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import TABLE_FLAGS
+from ptewalk.model.linux import TABLE_FLAGS, SoftBit
+from ptewalk.model.page_set import PageSet
+from ptewalk.model.pte import RW, A, D, P
 from ptewalk.model.state.frames import Frames
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_4, PAGE_SHIFT, TABLE_ENTRIES
 
 _INDEX: Final = TABLE_ENTRIES - 1
@@ -27,6 +29,54 @@ SPAN_TABLES: Final = 64
 """Page tables that are worked on at once: 256 KiB, which stay in the processor's second-level cache."""
 
 
+_GAINS: Final = RW | A | D | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.ARM
+"""Bits that a present entry may gain while an MMU has it cached."""
+
+
+class Stale:
+    """Pages whose translations an MMU may hold although the tables allow less by now (struct mmu_gather)."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Pages [start, end), in whatever address space."""
+        self._ranges.append((start, end))
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
+    def take(self) -> PageSet:
+        """The pages noted, which are forgotten."""
+        pages = PageSet()
+        for start, end in self._ranges:
+            pages.add(start, end)
+        self._ranges.clear()
+        return pages
+
+
+class Piece(NamedTuple):
+    """A part of an area that one leaf above level 1 maps, or page tables."""
+
+    level: int
+    """Of the leaf; 1: page tables."""
+    first: int
+    last: int
+    """Pages [first, last)."""
+    leaf: int
+    """The leaf; 0 for page tables."""
+
+    @property
+    def head(self) -> int:
+        """First page that the leaf covers, whether inside the range or not."""
+        return self.first & -(1 << INDEX_BITS * (self.level - 1))
+
+    @property
+    def whole(self) -> bool:
+        """Does the piece hold all that the leaf covers?"""
+        return self.last - self.first == 1 << INDEX_BITS * (self.level - 1)
+
+
 class PageTables:
     """Radix page tables.
 
@@ -34,6 +84,8 @@ class PageTables:
     ----------
     frames : Frames
         Where tables are allocated.
+    stale : Stale
+        Told of every entry that allows less than before, or maps another frame.
     levels : int
         4, or 5 with CR4.LA57.
 
@@ -41,19 +93,18 @@ class PageTables:
     ----------
     root : int
         Frame of the top-level table.
-    tables : dict
-        Level (1 = page table) to a dict from ``page >> 9 * level`` to the frame of the table.
-    huge : dict
-        Level (2 or 3) to the set of ``page >> 9 * (level - 1)`` that hold a leaf there.
     """
 
-    def __init__(self, frames: Frames, levels: int = LEVELS_4) -> None:
+    def __init__(self, frames: Frames, stale: Stale, levels: int = LEVELS_4) -> None:
         self.frames = frames
+        self.stale = stale
         self.memory = frames.memory
         self.levels = levels
         self.root = self._new_table()
-        self.tables: dict[int, dict[int, int]] = {level: {} for level in range(1, levels)}
-        self.huge: dict[int, set[int]] = {2: set(), 3: set()}
+        self._tables: dict[int, dict[int, int]] = {level: {} for level in range(1, levels)}
+        """Level (1 = page table) to a dict from ``page >> 9 * level`` to the frame of the table."""
+        self._huge: dict[int, set[int]] = {2: set(), 3: set()}
+        """Level (2 or 3) to the set of ``page >> 9 * (level - 1)`` that hold a leaf there."""
 
     def _new_table(self) -> int:
         frame = self.frames.alloc(0)
@@ -68,7 +119,7 @@ class PageTables:
         """Frame of the table at `level` on the way to `page`; 0 when there is none."""
         if level == self.levels:
             return self.root
-        return self.tables[level].get(page >> INDEX_BITS * level, 0)
+        return self._tables[level].get(page >> INDEX_BITS * level, 0)
 
     def alloc(self, page: int, level: int) -> int:
         """As `table`, making it and those above it (p4d_alloc, pud_alloc, pmd_alloc, pte_alloc)."""
@@ -89,85 +140,156 @@ class PageTables:
     def link(self, page: int, level: int, frame: int) -> None:
         """Make the entry above point to the table `frame` of `level` (pmd_populate and its like)."""
         self.memory.store(self.entry_address(page, level + 1), frame << PAGE_SHIFT | TABLE_FLAGS)
-        self.tables[level][page >> INDEX_BITS * level] = frame
+        self._tables[level][page >> INDEX_BITS * level] = frame
 
     def unlink(self, page: int, level: int) -> int:
         """Clear the entry that points to the table of `level`, and return the table (pmd_clear)."""
-        frame = self.tables[level].pop(page >> INDEX_BITS * level)
+        shift = INDEX_BITS * level
+        frame = self._tables[level].pop(page >> shift)
         self.memory.store(self.entry_address(page, level + 1), 0)
+        self.stale.add(page >> shift << shift, (page >> shift) + 1 << shift)
         return frame
+
+    def relink(self, old: int, new: int, level: int) -> None:
+        """Move the whole table of `level` (1 or 2) at `old` to `new`, with what is below it (move_normal_pmd, _pud)."""
+        self.link(new, level, self.unlink(old, level))
+        if level == 1:
+            return
+        for block in range(PUD_PAGES >> PMD_SHIFT):
+            source, target = (old >> PMD_SHIFT) + block, (new >> PMD_SHIFT) + block
+            if source in self._tables[1]:
+                self._tables[1][target] = self._tables[1].pop(source)
+            if source in self._huge[2]:
+                self._huge[2].discard(source)
+                self._huge[2].add(target)
+
+    def tables_of(self, level: int, start: int, end: int) -> list[int]:
+        """First pages of the tables of `level` that overlap pages [start, end)."""
+        shift = INDEX_BITS * level
+        low, high = start >> shift, (end - 1) >> shift
+        return [key << shift for key in self._tables[level] if low <= key <= high]
+
+    def frames_used(self) -> list[int]:
+        """The frames of all tables, the root's first."""
+        return [self.root, *(frame for level in self._tables.values() for frame in level.values())]
 
     # Leaves.
 
     def get(self, page: int) -> int:
         """The level-1 entry of `page`; 0 when there is none or no table."""
-        frame = self.tables[1].get(page >> PMD_SHIFT)
+        frame = self._tables[1].get(page >> PMD_SHIFT)
         if frame is None:
             return 0
         return int(self.memory.words[self.memory.row_of_frame[frame], page & _INDEX])
 
     def set(self, page: int, entry: int) -> None:
         """Write the level-1 entry of `page`, whose table exists."""
-        frame = self.tables[1][page >> PMD_SHIFT]
-        self.memory.words[self.memory.row_of_frame[frame], page & _INDEX] = entry
+        row, at = self.memory.row_of_frame[self._tables[1][page >> PMD_SHIFT]], page & _INDEX
+        words = self.memory.words
+        old = int(words[row, at])
+        words[row, at] = entry
+        if old & P and (old & ~entry or entry & ~old & ~_GAINS):
+            self.stale.add(page, page + 1)
 
     def get_huge(self, page: int, level: int = 2) -> int:
         """The leaf of `level` (2 or 3) that covers `page`; 0 when there is none."""
-        if page >> INDEX_BITS * (level - 1) not in self.huge[level]:
+        if page >> INDEX_BITS * (level - 1) not in self._huge[level]:
             return 0
         return self.memory.load(self.entry_address(page, level))
 
     def set_huge(self, page: int, entry: int, level: int = 2) -> None:
         """Write the leaf of `level` that covers `page`; 0 clears it. Its table exists."""
+        shift = INDEX_BITS * (level - 1)
+        key = page >> shift
+        old = self.get_huge(page, level)
         self.memory.store(self.entry_address(page, level), entry)
         if entry:
-            self.huge[level].add(page >> INDEX_BITS * (level - 1))
+            self._huge[level].add(key)
         else:
-            self.huge[level].discard(page >> INDEX_BITS * (level - 1))
+            self._huge[level].discard(key)
+        if old & P and (old & ~entry or entry & ~old & ~_GAINS):
+            self.stale.add(key << shift, key + 1 << shift)
 
-    def blocks(self, start: int, end: int) -> list[tuple[int, int, int, bool]]:
-        """The 2 MiB blocks of pages [start, end) that have a page table or a huge leaf, ascending.
+    def fill(self, page: int, entries: NDArray[np.uint64]) -> None:
+        """Replace the leaf of level 2 that covers `page` by a table of these 512 entries (pmd_populate)."""
+        self.set_huge(page, 0)
+        self.row(self.alloc(page, 1))[:] = entries
 
-        Returns
-        -------
-        list of (block, first, last, huge)
-            The block is ``page >> 9``; [first, last) is the part of it inside the range; huge: its level-2 entry is a
-            leaf.
+    def leaves(self, level: int, start: int, end: int) -> list[int]:
+        """First pages of the leaves of `level` (2 or 3) that overlap pages [start, end), ascending."""
+        shift = INDEX_BITS * (level - 1)
+        low, high = start >> shift, (end - 1) >> shift
+        return [key << shift for key in sorted(self._huge[level]) if low <= key <= high]
+
+    def is_leaf(self, page: int) -> bool:
+        """Is `page` covered by a leaf of level 2?"""
+        return page >> PMD_SHIFT in self._huge[2]
+
+    def any_leaf(self) -> bool:
+        """Is there a leaf of level 2?"""
+        return bool(self._huge[2])
+
+    def pieces(self, vma: Vma, start: int, end: int, *, together: int = 1) -> Iterator[Piece]:
+        """What pages [start, end) of an area are mapped by, ascending: page tables, and leaves above them.
+
+        Parameters
+        ----------
+        together : int
+            Neighbouring page tables that make one piece, at most.
+
+        Notes
+        -----
+        What is there is seen at the start; a leaf is read when its piece is due.
         """
-        used, huge = self._used(start, end), self.huge[2]
-        return [(b, max(start, b << PMD_SHIFT), min(end, (b + 1) << PMD_SHIFT), b in huge) for b in used]
+        if vma.huge_level:
+            level, size = vma.huge_level, vma.leaf_pages
+            for head in self.leaves(level, start, end):
+                yield Piece(level, max(start, head), min(end, head + size), self.get_huge(head, level))
+            return
+        for first, last, huge in self._runs(start, end, together):
+            yield Piece(2 if huge else 1, first, last, self.get_huge(first) if huge else 0)
 
     def _used(self, start: int, end: int) -> list[int]:
         if start >= end:
             return []
         low, high = start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT
-        tables, huge = self.tables[1], self.huge[2]
+        tables, huge = self._tables[1], self._huge[2]
         if high - low < 4:
             return [b for b in range(low, high + 1) if b in tables or b in huge]
         return sorted([b for b in tables if low <= b <= high] + [b for b in huge if low <= b <= high])
 
-    def part(self, block: int, first: int, last: int) -> NDArray[np.uint64]:
-        """The entries of pages [first, last) of a block that has a page table; good until the next frame is added."""
-        row = self.memory.row_of_frame[self.tables[1][block]]
-        base = block << PMD_SHIFT
-        return self.memory.words[row, first - base : last - base]
-
-    def spans(self, start: int, end: int) -> list[tuple[int, int, bool]]:
-        """As `blocks`, with neighbouring page tables together, `SPAN_TABLES` at most: (first, last, huge)."""
-        spans: list[tuple[int, int, bool]] = []
-        huge = self.huge[2]
+    def _runs(self, start: int, end: int, together: int) -> list[tuple[int, int, bool]]:
+        """Page tables and huge leaves: (first, last, huge)."""
+        runs: list[tuple[int, int, bool]] = []
+        huge = self._huge[2]
         first = after = joins_to = 0
         for block in self._used(start, end):
             if block == after < joins_to and block not in huge:
-                spans.pop()
+                runs.pop()
             else:
-                first, joins_to = block, 0 if block in huge else block + SPAN_TABLES
+                first, joins_to = block, 0 if block in huge else block + together
             after = block + 1
-            spans.append((first << PMD_SHIFT, after << PMD_SHIFT, block in huge))
-        return [(max(start, low), min(end, high), is_huge) for low, high, is_huge in spans]
+            runs.append((first << PMD_SHIFT, after << PMD_SHIFT, block in huge))
+        return [(max(start, low), min(end, high), is_huge) for low, high, is_huge in runs]
+
+    def _view(self, first: int, last: int) -> NDArray[np.uint64]:
+        row = self.memory.row_of_frame[self._tables[1][first >> PMD_SHIFT]]
+        at = first & _INDEX
+        return self.memory.words[row, at : at + last - first]
+
+    def part(self, first: int, last: int) -> NDArray[np.uint64]:
+        """The entries of pages [first, last) of one page table, to be read; good until the next frame is added."""
+        view = self._view(first, last)
+        view.flags.writeable = False
+        return view
+
+    def edit(self, first: int, last: int) -> NDArray[np.uint64]:
+        """As `part`, to be written; the MMU is told that the pages may have changed."""
+        self.stale.add(first, last)
+        return self._view(first, last)
 
     def _rows(self, first: int, last: int) -> list[int]:
-        rows, tables = self.memory.row_of_frame, self.tables[1]
+        rows, tables = self.memory.row_of_frame, self._tables[1]
         return [rows[tables[block]] for block in range(first >> PMD_SHIFT, (last - 1 >> PMD_SHIFT) + 1)]
 
     def entries(self, first: int, last: int) -> NDArray[np.uint64]:
@@ -176,7 +298,8 @@ class PageTables:
         return self.memory.words[self._rows(first, last)].reshape(-1)[at : at + last - first]
 
     def change(self, first: int, last: int, function: Callable[[NDArray[np.uint64]], None]) -> None:
-        """Let `function` change these entries in place."""
+        """Let `function` change these entries in place; the MMU is told of the pages."""
+        self.stale.add(first, last)
         rows = self._rows(first, last)
         words = self.memory.words[rows]
         at = first & _INDEX
@@ -196,7 +319,7 @@ class PageTables:
         limit = ceiling if ceiling else 1 << 57 - PAGE_SHIFT
         for level in range(1, self.levels):
             shift = INDEX_BITS * level
-            tables = self.tables[level]
+            tables = self._tables[level]
             low, high = start >> shift, (end - 1) >> shift
             keys = range(low, high + 1) if high - low < len(tables) else [k for k in tables if low <= k <= high]
             for key in list(keys):
@@ -204,12 +327,9 @@ class PageTables:
                     self.frames.free(self.unlink(key << shift, level))
 
     def upper_entries(self) -> Iterator[tuple[int, int, int, int]]:
-        """Every entry that points to a table, top level first:.
-
-        level of the entry, first page it covers, entry, table.
-        """
+        """Every entry that points to a table, top level first: its level, the first page it covers, entry, table."""
         for level in range(self.levels - 1, 0, -1):
-            tables = self.tables[level]
+            tables = self._tables[level]
             for key in sorted(tables):
                 page = key << INDEX_BITS * level
                 yield level + 1, page, self.memory.load(self.entry_address(page, level + 1)), tables[key]

@@ -91,17 +91,15 @@ def test_armed_entries_keep_their_invariant(track: Track) -> None:
             frames = run.kernel.frames
             for process in run.kernel.processes.values():
                 for vma in process.mm.areas:
-                    for block, first, last, huge in process.mm.tables.blocks(vma.start, vma.end):
-                        entries = (
-                            [process.mm.tables.get_huge(block << 9)]
-                            if huge
-                            else process.mm.tables.part(block, first, last).tolist()
-                        )
+                    for piece in process.mm.tables.pieces(vma, vma.start, vma.end):
+                        entries = [piece.leaf]
+                        if not piece.leaf:
+                            entries = process.mm.tables.part(piece.first, piece.last).tolist()
                         for entry in entries:
                             if not entry & arm or not run.kernel.entries.pte_present(entry):
                                 continue  # bit 52 of a swap entry belongs to the slot's number
                             seen += 1
                             assert entry & 0x403 == 1
-                            frame = run.kernel.entries.pte_pfn(entry, 2 if huge else 1)
+                            frame = run.kernel.entries.pte_pfn(entry, piece.level)
                             assert vma.flags & 8 or frames.flags[frame] & 2
     assert bool(seen) == (track == Track.FAULT)
