@@ -216,14 +216,9 @@ def _mmu_maker(
 
 
 def left_behind(state: ServedState, lane: Lane, design: DesignDescription) -> tuple[Kernel, Counters]:
-    """The machine that a scenario leaves behind, with every access through the gateware, and the gateware's counters.
-
-    RuntimeError when a log of the gateware differs from what the golden model says.
-    """
-    counters, watch = Counters(), LogWatch(design)
-    kernel = state.run(_mmu_maker(lane, counters, watch, design, None))
-    for text in watch.take():
-        raise RuntimeError(f"the gateware told otherwise than the golden model: {text}")
+    """The machine as the gateware leaves it behind, whatever it did, and the gateware's counters; nothing is judged."""
+    counters = Counters()
+    kernel = state.run(_mmu_maker(lane, counters, LogWatch(design), design, None))
     kernel.mmu = ModelMmu(kernel.memory)  # the gateware stays where it is
     return kernel, counters
 
