@@ -244,6 +244,11 @@ class Profile(NamedTuple):
     """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.10 and later)."""
     uffd_merges_by_part: bool
     """Registering part of an area merges by that part's offset; 6.1 takes the area's own (userfaultfd_register)."""
+    uffd_merged_keeps_flags: bool
+    """An area merged as it is registered or unregistered keeps its own VM_SOFTDIRTY; 6.1 gives it the part's flags.
+
+    userfaultfd_set_ctx.
+    """
     uffd_empty_is_einval: bool
     """A range with nothing in it fails with EINVAL; 6.1 says ENOMEM where nothing lies above it either.
 

@@ -129,6 +129,8 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
                     modify.split(mm, vma, at, new_below=True)
                 if vma.end > stop:
                     modify.split(mm, vma, stop, new_below=False)
+            if mm.entries.profile.uffd_merged_keeps_flags:
+                flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if fd else 0)
             _set_flags(mm, vma, flags)
             vma.uffd = fd
         before = vma
