@@ -123,8 +123,13 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
             place = words[piece.first - start : piece.last - start]
             if piece.leaf:
                 place[:] = huge_words(mm, vma, piece)
-            else:
-                pte_words(mm, vma, mm.tables.entries(piece.first, piece.last), place)
+                continue
+            part = mm.tables.entries(piece.first, piece.last)
+            used = np.flatnonzero(part)
+            if 2 * len(used) > len(part):
+                pte_words(mm, vma, part, place)
+            elif len(used):
+                place[used] = pte_words(mm, vma, part[used])
     if mm.kernel.exact:
         words &= ~SOFT_DIRTY
         for vma in mm.areas.in_range(start, end):

@@ -5,8 +5,7 @@ What a machine does is in mm/, proc/, access.py and kernel.py. Places are page n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -154,6 +153,21 @@ class Process:
     pinned: dict[int, list[int]] = field(default_factory=dict)
 
 
+class Flush:
+    """See `MachineState.flush`."""
+
+    __slots__ = ("_machine",)
+
+    def __init__(self, machine: MachineState) -> None:
+        self._machine = machine
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self._machine.forget()
+
+
 class MachineState:
     """One machine under one kernel: what it has, and what is noted of it.
 
@@ -246,26 +260,22 @@ class MachineState:
         self.anon_vmas += 1
         return AnonVma(identity=self.anon_vmas)
 
-    @contextmanager
-    def flush(self) -> Iterator[None]:
+    def flush(self) -> Flush:
         """Round a system call, a fault, or what else changes entries: when it ends, by an error too, the MMU is told.
 
         Which pages that concerns `PageTables` notes as it writes (tlb_gather_mmu, tlb_finish_mmu, ptep_clear_flush).
         """
-        try:
-            yield
-        finally:
-            self.forget()
+        return Flush(self)
 
     def forget(self) -> None:
         """The MMU forgets what it may hold of pages whose entries allow less by now."""
         if not self.stale:
             return
-        pages = self.stale.take()
-        if len(pages) > _SINGLE_FLUSHES:
+        ranges = self.stale.take()
+        if sum(last - first for first, last in ranges) > _SINGLE_FLUSHES:
             self.mmu.invalidate(None)
             return
-        for first, last in pages.ranges():
+        for first, last in ranges:
             for at in range(first, last):
                 self.mmu.invalidate(at << PAGE_SHIFT)
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import TABLE_FLAGS, SoftBit
-from ptewalk.model.page_set import PageSet
 from ptewalk.model.pte import RW, A, D, P
 from ptewalk.model.state.frames import Frames
 from ptewalk.model.state.vma import Vma
@@ -46,13 +45,10 @@ class Stale:
     def __bool__(self) -> bool:
         return bool(self._ranges)
 
-    def take(self) -> PageSet:
-        """The pages noted, which are forgotten."""
-        pages = PageSet()
-        for start, end in self._ranges:
-            pages.add(start, end)
-        self._ranges.clear()
-        return pages
+    def take(self) -> list[tuple[int, int]]:
+        """The ranges noted, first and last + 1, which are forgotten; they may overlap."""
+        ranges, self._ranges = self._ranges, []
+        return ranges
 
 
 class Piece(NamedTuple):
@@ -180,13 +176,13 @@ class PageTables:
         frame = self._tables[1].get(page >> PMD_SHIFT)
         if frame is None:
             return 0
-        return int(self.memory.words[self.memory.row_of_frame[frame], page & _INDEX])
+        return self.memory.words.item(self.memory.row_of_frame[frame], page & _INDEX)
 
     def set(self, page: int, entry: int) -> None:
         """Write the level-1 entry of `page`, whose table exists."""
         row, at = self.memory.row_of_frame[self._tables[1][page >> PMD_SHIFT]], page & _INDEX
         words = self.memory.words
-        old = int(words[row, at])
+        old = words.item(row, at)
         words[row, at] = entry
         if old & P and (old & ~entry or entry & ~old & ~_GAINS):
             self.stale.add(page, page + 1)
@@ -294,6 +290,8 @@ class PageTables:
 
     def entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """A copy of the entries of pages [first, last), which have page tables throughout."""
+        if first >> PMD_SHIFT == last - 1 >> PMD_SHIFT:
+            return self._view(first, last).copy()
         at = first & _INDEX
         return self.memory.words[self._rows(first, last)].reshape(-1)[at : at + last - first]
 

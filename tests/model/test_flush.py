@@ -181,7 +181,7 @@ def answers(machine: Any, case: str, mmu: Any, *, flushes: bool = True) -> objec
     prepare(m)
     forget = m.kernel.forget
     if not flushes:
-        m.kernel.forget = lambda: m.kernel.stale.take()
+        m.kernel.forget = m.kernel.stale.take
     failed = None
     try:
         verb(m)
