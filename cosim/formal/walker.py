@@ -280,8 +280,9 @@ class WalkerWrites(WalkerHarness):
                 ]
             with m.If(outcome == x86.Outcome.PAGE_FAULT):
                 m.d.comb += Assert(~self.marked)
+        if self.walker.config.soft_dirty:
+            m.d.comb += Cover(self.swap & mends & (self.level == 2))
         m.d.comb += [
-            Cover(self.swap & mends & (self.level == 2)),
             Cover(self.responding & store & (self.responses.payload.outcome == x86.Outcome.OK) & self.marked),
             Cover(self.swapped & ~self.done.done & ~self.done.error),
             Cover(self.swap & (self.level == 4)),

@@ -15,7 +15,9 @@ COVERS = {
     "walker-writes": 4,
     "walker-bound": 3,
     "walker-translation": 3,
-    **dict.fromkeys((f"walker-writes/{config}" for config in CONFIGS), 4),
+    "walker-writes/levels-4": 4,
+    "walker-writes/no-soft-dirty": 3,  # nothing mends
+    "walker-writes/no-gigabyte-pages": 4,
     **dict.fromkeys((f"walker-bound/{config}" for config in CONFIGS), 3),
     **dict.fromkeys((f"walker-translation/{config}" for config in CONFIGS), 3),
     "walker-reset": 2,
