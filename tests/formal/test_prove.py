@@ -87,7 +87,7 @@ class Unreachable(FaultUnitDrain):
 
     def _specify(self, m: Module) -> None:
         super()._specify(m)
-        m.d.comb += Cover(self.unit.supervisor.granted > 1 << self.TAG_BITS)
+        m.d.comb += Cover(self.unit.supervisor.drained & ~self.unit.supervisor.drain)
 
 
 @pytest.mark.slow
