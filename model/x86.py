@@ -121,3 +121,22 @@ class Control(IntEnum):
     """CR4.LA57"""
     AC = 8
     """RFLAGS.AC, which travels with a request."""
+
+
+class Invalidation(IntEnum):
+    """What is to be forgotten of cached translations; 0 to 3 are INVPCID's types [SDM 2A, INVPCID]."""
+
+    ADDRESS = 0
+    """Of one address and PCID, but for global ones."""
+    PCID = 1
+    """Of one PCID, but for global ones."""
+    ALL = 2
+    """All, global ones too."""
+    NOT_GLOBAL = 3
+    """Of all PCIDs, but for global ones."""
+    INVLPG = 4
+    """INVLPG: of one address, of the current PCID and global ones. The number is the project's."""
+
+
+PCID_BITS: Final = 12
+"""Width of a process-context identifier (CR3[11:0] with CR4.PCIDE)."""
