@@ -6,12 +6,16 @@ the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import x86
 
 MASK64 = (1 << 64) - 1
+_SCATTER = 0x9E3779B97F4A7C15
+"""Factor of the hash in `SparseMemory.export`."""
 _ZEROS = np.zeros(x86.TABLE_ENTRIES, np.uint64)
 
 
@@ -51,6 +55,43 @@ class SparseMemory:
         self._free_rows: list[int] = []
         self._index: _Index | None = None  # made by the first export
         self._told = ""  # what the last comparison found different
+
+    @classmethod
+    def of(
+        cls, words: Mapping[int, int], frames: Iterable[int] = (), physical_bits: int = 40, *, strict: bool = False
+    ) -> SparseMemory:
+        """A memory that holds `words` (byte address to 64-bit value), and 0 in all the rest of their frames.
+
+        Parameters
+        ----------
+        words : mapping of int to int
+        frames : iterable of int
+            Frame numbers that exist beside those of `words`.
+        physical_bits : int
+        strict : bool
+            As in the class.
+
+        Raises
+        ------
+        BusError
+            A frame lies beyond `physical_bits`.
+        ValueError
+            An address is no multiple of 8.
+        """
+        memory = cls(physical_bits, strict=strict)
+        holders = [address >> x86.PAGE_SHIFT for address in words]
+        numbers = {frame: row for row, frame in enumerate(dict.fromkeys((*frames, *holders)))}
+        for frame in (min(numbers, default=0), max(numbers, default=0)):
+            if frame < 0 or frame >> (physical_bits - x86.PAGE_SHIFT):
+                raise BusError(frame << x86.PAGE_SHIFT)
+        addresses = np.fromiter(words, np.uint64, len(words))
+        for address in addresses[addresses % np.uint64(x86.ENTRY_BYTES) != 0][:1].tolist():
+            cls._word(address)  # which refuses it
+        places = (addresses >> np.uint64(3)) % np.uint64(x86.TABLE_ENTRIES)
+        memory.row_of_frame = numbers
+        memory.words = np.zeros((max(16, len(numbers)), x86.TABLE_ENTRIES), np.uint64)
+        memory.words[[numbers[frame] for frame in holders], places] = np.fromiter(words.values(), np.uint64, len(words))
+        return memory
 
     def add_frame(self, frame: int) -> NDArray[np.uint64]:
         """Make frame number `frame` exist (all zero when new); return its row, a view of 512 uint64.
@@ -187,9 +228,16 @@ class _Index:
         self._bits = max(6, (4 * len(row_of_frame)).bit_length())
         self.keys = np.zeros(1 << self._bits, np.uint64)
         self.rows = np.zeros(1 << self._bits, np.int32)
-        self._taken = 0
-        for frame, row in row_of_frame.items():
-            self.add(frame, row)
+        self._taken = len(row_of_frame)
+        frames = np.fromiter(row_of_frame, np.uint64, self._taken)
+        rows = np.fromiter(row_of_frame.values(), np.int32, self._taken)
+        slots = (frames * np.uint64(_SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
+        while len(frames):  # each takes its slot when that is free; of several the last one stays, the rest go on
+            free = self.keys[slots] == 0
+            self.keys[slots[free]] = frames[free] + np.uint64(1)
+            self.rows[slots[free]] = rows[free]
+            left = self.keys[slots] != frames + np.uint64(1)
+            frames, rows, slots = frames[left], rows[left], (slots[left] + 1) % len(self.keys)
 
     def is_full(self) -> bool:
         """Half of the slots were taken once."""
@@ -215,4 +263,4 @@ class _Index:
             self.keys[slot] = self._LEFT
 
     def _first(self, frame: int) -> int:
-        return (frame * 0x9E3779B97F4A7C15 & MASK64) >> (64 - self._bits)
+        return (frame * _SCATTER & MASK64) >> (64 - self._bits)

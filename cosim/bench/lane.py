@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions, Counters
 from ptewalk.cosim.bench.headers import BATCH
@@ -70,7 +71,7 @@ def _call(
     accepted = np.zeros(len(requests), REQUEST)
     responses = np.zeros(len(requests), RESPONSE)
     keys, rows, words = memory.export()
-    arrays = (requests, accepted, responses, interferences, keys, rows, words)
+    arrays: tuple[NDArray[Any], ...] = (requests, accepted, responses, interferences, keys, rows, words)
     batch = np.zeros(1, BATCH)
     one = batch[0]
     names = ("requests", "accepted_requests", "responses", "interferences", "keys", "rows", "words")

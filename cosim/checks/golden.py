@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -28,22 +29,31 @@ from ptewalk.cosim.bench.records import (
     merge_tags,
     relevant,
 )
+from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import Request, Result, State, translate
-from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, Access, Control, EntryBit, Outcome
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, TABLE_ENTRIES, Access, Control, EntryBit, Outcome
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["Golden", "Verdict", "compare_responses"]
 
 _ADDRESS, _OLD, _NEW, _REQUEST, _KIND, _DONE, _ERROR = range(7)
 """Places in an `EVENT` as a tuple."""
+_END: Final = (0, 0, 0, -1, -1, 0, 0)
+"""What stands behind the last event."""
 _MARK: Final = 1 << SoftBit.SOFT_DIRTY
 _RW: Final = 1 << EntryBit.RW
 _LA57: Final = 1 << Control.LA57
 _ACCESSES: Final = tuple(Access)
 _TRACKS: Final = tuple(Track)
-_PLACE: Final = {name: place for place, name in enumerate(REQUEST.names or ())}
+_ASKED: Final = itemgetter(
+    *map(
+        (REQUEST.names or ()).index,
+        ("root", "control", "pkru", "pkrs", "track", "saved_dirty", "linear", "access", "user", "implicit", "ac"),
+    )
+)
+"""What `Golden` asks the model of a `REQUEST` as a tuple."""
 _MOST: Final = 20
 """Differences that are told in words."""
 
@@ -88,15 +98,18 @@ class _Log:
     Parameters
     ----------
     events : sequence of tuple
-    shadow : SparseMemory or None
+    physical_bits : int
+    shadow : Shadow or None
         The memory before the batch, in which the log's writes are done; None: reads are not compared.
     refusals : bool
         The bus may refuse any access.
     """
 
-    def __init__(self, events: Sequence[tuple[Any, ...]], physical_bits: int, shadow: Any, refusals: bool) -> None:
+    def __init__(
+        self, events: Sequence[tuple[Any, ...]], physical_bits: int, shadow: Shadow | None, refusals: bool
+    ) -> None:
         self.physical_bits = physical_bits
-        self._events, self._shadow, self._refusals = events, shadow, refusals
+        self._events, self._shadow, self._refusals = [*events, _END], shadow, refusals
         self._at = self._request = 0
         self._again = False  # a swap failed: the same entry is read again
         self.depth = 0
@@ -107,66 +120,72 @@ class _Log:
     def begin(self, request: int) -> None:
         """The request of this index is accepted."""
         self._request, self.depth, self._again = request, 0, False
-        self._foreign()
+        if self._events[self._at][_KIND] == EventKind.FOREIGN:
+            self._foreign()
 
     def load(self, address: int) -> int:
         """As `model.paging.Memory`."""
-        event = self._next(EventKind.READ, address)
-        self.depth += not self._again
-        self._again = False
-        value: int = event[_OLD]
-        self._check_read(address, value, event[_ERROR])
-        self._foreign()
-        if event[_ERROR]:
+        event = self._events[self._at]
+        seen, value, _, request, kind, _, error = event
+        if request != self._request or kind != EventKind.READ or seen != address:
+            raise self._another(event, EventKind.READ, address)
+        self._at += 1
+        if self._again:
+            self._again = False
+        else:
+            self.depth += 1
+        if self._shadow is not None and (error or self._shadow.words.get(address) != value):
+            self._check_read(self._shadow, address, value, error)
+        if self._events[self._at][_KIND] == EventKind.FOREIGN:
+            self._foreign()
+        if error:
             raise BusError(address)
-        return value
+        return int(value)
 
     def compare_exchange(self, address: int, old: int, new: int) -> bool:
         """As `model.paging.Memory`."""
-        event = self._next(EventKind.SWAP, address)
-        if (event[_OLD], event[_NEW]) != (old, new):
-            seen = f"{event[_OLD]:#x} to {event[_NEW]:#x}"
-            raise _LogDiffers(f"swap at {address:#x}: captured {seen}, expected {old:#x} to {new:#x}")
+        event = self._events[self._at]
+        seen, before, after, request, kind, done, error = event
+        if request != self._request or kind != EventKind.SWAP or seen != address:
+            raise self._another(event, EventKind.SWAP, address)
+        self._at += 1
+        if (before, after) != (old, new):
+            raise _LogDiffers(
+                f"swap at {address:#x}: captured {before:#x} to {after:#x}, expected {old:#x} to {new:#x}"
+            )
         self.written.append((self._request, self.depth, event))
-        done = bool(event[_DONE])
-        checked = self._shadow is not None and not event[_ERROR]
-        if checked and self._shadow.compare_exchange(address, old, new) != done:
-            raise _LogDiffers(f"swap at {address:#x}: done is {done}, and the word was {self._word(address)}")
+        done = bool(done)
+        if self._shadow is not None and not error and self._shadow.compare_exchange(address, old, new) != done:
+            word = self._shadow.load(address)
+            raise _LogDiffers(f"swap at {address:#x}: done is {done}, and the word was {word:#x}")
         self._again = not done
-        if event[_ERROR]:
+        if error:
             raise BusError(address)
         return done
 
     def end(self) -> None:
         """The walk is over: no access may be left. Raises `_LogDiffers`."""
-        if self._at < len(self._events) and self._events[self._at][_REQUEST] == self._request:
-            event = self._events[self._at]
+        event = self._events[self._at]
+        if event[_REQUEST] == self._request:
             raise _LogDiffers(f"{EventKind(event[_KIND]).name} at {event[_ADDRESS]:#x} that the model does not make")
 
     def skip(self) -> None:
         """Pass by what the log still has of this request."""
-        while self._at < len(self._events) and self._events[self._at][_REQUEST] == self._request:
-            event = self._events[self._at]
+        while (event := self._events[self._at])[_REQUEST] == self._request:
             if event[_KIND] == EventKind.SWAP and event[_DONE] and self._shadow is not None:
                 self._shadow.store(event[_ADDRESS], event[_NEW])
             self._at += 1
             self._foreign()
 
-    def _next(self, kind: EventKind, address: int) -> tuple[Any, ...]:
-        event = self._events[self._at] if self._at < len(self._events) else None
-        if event is None or event[_REQUEST] != self._request:
-            raise _LogDiffers(f"no access captured, expected {kind.name} at {address:#x}")
-        if event[_KIND] != kind or event[_ADDRESS] != address:
-            seen = f"{EventKind(event[_KIND]).name} at {event[_ADDRESS]:#x}"
-            raise _LogDiffers(f"captured {seen}, expected {kind.name} at {address:#x}")
-        self._at += 1
-        return event
+    def _another(self, event: tuple[Any, ...], kind: EventKind, address: int) -> _LogDiffers:
+        if event[_REQUEST] != self._request:
+            return _LogDiffers(f"no access captured, expected {kind.name} at {address:#x}")
+        seen = f"{EventKind(event[_KIND]).name} at {event[_ADDRESS]:#x}"
+        return _LogDiffers(f"captured {seen}, expected {kind.name} at {address:#x}")
 
-    def _check_read(self, address: int, value: int, error: int) -> None:
-        if self._shadow is None:
-            return
+    def _check_read(self, shadow: Shadow, address: int, value: int, error: int) -> None:
         try:
-            wanted = self._shadow.load(address)
+            wanted = shadow.load(address)
         except BusError:
             if not error:
                 raise _LogDiffers(f"read at {address:#x}: captured {value:#x}, expected a bus error") from None
@@ -176,18 +195,11 @@ class _Log:
         if not error and value != wanted:
             raise _LogDiffers(f"read at {address:#x}: captured {value:#x}, expected {wanted:#x}")
 
-    def _word(self, address: int) -> str:
-        try:
-            return f"{self._shadow.load(address):#x}"
-        except BusError:
-            return "not there"
-
     def _foreign(self) -> None:
         """Do the second writer's writes that come next."""
-        events, shadow = self._events, self._shadow
-        while self._at < len(events) and events[self._at][_KIND] == EventKind.FOREIGN:
-            if shadow is not None:
-                shadow.store(events[self._at][_ADDRESS], events[self._at][_NEW])
+        while (event := self._events[self._at])[_KIND] == EventKind.FOREIGN:
+            if self._shadow is not None:
+                self._shadow.store(event[_ADDRESS], event[_NEW])
             self._at += 1
 
 
@@ -217,7 +229,7 @@ class Golden:
         result: BatchResult,
         *,
         physical_bits: int,
-        shadow: SparseMemory | None = None,
+        shadow: Shadow | None = None,
         memory: SparseMemory | None = None,
         refusals: bool = False,
     ) -> Verdict:
@@ -228,8 +240,8 @@ class Golden:
         result : BatchResult
         physical_bits : int
             MAXPHYADDR of the memory.
-        shadow : SparseMemory, optional
-            A copy of the memory from before the batch; changed. Without it reads are taken as the log has them.
+        shadow : Shadow, optional
+            The memory before the batch; changed. Without it reads are taken as the log has them.
         memory : SparseMemory, optional
             The memory after the batch, compared with `shadow` word by word.
         refusals : bool
@@ -262,11 +274,8 @@ class Golden:
 
     def _asked(self, requests: Records) -> Iterator[tuple[State, Request]]:
         """As `records.state_and_request`, for many."""
-        places = [_PLACE[name] for name in ("root", "control", "pkru", "pkrs", "track", "saved_dirty")]
-        asked = [_PLACE[name] for name in ("linear", "access", "user", "implicit", "ac")]
         for row in requests.tolist():
-            root, control, pkru, pkrs, track, saved = (row[place] for place in places)
-            linear, access, user, implicit, ac = (row[place] for place in asked)
+            root, control, pkru, pkrs, track, saved, linear, access, user, implicit, ac = _ASKED(row)
             yield (
                 State(
                     root << PAGE_SHIFT,
@@ -353,17 +362,10 @@ def _compare(what: str, seen: Records, expected: Records, verdict: Verdict) -> N
         verdict.wrong(f"{what}: {len(seen)} captured, expected {len(expected)}")
 
 
-def _compare_memory(seen: SparseMemory, expected: SparseMemory, verdict: Verdict) -> None:
-    frames = list(expected.row_of_frame)
-    rows = np.fromiter(expected.row_of_frame.values(), np.intp, len(frames))
-    there = np.fromiter((seen.row_of_frame.get(frame, -1) for frame in frames), np.intp, len(frames))
-    differs = seen.words[there] != expected.words[rows]
-    differs[there < 0] = expected.words[rows[there < 0]] != 0
-    verdict.words += differs.size
-    for place, word in zip(*(axis.tolist() for axis in np.nonzero(differs)), strict=True):
-        address = (frames[place] << PAGE_SHIFT) + 8 * word
-        wanted = int(expected.words[rows[place], word])
-        verdict.wrong(f"word at {address:#x}: captured {seen.load(address):#x}, expected {wanted:#x}")
+def _compare_memory(seen: SparseMemory, expected: Shadow, verdict: Verdict) -> None:
+    verdict.words += len(expected.frames) * TABLE_ENTRIES
+    for address, captured, wanted in expected.compare(seen):
+        verdict.wrong(f"word at {address:#x}: captured {captured:#x}, expected {wanted:#x}")
 
 
 def compare_responses(result: BatchResult, verdict: Verdict) -> int:

@@ -22,6 +22,7 @@ from ptewalk.cosim.checks.random_walks import Judge, random_batch
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.checks.served import ServedState
+from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.cosim.checks.walks import WalkTally, check
 from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.formats.walks import read_walks, table_words
@@ -154,7 +155,7 @@ def timed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict
     for name, levels, leaf, access, track in subjects:
         for latency in values["latencies"]:
             memory, state, linear = _timed_walk(levels, leaf)
-            before = memory.copy()
+            before = Shadow.of(memory)
             asked = encode_requests([(replace(state, track=track), Request(linear, access))], [0])
             result = lane.run(asked, memory, None, Conditions(latency=latency))
             verdict = golden.judge(result, physical_bits=memory.physical_bits, shadow=before, memory=memory)

@@ -16,7 +16,8 @@ from ptewalk.cosim.bench.conditions import BatchResult, Conditions, random_condi
 from ptewalk.cosim.bench.records import INTERFERENCE, Records, encode_requests, relevant
 from ptewalk.cosim.bench.scoreboard import Scoreboard
 from ptewalk.cosim.checks.golden import Golden
-from ptewalk.cosim.stimulus.walks import Walk, random_walk
+from ptewalk.cosim.checks.shadow import Shadow
+from ptewalk.cosim.stimulus.walks import Walk, pick, random_walk
 from ptewalk.model import linux, x86
 from ptewalk.model.memory import SparseMemory
 from ptewalk.rtl.description import DesignDescription
@@ -42,15 +43,15 @@ class RandomBatch:
     requests, interferences : Records
     memory : SparseMemory
         Changed by the run.
-    before : SparseMemory
-        A copy.
+    before : Shadow
+        What it was.
     conditions : Conditions
     """
 
     requests: Records
     interferences: Records
     memory: SparseMemory
-    before: SparseMemory
+    before: Shadow
     conditions: Conditions
 
 
@@ -63,38 +64,39 @@ def random_batch(seed: int, number: int, size: int, design: DesignDescription) -
     walks = [random_walk(rng, physical_bits=physical_bits, tracks=tracks, used=used) for _ in range(size)]
     if not soft_dirty:
         walks = [replace(walk, state=replace(walk.state, soft_dirty=False)) for walk in walks]
-    memory = SparseMemory(physical_bits, strict=True)
+    words: dict[int, int] = {}
     for walk in walks:
-        memory.add_frame(walk.state.root >> x86.PAGE_SHIFT)
-        missing = rng.choice(walk.entries)[0] >> x86.PAGE_SHIFT if walk.entries and rng.random() < 0.03 else -1
-        for address, value in walk.entries:
-            frame = address >> x86.PAGE_SHIFT
-            if frame != missing:
-                memory.add_frame(frame)[address >> 3 & x86.TABLE_ENTRIES - 1] = value
+        words.update(walk.entries)
+        if walk.entries and rng.random() < 0.03:
+            missing = pick(rng, walk.entries)[0] >> x86.PAGE_SHIFT
+            for address, _ in walk.entries:
+                if address >> x86.PAGE_SHIFT == missing:
+                    del words[address]
+    before = Shadow(words, (walk.state.root >> x86.PAGE_SHIFT for walk in walks), physical_bits, strict=True)
     tags = [number % min(256, 1 << design.parameters["tag_bits"]) for number in range(size)]
     return RandomBatch(
         encode_requests(((walk.state, walk.request) for walk in walks), tags),
-        _disturb(rng, walks, memory),
-        memory,
-        memory.copy(),
+        _disturb(rng, walks, before),
+        before.memory(),
+        before,
         random_conditions(rng),
     )
 
 
-def _disturb(rng: random.Random, walks: list[Walk], memory: SparseMemory) -> Records:
+def _disturb(rng: random.Random, walks: list[Walk], memory: Shadow) -> Records:
     """Writes by a second writer: to an entry right after the walk has read it, or to any of the walk's at any time."""
     rows = []
     for number, walk in enumerate(walks):
         if rng.random() > 0.4 or not walk.entries:
             continue
-        for _ in range(rng.choice((1, 1, 2, 3))):
-            after = rng.randint(1, 6)
+        for _ in range(pick(rng, (1, 1, 2, 3))):
+            after = pick(rng, range(1, 7))
             address, value = walk.entries[min(after, len(walk.entries)) - 1]
             if rng.random() < 0.3:
-                address, value = rng.choice(walk.entries)
-            for _ in range(rng.choice((1, 1, 1, 2))):
-                value ^= 1 << rng.choice(_DISTURBED)
-            if address >> x86.PAGE_SHIFT in memory.row_of_frame:
+                address, value = pick(rng, walk.entries)
+            for _ in range(pick(rng, (1, 1, 1, 2))):
+                value ^= 1 << pick(rng, _DISTURBED)
+            if address >> x86.PAGE_SHIFT in memory.frames:
                 rows.append((address, value, number, after))
     return np.array(rows, INTERFERENCE)
 

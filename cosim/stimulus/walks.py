@@ -9,12 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from ptewalk.cosim.formats.walks import ARENAS, PHYSICAL_BITS, ROOT, WalkCase, run_on_model
 from ptewalk.model import x86
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.paging import GeneralProtection, PageFault, Request, State, Translated
+
+__all__ = ["FAMILIES", "SMALLEST_PHYSICAL_BITS", "Walk", "answered", "pick", "random_case", "random_walk"]
+
+_T = TypeVar("_T")
 
 FAMILIES: Final = "ABCDEGH"
 """A permissions, B presence and A/D, C reserved bits, D keys, E all bits, G not canonical, H self-map."""
@@ -38,14 +42,38 @@ _IGNORED: Final = sum(1 << bit for bit in (3, 4, 8, 9, 10, 11, 52, 53, 54, 55, 5
 _FRAME: Final = (1 << x86.FRAME_HIGH + 1) - (1 << x86.FRAME_LOW)
 _KEY: Final = (1 << x86.PKEY_BITS) - 1 << x86.PKEY_LOW
 _ARM: Final = 1 << SoftBit.ARM
+_PRESENT: Final = _P | _RW | _US
+_ACCESSED: Final = _A | _D
 _EDGE_INDEXES: Final = (0, 1, 255, 256, 510, 511)
 _ACCESSES: Final = tuple(x86.Access)
 _RECORDED_ACCESSES: Final = {"R": x86.Access.READ, "W": x86.Access.WRITE, "X": x86.Access.FETCH, "I": x86.Access.READ}
 
 _RIGHTS_SPOILT: Final = {"A": (0, 1, 1, 2, 3), "E": (0, 0, 1, 2), "D": (0, 0, 1)}
 """Family to the numbers of rights taken away, to choose from."""
+_SPOILT: Final = (0, 0, 0, 1)
+"""The same where the family says nothing."""
 _ABSENT_CHANCE: Final = {"B": 0.5, "C": 0.3, "E": 0.1}
 """Family to the chance of an entry with P=0."""
+_CHANCES: Final = tuple(
+    (1 << bit, chance)
+    for bit, chance in (
+        (x86.Control.WP, 0.6),
+        (x86.Control.NXE, 0.85),
+        (x86.Control.SMEP, 0.4),
+        (x86.Control.SMAP, 0.4),
+        (x86.Control.PKE, 0.35),
+        (x86.Control.PKS, 0.35),
+        (x86.Control.PGE, 0.5),
+        (x86.Control.LA57, 0.35),
+    )
+)
+"""Each control bit, and its chance to be set."""
+_KEY_CHANCES: Final = tuple(
+    (bit, 0.85 if bit in (1 << x86.Control.PKE, 1 << x86.Control.PKS) else chance) for bit, chance in _CHANCES
+)
+"""The same where keys are the matter."""
+_RECORDED_FRAMES: Final = tuple(ROOT[x86.LEVELS_4] // x86.PAGE_BYTES - 4 + level for level in range(x86.LEVELS_5 + 1))
+"""Frames of the tables of recorded walks, by level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +96,16 @@ class Walk:
     state: State
     request: Request
     entries: tuple[tuple[int, int], ...]
+
+
+def pick(rng: random.Random, options: Sequence[_T]) -> _T:
+    """One of `options`, the same as `rng.choice` would take, in less time."""
+    draw, count = rng.getrandbits, len(options)
+    bits = count.bit_length()
+    number = draw(bits)
+    while number >= count:
+        number = draw(bits)
+    return options[number]
 
 
 def random_walk(
@@ -106,9 +144,9 @@ def random_walk(
         raise ValueError("tracks must name at least one way to track")
     draft = _Draft(rng, _family(rng, family), physical_bits)
     draft.scatter(set() if used is None else used)
-    access = rng.choice(_ACCESSES)
+    access = pick(rng, _ACCESSES)
     draft.make(access, implicit=access != x86.Access.FETCH and rng.random() < 0.2)
-    track = rng.choice(tracks)
+    track = pick(rng, tracks)
     armed = 0.6 if track == Track.FAULT else 0.1
     if rng.random() < armed:
         draft.arm()
@@ -135,7 +173,7 @@ def random_case(rng: random.Random, *, family: str | None = None, number: int = 
         `family` is not one of these.
     """
     draft = _Draft(rng, _family(rng, family), PHYSICAL_BITS)
-    kind = "R" if draft.family == "H" else rng.choice("RWXI")
+    kind = "R" if draft.family == "H" else pick(rng, "RWXI")
     draft.make(_RECORDED_ACCESSES[kind], implicit=kind == "I", aligned=32 if kind == "I" else 8)
     walk = draft.walk(Track.OFF, saved_dirty=False)
     request, state = walk.request, walk.state
@@ -175,7 +213,7 @@ def answered(case: WalkCase) -> WalkCase:
 
 def _family(rng: random.Random, family: str | None) -> str:
     if family is None:
-        return rng.choice(FAMILIES)
+        return pick(rng, FAMILIES)
     if family not in FAMILIES or len(family) != 1:
         raise ValueError(f"family must be a letter of {FAMILIES}, not {family!r}")
     return family
@@ -188,20 +226,13 @@ class _Draft:
         self.rng = rng
         self.family = family
         self.physical_bits = physical_bits
-        keys = 0.85 if family == "D" else 0.35
-        chances = {
-            x86.Control.WP: 0.6,
-            x86.Control.NXE: 0.85,
-            x86.Control.SMEP: 0.4,
-            x86.Control.SMAP: 0.4,
-            x86.Control.PKE: keys,
-            x86.Control.PKS: keys,
-            x86.Control.PGE: 0.5,
-            x86.Control.LA57: 0.35,
-        }
-        self.control = sum(1 << bit for bit, chance in chances.items() if rng.random() < chance)
+        self.control = 0
+        for bit, chance in _KEY_CHANCES if family == "D" else _CHANCES:
+            if rng.random() < chance:
+                self.control |= bit
         self.levels = x86.LEVELS_5 if self.control >> x86.Control.LA57 & 1 else x86.LEVELS_4
-        self.table_frames = {level: ROOT[x86.LEVELS_4] // x86.PAGE_BYTES - 4 + level for level in range(1, 6)}
+        self.table_frames = list(_RECORDED_FRAMES)
+        """Frame number of each level's table."""
         self.scattered = False
         self.path: list[tuple[int, int]] = []
         """(level, address) of each entry of the walk, root first."""
@@ -210,17 +241,19 @@ class _Draft:
     def scatter(self, used: set[int]) -> None:
         """Put the tables anywhere, each in a frame that is not in `used`."""
         self.scattered = True
+        draw, bits = self.rng.getrandbits, self.physical_bits - x86.PAGE_SHIFT
         for level in range(1, self.levels + 1):
-            frame = self.rng.getrandbits(self.physical_bits - x86.PAGE_SHIFT)
+            frame = draw(bits)
             while frame in used or frame == 0:
-                frame = self.rng.getrandbits(self.physical_bits - x86.PAGE_SHIFT)
+                frame = draw(bits)
             used.add(frame)
             self.table_frames[level] = frame
 
     def make(self, access: x86.Access, *, implicit: bool, aligned: int = 1) -> None:
         """Choose address, tables and registers for `access` at a multiple of `aligned` bytes."""
         rng = self.rng
-        leaf_level = 1 if self.family == "H" else rng.choices((1, 2, 3), (6, 3, 2))[0]
+        of_eleven = rng.random() * 11 if self.family != "H" else 0
+        leaf_level = 1 if of_eleven < 6 else 2 if of_eleven < 9 else 3
         linear, page = self._addresses(leaf_level)
         self._build(linear, leaf_level, page)
         self._spoil(leaf_level)
@@ -239,7 +272,7 @@ class _Draft:
         """The walk as it stands."""
         root = self.table_frames[self.levels] * x86.PAGE_BYTES
         state = State(root, self.control, self._keys(), self._keys(), track, saved_dirty)
-        entries = tuple((address, value) for address, value in self.values.items() if value)
+        entries = tuple([entry for entry in self.values.items() if entry[1]])
         return Walk(self.family, state, self.request, entries)
 
     def _keys(self) -> int:
@@ -251,14 +284,15 @@ class _Draft:
         """A canonical linear address, and the physical address of its page."""
         rng = self.rng
         linear = 0
-        for level in range(self.levels, 0, -1):
-            index = rng.choice(_EDGE_INDEXES) if rng.random() < 0.4 else rng.getrandbits(x86.INDEX_BITS)
-            linear |= index << x86.LEVEL_SHIFT[level]
+        for _ in range(self.levels):
+            index = pick(rng, _EDGE_INDEXES) if rng.random() < 0.4 else rng.getrandbits(x86.INDEX_BITS)
+            linear = linear << x86.INDEX_BITS | index
+        linear <<= x86.PAGE_SHIFT
         shift = x86.LEVEL_SHIFT[leaf_level]
         if self.scattered:
             physical = rng.getrandbits(self.physical_bits)
         else:
-            base, size = rng.choice(ARENAS)
+            base, size = pick(rng, ARENAS)
             physical = base + rng.randrange(size)
         page = physical >> shift << shift
         linear = linear >> shift << shift | physical - page
@@ -273,22 +307,22 @@ class _Draft:
         noise = _IGNORED if rng.random() < 0.5 else 0
         if self.family in "DE" or rng.random() < 0.25:
             noise |= _KEY
-        frames = [frame for level, frame in self.table_frames.items() if level <= self.levels]
-        table = self.table_frames[self.levels] * x86.PAGE_BYTES
+        noise |= _ACCESSED
+        path, values, frames = self.path, self.values, self.table_frames
+        table = frames[self.levels] << x86.PAGE_SHIFT
         for level in range(self.levels, leaf_level - 1, -1):
-            index = linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1
-            address = table + index * x86.ENTRY_BYTES
-            self.path.append((level, address))
-            if address not in self.values:
-                value = _P | _RW | _US | rng.getrandbits(64) & (noise | _A | _D)
+            address = table | (linear >> x86.LEVEL_SHIFT[level] & x86.TABLE_ENTRIES - 1) * x86.ENTRY_BYTES
+            path.append((level, address))
+            if address not in values:
+                value = _PRESENT | rng.getrandbits(64) & noise
                 if level == leaf_level:
                     value |= page | self._leaf_bits(level)
                 else:
-                    value |= self.table_frames[level - 1] * x86.PAGE_BYTES
+                    value |= frames[level - 1] << x86.PAGE_SHIFT
                 if self.family == "H" and rng.random() < 0.6:
-                    value = value & ~_FRAME | rng.choice(frames) * x86.PAGE_BYTES
-                self.values[address] = value
-            table = self.values[address] & _FRAME
+                    value = value & ~_FRAME | pick(rng, frames[1 : self.levels + 1]) << x86.PAGE_SHIFT
+                values[address] = value
+            table = values[address] & _FRAME
 
     def _leaf_bits(self, level: int) -> int:
         """PS and PAT of a leaf."""
@@ -300,20 +334,20 @@ class _Draft:
     def _spoil(self, leaf_level: int) -> None:
         """Take away what the family is about."""
         rng, family = self.rng, self.family
-        self._spoil_rights(rng.choice(_RIGHTS_SPOILT.get(family, (0, 0, 0, 1))))
+        self._spoil_rights(pick(rng, _RIGHTS_SPOILT.get(family, _SPOILT)))
         if family == "C" or (family == "E" and rng.random() < 0.15):
-            for _ in range(rng.choice((1, 1, 2))):
-                level, address = rng.choice(self.path)
-                self.values[address] ^= 1 << rng.choice(self._reserved_bits(level, leaf_level))
+            for _ in range(pick(rng, (1, 1, 2))):
+                level, address = pick(rng, self.path)
+                self.values[address] ^= 1 << pick(rng, self._reserved_bits(level, leaf_level))
         if rng.random() < _ABSENT_CHANCE.get(family, 0.02):
-            _, address = rng.choice(self.path)
+            _, address = pick(rng, self.path)
             self.values[address] = (self.values[address] ^ rng.getrandbits(64) & rng.getrandbits(64)) & ~_P
 
     def _spoil_rights(self, count: int) -> None:
         rng = self.rng
         for _ in range(count):
-            _, address = rng.choice(self.path)
-            bit = rng.choice((_RW, _RW, _US, _US, _XD))
+            _, address = pick(rng, self.path)
+            bit = pick(rng, (_RW, _RW, _US, _US, _XD))
             value = self.values[address]
             self.values[address] = value | _XD if bit == _XD else value & ~bit
 

@@ -177,3 +177,29 @@ def test_a_load_adds_no_frame() -> None:
     memory = SparseMemory()
     assert memory.load(0x7000) == 0
     assert memory.frames() == []
+
+
+def test_a_memory_made_at_once_is_that_made_word_by_word() -> None:
+    rng = random.Random(3)
+    words = {rng.getrandbits(37) * 8: rng.getrandbits(64) for _ in range(300)} | {0x8: 0, 0x10: 2**64 - 1}
+    memory, other = SparseMemory.of(words, [7, 0x9000], 40, strict=True), SparseMemory(40, strict=True)
+    for frame in (7, 0x9000, *(address >> 12 for address in words)):
+        other.add_frame(frame)
+    for address, value in words.items():
+        other.store(address, value)
+    assert memory == other and memory.frames() == other.frames() and memory.strict
+    assert {address: memory.load(address) for address in words} == words
+    assert memory.load(0x7008) == 0
+    with pytest.raises(BusError):
+        memory.load(0x8000)
+    memory.add_frame(8)[1] = 5
+    assert memory.load(0x8008) == 5 and memory.load(0x10) == 2**64 - 1
+
+
+def test_a_memory_made_at_once_checks_what_it_is_given() -> None:
+    assert SparseMemory.of({}).frames() == []
+    with pytest.raises(ValueError, match="a word's address must be a multiple of 8, not 0x1004"):
+        SparseMemory.of({0x1000: 1, 0x1004: 2})
+    for frame in (-1, 1 << 20):
+        with pytest.raises(BusError):
+            SparseMemory.of({0x1000: 1}, [frame], 32)

@@ -26,6 +26,7 @@ from ptewalk.cosim.bench.records import (
     validate_requests,
 )
 from ptewalk.cosim.checks.golden import Golden
+from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.cosim.simulate.build import BuildDir
 from ptewalk.cosim.simulate.run import RunResult, run_test
 from ptewalk.model.linux import Track
@@ -280,7 +281,7 @@ def test_all_levels_agree_with_the_model_and_with_each_other_in_every_cycle(
         assert same_rows(relevant(arrays["responses0"]), model)
         assert np.array_equal(arrays["words0"], [left.frame(f) for f in memory.frames()])
     golden = Golden(lane.design).judge(
-        told, physical_bits=40, shadow=memory.copy(), memory=own, refusals=bool(conditions.get("errors"))
+        told, physical_bits=40, shadow=Shadow.of(memory), memory=own, refusals=bool(conditions.get("errors"))
     )
     assert golden.differences == []
     for number, report in enumerate(reports):

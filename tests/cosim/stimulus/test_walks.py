@@ -9,7 +9,7 @@ import pytest
 
 from ptewalk.cosim.checks.walks import check
 from ptewalk.cosim.formats.walks import run_on_model
-from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, random_case, random_walk
+from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, pick, random_case, random_walk
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, Translated, translate
@@ -29,6 +29,14 @@ def test_a_seed_gives_the_same_walks() -> None:
         walks = [make(first) for _ in range(50)]
         assert walks == [make(second) for _ in range(50)]
         assert walks != [make(other) for _ in range(50)]
+
+
+def test_what_is_picked_is_what_random_would_choose() -> None:
+    first, second = random.Random(4), random.Random(4)
+    for count in range(1, 40):
+        for _ in range(20):
+            assert pick(first, range(count)) == second.choice(range(count))
+    assert first.getrandbits(64) == second.getrandbits(64)
 
 
 def test_walks_cover_what_they_promise() -> None:
