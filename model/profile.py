@@ -102,6 +102,13 @@ class Profile(NamedTuple):
 
     # mm/
     modify_merge: MergeRule
+    modify_uffd_by_part: bool
+    """Registering part of an area merges by that part's offset; 6.1 takes the area's own (userfaultfd_register)."""
+    modify_uffd_keeps_mark: bool
+    """An area merged as it is registered or unregistered keeps its own VM_SOFTDIRTY; 6.1 gives it the part's flags.
+
+    userfaultfd_set_ctx.
+    """
     stack_guard_page: bool
     """The lowest page of an area that grows down is a guard page, grown when touched and not shown (before 4.12)."""
     mmap_passes_errors_on: bool
@@ -242,13 +249,6 @@ class Profile(NamedTuple):
     """KSM pages are pushed out too (3.11); later a page with more than one mapping stays."""
     reclaim_keeps_accessed: bool
     """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.10 and later)."""
-    uffd_merges_by_part: bool
-    """Registering part of an area merges by that part's offset; 6.1 takes the area's own (userfaultfd_register)."""
-    uffd_merged_keeps_flags: bool
-    """An area merged as it is registered or unregistered keeps its own VM_SOFTDIRTY; 6.1 gives it the part's flags.
-
-    userfaultfd_set_ctx.
-    """
     uffd_empty_is_einval: bool
     """A range with nothing in it fails with EINVAL; 6.1 says ENOMEM where nothing lies above it either.
 

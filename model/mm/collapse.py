@@ -94,16 +94,12 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
             mapped.append(frame)
     frames.free(mm.tables.unlink(head, 1))
     pfns = np.array(mapped, np.int64)
-    np.subtract.at(frames.maps, pfns, 1)
+    frames.remove_rmaps(pfns)
     for frame in mapped:
         release.free_cache(mm.kernel, frame)
     release.put_many(mm.kernel, pfns)
-    run = slice(new, new + HUGE_PAGES)
-    frames.flags[run] |= page.ANON | page.EXCLUSIVE
-    frames.index[run] = vma.offset(head) + np.arange(HUGE_PAGES)
     assert vma.anon_vma is not None
-    frames.owner[run] = vma.anon_vma.identity
-    frames.huge_maps[new] = 1
+    frames.add_new_huge_anon_rmap(new, vma.anon_vma.identity, vma.offset(head))
     pmd = entries.pmd_mkdirty(entries.pfn_pte(new, vma.prot, 2) | PSE)
     mm.tables.set_huge(head, entries.pte_mkwrite(pmd) if vma.flags & VmFlag.WRITE else pmd)
     return None
@@ -172,6 +168,6 @@ def _map_again(mm: Mm, vma: Vma, head: int, huge: int) -> _Refusal | None:
         if mm.entries.vm_normal_page(pte) != huge + at - head:
             return _Refusal("EINVAL", final=True)
         mapped.append(huge + at - head)
-    np.subtract.at(frames.maps, np.array(mapped, np.int64), 1)
+    frames.remove_rmaps(np.array(mapped, np.int64))
     _free_table(mm, head)
     return None if thp.map_file_pmd(mm, vma, head, huge, write=False) else _Refusal("EINVAL", final=True)

@@ -193,7 +193,7 @@ def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked:
         pte = _maybe_write(mm, vma, entries.pte_mkdirty(pte))
     if marked:
         pte = entries.pte_mkuffd_wp(entries.pte_wrprotect(pte))
-    mm.frames.maps[frame] += 1
+    mm.frames.add_rmap(frame)
     rmap.note_locked(mm, vma, frame)
     mm.tables.set(at, pte)
 
@@ -245,9 +245,8 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
             return None
         if anon and _may_reuse(mm, frame):
             if not entries.profile.faults_reuse_by_mapcount:
-                frames.flags[frame] |= page.EXCLUSIVE
-                if vma.anon_vma:
-                    frames.owner[frame] = vma.anon_vma.identity
+                assert vma.anon_vma is not None
+                frames.move_anon_rmap(frame, vma.anon_vma.identity)
             _reuse(mm, vma, at, pte)
             return None
     _copy(mm, vma, at, frame)
@@ -294,6 +293,6 @@ def _copy(mm: Mm, vma: Vma, at: int, old: int) -> None:
     rmap.add_new_anon(mm, vma, at, frame)
     mm.tables.set(at, _maybe_write(mm, vma, entries.pte_mkdirty(entries.pfn_pte(frame, vma.prot))))
     if old:
-        frames.maps[old] -= 1
+        frames.remove_rmap(old)
         rmap.note_locked(mm, vma, old)
         release.put(mm.kernel, old)

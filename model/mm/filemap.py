@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import gup, mmap, rmap, thp
+from ptewalk.model.mm import gup, mmap, modify, rmap, thp
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.frames import by_page
@@ -67,7 +67,7 @@ def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, e
     for offset in [o for o in file.cache if first <= o < last]:
         frame = file.cache.pop(offset)
         kernel.lru.drain()
-        kernel.frames.flags[frame] &= 0xFFFF ^ page.FILE
+        kernel.frames.delete_from_page_cache(frame)
         if not kernel.frames.maps[frame]:
             kernel.frames.free(frame)
     for offset in [o for o in file.swapped if first <= o < last]:
@@ -80,7 +80,7 @@ def write_back(kernel: MachineState, number: str) -> None:
     if not file.counts_dirty:
         return
     for frame in list(file.cache.values()):
-        kernel.frames.flags[frame] &= 0xFFFF ^ page.DIRTY
+        kernel.frames.clear_dirty(frame)
         for mm, vma, at, _huge in rmap.walk(kernel, frame):
             pte = mm.tables.get(at)
             if vma.flags & VmFlag.SHARED and (kernel.entries.pte_shares_write(pte) or kernel.entries.pte_dirty(pte)):
@@ -97,5 +97,6 @@ def remap_file_pages(mm: Mm, at: int, pages: int, file_page: int) -> None:
         return
     mmap.zap_range(mm, vma, at, at + pages)
     mm.remapped.update({at + j: file_page + j for j in range(pages)})
-    vma.remapped, vma.flags = mm.remapped, vma.flags | VmFlag.NONLINEAR
+    vma.remapped = mm.remapped
+    modify.set_flags(vma, VmFlag.NONLINEAR)
     gup.mm_populate(mm, at, at + pages)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import hugetlb, modify, rmap, thp
 from ptewalk.model.pte import PROTNONE, PSE, RW, SPECIAL, P
 from ptewalk.model.state import frames as page
@@ -32,15 +32,12 @@ def dup_mm(parent: Mm, child: Mm) -> None:
         if vma.flags & VmFlag.DONTCOPY:
             continue
         twin = vma.copy()
-        twin.flags &= ~VmFlag.LOCKED
+        modify.clear_flags(twin, VmFlag.LOCKED)
         if twin.remapped is not None:
             twin.remapped = child.remapped
         if not vma.flags & VmFlag.MAYSHARE:
             twin.reservation = None
-        if twin.uffd is not None:
-            twin.uffd = None
-            twin.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
-            modify.set_page_prot(child, twin)
+        modify.reset_uffd(child, twin)  # dup_userfaultfd
         wiped = vma.flags & VmFlag.WIPEONFORK
         if not wiped:
             anon_vma_fork(twin, vma, reuse=reuse)
@@ -84,8 +81,7 @@ def _copy_huge_pmd(parent: Mm, child: Mm, head: int, twin: Vma) -> bool:
         frame = thp.pmd_frame(parent, pmd)
         if entries.profile.fork_copies_pinned and parent.has_pinned and frames.is_pinned(frame):
             return False
-        frames.huge_maps[frame] += 1
-        frames.flags[frame : frame + HUGE_PAGES] &= 0xFFFF ^ page.EXCLUSIVE
+        frames.share_huge_rmap(frame)
     pmd = entries.pte_wrprotect(pmd)
     parent.tables.set_huge(head, pmd)
     child.tables.set_huge(head, entries.pte_mkold(entries.pte_clear_uffd_wp(pmd)))
@@ -115,8 +111,7 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, first: int, last: int
                 else:
                     kept.append(pfn)
             pfns = np.array(kept, np.int64)
-        np.add.at(frames.maps, pfns, 1)
-        frames.flags[pfns] &= np.uint16(0xFFFF ^ page.EXCLUSIVE)
+        frames.share_rmaps(pfns)
         if vma.is_cow:
             pte = np.where(pte & np.uint64(RW | entries.ARM), entries.pte_wrprotect(pte), pte)
             untouched = old[pinned]

@@ -52,7 +52,7 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
         return 0
     if touch and frame != frames.zero:
         if write and not entries.pte_dirty(pte):
-            frames.flags[frame] |= page.DIRTY
+            frames.mark_dirty(frame)
         if mm.kernel.lru.mark_accessed(frame) and not rmap.is_locked(mm.kernel, frame):
             mm.kernel.lru.activate(frame)
     return frame
@@ -115,7 +115,7 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
         raise Errno("EIO") from None
     if write:
         if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB):
-            mm.frames.flags[frame] |= page.DIRTY
+            mm.frames.mark_dirty(frame)
         mm.gup_store(at)
     return frame
 
@@ -182,7 +182,7 @@ def pin(mm: Mm, start: int, end: int) -> list[int]:
             if not frame:
                 touch = mm.entries.profile.gup_pin_touches
                 frame = get_page(mm, vma, at, write=True, touch=touch)
-            frames.pins[frame] = frames.pins.get(frame, 0) + 1
+            frames.pin(frame)
             pinned.append(frame)
             files.add(vma.file)
         if mm.entries.profile.gup_pins_one_file and len(files) > 1:
@@ -197,9 +197,7 @@ def unpin(mm: Mm, pinned: list[int]) -> None:
     """Undo `pin`."""
     frames = mm.frames
     for frame in pinned:
-        frames.pins[frame] -= 1
-        if not frames.pins[frame]:
-            del frames.pins[frame]
+        if frames.unpin(frame):
             if frames.flags[frame] & page.HUGETLB:
                 hugetlb.put(mm.kernel, int(frames.head[frame]))
             else:

@@ -52,7 +52,7 @@ def _drop_cached(kernel: MachineState, file: File, first: int, last: int) -> Non
     """Take what a file has of offsets [first, last) out of its page cache (remove_inode_hugepages)."""
     for offset in [o for o in file.cache if first <= o < last]:
         head = file.cache.pop(offset)
-        kernel.frames.flags[head : head + _size(kernel, head)] &= 0xFFFF ^ page.FILE
+        kernel.frames.delete_from_page_cache(slice(head, head + _size(kernel, head)))
         put(kernel, head)
 
 
@@ -88,21 +88,17 @@ def put(kernel: MachineState, head: int) -> None:
     if frames.huge_maps.get(head) or frames.flags[head] & page.FILE or frames.is_pinned(head):
         return
     size = _size(kernel, head)
-    for member in [f for f in frames.memory.row_of_frame if head <= f < head + size]:
-        frames.memory.remove_frame(member)
-    frames.flags[head : head + size] = 0
-    frames.freed.extend(range(head, head + size))
+    frames.free_compound(head, size)
     kernel.pools[3 if size == GIGANTIC_PAGES else 2].give_back(head, kernel.nodes.pop(head, 0))
 
 
-def _take(mm: Mm, vma: Vma, offset: int, flags: int) -> int:
-    """A page of the pool with `flags`; 0 when there is none (alloc_huge_page)."""
+def _take(mm: Mm, vma: Vma, offset: int) -> int:
+    """A page of the pool; 0 when there is none (alloc_huge_page)."""
     kernel = mm.kernel
     node = kernel.pools[vma.huge_level].take(vma.reservation, offset)
     if node is None:
         return 0
-    frame = kernel.frames.alloc_compound(page.HUGETLB | flags, vma.leaf_pages)
-    kernel.frames.index[frame] = offset
+    frame = kernel.frames.alloc_compound(page.HUGETLB, vma.leaf_pages)
     if node:
         kernel.nodes[frame] = node
     return frame
@@ -162,15 +158,17 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> Signa
     if not frame:
         if not shared and entries.profile.hugetlb_prepares_first:
             rmap.anon_vma_prepare(mm, vma)
-        frame = _take(mm, vma, offset, page.FILE if shared else page.ANON | page.EXCLUSIVE)
+        frame = _take(mm, vma, offset)
         if not frame:
             return Signal.BUS
         if shared and file:
-            frames.owner[frame] = file.identity
+            frames.add_to_page_cache(frame, file.identity, offset, vma.leaf_pages)
             file.cache[offset] = frame
+            frames.add_huge_rmap(frame)
         else:
-            rmap.anon_vma_prepare(mm, vma)
-    frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
+            _map_new(mm, vma, head, frame)
+    else:
+        frames.add_huge_rmap(frame)
     both = VmFlag.WRITE | VmFlag.SHARED
     entry = _make(mm, vma, frame, writable=vma.flags & both == both)
     if marked:
@@ -181,20 +179,26 @@ def _no_page(mm: Mm, vma: Vma, head: int, write: bool, *, marked: bool) -> Signa
     return None
 
 
+def _map_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
+    """A leaf of a private area maps a new page (hugepage_add_new_anon_rmap)."""
+    rmap.anon_vma_prepare(mm, vma)
+    assert vma.anon_vma is not None
+    mm.frames.add_new_huge_anon_rmap(frame, vma.anon_vma.identity, vma.offset(head), vma.leaf_pages)
+
+
 def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
     """mm/hugetlb.c:hugetlb_wp; without a free page the owner of the reservation takes it from everybody else."""
-    entries, frames = mm.entries, mm.frames
+    entries = mm.entries
     level = vma.huge_level
     size = vma.leaf_pages
     frame = _frame(mm, entry)
     if entry & UFFD_WP:  # the fault comes again, for ever where no userfaultfd answers it
         return None
     if not vma.flags & VmFlag.MAYSHARE and not _is_only_user(mm, frame):
-        new = _take(mm, vma, vma.offset(head), page.ANON | page.EXCLUSIVE)
+        new = _take(mm, vma, vma.offset(head))
         if new:
             _copy_contents(mm, frame, new, size)
-            rmap.anon_vma_prepare(mm, vma)
-            frames.huge_maps[new] = 1
+            _map_new(mm, vma, head, new)
             mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
             drop(mm, frame)
             return None
@@ -202,7 +206,7 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
             return Signal.BUS
         _take_from_others(mm, vma, head, frame)
     if not vma.flags & VmFlag.MAYSHARE:
-        frames.flags[frame : frame + size] |= page.EXCLUSIVE
+        mm.frames.set_exclusive(slice(frame, frame + size))
     mm.tables.set_huge(head, _mkwrite(mm, entries.pte_mkdirty(entries.pte_mkyoung(entry))), level)
     return None
 
@@ -235,10 +239,7 @@ def _take_from_others(mm: Mm, vma: Vma, head: int, frame: int) -> None:
 
 def drop(mm: Mm, frame: int) -> None:
     """One mapping of a hugetlb page less."""
-    frames = mm.frames
-    frames.huge_maps[frame] -= 1
-    if not frames.huge_maps[frame]:
-        del frames.huge_maps[frame]
+    if mm.frames.remove_huge_rmap(frame):
         put(mm.kernel, frame)
 
 
@@ -319,17 +320,17 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
             continue
         frame = _frame(parent, entry)
         if frames.flags[frame] & page.ANON and parent.has_pinned and frames.is_pinned(frame):
-            new = _take(child, child_vma, vma.offset(at), page.ANON | page.EXCLUSIVE)
+            new = _take(child, child_vma, vma.offset(at))
             if not new:
                 raise Errno("ENOMEM")
             _copy_contents(parent, frame, new, size)
-            frames.huge_maps[new] = 1
+            _map_new(child, child_vma, at, new)
             child.tables.set_huge(at, _make(child, child_vma, new, writable=True), level)
             continue
-        frames.huge_maps[frame] += 1
+        frames.add_huge_rmap(frame)
         if vma.is_cow:
             if frames.flags[frame] & page.ANON:
-                frames.flags[frame : frame + size] &= 0xFFFF ^ page.EXCLUSIVE
+                frames.clear_exclusive(slice(frame, frame + size))
             entry = entries.pte_wrprotect(entry)
             parent.tables.set_huge(at, entry, level)
         child.tables.set_huge(at, entry if keeps_wp else entries.pte_clear_uffd_wp(entry), level)
@@ -355,13 +356,11 @@ def migrate(kernel: MachineState, frame: int, node: int) -> bool:
     pinned = frames.is_pinned(frame)
     new = frame
     if not pinned:
-        flags = int(frames.flags[frame])
         old_node = kernel.nodes.pop(frame, 0)
         kernel.pools[2].migrate(old_node, node)
-        new = frames.alloc_compound(flags, size)
+        new = frames.alloc_compound(page.HUGETLB, size)
         if node:
             kernel.nodes[new] = node
-        frames.owner[new], frames.index[new] = frames.owner[frame], frames.index[frame]
     if pinned and frames.flags[frame] & page.EXCLUSIVE:
         return False
     for mm, vma, at in mappings(kernel, frame):
@@ -369,13 +368,7 @@ def migrate(kernel: MachineState, frame: int, node: int) -> bool:
         mm.tables.set_huge(at, remap.remade(mm, vma, entry, new) | PSE, vma.huge_level)
     if pinned:
         return False
-    if frame in frames.huge_maps:
-        frames.huge_maps[new] = frames.huge_maps.pop(frame)
-    for member in [f for f in frames.memory.row_of_frame if frame <= f < frame + size]:
-        frames.copy(member, member - frame + new)
-        frames.memory.remove_frame(member)
-    if flags & page.FILE:
-        kernel.files.by_identity(int(frames.owner[frame])).cache[int(frames.index[frame])] = new
-    frames.flags[frame : frame + size] = 0
-    frames.freed.extend(range(frame, frame + size))
+    frames.migrate(frame, new, size)
+    if frames.flags[new] & page.FILE:
+        kernel.files.by_identity(int(frames.owner[new])).cache[int(frames.index[new])] = new
     return True

@@ -79,7 +79,7 @@ def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
                 continue
         if not _write_protect(mm, at):
             continue
-        frames.flags[frame] |= page.KSM
+        frames.set_stable(frame)
         stable.setdefault(content, []).append(frame)
         del seen[content]
         _merge(first_mm, first_vma, first_at, frame, zero=False)
@@ -149,9 +149,9 @@ def _write_protect(mm: Mm, at: int) -> bool:
         return False
     if entries.pte_shares_write(pte) or entries.pte_dirty(pte):
         if entries.pte_dirty(pte):
-            frames.flags[frame] |= page.DIRTY
+            frames.mark_dirty(frame)
         mm.tables.set(at, entries.pte_mkclean(entries.pte_wrprotect(pte)))
-    frames.flags[frame] &= 0xFFFF ^ page.EXCLUSIVE
+    frames.clear_exclusive(frame)
     return True
 
 
@@ -164,7 +164,7 @@ def _replace(mm: Mm, vma: Vma, at: int, frame: int, kept: int, *, zero: bool) ->
         if entries.profile.ksm_marks_zero_pages:
             new = entries.pte_mkdirty(new)
     else:
-        frames.maps[kept] += 1
+        frames.add_rmap(kept)
     mm.tables.set(at, new)
-    frames.maps[frame] -= 1
+    frames.remove_rmap(frame)
     release.put(mm.kernel, frame)

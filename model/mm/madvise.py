@@ -118,7 +118,7 @@ def _change_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, ad
         on = 0
     if advice == "UNMERGEABLE" and vma.flags & VmFlag.MERGEABLE and vma.anon_vma:
         ksm.unmerge_range(mm, vma, start, end)
-    return modify.change_area_flags(mm, vma, before, start, end, vma.flags & ~off | on)
+    return modify.modify_flags(mm, vma, before, start, end, vma.flags & ~off | on)
 
 
 def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
@@ -153,8 +153,8 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
                 continue
             if piece.whole:
                 mm.tables.set_huge(head, entries.pte_mkclean(entries.pte_mkold(pmd)))
-                run = slice(frame, frame + HUGE_PAGES)
-                frames.flags[run] = frames.flags[run] & (0xFFFF ^ page.DIRTY) | page.LAZYFREE
+                frames.clear_dirty(slice(frame, frame + HUGE_PAGES))
+                frames.mark_lazyfree(slice(frame, frame + HUGE_PAGES))
                 continue
             if not thp.split_huge_page(mm, frame):
                 continue
@@ -171,11 +171,11 @@ def _free(mm: Mm, vma: Vma, start: int, end: int) -> None:
                     continue
                 if frame in frames.cached_slot and not release.free_cache(mm.kernel, frame):
                     continue
-                frames.flags[run] &= 0xFFFF ^ page.DIRTY
+                frames.clear_dirty(run)
             for place in range(at, at + pages):
                 mm.tables.set(place, entries.pte_mkclean(entries.pte_mkold(mm.tables.get(place))))
             if frames.flags[frame] & (page.ANON | page.LAZYFREE) == page.ANON and not rmap.is_locked(mm.kernel, frame):
-                frames.flags[run] |= page.LAZYFREE
+                frames.mark_lazyfree(run)
                 mm.kernel.lru.add(Batch.LAZYFREE, frame)
 
 

@@ -32,34 +32,20 @@ def migrate_frame(mm: Mm, frame: int) -> int:
     nonlinear = int(frames.maps[head]) - len(mappings) if frames.flags[head] & page.FILE else 0
     for _ in range(_UNMAP_PASSES * (nonlinear > 0)):
         rmap.unmap_nonlinear(kernel, head)
-    run = slice(head, head + size)
-    flags = int(frames.flags[head])
-    new = frames.alloc_compound(flags) if huge else frames.alloc(flags)
-    target = slice(new, new + size)
-    frames.flags[target] = frames.flags[run]
-    frames.index[target] = frames.index[run]
-    frames.owner[target] = frames.owner[run]
-    frames.maps[target] = frames.maps[run]
-    if head in frames.huge_maps:
-        frames.huge_maps[new] = frames.huge_maps.pop(head)
-    for offset in range(size):
-        frames.copy(head + offset, new + offset)
-    if flags & page.FILE:
-        cache = kernel.files.by_identity(int(frames.owner[head])).cache
-        cache.update({int(frames.index[head]) + offset: new + offset for offset in range(size)})
-    if head in frames.cached_slot:
-        where = frames.cached_slot.pop(head)
-        frames.cached_slot[new] = where
+    where = frames.cached_slot.get(head)
+    if where and mm.entries.profile.migrate_leaves_slots:  # try_to_unmap_one: its entries name the slot, and stay so
+        for _, (other, _, at, _) in mappings:
+            rmap.name_slot(other, at, where)
+            frames.remove_rmap(head)
+        mappings = []
+    new = frames.alloc_compound(page.COMPOUND) if huge else frames.alloc(0)
+    frames.migrate(head, new, size)
+    if frames.flags[new] & page.FILE:
+        cache = kernel.files.by_identity(int(frames.owner[new])).cache
+        cache.update({int(frames.index[new]) + offset: new + offset for offset in range(size)})
+    if where:
         kernel.swap.slots[where].frame = new
-        if mm.entries.profile.migrate_leaves_slots:  # try_to_unmap_one: its entries name the slot, and stay so
-            for _, (other, _, at, _) in mappings:
-                rmap.name_slot(other, at, where)
-            mappings = []
-            frames.maps[target] = 0
     _remake(mappings, new)
-    frames.maps[run] = 0
-    for offset in range(size):
-        frames.free(head + offset)
     return new
 
 

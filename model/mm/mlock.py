@@ -29,7 +29,7 @@ def do_mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
         flags = vma.flags & ~VmFlag.LOCKED | (VmFlag.LOCKED if lock else 0)
         if flags != vma.flags and not vma.huge_level:
             mm.kernel.lru.drain()
-        before = vma if vma.huge_level else modify.change_area_flags(mm, vma, before, at, stop, flags)
+        before = vma if vma.huge_level else modify.modify_flags(mm, vma, before, at, stop, flags)
         at = max(stop, before.end)
         if at >= end:
             break

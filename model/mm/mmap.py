@@ -113,20 +113,18 @@ def mmap_region(
         raise Errno("ENOMEM") from None
     if not huge_level and flags & (VmFlag.SHARED | VmFlag.WRITE | VmFlag.NORESERVE) == VmFlag.WRITE:
         flags |= VmFlag.ACCOUNT
+    flags |= mm.entries.VM_SOFTDIRTY
     vma = None
     if not huge_level:
         vma = modify.expand_new(mm, start, end, flags, file, pgoff)
     if vma is None:
         if file is None and flags & VmFlag.SHARED:
             file = mm.kernel.files.new_anonymous(pages)
-        vma = Vma(start, end, flags, pgoff, file)
+        vma = Vma(start, end, flags & ~VmFlag.LOCKED if huge_level else flags, pgoff, file)
         vma.huge_level = huge_level
         if huge_level:
             hugetlb.reserve(mm.kernel, vma)
         mm.areas.insert(vma)
-    if huge_level:
-        vma.flags &= ~VmFlag.LOCKED
-    vma.flags |= mm.entries.VM_SOFTDIRTY
     modify.set_page_prot(mm, vma)
     mm.touch(start, end)
     return vma

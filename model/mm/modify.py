@@ -1,4 +1,7 @@
-"""Areas split, merge, and get other flags (mm/mmap.c and mm/rmap.c of 3.11 and 6.1, mm/vma.c of 6.12)."""
+"""Areas split, merge, and get other flags (mm/mmap.c and mm/rmap.c of 3.11 and 6.1, mm/vma.c of 6.12).
+
+Extent, offset, flags and protection of an area are written here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,16 @@ from ptewalk.model.mm import thp
 from ptewalk.model.profile import MergeRule
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.vma import AnonVma, Userfaultfd, Vma, anon_vma_clone, anon_vma_clone_split
+from ptewalk.model.state.vma import (
+    AnonVma,
+    Userfaultfd,
+    Vma,
+    anon_vma_clone,
+    anon_vma_clone_split,
+    unlink_anon_vmas,
+)
+
+_UFFD_FLAGS = VmFlag.UFFD_MISSING | VmFlag.UFFD_WP
 
 
 def check_split(vma: Vma, at: int) -> None:
@@ -35,20 +47,69 @@ def split(mm: Mm, vma: Vma, page: int, *, new_below: bool) -> Vma:
     return new
 
 
-def change_area_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
-    """Give part of an area new flags, merging or splitting; the area that covers it afterwards."""
+def set_flags(vma: Vma, flags: int) -> None:
+    """vm_flags_set"""
+    vma.flags |= flags
+
+
+def clear_flags(vma: Vma, flags: int) -> None:
+    """vm_flags_clear"""
+    vma.flags &= ~flags
+
+
+def modify_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:
+    """Give part of an area `flags`, merging or splitting; the area that covers it afterwards (vma_modify_flags)."""
     if flags == vma.flags:
         return vma
     merged = merge(mm, before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
-    if merged:
-        vma = merged
-    else:
-        if start != vma.start:
-            split(mm, vma, start, new_below=True)
-        if end != vma.end:
-            split(mm, vma, end, new_below=False)
+    return merged or _split_off(mm, vma, start, end, flags)
+
+
+def modify_uffd(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, uffd: Userfaultfd | None) -> Vma:
+    """Register part of an area with `uffd`, or with none, as `modify_flags` does (vma_modify_flags_uffd)."""
+    profile = mm.entries.profile
+    flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if uffd else 0)
+    pgoff = vma.offset(start) if profile.modify_uffd_by_part else vma.pgoff
+    mark = profile.modify_uffd_keeps_mark
+    area = merge(mm, before, start, end, flags, vma.anon_vma, vma.file, pgoff, uffd, keeps_mark=mark)
+    if area is None:
+        was_protected = vma.flags & VmFlag.UFFD_WP
+        area = _split_off(mm, vma, start, end, flags)
+        if area.flags & VmFlag.SHARED and area.flags & VmFlag.UFFD_WP != was_protected:  # userfaultfd_set_vm_flags
+            set_page_prot(mm, area)
+    area.uffd = uffd
+    return area
+
+
+def reset_uffd(mm: Mm, vma: Vma) -> None:
+    """An area that was moved or forked is not registered any more, without events (userfaultfd_reset_ctx)."""
+    if vma.uffd is not None:
+        vma.uffd = None
+        clear_flags(vma, _UFFD_FLAGS)
+        set_page_prot(mm, vma)
+
+
+def _split_off(mm: Mm, vma: Vma, start: int, end: int, flags: int) -> Vma:
+    """Make pages [start, end) of an area an area of their own, with `flags`."""
+    if start != vma.start:
+        split(mm, vma, start, new_below=True)
+    if end != vma.end:
+        split(mm, vma, end, new_below=False)
     vma.flags = flags
     return vma
+
+
+def grow_down(vma: Vma, start: int) -> None:
+    """Let an area begin at `start`, from which on nothing is mapped (mm/mmap.c:expand_downwards)."""
+    vma.pgoff -= vma.start - start
+    vma.start = start
+
+
+def begin_anew(vma: Vma) -> None:
+    """All that an area held is gone: it shares nothing, and its offsets are its addresses (MREMAP_DONTUNMAP)."""
+    unlink_anon_vmas(vma)
+    if vma.is_anonymous:
+        vma.pgoff = vma.start
 
 
 def grow_up(mm: Mm, vma: Vma, end: int) -> Vma | None:
@@ -71,7 +132,17 @@ def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bo
     exclude = vma if may_self_merge and keep_source and adjacent else None
     if exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES:
         merged = merge(
-            mm, before, new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd, exclude=exclude
+            mm,
+            before,
+            new,
+            new + pages,
+            vma.flags,
+            vma.anon_vma,
+            vma.file,
+            pgoff,
+            vma.uffd,
+            exclude=exclude,
+            keeps_mark=True,
         )
     if merged:
         if merged.start <= source_start < merged.end:
@@ -187,7 +258,7 @@ def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgof
     if right and chosen is not right and merge_end == right.end:
         _take_anon(chosen, right)
         mm.areas.delete(right)
-    chosen.start, chosen.end, chosen.pgoff = merge_start, merge_end, merge_pgoff
+    chosen.start, chosen.end, chosen.pgoff, chosen.flags = merge_start, merge_end, merge_pgoff, flags
     return chosen
 
 
@@ -203,6 +274,7 @@ def merge(
     uffd: Userfaultfd | None,
     *,
     exclude: Vma | None = None,
+    keeps_mark: bool = False,
 ) -> Vma | None:
     """Merge pages [start, end), which get `flags`, with their neighbours (mm/mmap.c:vma_merge).
 
@@ -214,12 +286,34 @@ def merge(
         The range: free, or one area, or part of one.
     exclude : Vma or None
         A neighbour that must not be merged with.
+    keeps_mark : bool
+        Whether VM_SOFTDIRTY, the one flag that may differ, is the neighbour's in the result. It is that of `flags`
+        otherwise.
 
     Returns
     -------
     Vma or None
-        The area that now covers the range; None when nothing merged.
+        The area that now covers the range, with its flags set; None when nothing merged.
     """
+    area = _merge(mm, before, start, end, flags, anon_vma, file, pgoff, uffd, exclude)
+    if area and not keeps_mark:
+        area.flags = flags
+    return area
+
+
+def _merge(
+    mm: Mm,
+    before: Vma | None,
+    start: int,
+    end: int,
+    flags: int,
+    anon_vma: AnonVma | None,
+    file: File | None,
+    pgoff: int,
+    uffd: Userfaultfd | None,
+    exclude: Vma | None,
+) -> Vma | None:
+    """As `merge`; what grows keeps its own flags."""
     mid = mm.areas.find(before.end if before else 0)
     after = mid
     if after and after.end == end:

@@ -73,15 +73,7 @@ def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, f
         flags |= VmFlag.ACCOUNT
     if mm.entries.profile.mprotect_unaccounts and not flags & VmFlag.WRITE and vma.is_anonymous and not vma.anon_vma:
         flags &= ~VmFlag.ACCOUNT
-    merged = modify.merge(mm, before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
-    if merged:
-        vma = merged
-    else:
-        if start != vma.start:
-            modify.split(mm, vma, start, new_below=True)
-        if end != vma.end:
-            modify.split(mm, vma, end, new_below=False)
-    vma.flags = flags
+    vma = modify.modify_flags(mm, vma, before, start, end, flags)
     wants = wants_manual_upgrade(mm, vma)
     modify.set_page_prot(mm, vma)
     change_protection(mm, vma, start, end, vma.prot, restore_write=wants)

@@ -11,7 +11,7 @@ from ptewalk.model.profile import TableMove
 from ptewalk.model.pte import ALL, PROTNONE, UFFD_WP, P
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_PAGES, PMD_SHIFT, PUD_PAGES
-from ptewalk.model.state.vma import Vma, unlink_anon_vmas
+from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
 FLAGS = frozenset(("MAYMOVE", "FIXED", "DONTUNMAP"))
@@ -142,16 +142,14 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
         raise Errno("ENOMEM")
     mm.move(old, new, old_pages)
     mm.touch(new + old_pages, new + new_pages)
-    _mremap_userfaultfd_prep(mm, area)
+    modify.reset_uffd(mm, area)  # mremap_userfaultfd_prep
     if keep_source:
-        vma.flags &= ~VmFlag.LOCKED
+        modify.clear_flags(vma, VmFlag.LOCKED)
         if vma.start == old and vma.end == old + old_pages:
-            unlink_anon_vmas(vma)
-            if vma.is_anonymous:
-                vma.pgoff = vma.start
+            modify.begin_anew(vma)
         return new
     if not old_pages:
-        vma.flags &= ~VmFlag.ACCOUNT
+        modify.clear_flags(vma, VmFlag.ACCOUNT)
     else:
         accounted = flags & VmFlag.ACCOUNT
         left_below, left_above = vma.start < old, vma.end > old + old_pages
@@ -159,21 +157,10 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
         for left, at in ((left_below, old - 1), (left_above, old + old_pages)):
             rest = mm.areas.lookup(at) if left else None
             if rest is not None:
-                rest.flags |= accounted
+                modify.set_flags(rest, accounted)
     if flags & VmFlag.LOCKED and new_pages > old_pages:
         gup.mm_populate(mm, new + old_pages, new + new_pages)
     return new
-
-
-def _mremap_userfaultfd_prep(mm: Mm, area: Vma) -> None:
-    """Without UFFD_EVENT_REMAP the destination is not registered any more.
-
-    fs/userfaultfd.c:mremap_userfaultfd_prep.
-    """
-    if area.uffd is not None:
-        area.uffd = None
-        area.flags &= ~(VmFlag.UFFD_WP | VmFlag.UFFD_MISSING)
-        modify.set_page_prot(mm, area)
 
 
 def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: int) -> bool:

@@ -27,12 +27,12 @@ def page_out(kernel: MachineState, frame: int) -> None:
     if flags & page.LAZYFREE:
         dirty = flags & page.DIRTY or any(entries.pte_dirty(mm.tables.get(at)) for mm, _, at, _ in mappings)
         if dirty or frames.is_pinned(frame):
-            frames.flags[frame] &= 0xFFFF ^ page.LAZYFREE
+            frames.set_swapbacked(frame)
             return
         for mm, _vma, at, _huge in mappings:
             mm.replace(at, at + 1)
             mm.tables.set(at, 0)
-            frames.maps[frame] -= 1
+            frames.remove_rmap(frame)
         release.put(kernel, frame)
         return
     if frames.is_pinned(frame):
@@ -42,15 +42,15 @@ def page_out(kernel: MachineState, frame: int) -> None:
         places = [(mm.who, at - kernel.base) for mm, _, at, _ in mappings]
         where = kernel.swap.allocate(places)
         kernel.swap.slots[where] = Slot(0, None, frame)
-        frames.cached_slot[frame] = where
+        frames.add_to_swap_cache(frame, where)
     slot = kernel.swap.slots[where]
     for mm, _, at, _ in mappings:
         rmap.name_slot(mm, at, where)
-        frames.maps[frame] -= 1
+        frames.remove_rmap(frame)
     row = kernel.memory_row(frame)
     slot.words = None if row is None else row.copy()
     slot.frame = 0
-    del frames.cached_slot[frame]
+    frames.delete_from_swap_cache(frame)
     frames.free(frame)
 
 
@@ -68,10 +68,10 @@ def _page_out_file(kernel: MachineState, frame: int) -> None:
     for mm, vma, at, _huge in mappings:
         old = mm.tables.get(at)
         if kernel.entries.pte_dirty(old):
-            frames.flags[frame] |= page.DIRTY
+            frames.mark_dirty(frame)
         marker = old & UFFD_WP and vma.flags & VmFlag.UFFD_WP
         mm.tables.set(at, kernel.entries.make_uffd_marker() if marker else 0)
-        frames.maps[frame] -= 1
+        frames.remove_rmap(frame)
     if frames.maps[frame] and not rmap.unmap_nonlinear(kernel, frame):
         return
     if frames.is_pinned(frame) or (file.counts_dirty and frames.flags[frame] & page.DIRTY):
@@ -125,7 +125,7 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
             for place in range(at, at if keeps_a else at + pages):
                 mm.tables.set(place, entries.pte_mkold(mm.tables.get(place)))
             victims.append(frame)
-            frames.flags[frame] &= 0xFFFF ^ page.REFERENCED
+            frames.clear_referenced(frame)
         for frame in victims:
             if not out:
                 if not rmap.is_locked(kernel, frame):
@@ -152,7 +152,7 @@ def _page_out_folio(mm: Mm, frame: int) -> None:
         mappings = [m for member in range(head, head + HUGE_PAGES) for m in rmap.walk(mm.kernel, member)]
         dirty = (frames.flags[run] & page.DIRTY).any()
         if dirty or any(entries.pte_dirty(other.tables.get(at)) for other, _, at, _ in mappings):
-            frames.flags[run] &= 0xFFFF ^ page.LAZYFREE
+            frames.set_swapbacked(run)
             return
     thp.dissolve(mm, head)
     for member in range(head, head + HUGE_PAGES):

@@ -21,8 +21,7 @@ def put(kernel: MachineState, frame: int) -> None:
         run = slice(head, head + HUGE_PAGES)
         if frames.huge_maps.get(head) or frames.maps[run].any() or frames.is_pinned(head):
             return
-        for member in range(head, head + HUGE_PAGES):
-            frames.free(member)
+        frames.free_compound(head)
         return
     if frames.maps[frame] > 0 or frame in frames.pins:
         return
@@ -45,10 +44,7 @@ def put_many(kernel: MachineState, pfns: NDArray[np.int64]) -> None:
         for frame in dead.tolist():
             put(kernel, frame)
         return
-    frames.flags[dead[simple]] = 0
-    frames.freed.extend(dead[simple].tolist())
-    for frame in kernel.memory.row_of_frame.keys() & set(dead[simple].tolist()):
-        kernel.memory.remove_frame(frame)
+    frames.free_many(dead[simple])
     heads = np.unique(frames.head[dead[(flags & page.COMPOUND) != 0]])
     for frame in heads.tolist():
         put(kernel, frame)
@@ -58,8 +54,7 @@ def unmap_frames(kernel: MachineState, pfns: NDArray[np.int64]) -> None:
     """page_remove_rmap and put_page of small mappings of these frames."""
     if not len(pfns):
         return
-    frames = kernel.frames
-    np.subtract.at(frames.maps, pfns, 1)
+    kernel.frames.remove_rmaps(pfns)
     put_many(kernel, pfns)
 
 
@@ -82,8 +77,8 @@ def drop_slot(kernel: MachineState, where: tuple[int, int]) -> None:
     slot = kernel.swap.slots.pop(where)
     if slot.frame:
         frame = slot.frame
-        kernel.frames.cached_slot.pop(frame, None)
-        kernel.frames.flags[frame] |= page.DIRTY
+        kernel.frames.delete_from_swap_cache(frame)
+        kernel.frames.mark_dirty(frame)
         if not kernel.frames.mapcount(frame):
             put(kernel, frame)
 

@@ -28,12 +28,8 @@ def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
 
 def add_new_anon(mm: Mm, vma: Vma, at: int, frame: int) -> None:
     """page_add_new_anon_rmap: a new page, exclusive to this area."""
-    frames = mm.frames
-    frames.flags[frame] |= page.ANON | page.EXCLUSIVE
-    frames.maps[frame] += 1
-    frames.index[frame] = vma.offset(at)
-    if vma.anon_vma:
-        frames.owner[frame] = vma.anon_vma.identity
+    assert vma.anon_vma is not None
+    mm.frames.add_new_anon_rmap(frame, vma.anon_vma.identity, vma.offset(at))
     note_locked(mm, vma, frame)
 
 
@@ -122,9 +118,9 @@ def unmap_nonlinear(kernel: MachineState, frame: int) -> bool:
                     continue
                 other = entries.pte_pfn(pte)
                 if entries.pte_dirty(pte):
-                    frames.flags[other] |= page.DIRTY
+                    frames.mark_dirty(other)
                 process.mm.tables.set(at, 0)
-                frames.maps[other] -= 1
+                frames.remove_rmap(other)
     return not frames.maps[frame]
 
 

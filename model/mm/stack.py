@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptewalk.model.linux import STACK_GUARD_GAP, STACK_LIMIT, VmFlag
-from ptewalk.model.mm import rmap
+from ptewalk.model.mm import modify, rmap
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.vma import Vma
 
@@ -49,8 +49,7 @@ def expand_downwards(mm: Mm, vma: Vma, at: int) -> bool:
     if grown > vma.pgoff or vma.end - at > STACK_LIMIT:
         return False
     mm.touch(at, vma.start)
-    vma.start = at
-    vma.pgoff -= grown
+    modify.grow_down(vma, at)
     return True
 
 

@@ -31,7 +31,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
             kernel.memory.add_frame(frame)[:] = slot.words
         if profile.swapin_through_cache or slot.count > 1:
             slot.frame = frame
-            frames.cached_slot[frame] = where
+            frames.add_to_swap_cache(frame, where)
             kernel.lru.drain()  # swap_vma_readahead
         else:
             exclusive = True
@@ -39,16 +39,14 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         exclusive = True
     slot.count -= 1
     alone = not frames.mapcount(frame)
-    frames.maps[frame] += 1
+    assert vma.anon_vma is not None
+    frames.add_anon_rmap(frame, vma.anon_vma.identity, vma.offset(at))
     rmap.note_locked(mm, vma, frame)
     if frame in frames.cached_slot:
         if write and not slot.count and alone and not profile.swapin_reuses_by_mapcount:
             release.free_cache(kernel, frame)
     elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
         release.drop_slot(kernel, where)
-    frames.index[frame] = vma.offset(at)
-    assert vma.anon_vma is not None
-    frames.owner[frame] = vma.anon_vma.identity
     if frame not in frames.cached_slot and frames.references(frame) == 1:
         exclusive = True
     new = entries.pfn_pte(frame, vma.prot)
@@ -62,7 +60,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         elif vma.flags & VmFlag.LOCKED:
             release.free_cache(kernel, frame)
     elif exclusive:
-        frames.flags[frame] |= page.EXCLUSIVE
+        frames.set_exclusive(frame)
         if write:
             new = entries.pte_mkdirty(new)
             if vma.flags & VmFlag.WRITE:

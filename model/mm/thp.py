@@ -64,7 +64,7 @@ def map_file_pmd(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool) -> bool:
         pmd = entries.pmd_mkdirty(pmd)
         if vma.flags & VmFlag.WRITE:
             pmd = entries.pte_mkwrite(pmd)
-    frames.huge_maps[first] = frames.huge_maps.get(first, 0) + 1
+    frames.add_huge_rmap(first)
     mm.tables.alloc(head, 2)
     mm.tables.set_huge(head, pmd)
     return True
@@ -79,9 +79,9 @@ def unmap_file_page(kernel: MachineState, frame: int) -> None:
             continue
         old = mm.tables.get(at)
         if entries.pte_dirty(old):
-            frames.flags[frame] |= page.DIRTY
+            frames.mark_dirty(frame)
         mm.tables.set(at, entries.make_uffd_marker() if old & UFFD_WP and vma.flags & VmFlag.UFFD_WP else 0)
-        frames.maps[frame] -= 1
+        frames.remove_rmap(frame)
 
 
 def split_file_page(kernel: MachineState, frame: int) -> bool:
@@ -92,9 +92,7 @@ def split_file_page(kernel: MachineState, frame: int) -> bool:
         return False
     for member in range(head, head + HUGE_PAGES):
         unmap_file_page(kernel, member)
-    run = slice(head, head + HUGE_PAGES)
-    frames.flags[run] &= 0xFFFF ^ page.COMPOUND
-    frames.head[run] = np.arange(head, head + HUGE_PAGES)
+    frames.split_compound(head)
     return True
 
 
@@ -104,12 +102,8 @@ def _set_new(mm: Mm, vma: Vma, head: int, frame: int) -> None:
     pmd = entries.pmd_mkdirty(entries.pfn_pte(frame, vma.prot, 2) | PSE)
     if vma.flags & VmFlag.WRITE:
         pmd = entries.pte_mkwrite(pmd)
-    frames = mm.frames
-    frames.flags[frame : frame + HUGE_PAGES] |= page.ANON | page.EXCLUSIVE
-    frames.index[frame : frame + HUGE_PAGES] = vma.offset(head) + np.arange(HUGE_PAGES)
     assert vma.anon_vma is not None
-    frames.owner[frame : frame + HUGE_PAGES] = vma.anon_vma.identity
-    frames.huge_maps[frame] = frames.huge_maps.get(frame, 0) + 1
+    mm.frames.add_new_huge_anon_rmap(frame, vma.anon_vma.identity, vma.offset(head))
     rmap.note_locked(mm, vma, frame)
     mm.tables.set_huge(head, pmd)
 
@@ -146,7 +140,7 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
     else:
         alone = bool(frames.flags[frame] & page.EXCLUSIVE) or frames.references(frame) == 1
     if alone:
-        frames.flags[frame : frame + HUGE_PAGES] |= page.EXCLUSIVE
+        frames.set_exclusive(slice(frame, frame + HUGE_PAGES))
         pmd = entries.pmd_mkdirty(entries.pte_mkyoung(pmd))
         if vma.flags & VmFlag.WRITE:
             pmd = entries.pte_mkwrite(pmd)
@@ -251,10 +245,7 @@ def touch_pmd(mm: Mm, at: int, pmd: int, write: bool) -> None:
 
 def drop_huge_map(mm: Mm, frame: int) -> None:
     """page_remove_rmap of a huge mapping."""
-    frames = mm.frames
-    frames.huge_maps[frame] -= 1
-    if not frames.huge_maps[frame]:
-        del frames.huge_maps[frame]
+    mm.frames.remove_huge_rmap(frame)
     release.put(mm.kernel, frame)
 
 
@@ -328,11 +319,8 @@ def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
         pte = entries.pte_mksoft_dirty(pte)
     pte |= pmd & UFFD_WP
     if entries.pte_dirty(pmd):
-        frames.flags[frame : frame + HUGE_PAGES] |= page.DIRTY
-    frames.maps[frame : frame + HUGE_PAGES] += 1
-    frames.huge_maps[frame] -= 1
-    if not frames.huge_maps[frame]:
-        del frames.huge_maps[frame]
+        frames.mark_dirty(slice(frame, frame + HUGE_PAGES))
+    frames.split_huge_rmap(frame)
     rmap.note_locked(mm, vma, frame)
     _fill(mm, head, frame, pte, 1)
 
@@ -341,10 +329,8 @@ def dissolve(mm: Mm, frame: int) -> None:
     """The compound page becomes 512 pages of their own; those that nothing maps are freed (__split_huge_page)."""
     frames = mm.frames
     head = int(frames.head[frame])
-    run = slice(head, head + HUGE_PAGES)
-    frames.flags[run] &= 0xFFFF ^ page.COMPOUND
-    frames.head[run] = np.arange(head, head + HUGE_PAGES)
-    release.put_many(mm.kernel, head + np.flatnonzero(frames.maps[run] == 0))
+    frames.split_compound(head)
+    release.put_many(mm.kernel, head + np.flatnonzero(frames.maps[head : head + HUGE_PAGES] == 0))
 
 
 def split_huge_page(mm: Mm, frame: int) -> bool:
@@ -370,10 +356,7 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
         for other, area, place, huge in rmap.walk(mm.kernel, head + offset):
             if huge:
                 pmd = other.tables.get_huge(place)
-                frames.maps[head : head + HUGE_PAGES] += 1
-                frames.huge_maps[head] -= 1
-                if not frames.huge_maps[head]:
-                    del frames.huge_maps[head]
+                frames.split_huge_rmap(head)
                 _fill(other, place, head, pmd & ~(PSE | FRAME), 1)
                 places += [(other, area, place + i) for i in range(HUGE_PAGES)]
             elif not any(o is other and p == place for o, _, p in places):
@@ -383,7 +366,7 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
     run = slice(head, head + HUGE_PAGES)
     dirty = (frames.flags[run] & page.DIRTY).any()
     if dirty or any(mm.entries.pte_dirty(other.tables.get(at)) for other, _, at in places):
-        frames.flags[run] |= page.DIRTY
+        frames.mark_dirty(run)
     for other, area, at in places:
         _remap_after_split(other, area, at)
     dissolve(mm, head)
@@ -398,7 +381,7 @@ def _remap_after_split(mm: Mm, vma: Vma, at: int) -> None:
     if entries.profile.thp_split_maps_zeros and not vma.flags & VmFlag.LOCKED and _holds_zeros(mm, frame):
         pte = vma.prot | SPECIAL | entries.pte_soft_dirty(old) | old & UFFD_WP
         mm.tables.set(at, entries.pfn_pte(frames.zero, pte))
-        frames.maps[frame] -= 1
+        frames.remove_rmap(frame)
         return
     mm.tables.set(at, remap.remade(mm, vma, old, frame))
 

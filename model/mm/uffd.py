@@ -8,8 +8,6 @@ from ptewalk.model.mm import modify, mprotect
 from ptewalk.model.state.machine import Mm, Process
 from ptewalk.model.state.vma import Userfaultfd, Vma
 
-_UFFD_FLAGS = VmFlag.UFFD_MISSING | VmFlag.UFFD_WP
-
 
 def open_new(process: Process, *, asynchronous: bool) -> None:
     """Open a process's userfaultfd; the one that was open is closed.
@@ -50,14 +48,6 @@ def opened(process: Process) -> Userfaultfd:
 def _check_range(start: int, pages: int) -> None:
     if pages <= 0 or start < 0:
         raise Errno("EINVAL")
-
-
-def _set_flags(mm: Mm, vma: Vma, flags: int) -> None:
-    """userfaultfd_set_vm_flags"""
-    changed = (vma.flags ^ flags) & VmFlag.UFFD_WP
-    vma.flags = flags
-    if vma.flags & VmFlag.SHARED and changed:
-        modify.set_page_prot(mm, vma)
 
 
 def _each_area(mm: Mm, start: int, end: int) -> list[Vma]:
@@ -119,20 +109,7 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
         if not already:
             if fd is None and vma.flags & VmFlag.UFFD_WP:
                 protect_range(mm, vma, at, stop, protect=False)
-            flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if fd else 0)
-            pgoff = vma.offset(at) if mm.entries.profile.uffd_merges_by_part else vma.pgoff
-            merged = modify.merge(mm, before, at, stop, flags, vma.anon_vma, vma.file, pgoff, fd)
-            if merged:
-                vma = merged
-            else:
-                if vma.start < at:
-                    modify.split(mm, vma, at, new_below=True)
-                if vma.end > stop:
-                    modify.split(mm, vma, stop, new_below=False)
-            if mm.entries.profile.uffd_merged_keeps_flags:
-                flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if fd else 0)
-            _set_flags(mm, vma, flags)
-            vma.uffd = fd
+            vma = modify.modify_uffd(mm, vma, before, at, stop, fd)
         before = vma
         at = vma.end
         vma = mm.areas.after(vma)

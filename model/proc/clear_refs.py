@@ -104,7 +104,7 @@ def _clear_area_flags(mm: Mm) -> None:
         return
     for vma in mm.areas:
         if vma.flags & flag:
-            vma.flags &= ~flag
+            modify.clear_flags(vma, flag)
             modify.set_page_prot(mm, vma)
 
 

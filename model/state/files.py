@@ -80,9 +80,8 @@ class Files:
 
     def add_page(self, file: File, offset: int) -> int:
         """A new page-cache page, with what was swapped out or all zero."""
-        frame = self.frames.alloc(page.FILE)
-        self.frames.index[frame] = offset
-        self.frames.owner[frame] = file.identity
+        frame = self.frames.alloc(0)
+        self.frames.add_to_page_cache(frame, file.identity, offset)
         file.cache[offset] = frame
         words = file.swapped.pop(offset, None)
         if words is not None:
@@ -92,9 +91,8 @@ class Files:
     def add_huge_page(self, file: File, offset: int) -> int:
         """One huge page in place of the 512 pages around `offset`, with what they held; its first frame."""
         first = offset - offset % HUGE_PAGES
-        head = self.frames.alloc_compound(page.FILE | page.COMPOUND)
-        self.frames.index[head : head + HUGE_PAGES] = range(first, first + HUGE_PAGES)
-        self.frames.owner[head : head + HUGE_PAGES] = file.identity
+        head = self.frames.alloc_compound(page.COMPOUND)
+        self.frames.add_to_page_cache(head, file.identity, first, HUGE_PAGES)
         for i in range(HUGE_PAGES):
             old = file.cache.get(first + i)
             words = file.swapped.pop(first + i, None)

@@ -1,4 +1,8 @@
-"""Physical frames and what the kernel knows of each (struct page), as arrays indexed by frame number."""
+"""Physical frames and what the kernel knows of each (struct page), as arrays indexed by frame number.
+
+Everybody reads these; flags, counts and places are written here and nowhere else, by methods that have the kernel's
+names.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,11 @@ REFERENCED: Final = 512
 """PageReferenced"""
 ACTIVE: Final = 1024
 """PageActive"""
+
+
+_ALL: Final = 0xFFFF
+Pages = int | slice | NDArray[np.int64]
+"""One frame, a run of frames, or some."""
 
 
 def by_page(address: int, length: int) -> Iterator[tuple[int, int]]:
@@ -145,6 +154,44 @@ class Frames:
         if frame in self.memory.row_of_frame:
             self.memory.remove_frame(frame)
 
+    def free_many(self, frames: NDArray[np.int64]) -> None:
+        """As `free` for many frames, in this order (free_unref_page_list)."""
+        self.flags[frames] = 0
+        listed = frames.tolist()
+        self.freed.extend(listed)
+        for frame in self.memory.row_of_frame.keys() & set(listed):
+            self.memory.remove_frame(frame)
+
+    def free_compound(self, head: int, pages: int = HUGE_PAGES) -> None:
+        """As `free` for all frames of a huge page (free_compound_page, free_huge_page)."""
+        self.flags[head : head + pages] = 0
+        self.freed.extend(range(head, head + pages))
+        for frame in [f for f in self.memory.row_of_frame if head <= f < head + pages]:
+            self.memory.remove_frame(frame)
+
+    def split_compound(self, head: int) -> None:
+        """The huge page at `head` is 512 pages of their own, none of them freed (__split_huge_page)."""
+        run = slice(head, head + HUGE_PAGES)
+        self.flags[run] &= _ALL ^ COMPOUND
+        self.head[run] = np.arange(head, head + HUGE_PAGES)
+
+    def migrate(self, old: int, new: int, pages: int) -> None:
+        """Everything that is known of a page, and what it contains, is the new one's; the old one is freed.
+
+        migrate_page_copy, and the rmap of the entries that are made anew.
+        """
+        source, target = slice(old, old + pages), slice(new, new + pages)
+        for known in (self.flags, self.index, self.owner, self.maps):
+            known[target] = known[source]
+        self.maps[source] = 0
+        if old in self.huge_maps:
+            self.huge_maps[new] = self.huge_maps.pop(old)
+        if old in self.cached_slot:
+            self.cached_slot[new] = self.cached_slot.pop(old)
+        for frame in [f for f in self.memory.row_of_frame if old <= f < old + pages]:
+            self.copy(frame, frame - old + new)
+        self.free_compound(old, pages)
+
     def copy(self, source: int, target: int) -> None:
         """Copy contents."""
         if source in self.memory.row_of_frame:
@@ -166,6 +213,166 @@ class Frames:
         """Store bytes in a frame from `offset` on."""
         row = self.memory.add_frame(frame).view(np.uint8)
         row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+
+    # Mappings (mm/rmap.c).
+
+    def add_new_anon_rmap(self, frame: int, owner: int, index: int) -> None:
+        """A small entry maps a new anonymous page, exclusive to it (page_add_new_anon_rmap)."""
+        self.flags[frame] |= ANON | EXCLUSIVE
+        self.maps[frame] += 1
+        self.owner[frame] = owner
+        self.index[frame] = index
+
+    def add_new_huge_anon_rmap(self, head: int, owner: int, index: int, pages: int = HUGE_PAGES) -> None:
+        """As `add_new_anon_rmap` for a huge leaf (hugepage_add_new_anon_rmap of hugetlb)."""
+        run = slice(head, head + pages)
+        self.flags[run] |= ANON | EXCLUSIVE
+        self.owner[run] = owner
+        self.index[run] = np.arange(index, index + pages)
+        self.add_huge_rmap(head)
+
+    def add_anon_rmap(self, frame: int, owner: int, index: int) -> None:
+        """A small entry maps an anonymous page that came back from swap (page_add_anon_rmap, __page_set_anon_rmap)."""
+        self.maps[frame] += 1
+        self.owner[frame] = owner
+        self.index[frame] = index
+
+    def add_rmap(self, frame: int) -> None:
+        """A small entry more maps the page (page_add_file_rmap, page_dup_rmap)."""
+        self.maps[frame] += 1
+
+    def share_rmaps(self, frames: NDArray[np.int64]) -> None:
+        """fork copies small entries of these pages, none of which is exclusive any more (page_try_dup_anon_rmap)."""
+        np.add.at(self.maps, frames, 1)
+        self.clear_exclusive(frames)
+
+    def remove_rmap(self, frame: int) -> None:
+        """A small entry less maps the page (page_remove_rmap)."""
+        self.maps[frame] -= 1
+
+    def remove_rmaps(self, frames: NDArray[np.int64]) -> None:
+        """As `remove_rmap` for many small entries."""
+        np.subtract.at(self.maps, frames, 1)
+
+    def add_huge_rmap(self, head: int) -> None:
+        """A huge leaf more maps the huge page (page_dup_rmap with compound, page_add_file_rmap)."""
+        self.huge_maps[head] = self.huge_maps.get(head, 0) + 1
+
+    def share_huge_rmap(self, head: int) -> None:
+        """fork copies a huge leaf of an anonymous page, which is not exclusive any more (page_try_dup_anon_rmap)."""
+        self.add_huge_rmap(head)
+        self.clear_exclusive(slice(head, head + HUGE_PAGES))
+
+    def remove_huge_rmap(self, head: int) -> bool:
+        """A huge leaf less maps the huge page; was it the last (page_remove_rmap)?"""
+        self.huge_maps[head] -= 1
+        if self.huge_maps[head]:
+            return False
+        del self.huge_maps[head]
+        return True
+
+    def split_huge_rmap(self, head: int) -> None:
+        """512 small entries map the huge page in place of a leaf (__split_huge_pmd_locked)."""
+        self.maps[head : head + HUGE_PAGES] += 1
+        self.remove_huge_rmap(head)
+
+    def move_anon_rmap(self, frame: int, owner: int) -> None:
+        """The page belongs to one area alone from now on (page_move_anon_rmap)."""
+        self.set_exclusive(frame)
+        self.owner[frame] = owner
+
+    def set_exclusive(self, pages: Pages) -> None:
+        """SetPageAnonExclusive"""
+        self.flags[pages] |= EXCLUSIVE
+
+    def clear_exclusive(self, pages: Pages) -> None:
+        """ClearPageAnonExclusive, by fork or KSM (page_try_share_anon_rmap)."""
+        self.flags[pages] &= _ALL ^ EXCLUSIVE
+
+    # Contents: what a page is to be written back for.
+
+    def mark_dirty(self, pages: Pages) -> None:
+        """folio_mark_dirty"""
+        self.flags[pages] |= DIRTY
+
+    def clear_dirty(self, pages: Pages) -> None:
+        """folio_clear_dirty"""
+        self.flags[pages] &= _ALL ^ DIRTY
+
+    def mark_lazyfree(self, pages: Pages) -> None:
+        """MADV_FREE: the contents may be dropped (lru_lazyfree_fn)."""
+        self.flags[pages] |= LAZYFREE
+
+    def set_swapbacked(self, pages: Pages) -> None:
+        """The contents were written again: MADV_FREE is forgotten (folio_set_swapbacked)."""
+        self.flags[pages] &= _ALL ^ LAZYFREE
+
+    def set_stable(self, frame: int) -> None:
+        """The page is in KSM's stable tree (set_page_stable_node)."""
+        self.flags[frame] |= KSM
+
+    # Caches.
+
+    def add_to_page_cache(self, head: int, owner: int, index: int, pages: int = 1) -> None:
+        """The pages are those of a file from offset `index` on (filemap_add_folio)."""
+        run = slice(head, head + pages)
+        self.flags[run] |= FILE
+        self.owner[run] = owner
+        self.index[run] = np.arange(index, index + pages)
+
+    def delete_from_page_cache(self, pages: Pages) -> None:
+        """They are no file's any more; who maps them goes on to do so (filemap_remove_folio)."""
+        self.flags[pages] &= _ALL ^ FILE
+
+    def add_to_swap_cache(self, frame: int, slot: tuple[int, int]) -> None:
+        """The page is the one of a swap slot."""
+        self.cached_slot[frame] = slot
+
+    def delete_from_swap_cache(self, frame: int) -> None:
+        """It is no slot's any more."""
+        self.cached_slot.pop(frame, None)
+
+    # References.
+
+    def pin(self, frame: int) -> None:
+        """A reference of a device (try_grab_folio with FOLL_PIN)."""
+        self.pins[frame] = self.pins.get(frame, 0) + 1
+
+    def unpin(self, frame: int) -> bool:
+        """The device lets go of it; was it the last (gup_put_folio)?"""
+        self.pins[frame] -= 1
+        if self.pins[frame]:
+            return False
+        del self.pins[frame]
+        return True
+
+    def enter_batch(self, frame: int) -> None:
+        """A batch of `lru.LruBatches` has a reference (folio_get)."""
+        self.waiting[frame] += 1
+
+    def leave_batch(self, frame: int) -> None:
+        """It has not any more (folios_put)."""
+        self.waiting[frame] -= 1
+        if not self.waiting[frame]:
+            del self.waiting[frame]
+
+    def set_referenced(self, frame: int) -> None:
+        """An access was seen (folio_set_referenced)."""
+        self.flags[frame] |= REFERENCED
+
+    def clear_referenced(self, frame: int) -> None:
+        """No access was seen since (folio_clear_referenced)."""
+        self.flags[frame] &= _ALL ^ REFERENCED
+
+    def set_active(self, frame: int) -> None:
+        """folio_set_active"""
+        self.flags[frame] |= ACTIVE
+
+    def deactivate(self, frame: int) -> None:
+        """The page is inactive, and no access was seen (lru_deactivate_fn, lru_lazyfree_fn)."""
+        self.flags[frame] &= _ALL ^ (ACTIVE | REFERENCED)
+
+    # Counts.
 
     def mapcount(self, frame: int) -> int:
         """page_mapcount: entries that map this page, alone or as part of a huge page."""

@@ -45,7 +45,7 @@ class LruBatches:
         if not self._profile.lru_batch:
             return
         self._batches[batch].append(frame)
-        self._frames.waiting[frame] += 1
+        self._frames.enter_batch(frame)
         if len(self._batches[batch]) == self._profile.lru_batch or self._frames.flags[frame] & page.COMPOUND:
             self._empty(batch)
 
@@ -56,16 +56,15 @@ class LruBatches:
 
     def mark_accessed(self, frame: int) -> bool:
         """An access of a page; True when it was the second of an inactive one (folio_mark_accessed)."""
-        flags = self._frames.flags
         if self._profile.lru_gen or not self._profile.lru_batch:
             return False
-        known = int(flags[frame])
-        flags[frame] |= page.REFERENCED
+        known = int(self._frames.flags[frame])
+        self._frames.set_referenced(frame)
         return known & (page.REFERENCED | page.ACTIVE) == page.REFERENCED
 
     def activate(self, frame: int) -> None:
         """A page is to be active (folio_activate)."""
-        self._frames.flags[frame] &= 0xFFFF ^ page.REFERENCED
+        self._frames.clear_referenced(frame)
         self.add(Batch.ACTIVATE, frame)
 
     def drain(self) -> None:
@@ -76,11 +75,9 @@ class LruBatches:
     def _empty(self, batch: Batch) -> None:
         frames = self._frames
         for frame in self._batches[batch]:
-            frames.waiting[frame] -= 1
-            if not frames.waiting[frame]:
-                del frames.waiting[frame]
+            frames.leave_batch(frame)
             if batch is Batch.ACTIVATE and frames.flags[frame]:
-                frames.flags[frame] |= page.ACTIVE
+                frames.set_active(frame)
             elif batch in (Batch.DEACTIVATE, Batch.LAZYFREE):
-                frames.flags[frame] &= 0xFFFF ^ (page.ACTIVE | page.REFERENCED)
+                frames.deactivate(frame)
         self._batches[batch].clear()

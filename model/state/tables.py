@@ -107,10 +107,6 @@ class PageTables:
         self.memory.add_frame(frame)
         return frame
 
-    def row(self, frame: int) -> NDArray[np.uint64]:
-        """The 512 entries of a table; good until the next frame is added."""
-        return self.memory.words[self.memory.row_of_frame[frame]]
-
     def table(self, page: int, level: int) -> int:
         """Frame of the table at `level` on the way to `page`; 0 when there is none."""
         if level == self.levels:
@@ -209,7 +205,9 @@ class PageTables:
     def fill(self, page: int, entries: NDArray[np.uint64]) -> None:
         """Replace the leaf of level 2 that covers `page` by a table of these 512 entries (pmd_populate)."""
         self.set_huge(page, 0)
-        self.row(self.alloc(page, 1))[:] = entries
+        self.alloc(page, 1)
+        first = page & -PMD_PAGES
+        self._view(first, first + PMD_PAGES)[:] = entries
 
     def leaves(self, level: int, start: int, end: int) -> list[int]:
         """First pages of the leaves of `level` (2 or 3) that overlap pages [start, end), ascending."""
