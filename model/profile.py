@@ -172,8 +172,6 @@ class Profile(NamedTuple):
     """The child's entry of the huge zero page is a new one, without the parent's bits (copy_huge_pmd of 3.11)."""
     fork_copies_pinned: bool
     """A pinned page is copied for the child at once (copy_present_page, copy_huge_pmd; 5.11 and later)."""
-    fork_reuses_anon_vma: bool
-    """A forked or copied area may take over an anon_vma that no area uses any more (anon_vma_clone; 4.0 and later)."""
     gup_force_breaks_cow: bool
     """A forced write takes what is mapped after one fault, for FOLL_WRITE is dropped (before 4.9).
 
@@ -245,8 +243,6 @@ class Profile(NamedTuple):
     mremap_table_move: TableMove
     mremap_dontunmap: bool
     """MREMAP_DONTUNMAP exists (5.7 and later)."""
-    reclaim_takes_ksm: bool
-    """KSM pages are pushed out too (3.11); later a page with more than one mapping stays."""
     reclaim_keeps_accessed: bool
     """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.10 and later)."""
     uffd_empty_is_einval: bool

@@ -13,58 +13,31 @@ SWAP_SEED: Final = SwapLayout(1, 5, 9, 55, False, None, None, None, None)
 SWAP_3_11: Final = SwapLayout(1, 5, 9, 55, False, 7, None, None, None)
 SWAP_6_1: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 30)
 SWAP_6_12: Final = SwapLayout(59, 5, 9, 50, True, 1, 2, 3, 31)
-SMAPS_3_11: Final = (
-    SmapsLine("Size", 8, " kB"),
-    SmapsLine("Rss", 8, " kB"),
-    SmapsLine("Pss", 8, " kB"),
-    SmapsLine("Shared_Clean", 8, " kB"),
-    SmapsLine("Shared_Dirty", 8, " kB"),
-    SmapsLine("Private_Clean", 8, " kB"),
-    SmapsLine("Private_Dirty", 8, " kB"),
-    SmapsLine("Referenced", 8, " kB"),
-    SmapsLine("Anonymous", 8, " kB"),
-    SmapsLine("AnonHugePages", 8, " kB"),
-    SmapsLine("Swap", 8, " kB"),
-    SmapsLine("KernelPageSize", 8, " kB"),
-    SmapsLine("MMUPageSize", 8, " kB"),
-    SmapsLine("Locked", 8, " kB"),
+_SMAPS_KB: Final = {
+    name: SmapsLine(name, 8, " kB")
+    for name in (
+        *("Size", "KernelPageSize", "MMUPageSize", "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty"),
+        *("Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM", "LazyFree", "AnonHugePages"),
+        *("ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss", "Locked"),
+    )
+}
+"""The lines in kB, in the order of 6.12."""
+_SMAPS_KEY: Final = SmapsLine("ProtectionKey", 8, "")
+SMAPS_3_11: Final = tuple(
+    _SMAPS_KB[name]
+    for name in (
+        *("Size", "Rss", "Pss", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced"),
+        *("Anonymous", "AnonHugePages", "Swap", "KernelPageSize", "MMUPageSize", "Locked"),
+    )
 )
 """fs/proc/task_mmu.c:show_smap of 3.11."""
-_SMAPS_HEAD: Final = (
-    SmapsLine("Size", 8, " kB"),
-    SmapsLine("KernelPageSize", 8, " kB"),
-    SmapsLine("MMUPageSize", 8, " kB"),
-    SmapsLine("Rss", 8, " kB"),
-    SmapsLine("Pss", 8, " kB"),
-    SmapsLine("Pss_Dirty", 8, " kB"),
-    SmapsLine("Shared_Clean", 8, " kB"),
-    SmapsLine("Shared_Dirty", 8, " kB"),
-    SmapsLine("Private_Clean", 8, " kB"),
-    SmapsLine("Private_Dirty", 8, " kB"),
-    SmapsLine("Referenced", 8, " kB"),
-    SmapsLine("Anonymous", 8, " kB"),
-)
-_SMAPS_TAIL: Final = (
-    SmapsLine("LazyFree", 8, " kB"),
-    SmapsLine("AnonHugePages", 8, " kB"),
-    SmapsLine("ShmemPmdMapped", 8, " kB"),
-    SmapsLine("FilePmdMapped", 8, " kB"),
-    SmapsLine("Shared_Hugetlb", 8, " kB"),
-    SmapsLine("Private_Hugetlb", 8, " kB"),
-    SmapsLine("Swap", 8, " kB"),
-    SmapsLine("SwapPss", 8, " kB"),
-    SmapsLine("Locked", 8, " kB"),
-)
-_SMAPS_KEY: Final = SmapsLine("ProtectionKey", 8, "")
-SMAPS_6_1: Final = (*_SMAPS_HEAD, *_SMAPS_TAIL, SmapsLine("THPeligible", 0, ""), _SMAPS_KEY)
-"""show_smap of 6.1."""
-SMAPS_6_12: Final = (
-    *_SMAPS_HEAD,
-    SmapsLine("KSM", 8, " kB"),
-    *_SMAPS_TAIL,
-    SmapsLine("THPeligible", 8, ""),
+SMAPS_6_1: Final = (
+    *(line for line in _SMAPS_KB.values() if line.name != "KSM"),
+    SmapsLine("THPeligible", 0, ""),
     _SMAPS_KEY,
 )
+"""show_smap of 6.1."""
+SMAPS_6_12: Final = (*_SMAPS_KB.values(), SmapsLine("THPeligible", 8, ""), _SMAPS_KEY)
 """show_smap of 6.12."""
 _KEEP_3_11: Final = (3, 4, 5, 6, 9)
 _KEEP_6_1: Final = (3, 4, 5, 6, 9, 10, 11, 58)
@@ -139,7 +112,6 @@ LINUX_SEED: Final = Profile(
     fork_copies_hugetlb=True,
     fork_makes_huge_zero_anew=True,
     fork_copies_pinned=False,
-    fork_reuses_anon_vma=False,
     gup_force_breaks_cow=True,
     gup_forces_hugetlb=True,
     gup_forces_shared=True,
@@ -175,7 +147,6 @@ LINUX_SEED: Final = Profile(
     mremap_splits_nohugepage=True,
     mremap_table_move=TableMove.NEVER,
     mremap_dontunmap=False,
-    reclaim_takes_ksm=True,
     reclaim_keeps_accessed=False,
     uffd_empty_is_einval=False,
     uffd_restores_write=False,
@@ -203,79 +174,49 @@ LINUX_SEED: Final = Profile(
     status_by_kind=False,
 )
 LINUX_3_11: Final = LINUX_SEED._replace(name="linux-3.11", pte_swap=SWAP_3_11, bulk_clears_swap=True)
-LINUX_6_1: Final = Profile(
+LINUX_6_1: Final = LINUX_3_11._replace(
     name="linux-6.1",
     verbs=VERBS_6_1,
     pte_vm_softdirty=True,
-    pte_saved_dirty=False,
-    pte_uffd_wp_protects=False,
     pte_keep_bits=_KEEP_6_1,
     pte_inverts_prot_none=True,
     pte_swap=SWAP_6_1,
     machine_pagemap_v2=True,
     lru_batch=15,
-    lru_gen=False,
     modify_merge=MergeRule.CASES_EXPAND,
-    modify_uffd_by_part=False,
-    modify_uffd_keeps_mark=False,
     stack_guard_page=False,
-    mmap_passes_errors_on=False,
     faults_numa_hint=True,
     faults_around_pages=16,
     faults_reuse_by_mapcount=False,
-    faults_copy_compound=False,
     faults_huge_shmem=True,
-    faults_huge_shmem_suits_area=False,
-    faults_whole_folio=False,
     thp_reuses_by_mapcount=False,
     thp_copies_whole=False,
     thp_split_dirty=SplitDirty.NEVER,
-    thp_split_maps_zeros=False,
-    thp_advises_whole=False,
-    thp_file_minds_advice=False,
     swapin_through_cache=False,
     swapin_reuses_by_mapcount=False,
-    swapin_restores_write=False,
     remap_forgets=False,
     remap_marks=True,
-    hugetlb_touched=False,
-    hugetlb_prepares_first=False,
     hugetlb_fork_keeps_wp=True,
-    hugetlb_restores_reserve=False,
-    collapse_hole_is_ebusy=False,
-    collapse_retracts_all=False,
     fork_copies_hugetlb=False,
     fork_makes_huge_zero_anew=False,
     fork_copies_pinned=True,
-    fork_reuses_anon_vma=True,
     gup_force_breaks_cow=False,
     gup_forces_hugetlb=False,
     gup_forces_shared=False,
     gup_marks_huge=False,
     gup_pins_one_file=True,
-    gup_pin_touches=False,
     ksm_merges_within_huge=False,
-    ksm_marks_zero_pages=False,
-    ksm_unshares=False,
     ksm_needs_access=True,
     ksm_max_sharing=256,
     madvise_advices=ADVICES_6_1,
-    madvise_populates_before_walking=False,
     madvise_pageout_is_push=False,
     madvise_refuses_repeated_huge=False,
     madvise_drops_hugetlb=True,
     madvise_remove_needs_write=False,
     madvise_punches_hugetlb=True,
     migrate_leaves_slots=False,
-    migrate_empty_is_efault=True,
-    migrate_sees_prot_none=False,
-    migrate_splits_partly_mapped=False,
-    migrate_takes_tails=False,
     mprotect_restores_private=True,
-    mprotect_restores_clean=False,
-    mprotect_restores_huge=False,
     mprotect_populates=True,
-    mprotect_unaccounts=False,
     mremap_checks_addresses_first=False,
     mremap_refuses_hugetlb=False,
     mremap_empties_private=False,
@@ -283,12 +224,6 @@ LINUX_6_1: Final = Profile(
     mremap_splits_nohugepage=False,
     mremap_table_move=TableMove.ALIGNED,
     mremap_dontunmap=True,
-    reclaim_takes_ksm=False,
-    reclaim_keeps_accessed=False,
-    uffd_empty_is_einval=False,
-    uffd_restores_write=False,
-    uffd_wp_spans_areas=False,
-    bulk_clears_swap=True,
     bulk_reads_offset=False,
     bulk_tells_uffd=True,
     clear_refs_values=(1, 2, 3, 4, 5),
@@ -296,13 +231,11 @@ LINUX_6_1: Final = Profile(
     clear_refs_keeps_pinned=True,
     pagemap_tells_exclusive=True,
     pagemap_huge_files=True,
-    pagemap_exclusive_by_page=False,
     pagemap_hides_frames=True,
     files_pagemap_keeps_mm=True,
     files_smaps_rollup=True,
     kpage_compound_tails=True,
     kpage_zero_page=True,
-    kpage_folio_flags=False,
     kpage_exclusive=True,
     smaps_lines=SMAPS_6_1,
     smaps_counts_huge_zero=False,

@@ -24,7 +24,6 @@ def copy_process(parent: Process, child: Process) -> None:
 
 def dup_mm(parent: Mm, child: Mm) -> None:
     """Fill the new address space `child` from `parent`."""
-    reuse = parent.entries.profile.fork_reuses_anon_vma
     child.changed, child.stored = parent.changed.copy(), parent.stored.copy()
     child.gup_stored = parent.gup_stored.copy()
     child.remapped.update(parent.remapped)
@@ -40,7 +39,7 @@ def dup_mm(parent: Mm, child: Mm) -> None:
         modify.reset_uffd(child, twin)  # dup_userfaultfd
         wiped = vma.flags & VmFlag.WIPEONFORK
         if not wiped:
-            anon_vma_fork(twin, vma, reuse=reuse)
+            anon_vma_fork(twin, vma)
         child.areas.insert(twin)
         if not wiped:
             _copy_page_range(parent, child, vma, twin)

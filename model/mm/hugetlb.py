@@ -14,7 +14,9 @@ from ptewalk.model.state.vma import Vma
 
 
 def reserve(kernel: MachineState, vma: Vma) -> None:
-    """Reserve pool pages for a new mapping (hugetlb_reserve_pages); ENOMEM when there are too few."""
+    """Reserve pool pages for a new mapping (hugetlb_reserve_pages), but for NORESERVE; ENOMEM when too few are left."""
+    if vma.flags & VmFlag.NORESERVE:
+        return
     pool = kernel.pools[vma.huge_level]
     offsets = range(vma.pgoff, vma.pgoff + vma.end - vma.start, vma.leaf_pages)
     if pool.free() < len(offsets):

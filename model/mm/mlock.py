@@ -6,6 +6,7 @@ from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import gup, modify
 from ptewalk.model.state.machine import Mm
+from ptewalk.model.state.vma import Vma
 
 
 def do_mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
@@ -19,24 +20,16 @@ def do_mlock(mm: Mm, start: int, pages: int, *, lock: bool) -> None:
     if pages <= 0:
         return
     end = start + pages
-    vma = mm.areas.find(start)
-    if vma is None or vma.start > start:
-        raise Errno("ENOMEM")
-    before = vma if start > vma.start else mm.areas.before(vma)
-    at = start
-    while True:
-        stop = min(vma.end, end)
+
+    def change(vma: Vma, before: Vma | None, first: int, last: int) -> Vma:
+        if vma.huge_level:
+            return vma
         flags = vma.flags & ~VmFlag.LOCKED | (VmFlag.LOCKED if lock else 0)
-        if flags != vma.flags and not vma.huge_level:
+        if flags != vma.flags:
             mm.kernel.lru.drain()
-        before = vma if vma.huge_level else modify.modify_flags(mm, vma, before, at, stop, flags)
-        at = max(stop, before.end)
-        if at >= end:
-            break
-        following = mm.areas.find(before.end)
-        if following is None or following.start != at:
-            raise Errno("ENOMEM")
-        vma = following
+        return modify.modify_flags(mm, vma, before, first, last, flags)
+
+    modify.change_each_area(mm, start, end, change)
     if lock:
         try:
             gup.mm_populate(mm, start, end, ignore_errors=False)

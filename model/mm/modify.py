@@ -5,20 +5,15 @@ Extent, offset, flags and protection of an area are written here and nowhere els
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import thp
 from ptewalk.model.profile import MergeRule
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.vma import (
-    AnonVma,
-    Userfaultfd,
-    Vma,
-    anon_vma_clone,
-    anon_vma_clone_split,
-    unlink_anon_vmas,
-)
+from ptewalk.model.state.vma import AnonVma, Userfaultfd, Vma, anon_vma_clone, unlink_anon_vmas
 
 _UFFD_FLAGS = VmFlag.UFFD_MISSING | VmFlag.UFFD_WP
 
@@ -34,7 +29,7 @@ def split(mm: Mm, vma: Vma, page: int, *, new_below: bool) -> Vma:
     check_split(vma, page)
     thp.split_huge_pmd_at(mm, vma, page)
     new = vma.copy()
-    anon_vma_clone_split(new, vma)
+    anon_vma_clone(new, vma)
     if new_below:
         new.end = page
         vma.pgoff += page - vma.start
@@ -150,7 +145,7 @@ def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bo
         return vma, merged
     area = vma.copy()
     area.start, area.end, area.pgoff = new, new + pages, pgoff
-    anon_vma_clone_split(area, vma)
+    anon_vma_clone(area, vma)
     mm.areas.insert(area)
     return vma, area
 
@@ -217,9 +212,7 @@ def _fits_before(
 def _take_anon(target: Vma, source: Vma) -> None:
     """The growing area takes over the anon_vma of the shrinking one (dup_anon_vma)."""
     if source.anon_vma and not target.anon_vma:
-        target.anon_vma = source.anon_vma
-        target.chain = []
-        anon_vma_clone(target, source, reuse=False)
+        anon_vma_clone(target, source)
 
 
 def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgoff: int) -> Vma | None:
@@ -401,3 +394,28 @@ def _merge_existing(
         after.start = start
         return after
     return None
+
+
+def change_each_area(mm: Mm, start: int, end: int, change: Callable[[Vma, Vma | None, int, int], Vma]) -> None:
+    """Change the parts of areas in [start, end), from below (do_mprotect_pkey, apply_vma_lock_flags).
+
+    Parameters
+    ----------
+    change : callable
+        Takes the area, the one before its part, and the part's pages; returns the area that covers it afterwards.
+
+    Raises
+    ------
+    Errno
+        ENOMEM: a hole; what stands before it is changed.
+    """
+    vma = mm.areas.find(start)
+    before = vma if vma and start > vma.start else mm.areas.neighbours(start)[0]
+    at = start
+    while at < end:
+        if vma is None or vma.start > at:
+            raise Errno("ENOMEM")
+        stop = min(vma.end, end)
+        before = change(vma, before, at, stop)
+        at = max(stop, before.end)
+        vma = mm.areas.find(before.end)

@@ -42,25 +42,15 @@ def do_mprotect(mm: Mm, start: int, pages: int, prot: int, key: int = -1) -> Non
     end = start + pages
     if end > TASK_PAGES[mm.tables.levels] + 1:
         raise Errno("ENOMEM")
-    vma = mm.areas.find(start)
-    if vma is None or vma.start > start:
-        raise Errno("ENOMEM")
-    before = vma if start > vma.start else mm.areas.before(vma)
-    at = start
-    while True:
+
+    def change(vma: Vma, before: Vma | None, first: int, last: int) -> Vma:
         new_key = pkeys.of_mprotect(mm, vma, prot, key)
         flags = vma.flags & ~(ACCESS | _PKEY) | prot | new_key << VmFlag.PKEY_LOW
         if flags & ~(flags >> 4) & ACCESS:
             raise Errno("EACCES")
-        stop = min(vma.end, end)
-        before = mprotect_fixup(mm, vma, before, at, stop, flags)
-        at = max(stop, before.end)
-        if at >= end:
-            return
-        following = mm.areas.find(before.end)
-        if following is None or following.start != at:
-            raise Errno("ENOMEM")
-        vma = following
+        return mprotect_fixup(mm, vma, before, first, last, flags)
+
+    modify.change_each_area(mm, start, end, change)
 
 
 def mprotect_fixup(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, flags: int) -> Vma:

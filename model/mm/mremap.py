@@ -34,28 +34,16 @@ def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[st
         raise Errno("EINVAL")
     if new_pages <= 0 or old_pages < 0:
         raise Errno("EINVAL")
-    if profile.mremap_checks_addresses_first:
-        return _mremap_3_11(mm, old, old_pages, new_pages, flags, new)
-    vma = mm.areas.lookup(old)
-    if vma is None:
-        raise Errno("EFAULT")
-    if vma.huge_level:
-        size = vma.leaf_pages
-        old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
-        if old % size or new % size or new_pages > old_pages:
-            raise Errno("EINVAL")
+    if not profile.mremap_checks_addresses_first:
+        vma = mm.areas.lookup(old)
+        if vma is None:
+            raise Errno("EFAULT")
+        if vma.huge_level:
+            size = vma.leaf_pages
+            old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
+            if old % size or new % size or new_pages > old_pages:
+                raise Errno("EINVAL")
     if flags & {"FIXED", "DONTUNMAP"}:
-        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
-    if old_pages >= new_pages:
-        if old_pages > new_pages:
-            mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
-        return old
-    return _grow(mm, old, old_pages, new_pages, flags)
-
-
-def _mremap_3_11(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
-    """3.11: with FIXED the addresses are checked before the source; without, a shrink looks at nothing."""
-    if "FIXED" in flags:
         return _mremap_to(mm, old, old_pages, new_pages, flags, new)
     if old_pages >= new_pages:
         if old_pages > new_pages:

@@ -18,8 +18,6 @@ def page_out(kernel: MachineState, frame: int) -> None:
     if flags & page.FILE:
         _page_out_file(kernel, frame)
         return
-    if flags & page.KSM and not kernel.profile.reclaim_takes_ksm:
-        return
     mappings = rmap.walk(kernel, frame)
     if any(vma.flags & VmFlag.LOCKED for _, vma, _, _ in mappings):
         return

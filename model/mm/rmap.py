@@ -9,7 +9,7 @@ from ptewalk.model.pte import PROTNONE, UFFD_WP, A, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.lru import Batch
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.vma import Vma, link_anon_vma
+from ptewalk.model.state.vma import Vma
 
 _BLOCK = HUGE_PAGES - 1
 
@@ -22,8 +22,7 @@ def anon_vma_prepare(mm: Mm, vma: Vma) -> None:
     if anon_vma is None:
         anon_vma = mm.kernel.new_anon_vma()
     vma.anon_vma = anon_vma
-    anon_vma.active += 1
-    link_anon_vma(vma, anon_vma)
+    vma.chain.append(anon_vma)
 
 
 def add_new_anon(mm: Mm, vma: Vma, at: int, frame: int) -> None:

@@ -31,37 +31,16 @@ class Userfaultfd:
 class AnonVma:
     """struct anon_vma: who may share anonymous pages.
 
-    Attributes
-    ----------
-    root, parent : AnonVma
-    children : int
-        num_children: anon_vmas below this one; a root counts itself.
-    active : int
-        num_active_vmas: areas whose own anon_vma this is.
-    links : int
-        Areas that have it in their chain.
-    identity : int
-        What its frames name as their owner: the root's, for all below it.
-
     Parameters
     ----------
-    parent : AnonVma or None
-        None makes a root.
     identity : int
-        Of a root.
+        What its frames name as their owner: a forked area's is its parent's.
     """
 
-    __slots__ = ("root", "parent", "children", "active", "links", "identity")
+    __slots__ = ("identity",)
 
-    def __init__(self, parent: AnonVma | None = None, *, identity: int = 0) -> None:
-        self.identity: int = parent.identity if parent else identity
-        self.root: AnonVma = parent.root if parent else self
-        self.parent: AnonVma = parent or self
-        self.children = 0 if parent else 1
-        self.active = 0
-        self.links = 0
-        if parent:
-            parent.children += 1
+    def __init__(self, identity: int) -> None:
+        self.identity = identity
 
 
 class Vma:
@@ -150,50 +129,25 @@ class Vma:
         return self.offset(page)
 
 
-def link_anon_vma(vma: Vma, anon_vma: AnonVma) -> None:
-    """anon_vma_chain_link"""
-    vma.chain.append(anon_vma)
-    anon_vma.links += 1
-
-
-def anon_vma_clone(target: Vma, source: Vma, *, reuse: bool) -> None:
-    """Link `target` to every anon_vma of `source` (mm/rmap.c:anon_vma_clone).
-
-    `reuse`: an anon_vma that no area uses any more, with at most one child, becomes the target's own (4.0 and later).
-    """
-    for anon_vma in source.chain:
-        link_anon_vma(target, anon_vma)
-        if reuse and not target.anon_vma and source.anon_vma and anon_vma.children < 2 and anon_vma.active == 0:
-            target.anon_vma = anon_vma
-    if target.anon_vma:
-        target.anon_vma.active += 1
+def anon_vma_clone(target: Vma, source: Vma) -> None:
+    """Give `target` the anon_vma of `source`, and all its links (mm/rmap.c:anon_vma_clone)."""
+    target.anon_vma = source.anon_vma
+    target.chain = list(source.chain)
 
 
 def unlink_anon_vmas(vma: Vma) -> None:
     """mm/rmap.c:unlink_anon_vmas"""
-    for anon_vma in vma.chain:
-        anon_vma.links -= 1
-        if not anon_vma.links:
-            anon_vma.parent.children -= 1
     vma.chain = []
-    if vma.anon_vma:
-        vma.anon_vma.active -= 1
-        vma.anon_vma = None
+    vma.anon_vma = None
 
 
-def anon_vma_fork(child: Vma, parent: Vma, *, reuse: bool) -> None:
-    """mm/rmap.c:anon_vma_fork"""
+def anon_vma_fork(child: Vma, parent: Vma) -> None:
+    """Link a child's area to all that its parent's is linked to, and to an anon_vma of its own (mm/rmap.c).
+
+    Later kernels may hand it one of those that no area has as its own any more, instead of a new one. Nobody can tell:
+    no other area has it either, and two links are there both ways, so that the same areas may merge.
+    """
     if not parent.anon_vma:
         return
-    anon_vma_clone(child, parent, reuse=reuse)
-    if child.anon_vma:
-        return
-    child.anon_vma = AnonVma(parent.anon_vma)
-    child.anon_vma.active += 1
-    link_anon_vma(child, child.anon_vma)
-
-
-def anon_vma_clone_split(new: Vma, vma: Vma) -> None:
-    """A split area keeps the anon_vma and all its links."""
-    new.anon_vma = vma.anon_vma
-    anon_vma_clone(new, vma, reuse=False)
+    child.anon_vma = AnonVma(parent.anon_vma.identity)
+    child.chain = [*parent.chain, child.anon_vma]

@@ -1,7 +1,8 @@
 """Scenarios in which the model once differed from a live kernel, with that kernel's answers; most are shrunk.
 
 `kinds-*` are about one fault's whole kind each (hugetlb, userfaultfd, forced access, move_pages, huge pages of shared
-memory, five levels, numbers of PAGEMAP_SCAN), and 70 of theme cross of seed 1.
+memory, five levels, numbers of PAGEMAP_SCAN), and 70 of theme cross of seed 1. `flips-*` show those fields of a profile
+that nothing else does, and what was found on the way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ptewalk.model.scenario.format import Scenario, read
 from ptewalk.model.scenario.report import replay
 
 DATA = Path(__file__).parents[1] / "data"
-FILES = ("found-{}.jsonl", "kinds-{}.jsonl.gz")
+FILES = ("found-{}.jsonl", "kinds-{}.jsonl.gz", "flips-{}.jsonl.gz")
 CASES = [
     (profile, scenario)
     for profile in ("linux-6.1", "linux-6.12")
