@@ -5,379 +5,26 @@
 Number i of a seed is always the same change of the same sources. Each is made in a copy of the tree, in a process that
 is forked with numpy, Amaranth and pytest already there, and the tests run until the first that fails; a change that
 makes them use far more processor time than they did without it counts as noticed too. Results are appended to a file:
-what stands there is not run again. What is not noticed is printed with the reason
-that docs/mutation.md gives; equivalent changes count as not noticed too.
+what stands there is not run again. What is not noticed is printed with the reason that docs/mutation.md gives;
+equivalent changes count as not noticed too.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import compileall
-import copy
-import hashlib
+import contextlib
 import json
 import os
-import py_compile
-import random
-import re
 import resource
-import shutil
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("model", "rtl")
-GOAL = 0.9
-_COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
-_OPERATOR: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.FloorDiv,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.LShift: ast.RShift,
-    ast.RShift: ast.LShift,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-    ast.BitXor: ast.BitOr,
-}
-# The tests of a part, those that find most in the least time first; a file's own tests come before them.
-_TESTS = {
-    "model": [
-        "tests/model/test_found.py",
-        "tests/model/test_rules_more.py",
-        "tests/model/test_modern_rules.py",
-        "tests/model",
-        "tests/oracle",
-        "tests/test_facts.py",
-        "tests/test_docs.py",
-    ],
-    "rtl": ["tests/rtl", "tests/test_facts.py"],
-}
-_LATE = {"tests/oracle", "tests/test_docs.py"}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change: the file, the span of characters, and what stands there before and after."""
-
-    file: str
-    line: int
-    start: int
-    end: int
-    old: str
-    new: str
-
-    def applied(self, text: str) -> str:
-        """The file's text with the change."""
-        return text[: self.start] + self.new + text[self.end :]
-
-
-class _Finder(ast.NodeVisitor):
-    """Every change of one file. Annotations, documentation, imports and assertions stay as they are."""
-
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
-        self.text = text
-        self.lines = [0]
-        for line in text.encode().splitlines(keepends=True):
-            self.lines.append(self.lines[-1] + len(line))
-        self.raw = text.encode()
-        self.found: list[Change] = []
-        self.visit(ast.parse(text))
-
-    def _span(self, node: ast.AST) -> tuple[int, int]:
-        place = [
-            len(self.raw[: self.lines[line - 1] + column].decode())
-            for line, column in ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
-        ]
-        return place[0], place[1]
-
-    def _add(self, node: ast.AST, new: str) -> None:
-        start, end = self._span(node)
-        self.found.append(Change(self.file, node.lineno, start, end, self.text[start:end], new))  # type: ignore[attr-defined]
-
-    def _replaced(self, node: ast.expr, change: Callable[[ast.expr], None]) -> None:
-        other = copy.deepcopy(node)
-        change(other)
-        self._add(node, f"({ast.unparse(other)})")
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if node.value is not None:
-            self.visit(node.value)
-
-    def visit_arguments(self, node: ast.arguments) -> None:
-        for default in (*node.defaults, *node.kw_defaults):
-            if default is not None:
-                self.visit(default)
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        self.visit(node.args)
-        for part in node.body:
-            self.visit(part)
-
-    visit_FunctionDef = _function
-    visit_AsyncFunctionDef = _function
-
-    def visit_Import(self, node: ast.Import) -> None:
-        pass
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        pass
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        pass
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        pass
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        self._add(node, "pass")
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        if isinstance(node.value, ast.Constant):
-            return
-        if isinstance(node.value, ast.Call):
-            self._add(node, "pass")
-        self.generic_visit(node)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        self._add(node, "pass")
-        new = _OPERATOR.get(type(node.op))
-        if new is not None:
-            other = copy.deepcopy(node)
-            other.op = new()
-            self._add(node, ast.unparse(other))
-        self.generic_visit(node)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        if all(isinstance(target, ast.Attribute | ast.Subscript) for target in node.targets):
-            self._add(node, "pass")
-        self.generic_visit(node)
-
-    def visit_Break(self, node: ast.Break) -> None:
-        self._add(node, "continue")
-
-    def visit_Continue(self, node: ast.Continue) -> None:
-        self._add(node, "break")
-
-    def _tested(self, node: ast.If | ast.IfExp | ast.While) -> None:
-        start, end = self._span(node.test)
-        self._add(node.test, f"(not ({self.text[start:end]}))")
-        self.generic_visit(node)
-
-    visit_If = _tested
-    visit_IfExp = _tested
-    visit_While = _tested
-
-    def visit_Compare(self, node: ast.Compare) -> None:
-        for place, op in enumerate(node.ops):
-            new = _COMPARE.get(type(op))
-            if new is not None:
-
-                def change(other: ast.expr, place: int = place, new: type[ast.cmpop] = new) -> None:
-                    assert isinstance(other, ast.Compare)
-                    other.ops[place] = new()
-
-                self._replaced(node, change)
-        self.generic_visit(node)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        def change(other: ast.expr) -> None:
-            assert isinstance(other, ast.BoolOp)
-            other.op = ast.Or() if isinstance(other.op, ast.And) else ast.And()
-
-        self._replaced(node, change)
-        self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        new = _OPERATOR.get(type(node.op))
-        if new is not None and not isinstance(node.left, ast.JoinedStr | ast.List):
-
-            def change(other: ast.expr) -> None:
-                assert isinstance(other, ast.BinOp)
-                other.op = new()
-
-            self._replaced(node, change)
-        self.generic_visit(node)
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
-        start, end = self._span(node.operand)
-        self._add(node, self.text[start:end])
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, bool):
-            self._add(node, str(not node.value))
-        elif isinstance(node.value, int):
-            self._add(node, str(node.value + 1))
-            if node.value:
-                self._add(node, str(node.value - 1))
-
-    def visit_Call(self, node: ast.Call) -> None:
-        plain = [isinstance(argument, ast.Name | ast.Attribute) for argument in node.args]
-        for place in range(len(plain) - 1):
-            if plain[place] and plain[place + 1]:
-
-                def change(other: ast.expr, place: int = place) -> None:
-                    assert isinstance(other, ast.Call)
-                    arguments = other.args
-                    arguments[place], arguments[place + 1] = arguments[place + 1], arguments[place]
-
-                self._replaced(node, change)
-        self.generic_visit(node)
-
-
-def is_program(change: Change, text: str) -> bool:
-    """Does the file stay a program?"""
-    try:
-        compile(change.applied(text), change.file, "exec")
-    except SyntaxError:
-        return False
-    return True
-
-
-def sources(part: str) -> dict[str, str]:
-    """The files of a part, by name from the root."""
-    paths = sorted((ROOT / part).rglob("*.py"))
-    return {str(path.relative_to(ROOT)): path.read_text() for path in paths if path.name != "__init__.py"}
-
-
-def draw(part: str, texts: dict[str, str], seed: int) -> Iterator[Change]:
-    """The changes of a part, each once, in the seed's order."""
-    everything = [change for file, text in texts.items() for change in _Finder(file, text).found]
-    random.Random(f"{seed} {part}").shuffle(everything)
-    for change in everything:
-        if change.old != change.new and is_program(change, texts[change.file]):
-            yield change
-
-
-def tests_of(file: str) -> list[list[str]]:
-    """Which tests to run for a change of `file`, a list for each call of pytest, quickest first."""
-    part, stem = Path(file).parts[0], Path(file).stem
-    room = Path("tests", *Path(file).parts[:-1])
-    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / part).rglob(f"test_{stem}*.py"))
-    if len(room.parts) > 2 and (ROOT / room).is_dir():
-        own.append(str(room))
-    if room.parts[-1] == "api":
-        own += ["tests/model/test_api.py", "tests/test_docs.py"]
-    if room.parts[-1] == "proc":
-        own += ["tests/model/test_procfs.py"]
-    first = [*own, *(name for name in _TESTS[part] if name not in _LATE)]
-    last = [name for name in _TESTS[part] if name in _LATE]
-    calls = [list(dict.fromkeys(first)), last]
-    if Path(file).parts[1] in ("mm", "state", "kernel.py", "access.py", "pte.py", "profiles.py"):
-        calls = [first[: first.index("tests/model")], ["tests/oracle/test_recordings.py"], ["tests/model", *last]]
-    return [[name for name in call if (ROOT / name).exists()] for call in calls if call]
-
-
-class Workshop:
-    """A copy of the tree in which one change at a time is tried.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the copy goes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        shutil.rmtree(folder, ignore_errors=True)
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-        for name in listed.decode().split("\0"):
-            if name and (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(ROOT / name, folder / name)
-        self.packages = folder / "build" / "packages"
-        (self.packages / "ptewalk").mkdir(parents=True)
-        for part in ("rtl", "model", "cosim"):
-            (self.packages / "ptewalk" / part).symlink_to(folder / part)
-            compileall.compile_dir(
-                folder / part, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
-            )
-        self.log = folder / "build" / "log"
-        self.changed: tuple[Path, str] | None = None
-        """The file that differs from the tree's, and its text there."""
-
-    def start(self, change: Change | None, calls: list[list[str]], seconds: int) -> int:
-        """Make the change and start its tests, with so many seconds of processor time; the process."""
-        if change is not None:
-            path = self.folder / change.file
-            self.changed = path, path.read_text()
-            path.write_text(change.applied(self.changed[1]))
-        process = os.fork()
-        if process:
-            return process
-        try:
-            code = self._run(calls, seconds)
-        except BaseException:
-            code = 3
-        os._exit(code)
-
-    def _run(self, calls: list[list[str]], seconds: int) -> int:
-        """In the child: 0 when every test passes, 1 when one does not."""
-        import pytest
-
-        os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        os.chdir(self.folder)
-        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.dont_write_bytecode = True
-        sys.path.insert(0, str(self.packages))
-        os.environ |= {"PYTHONPATH": str(self.packages), "PYTHONDONTWRITEBYTECODE": "1"}
-        for names in calls:
-            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
-            if pytest.main([*options, *names]) != 0:
-                return 1
-        return 0
-
-    def end(self) -> str:
-        """Undo the change; the test that failed."""
-        if self.changed is not None:
-            path, text = self.changed
-            path.write_text(text)
-        said = self.log.read_text(errors="replace") if self.log.exists() else ""
-        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.M)
-        return failed[0] if failed else (said.strip().splitlines() or [""])[-1][:100]
-
-
-def preload() -> None:
-    """What every test needs and no change touches."""
-    import amaranth.sim
-    import click
-    import cocotb
-    import numpy
-    import pytest
-    import rich
-    import unicorn
-
-    del amaranth, click, cocotb, numpy, pytest, rich, unicorn
-    found = [name for name in sys.modules if name.split(".")[0] == "ptewalk"]
-    if found:
-        raise RuntimeError(f"{found[0]} is loaded already")
-
-
-def digest(texts: dict[str, str]) -> str:
-    """A name for the sources that the changes are drawn from."""
-    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
+from mutation.changes import PARTS, ROOT, Change, digest, draw, sources
+from mutation.results import Result, read_results, report
+from mutation.workshop import Workshop, preload, tests_of
 
 
 def baseline(shop: Workshop, part: str) -> int:
@@ -401,54 +48,6 @@ def baselines(shop: Workshop, output: Path, sources_name: str) -> dict[str, int]
         path.write_text(json.dumps(kept))
     found: dict[str, int] = kept[sources_name]
     return found
-
-
-@dataclass
-class Result:
-    """One line of the file."""
-
-    sources: str
-    seed: int
-    part: str
-    number: int
-    file: str
-    line: int
-    old: str
-    new: str
-    result: str
-    by: str
-    seconds: float
-
-
-def read_results(path: Path, sources_name: str, seed: int) -> list[Result]:
-    """What stands in the file of these sources and this seed."""
-    if not path.exists():
-        return []
-    found = [Result(**json.loads(line)) for line in path.read_text().splitlines()]
-    last = {(r.part, r.number): r for r in found if (r.sources, r.seed) == (sources_name, seed)}
-    return list(last.values())
-
-
-def reasons(text: str) -> dict[tuple[str, str, str], str]:
-    """Why a change is not noticed, by file and by what stands there before and after, from docs/mutation.md."""
-    rows = re.findall(r"^- `(\S+)`: `(.+?)` to `(.+?)`: (.+?)(?=\n- |\n\n|\Z)", text, re.M | re.S)
-    return {(file, old, new): " ".join(reason.split()) for file, old, new, reason in rows}
-
-
-def report(results: list[Result]) -> bool:
-    """Print the rate, and the list of what was not noticed, with reasons; whether the goal is met."""
-    known = reasons((ROOT / "docs" / "mutation.md").read_text())
-    unnoticed = sorted((r for r in results if r.result == "unnoticed"), key=lambda r: (r.file, r.line))
-    for r in unnoticed:
-        old, new = " ".join(r.old.split()), " ".join(r.new.split())
-        print(f"{r.file}:{r.line}: {old} to {new}: {known.get((r.file, old, new), 'no reason is known')}")
-    for part in PARTS:
-        of_part = [r for r in results if r.part == part]
-        noticed = sum(r.result != "unnoticed" for r in of_part)
-        print(f"{part}: {noticed} of {len(of_part)} noticed")
-    noticed = len(results) - len(unnoticed)
-    print(f"together: {noticed} of {len(results)} noticed, {100 * noticed / max(1, len(results)):.1f} %")
-    return noticed >= GOAL * len(results)
 
 
 def main() -> int:
@@ -497,7 +96,13 @@ def _try_all(
             shop = idle.pop()
             process = shop.start(change, tests_of(change.file), limits[part])
             running[process] = (shop, number, part, change, time.monotonic())
-        process, status = os.wait()
+        try:
+            process, status = os.wait()
+        except KeyboardInterrupt:
+            for process in running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process, signal.SIGKILL)
+            raise
         shop, number, part, change, began = running.pop(process)
         by = shop.end()
         outcome = "unnoticed" if status == 0 else "time" if os.WIFSIGNALED(status) else "noticed"
@@ -514,4 +119,8 @@ def _try_all(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("mutate: interrupted; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .mutate import _TESTS, PARTS, ROOT, Change, _Finder, digest, draw, is_program, reasons, sources
-from .mutate import tests_of as chosen_tests
+from .mutation.changes import PARTS, ROOT, Change, _Finder, digest, draw, is_program, sources
+from .mutation.results import reasons
+from .mutation.workshop import _TESTS
+from .mutation.workshop import tests_of as chosen_tests
 
 TEXT = '''"""Documentation 1."""
 from a import b
@@ -104,7 +106,8 @@ def test_a_change_is_noticed_and_another_is_not(tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from mutate import Change, ROOT, Workshop, preload
+from mutation.changes import ROOT, Change
+from mutation.workshop import Workshop, preload
 preload()
 shop = Workshop(Path(sys.argv[1]))
 text = (ROOT / "model" / "page_set.py").read_text()

@@ -21,6 +21,7 @@ __all__ = [
     "check_writable",
     "home_cache",
     "is_lines_name",
+    "keep_earlier",
     "lines_text",
     "locked",
     "user_cache_folder",
@@ -35,7 +36,7 @@ CACHE_VARIABLE: Final = "PTEWALK_CACHE"
 def check_writable(path: Path) -> None:
     """`ToolError` when `write_whole` could not write `path`: to be asked before the work, not after it."""
     folder = path.absolute().parent
-    while not folder.exists():
+    while not os.path.exists(folder):  # False too where it cannot be looked at
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         why = "cannot be written" if folder.is_dir() else "is not a folder"
@@ -53,6 +54,27 @@ def write_whole(path: Path, data: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
+
+
+def keep_earlier(path: Path) -> Path | None:
+    """Give a file that `path` names already the first free name of path-1, path-2, ...; that name, or None.
+
+    So what a command writes to a name of its own choice replaces nothing. `ToolError` when it cannot be renamed.
+    """
+    number = 1
+    while True:
+        kept = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            os.link(path, kept)  # unlike a renaming, it never takes a name that another process has just taken
+            path.unlink(missing_ok=True)
+        except FileExistsError:
+            number += 1
+            continue
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
+        return kept
 
 
 def is_lines_name(path: Path) -> bool:
@@ -93,7 +115,7 @@ def home_cache() -> Path | None:
     except RuntimeError:  # a user without a home
         return None
     existing = folder
-    while not existing.exists():
+    while not os.path.exists(existing):  # False too where it cannot be looked at
         existing = existing.parent
     return folder / "ptewalk" if os.access(existing, os.W_OK | os.X_OK) else None
 

@@ -66,11 +66,14 @@ class LockstepJudge(RelationJudge):
     ----------
     words : int
         Words of memory compared.
+    differences : list of Difference
+        Of a machine that is served: see `ServedState.run`.
     """
 
     def __init__(self, picture: str | None = None, watch: LogWatch | None = None) -> None:
         super().__init__(picture)
         self.words = 0
+        self.differences: list[Difference] = []
         self._watch = watch
         self._golden: Replay | None = None
 
@@ -80,6 +83,10 @@ class LockstepJudge(RelationJudge):
 
     def step(self, run: Replay, index: int, outcome: Outcome) -> list[Difference]:
         """As `Judge.step`."""
+        return self.golden_side(run, index, outcome) + (super().step(run, index, outcome) or [])
+
+    def golden_side(self, run: Replay, index: int, outcome: Outcome) -> list[Difference]:
+        """What differs from the golden model after a step, whatever was recorded: logs, memory, answers."""
         assert self._golden is not None
         golden = self._golden.step()
         told = self._watch.take() if self._watch else []
@@ -89,7 +96,7 @@ class LockstepJudge(RelationJudge):
             captured, expected = getattr(outcome, name), getattr(golden, name)
             if captured != expected:
                 found.append(Difference(run.scenario.name, index, f"golden model's {name}", captured, expected))
-        return found + (super().step(run, index, outcome) or [])
+        return found
 
     def _compare_memory(self, run: Replay, index: int, expected: SparseMemory) -> list[Difference]:
         captured = run.kernel.memory

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from ptewalk.cosim.bench.conditions import BenchError, Conditions, Counters, random_conditions
@@ -35,7 +35,7 @@ from ptewalk.model.paging import Request, State
 from ptewalk.model.profiles import NAMED
 from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["PERFORMANCES", "Performance", "left_behind"]
+__all__ = ["PERFORMANCES", "Left", "Performance", "left_behind"]
 
 Performance = Callable[[dict[str, Any], Lane, DesignDescription], dict[str, Any]]
 
@@ -216,12 +216,31 @@ def _mmu_maker(
     return lambda memory: GatewareMmu(lane, memory, counters, seed=seed, watch=watch, tags=tags)
 
 
-def left_behind(state: ServedState, lane: Lane, design: DesignDescription) -> tuple[Kernel, Counters]:
-    """The machine as the gateware leaves it behind, whatever it did, and the gateware's counters; nothing is judged."""
-    counters = Counters()
-    kernel = state.run(_mmu_maker(lane, counters, LogWatch(design), design, None))
-    kernel.mmu = ModelMmu(kernel.memory)  # the gateware stays where it is
-    return kernel, counters
+@dataclass(frozen=True)
+class Left:
+    """A machine as the gateware left it behind, whatever it did.
+
+    Attributes
+    ----------
+    kernel : Kernel
+        With the golden MMU: the gateware stays where it is.
+    told : dict
+        counters, and how many words, events and trace records were compared; `differences`, in words, of the first step
+        that differs from the golden model.
+    """
+
+    kernel: Kernel
+    told: dict[str, Any]
+
+
+def left_behind(state: ServedState, lane: Lane, design: DesignDescription) -> Left:
+    """Run a scenario with every access through the gateware, in step with the golden model."""
+    counters, watch = Counters(), LogWatch(design)
+    judge = LockstepJudge(watch=watch)
+    kernel = state.run(_mmu_maker(lane, counters, watch, design, None), judge)
+    kernel.mmu = ModelMmu(kernel.memory)
+    told = {"words": judge.words, "events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
+    return Left(kernel, told | {"differences": [str(difference) for difference in judge.differences]})
 
 
 PERFORMANCES: Final[dict[str, Performance]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,19 @@ from ptewalk.model.profiles import NAMED
 from ptewalk.model.scenario import report as scenarios
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.report import Report
+from ptewalk.model.x86 import Control
 
-__all__ = ["ReplayJob", "collect", "find_machine", "find_profile", "load", "other_kernel", "replay_model"]
+__all__ = [
+    "ReplayJob",
+    "collect",
+    "find_machine",
+    "find_profile",
+    "load",
+    "other_kernel",
+    "profiles_of",
+    "replay_model",
+    "summary",
+]
 
 
 def collect(report: Report) -> dict[str, Any]:
@@ -53,16 +65,37 @@ _SERIES: Final = {"3.11": ("linux-3.11", "linux-seed"), "6.1": ("linux-6.1", "ex
 """Series of a kernel to the profiles that describe it."""
 
 
+def profiles_of(scenario: Scenario) -> tuple[str, ...] | None:
+    """The profiles that describe the kernel a scenario was recorded on; None: its line names no kernel."""
+    kernel = scenario.header.get("kernel")
+    return _SERIES.get(".".join(kernel.split(".")[:2]), ()) if isinstance(kernel, str) else None
+
+
+def summary(scenario: Scenario) -> dict[str, Any]:
+    """What a scenario is: name, kernel, profiles, steps, answers, levels, verbs (to how often), doc."""
+    verbs = Counter(str(step.op.get("op")) for step in scenario.steps)
+    profiles = profiles_of(scenario)
+    return {
+        "name": scenario.name,
+        "kernel": scenario.header.get("kernel"),
+        "profiles": None if profiles is None else list(profiles),
+        "steps": len(scenario.steps),
+        "answers": sum(step.recorded is not None for step in scenario.steps),
+        "levels": 5 if scenario.control >> Control.LA57 & 1 else 4,
+        "verbs": dict(verbs.most_common()),
+        "doc": scenario.doc,
+    }
+
+
 def other_kernel(asked: Iterable[Scenario], differing: Iterable[str], profile: str) -> str | None:
     """A hint when the first scenario that differs was recorded on a kernel that is not the profile's."""
     names = set(differing)
     for scenario in asked:
-        kernel = scenario.header.get("kernel")
-        if scenario.name not in names or not isinstance(kernel, str):
+        described = profiles_of(scenario)
+        if scenario.name not in names or described is None:
             continue
-        series = ".".join(kernel.split(".")[:2])
-        described = _SERIES.get(series)
-        if described is None:
+        kernel = scenario.header["kernel"]
+        if not described:
             return f"{scenario.name} was recorded on {kernel}, which no profile describes"
         if profile in described:
             return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.checks.lockstep import LockstepJudge
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
@@ -59,8 +60,10 @@ class ServedState:
             raise ToolError(f"no step {self.step} in scenario {found[0].name!r}: it has steps 0 to {steps - 1}")
         return found[0]
 
-    def run(self, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> Kernel:
+    def run(self, mmu: Callable[[SparseMemory], Mmu] = ModelMmu, judge: LockstepJudge | None = None) -> Kernel:
         """The machine after the step.
+
+        With `judge`, what differs from the golden model in the first step that does is its `differences`.
 
         Raises
         ------
@@ -79,9 +82,13 @@ class ServedState:
             exact=exact,
         )
         last = len(scenario.steps) if self.step is None else self.step + 1
+        if judge is not None:
+            judge.begin(replay)
         for index in range(last):
             try:
-                replay.step()
+                outcome = replay.step()
+                if judge is not None and not judge.differences:
+                    judge.differences = judge.golden_side(replay, index, outcome)
             except Unsupported as error:
                 raise ToolError(
                     f"scenario {scenario.name!r}, step {index}: {error}; stop before it with --step"

@@ -9,6 +9,7 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.common import (
+    DIFFER,
     INTERRUPTED,
     TRACKS,
     files_argument,
@@ -50,6 +51,8 @@ def procfs(
     """Serve the machine that a scenario leaves behind as a /proc tree at MOUNTPOINT, over FUSE.
 
     Process 0 of the scenario is MOUNTPOINT/1, process 1 MOUNTPOINT/2, and so on. To end it: umount MOUNTPOINT.
+    The gateware is compared with the golden model; where it differs, it says so, serves what the gateware left, and
+    exits with 1.
     """
     from ptewalk.cosim.checks.served import ServedState
     from ptewalk.cosim.procfs.serve import check_mountpoint, serve
@@ -62,17 +65,27 @@ def procfs(
     if backend == "gateware":
         from ptewalk.cosim.runs.served import left_by_gateware
 
-        kernel = left_by_gateware(state, simulator)
+        with progress("the gateware is built, and runs the scenario"):
+            left = left_by_gateware(state, simulator)
+        kernel, told = left.kernel, dict(left.told)
     else:
-        kernel = state.run()
+        with progress("the model runs the scenario"):
+            kernel, told = state.run(), {"differences": []}
 
     def ready() -> None:
+        for difference in told["differences"]:
+            click.echo(f"differs: {difference}", err=True)
+        if backend == "gateware":
+            click.echo(
+                f"the gateware counted: {told['counters']}; {told['words']} words of memory, "
+                f"{told['events']} accesses, {told['traced']} trace records compared"
+            )
         for who in sorted(kernel.processes):
             click.echo(f"process {who}: {mountpoint / str(pid_of(who))}")
         click.echo(f"frames: {mountpoint / 'kpageflags'}, {mountpoint / 'kpagecount'}; to end: umount {mountpoint}")
 
     serve(kernel, mountpoint, privileged=not unprivileged, foreground=foreground, ready=ready)
-    return 0
+    return DIFFER if told["differences"] else 0
 
 
 @click.command()

@@ -76,6 +76,7 @@ def commands() -> None:
 for _command in (
     environment.doctor,
     walks.walks,
+    scenarios.scenarios,
     scenarios.replay,
     scenarios.accuracy,
     machines.procfs,

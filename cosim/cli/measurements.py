@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import click
 
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
     json_option,
     mutant_option,
     option,
+    progress,
     seed_option,
     show,
     simulator_option,
 )
 
 _MEASURED = ("cosim", "bulk", "kernel", "replay")
+_MOST_LATENCY = 10_000
 
 
 @click.command()
 @simulator_option
+@option(
+    "--latency",
+    "latencies",
+    type=click.IntRange(1, _MOST_LATENCY),
+    multiple=True,
+    help="Of memory, in cycles; may be given several times, by default 1, 4, 16 and 40.",
+)
 @option(
     "--software-cycles",
     type=click.IntRange(0),
@@ -29,23 +41,44 @@ _MEASURED = ("cosim", "bulk", "kernel", "replay")
     show_default=True,
     help="Assumed cost of a page fault in the operating system.",
 )
+@option("--csv", "table_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows to this file too.")
+@option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="Draw them to this file, an SVG.")
 @json_option
 @mutant_option
-def cycles(simulator: str | None, software_cycles: int, as_json: bool) -> int:
+def cycles(
+    simulator: str | None,
+    latencies: tuple[int, ...],
+    software_cycles: int,
+    table_file: Path | None,
+    plot_file: Path | None,
+    as_json: bool,
+) -> int:
     """Cycles of a walk, measured, beside their targets; and of the first write after a clear.
 
     The total of a row that ends in a page fault adds the assumed cost of the operating system and a second walk.
     """
-    from ptewalk.cosim.runs.gateware import gateware
+    for file, ending in ((table_file, ".csv"), (plot_file, ".svg")):
+        if file is not None:
+            if file.suffix != ending:
+                raise ToolError(f"{file}: name a file that ends in {ending}")
+            check_writable(file)
+    from ptewalk.cosim.runs.gateware import LATENCIES, gateware
+    from ptewalk.cosim.speed.curves import curves, table
 
-    walker = gateware(simulator)
-    rows = walker.timed(software=software_cycles)
+    with progress("the gateware is built and measured"):
+        walker = gateware(simulator)
+        rows = walker.timed(tuple(dict.fromkeys(latencies)) or LATENCIES, software=software_cycles)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     late += [row for row in rows if row["differs"]]
+    title = f"cycles from request to response ({walker.simulator})"
+    if table_file is not None:
+        write_whole(table_file, table(rows))
+    if plot_file is not None:
+        write_whole(plot_file, curves(rows, title))
     if as_json:
         click.echo(json.dumps({"rows": rows, "simulator": walker.simulator, "software_cycles": software_cycles}))
     else:
-        show(rows, f"cycles from request to response ({walker.simulator})")
+        show(rows, title)
     return DIFFER if late else 0
 
 
@@ -61,7 +94,8 @@ def bench(simulator: str | None, only: tuple[str, ...], count: int, seed: int | 
     from ptewalk.cosim.speed.measure import MISSED, measure
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    rows = measure(only, simulator, count, seed)
+    with progress("parts of the benchmark") as advance:
+        rows = measure(only, simulator, count, seed, progress=advance)
     if as_json:
         click.echo(json.dumps({"rows": rows, "seed": seed}))
     else:

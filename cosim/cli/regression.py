@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.base.files import check_writable, write_whole
+from ptewalk.cosim.base.files import check_writable, keep_earlier, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
+    MUTANT,
     jobs_option,
     json_option,
     mutant_option,
@@ -29,7 +30,11 @@ _PARTS = ("recorded", "random", "replay")
 @simulator_option
 @option("--walks", "count", type=click.IntRange(1), help="Random walks on the batch level; fewer on Icarus by default.")
 @option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
-@option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Result file; default results/cosim.json.")
+@option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Result file; by default results/cosim.json, and an earlier one there becomes cosim-1.json, cosim-2.json, ...",
+)
 @seed_option
 @jobs_option
 @option(
@@ -53,7 +58,7 @@ def cosim(
     from ptewalk.cosim.runs.regression import run_regression
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    output = output or Path("results") / "cosim.json"
+    named, output = output, output or Path("results") / "cosim.json"
     check_writable(output)
     with progress("chunks of walks") as advance:
         result = run_regression(
@@ -66,7 +71,10 @@ def cosim(
             journal=journal,
             progress=advance,
         )
+    earlier = keep_earlier(output) if named is None else None
     write_whole(output, json.dumps(result, indent=1) + "\n")
+    if earlier is not None:
+        click.echo(f"{output} of an earlier run is now {earlier}", err=True)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -85,27 +93,34 @@ def cosim(
 @option("--seed", type=click.IntRange(0, 2**63 - 1), required=True, help="Of the run that failed.")
 @option("--batch", type=click.IntRange(0), default=0, show_default=True, help="Which batch of it.")
 @option("--walks", "count", type=click.IntRange(1, 2000), default=200, show_default=True, help="Of that batch.")
-@option("--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder; default results/waves.")
+@option(
+    *("--output", "-o"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder; by default one of this batch in results/waves.",
+)
 @simulator_option
 @json_option
 @mutant_option
 def waves(seed: int, batch: int, count: int, output: Path | None, simulator: str | None, as_json: bool) -> int:
     """Run one batch of random walks again and record every signal; a failure prints the command.
 
-    Verilator writes VCD, Icarus FST.
+    The waves are VCD. Beside each signal whose values have names, such as state, NAME_name shows the names.
     """
     from ptewalk.cosim.runs.gateware import BuiltWalker
+    from ptewalk.cosim.simulate.find import select
 
-    folder = output or Path("results") / "waves"
+    name = select(simulator).name
+    parts = (name, seed, batch, click.get_current_context().meta.get(MUTANT))
+    folder = output or Path("results") / "waves" / "-".join(str(part) for part in parts if part is not None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
-    walker = BuiltWalker.make(simulator, waves=True)
-    name = walker.model.simulator.name
     repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {name}"
     values = {"seed": seed, "chunks": [[batch, count]], "repeat": repeat, "name": name}
-    result = walker.perform("randomised", values, protocol=True, folder=folder)
+    with progress("the gateware is built, and its waves are recorded"):
+        walker = BuiltWalker.make(name, waves=True)
+        result = walker.perform("randomised", values, protocol=True, folder=folder)
     if as_json:
         click.echo(json.dumps(result | {"seed": seed, "batch": batch, "simulator": walker.simulator}))
     else:

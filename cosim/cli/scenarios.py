@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.base.files import check_writable, write_whole
+from ptewalk.cosim.base.files import check_writable, keep_earlier, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
     TRACKS,
+    files_argument,
     jobs_option,
     json_option,
     mutant_option,
@@ -55,6 +56,35 @@ def _reduce(
 
 
 @click.command()
+@files_argument
+@option("--verb", "verbs", multiple=True, help="Only scenarios with this verb; may be given several times.")
+@json_option
+def scenarios(files: tuple[Path, ...], verbs: tuple[str, ...], as_json: bool) -> int:
+    """List the scenarios of files: name, the profiles that describe its kernel, steps, how many are answered, verbs."""
+    from ptewalk.cosim.checks.replay import load, summary
+    from ptewalk.model.scenario.verbs import VERBS
+
+    for verb in verbs:
+        if verb not in VERBS:
+            raise ToolError(f"no verb {verb!r}: choose of {', '.join(sorted(VERBS))}")
+    rows = [{"file": str(file)} | summary(scenario) for file in files for scenario in load([file])]
+    rows = [row for row in rows if set(verbs) <= row["verbs"].keys()]
+    if as_json:
+        click.echo(json.dumps({"scenarios": rows}))
+        return 0
+    shown = ("name", "kernel", "profiles", "steps", "answers", "levels", "verbs")
+    for file in map(str, files):
+        found = [{name: row[name] for name in shown} for row in rows if row["file"] == file]
+        for row in found:
+            row["profiles"] = ", ".join(row["profiles"] or ())
+            row["verbs"] = ", ".join(f"{verb} {count}" if count > 1 else verb for verb, count in row["verbs"].items())
+        if found:
+            show(found, file)
+        click.echo(f"{file}: {len(found)} scenarios, {sum(row['steps'] for row in found)} steps")
+    return 0
+
+
+@click.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]...")
 @option("--generate", "count", type=click.IntRange(1), metavar="COUNT", help="Random scenarios instead of files.")
 @option("--theme", "themes", multiple=True, help="Of the random scenarios; by default all that the kernel knows.")
@@ -76,7 +106,8 @@ def _reduce(
 @option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where a scenario that differs is left, reduced; by default results/shrunk-NAME.jsonl.",
+    help="Where a scenario that differs is left, reduced; by default results/shrunk-NAME.jsonl (an earlier one there "
+    "gets a number).",
 )
 @simulator_option
 @jobs_option
@@ -179,6 +210,8 @@ def replay(
         left = output or Path("results") / f"shrunk-{re.sub(r'[^A-Za-z0-9_.-]', '_', reduced[0]['name'])}.jsonl"
         result |= {"shrunk": reduced, "shrunk_file": str(left), "repeat": repeat_command(str(left), options)}
         try:
+            if output is None:
+                keep_earlier(left)
             write_whole(left, scenario_text(reduced))
         except ToolError as error:  # the difference is what counts
             click.echo(f"ptewalk: {error}", err=True)

@@ -8,6 +8,7 @@ gateware left them, and what is written to clear_refs afterwards is done by soft
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ptewalk.model.kernel import Kernel
 __all__ = ["check_mountpoint", "serve"]
 
 _DEVICE = Path("/dev/fuse")
+_HELPERS = ("fusermount3", "fusermount")
 
 
 def check_mountpoint(mountpoint: Path) -> None:
@@ -33,6 +35,14 @@ def check_mountpoint(mountpoint: Path) -> None:
         raise ToolError(
             f"there is no {_DEVICE}: load the kernel's module with modprobe fuse, or let the container have it"
         )
+    if os.geteuid() == 0:
+        return
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        raise ToolError(f"this user cannot open {_DEVICE}: sudo chmod 666 {_DEVICE}, or run as root")
+    if not any(map(shutil.which, _HELPERS)):
+        raise ToolError(f"who is not root mounts by {_HELPERS[0]}, which was not found: sudo apt-get install fuse3")
+    if not os.access(mountpoint, os.W_OK):
+        raise ToolError(f"{mountpoint} cannot be written by this user: name a folder that can")
 
 
 def serve(kernel: Kernel, mountpoint: Path, *, privileged: bool, foreground: bool, ready: Callable[[], None]) -> None:
@@ -68,15 +78,15 @@ def serve(kernel: Kernel, mountpoint: Path, *, privileged: bool, foreground: boo
         ready()
         return
     os.close(reading)
-    _detach()
 
     def say(answer: str) -> None:
         os.write(writing, answer.encode())
         os.close(writing)
 
     try:
+        _detach()
         mount(kernel, mountpoint.absolute(), privileged=privileged, ready=lambda: say("mounted"))
-    except ToolError as error:
+    except (ToolError, OSError) as error:
         say(str(error))
     finally:
         os._exit(0)

@@ -80,6 +80,11 @@ class BuildDir:
     cached: bool
 
     @property
+    def verilog(self) -> str:
+        """What it was built of."""
+        return (self.path / _SOURCE).read_text()
+
+    @property
     def library(self) -> Path:
         """The model as a library, where `build_library` made it."""
         return self.path / LIBRARY

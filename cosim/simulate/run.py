@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.simulate.build import DESIGN, BuildDir
 from ptewalk.cosim.simulate.step import run_step
+from ptewalk.cosim.simulate.waves import FIELDS, name_values
 
 __all__ = ["Job", "RunResult", "TestOutcome", "run_test"]
 
 JOB_VARIABLE: Final = "PTEWALK_JOB"
 DESIGN_VARIABLE: Final = "PTEWALK_DESIGN"
 """Environment variable of a simulation: the design.json of what is simulated."""
+WAVES: Final = "dump.vcd"
+"""Name of the waves in the folder of a run."""
 _LOG: Final = "simulation.log"
 _RESULTS: Final = "results.xml"
 _LOG_TAIL: Final = 20  # lines
@@ -89,7 +92,7 @@ class RunResult:
     arrays : dict of str to array
         What the test published.
     waves : Path or None
-        The recorded waves: VCD by Verilator, FST by Icarus.
+        The recorded waves, VCD; beside each signal with named values, NAME_name has the names.
     log : Path or None
         What the simulator printed; None when its folder was temporary.
     seconds : float
@@ -174,7 +177,7 @@ def run_test(
         (folder / stale).unlink(missing_ok=True)
     (folder / "in.json").write_text(json.dumps(dict(values or {})))
     np.savez(folder / "in.npz", **dict(arrays or {}))  # type: ignore[arg-type]
-    recorded = folder / ("waves.fst" if build.simulator.name == "icarus" else "dump.vcd")
+    recorded = folder / WAVES
     started = time.monotonic()
     try:
         status = run_step(
@@ -194,7 +197,8 @@ def run_test(
             },
             folder=folder,
             environment={JOB_VARIABLE: str(folder), DESIGN_VARIABLE: str(build.path / DESIGN)}
-            | ({"PYTHONPATH": str(module_path)} if module_path else {}),
+            | ({"PYTHONPATH": str(module_path)} if module_path else {})
+            | ({"SIM_CMD_SUFFIX": "-vcd"} if build.simulator.name == "icarus" and waves else {}),  # else it is FST
             log=folder / _LOG,
             timeout=timeout,
         )
@@ -208,6 +212,8 @@ def run_test(
         raise _error(f"was ended after {timeout:g} s", build, folder)
     if not tests:
         raise _error(f"ended with status {status} and without results", build, folder)
+    if waves:
+        name_values(recorded, build.verilog, fields=FIELDS if build.design else None)
     result = RunResult(
         tests=tests,
         values=json.loads((folder / "out.json").read_text()) if (folder / "out.json").exists() else {},

@@ -67,14 +67,24 @@ def _row(
     return row | {"target": None, "verdict": None}
 
 
-def measure(parts: Sequence[str], simulator: str | None, walks: int, seed: int) -> list[dict[str, Any]]:
+def measure(
+    parts: Sequence[str],
+    simulator: str | None,
+    walks: int,
+    seed: int,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
     """Rows of {name, value, unit, baseline, ratio, target, verdict} of the parts named, all when none is.
 
-    The last two are None where there is no target; a verdict is "ok" or "missed". Raises `ToolError` when the simulator
-    has no batch level, or the walks measured do not agree with the golden model.
+    The last two are None where there is no target; a verdict is "ok" or "missed". `progress` is called with (parts
+    done, parts). Raises `ToolError` when the simulator has no batch level, or the walks measured do not agree with the
+    golden model.
     """
     rows: list[dict[str, Any]] = []
-    for part in parts or PARTS:
+    wanted = parts or PARTS
+    for number, part in enumerate(wanted):
+        progress(number, len(wanted))
         if part == "cosim":
             rows += _cosim(simulator, walks, seed)
         elif part == "bulk":

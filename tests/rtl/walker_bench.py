@@ -41,6 +41,7 @@ FRAME = 0x12_3456_7000
 FRAME_2M = 0x12_3440_0000
 FRAME_1G = 0x12_0000_0000
 UPPER = P | RW | US | A
+LEAF = FRAME | P | RW | US | A | D
 
 
 def slot(linear: int, level: int) -> int:
@@ -263,3 +264,11 @@ def control_bits(control: int) -> dict[str, int]:
 
 def _fields(payload: Any) -> dict[str, int]:
     return {name: int(payload[name]) for name in payload.shape().members}
+
+
+def unchanged(words: dict[int, int], before: dict[int, int], **new: int) -> None:
+    """Every word is as `before`, guards and neighbours too, but for the level1=..., level2=... entries named."""
+    expected = dict(before)
+    for level, value in new.items():
+        expected[slot(LINEAR, int(level.removeprefix("level")))] = value
+    assert words == expected

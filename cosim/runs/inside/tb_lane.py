@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import cocotb
@@ -92,7 +91,7 @@ async def served(dut: Any) -> None:
     job = Job.current()
 
     def work(lane: Lane, bench: WalkerBench) -> None:
-        kernel, counters = left_behind(ServedState(**job.values), lane, bench.design)
-        job.publish({"counters": asdict(counters)}, {"kernel": np.frombuffer(pickle.dumps(kernel), np.uint8)})
+        left = left_behind(ServedState(**job.values), lane, bench.design)
+        job.publish(left.told, {"kernel": np.frombuffer(pickle.dumps(left.kernel), np.uint8)})
 
     await run_software(dut, work)

@@ -1,0 +1,59 @@
+"""`ptewalk export`: what it writes, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .program import Run
+
+
+def test_export(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("export", "-o", "walker.v", "--physical-bits", "36", "--no-trace")
+    assert (code, out) == (0, "walker.v: module ptewalk_walker\n")
+    text = (tmp_path / "walker.v").read_text()
+    assert "module ptewalk_walker(" in text and "o_walked" not in text
+    assert "[35:0] memory__reads__payload__address" in text
+    assert "// made by: ptewalk export --physical-bits 36 --no-trace\n" in text
+    described = json.loads((tmp_path / "walker.json").read_text())
+    assert (described["top"], described["parameters"]["physical_bits"]) == ("ptewalk_walker", 36)
+    assert (tmp_path / "walker.vh").read_text().endswith("\n);\n")
+
+
+def test_export_of_the_mmu_with_a_name(run: Run, tmp_path: Path) -> None:
+    arguments = ("--design", "mmu", "--name", "my_mmu", "--fault-depth", "8", "--no-soft-dirty", "--levels", "4")
+    code, out, _ = run("export", "-o", "m.v", *arguments)
+    assert (code, out) == (0, "m.v: module my_mmu\n")
+    text = (tmp_path / "m.v").read_text()
+    assert "supervisor__faults__valid" in text and "ptewalk_mmu" not in text
+    parameters = json.loads((tmp_path / "m.json").read_text())["parameters"]
+    assert (parameters["levels"], parameters["soft_dirty"], parameters["fault_depth"]) == (4, False, 8)
+
+
+def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("export", "-o", "-")
+    assert code == 0
+    assert out.startswith("// ptewalk ") and "\nmodule ptewalk_walker(" in out
+    code, out, _ = run("export", "-o", "-", "--json", "--design", "mmu")
+    assert (code, json.loads(out)["top"]) == (0, "ptewalk_mmu")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-o", "no/such/b.v"), "there is no folder no/such"),
+        (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
+        (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
+        (
+            ("-o", "b.v", "--design", "mmu", "--tag-bits", "11"),
+            "tag_bits of a fault unit must be an integer from 1 to 10",
+        ),
+    ],
+)
+def test_what_export_refuses(run: Run, tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    """One line, and nothing is written."""
+    code, out, err = run("export", *arguments)
+    assert (code, out) == (2, "")
+    assert says in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,137 @@
+"""A copy of the tree in which one change at a time is tried, by the tests that find most in the least time first."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import py_compile
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .changes import ROOT, Change
+
+# The tests of a part, those that find most in the least time first; a file's own tests come before them.
+_TESTS = {
+    "model": [
+        "tests/model/test_found.py",
+        "tests/model/test_rules_more.py",
+        "tests/model/test_modern_rules.py",
+        "tests/model",
+        "tests/oracle",
+        "tests/test_facts.py",
+        "tests/test_docs.py",
+    ],
+    "rtl": ["tests/rtl", "tests/test_facts.py"],
+}
+_LATE = {"tests/oracle", "tests/test_docs.py"}
+
+
+def tests_of(file: str) -> list[list[str]]:
+    """Which tests to run for a change of `file`, a list for each call of pytest, quickest first."""
+    part, stem = Path(file).parts[0], Path(file).stem
+    room = Path("tests", *Path(file).parts[:-1])
+    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / part).rglob(f"test_{stem}*.py"))
+    if len(room.parts) > 2 and (ROOT / room).is_dir():
+        own.append(str(room))
+    if room.parts[-1] == "api":
+        own += ["tests/model/test_api.py", "tests/test_docs.py"]
+    if room.parts[-1] == "proc":
+        own += ["tests/model/test_procfs.py"]
+    first = [*own, *(name for name in _TESTS[part] if name not in _LATE)]
+    last = [name for name in _TESTS[part] if name in _LATE]
+    calls = [list(dict.fromkeys(first)), last]
+    if Path(file).parts[1] in ("mm", "state", "kernel.py", "access.py", "pte.py", "profiles.py"):
+        calls = [first[: first.index("tests/model")], ["tests/oracle/test_recordings.py"], ["tests/model", *last]]
+    return [[name for name in call if (ROOT / name).exists()] for call in calls if call]
+
+
+class Workshop:
+    """A copy of the tree in which one change at a time is tried.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the copy goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        for name in listed.decode().split("\0"):
+            if name and (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        self.packages = folder / "build" / "packages"
+        (self.packages / "ptewalk").mkdir(parents=True)
+        for part in ("rtl", "model", "cosim"):
+            (self.packages / "ptewalk" / part).symlink_to(folder / part)
+            compileall.compile_dir(
+                folder / part, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+            )
+        self.log = folder / "build" / "log"
+        self.changed: tuple[Path, str] | None = None
+        """The file that differs from the tree's, and its text there."""
+
+    def start(self, change: Change | None, calls: list[list[str]], seconds: int) -> int:
+        """Make the change and start its tests, with so many seconds of processor time; the process."""
+        if change is not None:
+            path = self.folder / change.file
+            self.changed = path, path.read_text()
+            path.write_text(change.applied(self.changed[1]))
+        process = os.fork()
+        if process:
+            return process
+        try:
+            code = self._run(calls, seconds)
+        except BaseException:
+            code = 3
+        os._exit(code)
+
+    def _run(self, calls: list[list[str]], seconds: int) -> int:
+        """In the child: 0 when every test passes, 1 when one does not."""
+        import pytest
+
+        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        os.chdir(self.folder)
+        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(self.packages))
+        os.environ |= {"PYTHONPATH": str(self.packages), "PYTHONDONTWRITEBYTECODE": "1"}
+        for names in calls:
+            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
+            if pytest.main([*options, *names]) != 0:
+                return 1
+        return 0
+
+    def end(self) -> str:
+        """Undo the change; the test that failed."""
+        if self.changed is not None:
+            path, text = self.changed
+            path.write_text(text)
+        said = self.log.read_text(errors="replace") if self.log.exists() else ""
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.M)
+        return failed[0] if failed else (said.strip().splitlines() or [""])[-1][:100]
+
+
+def preload() -> None:
+    """What every test needs and no change touches."""
+    import amaranth.sim
+    import click
+    import cocotb
+    import numpy
+    import pytest
+    import rich
+    import unicorn
+
+    del amaranth, click, cocotb, numpy, pytest, rich, unicorn
+    found = [name for name in sys.modules if name.split(".")[0] == "ptewalk"]
+    if found:
+        raise RuntimeError(f"{found[0]} is loaded already")
