@@ -13,6 +13,7 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, Flow, Signature
 
+from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
@@ -31,7 +32,7 @@ __all__ = [
     "top_name",
 ]
 
-Config = WalkerConfig | MmuConfig
+Config = WalkerConfig | MmuConfig | CachingMmuConfig
 """What can be exported."""
 
 
@@ -51,7 +52,11 @@ class Design:
     component: Callable[[Any], Component]
 
 
-DESIGNS: Final = {"walker": Design(WalkerConfig, Walker), "mmu": Design(MmuConfig, Mmu)}
+DESIGNS: Final = {
+    "walker": Design(WalkerConfig, Walker),
+    "mmu": Design(MmuConfig, Mmu),
+    "caching_mmu": Design(CachingMmuConfig, CachingMmu),
+}
 """Name to design; the Verilog module is ``ptewalk_`` and the name."""
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

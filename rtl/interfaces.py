@@ -128,7 +128,7 @@ class SupervisorSignature(Signature):
         )
 
 
-def ContextSignature(*, physical_bits: int, soft_dirty: bool) -> stream.Signature:  # noqa: N802 - as a class
+def ContextSignature(*, physical_bits: int, soft_dirty: bool, pcids: bool = False) -> stream.Signature:  # noqa: N802 - as a class
     """The stream of contexts, seen from who sets them: in order with requests.
 
     A context is taken while no request is in flight, and before a request that is on offer in the same cycle: it holds
@@ -138,5 +138,7 @@ def ContextSignature(*, physical_bits: int, soft_dirty: bool) -> stream.Signatur
     ----------
     physical_bits, soft_dirty
         As in `WalkerConfig`.
+    pcids : bool
+        With `pcid` and `keep`.
     """
-    return stream.Signature(ContextLayout(physical_bits, soft_dirty=soft_dirty))
+    return stream.Signature(ContextLayout(physical_bits, soft_dirty=soft_dirty, pcids=pcids))

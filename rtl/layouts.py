@@ -13,6 +13,7 @@ __all__ = [
     "ControlLayout",
     "EntryWrittenLayout",
     "FaultLayout",
+    "InvalidationLayout",
     "RequestLayout",
     "ResponseLayout",
     "StatusLayout",
@@ -112,9 +113,13 @@ class ContextLayout(data.StructLayout):
         `linux.Track`; only with `soft_dirty`.
     saved_dirty : 1
         The profile keeps the dirtiness of read-only entries in SAVED_DIRTY: a mend clears it. Only with `soft_dirty`.
+    pcid : unsigned(12)
+        CR3's PCID; only with `pcids`.
+    keep : 1
+        What is cached of the PCID stands (bit 63 of a write to CR3); only with `pcids`.
     """
 
-    def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
+    def __init__(self, physical_bits: int, *, soft_dirty: bool, pcids: bool = False) -> None:
         fields: dict[str, ShapeLike] = {
             "root": unsigned(physical_bits - x86.PAGE_SHIFT),
             "control": ControlLayout(),
@@ -123,7 +128,28 @@ class ContextLayout(data.StructLayout):
         }
         if soft_dirty:
             fields |= {"track": linux.Track, "saved_dirty": 1}
+        if pcids:
+            fields |= {"pcid": unsigned(x86.PCID_BITS), "keep": 1}
         super().__init__(fields)
+
+
+class InvalidationLayout(data.StructLayout):
+    """What is to be forgotten.
+
+    Members
+    -------
+    kind : unsigned(3)
+        `x86.Invalidation`.
+    linear : unsigned(64)
+        Counts for ADDRESS and INVLPG.
+    pcid : unsigned(12)
+        Counts for ADDRESS and PCID.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"kind": Shape.cast(x86.Invalidation), "linear": unsigned(64), "pcid": unsigned(x86.PCID_BITS)}
+        )
 
 
 class TranslationLayout(data.StructLayout):

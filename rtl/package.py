@@ -17,9 +17,10 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
     "outcome": {outcome.name.lower(): int(outcome) for outcome in x86.Outcome},
     "track": {track.name.lower(): int(track) for track in linux.Track},
     "control_bits": {bit.name.lower(): int(bit) for bit in x86.Control if bit is not x86.Control.AC},
+    "invalidation": {kind.name.lower(): int(kind) for kind in x86.Invalidation},
     "error_code_bits": {bit.name.lower(): int(bit) for bit in x86.ErrorBit if bit <= x86.ErrorBit.PK},
 }
-"""What the values of ports mean: numbers of access, outcome and track; bits of control and of the error code."""
+"""What the values of ports mean: numbers of access, outcome, track, invalidation; bits of control and error code."""
 
 RESET: Final = {"port": "rst", "kind": "synchronous", "active": "high"}
 CLOCK: Final = {"port": "clk", "edge": "rising"}
@@ -57,7 +58,7 @@ def package(config: Config, verilog: Callable[..., str], *, name: str | None = N
     verilog : callable (name=...)
         Gives `config`'s Verilog with that name of the top module, as `export_verilog` does.
     name : str, optional
-        Of the top module, instead of ``ptewalk_walker`` or ``ptewalk_mmu``.
+        Of the top module, instead of ``ptewalk_walker``, ``ptewalk_mmu`` or ``ptewalk_caching_mmu``.
     command : str
         What it is made by; told in the header.
 

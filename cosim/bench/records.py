@@ -23,7 +23,7 @@ from ptewalk.model.paging import (
     State,
     Translated,
 )
-from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, Access, Control, Outcome
+from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, PCID_BITS, Access, Control, Outcome
 
 __all__ = [
     "CONTEXT_INPUTS",
@@ -62,6 +62,8 @@ CONTEXT_INPUTS: Final[tuple[tuple[str, type[np.unsignedinteger[Any]], int | None
     ("pkrs", np.uint32, None),
     ("track", np.uint8, max(Track)),  # linux.Track; 0 where the design has no soft-dirty
     ("saved_dirty", np.uint8, 1),
+    ("pcid", np.uint16, (1 << PCID_BITS) - 1),  # with caches
+    ("keep", np.uint8, 1),
 )
 """Control inputs: field of a context, type in a record, and the largest value that counts (None: what the port takes).
 

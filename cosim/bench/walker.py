@@ -54,14 +54,15 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["WalkerBench"]
+__all__ = ["WalkerBench", "described"]
 
 SETTLE: Final = 64
 """Cycles, after the linger, in which the fault queue and a drain must come to their end; as in lane.cpp."""
 _PERIOD_NS: Final = 10
 
 
-def _described() -> DesignDescription:
+def described() -> DesignDescription:
+    """What this simulation was built of; RuntimeError when nobody says."""
     path = os.environ.get(DESIGN_VARIABLE)
     if path is None:
         raise RuntimeError(
@@ -110,7 +111,7 @@ class WalkerBench:
         prefix: str = "",
         clk: Any = None,
     ) -> None:
-        self.design = design or _described()
+        self.design = design or described()
         self.conditions = conditions or Conditions()
         self.on_request: list[Callable[[int, np.void], None]] = []
         self.on_response: list[Callable[[int, np.void], None]] = []

@@ -91,10 +91,14 @@ def prove(properties: tuple[str, ...], as_json: bool) -> int:
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     help="Verilog file to write, in a folder that is there; - is standard output.",
 )
-@option("--design", type=click.Choice(["walker", "mmu"]), default="walker", show_default=True, help="What to export.")
 @option(
-    "--name", help="Of the top module, and what names below it begin with; by default ptewalk_walker or ptewalk_mmu."
+    "--design",
+    type=click.Choice(["walker", "mmu", "mmu-small"]),
+    default="walker",
+    show_default=True,
+    help="What to export.",
 )
+@option("--name", help="Of the top module, and what names below it begin with; by default ptewalk_ and the design's.")
 @option("--levels", type=click.Choice(["4", "5"]), default="5", show_default=True, help="Levels of paging at most.")
 @option("--physical-bits", type=int, default=40, show_default=True, help="MAXPHYADDR, 32 to 52.")
 @option(
@@ -116,11 +120,12 @@ def export(
     as_json: bool,
     **parameters: int,
 ) -> int:
-    """Write walker or MMU as Verilog, one port per field.
+    """Write walker or MMU as Verilog, one port per field; mmu-small is the MMU with a TLB.
 
     Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance.
     """
     from ptewalk.cosim.runs.gateware import verilog_of
+    from ptewalk.rtl.caching_mmu import CachingMmuConfig
     from ptewalk.rtl.mmu import MmuConfig
     from ptewalk.rtl.walker import WalkerConfig
 
@@ -131,12 +136,13 @@ def export(
                 f"{output}: there is no folder {output.parent}; name a file in a folder that can be written"
             )
         check_writable(output)
-    if fault_depth is not None and design != "mmu":
+    if fault_depth is not None and design == "walker":
         raise ToolError("--fault-depth is the MMU's: give --design mmu")
     try:
         walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
         depth = {} if fault_depth is None else {"fault_depth": fault_depth}
-        config = walker if design == "walker" else MmuConfig(walker, **depth)
+        whole = CachingMmuConfig if design == "mmu-small" else MmuConfig
+        config = walker if design == "walker" else whole(walker, **depth)
     except ValueError as error:
         raise ToolError(str(error)) from None
     made = _packaged(config, partial(verilog_of, config), name)

@@ -18,6 +18,7 @@ from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -27,6 +28,8 @@ CONFIGS: dict[str, Config] = {
     "walker-no-soft-dirty": WalkerConfig(trace=False, soft_dirty=False),
     "walker-4-level": WalkerConfig(trace=False, levels=4),
     "mmu": MmuConfig(WalkerConfig(trace=False)),
+    "mmu-small": CachingMmuConfig(WalkerConfig(trace=False)),
+    "mmu-small-no-soft-dirty": CachingMmuConfig(WalkerConfig(trace=False, soft_dirty=False)),
 }
 """Name to configuration, for ``ptewalk synth --config NAME``."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.simulate.find import detect
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.package import package
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 DESIGNS: dict[str, Config] = {
     "own_mmu": MmuConfig(fault_depth=8),
+    "small_mmu": CachingMmuConfig(),
     "own_walker": WalkerConfig(trace=False),
     "plain_walker": WalkerConfig(levels=4, soft_dirty=False, gigabyte_pages=False),
 }

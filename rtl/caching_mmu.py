@@ -1,0 +1,371 @@
+"""An MMU that caches: a TLB before the walker, PCID slots, invalidation, faults and grants of many in flight."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, fifo, stream
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+
+from ptewalk.model import linux, x86
+from ptewalk.rtl.delivery import Delivery
+from ptewalk.rtl.entry import EntryLayout, canonical
+from ptewalk.rtl.fault_unit import check_parameters
+from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
+from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
+from ptewalk.rtl.maintenance import Maintenance
+from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
+from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
+from ptewalk.rtl.walker import Walker, WalkerConfig
+
+__all__ = ["CachingMmu", "CachingMmuConfig"]
+
+COUNTER_BITS = 32
+
+
+def _power_of_two(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and low <= value <= high and not value & (value - 1)
+
+
+@dataclass(frozen=True)
+class CachingMmuConfig:
+    """Parameters of an MMU that caches; the defaults are preset mmu-small.
+
+    Parameters
+    ----------
+    walker : WalkerConfig
+        Its tag_bits are at most 10.
+    fault_depth : int
+        Entries of the fault queue, 1 to 1024; default 4.
+    small_sets, small_ways : int
+        Of the TLB's bank of 4 KiB pages: powers of two, 2 to 256 sets and 1 to 8 ways; default 8 and 2.
+    large_sets, large_ways : int
+        Of its bank of 2 MiB pages and fragments of 1 GiB pages; default 4 and 2.
+    slots : int
+        PCIDs whose translations stand at a time: a power of two, 2 to 16; default 4.
+    waiting : int
+        Requests that may wait for a walk, 3 to 64; default 4.
+    """
+
+    walker: WalkerConfig = field(default_factory=WalkerConfig)
+    fault_depth: int = 4
+    small_sets: int = 8
+    small_ways: int = 2
+    large_sets: int = 4
+    large_ways: int = 2
+    slots: int = 4
+    waiting: int = 4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.walker, WalkerConfig):
+            raise ValueError(f"walker must be a WalkerConfig, not {self.walker!r}")
+        if self.walker.observe:
+            raise ValueError("observe must be False in an MMU that caches, not True")
+        check_parameters(tag_bits=self.walker.tag_bits, fault_depth=self.fault_depth)
+        limits = {"small_sets": (2, 256), "large_sets": (2, 256), "small_ways": (1, 8), "large_ways": (1, 8)}
+        for name, (low, high) in {**limits, "slots": (2, 16)}.items():
+            value = getattr(self, name)
+            if not _power_of_two(value, low, high):
+                raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value!r}")
+        if not isinstance(self.waiting, int) or not 3 <= self.waiting <= 64:
+            raise ValueError(f"waiting must be an integer from 3 to 64, not {self.waiting!r}")
+
+
+class _Stage(data.StructLayout):
+    """A request on its way through the lookup.
+
+    Members
+    -------
+    request : RequestLayout, access : AccessClassLayout
+    canonical : 1
+    again : 1
+        It has waited once: a walk is its own.
+    """
+
+    def __init__(self, tag_bits: int) -> None:
+        super().__init__(
+            {"request": RequestLayout(tag_bits), "access": AccessClassLayout(), "canonical": 1, "again": 1}
+        )
+
+
+class CachingMmu(Component):
+    """A TLB, one walker behind it, and who keeps both true. Meaning: docs/mmu.md.
+
+    A hit is answered three cycles after its request was accepted, one a cycle. What misses is walked, three cycles
+    later than the walker alone would answer; while a walk is in flight others wait, and are looked up again when it has
+    ended. Answers come in any order, by tag.
+
+    Parameters
+    ----------
+    config : CachingMmuConfig
+
+    Members
+    -------
+    requester, supervisor
+        As the fault unit's; tags are unique among requests in flight and grants outstanding.
+    contexts : In(ContextSignature, with pcids)
+        One is taken while no request is in flight.
+    invalidations : In(stream of InvalidationLayout)
+        In force for all requests that are accepted in a later cycle.
+    memory, o_written, o_walked
+        As the walker's.
+    delivered_faults, lost_faults, marks, mends : Out(32)
+        As the MMU's without a cache.
+    hits, overtaken, replays, wraps : Out(32)
+        Requests answered by the TLB; walks that ended well and were not kept since an invalidation overtook them;
+        requests that waited and were looked up again; times that the count of PCID slots came round.
+
+    Each counter wraps round.
+    """
+
+    def __init__(self, config: CachingMmuConfig = CachingMmuConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        walker = config.walker
+        bits, tag_bits, soft_dirty = walker.physical_bits, walker.tag_bits, walker.soft_dirty
+        slot_bits = (config.slots - 1).bit_length()
+        self.walker = Walker(walker)
+        self.tlb = Tlb(
+            physical_bits=bits,
+            slot_bits=slot_bits,
+            small=(config.small_sets, config.small_ways),
+            large=(config.large_sets, config.large_ways),
+            soft_dirty=soft_dirty,
+        )
+        self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
+        self.delivery = Delivery(physical_bits=bits, tag_bits=tag_bits, fault_depth=config.fault_depth)
+        of_walker = self.walker.signature.members
+        members = {
+            "requester": In(RequesterSignature(physical_bits=bits, tag_bits=tag_bits, retires=True)),
+            "supervisor": self.delivery.signature.members["supervisor"],
+            "contexts": In(ContextSignature(physical_bits=bits, soft_dirty=soft_dirty, pcids=True)),
+            "invalidations": In(stream.Signature(InvalidationLayout())),
+            "memory": of_walker["memory"],
+            "o_written": of_walker["o_written"],
+        }
+        if walker.trace:
+            members["o_walked"] = of_walker["o_walked"]
+        self._counters = ["delivered_faults", "lost_faults", *(["marks", "mends"] if soft_dirty else [])]
+        self._counters += ["hits", "overtaken", "replays", "wraps"]
+        members |= {name: Out(unsigned(COUNTER_BITS)) for name in self._counters}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        tag_bits, soft_dirty = config.walker.tag_bits, config.walker.soft_dirty
+        m.submodules.walker = walker = self.walker
+        m.submodules.tlb = tlb = self.tlb
+        m.submodules.maintenance = maintenance = self.maintenance
+        m.submodules.delivery = delivery = self.delivery
+        m.submodules.queue = queue = fifo.SyncFIFO(width=RequestLayout(tag_bits).size, depth=config.waiting)
+
+        connect(m, flipped(self.supervisor), delivery.supervisor)
+        connect(m, walker.memory, flipped(self.memory))
+        connect(m, walker.o_written, flipped(self.o_written))
+        if config.walker.trace:
+            connect(m, walker.o_walked, flipped(self.o_walked))
+        requests, responses = self.requester.requests, self.requester.responses
+        m.d.comb += [
+            responses.payload.eq(delivery.responses.payload),
+            responses.valid.eq(delivery.responses.valid),
+            delivery.responses.ready.eq(responses.ready),
+            delivery.retired.payload.eq(self.requester.retired.payload),
+            delivery.retired.valid.eq(self.requester.retired.valid),
+        ]
+
+        # The context, kept beside the walker's.
+
+        context = Signal(ContextLayout(config.walker.physical_bits, soft_dirty=soft_dirty, pcids=True))
+        r = SimpleNamespace(
+            valid_1=Signal(),
+            valid_2=Signal(),
+            stage_1=Signal(_Stage(tag_bits)),
+            stage_2=Signal(_Stage(tag_bits)),
+            hit=Signal(),
+            entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
+            room=Signal(range(config.waiting + 1), init=config.waiting),
+            walking=Signal(),
+            walked=Signal(_Stage(tag_bits)),
+            overtaken=Signal(),
+        )
+        quiet = maintenance.idle & ~tlb.busy  # nothing is done to the TLB
+        idle = ~r.valid_1 & ~r.valid_2 & ~r.walking & ~queue.r_rdy & ~delivery.valid
+        advance = Signal()
+        m.d.comb += [
+            advance.eq(~r.valid_2 | delivery.take),
+            maintenance.may_begin.eq(~tlb.busy),
+            maintenance.may_change.eq(idle),
+            delivery.idle.eq(idle),
+            maintenance.linear.eq(r.walked.request.linear),
+        ]
+        connect(m, flipped(self.invalidations), maintenance.invalidations)
+        self._context(m, context)
+
+        # Cycle 0: a request, or one that waited; the TLB is read, the access is classified.
+
+        found = walker.requester.responses
+        answered, may_take = found.valid, Signal()
+        again = Signal()
+        accepted = Signal()
+        asked = Signal(RequestLayout(tag_bits))
+        replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
+        m.d.comb += [
+            again.eq(queue.r_rdy & ~r.walking & ~replaying & quiet & advance),
+            requests.ready.eq(
+                Cat(
+                    *(advance, quiet, ~queue.r_rdy | r.walking | replaying, ~answered | may_take, ~self.contexts.valid),
+                    *(r.room != 0, delivery.ready, ~self.supervisor.drain),
+                ).all()
+            ),
+            accepted.eq(requests.valid & requests.ready),
+            asked.eq(Mux(again, queue.r_data, Value.cast(requests.payload))),
+            queue.r_en.eq(again),
+            tlb.linear.eq(asked.linear),
+            tlb.slot.eq(maintenance.slot),
+            tlb.look.eq(accepted | again),
+        ]
+        la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
+        with m.If(advance):
+            m.d.sync += [
+                r.valid_1.eq(accepted | again),
+                r.stage_1.request.eq(asked),
+                *(r.stage_1.access[name].eq(value) for name, value in classify(asked, context.control).items()),
+                r.stage_1.canonical.eq(canonical(asked.linear, la57)),
+                r.stage_1.again.eq(again),
+                # Cycle 1: the way that hit.
+                r.valid_2.eq(r.valid_1),
+                r.stage_2.eq(r.stage_1),
+                r.hit.eq(tlb.hit & r.stage_1.canonical),
+                r.entry.eq(tlb.entry),
+            ]
+
+        # Cycle 2: an allowed, marked hit is answered; all else is a walk.
+
+        ok = self._judge(m, context, r)
+        served, walks, waits = Signal(), Signal(), Signal()
+        free = ~r.walking & ~queue.r_rdy & ~(r.valid_1 & r.stage_1.again)
+        m.d.comb += [
+            served.eq(r.valid_2 & delivery.take & ok),
+            walks.eq(r.valid_2 & delivery.take & ~ok & (free | r.stage_2.again)),
+            waits.eq(r.valid_2 & delivery.take & ~ok & ~free & ~r.stage_2.again),
+            queue.w_data.eq(r.stage_2.request),
+            queue.w_en.eq(waits),
+            walker.requester.requests.payload.eq(r.stage_2.request),
+            walker.requester.requests.valid.eq(walks),
+        ]
+        m.d.sync += r.room.eq(r.room - accepted + again + ((served | walks) & ~r.stage_2.again))
+
+        # The walk: answered from the walker, when no hit is on its way; what it found is kept.
+
+        taken = Signal()
+        m.d.comb += [
+            may_take.eq(delivery.take & ~r.valid_2 & quiet & ~maintenance.begins),
+            found.ready.eq(may_take),
+            taken.eq(found.valid & may_take),
+        ]
+        with m.If(maintenance.begins & maintenance.covers):
+            m.d.sync += r.overtaken.eq(1)
+        with m.If(walks):
+            m.d.sync += [r.walking.eq(1), r.overtaken.eq(0), r.walked.eq(r.stage_2)]
+        with m.Elif(taken):
+            m.d.sync += r.walking.eq(0)
+
+        well = found.payload.outcome == x86.Outcome.OK
+        faults = found.payload.outcome == x86.Outcome.PAGE_FAULT
+        keeps = taken & well & ~r.walked.access.probe
+        fill, translation = tlb.ops.payload, walker.o_translation
+        with m.If(maintenance.ops.valid):
+            m.d.comb += [fill.eq(maintenance.ops.payload), tlb.ops.valid.eq(1)]
+        with m.Else():
+            m.d.comb += [
+                tlb.ops.valid.eq((keeps & ~r.overtaken) | (taken & faults)),
+                fill.kind.eq(Mux(faults, TlbOp.DROP, TlbOp.FILL)),
+                fill.linear.eq(r.walked.request.linear),
+                fill.slot.eq(maintenance.slot),
+                fill.g.eq(translation.g & context.control.pge),
+                *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
+            ]
+        m.d.comb += maintenance.ops.ready.eq(tlb.ops.ready)
+
+        # What is delivered.
+
+        outgoing = delivery.outgoing
+        m.d.comb += delivery.load.eq(served | taken)
+        with m.If(r.valid_2):
+            self._answer_hit(m, outgoing, r.entry, r.stage_2)
+        with m.Else():
+            m.d.comb += [
+                outgoing.response.eq(found.payload),
+                outgoing.linear.eq(r.walked.request.linear),
+                outgoing.store.eq(r.walked.access.store),
+                outgoing.probe.eq(r.walked.access.probe),
+            ]
+        self._count(m, hits=served, overtaken=keeps & r.overtaken, replays=again, wraps=maintenance.wraps)
+        return m
+
+    def _context(self, m: Module, context: data.View) -> None:
+        """A context goes to the walker, to maintenance, and into the register here, in one cycle."""
+        contexts, maintenance, walker = self.contexts, self.maintenance, self.walker
+        m.d.comb += [
+            maintenance.contexts.payload.eq(contexts.payload),
+            maintenance.contexts.valid.eq(contexts.valid),
+            contexts.ready.eq(maintenance.contexts.ready),
+            walker.contexts.valid.eq(contexts.valid & contexts.ready),
+            maintenance.before.eq(context),
+        ]
+        for name, _ in walker.contexts.payload.shape():
+            m.d.comb += walker.contexts.payload[name].eq(contexts.payload[name])
+        with m.If(contexts.valid & contexts.ready):
+            m.d.sync += context.eq(contexts.payload)
+
+    def _judge(self, m: Module, context: data.View, r: SimpleNamespace) -> Signal:
+        """Whether the TLB's entry answers: it hit, allows the access, and has the marks that a store needs."""
+        soft_dirty = self.config.walker.soft_dirty
+        m.submodules.rights = rights = AccessRights(soft_dirty=soft_dirty)
+        entry, access = r.entry, r.stage_2.access
+        marked = entry.d
+        if soft_dirty:
+            marked &= entry.soft_dirty | (context.track == linux.Track.OFF)
+        ok = Signal()
+        m.d.comb += [
+            rights.access.eq(access),
+            rights.upper_rw.eq(1),
+            rights.leaf_rw.eq(entry.rw),
+            rights.us.eq(entry.us),
+            rights.xd.eq(entry.xd),
+            rights.user_key.eq(key_rights(context.pkru, entry)),
+            rights.supervisor_key.eq(key_rights(context.pkrs, entry)),
+            ok.eq(r.hit & ~rights.denied & (~access.store | marked)),
+        ]
+        return ok
+
+    @staticmethod
+    def _answer_hit(m: Module, outgoing: data.View, entry: data.View, stage: data.View) -> None:
+        """The answer of a hit."""
+        small, large = (x86.LEVEL_SHIFT[level] for level in (1, 2))
+        linear, response = stage.request.linear, outgoing.response
+        in_small, in_large = Cat(linear[:small], entry.frame), Cat(linear[:large], entry.frame[large - small :])
+        m.d.comb += [
+            response.outcome.eq(x86.Outcome.OK),
+            response.physical.eq(Mux(entry.level == 1, in_small, in_large)),
+            *(response[name].eq(entry[name]) for name in ("level", "pwt", "pcd", "pat")),
+            response.tag.eq(stage.request.tag),
+            outgoing.linear.eq(linear),
+            outgoing.store.eq(stage.access.store),
+            outgoing.probe.eq(stage.access.probe),
+        ]
+
+    def _count(self, m: Module, **events: Value) -> None:
+        """Counters."""
+        event = self.walker.o_written
+        counted: dict[str, Value] = {"delivered_faults": self.delivery.delivered, "lost_faults": self.delivery.lost}
+        if self.config.walker.soft_dirty:
+            old, new = (data.View(EntryLayout(), event.payload[name]) for name in ("old", "new"))
+            written = event.valid & event.payload.done
+            counted |= {
+                "marks": written & ~old.soft_dirty & new.soft_dirty,
+                "mends": written & ~old.rw & new.rw,
+            }
+        for name, happens in {**counted, **events}.items():
+            counter = getattr(self, name)
+            m.d.sync += counter.eq(counter + happens)

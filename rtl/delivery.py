@@ -1,0 +1,120 @@
+"""The fault unit's part where many requests are in flight: the answer on offer, the fault queue, and grants."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, fifo, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import x86
+from ptewalk.rtl.fault_unit import check_parameters
+from ptewalk.rtl.grants import GrantTable
+from ptewalk.rtl.interfaces import SupervisorSignature
+from ptewalk.rtl.layouts import FaultLayout, ResponseLayout
+
+__all__ = ["Delivery", "OutgoingLayout"]
+
+
+class OutgoingLayout(data.StructLayout):
+    """An answer, with what delivery must know of its request: linear address, and is it a store or a probe."""
+
+    def __init__(self, physical_bits: int, tag_bits: int) -> None:
+        super().__init__(
+            {"response": ResponseLayout(physical_bits, tag_bits), "linear": unsigned(64), "store": 1, "probe": 1}
+        )
+
+
+class Delivery(Component):
+    """Holds the answer that is on offer; queues page faults and holds grants as `FaultUnit` does.
+
+    Parameters
+    ----------
+    physical_bits, tag_bits, fault_depth
+        As the fault unit's.
+
+    Members
+    -------
+    outgoing : In(OutgoingLayout), load : In(1)
+        The next answer; only with `take`.
+    take : Out(1)
+        None is on offer, or it is taken in this cycle.
+    valid : Out(1)
+        One is on offer.
+    idle : In(1)
+        No request is in flight.
+    ready : Out(1)
+        The table of grants is cleared: requests may be taken.
+    responses : Out(stream of ResponseLayout)
+    retired : In(stream of {tag}, always ready)
+    supervisor : In(SupervisorSignature)
+    delivered, lost : Out(1)
+        As the fault unit's `o_delivered`, `o_lost`.
+    """
+
+    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4) -> None:
+        check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
+        self._depth = fault_depth
+        self.grants = GrantTable(tag_bits)
+        tag = data.StructLayout({"tag": unsigned(tag_bits)})
+        super().__init__(
+            {
+                "outgoing": In(OutgoingLayout(physical_bits, tag_bits)),
+                "load": In(1),
+                "take": Out(1),
+                "valid": Out(1),
+                "idle": In(1),
+                "ready": Out(1),
+                "responses": Out(stream.Signature(ResponseLayout(physical_bits, tag_bits))),
+                "retired": In(stream.Signature(tag, always_ready=True)),
+                "supervisor": In(SupervisorSignature(tag_bits=tag_bits)),
+                "delivered": Out(1),
+                "lost": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.grants = grants = self.grants
+        supervisor, responses = self.supervisor, self.responses
+        held = Signal(self.outgoing.shape())
+        answer = held.response
+        with m.If(self.load):
+            m.d.sync += [held.eq(self.outgoing), self.valid.eq(1)]
+        with m.Elif(self.take):
+            m.d.sync += self.valid.eq(0)
+
+        grants_store = held.store & (answer.outcome == x86.Outcome.OK)
+        reused = self.valid & grants_store & grants.taken
+        answered = responses.valid & responses.ready
+        m.d.comb += [
+            self.ready.eq(grants.ready),
+            self.take.eq(~self.valid | (responses.ready & ~reused)),
+            responses.payload.eq(answer),
+            responses.valid.eq(self.valid & ~reused),
+            grants.grant.eq(answered & grants_store),
+            grants.grant_tag.eq(answer.tag),
+            grants.retire.eq(self.retired.valid),
+            grants.retire_tag.eq(self.retired.payload.tag),
+        ]
+
+        fault = Signal(FaultLayout(len(answer.tag)))
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
+        m.d.comb += [
+            self.delivered.eq(answered & ~held.probe & (answer.outcome == x86.Outcome.PAGE_FAULT)),
+            self.lost.eq(self.delivered & ~queue.w_rdy),
+            fault.linear.eq(held.linear),
+            fault.code.eq(answer.code),
+            fault.tag.eq(answer.tag),
+            queue.w_data.eq(fault),
+            queue.w_en.eq(self.delivered),
+            supervisor.faults.payload.eq(queue.r_data),
+            supervisor.faults.valid.eq(queue.r_rdy),
+            queue.r_en.eq(supervisor.faults.ready),
+            supervisor.granted.eq(grants.count),
+            supervisor.drained.eq(supervisor.drain & self.idle & (grants.count == 0)),
+        ]
+        raised = {"fault_overflow": self.lost, "tag_reused": reused, "stray_retirement": grants.stray}
+        for name, event in raised.items():
+            with m.If(event):
+                m.d.sync += supervisor.status[name].eq(1)
+            with m.Elif(supervisor.clear[name]):
+                m.d.sync += supervisor.status[name].eq(0)
+        return m

@@ -1,0 +1,160 @@
+"""What makes translations stale: invalidations and contexts, one at a time, turned into operations on the TLB."""
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import x86
+from ptewalk.rtl.interfaces import ContextSignature
+from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout
+from ptewalk.rtl.slots import PcidSlots
+from ptewalk.rtl.tlb import TlbOp, TlbOpLayout
+
+__all__ = ["Maintenance"]
+
+
+class Maintenance(Component):
+    """Takes an invalidation or a context, finds the PCID's slot in the next cycle, and tells the TLB what goes.
+
+    After an invalidation one cycle is left to others: a storm of invalidations starves nobody.
+
+    Parameters
+    ----------
+    physical_bits, soft_dirty
+        As in `WalkerConfig`.
+    slot_bits : int
+
+    Members
+    -------
+    invalidations : In(stream of InvalidationLayout)
+    contexts : In(ContextSignature, with pcids)
+    before : In(ContextLayout), pcid : Out(12)
+        The context in force; its PCID.
+    may_begin : In(1)
+        The TLB has no operation in work.
+    may_change : In(1)
+        No request is in flight.
+    idle : Out(1)
+        Nothing is in work here.
+    begins : Out(1)
+        An invalidation is taken in this cycle.
+    linear : In(64), covers : Out(1)
+        It may take the page of this address, of the current PCID or global: always when it does.
+    ops : Out(stream of TlbOpLayout)
+        Must be ready when `may_begin` was 1 and nobody else had an operation.
+    slot : Out(slot_bits)
+        Of the current PCID.
+    wraps : Out(1)
+        The count of slots comes round in this cycle.
+    """
+
+    def __init__(self, *, physical_bits: int, slot_bits: int, soft_dirty: bool) -> None:
+        self._soft_dirty = soft_dirty
+        self.slots = PcidSlots(slot_bits)
+        super().__init__(
+            {
+                "invalidations": In(stream.Signature(InvalidationLayout())),
+                "contexts": In(ContextSignature(physical_bits=physical_bits, soft_dirty=soft_dirty, pcids=True)),
+                "before": In(ContextLayout(physical_bits, soft_dirty=soft_dirty, pcids=True)),
+                "may_begin": In(1),
+                "may_change": In(1),
+                "idle": Out(1),
+                "begins": Out(1),
+                "linear": In(64),
+                "covers": Out(1),
+                "ops": Out(stream.Signature(TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty))),
+                "slot": Out(slot_bits),
+                "wraps": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.slots = slots = self.slots
+        r = SimpleNamespace(
+            valid=Signal(),
+            others=Signal(),  # the turn of those who are no invalidation
+            context=Signal(),
+            asked=Signal(InvalidationLayout()),
+            keep=Signal(),
+            flush=Signal(),
+        )
+        invalidations, contexts = self.invalidations, self.contexts
+        free = ~r.valid & self.may_begin
+        m.d.comb += [
+            self.idle.eq(~r.valid),
+            invalidations.ready.eq(free & ~r.others),
+            self.begins.eq(invalidations.valid & invalidations.ready),
+            contexts.ready.eq(free & self.may_change & ~self.begins),
+            slots.pcid.eq(r.asked.pcid),
+            self.slot.eq(slots.current),
+            self.wraps.eq(slots.wraps),
+        ]
+        m.d.sync += r.valid.eq(0)
+        with m.If(self.begins):
+            m.d.sync += [r.asked.eq(invalidations.payload), r.valid.eq(1), r.context.eq(0), r.others.eq(1)]
+        with m.Elif(free):
+            m.d.sync += r.others.eq(0)
+        with m.If(contexts.valid & contexts.ready):
+            m.d.sync += [
+                *(r.valid.eq(1), r.context.eq(1), r.asked.pcid.eq(contexts.payload.pcid)),
+                *(r.keep.eq(contexts.payload.keep), r.flush.eq(self._flushes())),
+            ]
+        self._cover(m, invalidations.payload)
+        self._act(m, r, slots)
+        return m
+
+    def _flushes(self) -> data.View:
+        """Whether the change of control bits takes all that is cached [SDM 3A 4.10.4.1]."""
+        old, new = self.before.control, self.contexts.payload.control
+        changes = (old.pge ^ new.pge) | (old.la57 ^ new.la57) | (old.nxe ^ new.nxe) | (new.smep & ~old.smep)
+        if self._soft_dirty:
+            changes |= self.before.track != self.contexts.payload.track
+        return changes
+
+    def _cover(self, m: Module, asked: data.View) -> None:
+        """Any address in the same GiB may be of the same page."""
+        near = asked.linear[x86.LEVEL_SHIFT[3] :] == self.linear[x86.LEVEL_SHIFT[3] :]
+        own = asked.pcid == self.before.pcid
+        with m.Switch(asked.kind):
+            with m.Case(x86.Invalidation.INVLPG):
+                m.d.comb += self.covers.eq(near)
+            with m.Case(x86.Invalidation.ADDRESS):
+                m.d.comb += self.covers.eq(near & own)
+            with m.Case(x86.Invalidation.PCID):
+                m.d.comb += self.covers.eq(own)
+            with m.Default():
+                m.d.comb += self.covers.eq(1)
+
+    def _act(self, m: Module, r: SimpleNamespace, slots: PcidSlots) -> None:
+        """The cycle after: what happens to slots and TLB."""
+        op = self.ops.payload
+        m.d.comb += [op.linear.eq(r.asked.linear), op.slot.eq(slots.current)]
+        with m.If(r.valid & r.context):
+            m.d.comb += [
+                slots.use.eq(r.keep & slots.found),
+                slots.renew.eq(~(r.keep & slots.found)),
+                self.ops.valid.eq(r.flush | slots.wraps),
+            ]
+            with m.If(r.flush):
+                m.d.comb += op.kind.eq(TlbOp.FLUSH)
+            with m.Else():
+                m.d.comb += op.kind.eq(TlbOp.FLUSH_LOCAL)
+        with m.Elif(r.valid):
+            with m.Switch(r.asked.kind):
+                with m.Case(x86.Invalidation.INVLPG):
+                    m.d.comb += [op.kind.eq(TlbOp.DROP), self.ops.valid.eq(1)]
+                with m.Case(x86.Invalidation.ADDRESS):
+                    m.d.comb += [op.kind.eq(TlbOp.DROP_LOCAL), op.slot.eq(slots.slot), self.ops.valid.eq(slots.found)]
+                with m.Case(x86.Invalidation.PCID):
+                    with m.If(slots.slot == slots.current):
+                        m.d.comb += slots.renew.eq(slots.found)
+                    with m.Else():
+                        m.d.comb += slots.end.eq(slots.found)
+                    m.d.comb += [op.kind.eq(TlbOp.FLUSH_LOCAL), self.ops.valid.eq(slots.wraps)]
+                with m.Case(x86.Invalidation.NOT_GLOBAL):
+                    m.d.comb += [op.kind.eq(TlbOp.FLUSH_LOCAL), self.ops.valid.eq(1)]
+                with m.Default():
+                    m.d.comb += [op.kind.eq(TlbOp.FLUSH), self.ops.valid.eq(1)]

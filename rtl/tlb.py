@@ -1,0 +1,355 @@
+"""A cache of translations: 4 KiB pages in one bank, 2 MiB pages and fragments of 1 GiB pages in another."""
+
+from enum import IntEnum
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import x86
+
+__all__ = ["CachedLayout", "Tlb", "TlbBank", "TlbOp", "TlbOpLayout", "TlbShape"]
+
+_LINEAR_BITS = x86.LINEAR_BITS[x86.LEVELS_5]
+"""Bits of a canonical address that tags hold; those above are not looked at here."""
+
+
+class TlbShape(data.StructLayout):
+    """What is asked of a bank for one page of its size: the page's number, split into index and tag."""
+
+    def __init__(self, shift: int, sets: int) -> None:
+        index = max(0, (sets - 1).bit_length())
+        super().__init__({"index": unsigned(index), "tag": unsigned(_LINEAR_BITS - shift - index)})
+
+
+class CachedLayout(data.StructLayout):
+    """A translation as it is cached: rights and marks, no verdict.
+
+    Members
+    -------
+    frame : unsigned(physical_bits - 12)
+        Frame number of the 4 KiB page. Of a large page the bits below 2 MiB do not count.
+    level : unsigned(3)
+        Of the leaf, 1 to 3.
+    rw, us, xd : 1
+        R/W and U/S of all entries (AND), XD of all (OR).
+    pkey : unsigned(4)
+    d, soft_dirty : 1
+        The leaf's marks; `soft_dirty` only with `soft_dirty`.
+    pwt, pcd, pat : 1
+    """
+
+    def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
+        marks = {"d": 1, **({"soft_dirty": 1} if soft_dirty else {})}
+        super().__init__(
+            {
+                "frame": unsigned(physical_bits - x86.PAGE_SHIFT),
+                "level": unsigned(3),
+                "rw": 1,
+                "us": 1,
+                "xd": 1,
+                "pkey": unsigned(x86.PKEY_BITS),
+                **marks,
+                "pwt": 1,
+                "pcd": 1,
+                "pat": 1,
+            }
+        )
+
+
+class TlbOp(IntEnum):
+    """What is done to a TLB beside lookups."""
+
+    FILL = 0
+    """A translation is kept; all that serves the same address in its bank goes."""
+    DROP = 1
+    """What serves the address goes: of the slot, and global ones."""
+    DROP_LOCAL = 2
+    """What serves the address goes, of the slot, but for global ones."""
+    FLUSH = 3
+    """All goes."""
+    FLUSH_LOCAL = 4
+    """All goes but for global ones."""
+
+
+class TlbOpLayout(data.StructLayout):
+    """One operation: `linear` and `slot` count for the first three kinds, `entry` and `g` (global) for a fill."""
+
+    def __init__(self, physical_bits: int, slot_bits: int, *, soft_dirty: bool) -> None:
+        super().__init__(
+            {
+                "kind": TlbOp,
+                "linear": unsigned(64),
+                "slot": unsigned(slot_bits),
+                "entry": CachedLayout(physical_bits, soft_dirty=soft_dirty),
+                "g": 1,
+            }
+        )
+
+
+class TlbBank(Component):
+    """One bank: set-associative, tags and payloads in LUT RAM, valid and global in flip-flops. Lookups take no cycle.
+
+    Parameters
+    ----------
+    shift : int
+        log2 of the page's bytes: 12 or 21.
+    sets, ways : int
+        Powers of two, at least 2 sets; at least 1 way.
+    slot_bits : int
+    payload : data.StructLayout
+
+    Members
+    -------
+    linear : In(64), slot : In(slot_bits)
+        What is looked up.
+    match : Out(ways)
+        The ways that serve it: of the slot, or global.
+    same : Out(ways)
+        The ways that hold a translation of the page, of whatever slot.
+    entries : Out(payload) for each way
+    at : In(index)
+        The set that is changed.
+    kill : In(ways)
+        These ways of that set go.
+    write : In(ways), new_linear : In(64), new_slot, new, new_global
+        This way of that set gets a translation; it beats `kill`.
+    flush, flush_local : In(1)
+        All goes; all but for global ones. Beats `write`.
+    """
+
+    def __init__(self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout) -> None:
+        self._shift, self.ways, self.sets, self._slot_bits = shift, ways, sets, slot_bits
+        self._shape = TlbShape(shift, sets)
+        self.payload = payload
+        self._row = data.StructLayout(
+            {"tag": self._shape["tag"].shape, "slot": unsigned(slot_bits), "payload": payload}
+        )
+        self.memories = [Memory(shape=self._row, depth=sets, init=[]) for _ in range(ways)]
+        super().__init__(
+            {
+                "linear": In(64),
+                "slot": In(slot_bits),
+                "match": Out(ways),
+                "same": Out(ways),
+                "globals": Out(ways),
+                "entries": Out(payload).array(ways),
+                "at": In(64),
+                "kill": In(ways),
+                "write": In(ways),
+                "new_slot": In(slot_bits),
+                "new": In(payload),
+                "new_global": In(1),
+                "flush": In(1),
+                "flush_local": In(1),
+            }
+        )
+
+    def split(self, linear: Value) -> Any:
+        """Index and tag of an address."""
+        return data.View(self._shape, linear[self._shift : _LINEAR_BITS])
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        asked, changed = self.split(self.linear), self.split(self.at)
+        for way, memory in enumerate(self.memories):
+            m.submodules[f"way_{way}"] = memory
+            reader, writer = memory.read_port(domain="comb"), memory.write_port()
+            valid = Signal(self.sets, name=f"valid_{way}")
+            is_global = Signal(self.sets, name=f"global_{way}")
+            row = reader.data
+            same = valid.bit_select(asked.index, 1) & (row.tag == asked.tag)
+            of_all = is_global.bit_select(asked.index, 1)
+            m.d.comb += [
+                reader.addr.eq(asked.index),
+                self.same[way].eq(same),
+                self.globals[way].eq(of_all),
+                self.match[way].eq(same & ((row.slot == self.slot) | of_all)),
+                self.entries[way].eq(row.payload),
+                writer.addr.eq(changed.index),
+                writer.data.eq(Cat(changed.tag, self.new_slot, self.new)),
+                writer.en.eq(self.write[way]),
+            ]
+            with m.If(self.kill[way]):
+                m.d.sync += valid.bit_select(changed.index, 1).eq(0)
+            with m.If(self.write[way]):
+                m.d.sync += [
+                    valid.bit_select(changed.index, 1).eq(1),
+                    is_global.bit_select(changed.index, 1).eq(self.new_global),
+                ]
+            with m.If(self.flush_local):
+                m.d.sync += valid.eq(valid & is_global)
+            with m.If(self.flush):
+                m.d.sync += valid.eq(0)
+        return m
+
+
+class Tlb(Component):
+    """Translations by address and PCID slot: a lookup a cycle, its answer in the next one.
+
+    One register takes fills and invalidations, so that they are in the order in which they came. An operation on one
+    address first reads which ways hold it, then changes them: it takes two cycles, a flush one; `busy` meanwhile, and
+    nothing may be looked up.
+
+    A page of 1 GiB is kept as fragments of 2 MiB; while there may be any, an invalidation of one address takes the
+    whole bank of large pages, since it must take all fragments of the page.
+
+    Parameters
+    ----------
+    physical_bits, soft_dirty
+        As in `WalkerConfig`.
+    slot_bits : int
+    small, large : (int, int)
+        Sets and ways of the bank of 4 KiB pages, and of that of large ones.
+
+    Members
+    -------
+    look : In(1), linear : In(64), slot : In(slot_bits)
+        Look up; not while `busy`.
+    hit : Out(1), entry : Out(CachedLayout)
+        The answer to the last lookup, from the next cycle on. A 4 KiB page goes before a large one.
+    hits : Out(2)
+        Its hits in each bank: never two in one.
+    ops : In(stream of TlbOpLayout)
+    busy : Out(1)
+        An operation is in work.
+    """
+
+    def __init__(
+        self,
+        *,
+        physical_bits: int,
+        slot_bits: int,
+        small: tuple[int, int],
+        large: tuple[int, int],
+        soft_dirty: bool = True,
+    ) -> None:
+        self._layout = CachedLayout(physical_bits, soft_dirty=soft_dirty)
+        banks = ((x86.LEVEL_SHIFT[1], small), (x86.LEVEL_SHIFT[2], large))
+        self.banks = [
+            TlbBank(shift=shift, sets=sets, ways=ways, slot_bits=slot_bits, payload=self._stored(shift))
+            for shift, (sets, ways) in banks
+        ]
+        super().__init__(
+            {
+                "look": In(1),
+                "linear": In(64),
+                "slot": In(slot_bits),
+                "hit": Out(1),
+                "entry": Out(self._layout),
+                "ops": In(stream.Signature(TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty))),
+                "busy": Out(1),
+            }
+        )
+
+    def _stored(self, shift: int) -> data.StructLayout:
+        """What a bank keeps of an entry: a frame of its pages' size, and of large pages whether it is a fragment."""
+        fields = {str(name): shaped.shape for name, shaped in self._layout}
+        fields["frame"] = unsigned(self._layout["frame"].shape.width - (shift - x86.PAGE_SHIFT))
+        if shift == x86.PAGE_SHIFT:
+            del fields["level"]
+        else:
+            fields["level"] = unsigned(1)
+        return data.StructLayout(fields)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        r = SimpleNamespace(valid=Signal(), second=Signal(), op=Signal(self.ops.payload.shape()), fragments=Signal())
+        op = r.op
+        ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
+        last = Signal()
+        m.d.comb += [
+            self.busy.eq(r.valid),
+            self.ops.ready.eq(~r.valid),
+            last.eq(r.valid & (r.second | ~ranged)),
+        ]
+        with m.If(self.ops.valid & self.ops.ready):
+            m.d.sync += [op.eq(self.ops.payload), r.valid.eq(1), r.second.eq(0)]
+        with m.Elif(last):
+            m.d.sync += r.valid.eq(0)
+        with m.Else():
+            m.d.sync += r.second.eq(1)
+
+        found = []
+        for number, bank in enumerate(self.banks):
+            m.submodules[("small", "large")[number]] = bank
+            found.append(self._serve(m, bank, r, last, bool(number)))
+
+        with m.If(last & (op.kind == TlbOp.FILL) & (op.entry.level == 3)):
+            m.d.sync += r.fragments.eq(1)
+        with m.If(last & ((op.kind == TlbOp.FLUSH) | ((op.kind == TlbOp.DROP) & r.fragments))):
+            m.d.sync += r.fragments.eq(0)
+
+        (small_hit, small), (large_hit, large) = found
+        m.d.comb += [self.hit.eq(small_hit | large_hit), self.entry.eq(Mux(small_hit, small, large))]
+        return m
+
+    def _serve(self, m: Module, bank: TlbBank, r: SimpleNamespace, last: Signal, is_large: bool) -> Any:
+        """One bank's part in lookups and operations: (hit, entry) of the last lookup."""
+        op = r.op
+        kind, name = op.kind, ("small", "large")[is_large]
+        match = Signal(bank.ways, name=f"{name}_match")
+        entries = [Signal(bank.payload, name=f"{name}_entry_{way}") for way in range(bank.ways)]
+        touched = Signal(bank.ways, name=f"{name}_touched")  # by the operation: these ways go
+        victim = Signal(range(bank.ways), name=f"{name}_victim") if bank.ways > 1 else Const(0)
+
+        m.d.comb += [
+            bank.linear.eq(Mux(r.valid, op.linear, self.linear)),
+            bank.slot.eq(Mux(r.valid, op.slot, self.slot)),
+        ]
+        with m.If(self.look):
+            m.d.sync += match.eq(bank.match)
+            m.d.sync += [entry.eq(bank.entries[way]) for way, entry in enumerate(entries)]
+        with m.Switch(kind):
+            with m.Case(TlbOp.FILL):
+                # One that is global would serve beside that of any slot, and it is one of them.
+                m.d.sync += touched.eq(bank.match | (bank.same & op.g.replicate(bank.ways)))
+            with m.Case(TlbOp.DROP):
+                m.d.sync += touched.eq(bank.match)
+            with m.Default():
+                m.d.sync += touched.eq(bank.match & ~bank.globals)
+
+        mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
+        fills = last & (kind == TlbOp.FILL) & mine
+        drops = last & ((kind == TlbOp.DROP) | (kind == TlbOp.DROP_LOCAL))
+        flushes, local = last & (kind == TlbOp.FLUSH), last & (kind == TlbOp.FLUSH_LOCAL)
+        if is_large:
+            flushes |= last & r.fragments & (kind == TlbOp.DROP)
+            local |= last & r.fragments & (kind == TlbOp.DROP_LOCAL)
+        m.d.comb += [
+            bank.at.eq(op.linear),
+            bank.kill.eq(touched & (fills | drops).replicate(bank.ways)),
+            bank.write.eq(fills << victim),
+            bank.new_slot.eq(op.slot),
+            bank.new_global.eq(op.g),
+            bank.flush.eq(flushes),
+            bank.flush_local.eq(local),
+        ]
+        for field, shaped in bank.payload:
+            value = op.entry[str(field)]
+            if field == "frame":
+                value = value[-shaped.width :]
+            elif field == "level":
+                value = value == 3
+            m.d.comb += bank.new[field].eq(value)
+        if bank.ways > 1:
+            with m.If(fills):
+                m.d.sync += victim.eq(victim + 1)
+
+        raw = Signal(bank.payload, name=f"{name}_entry")
+        entry = Signal(self._layout, name=f"{name}_found")
+        chosen = Const(0, bank.payload.size)
+        for way, candidate in enumerate(entries):
+            chosen |= Value.cast(candidate) & match[way].replicate(bank.payload.size)
+        m.d.comb += Value.cast(raw).eq(chosen)
+        for field, shaped in self._layout:
+            if field == "frame":
+                m.d.comb += entry.frame.eq(raw.frame << (shaped.width - len(raw.frame)))
+            elif field == "level":
+                m.d.comb += entry.level.eq(Mux(raw.level, 3, 2) if is_large else 1)
+            else:
+                m.d.comb += entry[field].eq(raw[field])
+        return match.any(), entry

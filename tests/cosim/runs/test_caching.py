@@ -1,0 +1,43 @@
+"""The MMU that caches in a simulator, at protocol level, judged by the golden TLB."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptewalk.cosim.bench.caching import CachingConditions
+from ptewalk.cosim.checks.golden_tlb import KINDS
+from ptewalk.cosim.runs.caching import caching_work
+from ptewalk.cosim.simulate.find import detect
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.walker import WalkerConfig
+
+pytestmark = pytest.mark.slow
+
+SIMULATORS = [simulator.name for simulator in detect()]
+
+
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_random_work(simulator: str) -> None:
+    """Every answer is permitted, and it could have been otherwise."""
+    if simulator not in SIMULATORS:
+        pytest.skip(f"{simulator} was not found")
+    told = caching_work(800, 1, simulator=simulator)
+    assert (told["compared"], told["wrong"], told["failures"]) == (800, 0, [])
+    counts = told["counts"]
+    assert counts["hits"] >= 160 and counts["overtaken"] >= 1 and counts["gateware wraps"] >= 3
+    assert sum(counts.get(kind, 0) for kind in KINDS) >= 20
+    assert counts["drains"] >= 1 and counts["marks"] >= 20
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CachingMmuConfig(WalkerConfig(levels=4, soft_dirty=False, tag_bits=6), fault_depth=1, waiting=3, slots=2),
+        CachingMmuConfig(WalkerConfig(trace=True, tag_bits=5), small_sets=16, small_ways=4, large_sets=16, slots=8),
+    ],
+)
+def test_other_shapes_under_errors_and_latency(config: CachingMmuConfig) -> None:
+    conditions = CachingConditions(errors=0.01, latency=4, latency_spread=9, stalls=0.4, idle=0.05, changes=0.05)
+    told = caching_work(400, 3, config=config, conditions=conditions)
+    assert (told["compared"], told["wrong"], told["failures"]) == (400, 0, [])
+    assert told["counts"]["hits"] >= 40
