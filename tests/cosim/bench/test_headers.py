@@ -18,13 +18,15 @@ from ptewalk.rtl.walker import WalkerConfig
 def test_offsets_are_asserted() -> None:
     """Each field of each record, its place and the record's size."""
     text = records_header()
-    # linear and root are 8 bytes; control, pkru, pkrs 4; track and saved_dirty 1; tag is at the next multiple of 4.
+    # linear and root are 8 bytes; control, pkru, pkrs 4; track, saved_dirty and keep 1, pcid 2; tag is at the next multiple of 4.
     for line in (
-        "static_assert(sizeof(Request) == 40);",
+        "static_assert(sizeof(Request) == 48);",
         "static_assert(offsetof(Request, linear) == 0);",
         "static_assert(offsetof(Request, pkrs) == 24);",
         "static_assert(offsetof(Request, saved_dirty) == 29);",
-        "static_assert(offsetof(Request, tag) == 32);",
+        "static_assert(offsetof(Request, pcid) == 30);",
+        "static_assert(offsetof(Request, keep) == 32);",
+        "static_assert(offsetof(Request, tag) == 36);",
         "static_assert(offsetof(Event, new_) == 16);",
         "static_assert(offsetof(Response, code) == 16);",
     ):
@@ -49,8 +51,8 @@ def with_input(design: DesignDescription, stream: str, field: str) -> DesignDesc
 
 def test_an_input_that_nobody_knows_is_named() -> None:
     design = describe(MmuConfig())
-    with pytest.raises(ToolError, match=r"does not know field 'pcid' of contexts: .*entry in cosim/bench/records.py"):
-        pins_header(with_input(design, "contexts", "pcid"))
+    with pytest.raises(ToolError, match=r"does not know field 'vmid' of contexts: .*entry in cosim/bench/records.py"):
+        pins_header(with_input(design, "contexts", "vmid"))
     stranger = replace(design, ports=(*design.ports, PortDescription("enable", "input", 1)))
     with pytest.raises(ToolError, match="nothing drives input 'enable'"):
         lane_files(stranger)
