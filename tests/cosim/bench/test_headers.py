@@ -18,7 +18,7 @@ from ptewalk.rtl.walker import WalkerConfig
 def test_offsets_are_asserted() -> None:
     """Each field of each record, its place and the record's size."""
     text = records_header()
-    # linear and root are 8 bytes; control, pkru, pkrs 4; track, saved_dirty and keep 1, pcid 2; tag is at the next multiple of 4.
+    # linear and root are 8 bytes; control, pkru, pkrs 4; the rest 1, but for pcid 2; tag is at a multiple of 4.
     for line in (
         "static_assert(sizeof(Request) == 48);",
         "static_assert(offsetof(Request, linear) == 0);",
