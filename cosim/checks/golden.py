@@ -291,7 +291,7 @@ class Golden:
             )
 
     def _judge_trace(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
-        linear, tags, control = (result.requests[name] for name in ("linear", "tag", "control"))
+        linear, tags, control = (result.requests[name].tolist() for name in ("linear", "tag", "control"))
         if self._writes:
             rows = []
             for request, depth, event in log.written:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from ptewalk.cosim.bench.conditions import BatchResult, Conditions, random_conditions
-from ptewalk.cosim.bench.records import INTERFERENCE, Records, encode_requests, relevant
+from ptewalk.cosim.bench.records import INTERFERENCE, REQUEST, Records, relevant
 from ptewalk.cosim.bench.scoreboard import Scoreboard
 from ptewalk.cosim.checks.golden import Golden
 from ptewalk.cosim.checks.shadow import Shadow
@@ -58,12 +58,10 @@ class RandomBatch:
 def random_batch(seed: int, number: int, size: int, design: DesignDescription) -> RandomBatch:
     """The batch of this number: `size` walks; some tables are missing, so that their reads end in a bus error."""
     rng = random.Random(f"{seed} {number}")
-    physical_bits, soft_dirty = design.parameters["physical_bits"], design.parameters["soft_dirty"]
-    tracks = tuple(linux.Track) if soft_dirty else (linux.Track.OFF,)
+    physical_bits = design.parameters["physical_bits"]
+    tracks = tuple(linux.Track) if design.parameters["soft_dirty"] else (linux.Track.OFF,)
     used: set[int] = set()
     walks = [random_walk(rng, physical_bits=physical_bits, tracks=tracks, used=used) for _ in range(size)]
-    if not soft_dirty:
-        walks = [replace(walk, state=replace(walk.state, soft_dirty=False)) for walk in walks]
     words: dict[int, int] = {}
     for walk in walks:
         words.update(walk.entries)
@@ -72,15 +70,26 @@ def random_batch(seed: int, number: int, size: int, design: DesignDescription) -
             for address, _ in walk.entries:
                 if address >> x86.PAGE_SHIFT == missing:
                     del words[address]
-    before = Shadow(words, (walk.state.root >> x86.PAGE_SHIFT for walk in walks), physical_bits, strict=True)
-    tags = [number % min(256, 1 << design.parameters["tag_bits"]) for number in range(size)]
+    before = Shadow(words, [walk.root >> x86.PAGE_SHIFT for walk in walks], physical_bits, strict=True)
     return RandomBatch(
-        encode_requests(((walk.state, walk.request) for walk in walks), tags),
+        _asked(walks, design),
         _disturb(rng, walks, before),
         before.memory(),
         before,
         random_conditions(rng),
     )
+
+
+def _asked(walks: list[Walk], design: DesignDescription) -> Records:
+    """The `REQUEST` records of the walks; tags go round."""
+    requests = np.zeros(len(walks), REQUEST)
+    for name, column in zip(Walk._fields, zip(*walks, strict=True), strict=True):
+        if name in (REQUEST.names or ()):
+            requests[name] = [root >> x86.PAGE_SHIFT for root in column] if name == "root" else column
+    requests["tag"] = np.arange(len(walks)) % min(256, 1 << design.parameters["tag_bits"])
+    if not design.parameters["soft_dirty"]:
+        requests["saved_dirty"] = 0
+    return requests
 
 
 def _disturb(rng: random.Random, walks: list[Walk], memory: Shadow) -> Records:

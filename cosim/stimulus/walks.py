@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeVar
 
 from ptewalk.cosim.formats.walks import ARENAS, PHYSICAL_BITS, ROOT, WalkCase, run_on_model
 from ptewalk.model import x86
@@ -76,26 +76,44 @@ _RECORDED_FRAMES: Final = tuple(ROOT[x86.LEVELS_4] // x86.PAGE_BYTES - 4 + level
 """Frames of the tables of recorded walks, by level."""
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(NamedTuple):
     """One access, the control state it is made in, and the tables it meets.
 
     Attributes
     ----------
     family : str
         A letter of `FAMILIES`.
-    state : State
-        Control state.
-    request : Request
-        The access.
+    linear, access, user, implicit, ac
+        The access, as in `Request`.
+    root, control, pkru, pkrs, track, saved_dirty
+        Control state, as in `State`.
     entries : tuple of (address, value)
         Every word of the tables that is not 0.
     """
 
     family: str
-    state: State
-    request: Request
+    linear: int
+    access: x86.Access
+    user: bool
+    implicit: bool
+    ac: bool
+    root: int
+    control: int
+    pkru: int
+    pkrs: int
+    track: Track
+    saved_dirty: bool
     entries: tuple[tuple[int, int], ...]
+
+    @property
+    def request(self) -> Request:
+        """The access."""
+        return Request(self.linear, self.access, self.user, self.implicit, self.ac)
+
+    @property
+    def state(self) -> State:
+        """The control state."""
+        return State(self.root, self.control, self.pkru, self.pkrs, self.track, self.saved_dirty)
 
 
 def pick(rng: random.Random, options: Sequence[_T]) -> _T:
@@ -176,20 +194,19 @@ def random_case(rng: random.Random, *, family: str | None = None, number: int = 
     kind = "R" if draft.family == "H" else pick(rng, "RWXI")
     draft.make(_RECORDED_ACCESSES[kind], implicit=kind == "I", aligned=32 if kind == "I" else 8)
     walk = draft.walk(Track.OFF, saved_dirty=False)
-    request, state = walk.request, walk.state
     case = WalkCase(
         number=number,
         family=walk.family,
         kind=kind,
-        user=request.user,
-        control=state.control | request.ac << x86.Control.AC,
-        linear=request.linear,
+        user=walk.user,
+        control=walk.control | walk.ac << x86.Control.AC,
+        linear=walk.linear,
         entries=walk.entries,
         outcome=x86.Outcome.OK,
         value=0,
         added=(),
-        pkru=state.pkru,
-        pkrs=state.pkrs,
+        pkru=walk.pkru,
+        pkrs=walk.pkrs,
         voices="m",
     )
     return answered(case)
@@ -260,8 +277,9 @@ class _Draft:
         if self.family == "G":
             low = x86.LINEAR_BITS[self.levels] - 1
             linear ^= rng.randrange(1, (1 << 64 - low) - 1) << low
-        user = rng.random() < 0.5
-        self.request = Request(linear & -aligned, access, user, implicit, rng.random() < 0.4)
+        self.linear, self.access, self.implicit = linear & -aligned, access, implicit
+        self.user = rng.random() < 0.5
+        self.ac = rng.random() < 0.4
 
     def arm(self) -> None:
         """Make the leaf one that a mend makes writable."""
@@ -270,10 +288,22 @@ class _Draft:
 
     def walk(self, track: Track, *, saved_dirty: bool) -> Walk:
         """The walk as it stands."""
-        root = self.table_frames[self.levels] * x86.PAGE_BYTES
-        state = State(root, self.control, self._keys(), self._keys(), track, saved_dirty)
-        entries = tuple([entry for entry in self.values.items() if entry[1]])
-        return Walk(self.family, state, self.request, entries)
+        root = self.table_frames[self.levels] << x86.PAGE_SHIFT
+        return Walk(
+            self.family,
+            self.linear,
+            self.access,
+            self.user,
+            self.implicit,
+            self.ac,
+            root,
+            self.control,
+            self._keys(),
+            self._keys(),
+            track,
+            saved_dirty,
+            tuple([entry for entry in self.values.items() if entry[1]]),
+        )
 
     def _keys(self) -> int:
         """A key register: sparse, or half full where keys are the matter."""

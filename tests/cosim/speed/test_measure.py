@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptewalk.cosim.runs.gateware import WalkerLibrary
 from ptewalk.cosim.speed import measure
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, Track
@@ -89,3 +90,14 @@ def test_targets_of_bulk() -> None:
         if not late:
             break
     assert len(rows) >= 8 and not late
+
+
+@pytest.mark.slow
+def test_target_of_walks_end_to_end() -> None:
+    """Stimulus, gateware and verdict, beside the golden model alone on the same walks."""
+    library = WalkerLibrary.make()
+    for _ in range(TRIES):
+        row = measure._whole(library, 1, "ptewalk bench --only cosim --seed 1")
+        if row["ratio"] <= SLACK * measure._WHOLE_TARGET:
+            break
+    assert row["target"] == "<= 11" and row["ratio"] <= SLACK * measure._WHOLE_TARGET
