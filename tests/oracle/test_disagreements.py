@@ -16,6 +16,7 @@ FILES = {
     **{path.name: path for path in (ROOT / "cosim" / "formats" / "data").glob("linux-*.jsonl.gz")},
     **{path.name: path for path in (ROOT / "tests" / "data").glob("own-linux-*.jsonl.gz")},
     **{path.name: path for path in (ROOT / "tests" / "data").glob("kinds-linux-*.jsonl.gz")},
+    **{path.name: path for path in (ROOT / "tests" / "data").glob("flips-linux-*.jsonl.gz")},
 }
 SAMPLE_1, SAMPLE_12 = "linux-6.1-sample.jsonl.gz", "linux-6.12-sample.jsonl.gz"
 OWN_1, OWN_12 = "own-linux-6.1.jsonl.gz", "own-linux-6.12.jsonl.gz"
