@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -93,8 +94,11 @@ def procfs(
 @option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".jsonl or .jsonl.gz.")
 @option("--kernel", metavar="PATH|SERIES", help="A bzImage, or 6.1 or 6.12 for Debian's; by default $KERNEL or 6.1.")
 @option("--keep-going", is_flag=True, help="Leave out scenarios that have no answer, and name them.")
+@option("--proc", is_flag=True, help="Record after the last step what smaps and other files of /proc say, too.")
 @json_option
-def record(files: tuple[Path, ...], output: Path, kernel: str | None, keep_going: bool, as_json: bool) -> int:
+def record(
+    files: tuple[Path, ...], output: Path, kernel: str | None, keep_going: bool, proc: bool, as_json: bool
+) -> int:
     """Ask a real kernel under QEMU what it answers to scenarios, and write that; an interrupted run goes on."""
     from ptewalk.cosim.oracles.linux.recorder import read_requests
     from ptewalk.cosim.oracles.linux.recorder import record as record_all
@@ -103,7 +107,7 @@ def record(files: tuple[Path, ...], output: Path, kernel: str | None, keep_going
         raise ToolError(f"{output}: name an output that ends in .jsonl or .jsonl.gz")
     if not output.parent.is_dir():
         raise ToolError(f"{output}: there is no folder {output.parent}; make it, or name another")
-    requests = [request for path in files for request in read_requests(path)]
+    requests = [replace(request, files=proc) for path in files for request in read_requests(path)]
     try:
         with progress("scenarios") as advance:
             done = record_all(requests, output, kernel=kernel, keep_going=keep_going, progress=advance)

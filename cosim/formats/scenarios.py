@@ -59,6 +59,8 @@ class ScenarioRequest:
     base: int = DEFAULT_BASE
     five_levels: bool = False
     """Page tables of five levels: CR4.LA57."""
+    files: bool = False
+    """What the files of /proc say is recorded too."""
 
     @property
     def needs(self) -> Needs:

@@ -23,6 +23,8 @@ _WHOLE_PAGE: Final = PAGE_BYTES << _PSS_SHIFT
 _LETTERS: Final = ((VmFlag.READ, "r"), (VmFlag.WRITE, "w"), (VmFlag.EXEC, "x"))
 _OF_ONE_AREA: Final = ("Size", "KernelPageSize", "MMUPageSize", "THPeligible", "ProtectionKey")
 """Lines that smaps_rollup has not."""
+_BY_KIND: Final = ("Pss_Anon", "Pss_File", "Pss_Shmem")
+"""Lines that it alone has, behind Pss_Dirty."""
 _SHMEM_DEVICE: Final = "00:01"
 _HUGETLB_DEVICE: Final = "00:0f"
 _DISK_DEVICE: Final = "08:00"
@@ -75,9 +77,10 @@ def rollup(mm: Mm) -> str:
     kilobytes = {name: size >> 10 + (_PSS_SHIFT if "Pss" in name else 0) for name, size in sums.items()}
     kilobytes["Locked"] = locked >> 10 + _PSS_SHIFT
     lines = [
-        f"{line.name + ':':<16}{kilobytes.get(line.name, 0):{line.width}}{line.unit}\n"
+        f"{name + ':':<16}{kilobytes.get(name, 0):{line.width}}{line.unit}\n"
         for line in mm.kernel.profile.smaps_lines
         if line.name not in _OF_ONE_AREA
+        for name in (line.name, *(_BY_KIND if line.name == "Pss_Dirty" else ()))
     ]
     return header.ljust(_NAME_COLUMN) + "[rollup]\n" + "".join(lines)
 
@@ -158,7 +161,7 @@ class _Usage:
             + ("Swap",),
             0,
         )
-        self.proportional = dict.fromkeys(("Pss", "Pss_Dirty", "SwapPss"), 0)
+        self.proportional = dict.fromkeys(("Pss", "Pss_Dirty", "SwapPss", *_BY_KIND), 0)
         if vma.huge_level:
             self._hugetlb()
             return
@@ -235,6 +238,9 @@ class _Usage:
         portion = _WHOLE_PAGE // counts
         self.proportional["Pss"] += int(portion.sum())
         self.proportional["Pss_Dirty"] += int(portion[dirty].sum())
+        in_memory = self.vma.file is None or not self.vma.file.counts_dirty
+        self.proportional["Pss_Anon"] += int(portion[anon].sum())
+        self.proportional["Pss_Shmem" if in_memory else "Pss_File"] += int(portion[~anon].sum())
 
     def _hugetlb(self) -> None:
         """smaps_hugetlb_range"""

@@ -50,7 +50,7 @@
 #define SPIN_MARK 0x5054455f5350494eUL
 
 /* Commands of the host to the controller. */
-enum { COMMAND_BEGIN = 1, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END };
+enum { COMMAND_BEGIN = 1, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END, COMMAND_FILE };
 
 /* Operations of a worker. The last ones belong to the recorder, not to a scenario. */
 enum {
@@ -876,6 +876,26 @@ static void operate(void)
     say("K");
 }
 
+/* At most arguments[1] bytes of a file from arguments[0] on, into `state`. A path opens it, and it stays open for calls without. */
+static void read_file(void)
+{
+    static int kept = -1;
+    if (MAILBOX->text[0]) {
+        if (kept >= 0)
+            close(kept);
+        kept = open(MAILBOX->text, O_RDONLY | O_CLOEXEC);
+    }
+    char *to = (char *)MAILBOX->state;
+    int64_t from = MAILBOX->arguments[0], most = MAILBOX->arguments[1], done = 0;
+    ssize_t n = kept < 0 ? -1 : 0;
+    if (kept >= 0)
+        while (done < most && (n = pread(kept, to + done, most - done, from + done)) > 0)
+            done += n;
+    MAILBOX->result = n < 0 ? -1 : done;
+    MAILBOX->error = n < 0 ? errno : 0;
+    say("K");
+}
+
 /* ---- start-up ---- */
 
 static void load_modules(void)
@@ -1027,6 +1047,7 @@ int main(void)
             say(ask(MAILBOX->who) ? "K" : "D the new process died");
             break;
         case COMMAND_OPERATION: operate(); break;
+        case COMMAND_FILE: read_file(); break;
         case COMMAND_END: end(); say(reservations_left() ? "K spent" : "K"); break;
         default: say("E unknown command %ld", MAILBOX->command);
         }

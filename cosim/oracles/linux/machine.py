@@ -19,31 +19,29 @@ Example
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import shutil
-import socket
 import struct
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
+from ptewalk.cosim.oracles.linux.channel import Channel, Qmp
 from ptewalk.cosim.oracles.linux.contents import read_contents
+from ptewalk.cosim.oracles.linux.files import ended, read_files
 from ptewalk.cosim.oracles.linux.image import GuestKernel, build_initramfs, find_kernel, program
 from ptewalk.cosim.oracles.linux.operations import (
-    SCAN_CATEGORIES,
-    SCAN_NOT_WRITTEN,
     Call,
     Operation,
     ScenarioError,
+    decode_scan,
     decode_value,
     encode_all,
     errno_name,
@@ -70,9 +68,9 @@ SPIN_MARK: Final = 0x5054_455F_5350_494E
 CR4_LA57: Final = 12
 MEBIBYTE: Final = 1 << 20
 MAILBOX_BYTES: Final = 2 * MEBIBYTE
-COMMAND_BEGIN, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END = 1, 2, 3, 4
+COMMAND_BEGIN, COMMAND_SPIN, COMMAND_OPERATION, COMMAND_END, COMMAND_FILE = 1, 2, 3, 4, 5
 # Byte offsets in the mailbox: struct mailbox of agent.c.
-AT_COMMAND, AT_ARGUMENTS, AT_GO, AT_RESULT, AT_STATE_WORDS, AT_VALUES = 0, 24, 200, 208, 256, 4096
+AT_COMMAND, AT_ARGUMENTS, AT_GO, AT_RESULT, AT_STATE_WORDS, AT_PIDS, AT_VALUES = 0, 24, 200, 208, 256, 264, 4096
 AT_STATE: Final = AT_VALUES + 2 * 262144
 COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 oops=panic nokaslr norandmaps nopti mitigations=off numa_balancing=disable"
@@ -113,63 +111,6 @@ def require_tools() -> None:
     """`ToolError` for the first of `missing_tools`; to be called before anything is fetched."""
     for trouble in missing_tools():
         raise ToolError(trouble)
-
-
-class _Channel:
-    """Lines over a socket, the other end of which is handed to QEMU."""
-
-    def __init__(self) -> None:
-        self._socket, self.far_end = socket.socketpair()
-        self._buffer = b""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes."""
-        self._socket.settimeout(None)
-        self._socket.sendall(data)
-
-    def line(self, seconds: float) -> str:
-        """The next line; TimeoutError after `seconds`, ConnectionError when QEMU is gone."""
-        end = time.monotonic() + seconds
-        while b"\n" not in self._buffer:
-            self._socket.settimeout(max(0.001, end - time.monotonic()))
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionError
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return line.decode("utf-8", "replace").strip()
-
-    def close(self) -> None:
-        """Close what is open here."""
-        self.far_end.close()
-        self._socket.close()
-
-
-class _Qmp:
-    """QEMU's own control channel, for one question: the processor's registers."""
-
-    def __init__(self, channel: _Channel) -> None:
-        self._channel = channel
-
-    def start(self, seconds: float) -> None:
-        """Take the greeting and leave negotiation."""
-        self._channel.line(seconds)
-        self._ask({"execute": "qmp_capabilities"}, seconds)
-
-    def registers(self, seconds: float) -> dict[str, int]:
-        """Register name to value."""
-        command = {"execute": "human-monitor-command", "arguments": {"command-line": "info registers"}}
-        text = str(self._ask(command, seconds))
-        return {name: int(value, 16) for name, value in re.findall(r"\b([A-Z][A-Z0-9]+) ?=([0-9a-f]+)", text)}
-
-    def _ask(self, command: dict[str, Any], seconds: float) -> object:
-        self._channel.send(json.dumps(command).encode() + b"\n")
-        while True:
-            answer = json.loads(self._channel.line(seconds))
-            if "return" in answer:
-                return answer["return"]
-            if "error" in answer:
-                raise ToolError(f"QEMU refused {command['execute']}: {answer['error'].get('desc')}")
 
 
 class LinuxVm:
@@ -238,7 +179,7 @@ class LinuxVm:
         scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(sizes)))
         folder = Path(self._closers.enter_context(scratch))
         self._console, self._log = folder / "console", folder / "qemu"
-        self._serial, monitor = _Channel(), _Channel()
+        self._serial, monitor = Channel(), Channel()
         self._closers.callback(self._serial.close)
         self._closers.callback(monitor.close)
         ends = [channel.far_end.fileno() for channel in (self._serial, monitor)]
@@ -256,7 +197,7 @@ class LinuxVm:
         self._closers.callback(self._stop)
         for channel in (self._serial, monitor):
             channel.far_end.close()
-        self._qmp = _Qmp(monitor)
+        self._qmp = Qmp(monitor)
         try:
             self._qmp.start(BOOT_SECONDS)
             self._memory = [np.memmap(part, np.uint64, "r+").reshape(-1, x86.TABLE_ENTRIES) for part in parts]
@@ -448,6 +389,8 @@ class LinuxVm:
             except OperationError as error:
                 raise ScenarioError(f"{where}: {error}") from None
             child = call.arguments[0] if call.operation is Operation.FORK else None
+            if request.files and call.operation is Operation.EXIT:
+                self.read_file(f"/proc/{self._pid(who)}/pagemap", 0, 0)
             self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
             answer = self._take_answer()
             if call.operation is Operation.EXIT:
@@ -455,7 +398,33 @@ class LinuxVm:
             if child is not None and answer.result == 0:
                 roots[child] = self._find_root(child)
             steps.append(self._step(request, i, answer, call, writer, roots))
+            if request.files and call.operation is Operation.EXIT:
+                steps[-1]["files"] = ended(self.read_file, who, request.base)
+        if request.files and steps:
+            pids = {who: self._pid(who) for who in roots}
+            steps[-1]["files"] = steps[-1].get("files", {}) | read_files(
+                self.read_file, pids, request.base, answer.state
+            )
         return steps
+
+    def _pid(self, who: int) -> int:
+        return int(self._words(AT_PIDS + 8 * who, 1)[0])
+
+    def read_file(self, path: str, offset: int, count: int) -> bytes | str:
+        """Bytes of a file of the guest, or the errno's name.
+
+        Parameters
+        ----------
+        path : str
+            Opens it, and it stays open; "" reads that file again.
+        """
+        self._ask(
+            f"the reading of {path}",
+            COMMAND_FILE,
+            payload=struct.pack("<14Q64s", offset, count, *[0] * 12, path.encode()),
+        )
+        result, error = self._words(AT_RESULT, 2).tolist()
+        return (errno_name(error) or "") if result < 0 else self._box[AT_STATE : AT_STATE + result].tobytes()
 
     def _take_answer(self) -> Answer:
         result, error, value_count, _, scan_end, region_count = self._words(AT_RESULT, 6).tolist()
@@ -485,7 +454,7 @@ class LinuxVm:
         line: Line = {"t": "step", "name": request.name, "i": i, "op": request.ops[i], "ret": result}
         line |= {"errno": errno_name(answer.error), "vals": values, "state": writer.step(processes)}
         if call.operation is Operation.PAGEMAP_SCAN:
-            line["scan"] = _scan(answer, request.base)
+            line["scan"] = decode_scan(answer.scan_end, answer.regions, request.base)
         return line
 
 
@@ -520,15 +489,6 @@ class LinuxMachines:
             vm = LinuxVm(self.kernel, **request.needs._asdict(), seconds=self.seconds, cpu=self.cpu)
             self._vm = vm.__enter__()
         return vm.run(request)
-
-
-def _scan(answer: Answer, base: int) -> Line:
-    regions = []
-    for start, end, categories in answer.regions:
-        names = [name for bit, name in enumerate(SCAN_CATEGORIES) if categories >> bit & 1]
-        regions.append([(start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, names])
-    walk_end = None if answer.scan_end == SCAN_NOT_WRITTEN else (answer.scan_end - base) >> x86.PAGE_SHIFT
-    return {"walk_end": walk_end, "regions": regions}
 
 
 def _memory_folder(mebibytes: int) -> str | None:

@@ -305,3 +305,13 @@ def decode_value(value: int) -> int | str:
 def errno_name(number: int) -> str | None:
     """The name of errno `number`; None for 0."""
     return errno.errorcode.get(number, str(number)) if number else None
+
+
+def decode_scan(scan_end: int, regions: list[tuple[int, int, int]], base: int) -> dict[str, object]:
+    """The `scan` of a step: where PAGEMAP_SCAN stopped, and the regions that it gave."""
+    walk_end = None if scan_end == SCAN_NOT_WRITTEN else (scan_end - base) >> x86.PAGE_SHIFT
+    found = []
+    for start, end, categories in regions:
+        names = [name for bit, name in enumerate(SCAN_CATEGORIES) if categories >> bit & 1]
+        found.append([(start - base) >> x86.PAGE_SHIFT, (end - start) >> x86.PAGE_SHIFT, names])
+    return {"walk_end": walk_end, "regions": found}

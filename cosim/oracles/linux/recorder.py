@@ -98,7 +98,7 @@ class _Journal:
 
 
 def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
-    text = json.dumps([[r.name, r.doc, r.base, r.five_levels, r.ops] for r in requests]) + kernel.version
+    text = json.dumps([[r.name, r.doc, r.base, r.five_levels, r.files, r.ops] for r in requests]) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
 
 
