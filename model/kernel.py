@@ -13,6 +13,7 @@ from ptewalk.model import access
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import (
+    brk,
     filemap,
     fork,
     gup,
@@ -114,6 +115,11 @@ class Kernel(MachineState):
     def munmap(self, process: Process, at: int, pages: int) -> None:
         """munmap"""
         mmap.do_munmap(process.mm, at, pages)
+
+    @_flushes
+    def brk(self, process: Process, end: int) -> int:
+        """brk; see `brk.brk`."""
+        return brk.brk(process.mm, end)
 
     @_flushes
     def mremap(self, process: Process, at: int, pages: int, new_pages: int, flags: Sequence[str], new_at: int) -> int:

@@ -6,7 +6,7 @@ the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,6 +217,41 @@ class SparseMemory:
         if address % x86.ENTRY_BYTES:
             raise ValueError(f"a word's address must be a multiple of {x86.ENTRY_BYTES}, not {address:#x}")
         return (address % x86.PAGE_BYTES) // x86.ENTRY_BYTES
+
+
+class FixedMemory(SparseMemory):
+    """Physical memory in an array that others map too: a frame's row is its number, and nothing ever moves.
+
+    Parameters
+    ----------
+    words : uint64 array (frames, 512)
+        All of memory, zero at the start. A frame beyond it raises `BusError`.
+    removed : callable (int), optional
+        Told the number of each frame that is removed, after it was zeroed.
+    """
+
+    def __init__(self, words: NDArray[np.uint64], removed: Callable[[int], None] = lambda frame: None) -> None:
+        super().__init__()
+        if words.ndim != 2 or words.shape[1] != x86.TABLE_ENTRIES or not words.flags.c_contiguous:
+            raise ValueError(f"words must have the shape (frames, {x86.TABLE_ENTRIES}), not {words.shape}")
+        self.words = words
+        self._removed = removed
+
+    def add_frame(self, frame: int) -> NDArray[np.uint64]:
+        """As `SparseMemory.add_frame`; the view is always good."""
+        if not 0 <= frame < len(self.words):
+            raise BusError(frame << x86.PAGE_SHIFT)
+        if frame not in self.row_of_frame:
+            self.row_of_frame[frame] = frame
+            if self._index is not None:
+                self._index.add(frame, frame)
+        return self.words[frame]
+
+    def remove_frame(self, frame: int) -> None:
+        """As `SparseMemory.remove_frame`."""
+        super().remove_frame(frame)
+        self._free_rows.clear()
+        self._removed(frame)
 
 
 class _Index:

@@ -185,7 +185,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("simulate", "stimulus"),
     ("bench", "oracles"),
     ("checks",),
-    ("runs", "formal", "fpga", "procfs"),
+    ("runs", "formal", "fpga", "procfs", "programs"),
     ("speed",),
     ("cli",),
 )

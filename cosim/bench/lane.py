@@ -10,6 +10,7 @@ import ctypes
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -207,6 +208,14 @@ class VerilatorLane:
         if self._lane is not None:
             self._library.ptewalk_close(self._lane)
             self._lane = None  # type: ignore[assignment]
+
+    def entry(self) -> Callable[[int], int]:
+        """The compiled call: it takes the address of a `BATCH` and returns a `Status`; nothing is checked.
+
+        After another status than COMPLETE the gateware has to be `reset`.
+        """
+        lane, call = self._lane, self._library.ptewalk_batch
+        return lambda address: int(call(lane, address))
 
     def __enter__(self) -> VerilatorLane:
         return self

@@ -15,7 +15,7 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import settle_homes
-from ptewalk.cosim.cli import environment, gateware, machines, measurements, regression, scenarios, walks
+from ptewalk.cosim.cli import environment, gateware, machines, measurements, programs, regression, scenarios, walks
 from ptewalk.cosim.cli.common import BAD_USE, DEFECT, INTERRUPTED
 from ptewalk.cosim.cli.extras import missing_extra
 
@@ -88,6 +88,7 @@ for _command in (
     gateware.synth,
     gateware.prove,
     gateware.export,
+    programs.run,
 ):
     commands.add_command(_command)
 

@@ -147,6 +147,8 @@ def get_unmapped_area(mm: Mm, hint: int, pages: int, *, align: int = 1) -> int:
     if hint and not hint % align and end <= TASK_PAGES[mm.tables.levels] and not mm.areas.in_range(hint, end):
         return hint
     top = TASK_PAGES[mm.tables.levels if hint > TASK_PAGES[LEVELS_4] else LEVELS_4] - (1 << 20)
+    if mm.mmap_base and hint <= TASK_PAGES[LEVELS_4]:
+        top = mm.mmap_base
     at = (top - pages) // align * align
     for vma in reversed(mm.areas.list):
         if vma.start < at + pages and vma.end > at:

@@ -60,6 +60,13 @@ class Files:
             self._named[number] = file
         return file
 
+    def create(self, number: str, pages: int) -> File:
+        """A new file of that name and length, all zero, without dirty accounting."""
+        if number in self._named:
+            raise ValueError(f"there is a file {number!r} already")
+        self._named[number] = self._new(pages)
+        return self._named[number]
+
     def new_anonymous(self, pages: int) -> File:
         """The file behind a shared anonymous mapping (mm/shmem.c:shmem_zero_setup)."""
         return self._new(pages)

@@ -6,7 +6,7 @@ names.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -56,12 +56,14 @@ def by_page(address: int, length: int) -> Iterator[tuple[int, int]]:
 class Frames:
     """The allocator, and flags and counts of every frame.
 
-    A frame number is never given out twice: which freed frame the kernel would take next follows no rule.
+    Which freed frame a kernel would take next follows no rule: a frame number is not given out twice, unless `reuse`.
 
     Parameters
     ----------
     memory : SparseMemory
         Where contents live; a frame without a row there is all zero.
+    reuse : bool
+        Single frames that were freed before the last `begin_step` are given out again, first freed first.
 
     Attributes
     ----------
@@ -88,8 +90,9 @@ class Frames:
         Identity of the file, or of the root anon_vma, that the frame belongs to.
     """
 
-    def __init__(self, memory: SparseMemory) -> None:
+    def __init__(self, memory: SparseMemory, *, reuse: bool = False) -> None:
         self.memory = memory
+        self._spare: deque[int] | None = deque() if reuse else None
         self.next = 16
         self.flags: NDArray[np.uint16] = np.zeros(1024, np.uint16)
         self.maps: NDArray[np.int32] = np.zeros(1024, np.int32)
@@ -107,6 +110,8 @@ class Frames:
 
     def begin_step(self) -> None:
         """Forget what was freed and allocated."""
+        if self._spare is not None:
+            self._spare.extend(self.freed)
         self.freed.clear()
         self.born.clear()
 
@@ -121,6 +126,12 @@ class Frames:
 
     def alloc(self, flags: int) -> int:
         """A new frame, all zero."""
+        if self._spare:
+            frame = self._spare.popleft()
+            self.flags[frame] = flags
+            self.maps[frame] = self.index[frame] = self.owner[frame] = 0
+            self.head[frame] = frame
+            return frame
         frame = self.next
         self.next = frame + 1
         if self.next > len(self.flags):

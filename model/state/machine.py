@@ -62,6 +62,10 @@ class Mm:
         Those that the kernel stored to through get_user_pages since the last clear. Kept when the MMU tracks.
     remapped : dict
         Page to file offset of what remap_file_pages rearranged (3.11).
+    mmap_base : int
+        Where the search for a free range begins, downwards; 0: 4 GiB below the end of the address space.
+    start_brk, brk : int
+        The heap's first page, and the one behind its last (mm/brk.py).
     """
 
     process: Process
@@ -78,6 +82,8 @@ class Mm:
         self.stored = PageSet()
         self.gup_stored = PageSet()
         self.remapped: dict[int, int] = {}
+        self.mmap_base = 0
+        self.start_brk = self.brk = 0
 
     # Notes of what user memory went through.
 
@@ -194,6 +200,10 @@ class MachineState:
         Note which pages may have changed (`Mm.changed`); an `exact` machine always does.
     exact : bool
         pagemap's bit 55 tells exactly which pages may have changed since the last clear, and nothing else.
+    memory : SparseMemory or None
+        Physical memory; None: a new one that grows.
+    reuse_frames : bool
+        A frame that was freed is given out again, from the next step on (`Frames.begin_step`).
 
     Attributes
     ----------
@@ -216,6 +226,8 @@ class MachineState:
         pagemap_fixed: bool = False,
         watch: bool = False,
         exact: bool = False,
+        memory: SparseMemory | None = None,
+        reuse_frames: bool = False,
     ) -> None:
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
@@ -223,9 +235,9 @@ class MachineState:
         self.base = base
         self.control = control if "pkey_mprotect" in profile.verbs else control & ~(1 << Control.PKE)
         self.levels = LEVELS_5 if control & 1 << Control.LA57 else LEVELS_4
-        self.memory = SparseMemory()
+        self.memory = SparseMemory() if memory is None else memory
         self.mmu = mmu(self.memory)
-        self.frames = Frames(self.memory)
+        self.frames = Frames(self.memory, reuse=reuse_frames)
         self.stale = Stale()
         self.lru = LruBatches(self.frames, profile)
         self.files = Files(self.frames)

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from ptewalk.model.memory import BusError, SparseMemory
+from ptewalk.model.memory import BusError, FixedMemory, SparseMemory
 
 
 def test_words_are_where_they_were_put() -> None:
@@ -203,3 +203,25 @@ def test_a_memory_made_at_once_checks_what_it_is_given() -> None:
     for frame in (-1, 1 << 20):
         with pytest.raises(BusError):
             SparseMemory.of({0x1000: 1}, [frame], 32)
+
+
+def test_a_fixed_memory_lies_where_it_was_put() -> None:
+    words = np.zeros((8, 512), np.uint64)
+    removed: list[int] = []
+    memory = FixedMemory(words, removed.append)
+    memory.store(0x5008, 77)
+    assert words[5, 1] == 77
+    assert memory.add_frame(5).base is not None and memory.frames() == [5]
+    keys, rows, exported = memory.export()
+    assert exported is words and 6 in keys and rows[list(keys).index(6)] == 5
+    memory.remove_frame(5)
+    assert removed == [5] and not words.any()
+    memory.store(0x2000, 1)
+    assert words[2, 0] == 1 and 3 in memory.export()[0]
+    with pytest.raises(BusError):
+        memory.store(0x8000, 1)
+
+
+def test_a_fixed_memory_has_pages_for_rows() -> None:
+    with pytest.raises(ValueError, match=r"words must have the shape \(frames, 512\), not \(8, 4\)"):
+        FixedMemory(np.zeros((8, 4), np.uint64))

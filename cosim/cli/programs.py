@@ -1,0 +1,189 @@
+"""Real programs: run with the gateware, or the golden model, as their MMU."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import check_writable, write_whole
+from ptewalk.cosim.cli.common import TRACKS, json_option, mutant_option, option, seed_option
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class _Size(click.ParamType):
+    """Bytes: a number, with K, M or G behind it."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]+)([KMG]?)", value)
+        if found is None:
+            self.fail(f"{value!r} is no size: give a number of bytes, or one with K, M or G behind it", param, context)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO) -> BinaryIO:
+    if path is None:
+        return otherwise
+    try:
+        return stack.enter_context(path.open(mode))  # type: ignore[return-value]
+    except OSError as error:
+        raise ToolError(
+            f"{path}: {error.strerror}; name a file that can be {'read' if mode == 'rb' else 'written'}"
+        ) from error
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("program", metavar="PROGRAM")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+@option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
+@option("--track", type=click.Choice(TRACKS), default="native", show_default=True, help="What the MMU does to entries.")
+@option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
+@option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    help="The files that the program sees; they are only read.",
+)
+@option(
+    "--scratch",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where what it writes is kept; by default nowhere.",
+)
+@option("--scratch-bytes", type=_Size(), default="1G", show_default=True, help="What it may write there in all.")
+@option("--memory", type=_Size(), default="1G", show_default=True, help="Physical memory.")
+@option("--time", "seconds", type=click.FloatRange(0), default=0, help="Seconds after which it is ended; 0: never.")
+@option("--stdin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its standard input.")
+@option("--stdout", type=click.Path(dir_okay=False, path_type=Path), help="Where its standard output goes.")
+@option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
+@option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON object to this file.")
+@option("--pass-status", is_flag=True, help="Exit with the program's own status, 128 + N for signal N.")
+@seed_option
+@json_option
+@mutant_option
+def run(
+    program: str,
+    arguments: tuple[str, ...],
+    profile: str,
+    track: str,
+    backend: str,
+    root: Path,
+    scratch: Path | None,
+    scratch_bytes: int,
+    memory: int,
+    seconds: float,
+    stdin: Path | None,
+    stdout: Path | None,
+    variables: tuple[str, ...],
+    report: Path | None,
+    pass_status: bool,
+    seed: int | None,
+    as_json: bool,
+) -> int:
+    """Run an x86-64 Linux PROGRAM whose MMU is the gateware.
+
+    Unicorn executes it; each miss of its TLB is a walk of the gateware (or of the golden model), in the same physical
+    memory; what it asks of the operating system is answered by the model's Linux. Its output is its own; the report
+    goes to standard error when it has ended.
+    """
+    if as_json and stdout is None:
+        raise ToolError("--json needs --stdout FILE: standard output is the program's otherwise")
+    for path in (report, stdout):
+        if path is not None:
+            check_writable(path)
+    for variable in variables:
+        if "=" not in variable:
+            raise ToolError(f"--env {variable}: give NAME=VALUE")
+    from ptewalk.cosim.checks.replay import find_machine
+    from ptewalk.cosim.programs.run import ProgramRun, Settings
+    from ptewalk.model.linux import Track
+
+    seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+    found, exact = find_machine(profile)
+    settings = Settings(
+        found,
+        Track[track.upper()],
+        exact=exact,
+        root=root,
+        scratch=scratch,
+        scratch_bytes=scratch_bytes,
+        memory_bytes=memory,
+        seconds=seconds,
+        seed=seed,
+    ).with_environment(variables)
+    walker = _walker(backend)
+    with ExitStack() as stack:
+        streams = {
+            "stdin": _opened(stack, stdin, "rb", sys.stdin.buffer),
+            "stdout": _opened(stack, stdout, "wb", sys.stdout.buffer),
+            "stderr": sys.stderr.buffer,
+        }
+        running = stack.enter_context(ProgramRun(settings, walker, **streams))
+        running.start(program, arguments)
+        status = running.run()
+        result = {
+            "program": [program, *arguments],
+            "backend": backend,
+            "profile": profile,
+            "track": track,
+            "seed": seed,
+        }
+        result |= {"status": _status(status), **running.figures()}
+    if report is not None:
+        write_whole(report, json.dumps(result, indent=1) + "\n")
+    if as_json:
+        click.echo(json.dumps(result))
+    elif report is None:
+        click.echo(_told(result), err=True)
+    return _passed(status) if pass_status else 0
+
+
+def _walker(backend: str) -> Callable[[Any], Any]:
+    """What makes the MMU for a memory."""
+    from ptewalk.cosim.bench.single import SingleWalker
+    from ptewalk.cosim.programs.walkers import ModelWalker
+
+    if backend == "model":
+        return ModelWalker
+    from ptewalk.cosim.runs.gateware import WalkerLibrary
+
+    library = WalkerLibrary.make()
+    return lambda memory: SingleWalker(library.lane, memory)
+
+
+def _status(status: int) -> int | str:
+    """The program's exit code, or the name of the signal that ended it."""
+    number = status & 0x7F
+    if not number:
+        return status >> 8
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _passed(status: int) -> int:
+    return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+
+
+def _told(result: dict[str, Any]) -> str:
+    names = ("backend", "profile", "track", "seed", "status")
+    counts = [name for name in result if name not in (*names, "program")]
+    values = [f"{name} {result[name]}" for name in names]
+    return (
+        "ptewalk run: "
+        + ", ".join(values)
+        + "\n  "
+        + ", ".join(f"{name.replace('_', ' ')} {result[name]}" for name in counts)
+    )

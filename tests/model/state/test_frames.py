@@ -1,0 +1,51 @@
+"""Frames that are given out again."""
+
+import numpy as np
+import pytest
+
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.memory import BusError, FixedMemory
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.x86 import Access
+
+PAGES = 200
+AT = 0x1000
+
+
+def machine(*, reuse: bool, frames: int = 1024) -> Kernel:
+    words = np.zeros((frames, 512), np.uint64)
+    return Kernel(PROFILES["linux-6.1"], memory=FixedMemory(words), reuse_frames=reuse)
+
+
+def churn(kernel: Kernel) -> None:
+    """Map, fill and unmap 200 pages."""
+    process = kernel.processes[0]
+    kernel.frames.begin_step()
+    kernel.mmap(process, AT, PAGES, "rw", "anon", 0, [])
+    pages = range(AT, AT + PAGES)
+    assert kernel.touch_pages(process, pages, Access.READ) == [0] * PAGES
+    assert kernel.touch_pages(process, pages, Access.WRITE, 9) == ["ok"] * PAGES
+    kernel.munmap(process, AT, PAGES)
+
+
+def test_a_small_memory_lasts_where_frames_are_used_again() -> None:
+    kernel = machine(reuse=True)
+    for _ in range(20):
+        churn(kernel)
+    assert kernel.frames.next < 2 * PAGES + 100
+
+
+def test_it_is_used_up_where_they_are_not() -> None:
+    kernel = machine(reuse=False)
+    with pytest.raises(BusError):
+        for _ in range(20):
+            churn(kernel)
+
+
+def test_a_frame_rests_until_the_next_step() -> None:
+    kernel = machine(reuse=True)
+    frame = kernel.frames.alloc(0)
+    kernel.frames.free(frame)
+    assert kernel.frames.alloc(0) != frame
+    kernel.frames.begin_step()
+    assert kernel.frames.alloc(0) == frame
