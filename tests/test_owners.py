@@ -200,7 +200,7 @@ def test_entries_that_are_only_read_cannot_be_written() -> None:
         tables.part(0x1200, 0x1300)[0x34] = 0x67
     with pytest.raises(ValueError, match="read-only"):
         tables.part(0x1200, 0x1300)[:] |= np.uint64(1)
-    assert not machine.stale
+    assert not machine.stale.ranges
     tables.edit(0x1200, 0x1300)[0x34] = 0x67
     assert tables.get(0x1234) == 0x67
     assert machine.stale.take() == [(0x1200, 0x1300)]

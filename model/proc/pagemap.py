@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
 V1_SHIFT: Final = np.uint64(PAGE_SHIFT << PAGEMAP_V1_SHIFT_LOW)
 """The page-shift field of the first layout, on every word."""
 _ZERO: Final = np.uint64(0)
+_NOWHERE: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
+_NO_WORDS: Final[Words] = np.zeros(0, np.uint64)
 
 
 def area_word(mm: Mm, vma: Vma) -> int:
@@ -105,6 +107,23 @@ def shows_frames(kernel: MachineState, *, privileged: bool) -> bool:
     return privileged or not kernel.profile.pagemap_hides_frames
 
 
+class Mapped(NamedTuple):
+    """What an area's pages are mapped by, as it was read for their words.
+
+    Attributes
+    ----------
+    piece : Piece
+    used : int64 array
+        Of page tables: the positions that are not empty.
+    entries : uint64 array
+        Of page tables: all entries.
+    """
+
+    piece: Piece
+    used: NDArray[np.int64]
+    entries: Words
+
+
 def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     """The words of pages [start, start + pages), as the file holds them.
 
@@ -113,30 +132,49 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     show_frames : bool
         The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
     """
-    words: Words = np.zeros(pages, np.uint64)
-    end = start + pages
-    for vma in mm.areas.in_range(start, end):
-        low, high = max(start, vma.start), min(end, vma.end)
-        if area_word(mm, vma):
-            words[low - start : high - start] |= SOFT_DIRTY
-        for piece in mm.tables.pieces(vma, low, high, together=SPAN_TABLES):
-            place = words[piece.first - start : piece.last - start]
-            if piece.leaf:
-                place[:] = huge_words(mm, vma, piece)
-                continue
-            part = mm.tables.entries(piece.first, piece.last)
-            used = np.flatnonzero(part)
-            if 2 * len(used) > len(part):
-                pte_words(mm, vma, part, place)
-            elif len(used):
-                place[used] = pte_words(mm, vma, part[used])
-    if mm.kernel.exact:
-        words &= ~SOFT_DIRTY
-        for vma in mm.areas.in_range(start, end):
-            for first, last in mm.changed.within(max(start, vma.start), min(end, vma.end)):
-                words[first - start : last - start] |= SOFT_DIRTY
-    if not mm.kernel.pagemap_v2:
-        words = words & (PRESENT | SWAP | FILE | FRAME) | V1_SHIFT
-    if not shows_frames(mm.kernel, privileged=show_frames):
-        words &= ~FRAME
+    words: Words = np.full(pages, _ZERO if mm.kernel.pagemap_v2 else V1_SHIFT)
+    for vma in mm.areas.in_range(start, start + pages):
+        low, high = max(start, vma.start), min(start + pages, vma.end)
+        read_area(mm, vma, low, high, words[low - start : high - start], show_frames=show_frames)
     return words
+
+
+def read_area(mm: Mm, vma: Vma, start: int, end: int, out: Words, *, show_frames: bool = True) -> list[Mapped]:
+    """As `read`, of pages [start, end) of one area.
+
+    Parameters
+    ----------
+    out : uint64 array (end - start,)
+        Where the words go.
+
+    Returns
+    -------
+    list of Mapped
+        What the words were made of.
+    """
+    kernel, tables = mm.kernel, mm.tables
+    out[:] = area_word(mm, vma)
+    found: list[Mapped] = []
+    for piece in tables.pieces(vma, start, end, together=SPAN_TABLES):
+        place = out[piece.first - start : piece.last - start]
+        if piece.leaf:
+            place[:] = huge_words(mm, vma, piece)
+            found.append(Mapped(piece, _NOWHERE, _NO_WORDS))
+            continue
+        part = tables.entries(piece.first, piece.last)
+        used = part.nonzero()[0]
+        if 2 * len(used) > len(part):
+            pte_words(mm, vma, part, place)
+        elif len(used):
+            place[used] = pte_words(mm, vma, part[used])
+        found.append(Mapped(piece, used, part))
+    if kernel.exact:
+        out &= ~SOFT_DIRTY
+        for first, last in mm.changed.within(start, end):
+            out[first - start : last - start] |= SOFT_DIRTY
+    if not kernel.pagemap_v2:
+        out &= PRESENT | SWAP | FILE | FRAME
+        out |= V1_SHIFT
+    if not shows_frames(kernel, privileged=show_frames):
+        out &= ~FRAME
+    return found

@@ -32,13 +32,15 @@ _DISK_DEVICE: Final = "08:00"
 
 def permissions(vma: Vma) -> str:
     """The four letters of an area, such as "rw-p"."""
-    letters = "".join(letter if vma.flags & bit else "-" for bit, letter in _LETTERS)
-    return letters + ("s" if vma.flags & VmFlag.MAYSHARE else "p")
+    flags = vma.flags
+    letters = [letter if flags & bit else "-" for bit, letter in _LETTERS]
+    return "".join(letters) + ("s" if flags & VmFlag.MAYSHARE else "p")
 
 
 def flag_names(vma: Vma) -> list[str]:
     """VmFlags of an area, in the kernel's order."""
-    return [name for bit, name in SMAPS_FLAGS if vma.flags & bit]
+    flags = vma.flags
+    return [name for bit, name in SMAPS_FLAGS if flags & bit]
 
 
 def maps(mm: Mm) -> str:

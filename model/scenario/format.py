@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,11 @@ class Step:
     line: int
     op: dict[str, Any]
     recorded: dict[str, Any] | None
+
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """Every argument of the operation, as its verb uses it; raises as `verbs.arguments` does."""
+        return verbs.arguments(self.op, strict=self.recorded is None)
 
 
 @dataclass
@@ -238,14 +244,15 @@ def _step(record: dict[str, Any], number: int, where: str, lives: verbs.Lives) -
                 raise FormatError(f"{where}: state of process {who!r:.10} must be an object with lists")
             _check_state(seen, where)
         recorded = record
+    step = Step(number, op, recorded)
     try:
-        given = verbs.arguments(op, strict=recorded is None)
+        given = step.given
         lives.check(given)
     except verbs.OperationError as error:
         raise FormatError(f"{where}: {error}") from None
     if recorded is None or recorded["ret"] != -1:
         lives.follow(given)
-    return Step(number, op, recorded)
+    return step
 
 
 def _check_state(seen: dict[str, Any], where: str) -> None:

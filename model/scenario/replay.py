@@ -11,6 +11,7 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.profile import Profile
 from ptewalk.model.scenario import verbs
+from ptewalk.model.scenario.arguments import OperationError
 from ptewalk.model.scenario.format import Scenario, boots_with_v1
 from ptewalk.model.scenario.numbering import TableIds
 from ptewalk.model.scenario.snapshot import Outcome, Recorder
@@ -97,7 +98,7 @@ class Replay:
         Raises
         ------
         Unsupported
-            The model cannot follow it.
+            It is not what the format says, or the model cannot follow it.
         """
         index, step = self._index, self.scenario.steps[self._index]
         self._index += 1
@@ -105,10 +106,10 @@ class Replay:
         self.kernel.choices.take(recorded)
         self.kernel.frames.begin_step()
         try:
-            answer = verbs.run(self.kernel, step.op, (index + 1) & 0xFF)
+            answer = verbs.run(self.kernel, step.given, (index + 1) & 0xFF)
         except Errno as error:
             answer = verbs.Answer(-1, errno=error.name)
-        except (SwapDamage, FaultsForEver) as damage:
-            raise Unsupported(str(damage)) from None
+        except (OperationError, SwapDamage, FaultsForEver) as trouble:
+            raise Unsupported(str(trouble)) from None
         state = self._recorder.take(contents=any("contents" in seen for seen in (recorded or {}).values()))
         return Outcome(answer.ret, answer.errno, answer.vals, answer.scan, state)

@@ -13,14 +13,13 @@ Runs = list[list[Any]]
 
 def starts(pages: NDArray[np.int64], words: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Runs of chosen neighbours with equal words: (first, last + 1)."""
-    where = np.flatnonzero(chosen)
+    where = chosen.nonzero()[0]
     if not len(where):
         return []
-    breaks = np.flatnonzero(
-        (np.diff(where) != 1) | (np.diff(pages[where]) != 1) | (words[where][1:] != words[where][:-1])
-    )
-    firsts = [0, *(breaks + 1).tolist()]
-    lasts = [*(breaks + 1).tolist(), len(where)]
+    at, word = pages[where], words[where]
+    breaks = (where[1:] - where[:-1] != 1) | (at[1:] - at[:-1] != 1) | (word[1:] != word[:-1])
+    inner = (breaks.nonzero()[0] + 1).tolist()
+    firsts, lasts = [0, *inner], [*inner, len(where)]
     return [(int(where[a]), int(where[b - 1]) + 1) for a, b in zip(firsts, lasts, strict=True)]
 
 
@@ -34,7 +33,7 @@ def group(pages: NDArray[np.int64], keys: tuple[NDArray[Any], ...], ids: NDArray
     for key in keys:
         hard |= key[1:] != key[:-1]
     steps = np.where(hard, -1, deltas)
-    edges = [0, *(np.flatnonzero(steps[1:] != steps[:-1]) + 1).tolist(), count - 1]
+    edges = [0, *((steps[1:] != steps[:-1]).nonzero()[0] + 1).tolist(), count - 1]
     runs: list[tuple[int, int, int]] = []
     first = 0
     for low, high in zip(edges[:-1], edges[1:], strict=True):

@@ -31,6 +31,7 @@ from ptewalk.model.x86 import INDEX_BITS
 
 _KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
 _KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
+_SHOWN_FLAGS: Final = RECORDED_FLAGS | LATER_FLAGS
 _STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
 
 
@@ -127,7 +128,7 @@ class Recorder:
             tables: list[int] = []
             slots: list[int] = []
             for process, raw in zip(processes, raws, strict=True):
-                upper[process.who] = self._seen_tables(process)
+                upper[process.who] = list(process.mm.tables.upper_entries(kernel.base, kernel.base + WINDOW_PAGES))
                 tables.append(process.mm.tables.root)
                 tables.extend([frame for _, _, _, frame in upper[process.who]])
                 slots.extend(self._slots_of(raw))
@@ -187,17 +188,15 @@ class Recorder:
         words: list[NDArray[np.uint64]] = [_NO_WORDS]
         entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = []
         for vma in mm.areas:
-            found = pagemap.read(mm, vma.start, vma.end - vma.start, show_frames=process.sees_frames)
-            told = np.flatnonzero(found if kernel.pagemap_v2 else found != pagemap.V1_SHIFT)
+            found = np.empty(vma.end - vma.start, np.uint64)
+            mapped = pagemap.read_area(mm, vma, vma.start, vma.end, found, show_frames=process.sees_frames)
+            told = (found if kernel.pagemap_v2 else found != pagemap.V1_SHIFT).nonzero()[0]
             pages.append(told + (vma.start - kernel.base))
             words.append(found[told])
-            for piece in mm.tables.pieces(vma, vma.start, vma.end):
+            for piece, used, content in mapped:
                 if piece.leaf:
                     entries.append((piece.level, _place(piece.head - kernel.base), np.array([piece.leaf], np.uint64)))
-                    continue
-                content = mm.tables.part(piece.first, piece.last)
-                used = np.flatnonzero(content)
-                if len(used):
+                elif len(used):
                     entries.append((1, used + (piece.first - kernel.base), content[used]))
         page, word = np.concatenate(pages), np.concatenate(words)
         present = (word & pagemap.PRESENT) != 0
@@ -269,7 +268,7 @@ class Recorder:
             "perm": smaps.permissions(vma),
             "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
             "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)),
-            "flags": [name for name in smaps.flag_names(vma) if name in RECORDED_FLAGS | LATER_FLAGS],
+            "flags": [name for name in smaps.flag_names(vma) if name in _SHOWN_FLAGS],
         }
 
     # Tables and entries.
@@ -279,15 +278,6 @@ class Recorder:
         base = self.kernel.base
         return [
             [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
-        ]
-
-    def _seen_tables(self, process: Process) -> list[tuple[int, int, int, int]]:
-        """The upper entries that cover a page of the window."""
-        base = self.kernel.base
-        return [
-            row
-            for row in process.mm.tables.upper_entries()
-            if row[1] < base + WINDOW_PAGES and row[1] + (1 << INDEX_BITS * (row[0] - 1)) > base
         ]
 
     def _slots_of(self, raw: _Raw) -> list[int]:
@@ -322,7 +312,7 @@ class Recorder:
             flags = content & ~field_mask
             pfns = np.where(present, entries.pte_pfn(content), np.uint64(0)).astype(np.int64)
             ids = numbers[pfns]
-            for position in np.flatnonzero(~present).tolist():
+            for position in (~present).nonzero()[0].tolist():
                 pte = int(content[position])
                 kind, offset = entries.swp_type(pte), entries.swp_offset(pte)
                 ids[position] = offset if kind >= FIRST_SPECIAL_SWAP_TYPE else slots[offset << 5 | kind]

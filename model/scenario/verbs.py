@@ -135,7 +135,7 @@ def arguments(op: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
     Parameters
     ----------
     strict : bool
-        Also refuse arguments that the verb does not have.
+        Also refuse arguments of other verbs. Recordings may have some; a name that no verb knows is refused always.
 
     Raises
     ------
@@ -149,8 +149,7 @@ def arguments(op: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
     given: dict[str, Any] = {"op": name, "who": WHO.of(op)}
     for argument in verb.arguments:
         given[argument.name] = argument.of(op)
-    if strict:
-        _refuse_unknown(op, verb)
+    _refuse_unknown(op, verb, strict)
     if verb.rule is not None:
         wrong = verb.rule(given)
         if wrong is not None:
@@ -158,12 +157,20 @@ def arguments(op: Mapping[str, Any], *, strict: bool = True) -> dict[str, Any]:
     return given
 
 
-def _refuse_unknown(op: Mapping[str, Any], verb: Verb) -> None:
-    known = [WHO.name, "op", *(name for a in verb.arguments for name in (a.name, a.also) if name is not None)]
-    for key, value in op.items():
-        if key not in known and value is not None:
-            takes = ", ".join(argument.name for argument in verb.arguments) or "no argument"
-            raise OperationError(f"{op['op']} has no argument {key!r:.40}: it takes {takes}")
+def _names(verb: Verb) -> set[str]:
+    """The keys that an operation of a verb may have."""
+    return {WHO.name, "op", *(name for a in verb.arguments for name in (a.name, a.also) if name is not None)}
+
+
+def _refuse_unknown(op: Mapping[str, Any], verb: Verb, strict: bool) -> None:
+    known = _names(verb)
+    strange = [key for key, value in op.items() if key not in known and value is not None]
+    if strange and not strict:
+        others = set().union(*map(_names, VERBS.values()))
+        strange = [key for key in strange if key not in others]
+    if strange:
+        takes = ", ".join(argument.name for argument in verb.arguments) or "no argument"
+        raise OperationError(f"{op['op']} has no argument {strange[0]!r:.40}: it takes {takes}")
 
 
 class Lives:
@@ -414,11 +421,13 @@ VERBS: Final[Mapping[str, Verb]] = {
 """Name to verb."""
 
 
-def run(kernel: Kernel, op: Mapping[str, Any], value: int) -> Answer:
+def run(kernel: Kernel, given: Mapping[str, Any], value: int) -> Answer:
     """One operation on the model.
 
     Parameters
     ----------
+    given : mapping
+        What `arguments` makes of it.
     value : int
         The byte that a store writes.
 
@@ -426,13 +435,9 @@ def run(kernel: Kernel, op: Mapping[str, Any], value: int) -> Answer:
     ------
     Errno
         The system call fails.
-    Unsupported
-        The operation is not what the format says, or the model cannot follow it.
+    OperationError
+        A process that does not live, or a new one that does.
     """
-    try:
-        given = arguments(op, strict=False)
-        Lives(kernel.processes).check(given)
-    except OperationError as error:
-        raise Unsupported(str(error)) from None
+    Lives(kernel.processes).check(given)
     answer = VERBS[given["op"]].run(Call(kernel, kernel.processes[given["who"]], given, value))
     return answer if isinstance(answer, Answer) else Answer()

@@ -171,7 +171,8 @@ class Flush:
         pass
 
     def __exit__(self, *error: object) -> None:
-        self._machine.forget()
+        if self._machine.stale.ranges:
+            self._machine.forget()
 
 
 class MachineState:
@@ -239,6 +240,7 @@ class MachineState:
         self.mmu = mmu(self.memory)
         self.frames = Frames(self.memory, reuse=reuse_frames)
         self.stale = Stale()
+        self._flush = Flush(self)
         self.lru = LruBatches(self.frames, profile)
         self.files = Files(self.frames)
         self.choices = Choices()
@@ -277,12 +279,10 @@ class MachineState:
 
         Which pages that concerns `PageTables` notes as it writes (tlb_gather_mmu, tlb_finish_mmu, ptep_clear_flush).
         """
-        return Flush(self)
+        return self._flush
 
     def forget(self) -> None:
         """The MMU forgets what it may hold of pages whose entries allow less by now."""
-        if not self.stale:
-            return
         ranges = self.stale.take()
         if sum(last - first for first, last in ranges) > _SINGLE_FLUSHES:
             self.mmu.invalidate(None)

@@ -36,18 +36,16 @@ class Stale:
     """Pages whose translations an MMU may hold although the tables allow less by now (struct mmu_gather)."""
 
     def __init__(self) -> None:
-        self._ranges: list[tuple[int, int]] = []
+        self.ranges: list[tuple[int, int]] = []
+        """Pages noted, first and last + 1; they may overlap."""
 
     def add(self, start: int, end: int) -> None:
         """Pages [start, end), in whatever address space."""
-        self._ranges.append((start, end))
-
-    def __bool__(self) -> bool:
-        return bool(self._ranges)
+        self.ranges.append((start, end))
 
     def take(self) -> list[tuple[int, int]]:
-        """The ranges noted, first and last + 1, which are forgotten; they may overlap."""
-        ranges, self._ranges = self._ranges, []
+        """The ranges noted, which are forgotten."""
+        ranges, self.ranges = self.ranges, []
         return ranges
 
 
@@ -322,10 +320,15 @@ class PageTables:
                 if key in tables and key << shift >= floor and (key + 1) << shift <= limit:
                     self.frames.free(self.unlink(key << shift, level))
 
-    def upper_entries(self) -> Iterator[tuple[int, int, int, int]]:
-        """Every entry that points to a table, top level first: its level, the first page it covers, entry, table."""
+    def upper_entries(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Every entry that points to a table for pages of [start, end), top level first.
+
+        Each with its level, the first page it covers, the entry itself, and the table.
+        """
         for level in range(self.levels - 1, 0, -1):
-            tables = self._tables[level]
+            shift, tables = INDEX_BITS * level, self._tables[level]
+            low, high = start >> shift, (end - 1) >> shift
             for key in sorted(tables):
-                page = key << INDEX_BITS * level
-                yield level + 1, page, self.memory.load(self.entry_address(page, level + 1)), tables[key]
+                if low <= key <= high:
+                    page = key << shift
+                    yield level + 1, page, self.memory.load(self.entry_address(page, level + 1)), tables[key]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.oracles.linux.operations import ScenarioError, encode_all
+from ptewalk.cosim.oracles.linux.operations import ScenarioError, encode_all, encode_operation
 from ptewalk.cosim.oracles.linux.recorder import read_requests
 from ptewalk.model.linux import ADVICE
 from ptewalk.model.profiles import PROFILES
@@ -153,6 +153,23 @@ def test_a_recorded_step_may_say_more(tmp_path: Path) -> None:
     lines[1] |= {"ret": 0, "errno": None, "vals": [], "state": {}}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read(path)[0].steps[0].op["page"] == 0
+
+
+def test_a_misspelt_argument_is_refused_in_a_recorded_step_too(tmp_path: Path) -> None:
+    """By the reader, and so for every backend; by the live kernel's encoder as well."""
+    path = written(tmp_path / "s.jsonl", [{"who": 0, **MMAP}])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1] |= {"ret": 0, "errno": None, "vals": [], "state": {}}
+    lines[1]["op"] |= {"flag": None}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read(path)[0].steps[0].given["flags"] == ()
+    lines[1]["op"] |= {"flag": ["populate"]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    wrong = r"mmap has no argument 'flag': it takes page, n, prot, kind, file_page, flags"
+    with pytest.raises(FormatError, match=wrong):
+        read(path)
+    with pytest.raises(ScenarioError, match=wrong):
+        encode_operation(lines[1]["op"], 0, BASE)
 
 
 def test_a_fork_that_failed_left_no_child(tmp_path: Path) -> None:
