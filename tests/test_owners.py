@@ -208,7 +208,7 @@ def test_entries_that_are_only_read_cannot_be_written() -> None:
 
 def test_these_are_the_tables_of_frames() -> None:
     frames = Frames(MachineState(PROFILES["linux-6.1"]).memory)
-    plain = {"memory", "next", "zero", "huge_zero"}
+    plain = {"memory", "next", "zero", "huge_zero", "_spare"}
     assert vars(frames).keys() == COUNTERS | plain
 
 

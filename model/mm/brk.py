@@ -44,8 +44,8 @@ def _grow(mm: Mm, start: int, end: int) -> None:
         and not (before.flags ^ flags) & ~soft_dirty
         and before.uffd is None
     ):
-        before.end = end
-        before.flags |= soft_dirty
+        modify.expand(before, end)
+        modify.set_flags(before, soft_dirty)
         vma = before
     else:
         vma = Vma(start, end, flags | soft_dirty, start, None)

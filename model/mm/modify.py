@@ -94,6 +94,11 @@ def _split_off(mm: Mm, vma: Vma, start: int, end: int, flags: int) -> Vma:
     return vma
 
 
+def expand(vma: Vma, end: int) -> None:
+    """Let an area end at `end`, up to which nothing is mapped, and merge with nothing (mm/mmap.c:do_brk_flags)."""
+    vma.end = end
+
+
 def grow_down(vma: Vma, start: int) -> None:
     """Let an area begin at `start`, from which on nothing is mapped (mm/mmap.c:expand_downwards)."""
     vma.pgoff -= vma.start - start
@@ -110,7 +115,7 @@ def begin_anew(vma: Vma) -> None:
 def grow_up(mm: Mm, vma: Vma, end: int) -> Vma | None:
     """Let an area end at `end`, up to which nothing is mapped: the area, or None (mm/mremap.c: vma_merge_extend)."""
     if mm.entries.profile.modify_merge == MergeRule.CASES:
-        vma.end = end
+        expand(vma, end)
         return vma
     return merge(mm, vma, vma.end, end, vma.flags, vma.anon_vma, vma.file, vma.offset(vma.end), vma.uffd)
 
