@@ -192,3 +192,15 @@ def machine() -> type[Window]:
 def tracks() -> tuple[Track, ...]:
     """Every way of tracking."""
     return (Track.OFF, Track.FAULT, Track.NATIVE)
+
+
+@pytest.fixture
+def task() -> Task:
+    """A task with eight pages of memory, written and cleared, and one read-only page behind them, under 6.12."""
+    at = 0x1000_0000_0000
+    task = Machine().spawn()
+    task.mmap(8 * PAGE, "rw", at=at)
+    task.write(at, 8 * PAGE)
+    task.mmap(PAGE, "r", at=at + 8 * PAGE)
+    task.clear_refs(4)
+    return task

@@ -18,7 +18,8 @@ from .changes import ROOT, Change
 _TESTS = {
     "model": [
         "tests/model/test_found.py",
-        "tests/model/test_rules_more.py",
+        "tests/model/test_fault_rules.py",
+        "tests/model/test_page_rules.py",
         "tests/model/test_modern_rules.py",
         "tests/model",
         "tests/oracle",

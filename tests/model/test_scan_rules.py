@@ -1,0 +1,121 @@
+"""Rules of userfaultfd and PAGEMAP_SCAN."""
+
+from __future__ import annotations
+
+from ptewalk.model.linux import ScanCategory, ScanFlag
+from ptewalk.model.proc.pagemap_scan import Answer, Argument
+
+from .situations import RW, SD, UFFD_WP, B, C, D, cleared, huge, modern, wp
+
+SAVED = 1 << 58
+
+
+def scan(m, page: int, n: int, **fields: int) -> Answer:  # type: ignore[no-untyped-def]
+    first = m.kernel.base + page
+    answer: Answer = m.kernel.pagemap_scan(m.kernel.processes[0], Argument(first << 12, first + n << 12, **fields))
+    answer.regions = [(start - m.kernel.base, pages, categories) for start, pages, categories in answer.regions]
+    return answer
+
+
+# userfaultfd.
+
+
+@modern
+def test_protection_of_file_memory_survives_as_a_marker(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pte_to_pagemap_entry: a marker reads as swapped, with no swap."""
+    m = cleared(machine(profile), 1, "s0")
+    wp(m, 0, 1)
+    m.madvise(0, 1, "DONTNEED")
+    assert m.mm().entries.is_marker(m.mm().tables.get(m.kernel.base))
+    assert [m.words(0, 1)[0] >> bit & 1 for bit in (63, 62, 57, 55)] == [0, 1, 1, 0]
+
+
+@modern
+def test_write_protection_leaves_both_dirty_bits(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    m = machine(profile)
+    m.mmap(0, 1)
+    m.write(0)
+    wp(m, 0, 1)
+    assert m.pte(0) & (RW | SD | UFFD_WP) == SD | UFFD_WP and m.pte(0) & (D | SAVED)
+    m.clear()
+    assert m.pte(0) & (SD | UFFD_WP) == UFFD_WP
+
+
+# PAGEMAP_SCAN.
+
+
+def test_scan_takes_soft_dirty_from_the_area_too(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pagemap_scan_test_walk"""
+    m = machine(C)
+    m.mmap(0, 4)
+    assert scan(m, 0, 4, category_mask=ScanCategory.SOFT_DIRTY).regions == [(0, 4, int(ScanCategory.SOFT_DIRTY))]
+    m.clear()
+    m.write(2)
+    (region,) = scan(m, 0, 4, category_mask=ScanCategory.SOFT_DIRTY).regions
+    assert region[:2] == (2, 1) and region[2] & ScanCategory.SOFT_DIRTY
+
+
+def test_scan_reports_the_raw_bit_of_hugetlb(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pagemap_hugetlb_category; pagemap does not look at it."""
+    m = machine(C)
+    m.mmap(0, 512, kind="hugetlb")
+    m.write(0)
+    m.clear()
+    assert m.dirty(0, 512) == []
+    assert scan(m, 0, 512, category_mask=ScanCategory.SOFT_DIRTY).regions[0][:2] == (0, 512)
+
+
+def test_scan_calls_holes_written_where_there_is_a_table(machine) -> None:  # type: ignore[no-untyped-def]
+    m = machine(C)
+    m.mmap(0, 8)
+    m.clear()
+    assert scan(m, 0, 8, category_mask=ScanCategory.WRITTEN).regions == []
+    m.write(3)
+    assert [region[:2] for region in scan(m, 0, 8, category_mask=ScanCategory.WRITTEN).regions] == [
+        (0, 3),
+        (3, 1),
+        (4, 4),
+    ]
+
+
+def test_scan_protects_what_it_found_and_leaves_soft_dirty(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:make_uffd_wp_pte: a second tracker, beside soft-dirty."""
+    m = cleared(machine(C), 4)
+    wp(m, 0, 4, asynchronous=True)
+    m.write(1, 2)
+    both = {"category_mask": ScanCategory.WRITTEN, "return_mask": ScanCategory.WRITTEN}
+    found = scan(m, 0, 4, flags=ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC, **both)
+    assert [region[:2] for region in found.regions] == [(1, 2)]
+    assert all(m.pte(page) & UFFD_WP for page in range(4)) and m.dirty(0, 4) == [1, 2]
+    assert scan(m, 0, 4, **both).regions == []
+    m.clear()
+    assert all(m.pte(page) & UFFD_WP for page in range(4))
+
+
+def test_scan_needs_asynchronous_protection(machine) -> None:  # type: ignore[no-untyped-def]
+    """EPERM with CHECK_WPASYNC; 6.1 has no such call."""
+    m = cleared(machine(C), 4)
+    assert scan(m, 0, 4, flags=ScanFlag.CHECK_WPASYNC).error == "EPERM"
+    before = machine(B)
+    assert before.error(scan, before, 0, 4) == "ENOTTY"
+
+
+def test_scan_that_protects_a_part_of_a_huge_page_marks_all(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pagemap_scan_thp_entry splits, and 6.12's split marks."""
+    m = huge(machine(C))
+    wp(m, 0, 512, protect=False, asynchronous=True)
+    assert m.dirty(0, 512) == []
+    scan(m, 0, 8, flags=ScanFlag.WP_MATCHING, category_mask=ScanCategory.WRITTEN)
+    assert not m.pmd(0) and len(m.dirty(0, 512)) == 512
+
+
+def test_a_full_scan_buffer_leaves_walk_end_behind(machine) -> None:  # type: ignore[no-untyped-def]
+    """More than 512 regions: walk_end is that of the last flush although all of the range was answered."""
+    m = machine(C)
+    m.mmap(0, 2048)
+    m.clear()
+    for page in range(0, 1300, 2):
+        m.write(page)
+    answer = scan(m, 0, 2048, category_mask=ScanCategory.SOFT_DIRTY)
+    assert len(answer.regions) == 650
+    assert answer.walk_end == m.kernel.base + 1024 << 12
