@@ -16,8 +16,10 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
-from ptewalk.cosim.cli.common import TRACKS, json_option, mutant_option, option, seed_option
+from ptewalk.cosim.cli.common import DIFFER, TRACKS, json_option, mutant_option, option, seed_option
 
+_SHOWN = 10
+"""Lost pages that are printed; the first thousand are in the JSON."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -67,6 +69,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--scratch-bytes", type=_Size(), default="1G", show_default=True, help="What it may write there in all.")
 @option("--memory", type=_Size(), default="1G", show_default=True, help="Physical memory.")
 @option("--time", "seconds", type=click.FloatRange(0), default=0, help="Seconds after which it is ended; 0: never.")
+@option("--epoch", metavar="KIND", help="Check what is reported: syscalls:N, instructions:N or marker.")
 @option("--stdin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its standard input.")
 @option("--stdout", type=click.Path(dir_okay=False, path_type=Path), help="Where its standard output goes.")
 @option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
@@ -86,6 +89,7 @@ def run(
     scratch_bytes: int,
     memory: int,
     seconds: float,
+    epoch: str | None,
     stdin: Path | None,
     stdout: Path | None,
     variables: tuple[str, ...],
@@ -99,6 +103,9 @@ def run(
     Unicorn executes it; each miss of its TLB is a walk of the gateware (or of the golden model), in the same physical
     memory; what it asks of the operating system is answered by the model's Linux. Its output is its own; the report
     goes to standard error when it has ended.
+
+    With --epoch, pages that changed are compared with those that pagemap reports; soft-dirty is then cleared. A page
+    that changed and was not reported is a lost store, and the exit code is 1.
     """
     if as_json and stdout is None:
         raise ToolError("--json needs --stdout FILE: standard output is the program's otherwise")
@@ -109,6 +116,7 @@ def run(
         if "=" not in variable:
             raise ToolError(f"--env {variable}: give NAME=VALUE")
     from ptewalk.cosim.checks.replay import find_machine
+    from ptewalk.cosim.programs.epochs import Every
     from ptewalk.cosim.programs.run import ProgramRun, Settings
     from ptewalk.model.linux import Track
 
@@ -118,6 +126,7 @@ def run(
         found,
         Track[track.upper()],
         exact=exact,
+        epoch=None if epoch is None else Every.parse(epoch),
         root=root,
         scratch=scratch,
         scratch_bytes=scratch_bytes,
@@ -143,12 +152,19 @@ def run(
             "seed": seed,
         }
         result |= {"status": _status(status), **running.figures()}
+        epochs = None if running.epochs is None else running.epochs.as_json()
+    if epochs is not None:
+        result |= {"lost": epochs["lost"], "epochs": epochs}
     if report is not None:
         write_whole(report, json.dumps(result, indent=1) + "\n")
     if as_json:
         click.echo(json.dumps(result))
     elif report is None:
         click.echo(_told(result), err=True)
+        for loss in (epochs or {"losses": ()})["losses"][:_SHOWN]:
+            click.echo(f"  lost: {loss}", err=True)
+    if epochs is not None and epochs["lost"]:
+        return DIFFER
     return _passed(status) if pass_status else 0
 
 
@@ -179,11 +195,11 @@ def _passed(status: int) -> int:
 
 def _told(result: dict[str, Any]) -> str:
     names = ("backend", "profile", "track", "seed", "status")
-    counts = [name for name in result if name not in (*names, "program")]
-    values = [f"{name} {result[name]}" for name in names]
-    return (
-        "ptewalk run: "
-        + ", ".join(values)
-        + "\n  "
-        + ", ".join(f"{name.replace('_', ' ')} {result[name]}" for name in counts)
-    )
+    lines = ["ptewalk run: " + ", ".join(f"{name} {result[name]}" for name in names)]
+    counts = {name: result[name] for name in result if name not in (*names, "program", "epochs", "lost")}
+    lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
+    if "epochs" in result:
+        counts = {name: count for name, count in result["epochs"].items() if name not in ("count", "epochs", "losses")}
+        told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        lines.append(f"  {result['epochs']['count']} epochs: {told}")
+    return "\n".join(lines)

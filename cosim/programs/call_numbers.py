@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NAMES", "NUMBERS"]
+__all__ = ["MARKER", "NAMES", "NUMBERS"]
 
+MARKER: Final = 0x70746577
+"""No system call of Linux: a program makes it to end an epoch of `--epoch marker`."""
 _FIRST: Final = """
 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
 ioctl pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise shmget shmat shmctl
@@ -44,7 +46,7 @@ fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madv
 quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease
 futex_waitv set_mempolicy_home_node
 """
-NAMES: Final = {**dict(enumerate(_FIRST.split())), **dict(enumerate(_FROM_424.split(), 424))}
+NAMES: Final = {**dict(enumerate(_FIRST.split())), **dict(enumerate(_FROM_424.split(), 424)), MARKER: "ptewalk_marker"}
 """Number to name."""
 NUMBERS: Final = {name: number for number, name in NAMES.items()}
 """Name to number."""

@@ -56,6 +56,12 @@ def rseq(system: System) -> int:
     raise CallFails("ENOSYS")
 
 
+@call("ptewalk_marker")
+def marker(system: System) -> int:
+    """What ends an epoch of `--epoch marker`: no system call of Linux"""
+    raise CallFails("ENOSYS")
+
+
 @call("clone3", "landlock_create_ruleset", "getcpu", "membarrier")
 def not_in_this_kernel(system: System) -> int:
     """What C libraries try first, and do without"""

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.programs import calls_files, calls_memory, calls_names, calls_processes, calls_signals, calls_time
 from ptewalk.cosim.programs.arena import Arena
-from ptewalk.cosim.programs.call_numbers import NUMBERS
+from ptewalk.cosim.programs.call_numbers import MARKER, NUMBERS
 from ptewalk.cosim.programs.cpu import SYSCALL_BYTES, Cpu, Stop
+from ptewalk.cosim.programs.epochs import Epochs, Every
 from ptewalk.cosim.programs.errors import CallFails
 from ptewalk.cosim.programs.open_files import OpenFile, Stream
 from ptewalk.cosim.programs.signals import (
@@ -82,6 +83,8 @@ class Settings:
     environment : tuple of bytes
     exact : bool
         Pagemap tells which pages may have changed, whatever the kernel says.
+    epoch : Every or None
+        When an epoch ends; None: there are none.
     """
 
     profile: Profile
@@ -96,6 +99,7 @@ class Settings:
         default=(b"PATH=/usr/local/bin:/usr/bin:/bin", b"HOME=/", b"LANG=C.UTF-8", b"USER=user")
     )
     exact: bool = False
+    epoch: Every | None = None
 
     def with_environment(self, variables: Sequence[str]) -> Settings:
         """The same with some variables, NAME=VALUE, set."""
@@ -154,6 +158,9 @@ class ProgramRun:
         if here.is_relative_to(root):
             self.system.current.folder = b"/" + os.fsencode(here.relative_to(root)).removeprefix(b".")
         self.seconds = 0.0
+        self.epochs = Epochs(self.kernel, settings.epoch) if settings.epoch else None
+        self._departures = 0
+        self.system.before_call = self._before_call
 
     def _mmu(self, _: object) -> Mmu:
         return self.mmu
@@ -198,6 +205,9 @@ class ProgramRun:
         ToolError
             A system call is missing, a limit is reached, or every process waits for ever.
         """
+        if self.epochs is not None:
+            self.epochs.begin([self.system.current.process])
+            self._departures = self.system.departures
         began = time.monotonic()
         first = self.system.tasks[1]
         dog = Watchdog(self.cpu.abort, self.settings.seconds)
@@ -266,7 +276,12 @@ class ProgramRun:
         if task.waiting is not None and not task.waiting.ready():
             return
         task.waiting = None
-        self._stopped(task, self.cpu.run())
+        every = self.settings.epoch
+        counted = every.count if every is not None and every.kind == "instructions" else 0
+        stop = self.cpu.run(counted)
+        if stop.reason == "pause" and counted:
+            self.end_epoch()
+        self._stopped(task, stop)
 
     def _stopped(self, task: Task, stop: Stop) -> None:
         if stop.reason == "fault":
@@ -312,6 +327,23 @@ class ProgramRun:
             self.cpu["rip"] = self.cpu["rip"] + SYSCALL_BYTES
             self.cpu["rax"] = -errno.EINTR & MASK
         task.waiting = None
+
+    def _before_call(self, number: int) -> None:
+        """Does an epoch end before this system call?"""
+        every = None if self.epochs is None else self.epochs.every
+        if every is None:
+            return
+        made = self.system.calls.total() + 1
+        if (every.kind == "syscalls" and not made % every.count) or (every.kind == "marker" and number == MARKER):
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """An epoch ends: contents are compared with what is reported."""
+        assert self.epochs is not None
+        alive = [task for task in self.system.tasks.values() if task.status is None]
+        departures, self._departures = self._departures, self.system.departures
+        left = departures != self.system.departures
+        self.epochs.end([(task.process, task.forked_from) for task in alive], somebody_left=left)
 
     def figures(self) -> dict[str, Any]:
         """What the run counted."""

@@ -118,6 +118,10 @@ class System:
         self.limits = limits or Limits()
         self.calls: Counter[str] = Counter()
         self.now = _START_NS
+        self.before_call: Callable[[int], None] = lambda number: None
+        """Told of each system call before it is made."""
+        self.departures = 0
+        """Processes that ended, or ran another program."""
         self.yields = False
         self.replaced = False
         first = Task(1, kernel.processes[0])
@@ -151,6 +155,8 @@ class System:
             self._interpreter(program[0].interpreter)
         old = task.process
         self.drop_memory(task)
+        self.departures += 1
+        task.forked_from = None
         task.process = self.kernel.new_process(old.who)
         task.process.parent = old.parent
         self.memory.switch(task.process)
@@ -232,6 +238,7 @@ class System:
 
     def system_call(self, number: int, arguments: tuple[int, ...]) -> int | None:
         """As `answer`; where a signal is due afterwards the processor stops."""
+        self.before_call(number)
         result = self.answer(number, arguments)
         task = self.current
         if task.alarm is not None and self.now >= task.alarm:
@@ -321,7 +328,8 @@ class System:
         pid = self.last_pid + 1
         self.kernel.fork(parent.process, pid - 1)
         self.last_pid = pid
-        child = Task(pid, self.kernel.processes[pid - 1], parent, self.cpu.save_behind().with_(rax=0))
+        child = Task(pid, self.kernel.processes[pid - 1], parent, registers=self.cpu.save_behind().with_(rax=0))
+        child.forked_from = parent.process
         child.descriptors = {
             number: Descriptor(one.file, one.close_on_exec) for number, one in parent.descriptors.items()
         }
@@ -346,6 +354,7 @@ class System:
             one.drop()
         task.descriptors.clear()
         self.drop_memory(task)
+        self.departures += 1
         task.status = status
         for other in self.tasks.values():
             if other.parent is task:

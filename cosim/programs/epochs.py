@@ -1,0 +1,275 @@
+"""Epochs: what pagemap reports, beside what really changed.
+
+At the end of an epoch the bytes of every page are hashed, pagemap is read, and soft-dirty cleared by 4. A page whose
+contents changed and that was not reported is a lost store. Nothing here knows a rule of the model: contents are
+compared, and bit 55 is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.model.kernel import Kernel
+from ptewalk.model.linux import SoftBit, VmFlag
+from ptewalk.model.proc import pagemap
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import Process
+from ptewalk.model.state.vma import Vma
+from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
+
+__all__ = ["Epoch", "Epochs", "Every", "Lost", "Present", "present_pages"]
+
+_MOST_LOST: Final = 1000
+_ZERO: Final = blake2b(bytes(PAGE_BYTES), digest_size=16).digest()
+_SOFT_DIRTY: Final = 1 << SoftBit.SOFT_DIRTY
+
+
+@dataclass(frozen=True)
+class Every:
+    """When an epoch ends.
+
+    Attributes
+    ----------
+    kind : str
+        "syscalls": before each `count`-th system call of all processes; "instructions": after so many of them;
+        "marker": at each system call `call_numbers.MARKER`.
+    count : int
+    """
+
+    kind: str
+    count: int = 0
+
+    @staticmethod
+    def parse(text: str) -> Every:
+        """What ``syscalls:N``, ``instructions:N`` or ``marker`` says. Raises `ToolError`."""
+        found = re.fullmatch(r"(syscalls|instructions):([1-9][0-9]{0,14})|marker", text)
+        if found is None:
+            raise ToolError(f"no epoch {text!r}: give syscalls:N, instructions:N or marker")
+        return Every(found[1], int(found[2])) if found[1] else Every("marker")
+
+
+class Present(NamedTuple):
+    """A page that is there."""
+
+    page: int
+    frame: int
+    reported: bool
+    by_entry: bool
+    """Its own entry says so, not the area's flag."""
+    huge: bool
+    vma: Vma
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A page that changed and was not reported."""
+
+    epoch: int
+    process: int
+    page: int
+    area: str
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}: process {self.process}, page {self.page << PAGE_SHIFT:#x}, area {self.area}"
+
+
+@dataclass
+class Epoch:
+    """What one epoch counted, in pages.
+
+    Attributes
+    ----------
+    number : int
+        From 1 on.
+    pages : int
+        Present, of all processes.
+    reported, changed, lost : int
+    same_value : int
+        Reported and not changed: the same bytes were stored again, or what was stored was taken back.
+    area : int
+        Reported and not changed: by VM_SOFTDIRTY of an area that is new or has merged.
+    huge : int
+        Reported and not changed: the whole huge page is reported.
+    elsewhere : int
+        Changed in shared memory, and reported by no mapping: who stored is gone, or it was write(2).
+    """
+
+    number: int
+    pages: int = 0
+    reported: int = 0
+    changed: int = 0
+    lost: int = 0
+    same_value: int = 0
+    area: int = 0
+    huge: int = 0
+    elsewhere: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        """Name to number."""
+        return asdict(self)
+
+
+def present_pages(kernel: Kernel, process: Process) -> Iterator[Present]:
+    """The pages of a process that are there, ascending, as pagemap tells them."""
+    mm = process.mm
+    for vma in list(mm.areas):
+        for piece in mm.tables.pieces(vma, vma.start, vma.end):
+            words = pagemap.read(mm, piece.first, piece.last - piece.first)
+            for place in (words & pagemap.PRESENT).nonzero()[0].tolist():
+                word = int(words[place])
+                at = piece.first + place
+                entry = piece.leaf or mm.tables.get(at)
+                reported = bool(word & int(pagemap.SOFT_DIRTY))
+                yield Present(at, word & int(pagemap.FRAME), reported, bool(entry & _SOFT_DIRTY), bool(piece.leaf), vma)
+
+
+@dataclass
+class Epochs:
+    """The epochs of a run.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    every : Every
+
+    Attributes
+    ----------
+    done : list of Epoch
+    losses : list of Lost
+        The first thousand.
+    """
+
+    kernel: Kernel
+    every: Every
+    done: list[Epoch] = field(default_factory=list)
+    losses: list[Lost] = field(default_factory=list)
+    _known: dict[Process, dict[int, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._hashes: dict[int, bytes] = {}
+        self._shared: dict[tuple[int, int], bytes] = {}
+        """File and offset of a shared page to its contents at the end of the last epoch."""
+        self._seen: dict[tuple[int, int], bytes] = {}
+
+    def begin(self, processes: Sequence[Process]) -> None:
+        """The first epoch begins: what is there is noted, and soft-dirty cleared."""
+        for process in processes:
+            self._known[process] = {one.page: self._hash(one.frame) for one in present_pages(self.kernel, process)}
+        self._clear(processes)
+
+    def end(self, processes: Sequence[tuple[Process, Process | None]], *, somebody_left: bool) -> Epoch:
+        """An epoch ends, and the next begins.
+
+        Parameters
+        ----------
+        processes : sequence of (process, process that it was forked from, or None)
+        somebody_left : bool
+            A process ended, or ran another program, since the last epoch.
+        """
+        epoch = Epoch(len(self.done) + 1)
+        self._hashes.clear()
+        found = {process: list(present_pages(self.kernel, process)) for process, _ in processes}
+        everywhere = {one.frame for pages in found.values() for one in pages if one.reported}
+        known: dict[Process, dict[int, bytes]] = {}
+        for process, parent in processes:
+            before = self._known.get(process)
+            if before is None:
+                before = self._known.get(parent, {}) if parent is not None else {}
+            known[process] = {}
+            for one in found[process]:
+                digest = known[process][one.page] = self._hash(one.frame)
+                self._judge(epoch, process, one, digest, before.get(one.page), everywhere, somebody_left)
+        self._known = known
+        self._shared, self._seen = {**self._shared, **self._seen}, {}
+        self.done.append(epoch)
+        self._clear([process for process, _ in processes])
+        return epoch
+
+    def _judge(
+        self,
+        epoch: Epoch,
+        process: Process,
+        one: Present,
+        digest: bytes,
+        before: bytes | None,
+        everywhere: set[int],
+        somebody_left: bool,
+    ) -> None:
+        epoch.pages += 1
+        epoch.reported += one.reported
+        if self._is_shared(one):
+            place = int(self.kernel.frames.owner[one.frame]), int(self.kernel.frames.index[one.frame])
+            before = self._shared.get(place, self._origin_of_shared(one, digest))
+            self._seen[place] = digest
+            changed = digest != before
+        elif self.kernel.frames.flags[one.frame] & page.ANON:
+            changed = digest != (self._origin(one) if before is None else before)
+        else:
+            changed = False  # the zero page, or the file's own, took the place of what was stored
+        if changed:
+            epoch.changed += 1
+            if one.reported:
+                return
+            if self._is_shared(one) and one.frame in everywhere:
+                return
+            if self._is_shared(one) and somebody_left:
+                epoch.elsewhere += 1
+                return
+            epoch.lost += 1
+            if len(self.losses) < _MOST_LOST:
+                self.losses.append(Lost(epoch.number, process.who + 1, one.page, _name(one.vma)))
+        elif one.reported and before is not None:
+            if one.huge:
+                epoch.huge += 1
+            elif one.by_entry:
+                epoch.same_value += 1
+            else:
+                epoch.area += 1
+
+    @staticmethod
+    def _is_shared(one: Present) -> bool:
+        return one.vma.file is not None and bool(one.vma.flags & VmFlag.SHARED)
+
+    def _origin_of_shared(self, one: Present, digest: bytes) -> bytes:
+        """As `_origin`, of a shared page that is seen for the first time: a named file's is taken as it is."""
+        assert one.vma.file is not None
+        return _ZERO if self.kernel.files.number_of(one.vma.file)[1] is None else digest
+
+    def _origin(self, one: Present) -> bytes:
+        """What a page holds before anything is stored: the file's bytes, or zeros."""
+        file = one.vma.file
+        frame = file.cache.get(one.vma.offset(one.page), 0) if file is not None else 0
+        return self._hash(frame) if frame else _ZERO
+
+    def _hash(self, frame: int) -> bytes:
+        found = self._hashes.get(frame)
+        if found is None:
+            row = self.kernel.memory_row(frame)
+            found = _ZERO if row is None else blake2b(row.data, digest_size=16).digest()
+            self._hashes[frame] = found
+        return found
+
+    def _clear(self, processes: Sequence[Process]) -> None:
+        for process in processes:
+            self.kernel.clear_refs(process.who, "4")
+        self._hashes.clear()
+
+    def as_json(self) -> dict[str, Any]:
+        """Totals, the epochs one by one, and what was lost."""
+        names = [name for name in Epoch(0).as_json() if name != "number"]
+        return {
+            "count": len(self.done),
+            **{name: sum(getattr(epoch, name) for epoch in self.done) for name in names},
+            "epochs": [epoch.as_json() for epoch in self.done],
+            "losses": [str(loss) for loss in self.losses],
+        }
+
+
+def _name(vma: Vma) -> str:
+    kind = "anonymous" if vma.file is None else "shared" if vma.flags & VmFlag.SHARED else "file"
+    return f"{vma.start << PAGE_SHIFT:#x}-{vma.end << PAGE_SHIFT:#x} ({kind})"
