@@ -17,7 +17,7 @@ from ptewalk.cosim.bench.conditions import Counters
 from ptewalk.model.x86 import Access, Outcome
 from ptewalk.rtl.description import DesignDescription, StreamDescription
 
-__all__ = ["BATCH", "COUNTERS", "STREAMS", "lane_files", "pins_header", "records_header"]
+__all__ = ["BATCH", "COUNTERS", "STREAMS", "lane_files", "pins_header", "records_header", "structures"]
 
 _SOURCE: Final = Path(__file__).with_name("lane.cpp")
 
@@ -70,11 +70,12 @@ STREAMS: Final[dict[str, tuple[str, ...]]] = {
     "retired": ("tag",),
     "written": tuple(records.WRITTEN.names or ()),
     "walked": tuple(records.WALKED.names or ()),
+    "invalidations": ("kind", "linear", "pcid"),
 }
 """Role of each stream that a testbench knows to the fields that it knows."""
 COUNTERS: Final = ("marks", "mends", "delivered_faults", "lost_faults")
 """Roles of the gateware's counters."""
-_PINS: Final = (*COUNTERS, "drain", "drained")
+_PINS: Final = (*COUNTERS, "hits", "overtaken", "replays", "wraps", "drain", "drained")
 _RESERVED: Final = {"new": "new_"}
 """Field to its name in C++, where that is a keyword."""
 
@@ -83,11 +84,10 @@ def _c(name: str) -> str:
     return _RESERVED.get(name, name)
 
 
-def records_header() -> str:
-    """The structures and numbers that Python and the compiled lane share, with their places checked."""
-    lines = ["// Made by cosim/bench/headers.py of the numpy types in cosim/bench/records.py.", "#pragma once"]
-    lines += ["#include <cstddef>", "#include <cstdint>", ""]
-    for name, dtype in _STRUCTURES.items():
+def structures(kinds: Mapping[str, np.dtype[np.void]]) -> list[str]:
+    """Lines of C++ for numpy record types by their names there, with every place checked."""
+    lines = []
+    for name, dtype in kinds.items():
         checks = [f"static_assert(sizeof({name}) == {dtype.itemsize});"]
         lines.append(f"struct {name} {{")
         places: Mapping[str, tuple[Any, ...]] = dtype.fields or {}
@@ -96,6 +96,13 @@ def records_header() -> str:
             lines.append(f"    uint{8 * kind.base.itemsize}_t {_c(field)}{array};")
             checks.append(f"static_assert(offsetof({name}, {_c(field)}) == {offset});")
         lines += ["};", *checks, ""]
+    return lines
+
+
+def records_header() -> str:
+    """The structures and numbers that Python and the compiled lane share, with their places checked."""
+    lines = ["// Made by cosim/bench/headers.py of the numpy types in cosim/bench/records.py.", "#pragma once"]
+    lines += ["#include <cstddef>", "#include <cstdint>", "", *structures(_STRUCTURES)]
     for name, numbers in _NUMBERS.items():
         values = ", ".join(f"{member.name} = {member.value}" for member in numbers)
         lines.append(f"namespace {name} {{ enum : uint32_t {{ {values} }}; }}")

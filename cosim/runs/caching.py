@@ -1,26 +1,34 @@
-"""Random work on an MMU that caches, in a simulator's process, judged by the golden TLB."""
+"""Random work on an MMU that caches, judged by the golden TLB: in a simulator's process, or here, by the million."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.bench.caching import CachingConditions
+from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
+from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
+from ptewalk.cosim.checks.caching import judge_run, random_work
 from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.simulate.build import build
+from ptewalk.cosim.runs.plans import Chunk, Journal, Progress, execute, walks_plan
+from ptewalk.cosim.simulate.build import build, build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
+from ptewalk.cosim.stimulus.caches import CacheStory
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
 
-__all__ = ["CHUNK", "caching_work"]
+__all__ = ["CHUNK", "VOLUME_CHUNK", "caching_volume", "caching_work"]
 
 CHUNK = 400
 """Requests between two resets."""
+VOLUME_CHUNK = 20_000
+"""The same where compiled code asks."""
 _MODULE = "ptewalk.cosim.runs.inside.tb_caching"
 
 
@@ -75,3 +83,77 @@ def caching_work(
         "failures": failures,
         "counts": dict(counts),
     }
+
+
+def caching_volume(
+    count: int,
+    seed: int,
+    *,
+    config: CachingMmuConfig | None = None,
+    jobs: int = 1,
+    journal: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """`count` random accesses by compiled code, each chunk under conditions of its own; as `caching_work` gives.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes.
+    journal : Path, optional
+        What each chunk gave is appended there; an interrupted run goes on from there.
+    progress : callable
+        Called with (chunks done, chunks).
+
+    Raises
+    ------
+    ToolError
+        There is no Verilator, or it failed.
+    """
+    config = config or CachingMmuConfig()
+    chosen, design = select("verilator"), describe(config)
+    model = build_library(chosen, verilog_of(config), design, caching_lane_files(design))
+    chunks = walks_plan(seed, count, VOLUME_CHUNK)
+    repeat = f"ptewalk cosim --only caches --simulator verilator --walks {count} --seed {seed}{option()}"
+
+    def work(chunk: Chunk) -> dict[str, Any]:
+        lane = CachingLane(model.library)
+        try:
+            return _volume_chunk(lane, config, chunk)
+        finally:
+            lane.close()
+
+    identity = {"design": design.as_json(), "chunks": [count, seed], "model": model.path.name}
+    told = execute(chunks, work, jobs=jobs, journal=Journal(journal, identity), progress=progress)
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    for number, one in enumerate(told):
+        counts.update(one["counts"])
+        failures += [f"caches, chunk {number}: {problem}\nrepeat: {repeat}" for problem in one["problems"][:5]]
+    name = f"{chosen.name} {chosen.version_text}"
+    wrong = sum(len(one["problems"]) for one in told)
+    return {"simulator": name, "compared": counts["answers"], "wrong": wrong, "failures": failures, "counts": counts}
+
+
+def _volume_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
+    """One chunk: what went wrong, and the counts."""
+    name = f"{chunk.seed} {chunk.number}"
+    rng = random.Random(f"conditions {name}")
+    conditions = CachingConditions(
+        idle=rng.choice((0.0, 0.0, 0.2, 0.7)),
+        stalls=rng.choice((0.0, 0.1, 0.4)),
+        errors=rng.choice((0.0, 0.0, 0.003)),
+        drains=rng.choice((0.0, 0.001)),
+        latency=rng.choice((1, 1, 2, 4, 16)),
+        latency_spread=rng.choice((0, 2, 12)),
+        tags=1 << min(config.walker.tag_bits, rng.choice((4, 5, 8))),
+    )
+    story = CacheStory(name, physical_bits=config.walker.physical_bits, soft_dirty=config.walker.soft_dirty)
+    asked = random_work(story, chunk.size, name)
+    before = asked.memory.copy()
+    try:
+        run = lane.run(asked, rng.getrandbits(64), conditions)
+    except RuleOfCachingBroken as broken:
+        return {"problems": [str(broken)], "counts": {}}
+    verdict = judge_run(list(run.read()), run.faults(), before, asked.memory, run.counters.get)
+    return {"problems": verdict.problems, "counts": {**verdict.counts, "drains": run.drains, "cycles": run.cycles}}

@@ -38,6 +38,8 @@ _INDEXES: Final = {4: (0, 1, 511), 3: (0, 7), 2: (0, 1, 2), 1: (0, 1, 2, 3, 17, 
 _ACCESSES: Final = (*(Access.READ,) * 4, *(Access.WRITE,) * 3, Access.RMW, Access.FETCH, Access.PROBE)
 _CONTROLS: Final = (Control.WP, Control.NXE, Control.SMEP, Control.SMAP, Control.PKE, *(Control.PGE,) * 5)
 
+_BASE: Final = 1 << Control.PGE | 1 << Control.NXE | 1 << Control.WP
+
 
 class CacheStory:
     """Tables, and what is drawn of them.
@@ -66,7 +68,7 @@ class CacheStory:
         self._space = 1
         self._track = Track.NATIVE if soft_dirty else Track.OFF
         self._hot: list[int] = []
-        self._control = 1 << Control.PGE | 1 << Control.NXE | 1 << Control.WP
+        self._control = _BASE
         self._build()
 
     def _build(self) -> None:
@@ -137,7 +139,7 @@ class CacheStory:
         if rng.random() < 0.8:
             self._space = rng.randint(1, self._spaces)
         if rng.random() < 0.15:
-            self._control ^= 1 << rng.choice(_CONTROLS)
+            self._control = _BASE if self._control != _BASE else _BASE ^ 1 << rng.choice(_CONTROLS)
         if self._soft_dirty and rng.random() < 0.1:
             self._track = rng.choice(tuple(Track))
         state = State(
@@ -160,10 +162,10 @@ class CacheStory:
         old = self.memory.load(address)
         if level == 1:
             value = self._entry(1, _PAGES + rng.randrange(24))
-        elif rng.random() < 0.4:
-            value = old ^ rng.choice((_RW, _US))
-        elif old & _PS or rng.random() < 0.3:
+        elif old & _PS or not old & _P or rng.random() < 0.5:
             value = self._entry(level, self._tables[address])
+        elif rng.random() < 0.4:
+            value = old & ~rng.choice((_RW, _US))
         else:
             page = rng.randint(1, 3) << LEVEL_SHIFT[level]
             value = self._entry(1, 0) | page | _PS

@@ -58,7 +58,7 @@ def run(
     before = story.memory.copy()
     bench = CachingBench(describe(config), story, count, seed=seed, conditions=conditions)
     counted = simulate(config, bench)
-    return judge_run(bench, before, story.memory, counted.get)
+    return judge_run(bench.log, bench.faults, before, story.memory, counted.get)
 
 
 @pytest.mark.parametrize("seed", ["a", "b"])
@@ -118,7 +118,7 @@ def timed(script: Script, count: int, *, latency: int = 1, invalidations: float 
     before = script.memory.copy()
     bench = CachingBench(describe(SMALL), script, count, seed="cycles", conditions=conditions)
     simulate(SMALL, bench)
-    assert judge_run(bench, before, script.memory, lambda name: None).problems == []
+    assert judge_run(bench.log, bench.faults, before, script.memory, lambda name: None).problems == []
     return bench
 
 

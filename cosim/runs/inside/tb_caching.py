@@ -64,6 +64,8 @@ async def caching(dut: Any) -> None:
                 bench.sample(get)
         except RuleOfCachingBroken as rule:
             broken.append(str(rule))
-        verdict = judge_run(bench, before, story.memory, lambda name: get(name) if name in handles else None)
-        results.append({"problems": broken + verdict.problems, "counts": dict(verdict.counts)})
+        verdict = judge_run(
+            bench.log, bench.faults, before, story.memory, lambda name: get(name) if name in handles else None
+        )
+        results.append({"problems": broken + verdict.problems, "counts": {**verdict.counts, "drains": bench.drains}})
     job.publish({"results": results})

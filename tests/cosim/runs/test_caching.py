@@ -6,7 +6,7 @@ import pytest
 
 from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.checks.golden_tlb import KINDS
-from ptewalk.cosim.runs.caching import caching_work
+from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -41,3 +41,19 @@ def test_other_shapes_under_errors_and_latency(config: CachingMmuConfig) -> None
     told = caching_work(400, 3, config=config, conditions=conditions)
     assert (told["compared"], told["wrong"], told["failures"]) == (400, 0, [])
     assert told["counts"]["hits"] >= 40
+
+
+def test_volume() -> None:
+    """Compiled code asks; each kind of event had an access that would have shown that it was ignored."""
+    told = caching_volume(40_000, 1)
+    assert (told["compared"], told["wrong"], told["failures"]) == (40_000, 0, [])
+    counts = told["counts"]
+    assert counts["hits"] >= 0.35 * 40_000 and counts["many"] < 0.1 * 40_000
+    assert counts["overtaken"] >= 20 and counts["gateware wraps"] >= 50
+    assert min(counts[kind] for kind in (*KINDS, "OTHER_PCID")) >= 5
+
+
+def test_volume_is_the_same_in_any_number_of_processes() -> None:
+    """Each chunk has chance of its own."""
+    one, two = caching_volume(21_000, 9), caching_volume(21_000, 9, jobs=2)
+    assert one == two

@@ -1,0 +1,274 @@
+"""The compiled lane of an MMU that caches, from Python: arrays of work in, the log of what happened out."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
+from ptewalk.cosim.bench.events import Accept, Answer, Foreign, Invalidate, LogEvent, Read, SetContext, Swap, WalkEnd
+from ptewalk.cosim.bench.headers import lane_files, structures
+from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, decode, make
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.paging import Request, State
+from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Invalidation
+from ptewalk.rtl.description import DesignDescription
+
+__all__ = [
+    "DIRECTIVE",
+    "CachingLane",
+    "CachingRun",
+    "CachingWork",
+    "DirectiveKind",
+    "caching_lane_files",
+    "context_records",
+    "request_records",
+]
+
+_SOURCE: Final = Path(__file__).with_name("caching.cpp")
+
+
+class DirectiveKind(IntEnum):
+    """What is done beside requests."""
+
+    CHANGE = 0
+    CONTEXT = 1
+    INVALIDATION = 2
+
+
+class CachingKind(IntEnum):
+    """What an event of the log is."""
+
+    READ = 0
+    SWAP = 1
+    FOREIGN = 2
+    ACCEPT = 3
+    CONTEXT = 4
+    INVALIDATE = 5
+    WALK_END = 6
+    ANSWER = 7
+    FAULT = 8
+
+
+class CachingStatus(IntEnum):
+    """How a run ended."""
+
+    COMPLETE = 0
+    LATE_ANSWER = 1
+    UNSTABLE = 2
+    TWO_OUTSTANDING = 3
+    STRAY_ANSWER = 4
+    DRAINED_EARLY = 5
+
+
+DIRECTIVE: Final = np.dtype(
+    [
+        ("address", np.uint64),  # of the word that is changed; the linear address of an invalidation
+        ("value", np.uint64),
+        ("request", np.uint32),  # so many requests must have been accepted
+        ("delay", np.uint32),  # cycles after the directive before
+        ("index", np.uint32),  # of the context
+        ("pcid", np.uint16),
+        ("kind", np.uint8),  # DirectiveKind
+        ("invalidation", np.uint8),  # x86.Invalidation
+    ],
+    align=True,
+)
+"""What happens beside the requests, in order."""
+_EVENT: Final = np.dtype(
+    [
+        *((name, np.uint64) for name in ("address", "old", "new", "cycle")),
+        *(("tag", np.uint32), ("index", np.uint32), ("code", np.uint16)),
+        *((name, np.uint8) for name in ("kind", "done", "error", "outcome", "level", "pwt", "pcd", "pat")),
+    ],
+    align=True,
+)
+_COUNTERS: Final = ("delivered_faults", "lost_faults", "marks", "mends", "hits", "overtaken", "replays", "wraps")
+_BATCH: Final = np.dtype(
+    [
+        *((name, np.uint64) for name in ("requests", "contexts", "directives", "words", "request_count")),
+        *((name, np.uint64) for name in ("directive_count", "word_count", "seed", "tags", "latency", "latency_spread")),
+        *((name, np.uint64) for name in ("idle", "stalls", "errors", "drains")),
+        *((name, np.uint64) for name in ("log", "log_count", "cycles", "drains_done", *_COUNTERS)),
+    ],
+    align=True,
+)
+_RULES: Final = {
+    CachingStatus.LATE_ANSWER: "no progress for 5000 cycles",
+    CachingStatus.UNSTABLE: "a stream changed before it was taken",
+    CachingStatus.TWO_OUTSTANDING: "two accesses to memory are outstanding",
+    CachingStatus.STRAY_ANSWER: "an answer with a tag that is not in flight",
+    CachingStatus.DRAINED_EARLY: "a drain ended while requests or grants were outstanding",
+}
+
+
+def caching_lane_files(design: DesignDescription) -> Mapping[str, str]:
+    """File name to text of all that is compiled into a model of `design` for this lane."""
+    numbers = []
+    for kind in (DirectiveKind, CachingKind, CachingStatus):
+        values = ", ".join(f"{one.name} = {one.value}" for one in kind)
+        numbers.append(f"namespace {kind.__name__} {{ enum : uint32_t {{ {values} }}; }}")
+    kinds = {"Directive": DIRECTIVE, "CachingEvent": _EVENT, "CachingBatch": _BATCH}
+    lines = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds), *numbers, ""]
+    return {**lane_files(design), "lane.cpp": _SOURCE.read_text(), "caching_records.h": "\n".join(lines)}
+
+
+@dataclass(frozen=True)
+class CachingWork:
+    """What is asked in one run.
+
+    Attributes
+    ----------
+    requests : Records (n,)
+        `REQUEST` records; their contexts and tags do not count.
+    asked : list of Request
+        The same for the golden side.
+    contexts : list of (State, int, bool)
+        State, PCID, keep; `contexts_records` are they as `REQUEST` records.
+    directives : Records (m,)
+        `DIRECTIVE` records. The first is a context.
+    memory : SparseMemory
+        Its frames lie below 2**13; changed in place.
+    """
+
+    requests: Records
+    asked: list[Request]
+    contexts: list[tuple[State, int, bool]]
+    context_records: Records
+    directives: Records
+    memory: SparseMemory
+
+
+@dataclass
+class CachingRun:
+    """What a run gave.
+
+    Attributes
+    ----------
+    events : Records
+        The log; `read` makes `LogEvent`s of it.
+    cycles, drains : int
+    counters : dict of str to int
+        The gateware's, since the reset.
+    """
+
+    work: CachingWork
+    events: Records
+    cycles: int
+    drains: int
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def read(self) -> Iterator[LogEvent]:
+        """The log for the golden TLB."""
+        work, directives = self.work, self.work.directives.tolist()
+        names = DIRECTIVE.names or ()
+        at_kind, at_linear, at_pcid = (names.index(name) for name in ("invalidation", "address", "pcid"))
+        for row in self.events.tolist():
+            address, old, new, _, tag, index, code, kind, done, error, outcome, level, pwt, pcd, pat = row
+            if kind == CachingKind.READ:
+                yield Read(address, old, bool(error))
+            elif kind == CachingKind.SWAP:
+                yield Swap(address, old, new, bool(done), bool(error))
+            elif kind == CachingKind.FOREIGN:
+                yield Foreign(address, new)
+            elif kind == CachingKind.ACCEPT:
+                yield Accept(tag, work.asked[index])
+            elif kind == CachingKind.CONTEXT:
+                yield SetContext(*work.contexts[index])
+            elif kind == CachingKind.INVALIDATE:
+                asked = directives[index]
+                yield Invalidate(Invalidation(asked[at_kind]), asked[at_linear], asked[at_pcid])
+            elif kind == CachingKind.WALK_END:
+                yield WalkEnd(tag)
+            elif kind == CachingKind.ANSWER:
+                fields = {"physical": address, "code": code, "outcome": outcome, "level": level}
+                yield Answer(tag, decode(make(RESPONSE, fields | {"pwt": pwt, "pcd": pcd, "pat": pat})))
+
+    def faults(self) -> list[tuple[int, int, int]]:
+        """(linear, code, tag) of each record of the fault queue."""
+        rows = self.events[self.events["kind"] == CachingKind.FAULT]
+        return list(zip(*(rows[name].tolist() for name in ("address", "code", "tag")), strict=True))
+
+
+class CachingLane:
+    """A Verilator model of the gateware in this process, and the clock loop round it.
+
+    Parameters
+    ----------
+    library : Path
+        Built of `caching_lane_files`.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._library.ptewalk_caching_open.restype = ctypes.c_void_p
+        self._library.ptewalk_caching_run.restype = ctypes.c_int64
+        self._library.ptewalk_caching_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._library.ptewalk_caching_close.argtypes = [ctypes.c_void_p]
+        if self._library.ptewalk_caching_size() != _BATCH.itemsize:
+            raise RuntimeError("the lane was built of other records than these")
+        self._lane = ctypes.c_void_p(self._library.ptewalk_caching_open())
+
+    def close(self) -> None:
+        """Free the model; nothing can be run afterwards."""
+        self._library.ptewalk_caching_close(self._lane)
+
+    def run(self, work: CachingWork, seed: int, conditions: CachingConditions) -> CachingRun:
+        """One run, from a reset. Raises `RuleOfCachingBroken`."""
+        words = _dense(work.memory)
+        batch = np.zeros(1, _BATCH)
+        one = batch[0]
+        arrays: dict[str, Any] = {"requests": work.requests, "contexts": work.context_records}
+        for name, array in (arrays | {"directives": work.directives, "words": words}).items():
+            one[name] = array.ctypes.data
+        one["request_count"], one["directive_count"], one["word_count"] = (
+            *(len(work.requests), len(work.directives)),
+            words.size,
+        )
+        one["seed"], one["tags"] = seed, conditions.tags
+        one["latency"], one["latency_spread"] = conditions.latency, conditions.latency_spread
+        for name in ("idle", "stalls", "errors", "drains"):
+            one[name] = int(getattr(conditions, name) * 2**32)
+        status = CachingStatus(self._library.ptewalk_caching_run(self._lane, batch.ctypes.data))
+        if status != CachingStatus.COMPLETE:
+            raise RuleOfCachingBroken(f"cycle {int(one['cycles'])}: {_RULES[status]}")
+        for frame in work.memory.frames():
+            work.memory.frame(frame)[:] = words[frame * TABLE_ENTRIES : (frame + 1) * TABLE_ENTRIES]
+        size = int(one["log_count"]) * _EVENT.itemsize
+        raw = ctypes.string_at(int(one["log"]), size)
+        events: Records = np.frombuffer(raw, _EVENT)
+        counters = {name: int(one[name]) for name in _COUNTERS}
+        return CachingRun(work, events, int(one["cycles"]), int(one["drains_done"]), counters)
+
+
+def _dense(memory: SparseMemory) -> Any:
+    """The memory's words by their place, up to its last frame."""
+    words = np.zeros((max(memory.frames()) + 1) * TABLE_ENTRIES, np.uint64)
+    for frame in memory.frames():
+        words[frame * TABLE_ENTRIES : (frame + 1) * TABLE_ENTRIES] = memory.frame(frame)
+    return words
+
+
+def request_records(asked: list[Request]) -> Records:
+    """`REQUEST` records without contexts and tags."""
+    records = np.zeros(len(asked), REQUEST)
+    for name in ("linear", "access", "user", "implicit", "ac"):
+        records[name] = [int(getattr(request, name)) for request in asked]
+    return records
+
+
+def context_records(contexts: list[tuple[State, int, bool]]) -> Records:
+    """`REQUEST` records of contexts alone."""
+    records = np.zeros(len(contexts), REQUEST)
+    for number, (state, pcid, keep) in enumerate(contexts):
+        row = records[number]
+        row["root"], row["control"], row["pkru"] = state.root >> PAGE_SHIFT, state.control, state.pkru
+        row["pkrs"], row["track"], row["saved_dirty"] = state.pkrs, int(state.track), state.saved_dirty
+        row["pcid"], row["keep"] = pcid, keep
+    return records
