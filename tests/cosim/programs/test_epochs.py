@@ -39,7 +39,7 @@ def test_no_store_is_lost_and_every_way_reports_the_same(run: Run, have: Have) -
             ended = run([have("busybox"), "sh", "-c", SORT], track=track, backend=backend, epoch=Every("syscalls", 5))
             epochs = ended.run.epochs.as_json()
             assert epochs["lost"] == 0 and epochs["elsewhere"] == 0 and epochs["count"] > 30
-            assert epochs["changed"] > 500 and epochs["same_value"] > 0
+            assert epochs["changed"] > 200 and epochs["same_value"] > 0
             told.add((json.dumps(epochs), ended.output))
             faults[track, backend] = ended.figures["faults"]
     assert len(told) == 1
