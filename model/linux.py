@@ -156,7 +156,7 @@ class KpageflagsBit(IntEnum):
     PGTABLE = 26
     RESERVED = 32
     MAPPEDTODISK = 34
-    """PG_mappedtodisk; of an anonymous page PG_anon_exclusive (5.19 and later)."""
+    """PG_mappedtodisk; of an anonymous page PG_anon_exclusive (6.1)."""
 
 
 FIRST_SPECIAL_SWAP_TYPE: Final = 26

@@ -1,7 +1,8 @@
 """What differs between kernels: the fields of a profile. Inert: no function, no condition.
 
 A field says one thing, and its name begins with the one file that reads it: `gup_forces_shared` is read in mm/gup.py.
-Only `name` and `verbs` are for everybody. The kernels themselves are in profiles.py.
+Only `name` and `verbs` are for everybody. The kernels themselves are in profiles.py. A version is that of the first one
+there that does so, as its recordings show (tests/model/test_profile_flips.py); what came between two is not said.
 """
 
 from enum import IntEnum
@@ -34,10 +35,7 @@ class TableMove(IntEnum):
     ALIGNED = 1
     """Both addresses aligned to what the table maps, and all of it moved."""
     REALIGNED = 2
-    """As ALIGNED, and a start with the same offset at both ends is first moved down to the boundary.
-
-    6.10 and later.
-    """
+    """As ALIGNED, and a start with the same offset at both ends is first moved down to the boundary (6.12)."""
 
 
 class SplitDirty(IntEnum):
@@ -81,20 +79,20 @@ class Profile(NamedTuple):
 
     # pte.py: bits of entries.
     pte_vm_softdirty: bool
-    """VM_SOFTDIRTY exists (3.12 and later)."""
+    """VM_SOFTDIRTY exists (6.1)."""
     pte_saved_dirty: bool
     """A read-only dirty entry keeps its dirtiness in SoftBit.SAVED_DIRTY (6.6 and later; pte_mksaveddirty)."""
     pte_uffd_wp_protects: bool
-    """pte_mkuffd_wp clears RW as well (6.3 and later)."""
+    """pte_mkuffd_wp clears RW as well (6.12)."""
     pte_keep_bits: tuple[int, ...]
     """Bits besides the frame that pte_modify keeps: _PAGE_CHG_MASK."""
     pte_inverts_prot_none: bool
-    """The frame of a PROT_NONE entry is stored as its complement (4.19 and later, the L1TF guard; protnone_mask)."""
+    """The frame of a PROT_NONE entry is stored as its complement (6.1, the L1TF guard; protnone_mask)."""
     pte_swap: SwapLayout
 
     # state/machine.py, state/lru.py
     machine_pagemap_v2: bool
-    """pagemap has always had its status bits where the page shift was (4.2 and later)."""
+    """pagemap has always had its status bits where the page shift was (6.1)."""
     lru_batch: int
     """Pages in a full batch for the LRU lists (PAGEVEC_SIZE); 0: a write fault does not count references."""
     lru_gen: bool
@@ -110,41 +108,41 @@ class Profile(NamedTuple):
     userfaultfd_set_ctx.
     """
     stack_guard_page: bool
-    """The lowest page of an area that grows down is a guard page, grown when touched and not shown (before 4.12)."""
+    """The lowest page of an area that grows down is a guard page, grown when touched and not shown (in 3.11)."""
     mmap_passes_errors_on: bool
     """MAP_FIXED fails as the unmapping it begins with does, otherwise with ENOMEM (6.12; vms_gather_munmap_vmas)."""
     faults_numa_hint: bool
     """A fault on a PROT_NONE entry of an accessible area restores the area's protection (mm/memory.c:do_numa_page)."""
     faults_around_pages: int
-    """Pages of the aligned block that a read fault of a file maps (fault_around_bytes; 3.15 and later)."""
+    """Pages of the aligned block that a read fault of a file maps (fault_around_bytes; 6.1)."""
     faults_reuse_by_mapcount: bool
     """A write reuses an anonymous page mapped once, not one that is exclusive or has one reference.
 
-    do_wp_page; before 5.9.
+    do_wp_page; in 3.11.
     """
     faults_copy_compound: bool
     """A write copies a part of a huge page that is not exclusive, whatever uses it (wp_can_reuse_anon_folio; 6.12)."""
     faults_huge_shmem: bool
-    """A fault of shared memory or tmpfs with MADV_HUGEPAGE makes a huge page (4.8 and later; mm/shmem.c)."""
+    """A fault of shared memory or tmpfs with MADV_HUGEPAGE makes a huge page (6.1; mm/shmem.c)."""
     faults_huge_shmem_suits_area: bool
     """Only where the area can map it as a whole (shmem_suitable_orders; 6.12)."""
     faults_whole_folio: bool
     """A write to shared anonymous memory maps all of a huge page by small entries (finish_fault; 6.12)."""
     thp_reuses_by_mapcount: bool
-    """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, before 5.8)."""
+    """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, in 3.11)."""
     thp_copies_whole: bool
-    """A write copies a shared huge page whole or in 512 parts; later it is split (do_huge_pmd_wp_page, before 5.8)."""
+    """A write copies a shared huge page whole or in 512 parts; later it is split (do_huge_pmd_wp_page, in 3.11)."""
     thp_split_dirty: SplitDirty
     thp_split_maps_zeros: bool
     """Splitting a huge page maps those parts that hold zeros to the zero page (try_to_map_unused_to_zeropage; 6.12)."""
     thp_advises_whole: bool
-    """MADV_FREE, COLD and PAGEOUT take a huge page in small entries whole (folio_pte_batch; 6.10 and later)."""
+    """MADV_FREE, COLD and PAGEOUT take a huge page in small entries whole (folio_pte_batch; 6.12)."""
     thp_file_minds_advice: bool
     """MADV_NOHUGEPAGE keeps a fault from mapping a file's huge page as one leaf (do_set_pmd; 6.12)."""
     swapin_through_cache: bool
-    """A page read back always keeps its slot and stays in the swap cache (do_swap_page, before 4.15)."""
+    """A page read back always keeps its slot and stays in the swap cache (do_swap_page, in 3.11)."""
     swapin_reuses_by_mapcount: bool
-    """A write swap-in asks for the number of users of page and slot (reuse_swap_page, before 5.19)."""
+    """A write swap-in asks for the number of users of page and slot (reuse_swap_page, in 3.11)."""
     swapin_restores_write: bool
     """A read swap-in of an exclusive soft-dirty page maps it writable (do_swap_page of 6.12)."""
     remap_forgets: bool
@@ -154,26 +152,26 @@ class Profile(NamedTuple):
     hugetlb_touched: bool
     """get_user_pages for a write sets A, D and soft-dirty in hugetlb entries (follow_page_pte serves them; 6.12)."""
     hugetlb_restores_reserve: bool
-    """A private page that is dropped goes back to its area's reservation (6.9 and later; __unmap_hugepage_range)."""
+    """A private page that is dropped goes back to its area's reservation (6.12; __unmap_hugepage_range)."""
     hugetlb_fork_keeps_wp: bool
-    """A child's entries keep uffd-wp though its areas have no userfaultfd (before 6.4; copy_hugetlb_page_range)."""
+    """A child's entries keep uffd-wp though its areas have no userfaultfd (in 6.1; copy_hugetlb_page_range)."""
     hugetlb_prepares_first: bool
-    """A first touch gives the area its anon_vma before it asks for a page (6.10 and later; hugetlb_no_page)."""
+    """A first touch gives the area its anon_vma before it asks for a page (6.12; hugetlb_no_page)."""
     collapse_hole_is_ebusy: bool
     """MADV_COLLAPSE of an empty entry where a userfaultfd is fails with EBUSY, before with EINVAL.
 
     madvise_collapse_errno of 6.12.
     """
     collapse_retracts_all: bool
-    """Of shared memory every area's emptied table goes, and mapping is a second step (retract_page_tables; 6.6)."""
+    """Of shared memory every area's emptied table goes, and mapping is a second step (retract_page_tables; 6.12)."""
     fork_copies_hugetlb: bool
     """Private hugetlb entries are copied although nothing was written (copy_page_range of 3.11)."""
     fork_makes_huge_zero_anew: bool
     """The child's entry of the huge zero page is a new one, without the parent's bits (copy_huge_pmd of 3.11)."""
     fork_copies_pinned: bool
-    """A pinned page is copied for the child at once (copy_present_page, copy_huge_pmd; 5.11 and later)."""
+    """A pinned page is copied for the child at once (copy_present_page, copy_huge_pmd; 6.1)."""
     gup_force_breaks_cow: bool
-    """A forced write takes what is mapped after one fault, for FOLL_WRITE is dropped (before 4.9).
+    """A forced write takes what is mapped after one fault, for FOLL_WRITE is dropped (in 3.11).
 
     Later it asks for an exclusive page (can_follow_write_pte).
     """
@@ -192,7 +190,7 @@ class Profile(NamedTuple):
     ksm_marks_zero_pages: bool
     """An entry that KSM points to the zero page is dirty (replace_page of 6.12; is_ksm_zero_pte)."""
     ksm_unshares: bool
-    """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.2 and later)."""
+    """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.12)."""
     ksm_needs_access: bool
     """KSM scans PROT_NONE pages too, but later finds none of them: a search ends there, and none is broken up."""
     ksm_max_sharing: int | None
@@ -205,11 +203,11 @@ class Profile(NamedTuple):
     madvise_refuses_repeated_huge: bool
     """HUGEPAGE and NOHUGEPAGE fail where the flag is set already, and in shared areas (hugepage_madvise of 3.11)."""
     madvise_drops_hugetlb: bool
-    """DONTNEED takes hugetlb areas (madvise_dontneed_free_valid_vma; 5.18 and later)."""
+    """DONTNEED takes hugetlb areas (madvise_dontneed_free_valid_vma; 6.1)."""
     madvise_remove_needs_write: bool
     """REMOVE needs a writable area, not one that may be made so (madvise_remove of 3.11)."""
     madvise_punches_hugetlb: bool
-    """REMOVE makes a hole in a hugetlb file; EOPNOTSUPP before 4.3 (hugetlbfs_fallocate)."""
+    """REMOVE makes a hole in a hugetlb file; EOPNOTSUPP in 3.11 (hugetlbfs_fallocate)."""
     migrate_leaves_slots: bool
     """Entries of a page in the swap cache name its slot after migration (try_to_unmap_one of 3.11)."""
     migrate_empty_is_efault: bool
@@ -217,83 +215,83 @@ class Profile(NamedTuple):
     migrate_sees_prot_none: bool
     """move_pages finds PROT_NONE pages (add_page_for_migration of 6.12)."""
     migrate_takes_tails: bool
-    """move_pages takes any page of a hugetlb page for the whole (6.11 and later; add_folio_for_migration)."""
+    """move_pages takes any page of a hugetlb page for the whole (6.12; add_folio_for_migration)."""
     migrate_splits_partly_mapped: bool
-    """A huge page of which parts are not mapped any more is split first (6.8 and later; migrate_pages_batch)."""
+    """A huge page of which parts are not mapped any more is split first (6.12; migrate_pages_batch)."""
     mprotect_restores_private: bool
-    """mprotect makes entries of private areas writable that need no fault (can_change_pte_writable; 5.19 and later)."""
+    """mprotect makes entries of private areas writable that need no fault (can_change_pte_writable; 6.1)."""
     mprotect_restores_clean: bool
-    """Private entries need not be dirty for that (can_change_private_pte_writable; 6.2 and later)."""
+    """Private entries need not be dirty for that (can_change_private_pte_writable; 6.12)."""
     mprotect_restores_huge: bool
-    """Huge pages are made writable as well (can_change_pmd_writable; 6.2 and later)."""
+    """Huge pages are made writable as well (can_change_pmd_writable; 6.12)."""
     mprotect_populates: bool
-    """Locked private memory that becomes writable is faulted in for writing at once (4.2 and later)."""
+    """Locked private memory that becomes writable is faulted in for writing at once (6.1)."""
     mprotect_unaccounts: bool
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only (6.12)."""
     mremap_checks_addresses_first: bool
     """With FIXED the addresses are checked before the source, and a shrink looks at nothing (sys_mremap of 3.11)."""
     mremap_refuses_hugetlb: bool
-    """hugetlb areas are neither moved nor grown (vma_to_resize, before 5.16)."""
+    """hugetlb areas are neither moved nor grown (vma_to_resize, in 3.11)."""
     mremap_empties_private: bool
-    """An old size of 0 is taken for private areas too (vma_to_resize, before 4.14)."""
+    """An old size of 0 is taken for private areas too (vma_to_resize, in 3.11)."""
     mremap_same_place_overlaps: bool
     """A move to where the area is overlaps it (mremap_to of 3.11)."""
     mremap_splits_nohugepage: bool
     """A huge page that moves into an area with VM_NOHUGEPAGE is split (move_huge_pmd of 3.11)."""
     mremap_table_move: TableMove
     mremap_dontunmap: bool
-    """MREMAP_DONTUNMAP exists (5.7 and later)."""
+    """MREMAP_DONTUNMAP exists (6.1)."""
     reclaim_keeps_accessed: bool
-    """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.10 and later)."""
+    """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.12)."""
     uffd_empty_is_einval: bool
     """A range with nothing in it fails with EINVAL; 6.1 says ENOMEM where nothing lies above it either.
 
     userfaultfd_register, userfaultfd_unregister.
     """
     uffd_restores_write: bool
-    """Taking protection back may make entries writable at once (uffd_wp_range; 6.2 and later)."""
+    """Taking protection back may make entries writable at once (uffd_wp_range; 6.12)."""
     uffd_wp_spans_areas: bool
-    """UFFDIO_WRITEPROTECT takes a range over several areas (mwriteprotect_range; 6.4 and later)."""
+    """UFFDIO_WRITEPROTECT takes a range over several areas (mwriteprotect_range; 6.12)."""
 
     # bulk.py and proc/
     bulk_clears_swap: bool
-    """clear_refs 4 clears soft-dirty of swap-like entries (3.11's last patches and later; clear_soft_dirty)."""
+    """clear_refs 4 clears soft-dirty of swap-like entries (linux-3.11, not linux-seed; clear_soft_dirty)."""
     bulk_reads_offset: bool
-    """pagemap takes bit 11 of a swap entry, a bit of its offset, for soft-dirty (before 3.12)."""
+    """pagemap takes bit 11 of a swap entry, a bit of its offset, for soft-dirty (in 3.11)."""
     bulk_tells_uffd: bool
-    """pagemap tells UFFD_WP in bit 57 (5.14 and later)."""
+    """pagemap tells UFFD_WP in bit 57 (6.1)."""
     clear_refs_values: tuple[int, ...]
     """Numbers that clear_refs takes."""
     clear_refs_splits_huge: bool
     """clear_refs splits every huge page it meets (rule A10 of linux-seed; clear_refs_pte_range)."""
     clear_refs_keeps_pinned: bool
-    """An entry that may map a pinned page stays as it is (pte_is_pinned; 5.12 and later)."""
+    """An entry that may map a pinned page stays as it is (pte_is_pinned; 6.1)."""
     pagemap_tells_exclusive: bool
-    """pagemap tells in bit 56 of pages that are mapped once (4.2 and later)."""
+    """pagemap tells in bit 56 of pages that are mapped once (6.1)."""
     pagemap_huge_files: bool
-    """pagemap tells in bit 61 of huge pages too whether they are a file's (pagemap_hugetlb_range; 4.2 and later)."""
+    """pagemap tells in bit 61 of huge pages too whether they are a file's (pagemap_hugetlb_range; 6.1)."""
     pagemap_exclusive_by_page: bool
     """Bit 56 under a huge leaf is each page's own (pagemap_pmd_range of 6.12)."""
     pagemap_hides_frames: bool
-    """pagemap shows frame numbers with CAP_SYS_ADMIN only (4.2 and later)."""
+    """pagemap shows frame numbers with CAP_SYS_ADMIN only (6.1)."""
     files_pagemap_keeps_mm: bool
-    """A pagemap that was opened before its process ended reads as empty; otherwise ESRCH (4.2; pagemap_open)."""
+    """A pagemap that was opened before its process ended reads as empty; otherwise ESRCH (6.1; pagemap_open)."""
     files_smaps_rollup: bool
-    """smaps_rollup exists (4.14 and later)."""
+    """smaps_rollup exists (6.1)."""
     kpage_compound_tails: bool
     """kpageflags gives a tail page its head's ANON and THP (stable_page_flags)."""
     kpage_zero_page: bool
-    """kpageflags knows ZERO_PAGE and PGTABLE (4.0 and 4.18)."""
+    """kpageflags knows ZERO_PAGE and PGTABLE (6.1)."""
     kpage_folio_flags: bool
-    """kpageflags takes the flags of a tail page from its head, and calls every anonymous page KSM (6.10 and later)."""
+    """kpageflags takes the flags of a tail page from its head, and calls every anonymous page KSM (6.12)."""
     kpage_exclusive: bool
-    """MAPPEDTODISK of an anonymous page says that it is exclusive (PG_anon_exclusive; 5.19 and later)."""
+    """MAPPEDTODISK of an anonymous page says that it is exclusive (PG_anon_exclusive; 6.1)."""
     smaps_lines: tuple[SmapsLine, ...]
     smaps_counts_huge_zero: bool
     """AnonHugePages counts the huge zero page (3.11)."""
     smaps_counts_hidden_huge: bool
     """AnonHugePages counts huge pages that are PROT_NONE (smaps_pmd_entry: not 6.1)."""
     smaps_counts_shmem_swap: bool
-    """Swap counts shared memory that is swapped out (smaps_pte_hole; 4.5 and later)."""
+    """Swap counts shared memory that is swapped out (smaps_pte_hole; 6.1)."""
     status_by_kind: bool
-    """status tells RssAnon, RssFile and RssShmem (4.5), and HugetlbPages (4.4)."""
+    """status tells RssAnon, RssFile and RssShmem, and HugetlbPages (6.1)."""

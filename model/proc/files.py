@@ -282,7 +282,7 @@ class ProcFs:
         return TextFile(self.kernel, process, name)
 
     def _of_process(self) -> list[str]:
-        """Files of a process; smaps_rollup came with 4.14."""
+        """Files of a process; smaps_rollup where the kernel has it."""
         known = self.kernel.profile.files_smaps_rollup
         return [name for name in _OF_PROCESS if known or name != "smaps_rollup"]
 

@@ -66,7 +66,7 @@ def smaps(mm: Mm) -> str:
 
 
 def rollup(mm: Mm) -> str:
-    """The text of /proc/PID/smaps_rollup: the sums over all areas (show_smaps_rollup; 4.14 and later)."""
+    """The text of /proc/PID/smaps_rollup: the sums over all areas (show_smaps_rollup; 6.1)."""
     sums: dict[str, int] = {}
     locked = 0
     for vma in mm.areas:

@@ -155,11 +155,11 @@ def status(kernel: MachineState, process: Process) -> str:
         "VmHWM": sizes.resident,
         "VmRSS": sizes.resident,
     }
-    if kernel.profile.status_by_kind:  # 4.5: the counters by kind
+    if kernel.profile.status_by_kind:
         kilobytes |= {"RssAnon": sizes.anon, "RssFile": sizes.file, "RssShmem": sizes.shmem}
     kilobytes |= {"VmData": sizes.data, "VmStk": sizes.stack, "VmExe": 0, "VmLib": 0, "VmPTE": sizes.tables}
     kilobytes |= {"VmSwap": sizes.swap}
-    if kernel.profile.status_by_kind:  # 4.4
+    if kernel.profile.status_by_kind:
         kilobytes |= {"HugetlbPages": sizes.hugetlb}
     lines += [f"{key}:\t{pages << _KB:8} kB" for key, pages in kilobytes.items()]
     return "\n".join([*lines, "Threads:\t1"]) + "\n"

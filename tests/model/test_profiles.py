@@ -1,8 +1,13 @@
-"""The fields of a profile: each is read in the one file that its name begins with, and differs between two kernels."""
+"""The fields of a profile: each is read in the one file that its name begins with, and differs between two kernels.
+
+`python -m tests.model.test_profiles CHECKOUT` counts, for any commit, in how many files each field is read.
+"""
 
 from __future__ import annotations
 
 import ast
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,6 +46,44 @@ def test_a_field_differs_between_two_kernels(field: str) -> None:
     assert len({getattr(profile, field) for profile in PROFILES.values()}) > 1
 
 
+def readers(root: Path) -> dict[str, list[str]]:
+    """Field to the files of model/ and cosim/ that read an attribute of its name: those that a change of it touches."""
+    trees = {path: ast.parse(path.read_text()) for part in ("model", "cosim") for path in (root / part).rglob("*.py")}
+    (profile,) = [
+        node
+        for tree in trees.values()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == "Profile"
+    ]
+    fields = [n.target.id for n in profile.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    read = {path: {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)} for path, tree in trees.items()}
+    return {
+        field: sorted(str(path.relative_to(root)) for path in trees if field in read[path])
+        for field in fields
+        if field not in FOR_EVERYBODY
+    }
+
+
+def test_a_change_of_a_field_touches_one_file() -> None:
+    """Beside profiles.py, which has its values."""
+    assert {len(files) for files in readers(MODEL.parent).values()} == {1}
+
+
+def differences(before: str, after: str) -> tuple[int, list[str]]:
+    """The number of fields in which a kernel differs from the one before, and the files that read them."""
+    changed = [field for field in FIELDS if getattr(PROFILES[before], field) != getattr(PROFILES[after], field)]
+    return len(changed), sorted({prefix_of(field)[0] for field in changed})
+
+
+def test_the_document_lists_the_files_of_each_kernel() -> None:
+    rows = []
+    for before, after in pairwise(PROFILES):
+        count, files = differences(before, after)
+        rows.append(f"| {after} | {before} | {count} | {len(files)}: {', '.join(files)} |")
+    text = (MODEL.parent / "docs" / "adding.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("| linux-")] == rows
+
+
 def test_nothing_outside_the_model_asks_which_kernel_it_is() -> None:
     """But for the name, the verbs, and tests of the helpers of entries."""
     found = {
@@ -73,3 +116,11 @@ def test_every_field_is_explained() -> None:
     for node, following in zip(body.body, [*body.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id not in told:
             assert isinstance(following, ast.Expr), node.target.id
+
+
+if __name__ == "__main__":
+    for checkout in sys.argv[1:]:
+        found = readers(Path(checkout))
+        most = max(found, key=lambda field: len(found[field]))
+        mean = sum(map(len, found.values())) / len(found)
+        print(f"{checkout}: {len(found)} fields, read in {mean:.2f} files each, at most {len(found[most])} ({most})")
