@@ -6,6 +6,7 @@ Extent, offset, flags and protection of an area are written here and nowhere els
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
@@ -56,7 +57,7 @@ def modify_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, fla
     """Give part of an area `flags`, merging or splitting; the area that covers it afterwards (vma_modify_flags)."""
     if flags == vma.flags:
         return vma
-    merged = merge(mm, before, start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd)
+    merged = merge(mm, before, Part(start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd))
     return merged or _split_off(mm, vma, start, end, flags)
 
 
@@ -66,7 +67,7 @@ def modify_uffd(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, uffd
     flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if uffd else 0)
     pgoff = vma.offset(start) if profile.modify_uffd_by_part else vma.pgoff
     mark = profile.modify_uffd_keeps_mark
-    area = merge(mm, before, start, end, flags, vma.anon_vma, vma.file, pgoff, uffd, keeps_mark=mark)
+    area = merge(mm, before, Part(start, end, flags, vma.anon_vma, vma.file, pgoff, uffd), keeps_mark=mark)
     if area is None:
         was_protected = vma.flags & VmFlag.UFFD_WP
         area = _split_off(mm, vma, start, end, flags)
@@ -117,7 +118,7 @@ def grow_up(mm: Mm, vma: Vma, end: int) -> Vma | None:
     if mm.entries.profile.modify_merge == MergeRule.CASES:
         expand(vma, end)
         return vma
-    return merge(mm, vma, vma.end, end, vma.flags, vma.anon_vma, vma.file, vma.offset(vma.end), vma.uffd)
+    return merge(mm, vma, Part(vma.end, end, vma.flags, vma.anon_vma, vma.file, vma.offset(vma.end), vma.uffd))
 
 
 def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
@@ -131,19 +132,8 @@ def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bo
     adjacent = new == vma.end or vma.start == new + pages
     exclude = vma if may_self_merge and keep_source and adjacent else None
     if exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES:
-        merged = merge(
-            mm,
-            before,
-            new,
-            new + pages,
-            vma.flags,
-            vma.anon_vma,
-            vma.file,
-            pgoff,
-            vma.uffd,
-            exclude=exclude,
-            keeps_mark=True,
-        )
+        part = Part(new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd)
+        merged = merge(mm, before, part, exclude=exclude, keeps_mark=True)
     if merged:
         if merged.start <= source_start < merged.end:
             vma = merged
@@ -177,12 +167,25 @@ def wants_writenotify(mm: Mm, vma: Vma) -> bool:
 # Merging.
 
 
-def _same_kind(mm: Mm, vma: Vma, flags: int, file: File | None, uffd: Userfaultfd | None) -> bool:
+class Part(NamedTuple):
+    """What is to merge with its neighbours: free pages, or an area or a part of one (struct vma_merge_struct)."""
+
+    start: int
+    end: int
+    flags: int
+    """Those that the pages are to have."""
+    anon_vma: AnonVma | None
+    file: File | None
+    pgoff: int
+    uffd: Userfaultfd | None
+
+
+def _same_kind(mm: Mm, vma: Vma, part: Part) -> bool:
     """is_mergeable_vma: VM_SOFTDIRTY does not count."""
     return (
-        not (vma.flags ^ flags) & ~mm.entries.VM_SOFTDIRTY
-        and vma.file is file
-        and vma.uffd is uffd
+        not (vma.flags ^ part.flags) & ~mm.entries.VM_SOFTDIRTY
+        and vma.file is part.file
+        and vma.uffd is part.uffd
         and not vma.huge_level
     )
 
@@ -194,24 +197,16 @@ def _anon_compatible(first: AnonVma | None, second: AnonVma | None, vma: Vma | N
     return first is second
 
 
-def _fits_after(
-    mm: Mm, vma: Vma, flags: int, anon_vma: AnonVma | None, file: File | None, pgoff: int, uffd: Userfaultfd | None
-) -> bool:
-    """can_vma_merge_after: may the range be added at the end of `vma`?"""
-    return (
-        _same_kind(mm, vma, flags, file, uffd)
-        and _anon_compatible(anon_vma, vma.anon_vma, vma)
-        and vma.pgoff + vma.end - vma.start == pgoff
-    )
+def _fits_after(mm: Mm, vma: Vma, part: Part) -> bool:
+    """can_vma_merge_after: may the part be added at the end of `vma`?"""
+    pgoff = vma.pgoff + vma.end - vma.start
+    return _same_kind(mm, vma, part) and _anon_compatible(part.anon_vma, vma.anon_vma, vma) and pgoff == part.pgoff
 
 
-def _fits_before(
-    mm: Mm, vma: Vma, flags: int, anon_vma: AnonVma | None, file: File | None, pgoff: int, uffd: Userfaultfd | None
-) -> bool:
-    """can_vma_merge_before: may a range whose end has offset `pgoff` be added before `vma`?"""
-    return (
-        _same_kind(mm, vma, flags, file, uffd) and _anon_compatible(anon_vma, vma.anon_vma, vma) and vma.pgoff == pgoff
-    )
+def _fits_before(mm: Mm, vma: Vma, part: Part) -> bool:
+    """can_vma_merge_before: may the part be added before `vma`?"""
+    pgoff = part.pgoff + part.end - part.start
+    return _same_kind(mm, vma, part) and _anon_compatible(part.anon_vma, vma.anon_vma, vma) and vma.pgoff == pgoff
 
 
 def _take_anon(target: Vma, source: Vma) -> None:
@@ -223,28 +218,20 @@ def _take_anon(target: Vma, source: Vma) -> None:
 def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgoff: int) -> Vma | None:
     """Make a neighbour cover the new mapping [start, end), if one can (mmap); that area, or None."""
     before, after = mm.areas.neighbours(start)
+    part = Part(start, end, flags, None, file, pgoff, None)
     if mm.entries.profile.modify_merge == MergeRule.CASES:
-        return merge(mm, before, start, end, flags, None, file, pgoff, None)
+        return merge(mm, before, part)
     chosen: Vma | None = None
     merge_start, merge_end, merge_pgoff = start, end, pgoff
-    right = (
-        after
-        if after and after.start == end and _fits_before(mm, after, flags, None, file, pgoff + end - start, None)
-        else None
-    )
+    right = after if after and after.start == end and _fits_before(mm, after, part) else None
     if mm.entries.profile.modify_merge == MergeRule.CASES_EXPAND:
         if right:
             chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
-        if before and before.end == start:
-            anon_vma, uffd = (chosen.anon_vma, chosen.uffd) if chosen else (None, None)
-            if _fits_after(mm, before, flags, anon_vma, file, pgoff, uffd):
-                chosen, merge_start, merge_pgoff = before, before.start, before.pgoff
+        seen = part._replace(anon_vma=chosen.anon_vma, uffd=chosen.uffd) if chosen else part
+        if before and before.end == start and _fits_after(mm, before, seen):
+            chosen, merge_start, merge_pgoff = before, before.start, before.pgoff
     else:
-        left = (
-            before
-            if before and before.end == start and _fits_after(mm, before, flags, None, file, pgoff, None)
-            else None
-        )
+        left = before if before and before.end == start and _fits_after(mm, before, part) else None
         if left and right and not _anon_compatible(left.anon_vma, right.anon_vma, None):
             right = None
         if right:
@@ -261,67 +248,40 @@ def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgof
 
 
 def merge(
-    mm: Mm,
-    before: Vma | None,
-    start: int,
-    end: int,
-    flags: int,
-    anon_vma: AnonVma | None,
-    file: File | None,
-    pgoff: int,
-    uffd: Userfaultfd | None,
-    *,
-    exclude: Vma | None = None,
-    keeps_mark: bool = False,
+    mm: Mm, before: Vma | None, part: Part, *, exclude: Vma | None = None, keeps_mark: bool = False
 ) -> Vma | None:
-    """Merge pages [start, end), which get `flags`, with their neighbours (mm/mmap.c:vma_merge).
+    """Merge a part with its neighbours (mm/mmap.c:vma_merge).
 
     Parameters
     ----------
     before : Vma or None
-        The area before the range, or the one that the range lies in when it does not start there.
-    start, end, flags, anon_vma, file, pgoff, uffd
-        The range: free, or one area, or part of one.
+        The area before the part, or the one that it lies in when it does not start there.
     exclude : Vma or None
         A neighbour that must not be merged with.
     keeps_mark : bool
-        Whether VM_SOFTDIRTY, the one flag that may differ, is the neighbour's in the result. It is that of `flags`
+        Whether VM_SOFTDIRTY, the one flag that may differ, is the neighbour's in the result. It is that of the part
         otherwise.
 
     Returns
     -------
     Vma or None
-        The area that now covers the range, with its flags set; None when nothing merged.
+        The area that now covers the part, with its flags set; None when nothing merged.
     """
-    area = _merge(mm, before, start, end, flags, anon_vma, file, pgoff, uffd, exclude)
+    area = _merge(mm, before, part, exclude)
     if area and not keeps_mark:
-        area.flags = flags
+        area.flags = part.flags
     return area
 
 
-def _merge(
-    mm: Mm,
-    before: Vma | None,
-    start: int,
-    end: int,
-    flags: int,
-    anon_vma: AnonVma | None,
-    file: File | None,
-    pgoff: int,
-    uffd: Userfaultfd | None,
-    exclude: Vma | None,
-) -> Vma | None:
+def _merge(mm: Mm, before: Vma | None, part: Part, exclude: Vma | None) -> Vma | None:
     """As `merge`; what grows keeps its own flags."""
+    start, end = part.start, part.end
     mid = mm.areas.find(before.end if before else 0)
     after = mid
     if after and after.end == end:
         after = mm.areas.after(after)
-    left = bool(before and before.end == start and _fits_after(mm, before, flags, anon_vma, file, pgoff, uffd))
-    right = bool(
-        after and after.start == end and _fits_before(mm, after, flags, anon_vma, file, pgoff + end - start, uffd)
-    )
-    left = left and before is not exclude
-    right = right and after is not exclude
+    left = before is not exclude and bool(before and before.end == start and _fits_after(mm, before, part))
+    right = after is not exclude and bool(after and after.start == end and _fits_before(mm, after, part))
     inside = before if before and before.end > start else mid if mid and mid.start <= start < mid.end else None
     if mm.entries.profile.modify_merge == MergeRule.RANGES and inside:
         return _merge_existing(mm, inside, before, after, start, end, left, right)
@@ -337,32 +297,36 @@ def _merge(
         return before
     if left and before:
         if mid and end > mid.start:
-            _take_anon(before, mid)
-            if end >= mid.end:
-                mm.areas.delete(mid)
-            else:
-                _shrink_start(mm, mid, end)
+            _give_way(mm, mid, end, before)
         before.end = end
         return before
     if right and after:
         if before and start < before.end:
             _take_anon(after, before)
-            thp.split_huge_pmd_at(mm, before, start)
-            before.end = start
+            _shrink_end(mm, before, start)
         elif mid and mid is not after:
             _take_anon(after, mid)
             mm.areas.delete(mid)
-        after.pgoff -= after.start - start
-        after.start = start
+        grow_down(after, start)
         return after
     return None
 
 
-def _shrink_start(mm: Mm, vma: Vma, page: int) -> None:
-    """Move the start of an area up to `page`."""
+def _give_way(mm: Mm, vma: Vma, end: int, taker: Vma) -> None:
+    """The pages of an area up to `end`, or all of them, go to the area before it."""
+    _take_anon(taker, vma)
+    if end >= vma.end:
+        mm.areas.delete(vma)
+        return
+    thp.split_huge_pmd_at(mm, vma, end)
+    vma.pgoff += end - vma.start
+    vma.start = end
+
+
+def _shrink_end(mm: Mm, vma: Vma, page: int) -> None:
+    """Let an area end at `page`."""
     thp.split_huge_pmd_at(mm, vma, page)
-    vma.pgoff += page - vma.start
-    vma.start = page
+    vma.end = page
 
 
 def _merge_existing(
@@ -381,11 +345,7 @@ def _merge_existing(
         before.end = after.end
         return before
     if left and before:
-        _take_anon(before, vma)
-        if at_end:
-            mm.areas.delete(vma)
-        else:
-            _shrink_start(mm, vma, end)
+        _give_way(mm, vma, end, before)
         before.end = end
         return before
     if right and after:
@@ -393,10 +353,8 @@ def _merge_existing(
         if at_start:
             mm.areas.delete(vma)
         else:
-            thp.split_huge_pmd_at(mm, vma, start)
-            vma.end = start
-        after.pgoff -= after.start - start
-        after.start = start
+            _shrink_end(mm, vma, start)
+        grow_down(after, start)
         return after
     return None
 

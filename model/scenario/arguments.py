@@ -31,10 +31,15 @@ class Type(Protocol):
         """The value as verbs use it; `OperationError` when it is none."""
 
 
+def wrong(name: str, must: str, value: Any) -> OperationError:
+    """The error for an argument that is not what it must be."""
+    return OperationError(f"{name!r} must be {must}, not {value!r:.40}")
+
+
 def whole(name: str, value: Any) -> int:
     """A value that must be a whole number."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise OperationError(f"{name!r} must be a whole number, not {value!r:.40}")
+        raise wrong(name, "a whole number", value)
     return value
 
 
@@ -72,9 +77,9 @@ class Word:
             try:
                 number = int(value, 0)
             except ValueError:
-                raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}") from None
+                raise wrong(name, self.text, value) from None
         if not isinstance(number, int) or isinstance(number, bool) or not -(1 << 63) <= number < 1 << _WORD_BITS:
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+            raise wrong(name, self.text, value)
         return number if self.signed else number & (1 << _WORD_BITS) - 1
 
 
@@ -90,7 +95,7 @@ class Choice:
 
     def take(self, name: str, value: Any) -> Any:
         if isinstance(value, (list, dict)) or value not in self.values:
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+            raise wrong(name, self.text, value)
         return value
 
 
@@ -106,7 +111,7 @@ class Flags:
 
     def take(self, name: str, value: Any) -> list[str]:
         if not isinstance(value, list):
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+            raise wrong(name, self.text, value)
         for flag in value:
             if flag not in self.known:
                 raise OperationError(f"{name!r} must be {self.text}, not of {flag!r:.40}")
@@ -123,7 +128,7 @@ class Protection:
 
     def take(self, name: str, value: Any) -> str:
         if not isinstance(value, str) or value != "-" and (not value or value.strip("rwx")):
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+            raise wrong(name, self.text, value)
         return value
 
 
@@ -140,7 +145,7 @@ class FileNumber:
         for number in range(FILES):
             if digits == str(number) or digits == number and not isinstance(digits, bool | float):
                 return number
-        raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+        raise wrong(name, self.text, value)
 
 
 @dataclass(frozen=True)
@@ -157,14 +162,14 @@ class Text:
 
     def take(self, name: str, value: Any) -> str:
         if not isinstance(value, (str, int)) or isinstance(value, bool):
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}")
+            raise wrong(name, self.text, value)
         text = str(value)
         if self.escaped:
             text = text.replace("\\n", "\n").replace("\\0", "\0").replace("\\t", "\t")
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
-            raise OperationError(f"{name!r} must be {self.text}, not {value!r:.40}") from None
+            raise wrong(name, self.text, value) from None
         if size > self.most:
             raise OperationError(f"{name!r} must be {self.text}, not of {size}")
         return text
