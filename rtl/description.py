@@ -96,6 +96,11 @@ class DesignDescription:
         """The port of the plain member of this role; None when the design has none."""
         return next((port for path, port in self.plain.items() if role_of(path) == role), None)
 
+    def group(self, role: str) -> dict[str, str]:
+        """Field to port of the plain member of this role that is a struct; empty when the design has none."""
+        paths = ((path.rpartition("."), port) for path, port in self.plain.items())
+        return {field: port for (member, _, field), port in paths if role_of(member) == role}
+
     def as_json(self) -> dict[str, Any]:
         """An object that `from_json` takes."""
         return asdict(self) | {

@@ -49,6 +49,8 @@ class Mmu(Component):
         As the fault unit's.
     contexts, memory, o_written, o_walked
         As the walker's.
+    o_translation : Out(TranslationLayout)
+        As the walker's, beside the response; only with `trace`.
     delivered_faults, lost_faults : Out(32)
         Page faults answered, but for those of probes; those of them whose record is lost.
     marks, mends : Out(32)
@@ -72,7 +74,7 @@ class Mmu(Component):
         members = {name: of_unit[name] for name in ("requester", "supervisor")}
         members |= {name: of_walker[name] for name in ("contexts", "memory", "o_written")}
         if config.walker.trace:
-            members["o_walked"] = of_walker["o_walked"]
+            members |= {name: of_walker[name] for name in ("o_walked", "o_translation")}
         self._counters = ["delivered_faults", "lost_faults"]
         if config.walker.soft_dirty:
             self._counters += ["marks", "mends"]
@@ -94,6 +96,7 @@ class Mmu(Component):
         connect(m, walker.o_written, flipped(self.o_written))
         if self.config.walker.trace:
             connect(m, walker.o_walked, flipped(self.o_walked))
+            m.d.comb += self.o_translation.eq(walker.o_translation)
         if self.config.walker.observe:
             m.d.comb += [self.o_walker.eq(walker.o_registers), self.o_fault_unit.eq(unit.o_registers)]
 

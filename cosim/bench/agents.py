@@ -69,6 +69,7 @@ class Ledger:
         """Request and response of this cycle."""
         self.accepted: list[np.void] = []
         self.answers: list[np.void] = []
+        self.translations: list[dict[str, int]] = []
         self.events: list[tuple[int, ...]] = []
         self.faults: list[dict[str, int]] = []
         self.written: list[dict[str, int]] = []
@@ -129,6 +130,8 @@ class RequesterAgent:
         assert requests is not None and responses is not None, "a design must have requests and responses"
         self._requests, self._responses = requests, responses
         self._contexts = pins.source("contexts")
+        self._translation = pins.group("translation")
+        self._found: dict[str, int] = {}
         self._on_accept, self._on_response, self._interfere = on_accept, on_response, interfere
         self._in_force: dict[str, int] | None = None
         self._offering = False
@@ -220,8 +223,12 @@ class RequesterAgent:
         self._interfere(ledger)
 
     def _respond(self, ledger: Ledger) -> None:
+        found = {name: int(handle.value) for name, handle in self._translation.items()}
         if self._responses.first:
             self._valid_at = ledger.cycle
+        elif self._responses.payload["outcome"] == Outcome.OK and found != self._found:
+            raise RuleBroken(Status.UNSTABLE_RESPONSE)
+        self._found = found
         if not self._responses.taken:
             return
         if ledger.outstanding:
@@ -229,6 +236,8 @@ class RequesterAgent:
         record = make(RESPONSE, self._responses.payload | {"cycles": self._valid_at - self._accepted_at})
         ledger.response_taken = ledger.accepted[len(ledger.answers)], record
         ledger.answers.append(record)
+        if found:
+            ledger.translations.append(found)
         ledger.progress = ledger.cycle
         ledger.stopped = ledger.stopped or (ledger.stop_on_fault and record["outcome"] != Outcome.OK)
         self._on_response(len(ledger.answers) - 1, record)

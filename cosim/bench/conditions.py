@@ -17,7 +17,7 @@ RULES: Final = {
     Status.STRAY_MEMORY: "an access to memory must belong to a request in flight",
     Status.TWO_IN_FLIGHT: "a request must not be accepted while as many as the design takes are in flight",
     Status.TWO_OUTSTANDING: "no more accesses to memory may be outstanding than the design says, and one of an id",
-    Status.UNSTABLE_RESPONSE: "responses must hold valid and payload until ready",
+    Status.UNSTABLE_RESPONSE: "responses must hold valid, payload and what stands beside an OK until ready",
     Status.UNSTABLE_READ: "reads must hold valid and payload until ready",
     Status.UNSTABLE_SWAP: "swaps must hold valid and payload until ready",
     Status.UNSTABLE_FAULT: "faults must hold valid and payload until ready",
@@ -238,6 +238,8 @@ class BatchResult:
         `RESPONSE` records, in order; fewer than were asked for only with stop_on_fault.
     events : Records (m,)
         `EVENT` records.
+    translations : Records
+        `TRANSLATION` records, one for each response; those beside an OK count. Empty where the design has no such port.
     faults, written, walked : Records
         `FAULT`, `WRITTEN` and `WALKED` records; empty where the design has no such port.
     counters : Counters
@@ -249,6 +251,7 @@ class BatchResult:
 
     requests: Records
     responses: Records
+    translations: Records
     events: Records
     faults: Records
     written: Records

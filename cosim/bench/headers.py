@@ -24,7 +24,10 @@ _SOURCE: Final = Path(__file__).with_name("lane.cpp")
 BATCH: Final = np.dtype(
     [
         # Arrays, as addresses: what is asked, what is written there, and the memory.
-        *((name, np.uint64) for name in ("requests", "accepted_requests", "responses", "interferences")),
+        *(
+            (name, np.uint64)
+            for name in ("requests", "accepted_requests", "responses", "translations", "interferences")
+        ),
         *((name, np.uint64) for name in ("keys", "rows", "words")),
         *((name, np.uint64) for name in ("request_count", "interference_count", "key_bits", "frame_limit")),
         ("absent_is_zero", np.uint64),  # frames below the limit that have no row: 1 read as 0, 0 bus error
@@ -32,7 +35,7 @@ BATCH: Final = np.dtype(
         *((name, np.uint64) for name in ("stop_on_fault", "seed")),
         ("thresholds", np.uint64, (len(records.Channel),)),
         # Out.
-        *((name, np.uint64) for name in ("status", "accepted", "response_count")),
+        *((name, np.uint64) for name in ("status", "accepted", "response_count", "translation_count")),
         *((name, np.uint64) for name in ("events", "event_count", "faults", "fault_count")),
         *((name, np.uint64) for name in ("written", "written_count", "walked", "walked_count")),
         *((counter.name, np.uint64) for counter in fields(Counters)),
@@ -44,6 +47,7 @@ BATCH: Final = np.dtype(
 _STRUCTURES: Final = {
     "Request": records.REQUEST,
     "Response": records.RESPONSE,
+    "Translation": records.TRANSLATION,
     "Interference": records.INTERFERENCE,
     "Event": records.EVENT,
     "Fault": records.FAULT,
@@ -73,6 +77,8 @@ STREAMS: Final[dict[str, tuple[str, ...]]] = {
     "invalidations": ("kind", "linear", "pcid"),
 }
 """Role of each stream that a testbench knows to the fields that it knows."""
+GROUPS: Final[dict[str, tuple[str, ...]]] = {"translation": tuple(records.TRANSLATION.names or ())}
+"""Role of each plain struct that a testbench samples to the fields that it knows."""
 COUNTERS: Final = ("marks", "mends", "delivered_faults", "lost_faults")
 """Roles of the gateware's counters."""
 _PINS: Final = (*COUNTERS, "hits", "overtaken", "replays", "wraps", "drain", "drained")
@@ -112,12 +118,14 @@ def records_header() -> str:
 
 def check_known(design: DesignDescription) -> None:
     """`ToolError` when a stream that the testbench drives or watches has a field that no record has."""
-    for role, known in STREAMS.items():
-        found = design.stream(role)
-        for field in found.fields if found else ():
+    streams = ((role, known, design.stream(role)) for role, known in STREAMS.items())
+    there = [(found.path, known, found.fields) for _, known, found in streams if found is not None]
+    there += [(role, known, design.group(role)) for role, known in GROUPS.items()]
+    for path, known, fields_there in there:
+        for field in fields_there:
             if field not in known:
                 raise ToolError(
-                    f"{design.top}: the testbench does not know field {field!r} of {found.path if found else role}: "
+                    f"{design.top}: the testbench does not know field {field!r} of {path}: "
                     "give it an entry in cosim/bench/records.py"
                 )
     used = {port for found in design.streams for port in (found.valid, found.ready, *found.fields.values())}
@@ -179,6 +187,21 @@ def _stream(design: DesignDescription, role: str, found: StreamDescription | Non
     ]
 
 
+def _group(role: str, ports: Mapping[str, str]) -> list[str]:
+    """The accessors of a plain struct that the design tells; of one that is not there, too."""
+    get = " ".join(f"r.{_c(field)} = {_member(port)};" for field, port in ports.items())
+    same = " && ".join(f"r.{_c(field)} == {_member(port)}" for field, port in ports.items()) or "true"
+    return [
+        f"namespace {role} {{",
+        f"constexpr bool present = {'true' if ports else 'false'};",
+        "template <class T, class R> inline void get(const T &t, R &r) { (void)t; (void)r; " + get + " }",
+        "template <class T, class R> inline bool same(const T &t, const R &r) { (void)t; (void)r; return "
+        + same
+        + "; }",
+        "}",
+    ]
+
+
 def pins_header(design: DesignDescription) -> str:
     """How the compiled lane reaches the pins of a design: a namespace for each role, whether it is there or not."""
     check_known(design)
@@ -189,6 +212,8 @@ def pins_header(design: DesignDescription) -> str:
     ]
     for role in STREAMS:
         lines += _stream(design, role, design.stream(role))
+    for role in GROUPS:
+        lines += _group(role, design.group(role))
     for role in _PINS:
         port = design.pin(role)
         value = _member(port) if port else "0"

@@ -258,13 +258,18 @@ private:
             first_valid_at = l.cycle;
         } else if (!pins::responses::same(l.top, l.response)) {
             return l.violate(Status::UNSTABLE_RESPONSE);
+        } else if (l.response.outcome == Outcome::OK && !pins::translation::same(l.top, translation)) {
+            return l.violate(Status::UNSTABLE_RESPONSE);
         }
         l.response = Response{};
         pins::responses::get(l.top, l.response);
+        pins::translation::get(l.top, translation);
         waits = !taken;
         if (!taken) return;
         if (l.outstanding) return l.violate(Status::STRAY_MEMORY);
         l.response.cycles = static_cast<uint32_t>(first_valid_at - accepted_at);
+        if constexpr (pins::translation::present)
+            reinterpret_cast<Translation *>(l.b.translations)[l.b.translation_count++] = translation;
         reinterpret_cast<Response *>(l.b.responses)[l.b.response_count++] = l.response;
         l.response_taken = true;
         l.progress = l.cycle;
@@ -274,6 +279,7 @@ private:
     Ledger &l;
     Memory &memory;
     Request in_force{};
+    Translation translation{};
     bool known = false, offering = false, waits = false;
     uint64_t accepted_at = 0, first_valid_at = 0;
 };

@@ -27,6 +27,7 @@ from ptewalk.cosim.bench.records import (
     INTERFERENCE,
     REQUEST,
     RESPONSE,
+    TRANSLATION,
     WALKED,
     WRITTEN,
     Records,
@@ -71,11 +72,12 @@ def _call(
     """Run a batch of validated arrays by `call`, which takes the address of a `BATCH`."""
     accepted = np.zeros(len(requests), REQUEST)
     responses = np.zeros(len(requests), RESPONSE)
+    translations = np.zeros(len(requests), TRANSLATION)
     keys, rows, words = memory.export()
-    arrays: tuple[NDArray[Any], ...] = (requests, accepted, responses, interferences, keys, rows, words)
+    arrays: tuple[NDArray[Any], ...] = (requests, accepted, responses, translations, interferences, keys, rows, words)
     batch = np.zeros(1, BATCH)
     one = batch[0]
-    names = ("requests", "accepted_requests", "responses", "interferences", "keys", "rows", "words")
+    names = ("requests", "accepted_requests", "responses", "translations", "interferences", "keys", "rows", "words")
     for name, array in zip(names, arrays, strict=True):
         one[name] = array.ctypes.data
     one["request_count"] = len(requests)
@@ -98,6 +100,7 @@ def _call(
     return BatchResult(
         requests=accepted[: int(one["accepted"])],
         responses=responses[: int(one["response_count"])],
+        translations=translations[: int(one["translation_count"])],
         counters=Counters(**{counter.name: int(one[counter.name]) for counter in fields(Counters)}),
         compiled=True,
         seconds=seconds,

@@ -32,6 +32,7 @@ __all__ = [
     "INTERFERENCE",
     "REQUEST",
     "RESPONSE",
+    "TRANSLATION",
     "WALKED",
     "WRITTEN",
     "Channel",
@@ -164,6 +165,20 @@ WALKED: Final = np.dtype(
     align=True,
 )
 """A record of the trace port for a response, as it was taken."""
+
+
+TRANSLATION: Final = np.dtype(
+    [
+        ("frame", np.uint64),
+        ("address", np.uint64),
+        *(
+            (name, np.uint8)
+            for name in ("level", "rw", "us", "xd", "pkey", "g", "d", "soft_dirty", "pwt", "pcd", "pat")
+        ),
+    ],
+    align=True,
+)
+"""What stands beside a response that is OK: `model.translation.Translation`, field by field."""
 
 
 class WordMemory(Protocol):
@@ -409,7 +424,20 @@ def describe_record(row: np.void) -> dict[str, Any]:
             shown[field] = Access(int(value)).name if value <= max(Access) else int(value)
         elif field == "kind":
             shown[field] = EventKind(int(value)).name
-        elif field in ("cycles", "tag", "level", "user", "implicit", "ac", "pwt", "pcd", "pat", "request", "after"):
+        elif field in (
+            "cycles",
+            "tag",
+            "level",
+            "user",
+            "implicit",
+            "ac",
+            "pwt",
+            "pcd",
+            "pat",
+            "request",
+            "after",
+            "pkey",
+        ):
             shown[field] = int(value)
         else:
             shown[field] = f"{int(value):#x}"

@@ -76,6 +76,10 @@ class Pins:
         name = self.design.pin(role)
         return None if name is None else self.port(name)
 
+    def group(self, role: str) -> dict[str, Any]:
+        """Field to handle of the plain struct of this role; empty when the design has none."""
+        return {field: self.port(name) for field, name in self.design.group(role).items()}
+
     def source(self, role: str) -> StreamSource | None:
         """What drives the stream of this role; None when the design has none."""
         return None if self.design.stream(role) is None else StreamSource(self, role)

@@ -39,6 +39,7 @@ from ptewalk.cosim.bench.records import (
     INTERFERENCE,
     REQUEST,
     RESPONSE,
+    TRANSLATION,
     WALKED,
     WRITTEN,
     Records,
@@ -337,6 +338,7 @@ class WalkerBench:
         return BatchResult(
             requests=np.array(ledger.accepted, REQUEST),
             responses=np.array(ledger.answers, RESPONSE),
+            translations=_rows(ledger.translations, TRANSLATION),
             events=np.array(ledger.events, EVENT),
             faults=_rows(ledger.faults, FAULT),
             written=_rows(ledger.written, WRITTEN),

@@ -20,6 +20,7 @@ from ptewalk.cosim.bench.records import (
     FAULT,
     REQUEST,
     RESPONSE,
+    TRANSLATION,
     WRITTEN,
     EventKind,
     Records,
@@ -32,7 +33,8 @@ from ptewalk.cosim.bench.records import (
 from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import BusError, SparseMemory
-from ptewalk.model.paging import Request, Result, State, translate
+from ptewalk.model.paging import Request, Result, State, Translated, translate
+from ptewalk.model.translation import Translation, translation
 from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, TABLE_ENTRIES, Access, Control, EntryBit, Outcome
 from ptewalk.rtl.description import DesignDescription
 
@@ -75,7 +77,8 @@ class Verdict:
     differ : int
         How many there are.
     events, traced, words : int
-        Accesses of the log, records of trace port and fault queue, and words of memory that were compared.
+        Accesses of the log; translations, records of trace port and fault queue; and words of memory that were
+        compared.
     """
 
     expected: Records
@@ -112,14 +115,14 @@ class _Log:
         self._events, self._shadow, self._refusals = [*events, _END], shadow, refusals
         self._at = self._request = 0
         self._again = False  # a swap failed: the same entry is read again
-        self.depth = 0
-        """Entries that this walk has come to."""
+        self.entries: list[tuple[int, int]] = []
+        """(address, value) of the entries that this walk has come to, as it leaves them."""
         self.written: list[tuple[Any, ...]] = []
         """(request, depth, event) of each swap."""
 
     def begin(self, request: int) -> None:
         """The request of this index is accepted."""
-        self._request, self.depth, self._again = request, 0, False
+        self._request, self.entries, self._again = request, [], False
         if self._events[self._at][_KIND] == EventKind.FOREIGN:
             self._foreign()
 
@@ -132,8 +135,9 @@ class _Log:
         self._at += 1
         if self._again:
             self._again = False
+            self.entries[-1] = address, value
         else:
-            self.depth += 1
+            self.entries.append((address, value))
         if self._shadow is not None and (error or self._shadow.words.get(address) != value):
             self._check_read(self._shadow, address, value, error)
         if self._events[self._at][_KIND] == EventKind.FOREIGN:
@@ -153,7 +157,7 @@ class _Log:
             raise _LogDiffers(
                 f"swap at {address:#x}: captured {before:#x} to {after:#x}, expected {old:#x} to {new:#x}"
             )
-        self.written.append((self._request, self.depth, event))
+        self.written.append((self._request, len(self.entries), event))
         done = bool(done)
         if self._shadow is not None and not error and self._shadow.compare_exchange(address, old, new) != done:
             word = self._shadow.load(address)
@@ -161,6 +165,8 @@ class _Log:
         self._again = not done
         if error:
             raise BusError(address)
+        if done:
+            self.entries[-1] = address, new
         return done
 
     def end(self) -> None:
@@ -218,6 +224,7 @@ class Golden:
         self._soft_dirty = bool(parameters["soft_dirty"])
         self._five = parameters["levels"] == LEVELS_5
         self._gigabyte = bool(parameters["gigabyte_pages"])
+        self._translates = bool(design.group("translation"))
         self._traces = design.stream("walked") is not None
         self._writes = design.stream("written") is not None
         self._queues = design.stream("faults") is not None
@@ -250,13 +257,17 @@ class Golden:
         log = _Log(result.events.tolist(), physical_bits, shadow, refusals)
         verdict = Verdict(np.zeros(0, RESPONSE))
         results: list[Result] = []
+        found: dict[int, Translation] = {}
         for index, (state, request) in enumerate(self._asked(result.requests)):
             if index == len(result.responses):
                 break
             log.begin(index)
             try:
-                results.append(translate(log, state, request))
+                outcome = translate(log, state, request)
                 log.end()
+                results.append(outcome)
+                if self._translates and isinstance(outcome, Translated):
+                    found[index] = translation(log.entries, outcome, soft_dirty=self._soft_dirty)
             except _LogDiffers as difference:
                 verdict.wrong(f"request {index}: {difference}")
                 del results[index:]
@@ -265,6 +276,7 @@ class Golden:
                 results.append(decode(result.responses[index]))
         verdict.events = len(result.events)
         verdict.expected = merge_tags(encode_result(results), result.requests)
+        self._judge_translations(result, found, verdict)
         self._judge_trace(result, log, verdict)
         self._judge_faults(result, verdict)
         self._judge_counters(result, log, verdict)
@@ -289,6 +301,18 @@ class Golden:
                 ),
                 Request(linear, _ACCESSES[access], bool(user), bool(implicit), bool(ac)),
             )
+
+    def _judge_translations(self, result: BatchResult, found: dict[int, Translation], verdict: Verdict) -> None:
+        """What stands beside each OK that the model says too."""
+        if not self._translates:
+            return
+        if len(result.translations) != len(result.responses):
+            verdict.wrong(f"{len(result.translations)} translations beside {len(result.responses)} responses")
+            return
+        allowed = result.responses["outcome"] == Outcome.OK
+        places = [index for index in found if allowed[index]]
+        expected = np.array([found[index] for index in places], TRANSLATION)
+        _compare("translation of request", result.translations[places], expected, verdict, places)
 
     def _judge_trace(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
         linear, tags, control = (result.requests[name].tolist() for name in ("linear", "tag", "control"))
@@ -350,14 +374,16 @@ class Golden:
                 verdict.wrong(f"counter {name}: captured {seen}, expected {expected[name]}")
 
 
-def _compare(what: str, seen: Records, expected: Records, verdict: Verdict) -> None:
-    """Compare two logs record by record."""
+def _compare(
+    what: str, seen: Records, expected: Records, verdict: Verdict, places: Sequence[int] | None = None
+) -> None:
+    """Compare two logs record by record; `places` are their numbers where they are not in a row."""
     verdict.traced += len(expected)
     both = min(len(seen), len(expected))
     for index in np.flatnonzero(seen[:both] != expected[:both]).tolist():
         captured, wanted = describe_record(seen[index]), describe_record(expected[index])
         fields = ", ".join(f"{k} {v}, expected {wanted[k]}" for k, v in captured.items() if v != wanted[k])
-        verdict.wrong(f"{what} {index}: captured {fields}")
+        verdict.wrong(f"{what} {index if places is None else places[index]}: captured {fields}")
     if len(seen) != len(expected):
         verdict.wrong(f"{what}: {len(seen)} captured, expected {len(expected)}")
 

@@ -102,6 +102,8 @@ def test_ports_of_the_trace() -> None:
     extra = ports(WalkerConfig()).keys() - ports(WalkerConfig(trace=False)).keys()
     fields = ("linear", "outcome", "code", "physical", "level", "pwt", "pcd", "pat", "tag")
     assert extra == {"o_walked__valid"} | {f"o_walked__payload__{name}" for name in fields}
+    of_mmu = ports(MmuConfig()).keys() - ports(MmuConfig(WalkerConfig(trace=False))).keys()
+    assert of_mmu == extra | TRANSLATION.keys()
 
 
 @pytest.mark.parametrize("config", [WalkerConfig(observe=True), MmuConfig(WalkerConfig(observe=True))])

@@ -59,6 +59,7 @@ async def batches(dut: Any) -> None:
                 f"faults{number}": result.faults,
                 f"written{number}": result.written,
                 f"walked{number}": result.walked,
+                f"translations{number}": result.translations,
                 f"words{number}": bench.memory.words[: len(initial.row_of_frame)].copy(),
             }
         reports.append(report)

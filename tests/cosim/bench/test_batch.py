@@ -241,7 +241,7 @@ HARD: dict[str, Any] = {
     "errors": 0.02,
     "seed": 11,
 }
-LOGS = ("requests", "responses", "events", "faults", "written", "walked")
+LOGS = ("requests", "responses", "translations", "events", "faults", "written", "walked")
 
 
 @pytest.mark.parametrize(

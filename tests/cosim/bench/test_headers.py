@@ -29,10 +29,11 @@ def test_offsets_are_asserted() -> None:
         "static_assert(offsetof(Request, tag) == 36);",
         "static_assert(offsetof(Event, new_) == 16);",
         "static_assert(offsetof(Response, code) == 16);",
+        "static_assert(offsetof(Translation, pkey) == 20);",
     ):
         assert line in text, line
     dtypes = (records.REQUEST, records.RESPONSE, records.INTERFERENCE, records.EVENT, records.FAULT, records.WRITTEN)
-    assert text.count("offsetof") == sum(len(dtype.names or ()) for dtype in (*dtypes, records.WALKED, BATCH))
+    assert text.count("offsetof") == sum(len(dtype.names or ()) for dtype in (*dtypes, records.WALKED, records.TRANSLATION, BATCH))
     assert (
         "namespace Outcome { enum : uint32_t { OK = 0, PAGE_FAULT = 1, GENERAL_PROTECTION = 2, BUS_ERROR = 3 }; }"
         in text
@@ -53,6 +54,9 @@ def test_an_input_that_nobody_knows_is_named() -> None:
     design = describe(MmuConfig())
     with pytest.raises(ToolError, match=r"does not know field 'vmid' of contexts: .*entry in cosim/bench/records.py"):
         pins_header(with_input(design, "contexts", "vmid"))
+    told = replace(design, plain={**design.plain, "o_translation.vmid": "o_translation__vmid"})
+    with pytest.raises(ToolError, match="does not know field 'vmid' of translation"):
+        pins_header(told)
     stranger = replace(design, ports=(*design.ports, PortDescription("enable", "input", 1)))
     with pytest.raises(ToolError, match="nothing drives input 'enable'"):
         lane_files(stranger)
@@ -65,6 +69,12 @@ def test_pins_follow_the_configuration() -> None:
     for name, there in (("faults", "true"), ("retired", "true"), ("walked", "true"), ("drain", "true")):
         assert f"namespace {name} {{\nconstexpr bool present = {there};" in whole
         assert f"namespace {name} {{\nconstexpr bool present = false;" in bare
+    untraced = pins_header(describe(MmuConfig(WalkerConfig(trace=False))))
+    assert "namespace translation {\nconstexpr bool present = true;" in whole
+    assert "r.soft_dirty = t.o_translation___05Fsoft_dirty;" in whole
+    assert "namespace translation {\nconstexpr bool present = true;" in bare
+    assert "r.soft_dirty = t.o_translation" not in bare
+    assert "namespace translation {\nconstexpr bool present = false;" in untraced
     assert "contexts___05Fpayload___05Ftrack" in whole
     assert "contexts___05Fpayload___05Ftrack" not in bare
 
