@@ -23,7 +23,7 @@ _SOURCE: Final = Path(__file__).with_name("lane.cpp")
 
 BATCH: Final = np.dtype(
     [
-        # Arrays, as addresses: what is asked, what is written there, and the memory.
+        # Arrays, as addresses: what is asked, what is written there (translations: 0 when not wanted), and the memory.
         *(
             (name, np.uint64)
             for name in ("requests", "accepted_requests", "responses", "translations", "interferences")

@@ -12,6 +12,7 @@
 #include <deque>
 #include <memory>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "Vtop.h"
@@ -58,7 +59,12 @@ struct Ledger {
         x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
         return (x ^ (x >> 31)) >> 32;
     }
-    bool happens(uint64_t which, uint64_t number) const { return !calm && b.thresholds[which] && draw(which, number) < b.thresholds[which]; }
+    bool happens(uint64_t which, uint64_t number) const { return b.thresholds[which] && draw(which, number) < b.thresholds[which]; }
+    // In a run of which it is known at compile time whether it is calm.
+    template <class Calm>
+    bool happens(Calm known_calm, uint64_t which, uint64_t number) const {
+        return !known_calm && happens(which, number);
+    }
     uint64_t extra(uint64_t which, uint64_t number, uint64_t spread) const { return spread ? draw(which, number) % (spread + 1) : 0; }
 };
 
@@ -168,7 +174,8 @@ class Requester {
 public:
     Requester(Ledger &ledger, Memory &memory) : l(ledger), memory(memory) {}
 
-    void drive() {
+    template <class Calm>
+    void drive(Calm calm) {
         if (!l.presenting && pins::requests::valid(l.top)) {
             pins::requests::set_valid(l.top, false);
             pins::requests::flip(l.top);
@@ -177,7 +184,7 @@ public:
             pins::contexts::set_valid(l.top, false);
             pins::contexts::flip(l.top);
         }
-        if (may_present() && !l.happens(Channel::REQUESTS, l.cycle)) {
+        if (may_present() && !l.happens(calm, Channel::REQUESTS, l.cycle)) {
             const Request &r = asked()[l.next++];
             pins::requests::put(l.top, r);
             pins::requests::set_valid(l.top, true);
@@ -188,7 +195,7 @@ public:
                 offering = true;
             }
         }
-        pins::responses::set_ready(l.top, !l.happens(Channel::RESPONSES, l.cycle));
+        pins::responses::set_ready(l.top, !l.happens(calm, Channel::RESPONSES, l.cycle));
     }
 
     void sample() {
@@ -268,7 +275,7 @@ private:
         if (!taken) return;
         if (l.outstanding) return l.violate(Status::STRAY_MEMORY);
         l.response.cycles = static_cast<uint32_t>(first_valid_at - accepted_at);
-        if constexpr (pins::translation::present)
+        if (pins::translation::present && l.b.translations)
             reinterpret_cast<Translation *>(l.b.translations)[l.b.translation_count++] = translation;
         reinterpret_cast<Response *>(l.b.responses)[l.b.response_count++] = l.response;
         l.response_taken = true;
@@ -289,9 +296,10 @@ class MemoryPort {
 public:
     MemoryPort(Ledger &ledger, Memory &memory, uint64_t limit) : l(ledger), memory(memory), limit(limit) {}
 
-    void drive() {
-        pins::reads::set_ready(l.top, !l.happens(Channel::READS, l.cycle));
-        pins::swaps::set_ready(l.top, !l.happens(Channel::SWAPS, l.cycle));
+    template <class Calm>
+    void drive(Calm calm) {
+        pins::reads::set_ready(l.top, !l.happens(calm, Channel::READS, l.cycle));
+        pins::swaps::set_ready(l.top, !l.happens(calm, Channel::SWAPS, l.cycle));
         if (const unsigned at = first_due(false); at != l.outstanding) {
             struct { uint64_t value; bool error; uint64_t id; } answer{0, pending[at].refused, pending[at].id};
             const uint64_t address = pending[at].address;
@@ -389,9 +397,10 @@ class FaultQueue {
 public:
     FaultQueue(Ledger &ledger, Logs &logs) : l(ledger), logs(logs), lost_before(pins::lost_faults::get(ledger.top)) {}
 
-    void drive() {
+    template <class Calm>
+    void drive(Calm calm) {
         // When all is over it is emptied at full pace.
-        pins::faults::set_ready(l.top, l.over || !l.happens(Channel::FAULTS, l.cycle));
+        pins::faults::set_ready(l.top, l.over || !l.happens(calm, Channel::FAULTS, l.cycle));
     }
 
     void sample() {
@@ -435,7 +444,8 @@ class Retirement {
 public:
     explicit Retirement(Ledger &ledger) : l(ledger) {}
 
-    void drive() {
+    template <class Calm>
+    void drive(Calm) {
         if constexpr (!pins::retired::present) return;
         pins::retired::set_valid(l.top, false);
         if (!l.grants) return;
@@ -475,9 +485,10 @@ class Drain {
 public:
     explicit Drain(Ledger &ledger) : l(ledger) {}
 
-    void drive() {
+    template <class Calm>
+    void drive(Calm calm) {
         if constexpr (!pins::drain::present) return;
-        if (!l.draining && !l.over && l.happens(Channel::DRAINS, l.cycle)) l.draining = true;
+        if (!l.draining && !l.over && l.happens(calm, Channel::DRAINS, l.cycle)) l.draining = true;
         pins::drain::set(l.top, l.draining || l.over);
         if (l.cycle < 2) pins::clear_status(l.top, l.cycle == 0);
         grants_before = l.grants;
@@ -508,7 +519,8 @@ class Trace {
 public:
     Trace(Ledger &ledger, Logs &logs) : l(ledger), logs(logs) {}
 
-    void drive() {}
+    template <class Calm>
+    void drive(Calm) {}
 
     void sample() {
         if (pins::written::valid(l.top)) {
@@ -526,8 +538,8 @@ private:
     Logs &logs;
 };
 
-template <class... Agents>
-void run(Ledger &l, const FaultQueue &queue, const Drain &drain, Agents &...agents) {
+template <class Calm, class... Agents>
+[[gnu::flatten]] void run(Calm calm, Ledger &l, const FaultQueue &queue, const Drain &drain, Agents &...agents) {
     Batch &b = l.b;
     Vtop &top = l.top;
     uint64_t idle_cycles = 0;
@@ -542,7 +554,7 @@ void run(Ledger &l, const FaultQueue &queue, const Drain &drain, Agents &...agen
             }
             ++idle_cycles;
         }
-        (agents.drive(), ...);
+        (agents.drive(calm), ...);
         top.clk = 0;
         top.eval();
         (agents.sample(), ...);
@@ -578,7 +590,8 @@ void run_batch(Batch &b, Vtop &top, Logs &logs) {
     Drain drain(ledger);
     Trace trace(ledger, logs);
     count(top, b, -1);
-    run(ledger, queue, drain, requester, port, queue, retirement, drain, trace);
+    const auto go = [&](auto calm) { run(calm, ledger, queue, drain, requester, port, queue, retirement, drain, trace); };
+    ledger.calm ? go(std::true_type{}) : go(std::false_type{});
     count(top, b, 1);
     b.events = reinterpret_cast<uint64_t>(logs.events.data());
     b.event_count = logs.events.size();

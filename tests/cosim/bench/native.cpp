@@ -105,10 +105,12 @@ uint64_t lane(const std::vector<Request> &all, std::vector<uint64_t> &words) {
     }
     std::vector<Request> accepted(all.size());
     std::vector<Response> responses(all.size());
+    std::vector<Translation> translations(all.size());
     Batch b{};
     b.requests = reinterpret_cast<uint64_t>(all.data());
     b.accepted_requests = reinterpret_cast<uint64_t>(accepted.data());
     b.responses = reinterpret_cast<uint64_t>(responses.data());
+    b.translations = reinterpret_cast<uint64_t>(translations.data());
     b.keys = reinterpret_cast<uint64_t>(keys.data());
     b.rows = reinterpret_cast<uint64_t>(rows.data());
     b.words = reinterpret_cast<uint64_t>(words.data());
