@@ -32,8 +32,9 @@ def test_offsets_are_asserted() -> None:
         "static_assert(offsetof(Translation, pkey) == 20);",
     ):
         assert line in text, line
-    dtypes = (records.REQUEST, records.RESPONSE, records.INTERFERENCE, records.EVENT, records.FAULT, records.WRITTEN)
-    assert text.count("offsetof") == sum(len(dtype.names or ()) for dtype in (*dtypes, records.WALKED, records.TRANSLATION, BATCH))
+    dtypes = [records.REQUEST, records.RESPONSE, records.INTERFERENCE, records.EVENT, records.FAULT, records.WRITTEN]
+    dtypes += [records.WALKED, records.TRANSLATION, BATCH]
+    assert text.count("offsetof") == sum(len(dtype.names or ()) for dtype in dtypes)
     assert (
         "namespace Outcome { enum : uint32_t { OK = 0, PAGE_FAULT = 1, GENERAL_PROTECTION = 2, BUS_ERROR = 3 }; }"
         in text
