@@ -24,6 +24,7 @@ __all__ = [
     "keep_earlier",
     "lines_text",
     "locked",
+    "made_folder",
     "user_cache_folder",
     "write_lines",
     "write_whole",
@@ -54,6 +55,26 @@ def write_whole(path: Path, data: str | bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """`folder` is there inside; where that ends in an exception, those that were made for it go, if they are empty.
+
+    Raises `ToolError` when it cannot be made.
+    """
+    missing = [one for one in (folder, *folder.parents) if not os.path.exists(one)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for one in missing:
+                one.rmdir()
+        raise
 
 
 def keep_earlier(path: Path) -> Path | None:

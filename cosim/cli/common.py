@@ -18,10 +18,30 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ptewalk.cosim.cli.start import INTERRUPTED
+
 DIFFER = 1
 BAD_USE = 2
 DEFECT = 3
-INTERRUPTED = 130
+__all__ = [
+    "BAD_USE",
+    "DEFECT",
+    "DIFFER",
+    "INTERRUPTED",
+    "MUTANT",
+    "SIMULATORS",
+    "TRACKS",
+    "files_argument",
+    "jobs_option",
+    "json_option",
+    "mutant_option",
+    "option",
+    "progress",
+    "seed_option",
+    "show",
+    "simulator_option",
+]
+
 TRACKS = ("off", "fault", "native")
 SIMULATORS = ("verilator", "icarus")
 MUTANT = "ptewalk.mutant"

@@ -16,9 +16,11 @@ from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
+    jobs_option,
     json_option,
     mutant_option,
     option,
+    progress,
     show,
 )
 
@@ -40,7 +42,8 @@ def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
         click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
     if output is not None:
         check_writable(output / KEPT[0])
-    row = asdict(synthesise(config, seed=seed, folder=output))
+    with progress("synthesis, then place and route") as advance:
+        row = asdict(synthesise(config, seed=seed, folder=output, progress=advance))
     if as_json:
         click.echo(json.dumps(row))
     else:
@@ -54,9 +57,10 @@ def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
 
 @click.command()
 @click.argument("properties", nargs=-1, metavar="[PROPERTY]...")
+@jobs_option
 @json_option
 @mutant_option
-def prove(properties: tuple[str, ...], as_json: bool) -> int:
+def prove(properties: tuple[str, ...], jobs: int, as_json: bool) -> int:
     """Prove properties of the gateware (all by default), unbounded, with their covers.
 
     First a bounded search looks for a counterexample; its waves are kept in results/proofs.
@@ -64,13 +68,14 @@ def prove(properties: tuple[str, ...], as_json: bool) -> int:
     from dataclasses import asdict
 
     from ptewalk.cosim.formal.properties import PROPERTIES
-    from ptewalk.cosim.formal.prove import prove as prove_one
+    from ptewalk.cosim.formal.prove import prove_all
 
     for name in properties:
         if name not in PROPERTIES:
             raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
     label = f"-{mutant}" if (mutant := click.get_current_context().meta.get(MUTANT)) else ""
-    results = [prove_one(name, label=label) for name in properties or PROPERTIES]
+    with progress("properties") as advance:
+        results = prove_all(properties or tuple(PROPERTIES), label=label, jobs=jobs, progress=advance)
     if as_json:
         click.echo(json.dumps({result.property: asdict(result) for result in results}))
     else:
@@ -145,7 +150,8 @@ def export(
         config = walker if design == "walker" else whole(walker, **depth)
     except ValueError as error:
         raise ToolError(str(error)) from None
-    made = _packaged(config, partial(verilog_of, config), name)
+    with progress("the Verilog is made"):
+        made = _packaged(config, partial(verilog_of, config), name)
     described = json.dumps(made.description, indent=2) + "\n"
     if as_json or to_stdout:
         click.echo(described if as_json else made.verilog, nl=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
+import warnings
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -39,6 +40,7 @@ def main() -> NoReturn:
     except ToolError as error:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
+        warnings.simplefilter("ignore")  # of gateware that is half made, and never used
         click.echo("ptewalk: interrupted", err=True)
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:

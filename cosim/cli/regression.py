@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.base.files import check_writable, keep_earlier, write_whole
+from ptewalk.cosim.base.files import check_writable, keep_earlier, made_folder, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
@@ -112,13 +111,9 @@ def waves(seed: int, batch: int, count: int, output: Path | None, simulator: str
     name = select(simulator).name
     parts = (name, seed, batch, click.get_current_context().meta.get(MUTANT))
     folder = output or Path("results") / "waves" / "-".join(str(part) for part in parts if part is not None)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ToolError(f"{folder}: {error.strerror}; name a folder that can be written") from error
     repeat = f"ptewalk waves --seed {seed} --batch {batch} --walks {count} --simulator {name}"
     values = {"seed": seed, "chunks": [[batch, count]], "repeat": repeat, "name": name}
-    with progress("the gateware is built, and its waves are recorded"):
+    with made_folder(folder), progress("the gateware is built, and its waves are recorded"):
         walker = BuiltWalker.make(name, waves=True)
         result = walker.perform("randomised", values, protocol=True, folder=folder)
     if as_json:

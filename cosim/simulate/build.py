@@ -269,7 +269,7 @@ def _attempt(folder: Path, job: _Job) -> str:
     shutil.rmtree(model, ignore_errors=True)
     for name, text in (job.lane or {}).items():
         (folder / name).write_text(text)
-    environment = {}
+    environment = {"TMPDIR": str(folder)}  # what a compiler that is ended leaves behind goes with the folder
     if job.simulator.name == "verilator":
         environment["MAKEFLAGS"] = " ".join(_make_variables(job.simulator))
     log = folder / _LOG

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.simulate.build import DESIGN, BuildDir
-from ptewalk.cosim.simulate.step import run_step
+from ptewalk.cosim.simulate.step import PROGRAMS, run_step
 from ptewalk.cosim.simulate.waves import FIELDS, name_values
 
 __all__ = ["Job", "RunResult", "TestOutcome", "run_test"]
@@ -33,6 +33,8 @@ WAVES: Final = "dump.vcd"
 """Name of the waves in the folder of a run."""
 _LOG: Final = "simulation.log"
 _RESULTS: Final = "results.xml"
+_OWN: Final = ("in.json", "in.npz", "out.json", "out.npz", "test.json", _LOG, _RESULTS, WAVES)
+"""Files of a run, in its folder."""
 _LOG_TAIL: Final = 20  # lines
 
 
@@ -145,7 +147,8 @@ def run_test(
     arrays : mapping of str to array, optional
         Handed to the test as `Job.arrays`.
     folder : Path, optional
-        Where the run's files stay; a temporary folder by default, which stays only when something failed.
+        Where the run's files stay, unless it is interrupted; a temporary folder by default, which stays only when
+        something failed.
     module_path : Path, optional
         Folder where `test_module` is looked for, beside the installed packages.
     waves : bool
@@ -205,6 +208,10 @@ def run_test(
     except KeyboardInterrupt:
         if not kept:
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            for name in _OWN:
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / PROGRAMS, ignore_errors=True)
         raise
     seconds = time.monotonic() - started
     tests = _tests(folder / _RESULTS)

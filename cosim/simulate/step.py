@@ -19,7 +19,7 @@ from typing import Any, Final
 from ptewalk.cosim.base.places import plain, plain_python
 from ptewalk.cosim.simulate.find import Simulator
 
-__all__ = ["end_steps", "run_command", "run_step"]
+__all__ = ["PROGRAMS", "end_steps", "run_command", "run_step"]
 
 _FOREIGN: Final = (
     "COCOTB_",
@@ -34,6 +34,8 @@ _FOREIGN: Final = (
     "SIM_CMD",
 )
 """Beginnings of the environment variables that would change what a step does."""
+PROGRAMS: Final = "programs"
+"""Name of the folder, in a step's own, whose programs it finds first."""
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ended: Final[set[subprocess.Popen[bytes]]] = set()
 
@@ -98,7 +100,7 @@ def run_command(
     KeyboardInterrupt
         Also in a thread, when `end_steps` ended it.
     """
-    programs = folder / "programs"
+    programs = folder / PROGRAMS
     programs.mkdir(parents=True, exist_ok=True)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     direct = list(command)
