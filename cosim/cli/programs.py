@@ -48,7 +48,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
         ) from error
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})  # what follows PROGRAM is its own
 @click.argument("program", metavar="PROGRAM")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
