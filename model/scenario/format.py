@@ -18,8 +18,12 @@ from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_BYTES, PAGE_SHIFT, Contro
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CR4_LA57: Final = 12
-_CR4: Final = {7: Control.PGE, _CR4_LA57: Control.LA57, 20: Control.SMEP, 21: Control.SMAP, 22: Control.PKE}
-"""Bit of CR4 to control bit."""
+_REGISTERS: Final = {
+    "cr0": {16: Control.WP},
+    "cr4": {7: Control.PGE, _CR4_LA57: Control.LA57, 20: Control.SMEP, 21: Control.SMAP, 22: Control.PKE},
+    "efer": {11: Control.NXE},
+}
+"""Key of the scenario line to bits of the register, each with its control bit."""
 _Types = tuple[type, ...]
 _INT: Final[_Types] = (int,)
 _TEXT: Final[_Types] = (str,)
@@ -79,14 +83,11 @@ class Scenario:
 
     @property
     def control(self) -> int:
-        """Control bits of the recorded guest; the usual ones when the line does not tell."""
-        try:
-            cr0, cr4, efer = (int(self.header[key], 16) for key in ("cr0", "cr4", "efer"))
-        except KeyError:
-            return CONTROL
-        control = (cr0 >> 16 & 1) << Control.WP | (efer >> 11 & 1) << Control.NXE
-        for bit, name in _CR4.items():
-            control |= (cr4 >> bit & 1) << name
+        """Control bits of the recorded guest; those of a register that the line does not tell are the usual ones."""
+        control = CONTROL
+        for key, bits in _REGISTERS.items():
+            for bit, name in bits.items() if key in self.header else ():
+                control = control & ~(1 << name) | (int(self.header[key], 16) >> bit & 1) << name
         return control
 
     @property
@@ -210,7 +211,7 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
         raise FormatError(f"{where}: 'base' must be a hexadecimal string, not {base_text!r:.40}") from None
     if _key(record, "steps", _INT, where) < 0:
         raise FormatError(f"{where}: 'steps' must not be negative, not {record['steps']}")
-    for key in ("cr0", "cr4", "efer"):
+    for key in _REGISTERS:
         if key in record:
             text = _key(record, key, _TEXT, where)
             if not text or text.strip("0123456789abcdefABCDEF"):

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from ptewalk.model.scenario.format import FormatError, read
+from ptewalk.model.state.machine import CONTROL
+from ptewalk.model.x86 import Control
 
 SAMPLE = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
 Line = dict[str, Any]
@@ -38,6 +40,23 @@ def test_reads_a_good_file(tmp_path: Path) -> None:
     packed = tmp_path / "a.jsonl.gz"
     packed.write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     assert len(read(packed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("registers", "changed"),
+    [
+        ({}, 0),
+        ({"cr4": "751ef0"}, 1 << Control.LA57),
+        ({"cr0": "80040033"}, 1 << Control.WP),
+        ({"efer": "501"}, 1 << Control.NXE),
+        ({"cr0": "80050033", "cr4": "750ef0", "efer": "d01"}, 0),
+    ],
+)
+def test_each_register_of_the_line_counts(tmp_path: Path, registers: Line, changed: int) -> None:
+    """Bits 16 of CR0, 12 of CR4, 11 of EFER; a register that is not told is the usual one."""
+    head, *steps = good()
+    (scenario,) = read(write(tmp_path / "a.jsonl", [head | registers, *steps]))
+    assert scenario.control == CONTROL ^ changed
 
 
 def _set(index: int, key: str, value: object) -> Callable[[list[Line]], None]:
