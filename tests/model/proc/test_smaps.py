@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model import PAGE
+from ptewalk.model import PAGE, Machine
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.proc.files import ProcFs
 
+from ..api_tasks import AT
 from ..served import text
 
 
@@ -21,14 +22,15 @@ def fields(kernel: Kernel, who: int = 0) -> dict[str, int]:
     return found
 
 
-def test_maps(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 4, "r")
-    m.mmap(8, 2, "rw", "sanon")
-    m.mmap(16, 2, "rwx", "p1", 5)
-    m.mmap(512, 512, kind="hugetlb")
-    m.mmap(0x1000, 1, "-", "s4", 1)
-    assert text(m.kernel, "maps") == (
+def test_maps() -> None:
+    machine = Machine("linux-6.1")
+    task = machine.spawn()
+    task.mmap(4 * PAGE, "r", at=AT)
+    task.mmap(2 * PAGE, "rw", "shared", at=AT + 8 * PAGE)
+    task.mmap(2 * PAGE, "rwx", file=machine.file(1), offset=5 * PAGE, at=AT + 16 * PAGE)
+    task.mmap(512 * PAGE, flags="HUGETLB", at=AT + 512 * PAGE)
+    task.mmap(PAGE, "-", "shared", file=machine.file(4), offset=PAGE, at=AT + 0x1000 * PAGE)
+    assert text(task.kernel, "maps") == (
         "100000000000-100000004000 r--p 00000000 00:00 0 \n"
         "100000008000-10000000a000 rw-s 00000000 00:01 1                          /dev/zero (deleted)\n"
         "100000010000-100000012000 rwxp 00005000 00:01 2                          /file1\n"
@@ -37,15 +39,15 @@ def test_maps(machine: type) -> None:
     )
 
 
-def test_maps_in_pieces(machine: type) -> None:
-    m = machine()
-    for at in range(0, 20, 2):
-        m.mmap(at, 1)
-    file = ProcFs(m.kernel).open("1/maps")
+def test_maps_in_pieces() -> None:
+    task = Machine("linux-6.1").spawn()
+    for place in range(0, 20, 2):
+        task.mmap(PAGE, at=AT + place * PAGE)
+    file = ProcFs(task.kernel).open("1/maps")
     pieces = []
     while piece := file.read(7):
         pieces.append(piece)
-    assert b"".join(pieces).decode() == text(m.kernel, "maps")
+    assert b"".join(pieces).decode() == text(task.kernel, "maps")
 
 
 SMAPS_6_1 = """\
@@ -101,93 +103,94 @@ SMAPS_6_12 = SMAPS_6_1.replace("LazyFree", "KSM:                   0 kB\nLazyFre
 @pytest.mark.parametrize(
     ("profile", "expected"), [("linux-3.11", SMAPS_3_11), ("linux-6.1", SMAPS_6_1), ("linux-6.12", SMAPS_6_12)]
 )
-def test_smaps_has_the_lines_of_its_kernel(machine: type, profile: str, expected: str) -> None:
-    m = machine(profile)
-    m.mmap(0, 4)
-    m.write(0, 2)
-    m.read(2)  # the zero page is no page
-    assert text(m.kernel, "smaps") == expected
+def test_smaps_has_the_lines_of_its_kernel(profile: str, expected: str) -> None:
+    task = Machine(profile).spawn()
+    task.mmap(4 * PAGE, at=AT)
+    task.write(AT, 2 * PAGE)
+    task.read(AT + 2 * PAGE)  # the zero page is no page
+    assert text(task.kernel, "smaps") == expected
 
 
-def test_smaps_after_clear_refs(machine: type) -> None:
+def test_smaps_after_clear_refs() -> None:
     """1 clears A, 4 the area's flag; D stays, so the pages stay dirty."""
-    m = machine()
-    m.mmap(0, 4)
-    m.write(0, 2)
-    m.clear("1")
-    assert "Referenced" not in fields(m.kernel)
-    assert fields(m.kernel)["Private_Dirty"] == 8
-    m.clear("4")
-    assert text(m.kernel, "smaps").endswith("VmFlags: rd wr mr mw me ac \n")
-    assert fields(m.kernel)["Private_Dirty"] == 8
+    task = Machine("linux-6.1").spawn()
+    task.mmap(4 * PAGE, at=AT)
+    task.write(AT, 2 * PAGE)
+    task.clear_refs(1)
+    assert "Referenced" not in fields(task.kernel)
+    assert fields(task.kernel)["Private_Dirty"] == 8
+    task.clear_refs(4)
+    assert text(task.kernel, "smaps").endswith("VmFlags: rd wr mr mw me ac \n")
+    assert fields(task.kernel)["Private_Dirty"] == 8
 
 
 @pytest.mark.parametrize("profile", ["linux-3.11", "linux-6.1", "linux-6.12"])
-def test_smaps_of_pages_that_a_fork_shares(machine: type, profile: str) -> None:
-    m = machine(profile)
-    m.mmap(0, 8)
-    m.write(0, 6)
-    m.fork(1)
-    m.write(0, 2)
-    parent, child = fields(m.kernel), fields(m.kernel, 1)
+def test_smaps_of_pages_that_a_fork_shares(profile: str) -> None:
+    task = Machine(profile).spawn()
+    task.mmap(8 * PAGE, at=AT)
+    task.write(AT, 6 * PAGE)
+    task.fork()
+    task.write(AT, 2 * PAGE)
+    parent, child = fields(task.kernel), fields(task.kernel, 1)
     assert (parent["Rss"], parent["Pss"], parent["Shared_Dirty"], parent["Private_Dirty"]) == (24, 16, 16, 8)
     assert (child["Rss"], child["Pss"], child["Shared_Dirty"]) == (24, 16, 16)
     assert "Referenced" not in child  # fork clears A in the child
 
 
-def test_smaps_of_swapped_locked_and_lazily_freed_pages(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 8)
-    m.write(0, 6)
-    m.madvise(0, 3, "PAGEOUT")
-    m.fork(1)
-    m.write(0)  # back in, its own
-    seen = fields(m.kernel)
+def test_smaps_of_swapped_locked_and_lazily_freed_pages() -> None:
+    task = Machine("linux-6.1").spawn()
+    task.mmap(8 * PAGE, at=AT)
+    task.write(AT, 6 * PAGE)
+    task.madvise(AT, 3 * PAGE, "PAGEOUT")
+    task.fork()
+    task.write(AT)  # back in, its own
+    seen = fields(task.kernel)
     assert (seen["Swap"], seen["SwapPss"], seen["Rss"]) == (8, 4, 16)
-    m = machine()
-    m.mmap(0, 4)
-    m.write(0, 4)
-    m.task().mlock(m.at(0), 4 * PAGE)
-    assert fields(m.kernel)["Locked"] == 16
-    m = machine()
-    m.mmap(0, 4)
-    m.write(0, 4)
-    m.madvise(0, 4, "FREE")
-    assert (fields(m.kernel)["LazyFree"], fields(m.kernel)["Private_Clean"]) == (16, 16)
+    task = Machine("linux-6.1").spawn()
+    task.mmap(4 * PAGE, at=AT)
+    task.write(AT, 4 * PAGE)
+    task.mlock(AT, 4 * PAGE)
+    assert fields(task.kernel)["Locked"] == 16
+    task = Machine("linux-6.1").spawn()
+    task.mmap(4 * PAGE, at=AT)
+    task.write(AT, 4 * PAGE)
+    task.madvise(AT, 4 * PAGE, "FREE")
+    assert (fields(task.kernel)["LazyFree"], fields(task.kernel)["Private_Clean"]) == (16, 16)
 
 
-def test_smaps_of_shared_memory_that_is_swapped_out(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 8, kind="s1")
-    m.write(0, 6)
-    assert (fields(m.kernel)["Rss"], "Anonymous" in fields(m.kernel)) == (24, False)
-    m.madvise(0, 4, "PAGEOUT")
-    assert (fields(m.kernel)["Rss"], fields(m.kernel)["Swap"]) == (8, 16)
+def test_smaps_of_shared_memory_that_is_swapped_out() -> None:
+    machine = Machine("linux-6.1")
+    task = machine.spawn()
+    task.mmap(8 * PAGE, "rw", "shared", file=machine.file(1), at=AT)
+    task.write(AT, 6 * PAGE)
+    assert (fields(task.kernel)["Rss"], "Anonymous" in fields(task.kernel)) == (24, False)
+    task.madvise(AT, 4 * PAGE, "PAGEOUT")
+    assert (fields(task.kernel)["Rss"], fields(task.kernel)["Swap"]) == (8, 16)
 
 
-def test_smaps_of_huge_pages(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 1024)
-    m.madvise(0, 1024, "HUGEPAGE")
-    m.write(5)
-    m.read(600)  # the huge zero page counts nowhere
-    seen = fields(m.kernel)
+def test_smaps_of_huge_pages() -> None:
+    task = Machine("linux-6.1").spawn()
+    task.mmap(1024 * PAGE, at=AT)
+    task.madvise(AT, 1024 * PAGE, "HUGEPAGE")
+    task.write(AT + 5 * PAGE)
+    task.read(AT + 600 * PAGE)  # the huge zero page counts nowhere
+    seen = fields(task.kernel)
     assert seen == {
         "Size": 4096, "KernelPageSize": 4, "MMUPageSize": 4, "Rss": 2048, "Pss": 2048, "Pss_Dirty": 2048,
         "Private_Dirty": 2048, "Referenced": 2048, "Anonymous": 2048, "AnonHugePages": 2048, "THPeligible": 1,
     }  # fmt: skip
-    m = machine()
-    m.mmap(0, 1024, kind="hugetlb")
-    m.write(0)
-    m.read(512)
-    m.fork(1)
-    assert fields(m.kernel) == {
+    task = Machine("linux-6.1").spawn()
+    task.mmap(1024 * PAGE, flags="HUGETLB", at=AT)
+    task.write(AT)
+    task.read(AT + 512 * PAGE)
+    task.fork()
+    assert fields(task.kernel) == {
         "Size": 4096, "KernelPageSize": 2048, "MMUPageSize": 2048, "Shared_Hugetlb": 4096,
     }  # fmt: skip
 
 
-def test_smaps_tells_the_protection_key(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 1)
-    m.task().pkey_mprotect(m.at(0), PAGE, "rw", 3)
-    assert fields(m.kernel)["ProtectionKey"] == 3
+def test_smaps_tells_the_protection_key() -> None:
+    task = Machine("linux-6.1").spawn()
+    task.mmap(PAGE, at=AT)
+    task.pkey_mprotect(AT, PAGE, "rw", 3)
+    assert fields(task.kernel)["ProtectionKey"] == 3
