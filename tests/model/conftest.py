@@ -20,7 +20,9 @@ ENDS = {
 
 
 class Window:
-    """A machine whose tasks are driven in pages of a window.
+    """A machine whose tasks are driven in pages of a window, for rules that are about pages and their raw entries.
+
+    It translates to `Machine` and `Task`, which tests of anything else use as they are.
 
     Process `who` of a scenario is the task that came with that number. Two notes that only the kernel takes, `watch`
     and `pagemap_fixed`, are options too.

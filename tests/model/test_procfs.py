@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ptewalk.cosim.formats import samples as recordings
+from ptewalk.model import PAGE, Machine
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.proc.files import MODES, ProcFs, pid_of
@@ -21,9 +22,24 @@ from ptewalk.model.scenario.replay import Replay
 from ptewalk.model.scenario.report import Judge, replay
 from ptewalk.model.scenario.snapshot import Outcome
 
+from .api_tasks import AT, dirty
 from .served import BASE, FRAME, PRESENT, SOFT_DIRTY, bits, text, words
 
 OLD, NEW = ("linux-seed", "linux-3.11"), ("linux-6.1", "linux-6.12", "exact")
+
+
+def machine_with_one(profile: str, **options: bool) -> Machine:
+    """A machine with a task, of whose eight pages the first was written."""
+    machine = Machine(profile, **options)
+    task = machine.spawn()
+    task.mmap(8 * PAGE, at=AT)
+    task.write(AT)
+    return machine
+
+
+def frame(machine: Machine) -> int:
+    """The frame of the first page."""
+    return int(machine.kernel.entries.pte_pfn(machine.tasks[0].entries(AT)[-1].entry))
 
 
 def outcome(call: Callable[[], object]) -> object:
@@ -65,42 +81,40 @@ def outcome(call: Callable[[], object]) -> object:
         (b"\xff4", "EINVAL"),
     ],
 )
-def test_clear_refs_takes_what_the_kernel_takes(machine: type, profile: str, data: bytes, answer: object) -> None:
-    file = ProcFs(machine(profile).kernel).open("1/clear_refs")
+def test_clear_refs_takes_what_the_kernel_takes(profile: str, data: bytes, answer: object) -> None:
+    file = machine_with_one(profile).proc.open("1/clear_refs")
     assert outcome(lambda: file.pwrite(data, 0)) == answer
 
 
 @pytest.mark.parametrize(("profile", "answer"), [*((name, "EINVAL") for name in OLD), *((name, 1) for name in NEW)])
-def test_only_later_kernels_reset_the_peak(machine: type, profile: str, answer: object) -> None:
-    assert outcome(lambda: ProcFs(machine(profile).kernel).open("1/clear_refs").pwrite(b"5", 0)) == answer
+def test_only_later_kernels_reset_the_peak(profile: str, answer: object) -> None:
+    assert outcome(lambda: machine_with_one(profile).proc.open("1/clear_refs").pwrite(b"5", 0)) == answer
 
 
-def test_clear_refs_clears_the_process_it_belongs_to_and_ignores_the_offset(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 2)
-    m.write(0, 2)
-    m.fork(1)
-    assert ProcFs(m.kernel).open("2/clear_refs").pwrite(b"4\n", 100) == 2
-    assert m.dirty(0, 2) == [0, 1]
-    assert m.dirty(0, 2, who=1) == []
+def test_clear_refs_clears_the_process_it_belongs_to_and_ignores_the_offset() -> None:
+    machine = machine_with_one("linux-6.1")
+    task = machine.tasks[0]
+    child = task.fork()
+    assert machine.proc.open("2/clear_refs").pwrite(b"4\n", 100) == 2
+    assert dirty(task) == list(range(8))
+    assert dirty(child) == []
 
 
 @pytest.mark.parametrize(("profile", "after"), [("linux-3.11", "ESRCH"), ("linux-6.1", b"")])
-def test_files_of_a_process_that_ended(machine: type, profile: str, after: object) -> None:
-    m = machine(profile, pagemap_v2=False)
-    m.mmap(0, 1)
-    m.write(0)
-    m.fork(1)
-    files = {name: ProcFs(m.kernel).open(f"2/{name}") for name in ("clear_refs", "pagemap", "maps", "smaps")}
-    m.task(1).exit()
+def test_files_of_a_process_that_ended(profile: str, after: object) -> None:
+    machine = machine_with_one(profile, pagemap_v2=False)
+    kernel, task = machine.kernel, machine.tasks[0]
+    child = task.fork()
+    files = {name: machine.proc.open(f"2/{name}") for name in ("clear_refs", "pagemap", "maps", "smaps")}
+    child.exit()
     assert outcome(lambda: files["pagemap"].pread(8, 8 * BASE)) == after
     assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
     assert outcome(lambda: files["smaps"].pread(100, 0)) == "ESRCH"
     assert outcome(lambda: files["clear_refs"].pwrite(b"x", 0)) == "EINVAL"
-    assert m.kernel.pagemap_v2 == (profile in NEW)
+    assert kernel.pagemap_v2 == (profile in NEW)
     assert outcome(lambda: files["clear_refs"].pwrite(b"4", 0)) == "ESRCH"
-    assert m.kernel.pagemap_v2  # the switch stands before the process is looked for
-    m.kernel.fork(m.task().process, 1)  # the same number, another process
+    assert kernel.pagemap_v2  # the switch stands before the process is looked for
+    kernel.fork(task.process, 1)  # the same number, another process
     assert outcome(lambda: files["maps"].pread(100, 0)) == "ESRCH"
 
 
@@ -120,18 +134,13 @@ def test_files_of_a_process_that_ended(machine: type, profile: str, after: objec
         (8, 1 << 60, 0),
     ],
 )
-def test_pagemap_reads_whole_words_up_to_the_end_of_the_task(
-    machine: type, count: int, offset: int, answer: object
-) -> None:
-    file = ProcFs(machine().kernel).open("1/pagemap")
+def test_pagemap_reads_whole_words_up_to_the_end_of_the_task(count: int, offset: int, answer: object) -> None:
+    file = machine_with_one("linux-6.1").proc.open("1/pagemap")
     assert outcome(lambda: len(file.pread(count, offset))) == answer
 
 
-def test_pagemap_seeks(machine: type) -> None:
-    m = machine()
-    m.mmap(0, 8)
-    m.write(0, 4)
-    file = ProcFs(m.kernel).open("1/pagemap")
+def test_pagemap_seeks() -> None:
+    file = machine_with_one("linux-6.1").proc.open("1/pagemap")
     assert file.seek(8 * BASE) == 8 * BASE
     first, second = file.read(16), file.read(16)
     assert first + second == file.pread(32, 8 * BASE)
@@ -143,65 +152,63 @@ def test_pagemap_seeks(machine: type) -> None:
 
 
 @pytest.mark.parametrize(("profile", "hidden"), [*((name, False) for name in OLD), *((name, True) for name in NEW)])
-def test_pagemap_hides_frames_from_the_unprivileged(machine: type, profile: str, hidden: bool) -> None:
-    m = machine(profile)
-    m.mmap(0, 1)
-    m.write(0)
-    [full], [seen] = (words(m.kernel, "1/pagemap", BASE, 1, privileged=flag) for flag in (True, False))
-    assert full & FRAME == m.frame(0) != 0
+def test_pagemap_hides_frames_from_the_unprivileged(profile: str, hidden: bool) -> None:
+    machine = machine_with_one(profile)
+    [full], [seen] = (words(machine.kernel, "1/pagemap", BASE, 1, privileged=flag) for flag in (True, False))
+    assert full & FRAME == frame(machine) != 0
     assert seen == (full & ~FRAME if hidden else full)
 
 
 @pytest.mark.parametrize("profile", OLD)
-def test_pagemap_changes_its_layout_with_the_first_4(machine: type, profile: str) -> None:
+def test_pagemap_changes_its_layout_with_the_first_4(profile: str) -> None:
     """Rule A36: the page shift in every word, holes too, then soft-dirty in its place."""
-    m = machine(profile, pagemap_v2=False)
-    m.mmap(0, 1)
-    m.write(0)
-    v1 = [PRESENT | 12 << 55 | m.frame(0), 12 << 55]
-    fs = ProcFs(m.kernel)
-    assert words(m.kernel, "1/pagemap", BASE, 2) == v1
+    machine = machine_with_one(profile, pagemap_v2=False)
+    kernel, fs = machine.kernel, machine.proc
+    v1 = [PRESENT | 12 << 55 | frame(machine), 12 << 55]
+    assert words(kernel, "1/pagemap", BASE, 2) == v1
     for data in (b"1", b"3", b"4x"):
         outcome(lambda data=data: fs.open("1/clear_refs").pwrite(data, 0))
-    assert words(m.kernel, "1/pagemap", BASE, 2) == v1
+    assert words(kernel, "1/pagemap", BASE, 2) == v1
     fs.open("1/clear_refs").pwrite(b"4", 0)
-    assert words(m.kernel, "1/pagemap", BASE, 2) == [PRESENT | m.frame(0), 0]
-    m.write(0)
-    assert words(m.kernel, "1/pagemap", BASE, 2) == [PRESENT | SOFT_DIRTY | m.frame(0), 0]
+    assert words(kernel, "1/pagemap", BASE, 2) == [PRESENT | frame(machine), 0]
+    machine.tasks[0].write(AT)
+    assert words(kernel, "1/pagemap", BASE, 2) == [PRESENT | SOFT_DIRTY | frame(machine), 0]
 
 
-def mixed(machine: type, profile: str) -> Any:
+def mixed(profile: str) -> Machine:
     """A process with something of everything."""
-    m = machine(profile)
-    m.mmap(0, 40)
-    m.write(3, 9)
-    m.read(20, 4)
-    m.mmap(512, 1024)
-    m.madvise(512, 1024, "HUGEPAGE")
-    m.write(700)
-    m.read(1024)
-    m.mmap(2048, 512, kind="hugetlb")
-    m.write(2050)
-    m.mmap(4096, 30, kind="s1")
-    m.write(4100, 4)
-    m.read(4110)
-    m.mmap(5000, 10)
-    m.write(5000, 10)
-    m.madvise(5000, 5, "PAGEOUT")
-    m.fork(1)
-    m.write(3)
-    m.clear()
-    m.write(4)
-    m.mprotect(6, 2, "-")
-    return m
+    machine = Machine(profile, pagemap_v2=True)
+    task = machine.spawn()
+    at = [AT + page * PAGE for page in range(5010)]
+    task.mmap(40 * PAGE, at=AT)
+    task.write(at[3], 9 * PAGE)
+    task.read(at[20], 4 * PAGE)
+    task.mmap(1024 * PAGE, at=at[512])
+    task.madvise(at[512], 1024 * PAGE, "HUGEPAGE")
+    task.write(at[700])
+    task.read(at[1024])
+    task.mmap(512 * PAGE, flags="HUGETLB", at=at[2048])
+    task.write(at[2050])
+    task.mmap(30 * PAGE, "rw", "shared", file=machine.file(1), at=at[4096])
+    task.write(at[4100], 4 * PAGE)
+    task.read(at[4110])
+    task.mmap(10 * PAGE, at=at[5000])
+    task.write(at[5000], 10 * PAGE)
+    task.madvise(at[5000], 5 * PAGE, "PAGEOUT")
+    task.fork()
+    task.write(at[3])
+    task.clear_refs()
+    task.write(at[4])
+    task.mprotect(at[6], 2 * PAGE, "-")
+    return machine
 
 
 @pytest.mark.parametrize("profile", [*OLD, *NEW])
 @pytest.mark.parametrize("path", ["1/pagemap", "2/pagemap", "kpageflags", "kpagecount"])
-def test_a_bulk_read_is_the_same_as_word_by_word(machine: type, profile: str, path: str) -> None:
-    m = mixed(machine, profile)
-    first, count = (BASE - 10, 5100) if "pagemap" in path else (0, m.kernel.frames.next)
-    file = ProcFs(m.kernel).open(path)
+def test_a_bulk_read_is_the_same_as_word_by_word(profile: str, path: str) -> None:
+    machine = mixed(profile)
+    first, count = (BASE - 10, 5100) if "pagemap" in path else (0, machine.kernel.frames.next)
+    file = machine.proc.open(path)
     whole = file.pread(8 * count, 8 * first)
     assert len(whole) == 8 * count
     step = 1 if "pagemap" in path else 11
@@ -230,15 +237,15 @@ def executed(call: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("profile", ["linux-3.11", "linux-6.1", "linux-6.12"])
-def test_no_loop_over_pages(machine: type, profile: str) -> None:
+def test_no_loop_over_pages(profile: str) -> None:
     """To read or clear 500 pages of one table executes no more lines than 50."""
     lines = []
     for count in (50, 500):
-        m = machine(profile)
-        m.mmap(0, 512)
-        m.write(0, count)
-        m.madvise(0, count // 2, "PAGEOUT")
-        fs = ProcFs(m.kernel)
+        machine = Machine(profile, pagemap_v2=True)
+        task, fs = machine.spawn(), machine.proc
+        task.mmap(512 * PAGE, at=AT)
+        task.write(AT, count * PAGE)
+        task.madvise(AT, count // 2 * PAGE, "PAGEOUT")
         lines.append(
             [
                 executed(lambda fs=fs, count=count: fs.open("1/pagemap").pread(8 * count, 8 * BASE)),
@@ -328,10 +335,10 @@ def test_the_files_say_what_real_kernels_said(profile: str) -> None:
 # The tree.
 
 
-def test_tree(machine: type) -> None:
-    m = machine()
-    m.kernel.fork(m.task().process, 4)
-    fs = ProcFs(m.kernel)
+def test_tree() -> None:
+    machine = machine_with_one("linux-6.1")
+    machine.kernel.fork(machine.tasks[0].process, 4)
+    fs = machine.proc
     assert fs.names("") == [
         *("1", "5", "self", "kpageflags", "kpagecount"),
         *("meminfo", "stat", "cpuinfo", "uptime", "loadavg", "version"),
