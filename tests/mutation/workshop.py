@@ -17,37 +17,43 @@ from .changes import ROOT, Change
 # The tests of a part, those that find most in the least time first; a file's own tests come before them.
 _TESTS = {
     "model": [
-        "tests/model/test_found.py",
-        "tests/model/test_fault_rules.py",
-        "tests/model/test_page_rules.py",
-        "tests/model/test_modern_rules.py",
-        "tests/model",
-        "tests/oracle",
-        "tests/test_facts.py",
-        "tests/test_docs.py",
+        ["tests/model/test_found.py", "tests/model/test_fault_rules.py", "tests/model/test_page_rules.py"],
+        ["tests/model/test_modern_rules.py", "tests/model/test_move_rules.py"],
+        ["tests/model"],
+        ["tests/oracle", "tests/test_facts.py", "tests/test_docs.py"],
     ],
-    "rtl": ["tests/rtl", "tests/test_facts.py"],
+    "rtl": [["tests/test_facts.py"]],
 }
-_LATE = {"tests/oracle", "tests/test_docs.py"}
+_SLOWER = ("caching", "tlb")
 
 
 def tests_of(file: str) -> list[list[str]]:
-    """Which tests to run for a change of `file`, a list for each call of pytest, quickest first."""
+    """Which tests to run for a change of `file`, a list for each call of pytest, quickest first.
+
+    No call has a folder and a file in it: pytest would run the folder in its own order.
+    """
     part, stem = Path(file).parts[0], Path(file).stem
     room = Path("tests", *Path(file).parts[:-1])
-    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / part).rglob(f"test_{stem}*.py"))
-    if len(room.parts) > 2 and (ROOT / room).is_dir():
-        own.append(str(room))
+    own = _tests(ROOT / "tests" / part, f"test_{stem}*.py")
     if room.parts[-1] == "api":
-        own += ["tests/model/test_api.py", "tests/test_docs.py"]
+        own += [*_tests(ROOT / "tests" / part, "test_api*.py"), "tests/test_docs.py"]
     if room.parts[-1] == "proc":
         own += ["tests/model/test_procfs.py"]
-    first = [*own, *(name for name in _TESTS[part] if name not in _LATE)]
-    last = [name for name in _TESTS[part] if name in _LATE]
-    calls = [list(dict.fromkeys(first)), last]
+    calls = [own]
+    if len(room.parts) > 2:
+        calls.append([str(room)])
+    if part == "rtl":
+        everything = _tests(ROOT / "tests" / part, "test_*.py")
+        calls.append(sorted(everything, key=lambda name: any(word in name for word in _SLOWER)))
+    calls += _TESTS[part]
     if Path(file).parts[1] in ("mm", "state", "kernel.py", "access.py", "pte.py", "profiles.py"):
-        calls = [first[: first.index("tests/model")], ["tests/oracle/test_recordings.py"], ["tests/model", *last]]
-    return [[name for name in call if (ROOT / name).exists()] for call in calls if call]
+        calls.insert(len(calls) - 2, ["tests/oracle/test_recordings.py"])
+    calls = [[name for name in dict.fromkeys(call) if (ROOT / name).exists()] for call in calls]
+    return [call for call in calls if call]
+
+
+def _tests(folder: Path, pattern: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in folder.rglob(pattern))
 
 
 class Workshop:

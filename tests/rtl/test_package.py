@@ -58,6 +58,7 @@ def test_template_names_every_port_once() -> None:
     assert [pin for pin, _ in pins] == [wire for _, wire in pins]
     assert [pin for pin, _ in pins] == [port["name"] for port in made.description["ports"]]
     assert "wire [63:0] requester__requests__payload__linear;  // input\n" in made.template
+    assert "wire clk;  // input\n" in made.template
     assert "\nx mmu (\n" in made.template
 
 

@@ -49,3 +49,27 @@ def test_a_frame_rests_until_the_next_step() -> None:
     assert kernel.frames.alloc(0) != frame
     kernel.frames.begin_step()
     assert kernel.frames.alloc(0) == frame
+
+
+def test_references_of_a_page_of_a_file() -> None:
+    """One of each mapping, one of the page cache (mm: folio_expected_ref_count)."""
+    kernel = machine(reuse=False)
+    process = kernel.processes[0]
+    kernel.frames.begin_step()
+    kernel.mmap(process, AT, 1, "r", "file", 0, [])
+    kernel.mmap(process, AT + 8, 1, "r", "file", 0, [])
+    assert kernel.touch_pages(process, range(AT, AT + 1), Access.READ) == [0]
+    frame = int(process.mm.entries.pte_pfn(process.mm.tables.get(AT)))
+    assert (kernel.frames.mapcount(frame), kernel.frames.references(frame)) == (1, 2)
+    assert kernel.touch_pages(process, range(AT + 8, AT + 9), Access.READ) == [0]
+    assert (kernel.frames.mapcount(frame), kernel.frames.references(frame)) == (2, 3)
+
+
+def test_what_moves_has_changed_at_both_places() -> None:
+    kernel = Kernel(PROFILES["linux-6.1"], watch=True)
+    mm = kernel.processes[0].mm
+    mm.stored.add(AT + 1, AT + 2)
+    mm.changed.clear()
+    mm.move(AT, AT + 16, 4)
+    assert list(mm.changed.within(0, 1 << 36)) == [(AT, AT + 4), (AT + 16, AT + 20)]
+    assert list(mm.stored.within(0, 1 << 36)) == [(AT + 17, AT + 18)]
