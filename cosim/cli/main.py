@@ -91,6 +91,7 @@ for _command in (
     gateware.prove,
     gateware.export,
     programs.run,
+    programs.restore,
 ):
     commands.add_command(_command)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import click
 
@@ -70,6 +70,12 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--memory", type=_Size(), default="1G", show_default=True, help="Physical memory.")
 @option("--time", "seconds", type=click.FloatRange(0), default=0, help="Seconds after which it is ended; 0: never.")
 @option("--epoch", metavar="KIND", help="Check what is reported: syscalls:N, instructions:N or marker.")
+@option(
+    "--checkpoint",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write images into this folder, which must be empty: a full one, then what is reported.",
+)
+@option("--every", type=click.IntRange(1), default=1, show_default=True, help="Epochs from one image to the next.")
 @option("--stdin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its standard input.")
 @option("--stdout", type=click.Path(dir_okay=False, path_type=Path), help="Where its standard output goes.")
 @option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
@@ -90,6 +96,8 @@ def run(
     memory: int,
     seconds: float,
     epoch: str | None,
+    checkpoint: Path | None,
+    every: int,
     stdin: Path | None,
     stdout: Path | None,
     variables: tuple[str, ...],
@@ -107,17 +115,19 @@ def run(
     With --epoch, pages that changed are compared with those that pagemap reports; soft-dirty is then cleared. A page
     that changed and was not reported is a lost store, and the exit code is 1.
     """
-    if as_json and stdout is None:
-        raise ToolError("--json needs --stdout FILE: standard output is the program's otherwise")
-    for path in (report, stdout):
-        if path is not None:
-            check_writable(path)
+    _check(report, stdout, as_json)
+    if checkpoint is not None:
+        if epoch is None:
+            raise ToolError("--checkpoint needs --epoch KIND: an image is made at the end of an epoch")
+        check_writable(checkpoint / "000001")
+        if checkpoint.exists() and any(checkpoint.iterdir()):
+            raise ToolError(f"{checkpoint}: it is not empty; name another folder for --checkpoint")
     for variable in variables:
         if "=" not in variable:
             raise ToolError(f"--env {variable}: give NAME=VALUE")
     from ptewalk.cosim.checks.replay import find_machine
     from ptewalk.cosim.programs.epochs import Every
-    from ptewalk.cosim.programs.run import ProgramRun, Settings
+    from ptewalk.cosim.programs.run import Settings
     from ptewalk.model.linux import Track
 
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -127,6 +137,9 @@ def run(
         Track[track.upper()],
         exact=exact,
         epoch=None if epoch is None else Every.parse(epoch),
+        checkpoint=checkpoint,
+        every=every,
+        told=backend,
         root=root,
         scratch=scratch,
         scratch_bytes=scratch_bytes,
@@ -134,24 +147,118 @@ def run(
         seconds=seconds,
         seed=seed,
     ).with_environment(variables)
-    walker = _walker(backend)
+    result = {"program": [program, *arguments]}
+    return _go(
+        settings,
+        _Streams(stdin, stdout),
+        result,
+        lambda running: running.start(program, arguments),
+        report,
+        as_json,
+        pass_status,
+    )
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@option("--epoch", "number", type=click.IntRange(1), help="Number of the image; by default the last.")
+@option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
+@option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The files that the program sees; by default those of before.",
+)
+@option("--scratch", type=click.Path(file_okay=False, path_type=Path), help="An empty folder for what it writes.")
+@option("--time", "seconds", type=click.FloatRange(0), help="Seconds after which it is ended; by default as before.")
+@option("--stdin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its standard input, as before.")
+@option("--stdout", type=click.Path(dir_okay=False, path_type=Path), help="Where the rest of its output goes.")
+@option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON object to this file.")
+@option("--pass-status", is_flag=True, help="Exit with the program's own status, 128 + N for signal N.")
+@json_option
+@mutant_option
+def restore(
+    folder: Path,
+    number: int | None,
+    backend: str | None,
+    root: Path | None,
+    scratch: Path | None,
+    seconds: float | None,
+    stdin: Path | None,
+    stdout: Path | None,
+    report: Path | None,
+    pass_status: bool,
+    as_json: bool,
+) -> int:
+    """Go on with a program from an image that `run --checkpoint` left in FOLDER.
+
+    What it printed before the image is not printed again.
+    """
+    _check(report, stdout, as_json)
+    from dataclasses import replace
+
+    from ptewalk.cosim.programs.images import numbers, read_image
+    from ptewalk.cosim.programs.run import Settings
+
+    there = numbers(folder)
+    if number is None:
+        number = there[-1]
+    elif number not in there:
+        raise ToolError(f"{folder}: no image {number}; there are {there[0]} to {there[-1]}")
+    chosen = number
+    settings = Settings.from_json(read_image(folder, chosen).state.get("settings"))
+    changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend}
+    settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    if settings.told not in ("model", "gateware"):
+        raise ToolError(f"{folder}: backend {settings.told!r} in image {chosen}; give --backend model or gateware")
+    result = {"image": str(folder / f"{chosen:06}")}
+    return _go(
+        settings,
+        _Streams(stdin, stdout),
+        result,
+        lambda running: running.restore(folder, chosen),
+        report,
+        as_json,
+        pass_status,
+    )
+
+
+class _Streams(NamedTuple):
+    stdin: Path | None
+    stdout: Path | None
+
+
+def _check(report: Path | None, stdout: Path | None, as_json: bool) -> None:
+    if as_json and stdout is None:
+        raise ToolError("--json needs --stdout FILE: standard output is the program's otherwise")
+    for path in (report, stdout):
+        if path is not None:
+            check_writable(path)
+
+
+def _go(
+    settings: Any,
+    files: _Streams,
+    result: dict[str, Any],
+    begin: Callable[[Any], None],
+    report: Path | None,
+    as_json: bool,
+    pass_status: bool,
+) -> int:
+    """Run a program to its end, and tell of it; the exit code."""
+    from ptewalk.cosim.programs.run import ProgramRun
+
+    walker = _walker(settings.told)
     with ExitStack() as stack:
         streams = {
-            "stdin": _opened(stack, stdin, "rb", sys.stdin.buffer),
-            "stdout": _opened(stack, stdout, "wb", sys.stdout.buffer),
+            "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
+            "stdout": _opened(stack, files.stdout, "wb", sys.stdout.buffer),
             "stderr": sys.stderr.buffer,
         }
         running = stack.enter_context(ProgramRun(settings, walker, **streams))
-        running.start(program, arguments)
+        begin(running)
         status = running.run()
-        result = {
-            "program": [program, *arguments],
-            "backend": backend,
-            "profile": profile,
-            "track": track,
-            "seed": seed,
-        }
-        result |= {"status": _status(status), **running.figures()}
+        result |= {"backend": settings.told, "profile": settings.profile.name, "track": settings.track.name.lower()}
+        result |= {"seed": settings.seed, "status": _status(status), **running.figures()}
         epochs = None if running.epochs is None else running.epochs.as_json()
     if epochs is not None:
         result |= {"lost": epochs["lost"], "epochs": epochs}
@@ -196,7 +303,7 @@ def _passed(status: int) -> int:
 def _told(result: dict[str, Any]) -> str:
     names = ("backend", "profile", "track", "seed", "status")
     lines = ["ptewalk run: " + ", ".join(f"{name} {result[name]}" for name in names)]
-    counts = {name: result[name] for name in result if name not in (*names, "program", "epochs", "lost")}
+    counts = {name: result[name] for name in result if name not in (*names, "program", "image", "epochs", "lost")}
     lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     if "epochs" in result:
         counts = {name: count for name, count in result["epochs"].items() if name not in ("count", "epochs", "losses")}

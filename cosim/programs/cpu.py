@@ -5,6 +5,7 @@ It runs over the arena, where the frames of physical memory lie, and asks for ea
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import unicorn
 from unicorn import unicorn_const as uc_const
 from unicorn import x86_const as reg
+from unicorn.unicorn_py3.unicorn import uclib
 
 from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.registers import BATCHED, REGISTERS, Registers
@@ -78,11 +80,14 @@ class Cpu:
         uc.ctl_exits_enabled(True)  # and there is none: no address ends the run
         uc.hook_add(uc_const.UC_HOOK_TLB_FILL, self._on_fill)
         uc.hook_add(uc_const.UC_HOOK_INSN, self._on_system_call, aux1=reg.UC_X86_INS_SYSCALL)
+        self._hook_time_stamp()
         uc.hook_add(uc_const.UC_HOOK_INTR, self._on_interrupt)
         uc.hook_add(uc_const.UC_HOOK_INSN_INVALID, self._on_invalid)
         uc.reg_write(reg.UC_X86_REG_CR4, uc.reg_read(reg.UC_X86_REG_CR4) | _CR4_SSE)
         self.fresh = self.save().with_(mxcsr=_MXCSR, fpcw=_FPCW, fptag=_EMPTY)
         """The registers of a processor that has run nothing."""
+        self.clock: Callable[[], int] = lambda: 0
+        """Nanoseconds, for RDTSC."""
         self._fills = 0
         self._in_call = False
         """Unicorn adds the length of SYSCALL to RIP when the hook is over, whatever stands there then."""
@@ -201,6 +206,28 @@ class Cpu:
         if result is not None:
             uc.reg_write(reg.UC_X86_REG_RAX, result)
         self.refresh()
+
+    def _hook_time_stamp(self) -> None:
+        """Have RDTSC and RDTSCP tell the time of the run, a tick a nanosecond: the host's differs in each run.
+
+        Unicorn can, its Python binding cannot.
+        """
+
+        def tell(_: object, __: object) -> int:
+            now = self.clock()
+            self["rax"], self["rdx"] = now & 0xFFFFFFFF, now >> 32 & 0xFFFFFFFF
+            return 1
+
+        self._time_stamp = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(tell)
+        handle = ctypes.c_size_t()
+        for instruction in (reg.UC_X86_INS_RDTSC, reg.UC_X86_INS_RDTSCP):
+            status = uclib.uc_hook_add(
+                *(self._uc._uch, ctypes.byref(handle), uc_const.UC_HOOK_INSN),
+                *(ctypes.cast(self._time_stamp, ctypes.c_void_p), None),
+                *(ctypes.c_uint64(1), ctypes.c_uint64(0), ctypes.c_int(instruction)),
+            )
+            if status != uc_const.UC_ERR_OK:
+                raise RuntimeError(f"Unicorn takes no hook of instruction {instruction}: error {status}")
 
     def _on_interrupt(self, uc: Any, vector: int, _: object) -> None:
         self._vector = vector

@@ -8,7 +8,7 @@ compared, and bit 55 is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -51,6 +51,9 @@ class Every:
         if found is None:
             raise ToolError(f"no epoch {text!r}: give syscalls:N, instructions:N or marker")
         return Every(found[1], int(found[2])) if found[1] else Every("marker")
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.count}" if self.count else self.kind
 
 
 class Present(NamedTuple):
@@ -155,6 +158,7 @@ class Epochs:
         self._shared: dict[tuple[int, int], bytes] = {}
         """File and offset of a shared page to its contents at the end of the last epoch."""
         self._seen: dict[tuple[int, int], bytes] = {}
+        self._stored: dict[int, dict[int, bytes]] = {}
 
     def begin(self, processes: Sequence[Process]) -> None:
         """The first epoch begins: what is there is noted, and soft-dirty cleared."""
@@ -162,32 +166,47 @@ class Epochs:
             self._known[process] = {one.page: self._hash(one.frame) for one in present_pages(self.kernel, process)}
         self._clear(processes)
 
-    def end(self, processes: Sequence[tuple[Process, Process | None]], *, somebody_left: bool) -> Epoch:
+    def end(
+        self,
+        processes: Sequence[Process],
+        origins: Mapping[Process, Process],
+        *,
+        somebody_left: bool,
+        observe: Callable[[Mapping[Process, Sequence[Present]]], None] = lambda found: None,
+    ) -> Epoch:
         """An epoch ends, and the next begins.
 
         Parameters
         ----------
-        processes : sequence of (process, process that it was forked from, or None)
+        processes : sequence of Process
+        origins : mapping
+            Process to the one that it was forked from since the last epoch.
         somebody_left : bool
             A process ended, or ran another program, since the last epoch.
+        observe : callable
+            Told of all present pages before soft-dirty is cleared.
         """
         epoch = Epoch(len(self.done) + 1)
         self._hashes.clear()
-        found = {process: list(present_pages(self.kernel, process)) for process, _ in processes}
+        found = {process: list(present_pages(self.kernel, process)) for process in processes}
         everywhere = {one.frame for pages in found.values() for one in pages if one.reported}
         known: dict[Process, dict[int, bytes]] = {}
-        for process, parent in processes:
-            before = self._known.get(process)
-            if before is None:
-                before = self._known.get(parent, {}) if parent is not None else {}
-            known[process] = {}
+        self._stored = {}
+        for process in processes:
+            known_as: Process | None = process
+            while known_as is not None and known_as not in self._known:
+                known_as = origins.get(known_as)
+            before = self._known[known_as] if known_as is not None else {}
+            known[process], self._stored[process.who] = {}, {}
             for one in found[process]:
                 digest = known[process][one.page] = self._hash(one.frame)
                 self._judge(epoch, process, one, digest, before.get(one.page), everywhere, somebody_left)
+            self._add_shared(process)
         self._known = known
         self._shared, self._seen = {**self._shared, **self._seen}, {}
         self.done.append(epoch)
-        self._clear([process for process, _ in processes])
+        observe(found)
+        self._clear(processes)
         return epoch
 
     def _judge(
@@ -202,6 +221,8 @@ class Epochs:
     ) -> None:
         epoch.pages += 1
         epoch.reported += one.reported
+        if digest != _ZERO and self.kernel.frames.flags[one.frame] & page.ANON:
+            self._stored[process.who][one.page] = digest
         if self._is_shared(one):
             place = int(self.kernel.frames.owner[one.frame]), int(self.kernel.frames.index[one.frame])
             before = self._shared.get(place, self._origin_of_shared(one, digest))
@@ -231,6 +252,14 @@ class Epochs:
             else:
                 epoch.area += 1
 
+    def _add_shared(self, process: Process) -> None:
+        """Shared memory is a process's whether its own entries are there or not."""
+        for vma in process.mm.areas:
+            for offset, frame in vma.file.cache.items() if vma.file is not None and vma.flags & VmFlag.SHARED else ():
+                at, digest = vma.start + offset - vma.pgoff, self._hash(frame)
+                if vma.start <= at < vma.end and digest != _ZERO:
+                    self._stored[process.who][at] = digest
+
     @staticmethod
     def _is_shared(one: Present) -> bool:
         return one.vma.file is not None and bool(one.vma.flags & VmFlag.SHARED)
@@ -258,6 +287,10 @@ class Epochs:
         for process in processes:
             self.kernel.clear_refs(process.who, "4")
         self._hashes.clear()
+
+    def contents(self) -> dict[int, dict[int, bytes]]:
+        """What processes had stored at the end of the last epoch: process to page to hash, without pages of zeros."""
+        return self._stored
 
     def as_json(self) -> dict[str, Any]:
         """Totals, the epochs one by one, and what was lost."""

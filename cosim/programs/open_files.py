@@ -225,9 +225,9 @@ class Stream(OpenFile):
 
     mode = stat.S_IFIFO | 0o600
 
-    def __init__(self, source: BinaryIO | None, sink: BinaryIO | None) -> None:
+    def __init__(self, number: int, source: BinaryIO | None, sink: BinaryIO | None) -> None:
         super().__init__(os.O_RDONLY if sink is None else os.O_WRONLY)
-        self._source, self._sink = source, sink
+        self.number, self._source, self._sink = number, source, sink
         self.passed = 0
 
     def read(self, count: int) -> bytes:
@@ -250,6 +250,12 @@ class Stream(OpenFile):
         self.passed += len(data)
         return len(data)
 
+    def skip(self, count: int) -> None:
+        """The first `count` bytes passed in an earlier run."""
+        while self._source is not None and self.passed < count and self.read(min(1 << 16, count - self.passed)):
+            pass
+        self.passed = count
+
 
 class Text(OpenFile):
     """What the kernel tells in a file of /proc or /sys."""
@@ -258,33 +264,34 @@ class Text(OpenFile):
 
     def __init__(self, flags: int, data: bytes) -> None:
         super().__init__(flags)
-        self._data = data
-        self._position = 0
+        self.data = data
+        self.position = 0
 
     def read(self, count: int) -> bytes:
         """As `OpenFile.read`."""
-        data = self.pread(count, self._position)
-        self._position += len(data)
+        data = self.pread(count, self.position)
+        self.position += len(data)
         return data
 
     def pread(self, count: int, offset: int) -> bytes:
         """As `OpenFile.pread`."""
-        return self._data[offset : offset + count]
+        return self.data[offset : offset + count]
 
     def seek(self, offset: int, whence: int) -> int:
         """As `OpenFile.seek`."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position}.get(whence)
         if base is None or base + offset < 0:
             raise CallFails("EINVAL")
-        self._position = base + offset
-        return self._position
+        self.position = base + offset
+        return self.position
 
 
 class Kernels(OpenFile):
     """A file of /proc that the model serves."""
 
-    def __init__(self, flags: int, file: ProcFile, mode: int) -> None:
+    def __init__(self, flags: int, path: str, file: ProcFile, mode: int) -> None:
         super().__init__(flags)
+        self.path = path
         self._file = file
         self.mode = stat.S_IFREG | mode
 
@@ -312,7 +319,7 @@ class Kernels(OpenFile):
             raise CallFails(error.name) from error
 
 
-@dataclass
+@dataclass(eq=False)
 class Pipe:
     """A pipe: what is in it, and how many open files read and write it."""
 

@@ -127,7 +127,10 @@ def _proc(system: System, parts: list[bytes]) -> Special | None:
         return None
     proc_path = f"{pid_of(task.process.who)}/{word}"
     mode = MODES.get(word, 0o444)
-    return Special(stat.S_IFREG | mode, lambda flags: Kernels(flags, ProcFs(system.kernel).open(proc_path), mode))
+    return Special(
+        stat.S_IFREG | mode,
+        lambda flags: Kernels(flags, f"/proc/{proc_path}", ProcFs(system.kernel).open(proc_path), mode),
+    )
 
 
 def _texts() -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,10 +16,13 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.programs import calls_files, calls_memory, calls_names, calls_processes, calls_signals, calls_time
 from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.call_numbers import MARKER, NUMBERS
+from ptewalk.cosim.programs.capture import Capture
 from ptewalk.cosim.programs.cpu import SYSCALL_BYTES, Cpu, Stop
-from ptewalk.cosim.programs.epochs import Epochs, Every
+from ptewalk.cosim.programs.epochs import Epochs, Every, Present
 from ptewalk.cosim.programs.errors import CallFails
-from ptewalk.cosim.programs.open_files import OpenFile, Stream
+from ptewalk.cosim.programs.images import Pages, write_image
+from ptewalk.cosim.programs.open_files import Stream
+from ptewalk.cosim.programs.revive import revive
 from ptewalk.cosim.programs.signals import (
     DEFAULT,
     IGNORE,
@@ -45,7 +48,8 @@ from ptewalk.model.linux import Track
 from ptewalk.model.memory import FixedMemory
 from ptewalk.model.mmu import Mmu
 from ptewalk.model.profile import Profile
-from ptewalk.model.state.machine import CONTROL
+from ptewalk.model.profiles import NAMED
+from ptewalk.model.state.machine import CONTROL, Process
 from ptewalk.model.x86 import Control
 
 __all__ = ["ProgramRun", "Settings"]
@@ -85,6 +89,10 @@ class Settings:
         Pagemap tells which pages may have changed, whatever the kernel says.
     epoch : Every or None
         When an epoch ends; None: there are none.
+    checkpoint : Path or None
+        Where an image is written at the end of each `every`-th epoch.
+    told : str
+        What images say of who walks.
     """
 
     profile: Profile
@@ -100,6 +108,38 @@ class Settings:
     )
     exact: bool = False
     epoch: Every | None = None
+    checkpoint: Path | None = None
+    every: int = 1
+    told: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """What an image says of them; `from_json` takes it."""
+        return {
+            "profile": "exact" if self.exact else self.profile.name,
+            "track": self.track.name.lower(),
+            "root": str(self.root),
+            "backend": self.told,
+            "epoch": None if self.epoch is None else str(self.epoch),
+            **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed")},
+        }
+
+    @staticmethod
+    def from_json(said: Any) -> Settings:
+        """The settings of an image. Raises `ToolError`."""
+        try:
+            profile, exact = NAMED[said["profile"]]
+            numbers = {name: said[name] for name in ("scratch_bytes", "memory_bytes", "seconds", "seed")}
+            if not all(isinstance(number, int | float) and number >= 0 for number in numbers.values()):
+                raise ValueError("a number")
+            return Settings(
+                *(profile, Track[said["track"].upper()], Path(said["root"])),
+                epoch=None if said["epoch"] is None else Every.parse(said["epoch"]),
+                exact=exact,
+                told=str(said["backend"]),
+                **numbers,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ToolError(f"the image's settings are none: {error}") from error
 
     def with_environment(self, variables: Sequence[str]) -> Settings:
         """The same with some variables, NAME=VALUE, set."""
@@ -150,10 +190,11 @@ class ProgramRun:
         )
         self.memory = UserMemory(self.kernel, self.mmu, self.arena)
         tree = Tree(settings.root, self._scratch(), settings.scratch_bytes)
-        streams: Sequence[OpenFile] = (Stream(stdin, None), Stream(None, stdout), Stream(None, stderr))
-        self.system = System(self.kernel, self.memory, self.arena, tree, settings.seed, streams)
+        self._streams = [Stream(0, stdin, None), Stream(1, None, stdout), Stream(2, None, stderr)]
+        self.system = System(self.kernel, self.memory, self.arena, tree, settings.seed, self._streams)
         self.cpu = Cpu(self.arena, self.memory, self.system.system_call)
         self.system.cpu = self.cpu
+        self.cpu.clock = lambda: self.system.now
         here, root = Path.cwd(), settings.root.resolve()
         if here.is_relative_to(root):
             self.system.current.folder = b"/" + os.fsencode(here.relative_to(root)).removeprefix(b".")
@@ -161,6 +202,11 @@ class ProgramRun:
         self.epochs = Epochs(self.kernel, settings.epoch) if settings.epoch else None
         self._departures = 0
         self.system.before_call = self._before_call
+        self.capture = Capture(self.system, settings.as_json()) if settings.checkpoint else None
+        self.images = 0
+        self.image_bytes = 0
+        self._ended_before = 0
+        """Number of the system call before which the last epoch ended."""
 
     def _mmu(self, _: object) -> Mmu:
         return self.mmu
@@ -206,7 +252,7 @@ class ProgramRun:
             A system call is missing, a limit is reached, or every process waits for ever.
         """
         if self.epochs is not None:
-            self.epochs.begin([self.system.current.process])
+            self.epochs.begin([task.process for task in self.system.tasks.values() if task.status is None])
             self._departures = self.system.departures
         began = time.monotonic()
         first = self.system.tasks[1]
@@ -334,7 +380,10 @@ class ProgramRun:
         if every is None:
             return
         made = self.system.calls.total() + 1
+        if made == self._ended_before:  # it was made before, and had to wait, or an image was made of it
+            return
         if (every.kind == "syscalls" and not made % every.count) or (every.kind == "marker" and number == MARKER):
+            self._ended_before = made
             self.end_epoch()
 
     def end_epoch(self) -> None:
@@ -343,7 +392,25 @@ class ProgramRun:
         alive = [task for task in self.system.tasks.values() if task.status is None]
         departures, self._departures = self._departures, self.system.departures
         left = departures != self.system.departures
-        self.epochs.end([(task.process, task.forked_from) for task in alive], somebody_left=left)
+        origins = dict(self.system.origins)
+        self.system.origins.clear()
+        self.epochs.end([task.process for task in alive], origins, somebody_left=left, observe=self._observe)
+
+    def _observe(self, found: Mapping[Process, Sequence[Present]]) -> None:
+        """Write an image where one is due."""
+        if self.capture is None or self.settings.checkpoint is None or self.epochs is None:
+            return
+        self.capture.note(found)
+        if len(self.epochs.done) % self.settings.every:
+            return
+        image = self.capture.take(self.images + 1, found, self.cpu.save())
+        self.image_bytes += write_image(self.settings.checkpoint, self.images + 1, image)
+        self.images += 1
+
+    def restore(self, folder: Path, number: int) -> None:
+        """Go on from an image instead of from a program's start. Raises `ToolError`."""
+        revive(self.system, number, Pages(folder), self._streams)
+        self._ended_before = self.system.calls.total() + 1
 
     def figures(self) -> dict[str, Any]:
         """What the run counted."""
@@ -352,6 +419,7 @@ class ProgramRun:
             "walks": self.mmu.walks,
             **self.memory.figures.as_json(),
             "frames": len(self.arena.memory.row_of_frame),
+            **({"images": self.images, "image_bytes": self.image_bytes} if self.capture else {}),
             **{name: count for name, count in self.walker.counters.items() if name in _SHOWN},
             "seconds": round(self.seconds, 3),
         }

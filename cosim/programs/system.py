@@ -28,6 +28,7 @@ from ptewalk.cosim.programs.user_memory import UserMemory
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.memory import BusError
+from ptewalk.model.state.machine import Process
 
 __all__ = ["CALLS", "MASK", "Handler", "Limits", "System", "call", "signed"]
 
@@ -120,6 +121,8 @@ class System:
         self.now = _START_NS
         self.before_call: Callable[[int], None] = lambda number: None
         """Told of each system call before it is made."""
+        self.origins: dict[Process, Process] = {}
+        """Process to the one whose address space it copied, since the last epoch."""
         self.departures = 0
         """Processes that ended, or ran another program."""
         self.yields = False
@@ -156,7 +159,6 @@ class System:
         old = task.process
         self.drop_memory(task)
         self.departures += 1
-        task.forked_from = None
         task.process = self.kernel.new_process(old.who)
         task.process.parent = old.parent
         self.memory.switch(task.process)
@@ -284,7 +286,9 @@ class System:
             if error.number == errno.EPIPE:
                 self.current.signals.send(Information(SIGPIPE))
             return -error.number & MASK
-        except Blocked as blocked:
+        except Blocked as blocked:  # it counts when it is made again, and ends
+            self.calls[name] -= 1
+            self.now -= _CALL_NS
             self._wait(blocked)
             return None
         except Errno as error:
@@ -329,7 +333,7 @@ class System:
         self.kernel.fork(parent.process, pid - 1)
         self.last_pid = pid
         child = Task(pid, self.kernel.processes[pid - 1], parent, registers=self.cpu.save_behind().with_(rax=0))
-        child.forked_from = parent.process
+        self.origins[child.process] = parent.process
         child.descriptors = {
             number: Descriptor(one.file, one.close_on_exec) for number, one in parent.descriptors.items()
         }

@@ -38,8 +38,6 @@ class Task:
     pid: int
     process: Process
     parent: Task | None = None
-    forked_from: Process | None = None
-    """Whose address space it copied."""
     registers: Registers | None = None
     descriptors: dict[int, Descriptor] = field(default_factory=dict)
     folder: bytes = b"/"

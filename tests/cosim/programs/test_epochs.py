@@ -35,16 +35,25 @@ def test_no_store_is_lost_and_every_way_reports_the_same(run: Run, have: Have) -
     """Three ways of tracking, both backends; only the faults differ."""
     told, faults = set(), {}
     for track in ("off", "fault", "native"):
-        for backend in ("model", "gateware"):
-            ended = run([have("busybox"), "sh", "-c", SORT], track=track, backend=backend, epoch=Every("syscalls", 5))
+        for backend in ("model", "gateware") if track != "fault" else ("model",):
+            ended = run([have("busybox"), "sh", "-c", SORT], track=track, backend=backend, epoch=Every("syscalls", 12))
             epochs = ended.run.epochs.as_json()
-            assert epochs["lost"] == 0 and epochs["elsewhere"] == 0 and epochs["count"] > 30
-            assert epochs["changed"] > 200 and epochs["same_value"] > 0
+            assert epochs["lost"] == 0 and epochs["elsewhere"] == 0 and epochs["count"] > 12
+            assert epochs["changed"] > 100 and epochs["same_value"] > 0
             told.add((json.dumps(epochs), ended.output))
             faults[track, backend] = ended.figures["faults"]
     assert len(told) == 1
-    assert all(faults[track, "model"] == faults[track, "gateware"] for track in ("off", "fault", "native"))
-    assert faults["off", "model"] > 1.5 * faults["native", "model"] == 1.5 * faults["fault", "model"]
+    assert all(faults[track, "model"] == faults[track, "gateware"] for track in ("off", "native"))
+    assert faults["off", "model"] > 1.2 * faults["native", "model"] == 1.2 * faults["fault", "model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [41, 97])
+def test_children_of_children_inherit_what_is_known(run: Run, have: Have, count: int) -> None:
+    """A process whose parent was made in the same epoch has pages that neither of them stored to."""
+    nested = "((echo 1; (echo 2 | cat) | cat) | cat) | cat"
+    ended = run([have("busybox"), "sh", "-c", nested], epoch=Every("syscalls", count))
+    assert ended.output == b"1\n2\n" and ended.run.epochs.as_json()["lost"] == 0
 
 
 @pytest.mark.slow
