@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.conditions import BatchResult, Conditions, Counters, random_conditions
 from ptewalk.cosim.bench.lane import Lane
-from ptewalk.cosim.bench.records import decode, encode_requests
+from ptewalk.cosim.bench.records import EVENT, RESPONSE, EventKind, Records, decode, encode_requests
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State
 
-__all__ = ["GatewareMmu"]
+__all__ = ["GatewareMmu", "MmuNotes", "RepeatedMmu"]
 
 _CALM = Conditions(linger=2)
 
@@ -63,3 +67,60 @@ class GatewareMmu:
 
     def invalidate(self, linear: int | None = None) -> None:
         """Nothing is cached."""
+
+
+class MmuNotes:
+    """What each call of a `GatewareMmu` gave, as arrays, so that another process can repeat it: see `RepeatedMmu`."""
+
+    def __init__(self) -> None:
+        self._responses: list[Records] = []
+        self._written: list[Records] = []
+
+    def add(self, result: BatchResult) -> None:
+        """The call that was made last."""
+        events = result.events
+        self._responses.append(result.responses)
+        self._written.append(events[(events["kind"] == EventKind.SWAP) & (events["done"] != 0)])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Responses and words written of all calls, one after the other, and how many of each belong to a call."""
+        return {
+            "responses": np.concatenate([np.zeros(0, RESPONSE), *self._responses]),
+            "written": np.concatenate([np.zeros(0, EVENT), *self._written]),
+            "answered": np.array([len(rows) for rows in self._responses], np.int64),
+            "wrote": np.array([len(rows) for rows in self._written], np.int64),
+        }
+
+
+class RepeatedMmu:
+    """An `Mmu` that answers, and writes, as another did: the same work must be given to it.
+
+    Parameters
+    ----------
+    memory : SparseMemory
+    arrays : mapping of str to array
+        What `MmuNotes.arrays` gave.
+    """
+
+    def __init__(self, memory: SparseMemory, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._memory = memory
+        self._arrays = arrays
+        self._call = self._response = self._word = 0
+
+    def run(self, state: State, requests: Sequence[Request]) -> list[Result]:
+        """As `Mmu.run`."""
+        answered, wrote = (int(self._arrays[name][self._call]) for name in ("answered", "wrote"))
+        self._call += 1
+        for event in self._arrays["written"][self._word : self._word + wrote]:
+            self._memory.store(int(event["address"]), int(event["new"]))
+        rows = self._arrays["responses"][self._response : self._response + answered]
+        self._word, self._response = self._word + wrote, self._response + answered
+        return [decode(row) for row in rows]
+
+    def invalidate(self, linear: int | None = None) -> None:
+        """Nothing is cached."""
+
+    @property
+    def over(self) -> bool:
+        """True: all that was noted was asked for."""
+        return self._call == len(self._arrays["answered"])

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from ptewalk.cosim.bench.conditions import BenchError, Conditions, Counters, random_conditions
+from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions, Counters, random_conditions
 from ptewalk.cosim.bench.lane import Lane
-from ptewalk.cosim.bench.mmu import GatewareMmu
+from ptewalk.cosim.bench.mmu import GatewareMmu, MmuNotes
 from ptewalk.cosim.bench.records import decode, encode_requests
 from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
 from ptewalk.cosim.checks.golden import Golden, compare_responses
@@ -210,7 +210,11 @@ def checked(values: dict[str, Any], lane: Lane, design: DesignDescription) -> di
 
 
 def _mmu_maker(
-    lane: Lane, counters: Counters, watch: LogWatch, design: DesignDescription, seed: int | None
+    lane: Lane,
+    counters: Counters,
+    watch: Callable[[BatchResult, SparseMemory], None],
+    design: DesignDescription,
+    seed: int | None,
 ) -> Callable[[SparseMemory], GatewareMmu]:
     tags = min(256, 1 << design.parameters["tag_bits"])
     return lambda memory: GatewareMmu(lane, memory, counters, seed=seed, watch=watch, tags=tags)
@@ -233,14 +237,20 @@ class Left:
     told: dict[str, Any]
 
 
-def left_behind(state: ServedState, lane: Lane, design: DesignDescription) -> Left:
-    """Run a scenario with every access through the gateware, in step with the golden model."""
+def left_behind(state: ServedState, lane: Lane, design: DesignDescription, notes: MmuNotes | None = None) -> Left:
+    """Run a scenario with every access through the gateware, in step with the golden model; `notes` take it down."""
     counters, watch = Counters(), LogWatch(design)
     judge = LockstepJudge(watch=watch)
-    kernel = state.run(_mmu_maker(lane, counters, watch, design, None), judge)
+
+    def told(result: BatchResult, memory: SparseMemory) -> None:
+        watch(result, memory)
+        if notes is not None:
+            notes.add(result)
+
+    kernel = state.run(_mmu_maker(lane, counters, told, design, None), judge)
     kernel.mmu = ModelMmu(kernel.memory)
-    told = {"words": judge.words, "events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
-    return Left(kernel, told | {"differences": [str(difference) for difference in judge.differences]})
+    seen = {"words": judge.words, "events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
+    return Left(kernel, seen | {"differences": [str(difference) for difference in judge.differences]})
 
 
 PERFORMANCES: Final[dict[str, Performance]] = {

@@ -7,43 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.runs.workers import Chunk, ending_chunks, work_on
 
 __all__ = ["Chunk", "Journal", "default_jobs", "ending_chunks", "execute", "walks_plan"]
 
 Progress = Callable[[int, int], None]
 """Called with (chunks done, chunks)."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A part of a plan that can be run alone, anywhere, with the same result.
-
-    Attributes
-    ----------
-    seed : int
-        Of the plan.
-    number : int
-        Its place in the plan; with the seed, all its chance.
-    size : int
-        How many cases it has.
-    """
-
-    seed: int
-    number: int
-    size: int
 
 
 def walks_plan(seed: int, count: int, size: int) -> list[Chunk]:
@@ -120,69 +95,7 @@ def execute(
     journal = journal or Journal(None, {})
     left = [chunk for chunk in chunks if chunk.number not in journal.done]
     progress(len(chunks) - len(left), len(chunks))
-    for chunk, told in _run(left, work, jobs):
+    for chunk, told in work_on(left, work, jobs):
         journal.add(chunk.number, told)
         progress(len(journal.done), len(chunks))
     return [journal.done[chunk.number] for chunk in chunks]
-
-
-_work: Callable[[Chunk], dict[str, Any]] | None = None
-"""What a forked process does."""
-_forked: set[BaseProcess] = set()
-_ending = threading.Event()
-
-
-def _one(chunk: Chunk) -> dict[str, Any]:
-    assert _work is not None
-    return _work(chunk)
-
-
-def _run(
-    chunks: Iterable[Chunk], work: Callable[[Chunk], dict[str, Any]], jobs: int
-) -> Iterator[tuple[Chunk, dict[str, Any]]]:
-    chunks = list(chunks)
-    if jobs <= 1 or len(chunks) <= 1:
-        for chunk in chunks:
-            if _ending.is_set():
-                raise KeyboardInterrupt
-            yield chunk, work(chunk)
-        return
-    global _work
-    _work = work
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(jobs, len(chunks)), multiprocessing.get_context("fork"), initializer=_ignore_ctrl_c)
-    try:
-        running = {pool.submit(_one, chunk): chunk for chunk in chunks}
-        _forked.update(set(multiprocessing.active_children()) - before)
-        for done in as_completed(running):
-            yield running[done], done.result()
-    except BrokenProcessPool:
-        if _ending.is_set():
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        for child in set(multiprocessing.active_children()) - before:  # Ctrl-C, or one of them failed
-            child.kill()
-        pool.shutdown(cancel_futures=True)
-        _forked.intersection_update(multiprocessing.active_children())
-        _work = None
-
-
-def _ignore_ctrl_c() -> None:
-    """In a forked process: a Ctrl-C goes to the whole group; who forked it ends it, wherever it is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def ending_chunks() -> Iterator[Callable[[], None]]:
-    """Gives what ends the chunks that another thread executes: its call of `execute` is then a `KeyboardInterrupt`."""
-
-    def end() -> None:
-        _ending.set()
-        for child in list(_forked):
-            child.kill()
-
-    try:
-        yield end
-    finally:
-        _ending.clear()

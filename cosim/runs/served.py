@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import asdict
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.mmu import RepeatedMmu
 from ptewalk.cosim.checks.performances import Left, left_behind
 from ptewalk.cosim.checks.served import ServedState
 from ptewalk.cosim.runs.gateware import WalkerLibrary, gateware
 from ptewalk.cosim.simulate.run import run_test
-from ptewalk.model.kernel import Kernel
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.mmu import ModelMmu
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -21,7 +22,8 @@ __all__ = ["left_by_gateware"]
 def left_by_gateware(state: ServedState, simulator: str | None) -> Left:
     """As `ServedState.run`, with every access through the gateware, which is compared with the golden model.
 
-    In Verilator it runs in this process. Another simulator's process hands the machine over whole.
+    In Verilator it runs in this process. Another simulator's process tells what its MMU answered and wrote; here the
+    scenario is run again with that.
     """
     state.scenario()
     built = gateware(simulator, MmuConfig(WalkerConfig(soft_dirty=state.soft_dirty)))
@@ -31,6 +33,13 @@ def left_by_gateware(state: ServedState, simulator: str | None) -> Left:
     result = run_test(built.model, "ptewalk.cosim.runs.inside.tb_lane", testcase="served", values=values, timeout=None)
     if not result.passed:
         raise ToolError(f"{built.simulator}: {result.message} (log: {result.log})")
-    kernel = pickle.loads(result.arrays["kernel"].tobytes())
-    assert isinstance(kernel, Kernel)
+    repeated: list[RepeatedMmu] = []
+
+    def again(memory: SparseMemory) -> RepeatedMmu:
+        repeated.append(RepeatedMmu(memory, result.arrays))
+        return repeated[-1]
+
+    kernel = state.run(again)
+    assert [mmu.over for mmu in repeated] == [True], "the same scenario makes the same accesses"
+    kernel.mmu = ModelMmu(kernel.memory)
     return Left(kernel, result.values)

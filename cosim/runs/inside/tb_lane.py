@@ -5,16 +5,15 @@ Started by cosim/runs/gateware.py through `run_test`.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any
 
 import cocotb
-import numpy as np
 from cocotb.task import bridge, resume
 
 from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions
 from ptewalk.cosim.bench.lane import Lane
+from ptewalk.cosim.bench.mmu import MmuNotes
 from ptewalk.cosim.bench.records import Records
 from ptewalk.cosim.bench.walker import WalkerBench
 from ptewalk.cosim.checks.performances import PERFORMANCES, left_behind
@@ -87,11 +86,12 @@ async def performed(dut: Any) -> None:
 
 @cocotb.test()
 async def served(dut: Any) -> None:
-    """One scenario on the gateware up to a step; publishes the kernel with all of physical memory."""
+    """One scenario on the gateware up to a step; publishes what every call of it gave."""
     job = Job.current()
 
     def work(lane: Lane, bench: WalkerBench) -> None:
-        left = left_behind(ServedState(**job.values), lane, bench.design)
-        job.publish(left.told, {"kernel": np.frombuffer(pickle.dumps(left.kernel), np.uint8)})
+        notes = MmuNotes()
+        left = left_behind(ServedState(**job.values), lane, bench.design, notes)
+        job.publish(left.told, notes.arrays())
 
     await run_software(dut, work)
