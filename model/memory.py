@@ -129,10 +129,10 @@ class SparseMemory:
 
     def load(self, address: int) -> int:
         """The 64-bit word at byte `address` (8-byte aligned); 0 in a frame that was never added, which is not added."""
-        word = self._word(address)
         row = self.row_of_frame.get(address >> x86.PAGE_SHIFT)
+        word = self._word(address)
         if row is not None:
-            return int(self.words[row, word])
+            return self.words.item(row, word)
         if self.strict or address < 0 or address >> self.physical_bits:
             raise BusError(address & ~(x86.PAGE_BYTES - 1))
         return 0

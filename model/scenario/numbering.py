@@ -6,6 +6,7 @@ Scanned in order, what was seen at the previous step keeps its number, anything 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,10 @@ class FrameNumbers:
         return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
 
 
+_PLACE = itemgetter(0, 1)
+"""Level and page of an entry that points to a table."""
+
+
 class TableIds:
     """Which table of a replay is which table of the recording.
 
@@ -99,13 +104,12 @@ class TableIds:
 
     def match(self, captured: Sequence[Sequence[Any]], expected: Sequence[Sequence[Any]]) -> bool:
         """Do two lists of [level, page, flags, id] name the same entries with the same flags, and tables one to one?"""
-        one, other = ({(row[0], row[1]): (row[2], row[3]) for row in rows} for rows in (captured, expected))
-        if one.keys() != other.keys() or len(one) != len(captured) or len(other) != len(expected):
+        if len(captured) != len(expected):
             return False
-        for place, (flags, number) in one.items():
-            wanted_flags, wanted = other[place]
-            if flags != wanted_flags:
+        for row, other in zip(sorted(captured, key=_PLACE), sorted(expected, key=_PLACE), strict=True):
+            if row[:3] != other[:3]:
                 return False
+            number, wanted = row[3], other[3]
             if (
                 self._expected.setdefault(number, wanted) != wanted
                 or self._captured.setdefault(wanted, number) != number

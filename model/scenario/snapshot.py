@@ -102,6 +102,7 @@ class Recorder:
         self._slots = Numbering()
         self._letters: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
+        self._names: dict[int, tuple[str, list[str]]] = {}
 
     def take(self, *, contents: bool = False) -> dict[int, Snapshot]:
         """Snapshots of all live processes.
@@ -262,13 +263,17 @@ class Recorder:
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
         """One area's smaps."""
         start = stack.shown_start(process.mm, vma)
+        named = self._names.get(vma.flags)
+        if named is None:
+            names = [name for name in smaps.flag_names(vma) if name in _SHOWN_FLAGS]
+            named = self._names[vma.flags] = smaps.permissions(vma), names
         return {
             "page": start - self.kernel.base,
             "n": vma.end - start,
-            "perm": smaps.permissions(vma),
+            "perm": named[0],
             "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
             "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)),
-            "flags": [name for name in smaps.flag_names(vma) if name in _SHOWN_FLAGS],
+            "flags": named[1].copy(),
         }
 
     # Tables and entries.
