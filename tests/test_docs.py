@@ -125,6 +125,19 @@ def test_the_ten_lines_print_what_readme_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_walker_below_an_own_top(tmp_path: Path) -> None:
+    """The example of docs/testbench.md, as it stands there; its waves name the walker's states."""
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "testbench.md").read_text(), re.S)
+    path = tmp_path / "my_top.py"
+    path.write_text(program)
+    command = [sys.executable, str(path), "icarus"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=tmp_path)
+    assert done.stdout.startswith("passed; waves: "), done.stdout + done.stderr
+    waves = (tmp_path / "run" / "dump.vcd").read_text()
+    assert all(f"s{name} name:" in waves for name in ("IDLE", "READ", "CHECK", "JUDGE"))
+
+
+@pytest.mark.slow
 def test_the_readers_testbench_passes(tmp_path: Path) -> None:
     """README's testbench, as it stands there; and with a wrong expectation it fails."""
     (program,) = re.findall(r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.S)

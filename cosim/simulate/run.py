@@ -128,7 +128,7 @@ def run_test(
     arrays: Mapping[str, NDArray[Any]] | None = None,
     folder: Path | None = None,
     module_path: Path | None = None,
-    waves: bool = False,
+    waves: bool | None = None,
     seed: int = 0,
     timeout: float | None = 600.0,
 ) -> RunResult:
@@ -151,8 +151,8 @@ def run_test(
         something failed.
     module_path : Path, optional
         Folder where `test_module` is looked for, beside the installed packages.
-    waves : bool
-        Record waves; needs `folder`.
+    waves : bool, optional
+        Record waves; needs `folder`. By default it does where there is a folder, and the model was built for it.
     seed : int
         Cocotb's random seed.
     timeout : float or None
@@ -170,6 +170,8 @@ def run_test(
     ValueError
         `waves` without `folder`, or of a model that was built without.
     """
+    if waves is None:
+        waves = build.waves and folder is not None
     if waves and (folder is None or not build.waves):
         raise ValueError("waves need a folder to stay in, and a model that was built with waves=True")
     kept = folder is not None

@@ -89,9 +89,9 @@ class _Header:
                 yield f"$var string 1 {own} {var[3]}_name $end\n"
 
     def _names(self, name: str, width: int) -> Names | None:
-        path = ".".join(self._scopes)
         for (module, signal), names in self._known.items():
-            if signal == name and (path == module or path.endswith(f".{module}")):
+            below = module.split(".")[1:]  # Amaranth's module names are paths; the top may lie in somebody else's
+            if signal == name and below and self._scopes[-len(below) :] == below:
                 return names
         kind = self._fields.get(re.split(r"\.|__", name)[-1])
         if kind is None or width != max(kind).bit_length():

@@ -70,6 +70,15 @@ def test_a_state_gets_a_neighbour_of_text(tmp_path: Path) -> None:
     ]
 
 
+def test_below_another_top(tmp_path: Path) -> None:
+    """The instance has a name of its own."""
+    text = VCD.replace("module top", "module mine").replace("module inner", "module my_mmu $end\n$scope module inner")
+    path = tmp_path / "a.vcd"
+    path.write_text(text)
+    name_values(path, VERILOG)
+    assert "$var string 1 name:# state_name $end" in path.read_text().splitlines()
+
+
 def test_fields_of_the_design_are_known_by_their_last_name(tmp_path: Path) -> None:
     """And by their width; an escaped name stays one."""
     text = VCD.replace("$var reg 2 # state", "$var reg 2 & state")
