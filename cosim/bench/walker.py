@@ -21,18 +21,10 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import Event, RisingEdge, Timer
 
-from ptewalk.cosim.bench.agents import (
-    Agent,
-    DrainAgent,
-    FaultQueueAgent,
-    Ledger,
-    MemoryAgent,
-    RequesterAgent,
-    RetirementAgent,
-    TraceAgent,
-)
+from ptewalk.cosim.bench.agents import MemoryAgent, RequesterAgent
 from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions
 from ptewalk.cosim.bench.lane import LinkedLane
+from ptewalk.cosim.bench.ledger import Agent, Ledger
 from ptewalk.cosim.bench.records import (
     EVENT,
     FAULT,
@@ -50,6 +42,7 @@ from ptewalk.cosim.bench.records import (
     validate_requests,
 )
 from ptewalk.cosim.bench.streams import Pins, RuleBroken
+from ptewalk.cosim.bench.supervisors import DrainAgent, FaultQueueAgent, RetirementAgent, TraceAgent
 from ptewalk.cosim.simulate.run import DESIGN_VARIABLE
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
