@@ -352,3 +352,47 @@ def _poll(system: System, address: int, count: int, timeout: int | None) -> int:
     rows = zip(asked, found, strict=True)
     system.memory.write(address, b"".join(_POLL.pack(number, wanted, seen) for (number, wanted), seen in rows))
     return sum(map(bool, found))
+
+
+@call("select")
+def select(system: System, count: int, reads: int, writes: int, others: int, timeout: int) -> int:
+    """select"""
+    if not timeout:
+        return _select(system, count, (reads, writes, others), None)
+    seconds, microseconds = struct.unpack("<qq", system.memory.read(timeout, 16))
+    return _select(system, count, (reads, writes, others), seconds * 1_000_000_000 + microseconds * 1000)
+
+
+@call("pselect6")
+def pselect6(system: System, count: int, reads: int, writes: int, others: int, timeout: int) -> int:
+    """pselect; the mask is not changed meanwhile"""
+    if not timeout:
+        return _select(system, count, (reads, writes, others), None)
+    seconds, nanoseconds = struct.unpack("<qq", system.memory.read(timeout, 16))
+    return _select(system, count, (reads, writes, others), seconds * 1_000_000_000 + nanoseconds)
+
+
+def _select(system: System, count: int, sets: tuple[int, int, int], timeout: int | None) -> int:
+    if count > system.limits.files:
+        raise CallFails("EINVAL")
+    task = system.current
+    size = -(-count // 64) * 8
+    wanted = [int.from_bytes(system.memory.read(at, size), "little") & (1 << count) - 1 if at else 0 for at in sets]
+    for number in range(count):
+        if any(bits >> number & 1 for bits in wanted):
+            system.file(number)
+
+    def found() -> list[int]:
+        kinds = (_POLLIN | _POLLHUP | _POLLERR, _POLLOUT | _POLLERR, 0)
+        return [
+            sum(1 << n for n in range(count) if bits >> n & 1 and _events(task, n, kind) & kind)
+            for bits, kind in zip(wanted, kinds, strict=True)
+        ]
+
+    ready = found()
+    if not any(ready) and timeout != 0 and not system.timed_out():
+        raise Blocked(lambda: any(found()), None if timeout is None else system.now + timeout)
+    for at, bits in zip(sets, ready, strict=True):
+        if at:
+            system.memory.write(at, bits.to_bytes(size, "little"))
+    return sum(bits.bit_count() for bits in ready)
