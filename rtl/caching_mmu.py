@@ -187,6 +187,7 @@ class CachingMmu(Component):
             walking=Signal(),
             walked=Signal(_Stage(tag_bits)),
             overtaken=Signal(),
+            blocked=Signal(),  # the walk's answer waits for the hits before it: no more of them
         )
         quiet = maintenance.idle & ~tlb.busy  # nothing is done to the TLB
         idle = ~r.valid_1 & ~r.valid_2 & ~r.walking & ~queue.r_rdy & ~delivery.valid
@@ -204,21 +205,23 @@ class CachingMmu(Component):
         # Cycle 0: a request, or one that waited; the TLB is read, the access is classified.
 
         found = walker.requester.responses
-        answered, may_take = found.valid, Signal()
-        again = Signal()
+        may_take = Signal()
+        turn, again = Signal(), Signal()
         accepted = Signal()
         asked = Signal(RequestLayout(tag_bits))
         replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
         m.d.comb += [
-            again.eq(queue.r_rdy & ~r.walking & ~replaying & quiet & advance),
+            # Which of the two is looked up does not wait for whether it may go on.
+            turn.eq(queue.r_rdy & ~r.walking & ~replaying & quiet),
+            again.eq(turn & advance),
             requests.ready.eq(
                 Cat(
-                    *(advance, quiet, ~queue.r_rdy | r.walking | replaying, ~answered | may_take, ~self.contexts.valid),
+                    *(advance, quiet, ~turn, ~r.blocked | may_take, ~self.contexts.valid),
                     *(r.room != 0, delivery.ready, ~self.supervisor.drain),
                 ).all()
             ),
             accepted.eq(requests.valid & requests.ready),
-            asked.eq(Mux(again, queue.r_data, Value.cast(requests.payload))),
+            asked.eq(Mux(turn, queue.r_data, Value.cast(requests.payload))),
             queue.r_en.eq(again),
             tlb.linear.eq(asked.linear),
             tlb.slot.eq(maintenance.slot),
@@ -263,6 +266,7 @@ class CachingMmu(Component):
             found.ready.eq(may_take),
             taken.eq(found.valid & may_take),
         ]
+        m.d.sync += r.blocked.eq(found.valid & ~may_take)
         with m.If(maintenance.begins & maintenance.covers):
             m.d.sync += r.overtaken.eq(1)
         with m.If(walks):

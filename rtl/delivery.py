@@ -23,7 +23,7 @@ class OutgoingLayout(data.StructLayout):
 
 
 class Delivery(Component):
-    """Holds the answer that is on offer; queues page faults and holds grants as `FaultUnit` does.
+    """Holds the answer that is on offer, and one behind it; queues page faults and holds grants as `FaultUnit` does.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Delivery(Component):
     outgoing : In(OutgoingLayout), load : In(1)
         The next answer; only with `take`.
     take : Out(1)
-        None is on offer, or it is taken in this cycle.
+        There is room for one; from a register.
     valid : Out(1)
         One is on offer.
     idle : In(1)
@@ -74,19 +74,15 @@ class Delivery(Component):
         m = Module()
         m.submodules.grants = grants = self.grants
         supervisor, responses = self.supervisor, self.responses
-        held = Signal(self.outgoing.shape())
+        held, behind = Signal(self.outgoing.shape()), Signal(self.outgoing.shape())
+        full = Signal()  # one waits behind that on offer
         answer = held.response
-        with m.If(self.load):
-            m.d.sync += [held.eq(self.outgoing), self.valid.eq(1)]
-        with m.Elif(self.take):
-            m.d.sync += self.valid.eq(0)
-
         grants_store = held.store & (answer.outcome == x86.Outcome.OK)
         reused = self.valid & grants_store & grants.taken
         answered = responses.valid & responses.ready
         m.d.comb += [
             self.ready.eq(grants.ready),
-            self.take.eq(~self.valid | (responses.ready & ~reused)),
+            self.take.eq(~full),
             responses.payload.eq(answer),
             responses.valid.eq(self.valid & ~reused),
             grants.grant.eq(answered & grants_store),
@@ -94,6 +90,15 @@ class Delivery(Component):
             grants.retire.eq(self.retired.valid),
             grants.retire_tag.eq(self.retired.payload.tag),
         ]
+
+        with m.If(answered & full):
+            m.d.sync += [held.eq(behind), full.eq(0)]
+        with m.Elif(answered | ~self.valid):
+            m.d.sync += [held.eq(self.outgoing), self.valid.eq(self.load)]
+        with m.Elif(self.load):
+            m.d.sync += full.eq(1)
+        with m.If(~full):
+            m.d.sync += behind.eq(self.outgoing)
 
         fault = Signal(FaultLayout(len(answer.tag)))
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)

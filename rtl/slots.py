@@ -34,10 +34,18 @@ class PcidSlots(Component):
     wraps : Out(1)
         With `renew`: the count comes round.
     current : Out(slot_bits)
+
+    Attributes
+    ----------
+    live, following, table : Signal, Signal, list of Signal
+        Slots that are live; the next number; PCID of each slot. Proofs look at them.
     """
 
     def __init__(self, slot_bits: int) -> None:
         self._slot_bits = slot_bits
+        self.live = Signal(1 << slot_bits, init=1)
+        self.following = Signal(slot_bits, init=1)
+        self.table = [Signal(x86.PCID_BITS, name=f"pcid_{slot}") for slot in range(1 << slot_bits)]
         super().__init__(
             {
                 "pcid": In(x86.PCID_BITS),
@@ -54,9 +62,7 @@ class PcidSlots(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         count = 1 << self._slot_bits
-        live = Signal(count, init=1)
-        following = Signal(self._slot_bits, init=1)
-        table = [Signal(x86.PCID_BITS, name=f"pcid_{slot}") for slot in range(count)]
+        live, following, table = self.live, self.following, self.table
         matches = Signal(count)
         m.d.comb += [
             matches.eq(Cat(pcid == self.pcid for pcid in table) & live),

@@ -110,6 +110,8 @@ class TlbBank(Component):
         The ways that serve it: of the slot, or global.
     same : Out(ways)
         The ways that hold a translation of the page, of whatever slot.
+    globals : Out(ways)
+        The ways that would serve any slot.
     entries : Out(payload) for each way
     at : In(index)
         The set that is changed.
@@ -119,6 +121,13 @@ class TlbBank(Component):
         This way of that set gets a translation; it beats `kill`.
     flush, flush_local : In(1)
         All goes; all but for global ones. Beats `write`.
+
+    Attributes
+    ----------
+    memories, valid, is_global : list
+        Of each way: tags and payloads, and flip-flops by set; proofs look at them.
+    touched : Signal
+        Ways that the operation in work takes; whoever operates the bank sets it.
     """
 
     def __init__(self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout) -> None:
@@ -129,6 +138,9 @@ class TlbBank(Component):
             {"tag": self._shape["tag"].shape, "slot": unsigned(slot_bits), "payload": payload}
         )
         self.memories = [Memory(shape=self._row, depth=sets, init=[]) for _ in range(ways)]
+        self.valid = [Signal(sets, name=f"valid_{way}") for way in range(ways)]
+        self.is_global = [Signal(sets, name=f"global_{way}") for way in range(ways)]
+        self.touched = Signal(ways)
         super().__init__(
             {
                 "linear": In(64),
@@ -158,8 +170,7 @@ class TlbBank(Component):
         for way, memory in enumerate(self.memories):
             m.submodules[f"way_{way}"] = memory
             reader, writer = memory.read_port(domain="comb"), memory.write_port()
-            valid = Signal(self.sets, name=f"valid_{way}")
-            is_global = Signal(self.sets, name=f"global_{way}")
+            valid, is_global = self.valid[way], self.is_global[way]
             row = reader.data
             same = valid.bit_select(asked.index, 1) & (row.tag == asked.tag)
             of_all = is_global.bit_select(asked.index, 1)
@@ -211,11 +222,15 @@ class Tlb(Component):
         Look up; not while `busy`.
     hit : Out(1), entry : Out(CachedLayout)
         The answer to the last lookup, from the next cycle on. A 4 KiB page goes before a large one.
-    hits : Out(2)
-        Its hits in each bank: never two in one.
     ops : In(stream of TlbOpLayout)
     busy : Out(1)
         An operation is in work.
+
+    Attributes
+    ----------
+    banks : list of TlbBank
+    registers : namespace
+        The operation in work (`valid`, `op`, `second`: its second cycle), and `fragments`; proofs look at them.
     """
 
     def __init__(
@@ -233,6 +248,8 @@ class Tlb(Component):
             TlbBank(shift=shift, sets=sets, ways=ways, slot_bits=slot_bits, payload=self._stored(shift))
             for shift, (sets, ways) in banks
         ]
+        ops = TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty)
+        self.registers = SimpleNamespace(valid=Signal(), second=Signal(), op=Signal(ops, name="op"), fragments=Signal())
         super().__init__(
             {
                 "look": In(1),
@@ -240,7 +257,7 @@ class Tlb(Component):
                 "slot": In(slot_bits),
                 "hit": Out(1),
                 "entry": Out(self._layout),
-                "ops": In(stream.Signature(TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty))),
+                "ops": In(stream.Signature(ops)),
                 "busy": Out(1),
             }
         )
@@ -257,7 +274,7 @@ class Tlb(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        r = SimpleNamespace(valid=Signal(), second=Signal(), op=Signal(self.ops.payload.shape()), fragments=Signal())
+        r = self.registers
         op = r.op
         ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
         last = Signal()
@@ -293,7 +310,7 @@ class Tlb(Component):
         kind, name = op.kind, ("small", "large")[is_large]
         match = Signal(bank.ways, name=f"{name}_match")
         entries = [Signal(bank.payload, name=f"{name}_entry_{way}") for way in range(bank.ways)]
-        touched = Signal(bank.ways, name=f"{name}_touched")  # by the operation: these ways go
+        touched = bank.touched
         victim = Signal(range(bank.ways), name=f"{name}_victim") if bank.ways > 1 else Const(0)
 
         m.d.comb += [

@@ -62,12 +62,16 @@ def cycles(
             if file.suffix != ending:
                 raise ToolError(f"{file}: name a file that ends in {ending}")
             check_writable(file)
+    from ptewalk.cosim.runs.caching_cycles import caching_cycles
     from ptewalk.cosim.runs.gateware import LATENCIES, gateware
     from ptewalk.cosim.speed.curves import curves, table
 
     with progress("the gateware is built and measured"):
         walker = gateware(simulator)
-        rows = walker.timed(tuple(dict.fromkeys(latencies)) or LATENCIES, software=software_cycles)
+        measured = tuple(dict.fromkeys(latencies)) or LATENCIES
+        rows = walker.timed(measured, software=software_cycles)
+        if walker.in_process:
+            rows += caching_cycles(measured)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     late += [row for row in rows if row["differs"]]
     title = f"cycles from request to response ({walker.simulator})"

@@ -27,7 +27,12 @@ _PARTS = ("recorded", "random", "replay", "caches")
 
 @click.command()
 @simulator_option
-@option("--walks", "count", type=click.IntRange(1), help="Random walks on the batch level; fewer on Icarus by default.")
+@option(
+    "--walks",
+    "count",
+    type=click.IntRange(1),
+    help="Random walks (and accesses of caches) on the batch level; fewer on Icarus.",
+)
 @option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
 @option(
     "--output",

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -39,5 +40,6 @@ PROPERTIES: dict[str, Property] = {
     WalkerReset.title: WalkerReset,
     FaultUnitDrain.title: FaultUnitDrain,
     FaultUnitQueue.title: FaultUnitQueue,
+    PcidSlotsHarness.title: PcidSlotsHarness,
 }
 """Name to harness, for ``ptewalk prove``."""

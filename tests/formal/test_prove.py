@@ -23,6 +23,7 @@ COVERS = {
     "walker-reset": 2,
     "fault-unit-drain": 5,
     "fault-unit-queue": 3,
+    "pcid-slots": 3,
 }
 SECONDS = 300
 

@@ -7,6 +7,7 @@ import pytest
 from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.checks.golden_tlb import KINDS
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
+from ptewalk.cosim.runs.caching_cycles import caching_cycles
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -57,3 +58,16 @@ def test_volume_is_the_same_in_any_number_of_processes() -> None:
     """Each chunk has chance of its own."""
     one, two = caching_volume(21_000, 9), caching_volume(21_000, 9, jobs=2)
     assert one == two
+
+
+def test_cycles() -> None:
+    """At the pins: nL + 5 for a walk of n levels, L + 1 more with a swap; hits three cycles late, one a cycle."""
+    rows = caching_cycles((1, 4, 16, 40))
+    assert [row["differs"] for row in rows] == [None] * 16
+    cycles = {(row["name"].partition(": ")[2], row["latency"]): row["cycles"] for row in rows}
+    for latency in (1, 4, 16, 40):
+        assert cycles["walk4", latency] == 4 * latency + 5
+        assert cycles["walk5", latency] == 5 * latency + 5
+        assert cycles["hit", latency] == 3
+        assert cycles["first write after clear", latency] == 5 * latency + 6
+    assert all(row["target"] == row["cycles"] for row in rows)
