@@ -214,6 +214,8 @@ class _Writer:
             flags = []
         if self.theme is THEMES["stack"] and rng.random() < 0.6:
             flags = ["growsdown"]
+        if self.theme.crossed and rng.random() < 0.2:
+            flags.append("noreserve")
         prot = rng.choices(("rw", "r", "rwx", "rx", "-", "w"), (80, 10, 2, 2, 4, 2))[0]
         self.put(who, "mmap", page=page, n=count, prot=prot, kind=kind, file_page=file_page, flags=flags)
         if advised:

@@ -28,3 +28,10 @@ def test_scenarios_can_be_executed(theme: str) -> None:
 def test_every_verb_comes_up() -> None:
     seen = {op["op"] for theme in THEMES for number in range(100) for op in scenario(1, number, theme).ops}
     assert seen == set(VERBS)
+
+
+def test_the_product_draws_mappings_that_reserve_nothing() -> None:
+    mapped = [op for number in range(100) for op in scenario(1, number, "cross").ops if op["op"] == "mmap"]
+    kinds = {op["kind"] for op in mapped if "noreserve" in op["flags"]}
+    assert {"hugetlb", "shugetlb", "anon"} <= kinds
+    assert any("noreserve" not in op["flags"] for op in mapped)
