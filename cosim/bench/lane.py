@@ -10,11 +10,12 @@ import ctypes
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,21 +33,31 @@ from ptewalk.cosim.bench.records import (
     WRITTEN,
     Records,
     Status,
-    validate_interferences,
-    validate_requests,
+    validate_work,
 )
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.x86 import PAGE_SHIFT
 from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["Lane", "LinkedLane", "VerilatorLane"]
+__all__ = ["Asked", "Lane", "LinkedLane", "VerilatorLane"]
 
 _NONE: Final = np.zeros(0, INTERFERENCE)
 _LOGS: Final = (("events", EVENT), ("faults", FAULT), ("written", WRITTEN), ("walked", WALKED))
 _COUNTS: Final = {"events": "event_count", "faults": "fault_count"}
 
 
-class Lane(Protocol):
+@dataclass(frozen=True)
+class Asked:
+    """What a lane is to run; see `Lane.run`."""
+
+    requests: Records
+    memory: SparseMemory
+    interferences: Records
+    conditions: Conditions | None
+    stop_on_fault: bool
+
+
+class Lane(ABC):
     """What runs a batch of requests on gateware, whatever simulates it."""
 
     def run(
@@ -58,18 +69,56 @@ class Lane(Protocol):
         *,
         stop_on_fault: bool = False,
     ) -> BatchResult:
-        """As `WalkerBench.batch`; memory is changed in place."""
+        """As `WalkerBench.batch`; memory is changed in place.
+
+        Raises
+        ------
+        BenchError
+            A rule was broken; the gateware was reset.
+        """
+        return self.perform(
+            Asked(requests, memory, _NONE if interferences is None else interferences, conditions, stop_on_fault)
+        )
+
+    @abstractmethod
+    def perform(self, asked: Asked) -> BatchResult:
+        """As `run`."""
 
 
-def _call(
-    call: Any,
-    requests: Records,
-    memory: SparseMemory,
-    interferences: Records,
-    conditions: Conditions,
-    stop_on_fault: bool,
-) -> BatchResult:
+class _CompiledLane(Lane):
+    """A lane of compiled code.
+
+    Attributes
+    ----------
+    conditions : Conditions
+        Where a call does not say otherwise.
+    """
+
+    conditions: Conditions
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Reset the gateware: the way on after a `BenchError`."""
+
+    @abstractmethod
+    def entry(self) -> Callable[[int], int]:
+        """The compiled call: it takes the address of a `BATCH` and returns a `Status`; nothing is checked.
+
+        After another status than COMPLETE the gateware has to be `reset`.
+        """
+
+    def perform(self, asked: Asked) -> BatchResult:
+        """As `Lane.run`, of validated arrays."""
+        try:
+            return _call(self.entry(), asked, asked.conditions or self.conditions)
+        except BenchError:
+            self.reset()
+            raise
+
+
+def _call(call: Callable[[int], int], asked: Asked, conditions: Conditions) -> BatchResult:
     """Run a batch of validated arrays by `call`, which takes the address of a `BATCH`."""
+    requests, memory, interferences = asked.requests, asked.memory, asked.interferences
     accepted = np.zeros(len(requests), REQUEST)
     responses = np.zeros(len(requests), RESPONSE)
     translations = np.zeros(len(requests), TRANSLATION)
@@ -87,7 +136,7 @@ def _call(
     one["absent_is_zero"] = not memory.strict
     for name in ("latency", "latency_spread", "retirement_spread", "max_cycles", "linger", "seed"):
         one[name] = getattr(conditions, name)
-    one["stop_on_fault"] = stop_on_fault
+    one["stop_on_fault"] = asked.stop_on_fault
     one["thresholds"] = conditions.thresholds
     started = time.perf_counter()
     status = call(batch.ctypes.data)
@@ -124,7 +173,7 @@ def _check_size(library: Any) -> None:
         raise RuntimeError(f"the lane was built of other records than these: {compiled} is not {BATCH.itemsize}")
 
 
-class LinkedLane:
+class LinkedLane(_CompiledLane):
     """The clock loop that was compiled into the simulator in which this process runs.
 
     Parameters
@@ -138,6 +187,7 @@ class LinkedLane:
         self._call = library.ptewalk_linked_batch
         self._call.argtypes = [ctypes.c_void_p]
         self._reset = library.ptewalk_linked_reset
+        self.conditions = Conditions()
 
     @staticmethod
     @lru_cache(maxsize=1)
@@ -146,33 +196,16 @@ class LinkedLane:
         library = ctypes.CDLL(None)
         return LinkedLane(library) if hasattr(library, "ptewalk_linked_batch") else None
 
-    def run(
-        self,
-        requests: Records,
-        memory: SparseMemory,
-        interferences: Records | None = None,
-        conditions: Conditions | None = None,
-        *,
-        stop_on_fault: bool = False,
-    ) -> BatchResult:
-        """Run a batch of validated arrays with the clock stopped and low; memory is changed in place.
+    def reset(self) -> None:
+        """As `VerilatorLane.reset`."""
+        self._reset()
 
-        Raises
-        ------
-        BenchError
-            A rule was broken; the gateware was reset.
-        RuntimeError
-            The model cannot be found in this program.
-        """
-        interferences = _NONE if interferences is None else interferences
-        try:
-            return _call(self._call, requests, memory, interferences, conditions or Conditions(), stop_on_fault)
-        except BenchError:
-            self._reset()
-            raise
+    def entry(self) -> Callable[[int], int]:
+        """As `VerilatorLane.entry`; the clock must be stopped, and low."""
+        return self._call
 
 
-class VerilatorLane:
+class VerilatorLane(_CompiledLane):
     """A model of the gateware in this process, and the clock loop round it.
 
     Parameters
@@ -226,16 +259,8 @@ class VerilatorLane:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def run(
-        self,
-        requests: Records,
-        memory: SparseMemory,
-        interferences: Records | None = None,
-        conditions: Conditions | None = None,
-        *,
-        stop_on_fault: bool = False,
-    ) -> BatchResult:
-        """As `WalkerBench.batch`; memory is changed in place.
+    def perform(self, asked: Asked) -> BatchResult:
+        """As `Lane.run`.
 
         Raises
         ------
@@ -245,26 +270,12 @@ class VerilatorLane:
             A rule was broken; the gateware was reset.
         """
         parameters = self.design.parameters
-        if memory.physical_bits > parameters["physical_bits"]:
+        if asked.memory.physical_bits > parameters["physical_bits"]:
             raise ValueError(
                 f"the memory must have at most the walker's {parameters['physical_bits']} physical address bits, "
-                f"not {memory.physical_bits}"
+                f"not {asked.memory.physical_bits}"
             )
         if self._lane is None:
             raise RuntimeError("this lane was closed")
-        requests = validate_requests(
-            requests,
-            physical_bits=parameters["physical_bits"],
-            tag_bits=parameters["tag_bits"],
-            soft_dirty=parameters["soft_dirty"],
-        )
-        if interferences is None:
-            interferences = _NONE
-        elif len(interferences):
-            interferences = validate_interferences(interferences, requests=len(requests), memory=memory)
-        call = lambda address: self._library.ptewalk_batch(self._lane, address)  # noqa: E731
-        try:
-            return _call(call, requests, memory, interferences, conditions or self.conditions, stop_on_fault)
-        except BenchError:
-            self.reset()
-            raise
+        requests, interferences = validate_work(asked.requests, asked.interferences, asked.memory, parameters)
+        return super().perform(replace(asked, requests=requests, interferences=interferences))

@@ -51,6 +51,7 @@ __all__ = [
     "state_and_request",
     "validate_interferences",
     "validate_requests",
+    "validate_work",
 ]
 
 Records = NDArray[np.void]
@@ -311,6 +312,21 @@ def validate_interferences(interferences: object, *, requests: int, memory: Word
         except (BusError, ValueError) as error:
             raise ValueError(f"interferences: record {number}: {error}") from error
     return rows
+
+
+def validate_work(
+    requests: object, interferences: Records | None, memory: WordMemory, parameters: Mapping[str, Any]
+) -> tuple[Records, Records]:
+    """As `validate_requests` and `validate_interferences`, for a design with these parameters."""
+    checked = validate_requests(
+        requests,
+        physical_bits=parameters["physical_bits"],
+        tag_bits=parameters["tag_bits"],
+        soft_dirty=parameters["soft_dirty"],
+    )
+    if interferences is None or (isinstance(interferences, np.ndarray) and not len(interferences)):
+        return checked, np.zeros(0, INTERFERENCE)
+    return checked, validate_interferences(interferences, requests=len(checked), memory=memory)
 
 
 def encode_requests(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:

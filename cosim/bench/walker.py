@@ -38,8 +38,7 @@ from ptewalk.cosim.bench.records import (
     Status,
     WordMemory,
     encode_requests,
-    validate_interferences,
-    validate_requests,
+    validate_work,
 )
 from ptewalk.cosim.bench.streams import Pins, RuleBroken
 from ptewalk.cosim.bench.supervisors import DrainAgent, FaultQueueAgent, RetirementAgent, TraceAgent
@@ -268,12 +267,7 @@ class WalkerBench:
             A rule of a port was broken, or there was no response in time. `start` again before the next call.
         """
         conditions = conditions or self.conditions
-        requests = validate_requests(
-            requests, physical_bits=self.physical_bits, tag_bits=self.tag_bits, soft_dirty=self.soft_dirty
-        )
-        if interferences is None:
-            interferences = np.zeros(0, INTERFERENCE)
-        interferences = validate_interferences(interferences, requests=len(requests), memory=self.memory)
+        requests, interferences = validate_work(requests, interferences, self.memory, self.design.parameters)
         if self._loop is None:
             raise RuntimeError("start() must be awaited before batch()")
         if self._failure is not None:

@@ -11,10 +11,9 @@ from typing import Any
 import cocotb
 from cocotb.task import bridge, resume
 
-from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions
-from ptewalk.cosim.bench.lane import Lane
+from ptewalk.cosim.bench.conditions import BatchResult, BenchError
+from ptewalk.cosim.bench.lane import Asked, Lane
 from ptewalk.cosim.bench.mmu import MmuNotes
-from ptewalk.cosim.bench.records import Records
 from ptewalk.cosim.bench.walker import WalkerBench
 from ptewalk.cosim.checks.performances import PERFORMANCES, left_behind
 from ptewalk.cosim.checks.served import ServedState
@@ -27,7 +26,7 @@ _FEW_BITS = 13
 __all__ = ["CocotbLane", "run_software"]
 
 
-class CocotbLane:
+class CocotbLane(Lane):
     """The protocol level as a lane: each batch is a cocotb task, and who calls waits in a thread of its own.
 
     Parameters
@@ -39,26 +38,23 @@ class CocotbLane:
         self._bench = bench
         self._run = resume(self._batch)
 
-    async def _batch(self, memory: SparseMemory, requests: Records, options: dict[str, Any]) -> BatchResult:
-        self._bench.use(memory)
+    async def _batch(self, asked: Asked) -> BatchResult:
+        self._bench.use(asked.memory)
         try:
-            return await self._bench.batch(requests, compiled=False, **options)
+            return await self._bench.batch(
+                asked.requests,
+                interferences=asked.interferences,
+                conditions=asked.conditions,
+                stop_on_fault=asked.stop_on_fault,
+                compiled=False,
+            )
         except BenchError:
             await self._bench.start()
             raise
 
-    def run(
-        self,
-        requests: Records,
-        memory: SparseMemory,
-        interferences: Records | None = None,
-        conditions: Conditions | None = None,
-        *,
-        stop_on_fault: bool = False,
-    ) -> BatchResult:
+    def perform(self, asked: Asked) -> BatchResult:
         """As `Lane.run`; to be called in a thread that `cocotb.task.bridge` started."""
-        options = {"interferences": interferences, "conditions": conditions, "stop_on_fault": stop_on_fault}
-        result: BatchResult = self._run(memory, requests, options)
+        result: BatchResult = self._run(asked)
         return result
 
 
