@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
+from ptewalk.cosim.formal.tlb import TlbHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -40,6 +41,7 @@ PROPERTIES: dict[str, Property] = {
     WalkerReset.title: WalkerReset,
     FaultUnitDrain.title: FaultUnitDrain,
     FaultUnitQueue.title: FaultUnitQueue,
+    TlbHarness.title: TlbHarness,
     PcidSlotsHarness.title: PcidSlotsHarness,
 }
 """Name to harness, for ``ptewalk prove``."""

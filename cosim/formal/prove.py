@@ -188,8 +188,10 @@ def prove_all(
 
 def _write(folder: Path, harness: Harness, searching: Harness) -> None:
     """sby's input for the three tasks."""
-    (folder / "top.il").write_text(rtlil.convert(harness, name="top", ports=harness.ports))
-    (folder / "search.il").write_text(rtlil.convert(searching, name="top", ports=searching.ports))
+    for file, one in (("top.il", harness), ("search.il", searching)):
+        text = rtlil.convert(one, name="top", ports=one.ports)
+        # Amaranth takes the name of an arbitrary constant's cell for a module's.
+        (folder / file).write_text(text.replace(r"cell \$anyconst", "cell $anyconst"))
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
         f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"

@@ -1,0 +1,196 @@
+"""What is proved of the TLB, for one arbitrary page and slot."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth.hdl import Assert, Assume, Cover, Instance, Module, Signal, Value
+
+from ptewalk.cosim.formal.harness import Harness
+from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
+from ptewalk.rtl.tlb import Tlb, TlbBank, TlbOp
+
+__all__ = ["TlbHarness"]
+
+_LINEAR = LINEAR_BITS[LEVELS_5]
+
+
+def arbitrary(m: Module, width: int, name: str) -> Signal:
+    """A constant of any value. Not a signal that nobody drives: that would be 0."""
+    value = Signal(width, name=name)
+    m.submodules[f"any_{name}"] = Instance("$anyconst", p_WIDTH=width, o_Y=value)
+    return value
+
+
+class TlbHarness(Harness):
+    """A hit of one arbitrary page and slot is what the last fill that covers them left, and nothing took since."""
+
+    title = "tlb-hit"
+    assumptions: tuple[str, ...] = (
+        "nothing is looked up while an operation is in work",
+        "an operation is of the five kinds, and a leaf's level is 1 to 3",
+    )
+    depth = 3
+    search_depth = 5
+
+    def __init__(self, *, searching: bool = False) -> None:
+        self.tlb = Tlb(physical_bits=24, slot_bits=2, small=(2, 2), large=(2, 2))
+        super().__init__(self.tlb, searching=searching)
+        self._rows = [[memory.read_port(domain="comb") for memory in bank.memories] for bank in self.tlb.banks]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.tlb = tlb = self.tlb
+        linear, slot = arbitrary(m, 64, "linear"), arbitrary(m, 2, "slot")
+        op = tlb.ops.payload
+        m.d.comb += [
+            Assume(~tlb.look | ~tlb.busy),
+            Assume(Value.cast(op.kind) <= TlbOp.FLUSH_LOCAL),
+            Assume((op.entry.level >= 1) & (op.entry.level <= 3)),
+        ]
+        ghosts = []
+        for number, bank in enumerate(tlb.banks):
+            ghost = self._ghost(m, bank, linear, slot, is_large=bool(number))
+            ghosts.append(ghost)
+            if not self.searching:
+                self._tie(m, bank, self._rows[number], ghost, linear, slot, is_large=bool(number))
+
+        asked = tlb.look & (tlb.linear[12:_LINEAR] == linear[12:_LINEAR]) & (tlb.slot == slot)
+        looked = Signal()
+        m.d.sync += looked.eq(asked)
+        small, large = (self._seen(m, ghost) for ghost in ghosts)
+        with m.If(asked):
+            m.d.comb += [Assert(_most_one(bank.match)) for bank in tlb.banks]
+        entry = tlb.entry
+        with m.If(looked & tlb.hit):
+            with m.If(entry.level == 1):
+                m.d.comb += [Assert(small.valid), Assert(_equal(entry, small.payload, 12))]
+            with m.Else():
+                m.d.comb += [
+                    Assert(large.valid),
+                    Assert(_equal(entry, large.payload, 21)),
+                    Assert(entry.level == large.payload.level + 2),
+                ]
+        m.d.comb += [
+            Cover(looked & tlb.hit & (entry.level == 1) & linear[20] & (slot == 2)),
+            Cover(looked & tlb.hit & (entry.level == 2) & ~linear[20]),
+            Cover(looked & tlb.hit & (entry.level == 3)),
+            Cover(looked & tlb.hit & small.of_all & (small.filled != slot)),
+            Cover(looked & ~tlb.hit & small.taken),
+        ]
+        return m
+
+    def _ghost(self, m: Module, bank: TlbBank, linear: Value, slot: Value, *, is_large: bool) -> SimpleNamespace:
+        """What stands for the page and slot in a bank, by the operations alone."""
+        r, shift = self.tlb.registers, LEVEL_SHIFT[2 if is_large else 1]
+        op = r.op
+        name = "large" if is_large else "small"
+        ghost = SimpleNamespace(
+            valid=Signal(name=f"{name}_valid"),
+            of_all=Signal(name=f"{name}_global"),
+            filled=Signal(2, name=f"{name}_slot"),
+            payload=Signal(bank.payload, name=f"{name}_payload"),
+            taken=Signal(name=f"{name}_taken"),
+        )
+        page = op.linear[shift:_LINEAR] == linear[shift:_LINEAR]
+        covers = page
+        if is_large:
+            covers = page | (ghost.payload.level & (op.linear[30:_LINEAR] == linear[30:_LINEAR]))
+        ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
+        mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
+        serves = (op.slot == slot) | op.g
+        goes = Signal(name=f"{name}_goes")
+        with m.Switch(op.kind):
+            with m.Case(TlbOp.FILL):
+                m.d.comb += goes.eq(mine & page & (serves | ghost.of_all))
+            with m.Case(TlbOp.DROP):
+                m.d.comb += goes.eq(covers & ((op.slot == slot) | ghost.of_all))
+            with m.Case(TlbOp.DROP_LOCAL):
+                m.d.comb += goes.eq(covers & (op.slot == slot) & ~ghost.of_all)
+            with m.Case(TlbOp.FLUSH):
+                m.d.comb += goes.eq(1)
+            with m.Default():
+                m.d.comb += goes.eq(~ghost.of_all)
+        with m.If(r.valid & (r.second | ~ranged)):
+            with m.If((op.kind == TlbOp.FILL) & mine & page & serves):
+                m.d.sync += [ghost.valid.eq(1), ghost.of_all.eq(op.g), ghost.filled.eq(op.slot)]
+                for field, shaped in bank.payload:
+                    value = op.entry[str(field)]
+                    value = value[-shaped.width :] if field == "frame" else value == 3 if field == "level" else value
+                    m.d.sync += ghost.payload[field].eq(value)
+            with m.Elif(goes):
+                m.d.sync += [ghost.valid.eq(0), ghost.taken.eq(ghost.valid)]
+        return ghost
+
+    def _seen(self, m: Module, ghost: SimpleNamespace) -> SimpleNamespace:
+        """A ghost as it was in the cycle of the lookup."""
+        seen = SimpleNamespace()
+        for name, value in vars(ghost).items():
+            held = Signal.like(value, name=f"{value.name if isinstance(value, Signal) else name}_seen")
+            m.d.sync += held.eq(value)
+            setattr(seen, name, held)
+        return seen
+
+    def _tie(
+        self,
+        m: Module,
+        bank: TlbBank,
+        rows: list[Any],
+        ghost: SimpleNamespace,
+        linear: Value,
+        slot: Value,
+        *,
+        is_large: bool,
+    ) -> None:
+        """What induction needs: each way that would serve is the ghost, and there is one at most."""
+        r = self.tlb.registers
+        place = bank.split(linear)
+        matches = Signal(bank.ways, name=f"{'large' if is_large else 'small'}_ways")
+        for way, port in enumerate(rows):
+            m.d.comb += port.addr.eq(place.index)
+            of_all = bank.is_global[way].bit_select(place.index, 1)
+            m.d.comb += matches[way].eq(
+                bank.valid[way].bit_select(place.index, 1)
+                & (port.data.tag == place.tag)
+                & ((port.data.slot == slot) | of_all)
+            )
+            with m.If(matches[way]):
+                m.d.comb += [
+                    Assert(ghost.valid),
+                    Assert(of_all == ghost.of_all),
+                    Assert(port.data.slot == ghost.filled),
+                    Assert(port.data.payload.as_value() == ghost.payload.as_value()),
+                ]
+                if is_large:
+                    m.d.comb += Assert(~ghost.payload.level | r.fragments)
+        m.d.comb += [Assert(_most_one(matches)), Assert(Value.cast(r.op.kind) <= TlbOp.FLUSH_LOCAL)]
+        m.d.comb += [
+            Assert(~ghost.valid | ghost.of_all | (ghost.filled == slot)),
+            Assert((r.op.entry.level >= 1) | ~r.valid),
+            Assert((r.op.entry.level <= 3) | ~r.valid),
+        ]
+        op = r.op
+        with m.If(r.valid & r.second):
+            with m.Switch(op.kind):
+                with m.Case(TlbOp.FILL):
+                    m.d.comb += Assert(bank.touched == (bank.match | (bank.same & op.g.replicate(bank.ways))))
+                with m.Case(TlbOp.DROP):
+                    m.d.comb += Assert(bank.touched == bank.match)
+                with m.Case(TlbOp.DROP_LOCAL):
+                    m.d.comb += Assert(bank.touched == (bank.match & ~bank.globals))
+
+
+def _most_one(bits: Value) -> Value:
+    """At most one bit is set."""
+    return (bits & (bits - 1)[: len(bits)]) == 0
+
+
+def _equal(entry: Any, payload: Any, shift: int) -> Value:
+    """The answer's fields are the payload's."""
+    width = len(payload.frame)
+    same = entry.frame[-width:] == payload.frame
+    for field, _ in payload.shape():
+        if field not in ("frame", "level"):
+            same &= entry[field] == payload[field]
+    return same
