@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from ptewalk.cosim.cli.start import INTERRUPTED
 
@@ -86,14 +87,43 @@ files_argument = click.argument(
 )
 
 
-def show(rows: list[dict[str, Any]], title: str = "") -> None:
-    """Print rows of one shape as a table."""
+_LONG_WORD = 32
+"""Characters that a column keeps together; longer words, such as paths, may be folded."""
+
+
+def show(rows: list[dict[str, Any]], title: str = "", width: int | None = None) -> None:
+    """Print rows of one shape as a table; one below the other where words would have to be split to fit the terminal.
+
+    `width` is by default the terminal's, or 160 where there is none.
+    """
+    console = Console(width=width or (None if sys.stdout.isatty() else 160))
+    names = {name: name.replace("_", " ") for name in rows[0]}
+    cells = [{name: "" if row[name] is None else str(row[name]) for name in names} for row in rows]
+    least = {
+        name: min(
+            _LONG_WORD, max(len(word) for text in (names[name], *(row[name] for row in cells)) for word in _words(text))
+        )
+        for name in names
+    }
+    if sum(least.values()) + 3 * len(least) + 1 > console.width:
+        if title:
+            console.print(title, style="bold", highlight=False, markup=False)
+        for row in cells:
+            lines = Table.grid(padding=(0, 2))
+            for name, text in row.items():
+                lines.add_row(Text(names[name]), Text(text))
+            console.print(lines, "")
+        return
     table = Table(title=title or None, title_justify="left", title_style="bold")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for name in names:
+        table.add_column(names[name], overflow="fold", min_width=least[name])
+    for row in cells:
+        table.add_row(*map(Text, row.values()))
+    console.print(table)
+
+
+def _words(text: str) -> list[str]:
+    return text.split() or [""]
 
 
 @contextmanager
