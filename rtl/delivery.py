@@ -14,7 +14,16 @@ __all__ = ["Delivery", "OutgoingLayout"]
 
 
 class OutgoingLayout(data.StructLayout):
-    """An answer, with what delivery must know of its request: linear address, and is it a store or a probe."""
+    """An answer, with what delivery must know of its request.
+
+    Members
+    -------
+    response : ResponseLayout
+    linear : unsigned(64)
+        The request's address.
+    store, probe : 1
+        It is a write or rmw; a probe.
+    """
 
     def __init__(self, physical_bits: int, tag_bits: int) -> None:
         super().__init__(

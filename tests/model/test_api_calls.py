@@ -28,6 +28,21 @@ def test_a_fault_names_signal_code_and_byte(task: Task) -> None:
         task.write(AT)
 
 
+def test_execute_only_is_a_key_that_denies_reads(task: Task) -> None:
+    """mprotect(PROT_EXEC) alone: arch/x86/mm/pkeys.c:__execute_only_pkey takes the first free key, denies access."""
+    task.mprotect(AT, PAGE, "x")
+    with pytest.raises(Fault, match=r"^SIGSEGV \(SEGV_PKUERR\)"):
+        task.read(AT)
+    task.wrpkru(1, 0)
+    assert task.read(AT) == b"\1"
+
+
+def test_zero_is_a_number(task: Task) -> None:
+    task.write(AT, 1, value=0)
+    assert task.read(AT) == b"\0"
+    assert task.mmap(PAGE, offset=0)
+
+
 def test_mmap_finds_room(task: Task) -> None:
     one, two = task.mmap(PAGE), task.mmap(3 * PAGE + 1)
     assert two + 4 * PAGE == one and one % PAGE == 0

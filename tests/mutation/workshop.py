@@ -25,6 +25,8 @@ _TESTS = {
     "rtl": [["tests/test_facts.py"]],
 }
 _SLOWER = ("caching", "tlb")
+_FLIPS = "tests/model/test_profile_flips.py"
+"""Slow, and yet run for the files of the profiles: each of their fields is shown by a recording there alone."""
 
 
 def tests_of(file: str) -> list[list[str]]:
@@ -46,6 +48,8 @@ def tests_of(file: str) -> list[list[str]]:
         everything = _tests(ROOT / "tests" / part, "test_*.py")
         calls.append(sorted(everything, key=lambda name: any(word in name for word in _SLOWER)))
     calls += _TESTS[part]
+    if stem in ("profile", "profiles"):
+        calls.insert(1, [_FLIPS])
     if Path(file).parts[1] in ("mm", "state", "kernel.py", "access.py", "pte.py", "profiles.py"):
         calls.insert(len(calls) - 2, ["tests/oracle/test_recordings.py"])
     calls = [[name for name in dict.fromkeys(call) if (ROOT / name).exists()] for call in calls]
@@ -113,7 +117,8 @@ class Workshop:
         sys.path.insert(0, str(self.packages))
         os.environ |= {"PYTHONPATH": str(self.packages), "PYTHONDONTWRITEBYTECODE": "1"}
         for names in calls:
-            options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
+            which = "" if names == [_FLIPS] else "not slow"
+            options = ["-x", "-q", "-m", which, "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
             if pytest.main([*options, *names]) != 0:
                 return 1
         return 0
