@@ -14,7 +14,7 @@ from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.tables import SPAN_TABLES, Piece
 from ptewalk.model.state.vma import Vma
-from ptewalk.model.x86 import PAGE_SHIFT
+from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
 Words = NDArray[np.uint64]
 PRESENT: Final = np.uint64(1 << PagemapBit.PRESENT)
@@ -26,7 +26,6 @@ SOFT_DIRTY: Final = np.uint64(1 << PagemapBit.SOFT_DIRTY)
 FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
 V1_SHIFT: Final = np.uint64(PAGE_SHIFT << PAGEMAP_V1_SHIFT_LOW)
 """The page-shift field of the first layout, on every word."""
-_ZERO: Final = np.uint64(0)
 _NOWHERE: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
 _NO_WORDS: Final[Words] = np.zeros(0, np.uint64)
 
@@ -132,49 +131,53 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     show_frames : bool
         The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
     """
-    words: Words = np.full(pages, _ZERO if mm.kernel.pagemap_v2 else V1_SHIFT)
+    words: Words = np.zeros(pages, np.uint64)
     for vma in mm.areas.in_range(start, start + pages):
         low, high = max(start, vma.start), min(start + pages, vma.end)
-        read_area(mm, vma, low, high, words[low - start : high - start], show_frames=show_frames)
+        _fill(mm, vma, low, high, words[low - start : high - start])
+    _finish(mm.kernel, words, show_frames)
     return words
 
 
-def read_area(mm: Mm, vma: Vma, start: int, end: int, out: Words, *, show_frames: bool = True) -> list[Mapped]:
-    """As `read`, of pages [start, end) of one area.
+def read_area(mm: Mm, vma: Vma, *, show_frames: bool = True) -> tuple[Words, list[Mapped]]:
+    """As `read`, of all pages of one area, and what the words were made of."""
+    words: Words = np.zeros(vma.end - vma.start, np.uint64)
+    mapped: list[Mapped] = []
+    _fill(mm, vma, vma.start, vma.end, words, mapped)
+    _finish(mm.kernel, words, show_frames)
+    return words, mapped
 
-    Parameters
-    ----------
-    out : uint64 array (end - start,)
-        Where the words go.
 
-    Returns
-    -------
-    list of Mapped
-        What the words were made of.
-    """
-    kernel, tables = mm.kernel, mm.tables
-    out[:] = area_word(mm, vma)
-    found: list[Mapped] = []
-    for piece in tables.pieces(vma, start, end, together=SPAN_TABLES):
+def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mapped] | None = None) -> None:
+    """Put the words of pages [start, end) of one area into `out`, which is all zero."""
+    if area_word(mm, vma):
+        out |= SOFT_DIRTY
+    for piece in mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
         place = out[piece.first - start : piece.last - start]
         if piece.leaf:
             place[:] = huge_words(mm, vma, piece)
-            found.append(Mapped(piece, _NOWHERE, _NO_WORDS))
+            if mapped is not None:
+                mapped.append(Mapped(piece, _NOWHERE, _NO_WORDS))
             continue
-        part = tables.entries(piece.first, piece.last)
-        used = part.nonzero()[0]
-        if 2 * len(used) > len(part):
+        part = mm.tables.entries(piece.first, piece.last)
+        dense = len(part) > TABLE_ENTRIES or 2 * np.count_nonzero(part) > len(part)  # many tables: not looked at
+        used = _NOWHERE if dense and mapped is None else part.nonzero()[0]
+        if dense:
             pte_words(mm, vma, part, place)
         elif len(used):
             place[used] = pte_words(mm, vma, part[used])
-        found.append(Mapped(piece, used, part))
-    if kernel.exact:
+        if mapped is not None:
+            mapped.append(Mapped(piece, used, part))
+    if mm.kernel.exact:
         out &= ~SOFT_DIRTY
         for first, last in mm.changed.within(start, end):
             out[first - start : last - start] |= SOFT_DIRTY
+
+
+def _finish(kernel: MachineState, words: Words, show_frames: bool) -> None:
+    """Give words the layout in force, and hide what the reader may not see."""
     if not kernel.pagemap_v2:
-        out &= PRESENT | SWAP | FILE | FRAME
-        out |= V1_SHIFT
+        words &= PRESENT | SWAP | FILE | FRAME
+        words |= V1_SHIFT
     if not shows_frames(kernel, privileged=show_frames):
-        out &= ~FRAME
-    return found
+        words &= ~FRAME

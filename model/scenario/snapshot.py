@@ -189,8 +189,7 @@ class Recorder:
         words: list[NDArray[np.uint64]] = [_NO_WORDS]
         entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = []
         for vma in mm.areas:
-            found = np.empty(vma.end - vma.start, np.uint64)
-            mapped = pagemap.read_area(mm, vma, vma.start, vma.end, found, show_frames=process.sees_frames)
+            found, mapped = pagemap.read_area(mm, vma, show_frames=process.sees_frames)
             told = (found if kernel.pagemap_v2 else found != pagemap.V1_SHIFT).nonzero()[0]
             pages.append(told + (vma.start - kernel.base))
             words.append(found[told])
