@@ -86,8 +86,8 @@ def keep_earlier(path: Path) -> Path | None:
     while True:
         kept = path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
-            os.link(path, kept)  # unlike a renaming, it never takes a name that another process has just taken
-            path.unlink(missing_ok=True)
+            path.stat()
+            kept.touch(exist_ok=False)  # the name is this process's own from here on
         except FileExistsError:
             number += 1
             continue
@@ -95,6 +95,11 @@ def keep_earlier(path: Path) -> Path | None:
             return None
         except OSError as error:
             raise ToolError(f"{path}: {error.strerror}; name a file in a folder that can be written") from error
+        try:
+            path.rename(kept)  # one process gets the file, whoever else keeps it at the same time
+        except FileNotFoundError:
+            kept.unlink()
+            return None
         return kept
 
 
