@@ -4,8 +4,15 @@ Not so where the reason begins with "optional: ": what neither `make` nor a pack
 """
 
 import os
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """A shell has its background jobs ignore Ctrl-C, which they hand on: to what tests interrupt, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def reason(report: pytest.TestReport) -> str:
