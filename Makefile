@@ -51,7 +51,7 @@ cosim: $(STAMP) system
 	$(BIN)/ptewalk cosim
 
 test: $(STAMP) system lint
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --maxschedchunk 4
 
 # 300 random one-token changes of model/ and rtl/: do the tests notice? Goes on where it was interrupted.
 mutants: $(STAMP)
