@@ -207,6 +207,9 @@ def test_userfaultfd_stops_a_write(profile: str) -> None:
     task.mmap(4 * PAGE, at=AT)
     task.write(AT, 4 * PAGE)
     fd = task.userfaultfd()
+    for ask in (fd.register, fd.unregister, fd.writeprotect):
+        with pytest.raises(Errno, match="EINVAL"):  # fs/userfaultfd.c:validate_range: a length of 0
+            ask(AT, 0)
     fd.register(AT, 4 * PAGE)
     fd.writeprotect(AT, 2 * PAGE)
     assert task.pagemap(AT, 4 * PAGE).uffd_wp.tolist() == [True, True, False, False]

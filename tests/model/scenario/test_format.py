@@ -149,3 +149,43 @@ def test_fuzzed_files_end_in_one_line_or_are_read(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error) and str(path) in str(error)
     assert refused > 200
+
+
+PAGES = r"a run of 'pages' is \[start, n, flags, kind, id, step\]"
+PTES = r"a run of 'ptes' is \[page, n, level, flags, upper, id, step\]"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        *((key, 5, f"'{key}' must be a list, not 5") for key in ("vmas", "ptes", "tables", "contents")),
+        ("pages", [5], PAGES),
+        ("pages", [[0, 1, "P", "a", 1]], PAGES),
+        ("pages", [["0", 1, "P", "a", 1, 1]], PAGES),
+        ("pages", [[0, 1, 5, "a", 1, 1]], PAGES),
+        ("pages", [[0, 1, "P", 5, 1, 1]], PAGES),
+        ("pages", [[0, 1, "P", "a", "1", 1]], PAGES),
+        ("vmas", [[]], "an entry of 'vmas' is an object with page, n, perm and flags"),
+        ("vmas", [{"n": 1, "flags": []}], "an entry of 'vmas' is an object with page, n, perm and flags"),
+        ("vmas", [{"page": 1, "flags": []}], "an entry of 'vmas' is an object with page, n, perm and flags"),
+        ("vmas", [{"page": 1, "n": 1, "flags": 3}], "'flags' of an area must be a list, not 3"),
+        ("tables", [[3, 0, "67"]], r"a row of 'tables' is \[level, page, flags, id\]"),
+        ("tables", [[3, 0, 67, 2]], r"a row of 'tables' is \[level, page, flags, id\]"),
+        ("tables", [[3, 0, "67", "2"]], r"a row of 'tables' is \[level, page, flags, id\]"),
+        ("root", "x", "'root' must be a number, not 'x'"),
+        ("ptes", [5], PTES),
+        ("ptes", [[0, 1, 1, "67", "67", 2]], PTES),
+        ("ptes", [[0, 1, 1, "67", "67", 2, "1"]], PTES),
+        ("ptes", [[0, 1, 1, "", "67", 2, 1]], "flags of 'ptes' must be hexadecimal, not ''"),
+        ("ptes", [[0, 1, 1, "6x", "67", 2, 1]], "flags of 'ptes' must be hexadecimal, not '6x'"),
+        ("ptes", [[0, 1, 1, "67", "67", "2", 1]], "the id of a run of 'ptes' must be a number or null, not '2'"),
+        ("contents", [[0, 1]], r"a run of 'contents' is \[page, n, checksum\]"),
+        ("contents", [[0, 1, 5]], r"a run of 'contents' is \[page, n, checksum\]"),
+        ("contents", [[0, "1", "a"]], r"a run of 'contents' is \[page, n, checksum\]"),
+    ],
+)
+def test_recorded_lists_have_their_shape(tmp_path: Path, key: str, value: object, text: str) -> None:
+    lines = good()
+    lines[2] |= {"ret": 0, "vals": [], "state": {"0": {key: value}}}
+    with pytest.raises(FormatError, match=f"x.jsonl:3: {text}"):
+        read(write(tmp_path / "x.jsonl", lines))
