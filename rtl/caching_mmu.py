@@ -9,18 +9,17 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.model import linux, x86
 from ptewalk.rtl.delivery import Delivery
-from ptewalk.rtl.entry import EntryLayout, canonical
+from ptewalk.rtl.entry import canonical, marks_and_mends
 from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
 from ptewalk.rtl.maintenance import Maintenance
+from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = ["CachingMmu", "CachingMmuConfig"]
-
-COUNTER_BITS = 32
 
 
 def _power_of_two(value: object, low: int, high: int) -> bool:
@@ -361,15 +360,9 @@ class CachingMmu(Component):
 
     def _count(self, m: Module, **events: Value) -> None:
         """Counters."""
-        event = self.walker.o_written
         counted: dict[str, Value] = {"delivered_faults": self.delivery.delivered, "lost_faults": self.delivery.lost}
         if self.config.walker.soft_dirty:
-            old, new = (data.View(EntryLayout(), event.payload[name]) for name in ("old", "new"))
-            written = event.valid & event.payload.done
-            counted |= {
-                "marks": written & ~old.soft_dirty & new.soft_dirty,
-                "mends": written & ~old.rw & new.rw,
-            }
+            counted |= marks_and_mends(self.walker.o_written)
         for name, happens in {**counted, **events}.items():
             counter = getattr(self, name)
             m.d.sync += counter.eq(counter + happens)

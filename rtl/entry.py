@@ -3,13 +3,15 @@
 The walker, a cache of translations and an engine that changes entries decide by the same two nets.
 """
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux, x86
 
-__all__ = ["EntryCheck", "EntryLayout", "EntryUpdate", "mendable"]
+__all__ = ["EntryCheck", "EntryLayout", "EntryUpdate", "marks_and_mends", "mendable"]
 
 
 class EntryLayout(data.FlexibleLayout):
@@ -196,3 +198,10 @@ def one_hot_level(m: Module, at: Value) -> Signal:
         with m.If(at[k]):
             m.d.comb += level.eq(k + 1)
     return level
+
+
+def marks_and_mends(written: Any) -> dict[str, Value]:
+    """Whether `o_written` tells of a swap that made an entry soft-dirty (`marks`), or writable (`mends`)."""
+    old, new = (data.View(EntryLayout(), written.payload[name]) for name in ("old", "new"))
+    done = written.valid & written.payload.done
+    return {"marks": done & ~old.soft_dirty & new.soft_dirty, "mends": done & ~old.rw & new.rw}

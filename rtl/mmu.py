@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 from amaranth.hdl import Module, unsigned
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, Out, connect, flipped
 
-from ptewalk.rtl.entry import EntryLayout
+from ptewalk.rtl.entry import marks_and_mends
 from ptewalk.rtl.fault_unit import FaultUnit, check_parameters
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
@@ -100,15 +99,9 @@ class Mmu(Component):
         if self.config.walker.observe:
             m.d.comb += [self.o_walker.eq(walker.o_registers), self.o_fault_unit.eq(unit.o_registers)]
 
-        event = walker.o_written
         counted = {"delivered_faults": unit.o_delivered, "lost_faults": unit.o_lost}
         if self.config.walker.soft_dirty:
-            old, new = (data.View(EntryLayout(), event.payload[name]) for name in ("old", "new"))
-            written = event.valid & event.payload.done
-            counted |= {
-                "marks": written & ~old.soft_dirty & new.soft_dirty,
-                "mends": written & ~old.rw & new.rw,
-            }
+            counted |= marks_and_mends(walker.o_written)
         for name in self._counters:
             counter = getattr(self, name)
             m.d.sync += counter.eq(counter + counted[name])

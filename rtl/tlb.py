@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
+from ptewalk.rtl.layouts import TranslationLayout
 
 __all__ = ["CachedLayout", "Tlb", "TlbBank", "TlbOp", "TlbOpLayout", "TlbShape"]
 
@@ -43,21 +44,8 @@ class CachedLayout(data.StructLayout):
     """
 
     def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
-        marks = {"d": 1, **({"soft_dirty": 1} if soft_dirty else {})}
-        super().__init__(
-            {
-                "frame": unsigned(physical_bits - x86.PAGE_SHIFT),
-                "level": unsigned(3),
-                "rw": 1,
-                "us": 1,
-                "xd": 1,
-                "pkey": unsigned(x86.PKEY_BITS),
-                **marks,
-                "pwt": 1,
-                "pcd": 1,
-                "pat": 1,
-            }
-        )
+        found = TranslationLayout(physical_bits, soft_dirty=soft_dirty)
+        super().__init__({name: field.shape for name, field in found if name not in ("g", "address")})
 
 
 class TlbOp(IntEnum):
