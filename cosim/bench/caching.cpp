@@ -12,6 +12,7 @@
 #include "caching_records.h"
 #include "pins.h"
 #include "records.h"
+#include "words.h"
 
 namespace {
 
@@ -47,7 +48,7 @@ public:
     Run(CachingBatch &batch, Vtop &model, std::vector<CachingEvent> &events)
         : b(batch), top(model), log(events), random{batch.seed}, requests(reinterpret_cast<const Request *>(batch.requests)),
           contexts(reinterpret_cast<const Request *>(batch.contexts)), directives(reinterpret_cast<const Directive *>(batch.directives)),
-          words(reinterpret_cast<uint64_t *>(batch.words)) {}
+          words(batch), lost_before(pins::lost_faults::get(model)), context_known(batch.go_on) {}
 
     uint32_t go() {
         while (!status && !done()) {
@@ -70,10 +71,10 @@ public:
 
 private:
     bool done() const {
-        return next == b.request_count && !offering && !flying && !granted && !draining && pending.empty() && !offers_context &&
+        return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && pending.empty() && !offers_context &&
                !offers_invalidation && faults_seen + lost() >= faults_due;
     }
-    uint64_t lost() const { return pins::lost_faults::get(top); }
+    uint64_t lost() const { return static_cast<uint32_t>(pins::lost_faults::get(top) - lost_before); }
 
     CachingEvent &note(uint32_t kind) {
         CachingEvent &e = log.emplace_back();
@@ -89,7 +90,8 @@ private:
             const Directive &d = directives[directive];
             if (d.request > accepted || cycle < last_directive + d.delay) return;
             if (d.kind == DirectiveKind::CHANGE) {
-                uint64_t *const word = find(d.address);
+                bool error;
+                uint64_t *const word = words.find(d.address, error);
                 CachingEvent &e = note(CachingKind::FOREIGN);
                 e.address = d.address;
                 e.new_ = d.value;
@@ -114,7 +116,7 @@ private:
     void drive() {
         answer_memory();
         direct();
-        if (!offering && next < b.request_count && context_known && !random.happens(b.idle)) offer();
+        if (!offering && next < b.request_count && may_offer() && !random.happens(b.idle)) offer();
         pins::requests::set_valid(top, offering);
         pins::contexts::set_valid(top, offers_context);
         pins::invalidations::set_valid(top, offers_invalidation);
@@ -125,6 +127,13 @@ private:
         pins::reads::set_ready(top, !random.happens(b.stalls));
         pins::swaps::set_ready(top, !random.happens(b.stalls));
         pins::faults::set_ready(top, !random.happens(b.stalls));
+    }
+
+    // One after the other: a request waits for the answer before it, and for what is to be done before it.
+    bool may_offer() const {
+        if (!b.serial) return context_known;
+        const bool due = directive < b.directive_count && directives[directive].request <= accepted;
+        return !stopped && !flying && !due && !offers_context && !offers_invalidation;
     }
 
     void offer() {
@@ -154,8 +163,6 @@ private:
         }
     }
 
-    uint64_t *find(uint64_t address) { return (address >> 3) < b.word_count ? words + (address >> 3) : nullptr; }
-
     void answer_memory() {
         pins::data::set_valid(top, false);
         pins::swapped::set_valid(top, false);
@@ -166,21 +173,22 @@ private:
             }
             const Pending p = pending[at];
             pending.erase(pending.begin() + static_cast<long>(at));
-            uint64_t *const word = find(p.access.address);
-            const bool error = !word || random.happens(b.errors);
+            bool error;
+            uint64_t *const word = words.find(p.access.address, error);
+            error = error || random.happens(b.errors);
             CachingEvent &e = note(p.swaps ? CachingKind::SWAP : CachingKind::READ);
             e.address = p.access.address;
             e.error = error;
             if (p.swaps) {
                 e.old = p.access.old;
                 e.new_ = p.access.new_;
-                e.done = !error && *word == p.access.old;
+                e.done = !error && word && *word == p.access.old;
                 if (e.done) *word = p.access.new_;
                 struct { bool done, error; uint64_t id; } answer{e.done != 0, error, p.access.id};
                 pins::swapped::put(top, answer);
                 pins::swapped::set_valid(top, true);
             } else {
-                e.old = error ? 0 : *word;
+                e.old = error || !word ? 0 : *word;
                 struct { uint64_t value; bool error; uint64_t id; } answer{e.old, error, p.access.id};
                 pins::data::put(top, answer);
                 pins::data::set_valid(top, true);
@@ -295,6 +303,7 @@ private:
         t.flying = false;
         --flying;
         progress = cycle;
+        stopped = stopped || (b.stop_on_fault && response.outcome != Outcome::OK);
         if (response.outcome == Outcome::OK && t.stores) {
             t.granted = true;
             t.retires = cycle + 1 + random.draw() % 31;
@@ -309,11 +318,12 @@ private:
     Random random;
     const Request *const requests, *const contexts;
     const Directive *const directives;
-    uint64_t *const words;
+    const Words words;
+    const uint64_t lost_before;
     uint32_t status = 0;
     uint64_t cycle = 0, progress = 0, next = 0, accepted = 0, directive = 0, last_directive = 0;
     uint64_t flying = 0, granted = 0, faults_due = 0, faults_seen = 0, tag = 0, context = 0, invalidation = 0;
-    bool offering = false, offers_context = false, offers_invalidation = false, context_known = false, draining = false;
+    bool offering = false, offers_context = false, offers_invalidation = false, context_known, draining = false, stopped = false;
     bool read_waits = false, swap_waits = false, response_waits = false;
     Transfer waiting_read{}, waiting_swap{};
     Response response{};
@@ -334,11 +344,11 @@ uint64_t ptewalk_caching_size() { return sizeof(CachingBatch); }
 void *ptewalk_caching_open() { return new Lane; }
 void ptewalk_caching_close(void *lane) { delete static_cast<Lane *>(lane); }
 
-// Four cycles of reset, then one run.
+// One run, from a reset of four cycles, or going on from where the run before it ended.
 int64_t ptewalk_caching_run(void *handle, void *batch) {
     Lane &lane = *static_cast<Lane *>(handle);
     CachingBatch &b = *static_cast<CachingBatch *>(batch);
-    for (int edge = 0; edge < 8; ++edge) {
+    for (int edge = 0; edge < 8 && !b.go_on; ++edge) {
         lane.top.rst = 1;
         lane.top.clk = edge & 1;
         lane.top.eval();

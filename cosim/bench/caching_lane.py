@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,7 +18,7 @@ from ptewalk.cosim.bench.headers import lane_files, structures
 from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, decode, make
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
-from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Invalidation
+from ptewalk.model.x86 import PAGE_SHIFT, Invalidation
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = [
@@ -92,8 +93,11 @@ _EVENT: Final = np.dtype(
 _COUNTERS: Final = ("delivered_faults", "lost_faults", "marks", "mends", "hits", "overtaken", "replays", "wraps")
 _BATCH: Final = np.dtype(
     [
-        *((name, np.uint64) for name in ("requests", "contexts", "directives", "words", "request_count")),
-        *((name, np.uint64) for name in ("directive_count", "word_count", "seed", "tags", "latency", "latency_spread")),
+        *((name, np.uint64) for name in ("requests", "contexts", "directives", "keys", "rows", "words")),
+        *((name, np.uint64) for name in ("request_count", "directive_count", "key_bits", "frame_limit")),
+        ("absent_is_zero", np.uint64),  # as in `headers.BATCH`
+        *((name, np.uint64) for name in ("go_on", "serial", "stop_on_fault")),
+        *((name, np.uint64) for name in ("seed", "tags", "latency", "latency_spread")),
         *((name, np.uint64) for name in ("idle", "stalls", "errors", "drains")),
         *((name, np.uint64) for name in ("log", "log_count", "cycles", "drains_done", *_COUNTERS)),
     ],
@@ -134,7 +138,7 @@ class CachingWork:
     directives : Records (m,)
         `DIRECTIVE` records. The first is a context.
     memory : SparseMemory
-        Its frames lie below 2**13; changed in place.
+        Changed in place.
     """
 
     requests: Records
@@ -219,18 +223,48 @@ class CachingLane:
         """Free the model; nothing can be run afterwards."""
         self._library.ptewalk_caching_close(self._lane)
 
-    def run(self, work: CachingWork, seed: int, conditions: CachingConditions) -> CachingRun:
-        """One run, from a reset. Raises `RuleOfCachingBroken`."""
-        words = _dense(work.memory)
+    def run(
+        self,
+        work: CachingWork,
+        seed: int,
+        conditions: CachingConditions,
+        *,
+        go_on: bool = False,
+        serial: bool = False,
+        stop_on_fault: bool = False,
+    ) -> CachingRun:
+        """One run.
+
+        Parameters
+        ----------
+        work : CachingWork
+        seed : int
+            Of what the conditions leave to chance, below 2**64.
+        conditions : CachingConditions
+        go_on : bool
+            Not from a reset: what the run before left in the caches is there, and its context.
+        serial : bool
+            A request waits for the answer before it, and for the directives that are due.
+        stop_on_fault : bool
+            Nothing is asked after an answer that is not OK. Goes with `serial`.
+
+        Raises
+        ------
+        RuleOfCachingBroken
+            The design broke a rule of its ports. It must be reset.
+        """
+        keys, rows, words = work.memory.export()
         batch = np.zeros(1, _BATCH)
         one = batch[0]
         arrays: dict[str, Any] = {"requests": work.requests, "contexts": work.context_records}
-        for name, array in (arrays | {"directives": work.directives, "words": words}).items():
+        arrays |= {"directives": work.directives, "keys": keys, "rows": rows, "words": words}
+        for name, array in arrays.items():
             one[name] = array.ctypes.data
-        one["request_count"], one["directive_count"], one["word_count"] = (
-            *(len(work.requests), len(work.directives)),
-            words.size,
-        )
+        one["request_count"], one["directive_count"] = len(work.requests), len(work.directives)
+        one["key_bits"] = int(math.log2(len(keys)))
+        one["frame_limit"] = 1 << work.memory.physical_bits - PAGE_SHIFT
+        one["absent_is_zero"] = not work.memory.strict
+        one["go_on"], one["serial"], one["stop_on_fault"] = go_on, serial, stop_on_fault
         one["seed"], one["tags"] = seed, conditions.tags
         one["latency"], one["latency_spread"] = conditions.latency, conditions.latency_spread
         for name in ("idle", "stalls", "errors", "drains"):
@@ -238,21 +272,11 @@ class CachingLane:
         status = CachingStatus(self._library.ptewalk_caching_run(self._lane, batch.ctypes.data))
         if status != CachingStatus.COMPLETE:
             raise RuleOfCachingBroken(f"cycle {int(one['cycles'])}: {_RULES[status]}")
-        for frame in work.memory.frames():
-            work.memory.frame(frame)[:] = words[frame * TABLE_ENTRIES : (frame + 1) * TABLE_ENTRIES]
         size = int(one["log_count"]) * _EVENT.itemsize
         raw = ctypes.string_at(int(one["log"]), size)
         events: Records = np.frombuffer(raw, _EVENT)
         counters = {name: int(one[name]) for name in _COUNTERS}
         return CachingRun(work, events, int(one["cycles"]), int(one["drains_done"]), counters)
-
-
-def _dense(memory: SparseMemory) -> Any:
-    """The memory's words by their place, up to its last frame."""
-    words = np.zeros((max(memory.frames()) + 1) * TABLE_ENTRIES, np.uint64)
-    for frame in memory.frames():
-        words[frame * TABLE_ENTRIES : (frame + 1) * TABLE_ENTRIES] = memory.frame(frame)
-    return words
 
 
 def request_records(asked: list[Request]) -> Records:

@@ -20,6 +20,7 @@ from ptewalk.rtl.description import DesignDescription, StreamDescription
 __all__ = ["BATCH", "COUNTERS", "STREAMS", "lane_files", "pins_header", "records_header", "structures"]
 
 _SOURCE: Final = Path(__file__).with_name("lane.cpp")
+_WORDS: Final = Path(__file__).with_name("words.h")
 
 BATCH: Final = np.dtype(
     [
@@ -236,6 +237,7 @@ def lane_files(design: DesignDescription) -> Mapping[str, str]:
     """File name to text of all that is compiled into a model of `design` for the batch level."""
     return {
         "lane.cpp": _SOURCE.read_text(),
+        "words.h": _WORDS.read_text(),
         "records.h": records_header(),
         "pins.h": pins_header(design),
         "design.json": json.dumps(design.as_json()),
