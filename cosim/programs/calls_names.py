@@ -8,7 +8,7 @@ from typing import Final
 
 from ptewalk.cosim.programs.errors import CallFails
 from ptewalk.cosim.programs.open_files import Folder
-from ptewalk.cosim.programs.opening import AT_FDCWD, is_kernels, path_of, resolve, stat_path
+from ptewalk.cosim.programs.opening import AT_FDCWD, is_kernels, path_of, resolve, stat_file, stat_path
 from ptewalk.cosim.programs.stats import Stat
 from ptewalk.cosim.programs.system import System, call
 
@@ -31,7 +31,7 @@ def lstat(system: System, path: int, address: int) -> int:
 @call("fstat")
 def fstat(system: System, number: int, address: int) -> int:
     """fstat"""
-    system.memory.write(address, Stat.of_file(system.file(number)).pack())
+    system.memory.write(address, stat_file(system, system.file(number)).pack())
     return 0
 
 
@@ -47,7 +47,7 @@ def _stat_at(system: System, folder: int, path: int, flags: int) -> Stat:
     if not text:
         if not flags & _AT_EMPTY_PATH:
             raise CallFails("ENOENT")
-        return Stat.of_file(system.file(folder))
+        return stat_file(system, system.file(folder))
     return stat_path(system, system.tree.resolve(start, text, follow=not flags & _AT_NOFOLLOW))
 
 

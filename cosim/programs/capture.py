@@ -107,6 +107,8 @@ class Capture:
             "scratch": self._scratch(),
             "gone": sorted(text(path) for path in system.tree.gone),
             "written": system.tree.written,
+            "last_node": system.tree.nodes.last,
+            "changed": os.lstat(system.tree.scratch).st_mtime_ns,
         }
         self._dirty.clear()
         self._dirty_frames.clear()
@@ -259,7 +261,9 @@ class Capture:
         host = self._system.tree.host(inode.path)
         here = None if host is None else os.lstat(host)
         if here is None or (here.st_dev, here.st_ino) != (found.st_dev, found.st_ino):
-            said["removed"] = self._blob(f"inode {found.st_ino}", self._system.cache.read(inode, 0, inode.size))
+            node = said["node"] = self._system.tree.nodes.number(found)
+            said["changed"] = found.st_mtime_ns
+            said["removed"] = self._blob(f"inode {node}", self._system.cache.read(inode, 0, inode.size))
         return said
 
     def _blob(self, key: str, data: bytes) -> list[int]:
@@ -280,6 +284,7 @@ class Capture:
                 whole = os.path.join(folder, name)
                 path, found = whole[len(scratch) :], os.lstat(whole)
                 said: dict[str, Any] = {"path": text(path), "mode": stat.S_IMODE(found.st_mode)}
+                said |= {"node": self._system.tree.nodes.number(found), "changed": found.st_mtime_ns}
                 if stat.S_ISLNK(found.st_mode):
                     said["link"] = text(os.readlink(whole))
                 elif stat.S_ISREG(found.st_mode):

@@ -65,10 +65,6 @@ class OpenFile:
         """ftruncate"""
         raise CallFails("EINVAL")
 
-    def stat(self) -> os.stat_result | None:
-        """The host's, of what lies on it."""
-        return None
-
     @property
     def readable(self) -> bool:
         """Would `read` return at once?"""
@@ -119,6 +115,10 @@ class HostFile(OpenFile):
         """The host's."""
         return os.fstat(self.inode.handle)
 
+    def identity(self) -> tuple[int, int]:
+        """Device and inode number that stat tells."""
+        return self._tree.nodes.identity(self.stat(), written=self.inode.writable)
+
     def read(self, count: int) -> bytes:
         """As `OpenFile.read`."""
         data = self.pread(count, self.position)
@@ -141,6 +141,7 @@ class HostFile(OpenFile):
         """As `OpenFile.pwrite`."""
         self._tree.spend(max(0, offset + len(data) - self.size))
         self._cache.write(self.inode, offset, data)
+        self._tree.nodes.touch(self.inode.handle)
         return len(data)
 
     def seek(self, offset: int, whence: int) -> int:
@@ -155,6 +156,7 @@ class HostFile(OpenFile):
         """As `OpenFile.truncate`."""
         self._tree.spend(max(0, size - self.size))
         self._cache.truncate(self.inode, size)
+        self._tree.nodes.touch(self.inode.handle)
 
     def close(self) -> None:
         """As `OpenFile.close`."""

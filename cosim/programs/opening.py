@@ -15,7 +15,7 @@ from ptewalk.cosim.programs.system import System, signed
 from ptewalk.cosim.programs.tree import KERNELS
 from ptewalk.model.proc.files import MACHINE_TEXTS, MODES, TEXTS, ProcFs, pid_of
 
-__all__ = ["AT_FDCWD", "Special", "is_kernels", "open_path", "path_of", "resolve", "stat_path"]
+__all__ = ["AT_FDCWD", "Special", "is_kernels", "open_path", "path_of", "resolve", "stat_file", "stat_path"]
 
 AT_FDCWD: Final = -100
 
@@ -166,14 +166,21 @@ def open_path(system: System, path: bytes, flags: int, mode: int) -> OpenFile:
 def _listed(system: System, path: bytes) -> list[tuple[bytes, int, int]]:
     rows = []
     for name in system.tree.names(path):
-        found = system.tree.lstat(path.rstrip(b"/") + b"/" + name)
+        whole = path.rstrip(b"/") + b"/" + name
+        found = system.tree.lstat(whole)
         if found is not None:
-            rows.append((name, found.st_ino, _KINDS.get(stat.S_IFMT(found.st_mode), 0)))
+            number = system.tree.identity(whole, found)[1]
+            rows.append((name, number, _KINDS.get(stat.S_IFMT(found.st_mode), 0)))
     return rows
 
 
 def _entries(rows: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
     return [(b".", 1, _DIRECTORY), (b"..", 1, _DIRECTORY), *rows]
+
+
+def stat_file(system: System, file: OpenFile) -> Stat:
+    """fstat of an open file."""
+    return stat_path(system, file.path) if isinstance(file, Folder) else Stat.of_file(file)
 
 
 def stat_path(system: System, path: bytes) -> Stat:
@@ -186,7 +193,7 @@ def stat_path(system: System, path: bytes) -> Stat:
     found = system.tree.lstat(path)
     if found is None:
         raise CallFails("ENOENT")
-    return Stat.of_host(found)
+    return Stat.of_host(found, system.tree.identity(path, found))
 
 
 def path_of(system: System, folder: int, address: int) -> tuple[bytes, bytes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptewalk.cosim.programs.arena import Arena
+from ptewalk.cosim.programs.nodes import Nodes
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, TABLE_ENTRIES
 
@@ -47,10 +48,12 @@ class PageCache:
     ----------
     kernel : Kernel
     arena : Arena
+    nodes : Nodes
+        Times of the files that are written.
     """
 
-    def __init__(self, kernel: Kernel, arena: Arena) -> None:
-        self._kernel, self._arena = kernel, arena
+    def __init__(self, kernel: Kernel, arena: Arena, nodes: Nodes) -> None:
+        self._kernel, self._arena, self._nodes = kernel, arena, nodes
         self._inodes: dict[tuple[int, int], Inode] = {}
         self.mapped: dict[str, Inode] = {}
         """Number of the model's file to the inode."""
@@ -130,4 +133,7 @@ class PageCache:
         """Give the host what the program stored through shared mappings."""
         for number, inode in self.mapped.items():
             if inode.writable and inode.size:
-                os.pwrite(inode.handle, self._kernel.pread(number, 0, inode.size), 0)
+                data = self._kernel.pread(number, 0, inode.size)
+                if data != os.pread(inode.handle, inode.size, 0):
+                    os.pwrite(inode.handle, data, 0)
+                    self._nodes.touch(inode.handle)

@@ -88,6 +88,8 @@ class _Reviver:
         system.tree.gone = {data_of(path) for path in state["gone"]}
         system.tree.written = whole(state["written"])
         self.inodes = [self._inode(said) for said in state["inodes"]]
+        system.tree.nodes.last = whole(state["last_node"])
+        system.tree.nodes.touch(system.tree.scratch, whole(state["changed"]))
         self.shared = [self._shared(place, said) for place, said in enumerate(state["shared"])]
         tasks = {whole(said["pid"], 1, 1 << 22): said for said in state["tasks"]}
         if state["current"] not in tasks or 1 not in tasks:
@@ -134,6 +136,9 @@ class _Reviver:
                 os.chmod(target, mode | 0o600)
             else:
                 os.mkdir(target, mode | 0o700)
+            tree.nodes.keep(os.lstat(target), whole(said["node"]))
+        for said in self.state["scratch"]:
+            tree.nodes.touch(tree.scratch + data_of(said["path"]), whole(said["changed"]))
 
     def _inode(self, said: dict[str, Any]) -> Inode:
         path, system = data_of(said["path"]), self.system
@@ -142,6 +147,8 @@ class _Reviver:
             handle = os.open(system.tree.scratch + name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             os.write(handle, self.pages.blob(said["removed"]))
             os.unlink(system.tree.scratch + name)
+            system.tree.nodes.keep(os.fstat(handle), whole(said["node"]))
+            system.tree.nodes.touch(handle, whole(said["changed"]))
             return system.cache.inode(handle, path, writable=True)
         resolved = system.tree.resolve(b"/", path, follow=False)
         found = system.tree.lstat(resolved)

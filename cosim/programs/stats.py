@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from ptewalk.cosim.programs.open_files import OpenFile
+from ptewalk.cosim.programs.open_files import HostFile, OpenFile
 
 __all__ = ["Stat"]
 
@@ -32,17 +32,17 @@ class Stat:
     special: int = 0
 
     @staticmethod
-    def of_host(found: os.stat_result) -> Stat:
-        """The host's."""
-        return Stat(
-            found.st_mode, found.st_size, found.st_ino, found.st_nlink, found.st_dev, found.st_mtime_ns, found.st_uid
-        )
+    def of_host(found: os.stat_result, identity: tuple[int, int]) -> Stat:
+        """The host's, but for device and inode number (`Nodes.identity`)."""
+        device, number = identity
+        return Stat(found.st_mode, found.st_size, number, found.st_nlink, device, found.st_mtime_ns, found.st_uid)
 
     @staticmethod
     def of_file(file: OpenFile) -> Stat:
         """Of an open file."""
-        found = file.stat()
-        return Stat(file.mode, file.size, special=file.device) if found is None else Stat.of_host(found)
+        if isinstance(file, HostFile):
+            return Stat.of_host(file.stat(), file.identity())
+        return Stat(file.mode, file.size, special=file.device)
 
     def pack(self) -> bytes:
         """struct stat"""

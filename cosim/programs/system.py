@@ -115,10 +115,12 @@ class System:
     ) -> None:
         self.kernel, self.memory, self.arena, self.tree = kernel, memory, arena, tree
         self.chance = random.Random(f"program {seed}")
-        self.cache = PageCache(kernel, arena)
+        self.cache = PageCache(kernel, arena, tree.nodes)
         self.limits = limits or Limits()
         self.calls: Counter[str] = Counter()
         self.now = _START_NS
+        tree.nodes.clock = lambda: self.now
+        tree.nodes.touch(tree.scratch)
         self.before_call: Callable[[int], None] = lambda number: None
         """Told of each system call before it is made."""
         self.origins: dict[Process, Process] = {}

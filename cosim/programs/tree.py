@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ptewalk.cosim.programs.errors import CallFails
+from ptewalk.cosim.programs.nodes import Nodes
 
 __all__ = ["KERNELS", "Tree"]
 
@@ -41,6 +42,8 @@ class Tree:
         Paths of the root that the program removed.
     written : int
         Bytes that the scratch folder was given so far.
+    nodes : Nodes
+        Numbers and times of what lies in the scratch folder.
     """
 
     def __init__(self, root: Path, scratch: Path, limit: int) -> None:
@@ -48,6 +51,8 @@ class Tree:
         self.limit = limit
         self.gone: set[bytes] = set()
         self.written = 0
+        self.nodes = Nodes()
+        self.nodes.made(self.scratch)
 
     def resolve(self, folder: bytes, path: bytes, *, follow: bool = True) -> bytes:
         """The absolute path without links that `path`, seen from `folder`, stands for; its last part need not exist.
@@ -120,6 +125,10 @@ class Tree:
         except OSError:
             return None
 
+    def identity(self, path: bytes, found: os.stat_result) -> tuple[int, int]:
+        """Device and inode number that stat tells of a resolved path."""
+        return self.nodes.identity(found, written=os.path.lexists(self.scratch + path))
+
     def readlink(self, path: bytes) -> bytes:
         """What a link says. Raises `CallFails` EINVAL, ENOENT."""
         host = self.host(path)
@@ -152,8 +161,21 @@ class Tree:
             raise CallFails("EACCES" if path.startswith(KERNELS) else "ENOENT")
         if not stat.S_ISDIR(found.st_mode):
             raise CallFails("ENOTDIR")
-        os.makedirs(self.scratch + parent, mode=0o700, exist_ok=True)
+        self._make_folders(parent)
         return self.scratch + path
+
+    def _make_folders(self, path: bytes) -> None:
+        if not os.path.isdir(self.scratch + path):
+            self._make_folders(path.rsplit(b"/", 1)[0])
+            os.mkdir(self.scratch + path, mode=0o700)
+            self._made(path)
+
+    def _made(self, path: bytes) -> None:
+        self.nodes.made(self.scratch + path)
+        self._changed_folder(path)
+
+    def _changed_folder(self, path: bytes) -> None:
+        self.nodes.touch(self.scratch + path.rsplit(b"/", 1)[0])
 
     def spend(self, count: int) -> None:
         """`count` more bytes are to be written. Raises `CallFails` ENOSPC beyond the limit."""
@@ -175,9 +197,12 @@ class Tree:
             host = self._copy_up(path, host, truncates=bool(flags & os.O_TRUNC), mode=mode)
         access = os.O_RDWR if writes else os.O_RDONLY
         try:
-            return os.open(host, access | flags & os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            handle = os.open(host, access | flags & os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise CallFails.of(error) from error
+        if flags & os.O_TRUNC:
+            self.nodes.touch(handle)
+        return handle
 
     def _copy_up(self, path: bytes, source: bytes | None, *, truncates: bool, mode: int) -> bytes:
         target = self._prepare(path)
@@ -192,6 +217,7 @@ class Tree:
             raise CallFails.of(error) from error
         with os.fdopen(handle_number, "wb") as handle:
             handle.write(data)
+        self._made(path)
         os.chmod(target, (mode if source is None else stat.S_IMODE(os.stat(source).st_mode)) & 0o777 | 0o600)
         self.gone.discard(path)
         return target
@@ -202,12 +228,14 @@ class Tree:
             raise CallFails("EEXIST")
         target = self._prepare(path)
         os.mkdir(target, mode & 0o777 | 0o700)
+        self._made(path)
 
     def symlink(self, target: bytes, path: bytes) -> None:
         """A link, whose text is never followed by the host. Raises `CallFails`."""
         if self.host(path) is not None:
             raise CallFails("EEXIST")
         os.symlink(target, self._prepare(path))
+        self._made(path)
 
     def remove(self, path: bytes, *, folder: bool) -> None:
         """unlink or rmdir. Raises `CallFails`."""
@@ -225,6 +253,7 @@ class Tree:
                 os.rmdir(above)
             else:
                 os.unlink(above)
+            self._changed_folder(path)
         if os.path.lexists(self.root.rstrip(b"/") + path):
             self.gone.add(path)
 
@@ -247,6 +276,8 @@ class Tree:
             os.rename(above, target)
         except OSError as error:
             raise CallFails.of(error) from error
+        self._changed_folder(old)
+        self._changed_folder(new)
         self.gone.discard(new)
         if os.path.lexists(self.root.rstrip(b"/") + old):
             self.gone.add(old)
