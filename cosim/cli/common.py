@@ -27,11 +27,13 @@ DEFECT = 3
 __all__ = [
     "BAD_USE",
     "DEFECT",
+    "CACHING",
     "DIFFER",
     "INTERRUPTED",
     "MUTANT",
     "SIMULATORS",
     "TRACKS",
+    "design_option",
     "files_argument",
     "jobs_option",
     "json_option",
@@ -46,6 +48,8 @@ __all__ = [
 TRACKS = ("off", "fault", "native")
 SIMULATORS = ("verilator", "icarus")
 MUTANT = "ptewalk.mutant"
+CACHING = ("mmu-small",)
+"""Designs with caches: keys of `runs.caching_library.CACHING_DESIGNS`, which is imported late."""
 
 
 def _activate(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
@@ -71,6 +75,13 @@ mutant_option = option(
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 simulator_option = option(
     "--simulator", type=click.Choice(SIMULATORS), help="Verilator or Icarus; by default the best there is."
+)
+design_option = option(
+    "--design",
+    type=click.Choice(("mmu", *CACHING)),
+    default="mmu",
+    show_default=True,
+    help="For --backend gateware: the MMU without caches, or one with a TLB.",
 )
 seed_option = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."

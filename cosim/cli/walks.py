@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.common import (
+    CACHING,
     DIFFER,
+    design_option,
     files_argument,
     json_option,
     mutant_option,
@@ -22,11 +25,27 @@ from ptewalk.cosim.cli.common import (
 )
 
 _BACKENDS = ("model", "gateware", "unicorn")
+_CACHED = ("accesses", "hits", "changed_hits")
+"""What is counted of a design with caches."""
+
+
+def _gateware(design: str, simulator: str | None, machine: dict[str, Any]) -> Any:
+    """The gateware, built."""
+    from ptewalk.cosim.runs.caching_library import CachingLibrary
+    from ptewalk.cosim.runs.gateware import gateware
+    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.rtl.walker import WalkerConfig
+
+    walker = WalkerConfig(**machine)
+    if design in CACHING:
+        return CachingLibrary.named(design, walker, simulator)
+    return gateware(simulator, MmuConfig(walker))
 
 
 @click.command()
 @files_argument
 @option("--backend", type=click.Choice(_BACKENDS), default="model", show_default=True, help="Who answers.")
+@design_option
 @simulator_option
 @option("--limit", type=click.IntRange(1), help="At most so many cases of each file, taken from all families in turn.")
 @option(
@@ -44,6 +63,7 @@ _BACKENDS = ("model", "gateware", "unicorn")
 def walks(
     files: tuple[Path, ...],
     backend: str,
+    design: str,
     simulator: str | None,
     limit: int | None,
     bits: int,
@@ -54,12 +74,15 @@ def walks(
     """Compare recorded page walks with a backend's answers.
 
     A case counts as agreeing or differing when all engines that recorded it agreed (trust 3); others are counted apart.
+    A design with caches is asked three times: after a flush of all, again, and under changed control.
     """
     from ptewalk.cosim.checks.walks import merge_tallies, other_machine, tally_model, tally_unicorn
     from ptewalk.cosim.formats.walks import PHYSICAL_BITS, read_walks, spread
 
     if seed is not None and backend != "gateware":
         raise ToolError(f"--seed goes with --backend gateware, not with --backend {backend}")
+    if design != "mmu" and backend != "gateware":
+        raise ToolError(f"--design goes with --backend gateware, not with --backend {backend}")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if backend == "unicorn" and (bits != PHYSICAL_BITS or no_gigabyte_pages):
@@ -71,20 +94,19 @@ def walks(
     chosen = [(path, (cases := read_walks(path, **machine)), spread(cases, limit)) for path in files]
     walker = None
     if backend == "gateware":
-        from ptewalk.cosim.runs.gateware import gateware
-        from ptewalk.rtl.mmu import MmuConfig
-        from ptewalk.rtl.walker import WalkerConfig
-
-        walker = gateware(simulator, MmuConfig(WalkerConfig(**machine)))
+        walker = _gateware(design, simulator, machine)
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     tallies = []
+    cached: Counter[str] = Counter()
     for path, cases, indices in chosen:
         if walker is not None:
             tallies.append(walker.recorded(path, indices, seed=seed))
+            cached.update({name: tallies[-1][name] for name in _CACHED if name in tallies[-1]})
         else:
             judge = tally_model if backend == "model" else tally_unicorn
             tallies.append(judge([cases[index] for index in indices]).as_json())
     result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
+    result |= cached
     if result["differ"]:
         result["hint"] = other_machine([cases[index] for _, cases, indices in chosen for index in indices])
     if walker is not None:
@@ -94,7 +116,7 @@ def walks(
     else:
         shown: dict[str, Any] = {
             name: result[name]
-            for name in ("backend", "simulator", "seed", "cases", "agree", "differ", "skipped")
+            for name in ("backend", "simulator", "seed", "cases", "agree", "differ", "skipped", *_CACHED)
             if name in result
         }
         show([shown], f"walks: {', '.join(map(str, files))}")

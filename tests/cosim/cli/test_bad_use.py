@@ -64,6 +64,24 @@ def test_simulator_of_a_backend_that_has_none(run: Run, backend: str) -> None:
     )
 
 
+def test_designs_of_the_gateware_alone(run: Run) -> None:
+    fails(
+        run,
+        *("walks", str(WALKS), "--design", "mmu-small"),
+        says="not with --backend model",
+        mend="--design goes with --backend gateware",
+    )
+
+
+def test_a_design_with_caches_runs_on_verilator(run: Run) -> None:
+    fails(
+        run,
+        *("walks", str(WALKS), "--backend", "gateware", "--design", "mmu-small", "--simulator", "icarus"),
+        says="not on icarus",
+        mend="leave out --simulator",
+    )
+
+
 def test_replay_on_the_model_has_no_simulator(run: Run) -> None:
     fails(
         run,

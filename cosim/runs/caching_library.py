@@ -1,0 +1,68 @@
+"""An MMU that caches, built and ready to be run in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
+from ptewalk.cosim.checks.caching_performances import CACHING_PERFORMANCES
+from ptewalk.cosim.runs.gateware import Gateware, verilog_of
+from ptewalk.cosim.simulate.build import build_library
+from ptewalk.cosim.simulate.find import select
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.export import describe
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["CACHING_DESIGNS", "CachingLibrary"]
+
+CACHING_DESIGNS: Final = {"mmu-small": CachingMmuConfig()}
+"""Name of a design to its configuration."""
+
+
+@dataclass(frozen=True)
+class CachingLibrary(Gateware):
+    """A Verilator model of an MMU that caches, and its compiled lane as a library."""
+
+    in_process: ClassVar[bool] = True
+    _lane: list[CachingLane] = field(default_factory=list, compare=False)
+
+    @staticmethod
+    def make(config: CachingMmuConfig | None = None) -> CachingLibrary:
+        """Build it, or find it built; `ToolError` when that fails or there is no Verilator."""
+        config = config or CachingMmuConfig()
+        design = describe(config)
+        model = build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
+        return CachingLibrary(config, model)
+
+    @staticmethod
+    def named(name: str, walker: WalkerConfig, simulator: str | None = None) -> CachingLibrary:
+        """The design of this name with another walker; `ToolError` as `make`, and for another simulator."""
+        if simulator not in (None, "verilator"):
+            raise ToolError(
+                f"{name} runs by compiled code, on Verilator only, not on {simulator}: leave out --simulator"
+            )
+        return CachingLibrary.make(replace(CACHING_DESIGNS[name], walker=walker))
+
+    @property
+    def lane(self) -> CachingLane:
+        """The model; opened when it is first asked for."""
+        if not self._lane:
+            self._lane.append(CachingLane(self.model.library))
+        return self._lane[0]
+
+    def perform(self, name: str, values: dict[str, Any], *, protocol: bool = False) -> dict[str, Any]:
+        """As `Gateware.perform`, here and now."""
+        if protocol:
+            raise ValueError("a library has no protocol level")
+        return CACHING_PERFORMANCES[name](values, self.lane, self.design)
+
+    def recorded(
+        self, file: Path, indices: list[int] | None = None, *, seed: int | None = None, protocol: bool = False
+    ) -> dict[str, Any]:
+        """Recorded walks: as `Gateware.recorded`, with `CachedWalks.counts` beside the tally."""
+        values = {"file": str(file.absolute()), "indices": indices, "seed": seed}
+        told = self.perform("recorded", values, protocol=protocol)
+        return {**told["tally"], **{name: count for name, count in told.items() if name != "tally"}}
