@@ -22,10 +22,10 @@ from ptewalk.cosim.bench.events import (
     Swap,
     WalkEnd,
 )
-from ptewalk.cosim.bench.records import RESPONSE, decode, make
+from ptewalk.cosim.bench.records import RESPONSE, context_values, decode, make
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import PageFault, Request, State, Translated
-from ptewalk.model.x86 import PAGE_SHIFT, Access, Invalidation
+from ptewalk.model.x86 import Access, Invalidation
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["CachingBench", "CachingConditions", "RuleOfCachingBroken", "Story"]
@@ -192,9 +192,7 @@ class CachingBench:
 
     def _offer_context(self) -> None:
         state, pcid, keep = self._story.context()
-        fields = {"root": state.root >> PAGE_SHIFT, "control": state.control, "pkru": state.pkru, "pkrs": state.pkrs}
-        fields |= {"track": int(state.track), "saved_dirty": state.saved_dirty, "pcid": pcid, "keep": keep}
-        self._offer("contexts", fields, SetContext(state, pcid, keep))
+        self._offer("contexts", context_values(state, pcid, keep=keep), SetContext(state, pcid, keep))
 
     def _offer_request(self) -> None:
         free = [tag for tag in range(self._conditions.tags) if tag not in self._flying and tag not in self._granted]

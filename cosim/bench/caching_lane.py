@@ -15,7 +15,7 @@ import numpy as np
 from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.events import Accept, Answer, Foreign, Invalidate, LogEvent, Read, SetContext, Swap, WalkEnd
 from ptewalk.cosim.bench.headers import lane_files, structures
-from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, decode, make
+from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, context_values, decode, make
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.model.x86 import PAGE_SHIFT, Invalidation
@@ -291,8 +291,6 @@ def context_records(contexts: list[tuple[State, int, bool]]) -> Records:
     """`REQUEST` records of contexts alone."""
     records = np.zeros(len(contexts), REQUEST)
     for number, (state, pcid, keep) in enumerate(contexts):
-        row = records[number]
-        row["root"], row["control"], row["pkru"] = state.root >> PAGE_SHIFT, state.control, state.pkru
-        row["pkrs"], row["track"], row["saved_dirty"] = state.pkrs, int(state.track), state.saved_dirty
-        row["pcid"], row["keep"] = pcid, keep
+        for name, value in context_values(state, pcid, keep=keep).items():
+            records[number][name] = value
     return records

@@ -41,6 +41,7 @@ __all__ = [
     "Status",
     "WordMemory",
     "array",
+    "context_values",
     "decode",
     "describe_record",
     "encode_requests",
@@ -329,25 +330,32 @@ def validate_work(
     return checked, validate_interferences(interferences, requests=len(checked), memory=memory)
 
 
-def encode_requests(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:
-    """The `REQUEST` records of (state, request) pairs; `tags` default to the position, modulo 256.
+def context_values(state: State, pcid: int = 0, *, keep: bool = False) -> dict[str, int]:
+    """A value for each of `CONTEXT_INPUTS`; 0 for one that the golden model does not know.
 
     A state without soft-dirty gives track and saved_dirty 0.
     """
+    known = {
+        "root": state.root >> PAGE_SHIFT,
+        "control": state.control,
+        "pkru": state.pkru,
+        "pkrs": state.pkrs,
+        "track": int(state.track) if state.soft_dirty else 0,
+        "saved_dirty": int(state.saved_dirty and state.soft_dirty),
+        "pcid": pcid,
+        "keep": int(keep),
+    }
+    return {name: known.get(name, 0) for name, _, _ in CONTEXT_INPUTS}
+
+
+def encode_requests(pairs: Iterable[tuple[State, Request]], tags: Sequence[int] | None = None) -> Records:
+    """The `REQUEST` records of (state, request) pairs; `tags` default to the position, modulo 256."""
     rows = []
     for number, (state, request) in enumerate(pairs):
-        context = {
-            "root": state.root >> PAGE_SHIFT,
-            "control": state.control,
-            "pkru": state.pkru,
-            "pkrs": state.pkrs,
-            "track": int(state.track) if state.soft_dirty else 0,
-            "saved_dirty": state.saved_dirty and state.soft_dirty,
-        }
         rows.append(
             (
                 request.linear,
-                *(context.get(name, 0) for name, _, _ in CONTEXT_INPUTS),
+                *context_values(state).values(),
                 number % 256 if tags is None else tags[number],
                 int(request.access),
                 request.user,
