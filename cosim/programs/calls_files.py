@@ -7,7 +7,7 @@ import struct
 from typing import Final
 
 from ptewalk.cosim.programs.errors import Blocked, CallFails
-from ptewalk.cosim.programs.open_files import Descriptor, Folder, HostFile, OpenFile, Pipe, PipeEnd
+from ptewalk.cosim.programs.open_files import Descriptor, Folder, HostFile, Kernels, OpenFile, Pipe, PipeEnd
 from ptewalk.cosim.programs.opening import AT_FDCWD, open_path, path_of
 from ptewalk.cosim.programs.system import System, call, signed
 from ptewalk.cosim.programs.task import Task
@@ -186,6 +186,8 @@ def _writable(system: System, number: int) -> OpenFile:
     file = system.file(number)
     if file.flags & os.O_ACCMODE == os.O_RDONLY:
         raise CallFails("EBADF")
+    if isinstance(file, Kernels) and file.clears is not None:
+        system.before_clear(file.clears)
     return file
 
 

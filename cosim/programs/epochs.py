@@ -159,12 +159,24 @@ class Epochs:
         """File and offset of a shared page to its contents at the end of the last epoch."""
         self._seen: dict[tuple[int, int], bytes] = {}
         self._stored: dict[int, dict[int, bytes]] = {}
+        self._told: dict[Process, set[int]] = {}
+        """Pages that were reported when the program cleared its bits itself, since the last epoch."""
 
     def begin(self, processes: Sequence[Process]) -> None:
         """The first epoch begins: what is there is noted, and soft-dirty cleared."""
         for process in processes:
             self._known[process] = {one.page: self._hash(one.frame) for one in present_pages(self.kernel, process)}
         self._clear(processes)
+
+    def before_clear(self, process: Process) -> None:
+        """The program is about to clear the bits of a process: what they report now counts at the epoch's end."""
+        told = self._told.setdefault(process, set())
+        told |= {one.page for one in present_pages(self.kernel, process) if one.reported}
+
+    def _found(self, process: Process) -> list[Present]:
+        told = self._told.get(process, ())
+        pages = present_pages(self.kernel, process)
+        return [one._replace(reported=True, by_entry=True) if one.page in told else one for one in pages]
 
     def end(
         self,
@@ -188,7 +200,7 @@ class Epochs:
         """
         epoch = Epoch(len(self.done) + 1)
         self._hashes.clear()
-        found = {process: list(present_pages(self.kernel, process)) for process in processes}
+        found = {process: self._found(process) for process in processes}
         everywhere = {one.frame for pages in found.values() for one in pages if one.reported}
         known: dict[Process, dict[int, bytes]] = {}
         self._stored = {}
@@ -286,6 +298,7 @@ class Epochs:
     def _clear(self, processes: Sequence[Process]) -> None:
         for process in processes:
             self.kernel.clear_refs(process.who, "4")
+        self._told.clear()
         self._hashes.clear()
 
     def contents(self) -> dict[int, dict[int, bytes]]:

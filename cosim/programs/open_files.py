@@ -13,7 +13,8 @@ from ptewalk.cosim.programs.errors import Blocked, CallFails
 from ptewalk.cosim.programs.page_cache import Inode, PageCache
 from ptewalk.cosim.programs.tree import Tree
 from ptewalk.model.errors import Errno
-from ptewalk.model.proc.files import ProcFile
+from ptewalk.model.proc.files import ClearRefs, ProcFile
+from ptewalk.model.state.machine import Process
 
 __all__ = ["Descriptor", "Folder", "HostFile", "Kernels", "Null", "OpenFile", "Pipe", "PipeEnd", "Stream", "Text"]
 
@@ -297,6 +298,11 @@ class Kernels(OpenFile):
         self._file = file
         self.mode = stat.S_IFREG | mode
 
+    @property
+    def clears(self) -> Process | None:
+        """The process whose soft-dirty bits a write to it may clear."""
+        return self._file.process if isinstance(self._file, ClearRefs) else None
+
     def read(self, count: int) -> bytes:
         """As `OpenFile.read`."""
         return self._asked(lambda: self._file.read(count))
@@ -308,6 +314,10 @@ class Kernels(OpenFile):
     def write(self, data: bytes) -> int:
         """As `OpenFile.write`."""
         return self._asked(lambda: self._file.write(data))
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """As `OpenFile.pwrite`."""
+        return self._asked(lambda: self._file.pwrite(data, offset))
 
     def seek(self, offset: int, whence: int) -> int:
         """As `OpenFile.seek`."""

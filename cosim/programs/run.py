@@ -202,6 +202,8 @@ class ProgramRun:
         self.epochs = Epochs(self.kernel, settings.epoch) if settings.epoch else None
         self._departures = 0
         self.system.before_call = self._before_call
+        if self.epochs is not None:
+            self.system.before_clear = self.epochs.before_clear
         self.capture = Capture(self.system, settings.as_json()) if settings.checkpoint else None
         self.images = 0
         self.image_bytes = 0

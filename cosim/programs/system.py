@@ -123,6 +123,8 @@ class System:
         tree.nodes.touch(tree.scratch)
         self.before_call: Callable[[int], None] = lambda number: None
         """Told of each system call before it is made."""
+        self.before_clear: Callable[[Process], None] = lambda process: None
+        """Told of a process before the program itself clears its soft-dirty bits."""
         self.origins: dict[Process, Process] = {}
         """Process to the one whose address space it copied, since the last epoch."""
         self.departures = 0

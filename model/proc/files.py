@@ -20,7 +20,7 @@ from ptewalk.model.linux import TASK_PAGES
 from ptewalk.model.proc import clear_refs, kpage, pagemap, smaps, status
 from ptewalk.model.state.machine import MachineState, Process
 
-__all__ = ["MODES", "ProcFile", "ProcFs", "pid_of"]
+__all__ = ["MODES", "ClearRefs", "ProcFile", "ProcFs", "pid_of"]
 
 WORD_BYTES: Final = 8
 TEXTS: Final[dict[str, Callable[[MachineState, Process], str]]] = {
