@@ -58,15 +58,21 @@ def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
 @click.command()
 @click.argument("properties", nargs=-1, metavar="[PROPERTY]...")
 @jobs_option
+@option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where what is proved is kept: the same command goes on from there, and proves anew what has changed.",
+)
 @json_option
 @mutant_option
-def prove(properties: tuple[str, ...], jobs: int, as_json: bool) -> int:
+def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json: bool) -> int:
     """Prove properties of the gateware (all by default), unbounded, with their covers.
 
     First a bounded search looks for a counterexample; its waves are kept in results/proofs.
     """
     from dataclasses import asdict
 
+    from ptewalk.cosim.base.journal import Journal
     from ptewalk.cosim.formal.properties import PROPERTIES
     from ptewalk.cosim.formal.prove import prove_all
 
@@ -75,7 +81,8 @@ def prove(properties: tuple[str, ...], jobs: int, as_json: bool) -> int:
             raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
     label = f"-{mutant}" if (mutant := click.get_current_context().meta.get(MUTANT)) else ""
     with progress("properties") as advance:
-        results = prove_all(properties or tuple(PROPERTIES), label=label, jobs=jobs, progress=advance)
+        kept = Journal(journal, {"command": "prove", "mutant": label})
+        results = prove_all(properties or tuple(PROPERTIES), label=label, jobs=jobs, journal=kept, progress=advance)
     if as_json:
         click.echo(json.dumps({result.property: asdict(result) for result in results}))
     else:

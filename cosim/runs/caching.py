@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching import judge_run, random_work
 from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.runs.plans import Chunk, Journal, Progress, execute, walks_plan
+from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
 from ptewalk.cosim.simulate.build import build, build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option

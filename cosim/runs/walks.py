@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.base.results import Counts, Failure
 from ptewalk.cosim.runs.gateware import WalkerLibrary
-from ptewalk.cosim.runs.plans import Chunk, Journal, Progress, execute
+from ptewalk.cosim.runs.plans import Chunk, Progress, execute
 from ptewalk.cosim.simulate.mutants import option
 
 __all__ = ["walk_chunks"]

@@ -7,6 +7,8 @@ import pytest
 from amaranth.hdl import Assert, Assume, Const, Cover, Module
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.formal import prove as module
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
 from ptewalk.cosim.formal.properties import PROPERTIES
 from ptewalk.cosim.formal.prove import last_values, prove
@@ -100,6 +102,25 @@ class Unreachable(FaultUnitDrain):
     def _specify(self, m: Module) -> None:
         super()._specify(m)
         m.d.comb += Cover(self.unit.supervisor.drained & ~self.unit.supervisor.drain)
+
+
+@pytest.mark.slow
+def test_what_is_proved_is_not_proved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is the same; what was refuted is tried anew."""
+    path, identity = tmp_path / "journal.jsonl", {"command": "prove"}
+    assert prove("fault-unit-drain", Wrong, keep=tmp_path, journal=Journal(path, identity)).result == "failed"
+    assert Journal(path, identity).done == {}
+    first = prove("fault-unit-drain", journal=Journal(path, identity))
+    assert first.result == "proved"
+
+    def runs(folder: Path, task: str) -> tuple[str, str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_sby", runs)
+    assert prove("fault-unit-drain", journal=Journal(path, identity)) == first
+    for make in (Wrong, Unhelped, Unreachable):
+        with pytest.raises(KeyboardInterrupt):
+            prove("fault-unit-drain", make, journal=Journal(path, identity))
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.runs.plans import Chunk, Journal, ending_chunks, execute, walks_plan
+from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.runs.plans import Chunk, ending_chunks, execute, walks_plan
 
 PLAN = walks_plan(7, 45, 10)
 
