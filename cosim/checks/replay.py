@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,19 +148,30 @@ class ReplayJob:
         find_profile(self.profile)
         return load(map(Path, self.files), self.names)
 
-    def run(self, judge: RelationJudge, mmu: Callable[[SparseMemory], Mmu] = ModelMmu) -> dict[str, Any]:
-        """Replay: `collect`'s object, with `closed` and `picture` of cosim/checks/relation.py."""
+    def run(
+        self,
+        judge: RelationJudge,
+        mmu: Callable[[SparseMemory], Mmu] = ModelMmu,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, Any]:
+        """Replay: `collect`'s object, with `closed` and `picture` of cosim/checks/relation.py.
+
+        `progress` is told before each scenario, with (scenarios done, scenarios).
+        """
+        asked = self.scenarios()
+        number = count()
         report = scenarios.replay(
-            self.scenarios(),
+            asked,
             self.profile,
             track=Track[self.track.upper()],
             soft_dirty=self.soft_dirty,
             mmu=mmu,
+            progress=lambda scenario: progress(next(number), len(asked)),
             judge=judge,
         )
         return collect(report) | {"closed": judge.closed, "picture": judge.picture}
 
 
-def replay_model(job: ReplayJob) -> dict[str, Any]:
+def replay_model(job: ReplayJob, progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
     """Replay on the golden model; see `ReplayJob.run`."""
-    return job.run(RelationJudge(job.picture))
+    return job.run(RelationJudge(job.picture), progress=progress)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
 from rich.console import Console
@@ -33,6 +33,7 @@ __all__ = [
     "MUTANT",
     "SIMULATORS",
     "TRACKS",
+    "counted",
     "design_option",
     "files_argument",
     "jobs_option",
@@ -48,6 +49,8 @@ __all__ = [
 TRACKS = ("off", "fault", "native")
 SIMULATORS = ("verilator", "icarus")
 MUTANT = "ptewalk.mutant"
+_TOLD: Final = 100
+T = TypeVar("T")
 CACHING = ("mmu-small",)
 """Designs with caches: keys of `runs.caching_library.CACHING_DESIGNS`, which is imported late."""
 
@@ -144,3 +147,11 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def counted(things: Iterable[T], before: int, total: int, advance: Callable[[int, int], None]) -> Iterator[T]:
+    """Each of `things`, told to a progress bar now and then; `before` were done before."""
+    for number, thing in enumerate(things, before):
+        if number % _TOLD == 0:
+            advance(number, total)
+        yield thing

@@ -190,7 +190,8 @@ def replay(
             workers = 1 if picture else jobs
             result = replay_gateware([job], simulator, workers=workers, progress=advance)[0]
     else:
-        result = replay_model(job)
+        with progress("scenarios") as advance:
+            result = replay_model(job, advance)
     result |= {"backend": backend, "profile": profile, "track": track}
     if seed is not None:
         result["seed"] = seed

@@ -14,11 +14,13 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.common import (
     CACHING,
     DIFFER,
+    counted,
     design_option,
     files_argument,
     json_option,
     mutant_option,
     option,
+    progress,
     seed_option,
     show,
     simulator_option,
@@ -98,13 +100,18 @@ def walks(
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     tallies = []
     cached: Counter[str] = Counter()
-    for path, cases, indices in chosen:
-        if walker is not None:
-            tallies.append(walker.recorded(path, indices, seed=seed))
-            cached.update({name: tallies[-1][name] for name in _CACHED if name in tallies[-1]})
-        else:
-            judge = tally_model if backend == "model" else tally_unicorn
-            tallies.append(judge([cases[index] for index in indices]).as_json())
+    total, done = sum(len(indices) for _, _, indices in chosen), 0
+    with progress("walks") as advance:
+        for path, cases, indices in chosen:
+            advance(done, total)
+            if walker is not None:
+                tallies.append(walker.recorded(path, indices, seed=seed))
+                cached.update({name: tallies[-1][name] for name in _CACHED if name in tallies[-1]})
+            else:
+                judge = tally_model if backend == "model" else tally_unicorn
+                asked = (cases[index] for index in indices)
+                tallies.append(judge(counted(asked, done, total, advance)).as_json())
+            done += len(indices)
     result = merge_tallies(tallies) | {"backend": backend, "simulator": walker.simulator if walker else None}
     result |= cached
     if result["differ"]:
