@@ -119,3 +119,12 @@ def test_a_full_scan_buffer_leaves_walk_end_behind(machine) -> None:  # type: ig
     answer = scan(m, 0, 2048, category_mask=ScanCategory.SOFT_DIRTY)
     assert len(answer.regions) == 650
     assert answer.walk_end == m.kernel.base + 1024 << 12
+
+
+def test_scan_protects_hugetlb_pages_that_are_not_there(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pagemap_scan_pte_hole: a marker in each entry that the hole has, and in no other."""
+    m = machine(C)
+    m.mmap(0, 1536, kind="hugetlb")
+    wp(m, 0, 1536, protect=False, asynchronous=True)
+    scan(m, 512, 512, flags=ScanFlag.WP_MATCHING)
+    assert [m.mm().entries.is_marker(m.pmd(page)) for page in (0, 512, 1024)] == [False, True, False]
