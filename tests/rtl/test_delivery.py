@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Delivery between a pipeline and a requester that the test plays: answers in order, the fault queue, grants, status."""
+"""Delivery, between a pipeline and a requester that the test plays: order, the fault queue, grants, status."""
 
 from collections.abc import Callable
 from typing import Any
