@@ -1,22 +1,14 @@
 """What a walk answers: outcome, error code, physical address, and the translation that a cache may keep."""
 
 from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
 from ptewalk.rtl.entry import EntryLayout, one_hot_level, physical_address
-from ptewalk.rtl.layouts import RequestLayout, ResponseLayout, TranslationLayout
+from ptewalk.rtl.layouts import RequestLayout, ResponseLayout, TranslationLayout, UpperRightsLayout
 from ptewalk.rtl.permissions import AccessClassLayout
 
-__all__ = ["UpperRightsLayout", "WalkAnswer"]
-
-
-class UpperRightsLayout(data.StructLayout):
-    """The rights of the entries above the one at hand: R/W and U/S of all (AND), XD of all (OR)."""
-
-    def __init__(self) -> None:
-        super().__init__({"rw": 1, "us": 1, "xd": 1})
+__all__ = ["WalkAnswer"]
 
 
 class WalkAnswer(Component):

@@ -12,11 +12,12 @@ from ptewalk.rtl.delivery import Delivery
 from ptewalk.rtl.entry import canonical, marks_and_mends
 from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
-from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
+from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout, StartLayout
 from ptewalk.rtl.maintenance import Maintenance
 from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
+from ptewalk.rtl.upper_caches import UpperCaches
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = ["CachingMmu", "CachingMmuConfig"]
@@ -44,6 +45,8 @@ class CachingMmuConfig:
         PCIDs whose translations stand at a time: a power of two, 2 to 16; default 4.
     waiting : int
         Requests that may wait for a walk, 3 to 64; default 4.
+    upper_entries : int
+        Of the cache of each level above the page tables: a power of two, 2 to 64; 0 (default): there is none.
     """
 
     walker: WalkerConfig = field(default_factory=WalkerConfig)
@@ -54,6 +57,7 @@ class CachingMmuConfig:
     large_ways: int = 2
     slots: int = 4
     waiting: int = 4
+    upper_entries: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.walker, WalkerConfig):
@@ -68,6 +72,8 @@ class CachingMmuConfig:
                 raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value!r}")
         if not isinstance(self.waiting, int) or not 3 <= self.waiting <= 64:
             raise ValueError(f"waiting must be an integer from 3 to 64, not {self.waiting!r}")
+        if self.upper_entries != 0 and not _power_of_two(self.upper_entries, 2, 64):
+            raise ValueError(f"upper_entries must be 0 or a power of two from 2 to 64, not {self.upper_entries!r}")
 
 
 class _Stage(data.StructLayout):
@@ -79,12 +85,13 @@ class _Stage(data.StructLayout):
     canonical : 1
     again : 1
         It has waited once: a walk is its own.
+    overtaken : 1
+        An invalidation came after the lookup: where the walk begins may be stale.
     """
 
     def __init__(self, tag_bits: int) -> None:
-        super().__init__(
-            {"request": RequestLayout(tag_bits), "access": AccessClassLayout(), "canonical": 1, "again": 1}
-        )
+        flags = dict.fromkeys(("canonical", "again", "overtaken"), 1)
+        super().__init__({"request": RequestLayout(tag_bits), "access": AccessClassLayout(), **flags})
 
 
 class CachingMmu(Component):
@@ -122,13 +129,16 @@ class CachingMmu(Component):
         walker = config.walker
         bits, tag_bits, soft_dirty = walker.physical_bits, walker.tag_bits, walker.soft_dirty
         slot_bits = (config.slots - 1).bit_length()
-        self.walker = Walker(walker)
+        self.walker = Walker(walker, starts=True)
         self.tlb = Tlb(
             physical_bits=bits,
             slot_bits=slot_bits,
             small=(config.small_sets, config.small_ways),
             large=(config.large_sets, config.large_ways),
             soft_dirty=soft_dirty,
+        )
+        self.uppers = UpperCaches(
+            levels=walker.levels, physical_bits=bits, slot_bits=slot_bits, entries=config.upper_entries
         )
         self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
         self.delivery = Delivery(physical_bits=bits, tag_bits=tag_bits, fault_depth=config.fault_depth)
@@ -154,6 +164,7 @@ class CachingMmu(Component):
         tag_bits, soft_dirty = config.walker.tag_bits, config.walker.soft_dirty
         m.submodules.walker = walker = self.walker
         m.submodules.tlb = tlb = self.tlb
+        m.submodules.uppers = uppers = self.uppers
         m.submodules.maintenance = maintenance = self.maintenance
         m.submodules.delivery = delivery = self.delivery
         m.submodules.queue = queue = fifo.SyncFIFO(width=RequestLayout(tag_bits).size, depth=config.waiting)
@@ -182,6 +193,7 @@ class CachingMmu(Component):
             stage_2=Signal(_Stage(tag_bits)),
             hit=Signal(),
             entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
+            start=Signal(StartLayout(config.walker.physical_bits, config.walker.levels)),
             room=Signal(range(config.waiting + 1), init=config.waiting),
             walking=Signal(),
             walked=Signal(_Stage(tag_bits)),
@@ -196,7 +208,6 @@ class CachingMmu(Component):
             maintenance.may_begin.eq(~tlb.busy),
             maintenance.may_change.eq(idle),
             delivery.idle.eq(idle),
-            maintenance.linear.eq(r.walked.request.linear),
         ]
         connect(m, flipped(self.invalidations), maintenance.invalidations)
         self._context(m, context)
@@ -225,7 +236,12 @@ class CachingMmu(Component):
             tlb.linear.eq(asked.linear),
             tlb.slot.eq(maintenance.slot),
             tlb.look.eq(accepted | again),
+            uppers.linear.eq(asked.linear),
+            uppers.slot.eq(maintenance.slot),
+            uppers.look.eq(accepted | again),
         ]
+        overtakes = Signal()
+        m.d.comb += overtakes.eq(maintenance.begins & maintenance.covers)
         la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
         with m.If(advance):
             m.d.sync += [
@@ -234,12 +250,17 @@ class CachingMmu(Component):
                 *(r.stage_1.access[name].eq(value) for name, value in classify(asked, context.control).items()),
                 r.stage_1.canonical.eq(canonical(asked.linear, la57)),
                 r.stage_1.again.eq(again),
+                r.stage_1.overtaken.eq(overtakes),
                 # Cycle 1: the way that hit.
                 r.valid_2.eq(r.valid_1),
                 r.stage_2.eq(r.stage_1),
+                r.stage_2.overtaken.eq(r.stage_1.overtaken | overtakes),
+                r.start.eq(uppers.start),
                 r.hit.eq(tlb.hit & r.stage_1.canonical),
                 r.entry.eq(tlb.entry),
             ]
+        with m.Elif(overtakes):
+            m.d.sync += [r.stage_1.overtaken.eq(1), r.stage_2.overtaken.eq(1)]
 
         # Cycle 2: an allowed, marked hit is answered; all else is a walk.
 
@@ -254,6 +275,7 @@ class CachingMmu(Component):
             queue.w_en.eq(waits),
             walker.requester.requests.payload.eq(r.stage_2.request),
             walker.requester.requests.valid.eq(walks),
+            walker.i_start.eq(r.start),
         ]
         m.d.sync += r.room.eq(r.room - accepted + again + ((served | walks) & ~r.stage_2.again))
 
@@ -266,10 +288,12 @@ class CachingMmu(Component):
             taken.eq(found.valid & may_take),
         ]
         m.d.sync += r.blocked.eq(found.valid & ~may_take)
-        with m.If(maintenance.begins & maintenance.covers):
+        with m.If(overtakes):
             m.d.sync += r.overtaken.eq(1)
         with m.If(walks):
-            m.d.sync += [r.walking.eq(1), r.overtaken.eq(0), r.walked.eq(r.stage_2)]
+            # What was looked up before an invalidation is stale; what will be read is not.
+            stale = r.start.cached & (r.stage_2.overtaken | overtakes)
+            m.d.sync += [r.walking.eq(1), r.overtaken.eq(stale), r.walked.eq(r.stage_2)]
         with m.Elif(taken):
             m.d.sync += r.walking.eq(0)
 
@@ -288,7 +312,15 @@ class CachingMmu(Component):
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
             ]
-        m.d.comb += maintenance.ops.ready.eq(tlb.ops.ready)
+        m.d.comb += [
+            maintenance.ops.ready.eq(tlb.ops.ready),
+            uppers.root.eq(context.root),
+            uppers.la57.eq(la57),
+            uppers.fill.eq(walker.o_upper),
+            uppers.fill_slot.eq(maintenance.slot),
+            uppers.passes.eq(walker.o_passes & ~r.overtaken),
+            uppers.clear.eq(tlb.forgets),
+        ]
 
         # What is delivered.
 

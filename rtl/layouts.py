@@ -16,9 +16,12 @@ __all__ = [
     "InvalidationLayout",
     "RequestLayout",
     "ResponseLayout",
+    "StartLayout",
     "StatusLayout",
     "SwapLayout",
     "TranslationLayout",
+    "UpperEntryLayout",
+    "UpperRightsLayout",
     "WalkedLayout",
     "flat_fields",
 ]
@@ -193,6 +196,65 @@ class TranslationLayout(data.StructLayout):
                 "pcd": 1,
                 "pat": 1,
                 "address": unsigned(physical_bits),
+            }
+        )
+
+
+class UpperRightsLayout(data.StructLayout):
+    """The rights of the entries above the one at hand: R/W and U/S of all (AND), XD of all (OR)."""
+
+    def __init__(self) -> None:
+        super().__init__({"rw": 1, "us": 1, "xd": 1})
+
+
+class StartLayout(data.StructLayout):
+    """Where a walk begins.
+
+    Members
+    -------
+    frame : unsigned(physical_bits - 12)
+        Frame number of the table that is read first.
+    at : unsigned(levels)
+        Its level, one-hot: bit 0 is a page table.
+    rights : UpperRightsLayout
+        Of the entries above.
+    cached : 1
+        It is not the root.
+    """
+
+    def __init__(self, physical_bits: int, levels: int) -> None:
+        super().__init__(
+            {
+                "frame": unsigned(physical_bits - x86.PAGE_SHIFT),
+                "at": unsigned(levels),
+                "rights": UpperRightsLayout(),
+                "cached": 1,
+            }
+        )
+
+
+class UpperEntryLayout(data.StructLayout):
+    """An upper entry that a walk passed, as a cache may keep it.
+
+    Members
+    -------
+    linear : unsigned(64)
+        The address that is walked.
+    at : unsigned(levels)
+        The entry's level, one-hot.
+    frame : unsigned(physical_bits - 12)
+        Frame number of the table below.
+    rights : UpperRightsLayout
+        This entry's and those of all above it.
+    """
+
+    def __init__(self, physical_bits: int, levels: int) -> None:
+        super().__init__(
+            {
+                "linear": unsigned(64),
+                "at": unsigned(levels),
+                "frame": unsigned(physical_bits - x86.PAGE_SHIFT),
+                "rights": UpperRightsLayout(),
             }
         )
 

@@ -40,8 +40,9 @@ class Maintenance(Component):
         Nothing is in work here.
     begins : Out(1)
         An invalidation is taken in this cycle.
-    linear : In(64), covers : Out(1)
-        It may take the page of this address, of the current PCID or global: always when it does.
+    covers : Out(1)
+        It may take something of the current PCID or global: always when it does. INVLPG of any address takes all upper
+        entries of the current PCID, and so does what covers one page of it here.
     ops : Out(stream of TlbOpLayout)
         Must be ready when `may_begin` was 1 and nobody else had an operation.
     slot : Out(slot_bits)
@@ -62,7 +63,6 @@ class Maintenance(Component):
                 "may_change": In(1),
                 "idle": Out(1),
                 "begins": Out(1),
-                "linear": In(64),
                 "covers": Out(1),
                 "ops": Out(stream.Signature(TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty))),
                 "slot": Out(slot_bits),
@@ -115,18 +115,10 @@ class Maintenance(Component):
         return changes
 
     def _cover(self, m: Module, asked: data.View) -> None:
-        """Any address in the same GiB may be of the same page."""
-        near = asked.linear[x86.LEVEL_SHIFT[3] :] == self.linear[x86.LEVEL_SHIFT[3] :]
+        """What a walk read above the leaf may be stale after an invalidation of any address."""
         own = asked.pcid == self.before.pcid
-        with m.Switch(asked.kind):
-            with m.Case(x86.Invalidation.INVLPG):
-                m.d.comb += self.covers.eq(near)
-            with m.Case(x86.Invalidation.ADDRESS):
-                m.d.comb += self.covers.eq(near & own)
-            with m.Case(x86.Invalidation.PCID):
-                m.d.comb += self.covers.eq(own)
-            with m.Default():
-                m.d.comb += self.covers.eq(1)
+        spares = (asked.kind == x86.Invalidation.ADDRESS) | (asked.kind == x86.Invalidation.PCID)
+        m.d.comb += self.covers.eq(~spares | own)
 
     def _act(self, m: Module, r: SimpleNamespace, slots: PcidSlots) -> None:
         """The cycle after: what happens to slots and TLB."""

@@ -213,6 +213,8 @@ class Tlb(Component):
     ops : In(stream of TlbOpLayout)
     busy : Out(1)
         An operation is in work.
+    forgets : Out(1)
+        It is no fill.
 
     Attributes
     ----------
@@ -247,6 +249,7 @@ class Tlb(Component):
                 "entry": Out(self._layout),
                 "ops": In(stream.Signature(ops)),
                 "busy": Out(1),
+                "forgets": Out(1),
             }
         )
 
@@ -268,6 +271,7 @@ class Tlb(Component):
         last = Signal()
         m.d.comb += [
             self.busy.eq(r.valid),
+            self.forgets.eq(r.valid & (op.kind != TlbOp.FILL)),
             self.ops.ready.eq(~r.valid),
             last.eq(r.valid & (r.second | ~ranged)),
         ]

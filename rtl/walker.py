@@ -10,10 +10,19 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
-from ptewalk.rtl.answer import UpperRightsLayout, WalkAnswer
+from ptewalk.rtl.answer import WalkAnswer
 from ptewalk.rtl.entry import EntryCheck, EntryLayout, EntryUpdate, canonical, index_of, mendable, slot
 from ptewalk.rtl.interfaces import ContextSignature, MemoryPortSignature, RequesterSignature
-from ptewalk.rtl.layouts import ContextLayout, EntryWrittenLayout, RequestLayout, TranslationLayout, WalkedLayout
+from ptewalk.rtl.layouts import (
+    ContextLayout,
+    EntryWrittenLayout,
+    RequestLayout,
+    StartLayout,
+    TranslationLayout,
+    UpperEntryLayout,
+    UpperRightsLayout,
+    WalkedLayout,
+)
 from ptewalk.rtl.memory_port import ResetGeneration
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 
@@ -144,11 +153,19 @@ class Walker(Component):
     Parameters
     ----------
     config : WalkerConfig
+    starts : bool
+        True: a walk begins where `i_start` says. One that began below the root and would end in a page fault begins
+        again at the root, once: no page fault rests on anything cached. The answer to a leaf's conditional write is
+        the response, a cycle earlier than without.
 
     Members
     -------
     requester : In(RequesterSignature)
         Exactly one response per request, in order.
+    i_start : In(StartLayout)
+        Where the walk of the request on offer begins; only with `starts`.
+    o_upper : Out(UpperEntryLayout), o_passes : Out(1)
+        The upper entry that arrives in this cycle; it is good and had A set, and no probe reads it. Only with `starts`.
     contexts : In(ContextSignature)
     memory : Out(MemoryPortSignature)
         At most one transfer is outstanding, but for those that a reset left behind.
@@ -162,8 +179,9 @@ class Walker(Component):
         Only with `observe`.
     """
 
-    def __init__(self, config: WalkerConfig = WalkerConfig()) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: WalkerConfig = WalkerConfig(), *, starts: bool = False) -> None:  # noqa: B008 - frozen
         self.config = config
+        self._starts = starts
         bits, tag_bits, soft_dirty = config.physical_bits, config.tag_bits, config.soft_dirty
         members = {
             "requester": In(RequesterSignature(physical_bits=bits, tag_bits=tag_bits)),
@@ -176,6 +194,11 @@ class Walker(Component):
             members["o_walked"] = Out(stream.Signature(WalkedLayout(bits, tag_bits), always_ready=True))
         if config.observe:
             members["o_registers"] = Out(WalkerRegisters(config))
+        if starts:
+            members["i_start"] = In(StartLayout(bits, config.levels))
+            members["o_upper"] = Out(UpperEntryLayout(bits, config.levels))
+            members["o_passes"] = Out(1)
+        self._cached = Signal()  # the walk began below the root, and may begin again
         super().__init__(members)
         self._registers = SimpleNamespace(
             **{str(name): Signal(field.shape, name=str(name)) for name, field in WalkerRegisters(config)}
@@ -261,6 +284,8 @@ class Walker(Component):
                     # Whether the walk goes on below or not: the verdict is not on the way of the address.
                     m.d.sync += [r.here.eq(r.address), r.address.eq(next_address)]
                     passable = entry.p & ~check.reserved & ~found.payload.error
+                    if self._starts:
+                        m.d.comb += self.o_passes.eq(passable & ~check.leaf & entry.a & ~r.access.probe)
                     with m.If(passable & ~check.leaf & (entry.a | r.access.probe)):
                         # The next read leaves in the cycle in which this entry arrived.
                         m.d.comb += [reads.valid.eq(1), reads.payload.address.eq(next_address)]
@@ -275,6 +300,8 @@ class Walker(Component):
                     m.d.comb += swaps.valid.eq(1)
                     with m.If(swaps.ready):
                         m.d.sync += r.state.eq(WalkState.SWAPPED)
+                with m.Elif((answer.outcome == x86.Outcome.PAGE_FAULT) & self._cached):
+                    m.d.sync += [*self._from_root(la57), r.state.eq(WalkState.READ)]
                 with m.Else():
                     m.d.comb += responses.valid.eq(1)
                     with m.If(responses.ready):
@@ -288,6 +315,10 @@ class Walker(Component):
                         m.d.sync += [r.address.eq(r.here), r.state.eq(WalkState.READ)]
                     with m.Elif(r.leaf):
                         m.d.sync += [r.settled.eq(1), r.state.eq(WalkState.JUDGE)]
+                        if self._starts:
+                            m.d.comb += responses.valid.eq(1)
+                            with m.If(responses.ready):
+                                m.d.sync += r.state.eq(WalkState.IDLE)
                     with m.Else():
                         m.d.sync += [self._descend(r.entry), r.state.eq(WalkState.READ)]
 
@@ -305,6 +336,14 @@ class Walker(Component):
             event.done.eq(swapped.payload.done & ~swapped.payload.error),
             event.error.eq(swapped.payload.error),
         ]
+        if self._starts:
+            upper = self.o_upper
+            m.d.comb += [
+                upper.at.eq(r.at),
+                upper.linear.eq(r.request.linear),
+                upper.frame.eq(self._frame(found.payload.value)),
+                *(upper.rights[name].eq(value) for name, value in self._rights_below(entry).items()),
+            ]
         if config.trace:
             m.d.comb += [
                 self.o_walked.valid.eq(responses.valid & responses.ready),
@@ -329,27 +368,58 @@ class Walker(Component):
         return below
 
     def _accept(self, m: Module, request: data.View, la57: Value) -> None:
-        """A request is taken: classified under the context, with the root's entry as the first to be read."""
+        """A request is taken: classified under the context, with the first entry that is to be read."""
         r = self._registers
-        top = Mux(la57, index_of(request.linear, x86.LEVELS_5), index_of(request.linear, x86.LEVELS_4))
         m.d.sync += [
             r.request.eq(request),
             *(r.access[name].eq(value) for name, value in classify(request, r.context.control).items()),
-            r.address.eq(slot(r.context.root, top)),
-            r.at.eq(Mux(la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))),
-            Cat(r.upper.rw, r.upper.us, r.upper.xd).eq(0b011),
             Cat(r.noncanonical, r.broken, r.settled).eq(0),
+        ]
+        if not self._starts:
+            top = Mux(la57, index_of(request.linear, x86.LEVELS_5), index_of(request.linear, x86.LEVELS_4))
+            m.d.sync += [
+                r.address.eq(slot(r.context.root, top)),
+                r.at.eq(self._top(la57)),
+                Cat(r.upper.rw, r.upper.us, r.upper.xd).eq(0b011),
+            ]
+            return
+        start = self.i_start
+        index = Signal(x86.INDEX_BITS, name="start_index")
+        with m.Switch(start.at):
+            for level in range(1, self.config.levels + 1):
+                with m.Case(1 << (level - 1)):
+                    m.d.comb += index.eq(index_of(request.linear, level))
+        m.d.sync += [
+            r.address.eq(slot(start.frame, index)),
+            *(r.at.eq(start.at), r.upper.eq(start.rights), self._cached.eq(start.cached)),
+        ]
+
+    def _top(self, la57: Value) -> Value:
+        """The root's level, one-hot."""
+        return Mux(la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))
+
+    def _from_root(self, la57: Value) -> list[Any]:
+        """The walk begins again, with the root's entry."""
+        r = self._registers
+        linear = r.request.linear
+        top = Mux(la57, index_of(linear, x86.LEVELS_5), index_of(linear, x86.LEVELS_4))
+        return [
+            r.address.eq(slot(r.context.root, top)),
+            r.at.eq(self._top(la57)),
+            Cat(r.upper.rw, r.upper.us, r.upper.xd).eq(0b011),
+            self._cached.eq(0),
         ]
 
     def _descend(self, entry: data.View) -> list[Any]:
         """One level down, below `entry`."""
         r = self._registers
-        return [
-            r.at.eq(r.at >> 1),
-            r.upper.rw.eq(r.upper.rw & entry.rw),
-            r.upper.us.eq(r.upper.us & entry.us),
-            r.upper.xd.eq(r.upper.xd | entry.xd),
-        ]
+        rights = self._rights_below(entry)
+        return [r.at.eq(r.at >> 1), *(r.upper[name].eq(value) for name, value in rights.items())]
+
+    def _rights_below(self, entry: data.View) -> dict[str, Value]:
+        """`UpperRightsLayout`'s fields below `entry`."""
+        upper = self._registers.upper
+        return {"rw": upper.rw & entry.rw, "us": upper.us & entry.us, "xd": upper.xd | entry.xd}
 
     def _judge(self, m: Module) -> tuple[WalkAnswer, EntryUpdate]:
         """The nets that judge the entry at hand: rights, what has to be set, and the answer."""

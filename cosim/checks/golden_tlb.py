@@ -2,14 +2,17 @@
 
 It holds no cache of its own and knows nothing of ways, sets or replacement. A translation may be used by a request when
 every entry that it was made of was read by this MMU after the last event that covers it and was accepted before the
-request. What an answer of a walk must be follows from what that walk read, and from nothing else. So a page fault never
-rests on anything cached, and an MMU that caches nothing passes, which only counts can show (`GoldenTlb.counts`).
+request. A walk may begin below the root, at upper entries that were read so; one that then ends in a page fault begins
+again at the root. What an answer of a walk must be follows from what that walk read, and from where it began. So a page
+fault never rests on anything cached, and an MMU that caches nothing passes, which only counts can show
+(`GoldenTlb.counts`).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -25,8 +28,17 @@ from ptewalk.cosim.bench.events import (
     Swap,
     WalkEnd,
 )
+from ptewalk.cosim.checks.logged_walks import (
+    CachedEntries,
+    CachedTranslation,
+    LoggedWalk,
+    NotSo,
+    Start,
+    entry_offset,
+    table_of,
+)
 from ptewalk.model.linux import Track
-from ptewalk.model.memory import BusError, SparseMemory
+from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import (
     GeneralProtection,
     PageFault,
@@ -36,7 +48,15 @@ from ptewalk.model.paging import (
     Translated,
     translate,
 )
-from ptewalk.model.x86 import LEVEL_SHIFT, Access, Control, EntryBit, Invalidation
+from ptewalk.model.x86 import (
+    LEVEL_SHIFT,
+    LEVELS_4,
+    LEVELS_5,
+    Access,
+    Control,
+    EntryBit,
+    Invalidation,
+)
 
 __all__ = ["KINDS", "GoldenTlb", "judge"]
 
@@ -50,27 +70,14 @@ _FLUSHING: Final = sum(1 << bit for bit in (Control.PGE, Control.LA57, Control.N
 _SMEP: Final = 1 << Control.SMEP
 _PGE: Final = 1 << Control.PGE
 _G: Final = 1 << EntryBit.G
+_PASSES: Final = 1 << EntryBit.P | 1 << EntryBit.A
+"""What an upper entry must have to be cached."""
+_PS: Final = 1 << EntryBit.PS
+_VALUES: Final = 8
+"""Values of an entry that are remembered."""
 _KEPT: Final = 6
 """Translations of a page that are remembered once they are stale."""
 _MOST: Final = 20
-
-
-class _NotSo(Exception):
-    """An access that the model does not make, or a translation that does not serve."""
-
-
-@dataclass(slots=True)
-class _Translation:
-    """What a walk found, as a cache may keep it."""
-
-    chain: dict[int, int]  # address to value of each entry, what the walk set included
-    root: int
-    page: int  # linear address >> the leaf's shift
-    level: int
-    pcid: int
-    is_global: bool
-    oldest: int  # place in the log of the oldest of the last accesses to its entries
-    served: dict[tuple[object, ...], Result | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,74 +89,10 @@ class _Flight:
     context: SetContext
     number: int  # of the context
     covers: dict[tuple[bool, int], list[int]]  # (global, level) to place of the last covering event, by kind
+    above: dict[int, int]  # level to place of the last event that covers an upper entry of it
     walks: int = 0
-    result: Result | None = None
-    made: _Translation | None = None
-
-
-class _Walk:
-    """A memory that answers as the log says a walk was answered."""
-
-    def __init__(self, accesses: list[tuple[int, Read | Swap]], physical_bits: int) -> None:
-        self.physical_bits = physical_bits
-        self._accesses = accesses
-        self._at = 0
-        self.last: dict[int, tuple[int, int]] = {}  # address to (value, place in the log)
-
-    def load(self, address: int) -> int:
-        """As `model.paging.Memory`."""
-        place, event = self._next(Read, address)
-        assert isinstance(event, Read)
-        if event.error:
-            raise BusError(address)
-        self.last[address] = event.value, place
-        return event.value
-
-    def compare_exchange(self, address: int, old: int, new: int) -> bool:
-        """As `model.paging.Memory`."""
-        place, event = self._next(Swap, address)
-        assert isinstance(event, Swap)
-        if (event.old, event.new) != (old, new):
-            raise _NotSo(f"swap at {address:#x} is {event.old:#x} to {event.new:#x}, expected {old:#x} to {new:#x}")
-        if event.error:
-            raise BusError(address)
-        if event.done:
-            self.last[address] = new, place
-        return event.done
-
-    def end(self) -> None:
-        """Nothing is left over."""
-        if self._at < len(self._accesses):
-            event = self._accesses[self._at][1]
-            raise _NotSo(f"{type(event).__name__} at {event.address:#x} that the model does not make")
-
-    def _next(self, kind: type[Read] | type[Swap], address: int) -> tuple[int, Read | Swap]:
-        if self._at == len(self._accesses):
-            raise _NotSo(f"no access seen, expected {kind.__name__} at {address:#x}")
-        place, event = self._accesses[self._at]
-        if not isinstance(event, kind) or event.address != address:
-            seen = f"{type(event).__name__} at {event.address:#x}"
-            raise _NotSo(f"{seen} seen, expected {kind.__name__} at {address:#x}")
-        self._at += 1
-        return place, event
-
-
-class _Cached:
-    """A memory of one translation's entries, in which nothing may have to be written."""
-
-    def __init__(self, chain: dict[int, int], physical_bits: int) -> None:
-        self.physical_bits = physical_bits
-        self._chain = chain
-
-    def load(self, address: int) -> int:
-        """As `model.paging.Memory`."""
-        if address not in self._chain:
-            raise _NotSo(f"no entry of {address:#x}")
-        return self._chain[address]
-
-    def compare_exchange(self, address: int, old: int, new: int) -> bool:
-        """As `model.paging.Memory`."""
-        raise _NotSo(f"the entry at {address:#x} lacks a mark")
+    results: set[Result] | None = None  # None: the walk was no walk
+    made: list[CachedTranslation] = field(default_factory=list)
 
 
 class GoldenTlb:
@@ -171,7 +114,8 @@ class GoldenTlb:
     wrong : int
         How many there are.
     counts : Counter of str
-        answers, hits, walks, marks (entries written), overtaken (walks that ended in OK and whose translation no later
+        answers, hits, walks, partial (walks that began below the root), restarts (of them, that began again), marks
+        (entries written), overtaken (walks that ended in OK and whose translation no later
         request may use), many (OK with more than one permitted result), and for each of `KINDS`, and "OTHER_PCID", the
         answers that would have had another permitted result had that kind been ignored: *discriminating* ones.
     """
@@ -190,10 +134,17 @@ class GoldenTlb:
         self._context, self._number = self._reset, 0
         self._flights: dict[int, _Flight] = {}
         self._accesses: dict[int, list[tuple[int, Read | Swap]]] = defaultdict(list)
-        self._translations: dict[tuple[int, int], list[_Translation]] = defaultdict(list)
+        self._translations: dict[tuple[int, int], list[CachedTranslation]] = defaultdict(list)
         self._pages: dict[tuple[int, int, int, int], int] = {}  # (kind, PCID, level, page): place; PCID -1 is global
         self._pcids: dict[tuple[int, int], int] = {}  # (kind, PCID): place
         self._others: dict[tuple[int, bool], int] = {}  # (kind, global): place
+        # Of upper entries: the last place of each, whatever the event's kind.
+        self._upper_pages: dict[tuple[int, int, int], int] = {}  # (PCID, level, page)
+        self._upper_pcids: dict[int, int] = {}
+        self._upper_all = 0
+        self._invlpgs: dict[int, list[int]] = defaultdict(list)  # PCID: places
+        self._seen: dict[int, dict[int, int]] = defaultdict(dict)  # address to value to place
+        self._roots: dict[int, dict[int, int]] = defaultdict(dict)  # PCID to root to the place of its end
 
     def feed(self, events: Iterable[LogEvent]) -> None:
         """Judge what comes next in the log."""
@@ -202,6 +153,7 @@ class GoldenTlb:
             match event:
                 case Read() | Swap():
                     self._accesses[event.walker].append((self._place, event))
+                    self._see(event)
                     self._mirror(event)
                 case Foreign(address, value):
                     if self._shadow is not None:
@@ -232,6 +184,17 @@ class GoldenTlb:
         if len(self.problems) < _MOST:
             self.problems.append(f"event {self._place}: {text}")
 
+    def _see(self, event: Read | Swap) -> None:
+        """An entry was read, or is what an own swap made of it."""
+        if event.error or (isinstance(event, Swap) and not event.done):
+            return
+        values = self._seen[event.address]
+        value = event.value if isinstance(event, Read) else event.new
+        values.pop(value, None)
+        values[value] = self._place
+        if len(values) > _VALUES:
+            del values[next(iter(values))]
+
     def _mirror(self, event: Read | Swap) -> None:
         """Reads and swaps against the shadow memory."""
         shadow = self._shadow
@@ -251,9 +214,11 @@ class GoldenTlb:
     def _page_event(self, kind: str, linear: int, pcid: int) -> None:
         for level in _SIZES:
             self._pages[_PLACE[kind], pcid, level, linear >> LEVEL_SHIFT[level]] = self._place
+        for level in range(2, LEVELS_5 + 1):
+            self._upper_pages[pcid, level, linear >> LEVEL_SHIFT[level]] = self._place
 
     def _all(self, kind: str, *, spare_global: bool = False) -> None:
-        self._others[_PLACE[kind], False] = self._place
+        self._others[_PLACE[kind], False] = self._upper_all = self._place
         if not spare_global:
             self._others[_PLACE[kind], True] = self._place
 
@@ -261,10 +226,12 @@ class GoldenTlb:
         if kind == Invalidation.INVLPG:
             self._page_event("INVLPG", linear, self._context.pcid)
             self._page_event("INVLPG", linear, -1)
+            self._upper_pcids[self._context.pcid] = self._place
+            self._invlpgs[self._context.pcid].append(self._place)
         elif kind == Invalidation.ADDRESS:
             self._page_event("ADDRESS", linear, pcid)
         elif kind == Invalidation.PCID:
-            self._pcids[_PLACE["PCID"], pcid] = self._place
+            self._pcids[_PLACE["PCID"], pcid] = self._upper_pcids[pcid] = self._place
         else:
             self._all(kind.name, spare_global=kind == Invalidation.NOT_GLOBAL)
 
@@ -272,12 +239,13 @@ class GoldenTlb:
         if self._flights:
             self._problem("a context was taken while a request was in flight")
         old, self._context = self._context, new
+        self._roots[old.pcid][table_of(old.state.root)] = self._place
         self._number += 1
         changed = old.state.control ^ new.state.control
         if changed & _FLUSHING or changed & new.state.control & _SMEP or _track(old.state) != _track(new.state):
             self._all("CONTROL")
         if not new.keep:
-            self._pcids[_PLACE["CONTEXT"], new.pcid] = self._place
+            self._pcids[_PLACE["CONTEXT"], new.pcid] = self._upper_pcids[new.pcid] = self._place
 
     def _covers(self, linear: int, pcid: int) -> dict[tuple[bool, int], list[int]]:
         """(global, level) of a translation of `linear` to the place of the last event that covers it, by kind."""
@@ -296,13 +264,23 @@ class GoldenTlb:
                 ]
         return covers
 
+    def _above(self, linear: int, pcid: int) -> dict[int, int]:
+        """Level of an upper entry of `linear` to the place of the last event that covers it."""
+        all_of = max(self._upper_all, self._upper_pcids.get(pcid, 0))
+        pages = self._upper_pages
+        return {
+            level: max(all_of, pages.get((pcid, level, linear >> LEVEL_SHIFT[level]), 0))
+            for level in range(2, LEVELS_5 + 1)
+        }
+
     # Requests --------------------------------------------------------------------------------------------------------
 
     def _accept(self, tag: int, request: Request) -> None:
         if tag in self._flights:
             self._problem(f"tag {tag} was accepted while it is in flight")
         covers = self._covers(request.linear, self._context.pcid)
-        self._flights[tag] = _Flight(self._place, request, self._context, self._number, covers)
+        above = self._above(request.linear, self._context.pcid)
+        self._flights[tag] = _Flight(self._place, request, self._context, self._number, covers, above)
 
     def _walk_end(self, tag: int, walker: int) -> None:
         accesses = self._accesses.pop(walker, [])
@@ -313,36 +291,91 @@ class GoldenTlb:
         flight.walks += 1
         if accesses and accesses[0][0] < flight.accepted:
             self._problem(f"the walk for tag {tag} began before its request was accepted")
-        walk = _Walk(accesses, self._bits)
-        state, request = flight.context.state, flight.request
-        try:
-            flight.result = translate(walk, state, request)
-            walk.end()
-        except _NotSo as trouble:
-            self._problem(f"the walk for tag {tag} ({request}): {trouble}")
-            flight.result = None
+        ends, trouble = self._replay(flight, accesses)
+        if not ends:
+            self._problem(f"the walk for tag {tag} ({flight.request}): {trouble}")
             return
-        if isinstance(flight.result, PageFault):
-            self._page_event("FAULT", request.linear, flight.context.pcid)
-            self._page_event("FAULT", request.linear, -1)
-        if isinstance(flight.result, Translated) and request.access != Access.PROBE:
-            flight.made = self._remember(flight, walk, flight.result.level)
+        flight.results = {result for _, _, result in ends}
+        request = flight.request
+        for start, walk, result in ends:
+            if isinstance(result, PageFault):
+                self._page_event("FAULT", request.linear, flight.context.pcid)
+                self._page_event("FAULT", request.linear, -1)
+            if isinstance(result, Translated) and request.access != Access.PROBE:
+                flight.made.append(self._remember(flight, walk, start.root, result.level))
 
-    def _remember(self, flight: _Flight, walk: _Walk, level: int) -> _Translation:
+    def _replay(
+        self, flight: _Flight, accesses: list[tuple[int, Read | Swap]]
+    ) -> tuple[list[tuple[Start, LoggedWalk, Result]], str]:
+        """Each way in which the model makes these accesses: where it began, and its result; or why it does not."""
+        state, request, trouble = flight.context.state, flight.request, ""
+        ends: list[tuple[Start, LoggedWalk, Result]] = []
+        for start in self._starts(flight, accesses):
+            walk = LoggedWalk(accesses, self._bits, start)
+            again = False
+            try:
+                result = translate(walk, replace(state, root=start.root), request)
+                if start.above and isinstance(result, PageFault):
+                    again = True
+                    walk.restart()
+                    result = translate(walk, state, request)
+                walk.end()
+            except NotSo as reason:
+                trouble = trouble or str(reason)
+                continue
+            if not ends:
+                self.counts["partial"] += bool(start.above)
+                self.counts["restarts"] += again
+            ends.append((Start(state.root) if again else start, walk, result))
+            if not start.above:
+                break
+        return ends, trouble
+
+    def _starts(self, flight: _Flight, accesses: list[tuple[int, Read | Swap]]) -> Iterator[Start]:
+        """Where the walk may have begun that made these accesses: at the root, or below upper entries read before."""
+        state = flight.context.state
+        yield Start(state.root)
+        if not accesses:
+            return
+        top = LEVELS_5 if state.control >> Control.LA57 & 1 else LEVELS_4
+        ended = self._roots.get(flight.context.pcid, {})
+        roots = {root for root, place in ended.items() if place > flight.above[top]} | {table_of(state.root)}
+        first = accesses[0][1].address
+        for root in roots:
+            below: list[tuple[int, int, tuple[tuple[int, int, int], ...]]] = [(root, top, ())]
+            while below:
+                table, level, above = below.pop()
+                address = table + entry_offset(flight.request.linear, level)
+                if above and address == first:
+                    yield Start(root, above)
+                if level == 1:
+                    continue
+                for value, place in self._seen.get(address, {}).items():
+                    if place > flight.above[level] and value & _PASSES == _PASSES and not value & _PS:
+                        found = (*above, (address, value, place))
+                        below.append((table_of(value) & (1 << self._bits) - 1, level - 1, found))
+
+    def _remember(self, flight: _Flight, walk: LoggedWalk, root: int, level: int) -> CachedTranslation:
         """A walk that ended in OK made a translation."""
         linear, context = flight.request.linear, flight.context
         leaf = next(reversed(walk.last.values()))[0]
         is_global = bool(leaf & _G and context.state.control & _PGE)
-        made = _Translation(
+        places = [place for _, place in walk.last.values()]
+        oldest, newest = min(places), max(places)
+        invlpgs = self._invlpgs.get(context.pcid, [])
+        before = bisect_left(invlpgs, newest)
+        torn = invlpgs[before - 1] if before else 0
+        made = CachedTranslation(
             {address: value for address, (value, _) in walk.last.items()},
-            context.state.root,
+            root,
             linear >> LEVEL_SHIFT[level],
             level,
             context.pcid,
             is_global,
-            min(place for _, place in walk.last.values()),
+            oldest,
+            torn if torn > oldest else 0,
         )
-        if max(self._covers(linear, context.pcid)[is_global, level]) > made.oldest:
+        if made.torn or max(self._covers(linear, context.pcid)[is_global, level]) > made.oldest:
             self.counts["overtaken"] += 1
         known = self._translations[level, made.page]
         known.append(made)
@@ -350,7 +383,7 @@ class GoldenTlb:
             self._thin(known)
         return made
 
-    def _thin(self, known: list[_Translation]) -> None:
+    def _thin(self, known: list[CachedTranslation]) -> None:
         """Let go of the oldest translations of a page that neither a later request nor one in flight may use."""
         pages = {(made.level, made.page) for made in known}
         ((level, page),) = pages
@@ -374,8 +407,9 @@ class GoldenTlb:
             self.counts["walks"] += 1
             if flight.walks > 1:
                 self._problem(f"tag {tag} was walked {flight.walks} times")
-            if flight.result is not None and result != flight.result:
-                self._problem(f"tag {tag} ({flight.request}): answered {result}, its walk says {flight.result}")
+            if flight.results is not None and result not in flight.results:
+                said = " or ".join(map(str, flight.results))
+                self._problem(f"tag {tag} ({flight.request}): answered {result}, its walk says {said}")
             permitted.add(result)
         elif isinstance(result, GeneralProtection) or not _canonical(flight, self._bits):
             if not isinstance(result, GeneralProtection) or _canonical(flight, self._bits):
@@ -394,12 +428,14 @@ class GoldenTlb:
         linear, pcid = flight.request.linear, flight.context.pcid
         for level in _SIZES:
             for made in self._translations.get((level, linear >> LEVEL_SHIFT[level]), ()):
-                if made is flight.made:
+                if any(made is one for one in flight.made):
                     continue
                 covering = flight.covers[made.is_global, level]
                 late = [kind for kind, place in zip(KINDS, covering, strict=True) if place > made.oldest]
                 if not made.is_global and made.pcid != pcid:
                     late.append("OTHER_PCID")
+                if made.torn and made.torn < flight.accepted and "INVLPG" not in late:
+                    late.append("INVLPG")
                 if len(late) > 1:
                     continue
                 served = self._serve(made, flight)
@@ -409,20 +445,20 @@ class GoldenTlb:
                     stale.append((late[0], served))
                 else:
                     permitted.add(served)
-        fresh = permitted | ({flight.result} if flight.result is not None else set())
+        fresh = permitted | (flight.results or set())
         for kind in {kind for kind, served in stale if served not in fresh}:
             self.counts[kind] += 1
         return permitted
 
-    def _serve(self, made: _Translation, flight: _Flight) -> Result | None:
+    def _serve(self, made: CachedTranslation, flight: _Flight) -> Result | None:
         """What a request is answered by a translation; None: it needs a walk."""
         request = flight.request
         key = (flight.number, request.access, request.user, request.implicit, request.ac)
         if key not in made.served:
             state = replace(flight.context.state, root=made.root)
             try:
-                found = translate(_Cached(made.chain, self._bits), state, request)
-            except _NotSo:
+                found = translate(CachedEntries(made.chain, self._bits), state, request)
+            except NotSo:
                 found = None
             made.served[key] = found if isinstance(found, Translated) else None
         found = made.served[key]
@@ -438,8 +474,8 @@ def _track(state: State) -> Track:
 
 def _canonical(flight: _Flight, physical_bits: int) -> bool:
     try:
-        result = translate(_Cached({}, physical_bits), replace(flight.context.state, root=0), flight.request)
-    except _NotSo:
+        result = translate(CachedEntries({}, physical_bits), replace(flight.context.state, root=0), flight.request)
+    except NotSo:
         return True
     return not isinstance(result, GeneralProtection)
 

@@ -51,8 +51,8 @@ SIMULATORS = ("verilator", "icarus")
 MUTANT = "ptewalk.mutant"
 _TOLD: Final = 100
 T = TypeVar("T")
-CACHING = ("mmu-small",)
-"""Designs with caches: keys of `runs.caching_library.CACHING_DESIGNS`, which is imported late."""
+CACHING = ("mmu-small", "mmu")
+"""Designs with caches: keys of `rtl.presets.CACHING`, which is imported late."""
 
 
 def _activate(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
@@ -81,10 +81,10 @@ simulator_option = option(
 )
 design_option = option(
     "--design",
-    type=click.Choice(("mmu", *CACHING)),
-    default="mmu",
+    type=click.Choice(("mmu-uncached", *CACHING)),
+    default="mmu-uncached",
     show_default=True,
-    help="For --backend gateware: the MMU without caches, or one with a TLB.",
+    help="For --backend gateware: the MMU without caches, or one with a TLB, or with caches of upper entries too.",
 )
 seed_option = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."

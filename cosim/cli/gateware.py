@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
+    CACHING,
     DIFFER,
     MUTANT,
     jobs_option,
@@ -105,7 +106,7 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
 )
 @option(
     "--design",
-    type=click.Choice(["walker", "mmu", "mmu-small"]),
+    type=click.Choice(("walker", "mmu-uncached", *CACHING)),
     default="walker",
     show_default=True,
     help="What to export.",
@@ -132,13 +133,16 @@ def export(
     as_json: bool,
     **parameters: int,
 ) -> int:
-    """Write walker or MMU as Verilog, one port per field; mmu-small is the MMU with a TLB.
+    """Write walker or MMU as Verilog, one port per field.
+
+    mmu-uncached is the walker with a fault unit; mmu-small has a TLB; mmu a larger one, and caches of upper entries.
 
     Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance.
     """
+    from dataclasses import replace
+
     from ptewalk.cosim.runs.gateware import verilog_of
-    from ptewalk.rtl.caching_mmu import CachingMmuConfig
-    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.rtl.presets import preset
     from ptewalk.rtl.walker import WalkerConfig
 
     to_stdout = str(output) == "-"
@@ -153,8 +157,7 @@ def export(
     try:
         walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
         depth = {} if fault_depth is None else {"fault_depth": fault_depth}
-        whole = CachingMmuConfig if design == "mmu-small" else MmuConfig
-        config = walker if design == "walker" else whole(walker, **depth)
+        config = replace(preset(design, walker), **depth)  # type: ignore[arg-type]
     except ValueError as error:
         raise ToolError(str(error)) from None
     with progress("the Verilog is made"):

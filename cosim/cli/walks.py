@@ -83,7 +83,7 @@ def walks(
 
     if seed is not None and backend != "gateware":
         raise ToolError(f"--seed goes with --backend gateware, not with --backend {backend}")
-    if design != "mmu" and backend != "gateware":
+    if design != "mmu-uncached" and backend != "gateware":
         raise ToolError(f"--design goes with --backend gateware, not with --backend {backend}")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")

@@ -10,8 +10,8 @@ from amaranth.lib import data
 
 from ptewalk.cosim.formal.harness import Harness, LateAnswers
 from ptewalk.model import linux, x86
-from ptewalk.rtl.answer import UpperRightsLayout
 from ptewalk.rtl.entry import EntryLayout
+from ptewalk.rtl.layouts import UpperRightsLayout
 from ptewalk.rtl.walker import Walker, WalkerConfig, WalkState
 
 __all__ = ["WalkerBound", "WalkerHarness", "WalkerReset", "WalkerTranslation", "WalkerWrites"]

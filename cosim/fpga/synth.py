@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import xor
 from pathlib import Path
@@ -20,18 +20,15 @@ from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
-from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config, FlatTop, flat_top
-from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.presets import PRESETS, preset
 from ptewalk.rtl.walker import WalkerConfig
 
+_BARE = WalkerConfig(trace=False)
 CONFIGS: dict[str, Config] = {
-    "walker": WalkerConfig(trace=False),
-    "walker-no-soft-dirty": WalkerConfig(trace=False, soft_dirty=False),
-    "walker-4-level": WalkerConfig(trace=False, levels=4),
-    "mmu": MmuConfig(WalkerConfig(trace=False)),
-    "mmu-small": CachingMmuConfig(WalkerConfig(trace=False)),
-    "mmu-small-no-soft-dirty": CachingMmuConfig(WalkerConfig(trace=False, soft_dirty=False)),
+    **{name: preset(name, _BARE) for name in PRESETS},
+    **{f"{name}-no-soft-dirty": preset(name, replace(_BARE, soft_dirty=False)) for name in PRESETS},
+    "walker-4-level": replace(_BARE, levels=4),
 }
 """Name to configuration, for ``ptewalk synth --config NAME``."""
 

@@ -23,7 +23,7 @@ from ptewalk.cosim.checks.caching import judge_run
 from ptewalk.cosim.runs.gateware import verilog_of
 from ptewalk.cosim.simulate.build import build_library
 from ptewalk.cosim.simulate.find import select
-from ptewalk.model.linux import Track
+from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.model.x86 import (
@@ -31,14 +31,15 @@ from ptewalk.model.x86 import (
     LEVEL_SHIFT,
     LEVELS_4,
     LEVELS_5,
+    PAGE_BYTES,
     TABLE_ENTRIES,
     Access,
     Control,
     EntryBit,
     Outcome,
 )
-from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.presets import CACHING
 
 __all__ = ["HIT_LATENCY", "caching_cycles"]
 
@@ -48,17 +49,21 @@ _HITS: Final = 64
 _LINEAR: Final = 0x0000_5A5A_7654_3000
 _CLEAN: Final = sum(1 << bit for bit in (EntryBit.P, EntryBit.RW, EntryBit.US, EntryBit.A))
 _TABLES: Final = 0x100
+_DIRTY: Final = _CLEAN | 1 << EntryBit.D | 1 << SoftBit.SOFT_DIRTY
 _QUIET: Final = {"idle": 0.0, "stalls": 0.0, "drains": 0.0, "latency_spread": 0}
 
 
-def _work(levels: int, leaf: int, asked: list[Request], track: Track) -> CachingWork:
+def _work(levels: int, leaf: int, asked: list[Request]) -> CachingWork:
+    """`leaf` maps the page at `_LINEAR`; its neighbour is mapped and dirty."""
     memory = SparseMemory()
     for level in range(levels, 0, -1):
         index = _LINEAR >> LEVEL_SHIFT[level] & TABLE_ENTRIES - 1
         value = (_TABLES + level - 1) << LEVEL_SHIFT[1] | (_CLEAN if level > 1 else leaf)
-        memory.store((_TABLES + level << LEVEL_SHIFT[1]) + index * ENTRY_BYTES, value)
+        address = (_TABLES + level << LEVEL_SHIFT[1]) + index * ENTRY_BYTES
+        memory.store(address, value if level > 1 or leaf else 0)
+    memory.store(address + ENTRY_BYTES, (_TABLES + 1) << LEVEL_SHIFT[1] | _DIRTY)
     control = 1 << Control.LA57 if levels == LEVELS_5 else 0
-    contexts = [(State((_TABLES + levels) << LEVEL_SHIFT[1], control, track=track), 1, False)]
+    contexts = [(State((_TABLES + levels) << LEVEL_SHIFT[1], control, track=Track.NATIVE), 1, False)]
     first = np.zeros(1, DIRECTIVE)
     first["kind"] = DirectiveKind.CONTEXT
     return CachingWork(request_records(asked), asked, contexts, context_records(contexts), first, memory)
@@ -79,52 +84,67 @@ def _latencies(run: CachingRun) -> tuple[list[int], list[int]]:
     return cycles, taken
 
 
+_READ, _WRITE = Request(_LINEAR, Access.READ), Request(_LINEAR, Access.WRITE)
+_BESIDE: Final = Request(_LINEAR + PAGE_BYTES, Access.READ)
+_Subject = tuple[str, int, int, list[Request], tuple[int, int]]
+_SUBJECTS: Final[list[_Subject]] = [
+    ("walk4", LEVELS_4, _DIRTY, [_READ], (4, 2 + HIT_LATENCY)),
+    ("walk5", LEVELS_5, _DIRTY, [_READ], (5, 2 + HIT_LATENCY)),
+    ("hit", LEVELS_4, _DIRTY, [_READ] * _HITS, (0, HIT_LATENCY)),
+    ("first write after clear", LEVELS_4, _CLEAN, [_WRITE], (5, 2 + HIT_LATENCY)),
+]
+_WITH_UPPERS: Final[list[_Subject]] = [
+    ("pde_hit", LEVELS_4, _DIRTY, [_BESIDE, _READ], (1, 3 + HIT_LATENCY)),
+    ("mark", LEVELS_4, _CLEAN, [_READ, _WRITE], (2, 2 + HIT_LATENCY)),
+    ("fault below a PDE", LEVELS_4, 0, [_BESIDE, _READ], (LEVELS_4 + 1, 4 + HIT_LATENCY)),
+    ("fault from the root", LEVELS_4, 0, [_READ], (LEVELS_4, 2 + HIT_LATENCY)),
+]
+"""(name, levels, leaf, what is asked, (a, b) of the target a * L + b for the last of it)."""
+
+
 def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of {name, latency, cycles, outcome, swaps, differs, target, total} of preset mmu-small.
+    """Rows of {name, latency, cycles, outcome, swaps, differs, target, total} of the presets that cache.
 
     `differs` says what the golden TLB does not permit. Raises `ToolError` when there is no Verilator.
     """
-    config = CachingMmuConfig()
+    return [row for name in CACHING for row in _cycles_of(name, latencies)]
+
+
+def _cycles_of(name: str, latencies: Sequence[int]) -> list[dict[str, Any]]:
+    """One preset's rows."""
+    config = CACHING[name]
     design = describe(config)
     lane = CachingLane(
         build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design)).library
     )
-    dirty = _CLEAN | 1 << EntryBit.D
-    read, write = Request(_LINEAR, Access.READ), Request(_LINEAR, Access.WRITE)
-    subjects: list[tuple[str, int, int, list[Request], tuple[int, int] | None]] = [
-        ("mmu-small: walk4", LEVELS_4, dirty, [read], (4, 2 + HIT_LATENCY)),
-        ("mmu-small: walk5", LEVELS_5, dirty, [read], (5, 2 + HIT_LATENCY)),
-        ("mmu-small: hit", LEVELS_4, dirty, [read] * _HITS, (0, HIT_LATENCY)),
-        ("mmu-small: first write after clear", LEVELS_4, dirty, [write], (5, 3 + HIT_LATENCY)),
-    ]
-    rows = []
+    subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
     try:
-        for name, levels, leaf, asked, target in subjects:
-            for latency in latencies:
-                work = _work(levels, leaf, asked, Track.NATIVE)
-                before = work.memory.copy()
-                conditions = CachingConditions(**_QUIET, latency=latency)  # type: ignore[arg-type]
-                run = lane.run(work, 0, conditions)
-                verdict = judge_run(list(run.read()), run.faults(), before, work.memory, run.counters.get)
-                cycles, taken = _latencies(run)
-                differs = verdict.problems[0] if verdict.problems else None
-                if len(asked) == _HITS and taken[-_HITS // 2 :] != list(
-                    range(taken[-1] - _HITS // 2 + 1, taken[-1] + 1)
-                ):
-                    differs = differs or "hits are not answered one a cycle"
-                answer = run.events[run.events["kind"] == CachingKind.ANSWER][-1]
-                rows.append(
-                    {
-                        "name": name,
-                        "latency": latency,
-                        "cycles": cycles[-1],
-                        "outcome": Outcome(int(answer["outcome"])).name,
-                        "swaps": int((run.events["kind"] == CachingKind.SWAP).sum()),
-                        "differs": differs,
-                        "target": None if target is None else target[0] * latency + target[1],
-                        "total": cycles[-1],
-                    }
-                )
+        return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]
     finally:
         lane.close()
-    return rows
+
+
+def _timed(lane: CachingLane, before: str, subject: _Subject, latency: int) -> dict[str, Any]:
+    """One row: the last of what is asked counts. Hits are asked one a cycle, all else one after the other."""
+    name, levels, leaf, asked, target = subject
+    work = _work(levels, leaf, asked)
+    memory = work.memory.copy()
+    conditions = CachingConditions(**_QUIET, latency=latency)  # type: ignore[arg-type]
+    run = lane.run(work, 0, conditions, serial=len(asked) != _HITS)
+    verdict = judge_run(list(run.read()), run.faults(), memory, work.memory, run.counters.get)
+    cycles, taken = _latencies(run)
+    differs = verdict.problems[0] if verdict.problems else None
+    half = _HITS // 2
+    if len(asked) == _HITS and taken[-half:] != list(range(taken[-1] - half + 1, taken[-1] + 1)):
+        differs = differs or "hits are not answered one a cycle"
+    answer = run.events[run.events["kind"] == CachingKind.ANSWER][-1]
+    return {
+        "name": before + name,
+        "latency": latency,
+        "cycles": cycles[-1],
+        "outcome": Outcome(int(answer["outcome"])).name,
+        "swaps": int((run.events["kind"] == CachingKind.SWAP).sum()),
+        "differs": differs,
+        "target": target[0] * latency + target[1],
+        "total": cycles[-1],
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
@@ -14,12 +14,10 @@ from ptewalk.cosim.simulate.build import build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CACHING_DESIGNS", "CachingLibrary"]
-
-CACHING_DESIGNS: Final = {"mmu-small": CachingMmuConfig()}
-"""Name of a design to its configuration."""
+__all__ = ["CachingLibrary"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class CachingLibrary(Gateware):
             raise ToolError(
                 f"{name} runs by compiled code, on Verilator only, not on {simulator}: leave out --simulator"
             )
-        return CachingLibrary.make(replace(CACHING_DESIGNS[name], walker=walker))
+        return CachingLibrary.make(replace(CACHING[name], walker=walker))
 
     @property
     def lane(self) -> CachingLane:

@@ -22,6 +22,7 @@ from ptewalk.cosim.runs.walks import walk_chunks
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.step import end_steps
+from ptewalk.rtl.presets import CACHING
 
 __all__ = ["LEAST", "PARTS", "run_regression"]
 
@@ -37,7 +38,7 @@ _REPLAYS = {
     False: [("linux-seed", "fault"), ("linux-6.1", "native")],
 }
 """(profile, way to track) by whether there is a batch level."""
-_CACHED_ACCESSES = 1200
+_CACHED_ACCESSES = 800
 """Accesses to the MMU that caches; Python serves every cycle."""
 _CACHED_VOLUME = 20_000
 """The same by compiled code."""
@@ -113,14 +114,17 @@ def run_regression(
             if not only or "replay" in only:
                 rows += _replayed(walker, protocol, seed, say, failures, picture)
         if not only or "caches" in only:
-            say(f"{walker.simulator}: random accesses to the MMU that caches, seed {seed}")
-            rows.append(_cached(caching_work(_CACHED_ACCESSES, seed, simulator=name), "protocol", failures))
+            for design, config in CACHING.items():
+                say(f"{walker.simulator}: random accesses to {design}, seed {seed}")
+                told = caching_work(_CACHED_ACCESSES, seed, simulator=name, config=config)
+                rows.append(_cached(told, design, "protocol", failures))
             if walker.model.batch:
                 count = walks or _CACHED_VOLUME
-                say(f"{walker.simulator}, library: {count} random accesses to the MMU that caches, seed {seed}")
+                design, config = "mmu", CACHING["mmu"]
+                say(f"{walker.simulator}, library: {count} random accesses to {design}, seed {seed}")
                 file = journal if only == ("caches",) else None
-                volume = caching_volume(count, seed, jobs=jobs, journal=file, progress=progress)
-                rows.append(_cached(volume, "library", failures))
+                volume = caching_volume(count, seed, config=config, jobs=jobs, journal=file, progress=progress)
+                rows.append(_cached(volume, design, "library", failures))
         compared = sum(row["compared"] for row in rows)
         least = LEAST.get(walker.model.simulator.name, 0)
         if not only and walks is None and not failures and compared < least:
@@ -173,8 +177,8 @@ def _recorded(walker: BuiltWalker, protocol: bool, seed: int, failures: list[str
     }
 
 
-def _cached(told: dict[str, Any], level: str, failures: list[str]) -> dict[str, Any]:
-    """The row of random accesses to the MMU that caches; a run that could not have failed is a failure."""
+def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) -> dict[str, Any]:
+    """The row of random accesses to an MMU that caches; a run that could not have failed is a failure."""
     failures += told["failures"]
     counts, compared = told["counts"], told["compared"]
     kinds = {kind: counts.get(kind, 0) for kind in (*KINDS, "OTHER_PCID")}
@@ -182,13 +186,14 @@ def _cached(told: dict[str, Any], level: str, failures: list[str]) -> dict[str, 
         failures.append(f"{told['simulator']}: {counts.get('hits', 0)} hits, discriminating {kinds}: too few")
     listed = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     return {
-        "part": "accesses to the MMU that caches",
+        "part": f"accesses to {design}",
         "expected by": "golden TLB",
         "simulator": told["simulator"],
         "level": level,
         "compared": compared,
         "differ": told["wrong"],
-        "notes": f"{counts.get('hits', 0)} hits, {counts.get('overtaken', 0)} walks overtaken, "
+        "notes": f"{counts.get('hits', 0)} hits, {counts.get('partial', 0)} walks begun below the root, "
+        f"{counts.get('restarts', 0)} of them again at it, {counts.get('overtaken', 0)} overtaken, "
         f"{counts.get('many', 0)} of several answers, {counts.get('gateware wraps', 0)} slot wraps; "
         f"discriminating: {listed}",
     }

@@ -208,6 +208,98 @@ FORBIDDEN: dict[str, tuple[str, list[LogEvent]]] = {
     "after a reset": ("without a walk", [CONTEXT, *walk(), Reset(), CONTEXT, *hit()]),
 }
 
+NEIGHBOUR_AT = LEAF_AT + 8
+FAR = Invalidate(Invalidation.INVLPG, LINEAR + (1 << 40))
+
+
+def below(leaf: int, *reads: LogEvent, access: Access = Access.READ) -> list[LogEvent]:
+    """A walk of the neighbour that begins below its upper entries, but for those of `reads`."""
+    accesses = (*reads, Read(NEIGHBOUR_AT, leaf))
+    return [asked(access, 1, NEIGHBOUR), *accesses, WalkEnd(1), answer(leaf, NEIGHBOUR)]
+
+
+def faulted(*accesses: LogEvent) -> list[LogEvent]:
+    return [asked(linear=NEIGHBOUR), *accesses, WalkEnd(1), Answer(1, PAGE_FAULT)]
+
+
+PERMITTED |= {
+    "a walk below a cached PDE": [CONTEXT, *walk(), *below(OTHER)],
+    "a walk below a cached PDPTE": [CONTEXT, *walk(), *below(OTHER, Read(AT[2], PT | UPPER))],
+    "a walk below what an own swap gave A": [
+        *(CONTEXT, asked(tag=0), *uppers()[:2], Read(AT[2], PT | P | RW | US)),
+        *(Swap(AT[2], PT | P | RW | US, PT | UPPER), Read(LEAF_AT, LEAF), WalkEnd(0), answer(LEAF, tag=0)),
+        *below(OTHER),
+    ],
+    "a stale PDE before any invalidation": [CONTEXT, *walk(), Foreign(AT[2], 0), *below(OTHER)],
+    "a walk below a PDE for a request accepted before INVLPG": [
+        *(CONTEXT, *walk(), asked(linear=NEIGHBOUR), INVLPG, Read(NEIGHBOUR_AT, OTHER)),
+        *(WalkEnd(1), answer(OTHER, NEIGHBOUR)),
+    ],
+    "a page fault below a PDE, found again from the root": [
+        *(CONTEXT, *walk(), *faulted(Read(NEIGHBOUR_AT, 0), *uppers(), Read(NEIGHBOUR_AT, 0)))
+    ],
+    "no page fault from the root any more": [
+        *(CONTEXT, *walk(), asked(linear=NEIGHBOUR), Read(NEIGHBOUR_AT, 0), *uppers(), Read(NEIGHBOUR_AT, OTHER)),
+        *(WalkEnd(1), answer(OTHER, NEIGHBOUR)),
+    ],
+    "INVPCID 0 of an address under another PML4E": [
+        *(CONTEXT, *walk(), Invalidate(Invalidation.ADDRESS, LINEAR + (1 << 40), 1), *below(OTHER))
+    ],
+    "back to a PCID with keep, below its PDE": [CONTEXT, *walk(), context(pcid=2), context(pcid=1), *below(OTHER)],
+    "what is walked below a PDE is cached": [
+        *(CONTEXT, *walk(), *below(OTHER), asked(linear=NEIGHBOUR), answer(OTHER, NEIGHBOUR))
+    ],
+}
+BELOW = "expected Read at 0x1"  # of the root's entry
+FORBIDDEN |= {
+    "a PDE after INVLPG of any address": (BELOW, [CONTEXT, *walk(), FAR, *below(OTHER)]),
+    "a PDE after INVPCID 0 of its neighbour": (
+        BELOW,
+        [CONTEXT, *walk(), Invalidate(Invalidation.ADDRESS, LINEAR, 1), *below(OTHER)],
+    ),
+    "a PDE after INVPCID 1": (BELOW, [CONTEXT, *walk(), Invalidate(Invalidation.PCID, 0, 1), *below(OTHER)]),
+    "a PDE after INVPCID 2": (BELOW, [CONTEXT, *walk(), Invalidate(Invalidation.ALL), *below(OTHER)]),
+    "a PDE after INVPCID 3": (BELOW, [CONTEXT, *walk(), Invalidate(Invalidation.NOT_GLOBAL), *below(OTHER)]),
+    "a PDE after a context without keep": (BELOW, [CONTEXT, *walk(), context(keep=False), *below(OTHER)]),
+    "a PDE after NXE changed": (BELOW, [CONTEXT, *walk(), context(control=1 << Control.NXE), *below(OTHER)]),
+    "a PDE after a page fault beside it": (
+        BELOW,
+        [*PERMITTED["a page fault below a PDE, found again from the root"], *below(OTHER)],
+    ),
+    "a PDE of another PCID": (
+        "expected Read at 0x9",
+        [CONTEXT, *walk(), SetContext(State(0x9000), 2, True), *below(OTHER)],
+    ),
+    "a PDE without A": (
+        BELOW,
+        [
+            *(CONTEXT, asked(Access.PROBE, 0), *uppers()[:2], Read(AT[2], PT | P | RW | US), Read(LEAF_AT, LEAF)),
+            *(WalkEnd(0), answer(LEAF, tag=0), *below(OTHER)),
+        ],
+    ),
+    "a page fault that rests on a PDE": (BELOW, [CONTEXT, *walk(), *faulted(Read(NEIGHBOUR_AT, 0))]),
+    "R/W of what stands above a PDE forgotten": (
+        BELOW,
+        [
+            *(CONTEXT, asked(tag=0), Read(AT[4], PDPT | UPPER), Read(AT[3], PD | UPPER & ~RW), uppers()[2]),
+            *(Read(LEAF_AT, LEAF), WalkEnd(0), answer(LEAF, tag=0)),
+            *(Accept(1, Request(NEIGHBOUR, Access.WRITE)), Read(NEIGHBOUR_AT, OTHER), WalkEnd(1)),
+            answer(OTHER, NEIGHBOUR),
+        ],
+    ),
+    "a translation whose leaf was read after INVLPG of another page, and what is above before": (
+        "without a walk",
+        [CONTEXT, *walk(LEAF, 0, FAR), *hit()],
+    ),
+    "a translation made below a PDE that INVLPG of another page took meanwhile": (
+        "without a walk",
+        [
+            *(CONTEXT, *walk(), asked(linear=NEIGHBOUR), FAR, Read(NEIGHBOUR_AT, OTHER), WalkEnd(1)),
+            *(answer(OTHER, NEIGHBOUR), asked(linear=NEIGHBOUR), answer(OTHER, NEIGHBOUR)),
+        ],
+    ),
+}
+
 
 @pytest.mark.parametrize("name", PERMITTED)
 def test_permitted(name: str) -> None:
@@ -283,6 +375,12 @@ def test_counts() -> None:
         "overtaken": 1,
         "many": 0,
     }
+
+
+def test_counts_of_walks_below_the_root() -> None:
+    fault = PERMITTED["a page fault below a PDE, found again from the root"]
+    golden = judge([*PERMITTED["a walk below a cached PDE"], *fault[len(walk()) + 1 :]])
+    assert (golden.counts["walks"], golden.counts["partial"], golden.counts["restarts"]) == (3, 2, 1)
 
 
 def test_reads_and_swaps_against_the_shadow_memory() -> None:

@@ -21,7 +21,8 @@ def test_export(run: Run, tmp_path: Path) -> None:
 
 
 def test_export_of_the_mmu_with_a_name(run: Run, tmp_path: Path) -> None:
-    arguments = ("--design", "mmu", "--name", "my_mmu", "--fault-depth", "8", "--no-soft-dirty", "--levels", "4")
+    design = ("--design", "mmu-uncached", "--fault-depth", "8", "--no-soft-dirty", "--levels", "4")
+    arguments = (*design, "--name", "my_mmu")
     code, out, _ = run("export", "-o", "m.v", *arguments)
     assert (code, out) == (0, "m.v: module my_mmu\n")
     text = (tmp_path / "m.v").read_text()
@@ -34,7 +35,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
     assert code == 0
     assert out.startswith("// ptewalk ") and "\nmodule ptewalk_walker(" in out
-    code, out, _ = run("export", "-o", "-", "--json", "--design", "mmu")
+    code, out, _ = run("export", "-o", "-", "--json", "--design", "mmu-uncached")
     assert (code, json.loads(out)["top"]) == (0, "ptewalk_mmu")
     assert not list(tmp_path.iterdir())
 
@@ -46,7 +47,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (
-            ("-o", "b.v", "--design", "mmu", "--tag-bits", "11"),
+            ("-o", "b.v", "--design", "mmu-uncached", "--tag-bits", "11"),
             "tag_bits of a fault unit must be an integer from 1 to 10",
         ),
     ],

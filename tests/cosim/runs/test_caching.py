@@ -10,6 +10,7 @@ from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.caching_cycles import caching_cycles
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,12 @@ def test_volume() -> None:
     assert min(counts[kind] for kind in (*KINDS, "OTHER_PCID")) >= 5
 
 
+def test_volume_with_caches_of_upper_entries() -> None:
+    told = caching_volume(20_000, 1, config=CACHING["mmu"])
+    assert (told["compared"], told["wrong"], told["failures"]) == (20_000, 0, [])
+    assert told["counts"]["partial"] >= 1000 and told["counts"]["restarts"] >= 400
+
+
 def test_volume_is_the_same_in_any_number_of_processes() -> None:
     """Each chunk has chance of its own."""
     one, two = caching_volume(21_000, 9), caching_volume(21_000, 9, jobs=2)
@@ -61,13 +68,18 @@ def test_volume_is_the_same_in_any_number_of_processes() -> None:
 
 
 def test_cycles() -> None:
-    """At the pins: nL + 5 for a walk of n levels, L + 1 more with a swap; hits three cycles late, one a cycle."""
+    """At the pins: nL + 5 for a walk of n levels, L + 5 below a PDE, L more with a swap; hits three cycles late."""
     rows = caching_cycles((1, 4, 16, 40))
-    assert [row["differs"] for row in rows] == [None] * 16
-    cycles = {(row["name"].partition(": ")[2], row["latency"]): row["cycles"] for row in rows}
+    assert [row["differs"] for row in rows] == [None] * (16 + 32)
+    cycles = {(*row["name"].split(": "), row["latency"]): row["cycles"] for row in rows}
     for latency in (1, 4, 16, 40):
-        assert cycles["walk4", latency] == 4 * latency + 5
-        assert cycles["walk5", latency] == 5 * latency + 5
-        assert cycles["hit", latency] == 3
-        assert cycles["first write after clear", latency] == 5 * latency + 6
-    assert all(row["target"] == row["cycles"] for row in rows)
+        for preset in ("mmu-small", "mmu"):
+            assert cycles[preset, "walk4", latency] == 4 * latency + 5
+            assert cycles[preset, "walk5", latency] == 5 * latency + 5
+            assert cycles[preset, "hit", latency] == 3
+            assert cycles[preset, "first write after clear", latency] == 5 * latency + 5
+        assert cycles["mmu", "pde_hit", latency] == latency + 5
+        assert cycles["mmu", "mark", latency] == 2 * latency + 5
+        assert cycles["mmu", "fault below a PDE", latency] == 5 * latency + 7
+        assert cycles["mmu", "fault from the root", latency] == 4 * latency + 5
+    assert all(row["cycles"] <= row["target"] for row in rows)

@@ -1,0 +1,35 @@
+"""Configurations with a name, for export, synthesis, measurements and docs."""
+
+from collections.abc import Callable
+from typing import Final
+
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.export import Config
+from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["CACHING", "PRESETS", "preset"]
+
+
+def _full(walker: WalkerConfig) -> CachingMmuConfig:
+    return CachingMmuConfig(
+        walker, small_sets=16, small_ways=4, large_sets=16, large_ways=2, slots=8, waiting=4, upper_entries=16
+    )
+
+
+_MAKERS: Final[dict[str, Callable[[WalkerConfig], Config]]] = {
+    "walker": lambda walker: walker,
+    "mmu-uncached": MmuConfig,
+    "mmu-small": CachingMmuConfig,
+    "mmu": _full,
+}
+
+PRESETS: Final = tuple(_MAKERS)
+"""walker: alone; mmu-uncached: with a fault unit; mmu-small: with a TLB; mmu: larger, with caches of upper entries."""
+CACHING: Final = {"mmu-small": CachingMmuConfig(), "mmu": _full(WalkerConfig())}
+"""Those that cache."""
+
+
+def preset(name: str, walker: WalkerConfig | None = None) -> Config:
+    """A preset round a walker's configuration; KeyError when there is none of that name."""
+    return _MAKERS[name](walker or WalkerConfig())
