@@ -231,7 +231,7 @@ def other_machine(cases: Sequence[WalkCase]) -> str | None:
 
 def tally_unicorn(cases: Iterable[WalkCase]) -> WalkTally:
     """Unicorn's answers to recorded walks, counted; what it cannot run is skipped, with the reason."""
-    from ptewalk.cosim.oracles.unicorn import UnicornMmu  # an optional dependency
+    from ptewalk.cosim.oracles.unicorn import UnicornMmu, WalkNotRun  # an optional dependency
 
     voice = UnicornMmu()
     tally = WalkTally()
@@ -239,6 +239,12 @@ def tally_unicorn(cases: Iterable[WalkCase]) -> WalkTally:
         reason = voice.skip_reason(case)
         if reason is not None:
             tally.skip(case, reason)
+            continue
+        try:
+            answer = voice.run(case)
+        except WalkNotRun as error:
+            tally.skip(case, error.reason)
+            voice = UnicornMmu()  # what it is left in is not known
         else:
-            tally.add(case, check(case, *voice.run(case), marks_large_before_check=True))
+            tally.add(case, check(case, *answer, marks_large_before_check=True))
     return tally

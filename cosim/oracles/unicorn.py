@@ -92,7 +92,21 @@ _KNOWN_FAULTS: Final = (
 
 
 class UnicornError(ToolError):
-    """Unicorn is not usable as set up here, or gave no answer to a walk."""
+    """Unicorn is not usable as set up here."""
+
+
+class WalkNotRun(UnicornError):
+    """Unicorn gave no answer to a walk.
+
+    Attributes
+    ----------
+    reason : str
+        Without the case's number.
+    """
+
+    def __init__(self, case: WalkCase, reason: str) -> None:
+        super().__init__(f"case {case.number}: {reason}")
+        self.reason = reason
 
 
 class UnicornMmu:
@@ -145,7 +159,7 @@ class UnicornMmu:
 
         Raises
         ------
-        UnicornError
+        WalkNotRun
             The run ended in no way that a walk can end.
         """
         slot, base = self._write_tables(case)
@@ -154,7 +168,7 @@ class UnicornMmu:
         after = self._read_tables()
         slot_address = case.table_root + slot * x86.ENTRY_BYTES
         if after.pop(slot_address, 0) != _harness_entry(case):
-            raise UnicornError(f"case {case.number}: the harness's own entry at {slot_address:#x} was changed")
+            raise WalkNotRun(case, f"the harness's own entry at {slot_address:#x} was changed")
         return result, after
 
     def _write_tables(self, case: WalkCase) -> tuple[int, int]:
@@ -165,9 +179,7 @@ class UnicornMmu:
         used |= {address % x86.PAGE_BYTES // x86.ENTRY_BYTES for address, _ in case.entries}
         slot = next((slot for slot in range(1, x86.TABLE_ENTRIES // 2) if slot not in used), None)
         if slot is None:
-            raise UnicornError(
-                f"case {case.number}: its top-level table must have an unused slot below 256, it has none"
-            )
+            raise WalkNotRun(case, "its top-level table must have an unused slot below 256, it has none")
         uc.mem_write(TABLES[0], bytes(TABLES[1] + x86.PAGE_BYTES - TABLES[0]))
         for address, value in (*case.entries, (root + slot * x86.ENTRY_BYTES, _harness_entry(case))):
             uc.mem_write(address, _ENTRY.pack(value))
@@ -211,7 +223,7 @@ class UnicornMmu:
         try:
             uc.emu_start(base + (_WRPKRU if control >> x86.Control.PKE & 1 else _IRETQ), 0, count=_INSTRUCTIONS)
         except unicorn.UcError as error:
-            raise UnicornError(f"case {case.number}: Unicorn stopped: {error}") from None
+            raise WalkNotRun(case, f"Unicorn stopped: {error}") from None
 
     def _result(self, case: WalkCase) -> Result:
         """What the run that just ended says."""
@@ -219,7 +231,7 @@ class UnicornMmu:
         if vector == _PAGE_FAULT:
             address = uc.reg_read(reg.UC_X86_REG_CR2)
             if address != case.linear:
-                raise UnicornError(f"case {case.number}: CR2 must be {case.linear:#x}, it is {address:#x}")
+                raise WalkNotRun(case, f"Unicorn faults at another address ({address:#x})")
             context = self._saved_context()
             return PageFault(_WORD.unpack_from(context, self._error_offset)[0])
         if vector == _GENERAL_PROTECTION:
@@ -229,7 +241,7 @@ class UnicornMmu:
         if vector == _BREAKPOINT:
             page, word = divmod(uc.reg_read(reg.UC_X86_REG_EAX), x86.TABLE_ENTRIES)
             return Translated(self._pages[page] + word * x86.ENTRY_BYTES, 0, False, False, False)
-        raise UnicornError(f"case {case.number}: the run ended by vector {vector}, which no walk gives")
+        raise WalkNotRun(case, f"Unicorn's run ended by vector {vector}, which no walk gives")
 
     def _saved_context(self) -> bytes:
         self._uc.context_update(self._end)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.checks.walks import WalkTally, check
+from ptewalk.cosim.checks.walks import WalkTally, check, tally_unicorn
 from ptewalk.cosim.formats.samples import WALKS
 from ptewalk.cosim.formats.walks import WalkCase, read_walks
 from ptewalk.cosim.oracles import unicorn as unicorn_mmu
@@ -127,3 +129,27 @@ def test_a_full_top_level_table_is_an_error(engine: UnicornMmu) -> None:
         UnicornError, match="case 7: its top-level table must have an unused slot below 256, it has none"
     ):
         engine.run(case)
+
+
+AT_0 = {"u": 0, "c": 3, "va": "0", "e": ["204000:203027", "203000:202027", "202000:201027", "201000:1012027"]}
+AT_THE_END = {
+    **{"u": 0, "c": 442, "va": "ffffffffffffffd8", "kr": 117458946, "ks": 2487009280},
+    "e": ["205ff8:1960000000204577", "204ff8:caf0000000203877", "203ff8:4600000040000b87"],
+}
+WALKS_AND_MORE = [
+    {"i": 25, "f": "G", "k": "X", **AT_0, "o": ["OK", "1012000"], "t": 3},
+    {"i": 7, "f": "G", "k": "R", **AT_0, "o": ["OK", "1012000"], "t": 3},
+    {"i": 17137, "f": "E", "k": "R", **AT_THE_END, "o": ["OK", "7fffffd8"], "t": 3},
+    {"i": 8, "f": "G", "k": "R", **AT_0, "o": ["OK", "1012000"], "t": 3},
+]
+"""A fetch at address 0, and a page at the end of the address space, which Unicorn does not run, and two that it does."""
+
+
+def test_a_walk_that_unicorn_cannot_run_is_skipped(tmp_path: Path) -> None:
+    """With its reason; those behind it are asked."""
+    path = tmp_path / "walks.jsonl"
+    path.write_text("".join(json.dumps(walk) + "\n" for walk in WALKS_AND_MORE))
+    tally = tally_unicorn(read_walks(path))
+    assert (tally.cases, tally.agree, tally.differ) == (4, 2, 0)
+    assert sorted(tally.skipped.values()) == [[25], [17137]]
+    assert all("Unicorn" in reason and "case" not in reason for reason in tally.skipped)
