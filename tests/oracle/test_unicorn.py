@@ -133,7 +133,11 @@ def test_a_full_top_level_table_is_an_error(engine: UnicornMmu) -> None:
 
 AT_0 = {"u": 0, "c": 3, "va": "0", "e": ["204000:203027", "203000:202027", "202000:201027", "201000:1012027"]}
 AT_THE_END = {
-    **{"u": 0, "c": 442, "va": "ffffffffffffffd8", "kr": 117458946, "ks": 2487009280},
+    "u": 0,
+    "c": 442,
+    "va": "ffffffffffffffd8",
+    "kr": 117458946,
+    "ks": 2487009280,
     "e": ["205ff8:1960000000204577", "204ff8:caf0000000203877", "203ff8:4600000040000b87"],
 }
 WALKS_AND_MORE = [
@@ -142,7 +146,7 @@ WALKS_AND_MORE = [
     {"i": 17137, "f": "E", "k": "R", **AT_THE_END, "o": ["OK", "7fffffd8"], "t": 3},
     {"i": 8, "f": "G", "k": "R", **AT_0, "o": ["OK", "1012000"], "t": 3},
 ]
-"""A fetch at address 0, and a page at the end of the address space, which Unicorn does not run, and two that it does."""
+"""A fetch at 0, and a page at the end of the address space, which Unicorn does not run, and two that it runs."""
 
 
 def test_a_walk_that_unicorn_cannot_run_is_skipped(tmp_path: Path) -> None:
