@@ -74,6 +74,10 @@ class CachingConditions:
         Cycles of an access, and up to so many more.
     tags : int
         Tags in use.
+    outstanding : int
+        Requests in flight at most; 0: as many as there are tags.
+    retirement : int
+        A granted store retires a cycle after its answer, and up to so many more.
     """
 
     idle: float = 0.5
@@ -86,6 +90,8 @@ class CachingConditions:
     latency: int = 1
     latency_spread: int = 2
     tags: int = 16
+    outstanding: int = 0
+    retirement: int = 30
 
 
 class CachingBench:
@@ -196,7 +202,7 @@ class CachingBench:
 
     def _offer_request(self) -> None:
         free = [tag for tag in range(self._conditions.tags) if tag not in self._flying and tag not in self._granted]
-        if not free:
+        if not free or 0 < self._conditions.outstanding <= len(self._flying):
             return
         request, tag = self._story.request(), self._rng.choice(free)
         fields = {"linear": request.linear, "access": int(request.access), "user": request.user}
@@ -342,6 +348,6 @@ class CachingBench:
         self._note(Answer(tag, result))
         self._progress = self._cycle
         if isinstance(result, Translated) and request.access in (Access.WRITE, Access.RMW):
-            self._granted[tag] = self._cycle + 1 + self._rng.randint(0, 30)
+            self._granted[tag] = self._cycle + 1 + self._rng.randint(0, self._conditions.retirement)
         if isinstance(result, PageFault) and request.access != Access.PROBE:
             self.expected_faults.append((request.linear, result.code, tag))

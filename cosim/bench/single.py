@@ -92,6 +92,9 @@ class SingleWalker:
         del totals["most_faults"]  # does not add
         return totals | {"cycles": self.cycles}
 
+    def invalidate(self, linear: int | None) -> None:
+        """Nothing is cached by a walker, so nothing is forgotten."""
+
     def walk(self, state: State, request: Request) -> Result:
         """Translate one request. Raises `BenchError` when the gateware breaks a rule of its ports."""
         if state is not self._state:

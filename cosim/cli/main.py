@@ -16,7 +16,17 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import settle_homes
-from ptewalk.cosim.cli import environment, gateware, machines, measurements, programs, regression, scenarios, walks
+from ptewalk.cosim.cli import (
+    environment,
+    gateware,
+    machines,
+    measurements,
+    programs,
+    regression,
+    scenarios,
+    traces,
+    walks,
+)
 from ptewalk.cosim.cli.common import BAD_USE, DEFECT, INTERRUPTED
 from ptewalk.cosim.cli.extras import missing_extra
 
@@ -92,6 +102,7 @@ for _command in (
     gateware.export,
     programs.run,
     programs.restore,
+    traces.trace,
 ):
     commands.add_command(_command)
 

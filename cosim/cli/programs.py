@@ -37,6 +37,9 @@ class _Size(click.ParamType):
         return int(found[1]) * _UNITS[found[2]]
 
 
+SIZE = _Size()
+
+
 def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO) -> BinaryIO:
     if path is None:
         return otherwise
@@ -66,8 +69,8 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
     type=click.Path(file_okay=False, path_type=Path),
     help="Where what it writes is kept; by default nowhere.",
 )
-@option("--scratch-bytes", type=_Size(), default="1G", show_default=True, help="What it may write there in all.")
-@option("--memory", type=_Size(), default="1G", show_default=True, help="Physical memory.")
+@option("--scratch-bytes", type=SIZE, default="1G", show_default=True, help="What it may write there in all.")
+@option("--memory", type=SIZE, default="1G", show_default=True, help="Physical memory.")
 @option("--time", "seconds", type=click.FloatRange(0), default=0, help="Seconds after which it is ended; 0: never.")
 @option("--epoch", metavar="KIND", help="Check what is reported: syscalls:N, instructions:N or marker.")
 @option(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import unicorn
 from unicorn import unicorn_const as uc_const
@@ -18,9 +18,9 @@ from unicorn.unicorn_py3.unicorn import uclib
 from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.registers import BATCHED, REGISTERS, Registers
 from ptewalk.cosim.programs.user_memory import UserMemory
-from ptewalk.model.x86 import PAGE_BYTES, Access
+from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
 
-__all__ = ["Cpu", "Stop"]
+__all__ = ["Cpu", "Stop", "Tracer"]
 
 _ACCESS: Final = {
     uc_const.UC_MEM_READ: (Access.READ, uc_const.UC_PROT_READ),
@@ -57,6 +57,38 @@ class Stop:
     vector: int = 0
 
 
+class Tracer(Protocol):
+    """Who records accesses: see `bench.trace_lane.Recorder`.
+
+    Attributes
+    ----------
+    address : int
+        User data of the hooks.
+    """
+
+    @property
+    def address(self) -> int:
+        """User data of the hooks."""
+
+    def hook(self, name: str) -> ctypes.c_void_p:
+        """The compiled hook, "memory" or "code"."""
+
+    def attach(self, stop: Callable[[], None]) -> None:
+        """Told how to stop the processor from inside a hook."""
+
+    def settle(self) -> None:
+        """What was recorded is done, before tables change."""
+
+    def aliases(self, page: int, frame: int) -> bool:
+        """The processor's TLB must be emptied first."""
+
+    def filled(self, page: int, frame: int, access: Access) -> None:
+        """The processor's TLB is filled."""
+
+    def forget(self) -> None:
+        """The processor's TLB is empty."""
+
+
 class Cpu:
     """One processor.
 
@@ -80,6 +112,7 @@ class Cpu:
         uc.ctl_exits_enabled(True)  # and there is none: no address ends the run
         uc.hook_add(uc_const.UC_HOOK_TLB_FILL, self._on_fill)
         uc.hook_add(uc_const.UC_HOOK_INSN, self._on_system_call, aux1=reg.UC_X86_INS_SYSCALL)
+        self.tracer: Tracer | None = None
         self._hook_time_stamp()
         uc.hook_add(uc_const.UC_HOOK_INTR, self._on_interrupt)
         uc.hook_add(uc_const.UC_HOOK_INSN_INVALID, self._on_invalid)
@@ -110,13 +143,34 @@ class Cpu:
             self._uc.reg_write(REGISTERS[name], value)
         if self._in_call:
             self["rip"] = registers["rip"] - SYSCALL_BYTES
-        self._memory.mmu.invalidate()
+        self._memory.mmu.refill()
 
     def __getitem__(self, name: str) -> int:
         return int(self._uc.reg_read(REGISTERS[name]))
 
     def __setitem__(self, name: str, value: int) -> None:
         self._uc.reg_write(REGISTERS[name], value)
+
+    def trace(self, tracer: Tracer) -> None:
+        """Have every access recorded, by compiled code."""
+        self.tracer = tracer
+        tracer.attach(self._uc.emu_stop)
+        for kind, name in (
+            (uc_const.UC_HOOK_MEM_READ | uc_const.UC_HOOK_MEM_WRITE, "memory"),
+            (uc_const.UC_HOOK_CODE, "code"),
+        ):
+            self._hook(kind, tracer.hook(name), tracer.address)
+
+    def _hook(self, kind: int, call: ctypes.c_void_p, user: int | None, instruction: int | None = None) -> None:
+        """A hook that Unicorn's Python binding cannot make."""
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            *(self._uc._uch, ctypes.byref(handle), ctypes.c_int(kind), call, ctypes.c_void_p(user)),
+            *(ctypes.c_uint64(1), ctypes.c_uint64(0)),
+            *(() if instruction is None else (ctypes.c_int(instruction),)),
+        )
+        if status != uc_const.UC_ERR_OK:
+            raise RuntimeError(f"Unicorn takes no hook {kind}: error {status}")
 
     # Running.
 
@@ -137,6 +191,8 @@ class Cpu:
                 raise self._failed from None
             if self._memory.fault is None and self._vector is None and not self.aborted:
                 raise RuntimeError(f"Unicorn stopped at {self['rip']:#x}: {error}") from error
+        if self.tracer is not None:
+            self.tracer.settle()
         if self._memory.fault is not None:
             return Stop("fault")
         if self._vector is not None:
@@ -173,6 +229,8 @@ class Cpu:
             self._fills = 0
             self._uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)
             mmu.fresh()
+            if self.tracer is not None:
+                self.tracer.forget()
         if self._arena.code_is_stale:
             self._uc.ctl_flush_tb()
             self._arena.code_is_stale = False
@@ -189,12 +247,17 @@ class Cpu:
         entry.paddr = physical & _PAGE
         entry.perms = rights
         self._fills += 1
-        if self._fills > _MANY or self._memory.mmu.stale:
-            self._memory.mmu.invalidate()
+        tracer, page, frame = self.tracer, linear >> PAGE_SHIFT, physical >> PAGE_SHIFT
+        if self._fills > _MANY or self._memory.mmu.stale or (tracer is not None and tracer.aliases(page, frame)):
+            self._memory.mmu.refill()
             self.refresh()
+        if tracer is not None:
+            tracer.filled(page, frame, access)
         return True
 
     def _on_system_call(self, uc: Any, _: object) -> None:
+        if self.tracer is not None:
+            self.tracer.settle()
         number, *arguments, rip, flags = uc.reg_read_batch(_ARGUMENTS)
         uc.reg_write(reg.UC_X86_REG_RCX, rip + SYSCALL_BYTES)  # RIP is still that of SYSCALL
         uc.reg_write(reg.UC_X86_REG_R11, flags)
@@ -219,15 +282,8 @@ class Cpu:
             return 1
 
         self._time_stamp = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(tell)
-        handle = ctypes.c_size_t()
         for instruction in (reg.UC_X86_INS_RDTSC, reg.UC_X86_INS_RDTSCP):
-            status = uclib.uc_hook_add(
-                *(self._uc._uch, ctypes.byref(handle), uc_const.UC_HOOK_INSN),
-                *(ctypes.cast(self._time_stamp, ctypes.c_void_p), None),
-                *(ctypes.c_uint64(1), ctypes.c_uint64(0), ctypes.c_int(instruction)),
-            )
-            if status != uc_const.UC_ERR_OK:
-                raise RuntimeError(f"Unicorn takes no hook of instruction {instruction}: error {status}")
+            self._hook(uc_const.UC_HOOK_INSN, ctypes.cast(self._time_stamp, ctypes.c_void_p), None, instruction)
 
     def _on_interrupt(self, uc: Any, vector: int, _: object) -> None:
         self._vector = vector

@@ -38,6 +38,7 @@ from ptewalk.cosim.programs.signals import (
 )
 from ptewalk.cosim.programs.system import MASK, System
 from ptewalk.cosim.programs.task import Task
+from ptewalk.cosim.programs.trace import TracedWalker
 from ptewalk.cosim.programs.tree import Tree
 from ptewalk.cosim.programs.user_memory import ProgramMmu, UserMemory
 from ptewalk.cosim.programs.walkers import Walker
@@ -177,7 +178,7 @@ class ProgramRun:
         self.settings = settings
         self.arena = Arena(settings.memory_bytes)
         self.walker = walker(self.arena.memory)
-        self.mmu = ProgramMmu(self.walker.walk)
+        self.mmu = ProgramMmu(self.walker.walk, self.walker.invalidate)
         self._left = ExitStack()
         self.kernel = Kernel(
             settings.profile,
@@ -195,6 +196,9 @@ class ProgramRun:
         self.cpu = Cpu(self.arena, self.memory, self.system.system_call)
         self.system.cpu = self.cpu
         self.cpu.clock = lambda: self.system.now
+        self.tracer = self.walker if isinstance(self.walker, TracedWalker) else None
+        if self.tracer is not None:
+            self.cpu.trace(self.tracer)
         here, root = Path.cwd(), settings.root.resolve()
         if here.is_relative_to(root):
             self.system.current.folder = b"/" + os.fsencode(here.relative_to(root)).removeprefix(b".")
@@ -391,6 +395,8 @@ class ProgramRun:
     def end_epoch(self) -> None:
         """An epoch ends: contents are compared with what is reported."""
         assert self.epochs is not None
+        if self.tracer is not None:
+            self.tracer.epoch()
         alive = [task for task in self.system.tasks.values() if task.status is None]
         departures, self._departures = self._departures, self.system.departures
         left = departures != self.system.departures

@@ -33,6 +33,12 @@ _LONGEST_TEXT: Final = 1 << 17
 class ProgramMmu:
     """The kernel's `Mmu`, which remembers that the processor's TLB has to be flushed.
 
+    Parameters
+    ----------
+    walk : callable (State, Request) -> Result
+    forget : callable (int or None), optional
+        Told what whoever walks must forget: a linear address, or None for everything.
+
     Attributes
     ----------
     walks : int
@@ -41,8 +47,8 @@ class ProgramMmu:
         Something that may be cached allows less by now.
     """
 
-    def __init__(self, walk: Walk) -> None:
-        self._walk = walk
+    def __init__(self, walk: Walk, forget: Callable[[int | None], None] = lambda linear: None) -> None:
+        self._walk, self._forget = walk, forget
         self.walks = 0
         self.stale = False
         self._pages: set[int] | None = set()  # what is stale; None: everything
@@ -63,11 +69,16 @@ class ProgramMmu:
 
     def invalidate(self, linear: int | None = None) -> None:
         """As `Mmu.invalidate`: the processor can only forget everything, and does so before it goes on."""
+        self._forget(linear)
         self.stale = True
         if linear is None:
             self._pages = None
         elif self._pages is not None:
             self._pages.add(linear & -PAGE_BYTES)
+
+    def refill(self) -> None:
+        """The processor must forget everything, and nobody else need: another process runs, or the like."""
+        self.stale, self._pages = True, None
 
     def fresh(self, linear: int | None = None) -> None:
         """The processor forgot everything; or, of one page alone, is about to fill it anew, which replaces the old."""
@@ -123,7 +134,7 @@ class UserMemory:
         """Another process runs, or this one has another address space."""
         self._process = process
         self._state = state_of(self._kernel, process)
-        self.mmu.invalidate()
+        self.mmu.refill()
 
     def fill(self, linear: int, access: Access) -> int | None:
         """The physical address of an access of the program, its fault handled; None: it failed (see `fault`)."""

@@ -26,6 +26,9 @@ class Walker(Protocol):
     def walk(self, state: State, request: Request) -> Result:
         """One walk of the tables."""
 
+    def invalidate(self, linear: int | None) -> None:
+        """Forget what is cached for a linear address, or everything."""
+
 
 class ModelWalker:
     """Each request is one walk by `translate`."""
@@ -41,3 +44,6 @@ class ModelWalker:
     def walk(self, state: State, request: Request) -> Result:
         """As `Walker.walk`."""
         return translate(self._memory, state, request)
+
+    def invalidate(self, linear: int | None) -> None:
+        """As `Walker.invalidate`: nothing is cached."""

@@ -1,0 +1,73 @@
+"""The gateware that a trace goes through, built as a library; and the same at protocol level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.caching import CachingConditions
+from ptewalk.cosim.bench.trace_lane import OUTSTANDING, trace_files
+from ptewalk.cosim.runs.gateware import verilog_of
+from ptewalk.cosim.simulate.build import build, build_library
+from ptewalk.cosim.simulate.find import select
+from ptewalk.cosim.simulate.run import run_test
+from ptewalk.model.paging import Request, State
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.export import describe
+
+__all__ = ["recited", "trace_library"]
+
+
+def trace_library(config: CachingMmuConfig | None = None) -> Path:
+    """An MMU that caches (by default preset mmu-small), with the lane of a trace. Raises `ToolError`."""
+    config = config or CachingMmuConfig()
+    design = describe(config)
+    return build_library(select("verilator"), verilog_of(config), design, trace_files(design)).library
+
+
+def recited(words: Mapping[int, int], state: State, asked: Sequence[Request], *, latency: int) -> dict[str, Any]:
+    """Accesses at protocol level, asked as a trace asks them.
+
+    Parameters
+    ----------
+    words : mapping of int to int
+        Physical memory: address to word.
+    state : State
+    asked : sequence of Request
+
+    Returns
+    -------
+    dict
+        problems (what the golden TLB does not permit), timings ([cycle of acceptance, of answer] of each access).
+
+    Raises
+    ------
+    ToolError
+        There is no Verilator, or it failed.
+    """
+    config = CachingMmuConfig()
+    design = describe(config)
+    model = build(select("verilator"), verilog_of(config), design.top, design=design)
+    quiet = CachingConditions(
+        *(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        latency=latency,
+        latency_spread=0,
+        tags=1 << 6,
+        outstanding=OUTSTANDING,
+        retirement=0,
+    )
+    job = {
+        "words": {str(address): value for address, value in words.items()},
+        "conditions": asdict(quiet),
+        "root": state.root,
+        "control": state.control,
+        "track": int(state.track),
+        "asked": [[request.linear, int(request.access)] for request in asked],
+    }
+    result = run_test(model, "ptewalk.cosim.runs.inside.tb_caching", testcase="recited", values=job, timeout=None)
+    if not result.passed:
+        raise ToolError(f"verilator: {result.message} (log: {result.log})")
+    return result.values
