@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ptewalk.model import PAGE, Task
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.proc.files import ProcFs, pid_of
+
+from .api_tasks import AT
 
 BASE = 0x100000000
 """First page of the window."""
@@ -31,3 +34,11 @@ def text(kernel: Kernel, name: str, who: int = 0) -> str:
 def bits(*names: str) -> int:
     """A kpageflags word."""
     return sum(1 << KPF[name] for name in names)
+
+
+def frame_words(task: Task, page: int) -> tuple[int, int]:
+    """kpageflags and kpagecount of the frame behind a page."""
+    frame = int(task.pagemap(AT + page * PAGE).frame[0])
+    assert frame
+    [flags], [count] = (words(task.kernel, path, frame, 1) for path in ("kpageflags", "kpagecount"))
+    return flags, count

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ptewalk.model import PAGE, Machine, Task
+from ptewalk.model import PAGE, Machine
 
 from ..api_tasks import AT
-from ..served import bits, words
-
-
-def frame_words(task: Task, page: int) -> tuple[int, int]:
-    """kpageflags and kpagecount of the frame behind a page."""
-    frame = int(task.pagemap(AT + page * PAGE).frame[0])
-    assert frame
-    [flags], [count] = (words(task.kernel, path, frame, 1) for path in ("kpageflags", "kpagecount"))
-    return flags, count
+from ..served import bits, frame_words, words
 
 
 @pytest.mark.parametrize(("profile", "more"), [("linux-3.11", 0), ("linux-6.1", bits("EXCLUSIVE"))])
