@@ -214,3 +214,12 @@ def test_parameter_errors(parameters: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError) as error:
         CachingMmuConfig(**parameters)
     assert str(error.value) == text
+
+
+def test_the_limits_themselves_are_taken() -> None:
+    small = CachingMmuConfig(small_sets=2, large_sets=2, small_ways=1, large_ways=1, slots=2, waiting=3)
+    large = CachingMmuConfig(small_sets=256, large_sets=256, small_ways=8, large_ways=8, slots=16, waiting=64)
+    assert small.small_sets < large.small_sets
+    for name, too_large in {"small_sets": 512, "large_sets": 512, "small_ways": 16, "slots": 32, "waiting": 65}.items():
+        with pytest.raises(ValueError, match=f"{name} must be .* to {getattr(large, name)}, not {too_large}"):
+            CachingMmuConfig(**{name: too_large})  # type: ignore[arg-type]
