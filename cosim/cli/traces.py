@@ -22,6 +22,7 @@ _MOST_LATENCY = 10_000
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[PROGRAM [ARGUMENT]...]")
 @option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A trace instead.")
+@option("--design", type=click.Choice(["mmu", "mmu-small"]), default="mmu", show_default=True, help="Preset.")
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option(
     "--track", "tracks", type=click.Choice(TRACKS), multiple=True, help="By default all three, one after the other."
@@ -41,6 +42,7 @@ _MOST_LATENCY = 10_000
 def trace(
     command: tuple[str, ...],
     source: Path | None,
+    design: str,
     profile: str,
     tracks: tuple[str, ...],
     latency: int,
@@ -55,7 +57,7 @@ def trace(
     table_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Every access of a PROGRAM, or of a trace in a file, through the gateware's MMU that caches (mmu-small).
+    """Every access of a PROGRAM, or of a trace in a file, through the gateware's MMU that caches.
 
     Counts accesses, hits by size of the page, walks, marks, mends and faults, and the gateware's cycles; a page fault
     is added at an assumed cost. The program's output is dropped. A file is the project's own (--save, docs/run.md) or
@@ -78,7 +80,7 @@ def trace(
     cost = TRAP_CYCLES if trap_cycles is None else trap_cycles
     every = _accesses(epoch, most) if source is not None else 0
     with progress("the gateware is built"):
-        library = trace_library()
+        library = trace_library(design)
     rows: list[dict[str, Any]] = []
     more: list[dict[str, Any]] = []
     for track in chosen:
@@ -115,7 +117,7 @@ def trace(
         writer.writeheader()
         writer.writerows(rows)
         write_whole(table_file, text.getvalue())
-    what = {"preset": "mmu-small", "profile": profile, "latency": latency, "cycles_of_a_trap": cost, "epoch": epoch}
+    what = {"design": design, "profile": profile, "latency": latency, "cycles_of_a_trap": cost, "epoch": epoch}
     if as_json:
         both = [{**one, **other} for one, other in zip(rows, more, strict=True)]
         click.echo(json.dumps({"trace": str(source) if source else list(command), **what, "rows": both}))

@@ -15,20 +15,22 @@ from ptewalk.cosim.simulate.build import build, build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model.paging import Request, State
-from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.presets import CACHING
 
 __all__ = ["recited", "trace_library"]
 
 
-def trace_library(config: CachingMmuConfig | None = None) -> Path:
-    """An MMU that caches (by default preset mmu-small), with the lane of a trace. Raises `ToolError`."""
-    config = config or CachingMmuConfig()
+def trace_library(design_name: str = "mmu") -> Path:
+    """A preset that caches, with the lane of a trace. Raises `ToolError`."""
+    config = CACHING[design_name]
     design = describe(config)
     return build_library(select("verilator"), verilog_of(config), design, trace_files(design)).library
 
 
-def recited(words: Mapping[int, int], state: State, asked: Sequence[Request], *, latency: int) -> dict[str, Any]:
+def recited(
+    words: Mapping[int, int], state: State, asked: Sequence[Request], *, latency: int, design_name: str = "mmu"
+) -> dict[str, Any]:
     """Accesses at protocol level, asked as a trace asks them.
 
     Parameters
@@ -48,7 +50,7 @@ def recited(words: Mapping[int, int], state: State, asked: Sequence[Request], *,
     ToolError
         There is no Verilator, or it failed.
     """
-    config = CachingMmuConfig()
+    config = CACHING[design_name]
     design = describe(config)
     model = build(select("verilator"), verilog_of(config), design.top, design=design)
     quiet = CachingConditions(

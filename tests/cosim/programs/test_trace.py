@@ -167,7 +167,7 @@ def test_the_command(tmp_path: Path, program: Programs, ptewalk: Command) -> Non
     code, printed, errors = ptewalk(*asked, "--save", str(saved), "--csv", str(table), program("touch"))
     assert code == 0, errors
     told = json.loads(printed)
-    assert told["preset"] == "mmu-small" and told["latency"] == 4 and told["cycles_of_a_trap"] == 1000
+    assert told["design"] == "mmu" and told["latency"] == 4 and told["cycles_of_a_trap"] == 1000
     (first,) = told["rows"]
     assert first["status"] == 0 and first["trap_cycles"] == 1000 * first["faults"] > 0
     assert table.read_text().splitlines()[0].startswith("track,accesses,hits_4k") and table.read_text().count("\n") == 2

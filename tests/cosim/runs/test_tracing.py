@@ -36,8 +36,8 @@ def sample() -> tuple[Machine, list[Request]]:
     return machine, asked[:COUNT]
 
 
-@pytest.mark.parametrize("latency", [1, 16])
-def test_cycles_are_the_protocol_levels(latency: int) -> None:
+@pytest.mark.parametrize(("design", "latency"), [("mmu-small", 16), ("mmu", 4)])
+def test_cycles_are_the_protocol_levels(design: str, latency: int) -> None:
     machine, asked = sample()
     kernel = machine.kernel
     state = state_of(kernel, kernel.processes[0])
@@ -47,10 +47,10 @@ def test_cycles_are_the_protocol_levels(latency: int) -> None:
         for frame in memory.frames()
         for place in np.flatnonzero(memory.frame(frame)).tolist()
     }
-    told = recited(words, state, asked, latency=latency)
+    told = recited(words, state, asked, latency=latency, design_name=design)
     assert told["problems"] == [] and len(told["timings"]) == COUNT
 
-    lane = TraceLane(trace_library(), memory, latency=latency)
+    lane = TraceLane(trace_library(design), memory, latency=latency)
     accesses = np.array([int(one.access) << KIND_SHIFT | one.linear for one in asked], np.uint64)
     context = np.zeros(1, REQUEST)
     context["root"], context["control"], context["track"] = state.root >> PAGE_SHIFT, state.control, int(state.track)
@@ -65,6 +65,7 @@ def test_cycles_are_the_protocol_levels(latency: int) -> None:
     assert (
         counts.marks == counts.swaps == len({one.linear >> PAGE_SHIFT for one in asked if one.access}) - marked(asked)
     )
+    assert set(counts.walks_of_reads) == ({4} if design == "mmu-small" else {1, 4})
     flying = [sum(a <= one[0] < b for a, b in timings.tolist()) for one in timings.tolist()]
     assert max(flying) == OUTSTANDING
 
