@@ -187,6 +187,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("checks",),
     ("runs", "formal", "fpga", "procfs", "programs"),
     ("speed",),
+    ("report",),
     ("cli",),
 )
 """Rooms of cosim/, lowest first. A file imports from its own room and from lower layers."""

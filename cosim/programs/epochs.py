@@ -22,8 +22,10 @@ from ptewalk.model.state.machine import Process
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
-__all__ = ["Epoch", "Epochs", "Every", "Lost", "Present", "present_pages"]
+__all__ = ["KINDS", "Epoch", "Epochs", "Every", "Lost", "Present", "present_pages"]
 
+KINDS: Final = ("present", "reported", "changed", "lost")
+"""What is kept of pages."""
 _MOST_LOST: Final = 1000
 _ZERO: Final = blake2b(bytes(PAGE_BYTES), digest_size=16).digest()
 _SOFT_DIRTY: Final = 1 << SoftBit.SOFT_DIRTY
@@ -139,17 +141,23 @@ class Epochs:
     ----------
     kernel : Kernel
     every : Every
+    keeps_pages : bool
+        Which pages were there, reported, changed and lost is kept, epoch by epoch.
 
     Attributes
     ----------
     done : list of Epoch
+    pages : list of dict
+        Of each epoch, where they are kept: kind to process to runs of pages, [first, how many].
     losses : list of Lost
         The first thousand.
     """
 
     kernel: Kernel
     every: Every
+    keeps_pages: bool = False
     done: list[Epoch] = field(default_factory=list)
+    pages: list[dict[str, dict[int, list[list[int]]]]] = field(default_factory=list)
     losses: list[Lost] = field(default_factory=list)
     _known: dict[Process, dict[int, bytes]] = field(default_factory=dict)
 
@@ -159,6 +167,7 @@ class Epochs:
         """File and offset of a shared page to its contents at the end of the last epoch."""
         self._seen: dict[tuple[int, int], bytes] = {}
         self._stored: dict[int, dict[int, bytes]] = {}
+        self._marked: dict[str, dict[int, list[int]]] = {}
         self._told: dict[Process, set[int]] = {}
         """Pages that were reported when the program cleared its bits itself, since the last epoch."""
 
@@ -204,6 +213,7 @@ class Epochs:
         everywhere = {one.frame for pages in found.values() for one in pages if one.reported}
         known: dict[Process, dict[int, bytes]] = {}
         self._stored = {}
+        self._marked = {kind: {} for kind in KINDS}
         for process in processes:
             known_as: Process | None = process
             while known_as is not None and known_as not in self._known:
@@ -217,6 +227,10 @@ class Epochs:
         self._known = known
         self._shared, self._seen = {**self._shared, **self._seen}, {}
         self.done.append(epoch)
+        if self.keeps_pages:
+            self.pages.append(
+                {kind: {who: _runs(pages) for who, pages in of.items()} for kind, of in self._marked.items()}
+            )
         observe(found)
         self._clear(processes)
         return epoch
@@ -233,6 +247,9 @@ class Epochs:
     ) -> None:
         epoch.pages += 1
         epoch.reported += one.reported
+        self._mark("present", process, one)
+        if one.reported:
+            self._mark("reported", process, one)
         if digest != _ZERO and self.kernel.frames.flags[one.frame] & page.ANON:
             self._stored[process.who][one.page] = digest
         if self._is_shared(one):
@@ -245,6 +262,7 @@ class Epochs:
         else:
             changed = False  # the zero page, or the file's own, took the place of what was stored
         if changed:
+            self._mark("changed", process, one)
             epoch.changed += 1
             if one.reported:
                 return
@@ -254,6 +272,7 @@ class Epochs:
                 epoch.elsewhere += 1
                 return
             epoch.lost += 1
+            self._mark("lost", process, one)
             if len(self.losses) < _MOST_LOST:
                 self.losses.append(Lost(epoch.number, process.who + 1, one.page, _name(one.vma)))
         elif one.reported and before is not None:
@@ -263,6 +282,10 @@ class Epochs:
                 epoch.same_value += 1
             else:
                 epoch.area += 1
+
+    def _mark(self, kind: str, process: Process, one: Present) -> None:
+        if self.keeps_pages:
+            self._marked[kind].setdefault(process.who + 1, []).append(one.page)
 
     def _add_shared(self, process: Process) -> None:
         """Shared memory is a process's whether its own entries are there or not."""
@@ -313,7 +336,19 @@ class Epochs:
             **{name: sum(getattr(epoch, name) for epoch in self.done) for name in names},
             "epochs": [epoch.as_json() for epoch in self.done],
             "losses": [str(loss) for loss in self.losses],
+            **({"pages_of_epochs": self.pages} if self.keeps_pages else {}),
         }
+
+
+def _runs(pages: Sequence[int]) -> list[list[int]]:
+    """Ascending pages as [first, how many]."""
+    runs: list[list[int]] = []
+    for page_number in pages:
+        if runs and sum(runs[-1]) == page_number:
+            runs[-1][1] += 1
+        else:
+            runs.append([page_number, 1])
+    return runs
 
 
 def _name(vma: Vma) -> str:

@@ -94,6 +94,8 @@ class Settings:
         Where an image is written at the end of each `every`-th epoch.
     told : str
         What images say of who walks.
+    pages : bool
+        Which pages were reported, changed and lost is kept, epoch by epoch.
     """
 
     profile: Profile
@@ -112,6 +114,7 @@ class Settings:
     checkpoint: Path | None = None
     every: int = 1
     told: str = ""
+    pages: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What an image says of them; `from_json` takes it."""
@@ -203,7 +206,7 @@ class ProgramRun:
         if here.is_relative_to(root):
             self.system.current.folder = b"/" + os.fsencode(here.relative_to(root)).removeprefix(b".")
         self.seconds = 0.0
-        self.epochs = Epochs(self.kernel, settings.epoch) if settings.epoch else None
+        self.epochs = Epochs(self.kernel, settings.epoch, settings.pages) if settings.epoch else None
         self._departures = 0
         self.system.before_call = self._before_call
         if self.epochs is not None:

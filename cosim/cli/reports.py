@@ -1,0 +1,32 @@
+"""A picture of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import check_writable, write_whole
+from ptewalk.cosim.cli.common import option
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The page, an .html file."
+)
+def report(folder: Path, output: Path) -> int:
+    """Draw the results in FOLDER as one HTML page that needs no network.
+
+    FOLDER holds what `run --report`, `restore --report`, `trace --json` and `cosim --output` wrote, as .json files:
+    pages by epoch, bytes to send, costs in each way of tracking, TLB and walks, and what was compared.
+    """
+    if output.suffix != ".html":
+        raise ToolError(f"{output}: name a file that ends in .html")
+    check_writable(output)
+    from ptewalk.cosim.report.page import render
+    from ptewalk.cosim.report.results import read_results
+
+    write_whole(output, render(read_results(folder)))
+    return 0

@@ -1,0 +1,220 @@
+"""What commands left in a folder, made ready to be drawn: epochs, pages, costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.model.x86 import PAGE_BYTES
+
+__all__ = ["BINS", "COLUMNS", "Bar", "Found", "Heat", "HeatColumn", "RunResult", "heat_of", "read_results"]
+
+BINS: Final = 96
+"""Rows of a heat map at most."""
+COLUMNS: Final = 120
+"""Its columns at most: then each stands for several epochs."""
+_STATES: Final = ("present", "reported", "changed", "lost")
+"""A later one hides those before."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart: label, value, and what is said of it."""
+
+    label: str
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
+class HeatColumn:
+    """One column of a heat map.
+
+    Attributes
+    ----------
+    first, last : int
+        The epochs that it stands for.
+    counts : dict of str to int
+        Pages present, reported, changed, lost, same_value, added over those epochs.
+    runs : list of (int, int, str)
+        First row, how many, and the state of these rows.
+    """
+
+    first: int
+    last: int
+    counts: dict[str, int]
+    runs: list[tuple[int, int, str]]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A heat map: epochs to the right, pages downwards, without the gaps between areas.
+
+    Attributes
+    ----------
+    rows, pages : int
+        Rows, and the pages that they stand for.
+    columns : list of HeatColumn
+    """
+
+    rows: int
+    pages: int
+    columns: list[HeatColumn]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `ptewalk run --report` or `restore --report` told.
+
+    Attributes
+    ----------
+    file, title : str
+    told : dict
+        The JSON object.
+    heat : Heat or None
+    """
+
+    file: str
+    title: str
+    told: dict[str, Any]
+    heat: Heat | None
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Of its epochs."""
+        found: dict[str, Any] = self.told.get("epochs") or {}
+        return found
+
+    @property
+    def sent(self) -> list[Bar]:
+        """Bytes that a migration would send, epoch by epoch: the pages that are reported."""
+        return [
+            Bar(f"epoch {one['number']}", one["reported"] * PAGE_BYTES, f"{one['reported']} pages")
+            for one in self.totals.get("epochs", ())
+        ]
+
+    @property
+    def bytes_in_all(self) -> int:
+        """Of all epochs."""
+        return sum(int(bar.value) for bar in self.sent)
+
+    @property
+    def compared(self) -> int:
+        """Pages whose contents were compared with what is reported."""
+        return int(self.totals.get("pages", 0))
+
+
+@dataclass
+class Found:
+    """What is in a folder.
+
+    Attributes
+    ----------
+    runs : list of RunResult
+    traces, regressions : list of dict
+        Of `trace --json` and of `cosim`, each with its `file`.
+    passed_over : list of str
+        Names of JSON files that are none of these.
+    """
+
+    runs: list[RunResult] = field(default_factory=list)
+    traces: list[dict[str, Any]] = field(default_factory=list)
+    regressions: list[dict[str, Any]] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+
+def read_results(folder: Path) -> Found:
+    """The results in a folder. Raises `ToolError` when there are none, or a file is no JSON."""
+    found = Found()
+    try:
+        paths = sorted(folder.glob("*.json"))
+        texts = [(path, path.read_text()) for path in paths]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{folder}: {error}; name a folder of results") from error
+    for path, text in texts:
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ToolError(f"{path}: it is no JSON: {error}; take it out of the folder") from None
+        try:
+            _sort(found, path.name, told)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ToolError(f"{path}: it is not what a command writes: {error!r}; take it out of the folder") from None
+    if not (found.runs or found.traces or found.regressions):
+        raise ToolError(
+            f"{folder}: no results in it; write some with `run --report`, `trace --json` or `cosim --output`"
+        )
+    return found
+
+
+def _sort(found: Found, name: str, told: Any) -> None:
+    if not isinstance(told, dict):
+        found.passed_over.append(name)
+    elif "trace" in told and "rows" in told:
+        for row in told["rows"]:
+            for key in ("accesses", "walks", "faults", "cycles", "trap_cycles", "total", "hits_4k", "hits_2m"):
+                row[key] = int(row[key])
+        what = told["trace"]
+        found.traces.append({**told, "file": name, "title": what if isinstance(what, str) else " ".join(what)})
+    elif "fills" in told and ("program" in told or "image" in told):
+        title = " ".join(told["program"]) if "program" in told else f"restored from {told['image']}"
+        epochs = told.get("epochs") or {}
+        for one in epochs.get("epochs", ()):
+            for key in ("number", "pages", "reported", "changed", "lost"):
+                one[key] = int(one[key])
+        heat = heat_of(epochs["pages_of_epochs"], epochs["epochs"]) if "pages_of_epochs" in epochs else None
+        found.runs.append(RunResult(name, title, told, heat))
+    elif "rows" in told and all(
+        isinstance(row, dict) and {"part", "compared", "differ"} <= set(row) for row in told["rows"]
+    ):
+        found.regressions.append({**told, "file": name})
+    else:
+        found.passed_over.append(name)
+
+
+def heat_of(pages: Sequence[dict[str, Any]], epochs: Sequence[dict[str, int]]) -> Heat | None:
+    """The heat map of a run's `pages_of_epochs`; None when no page was ever there."""
+    if len(pages) != len(epochs):
+        raise ValueError(f"{len(pages)} epochs of pages, and {len(epochs)} epochs")
+    there = sorted({(int(who), page) for one in pages for who, page in _pages(one["present"])})
+    if not there:
+        return None
+    place = {key: number for number, key in enumerate(there)}
+    rows = min(BINS, len(there))
+    group = -(-len(pages) // COLUMNS)
+    columns = []
+    for first in range(0, len(pages), group):
+        part = range(first, min(first + group, len(pages)))
+        state = [0] * rows
+        for number in part:
+            for level, name in enumerate(_STATES, 1):
+                for key in _pages(pages[number][name]):
+                    row = place[key] * rows // len(there)
+                    state[row] = max(state[row], level)
+        names = ("pages", "reported", "changed", "lost", "same_value")
+        counts = {name: sum(int(epochs[number].get(name, 0)) for number in part) for name in names}
+        columns.append(HeatColumn(part[0] + 1, part[-1] + 1, counts, _runs(state)))
+    return Heat(rows, len(there), columns)
+
+
+def _pages(of: dict[str, Any]) -> list[tuple[int, int]]:
+    return [
+        (int(who), page) for who, runs in of.items() for first, count in runs for page in range(first, first + count)
+    ]
+
+
+def _runs(state: Sequence[int]) -> list[tuple[int, int, str]]:
+    runs: list[tuple[int, int, str]] = []
+    for row, level in enumerate(state):
+        if not level:
+            continue
+        name = _STATES[level - 1]
+        if runs and runs[-1][0] + runs[-1][1] == row and runs[-1][2] == name:
+            runs[-1] = runs[-1][0], runs[-1][1] + 1, name
+        else:
+            runs.append((row, 1, name))
+    return runs
