@@ -26,6 +26,7 @@ def state_of(kernel: MachineState, process: Process) -> State:
     """The MMU's control state while `process` runs."""
     return State(
         root=process.mm.tables.root << PAGE_SHIFT,
+        pcid=process.mm.tables.pcid,
         control=kernel.control,
         pkru=process.pkru if pkeys.in_use(kernel) else 0,
         track=kernel.track,

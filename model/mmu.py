@@ -32,10 +32,13 @@ class Mmu(Protocol):
             requests after it were not begun.
         """
 
-    def invalidate(self, linear: int | None = None) -> None:
-        """Forget what is cached for the page of the address `linear`, or everything when None (INVLPG; a write to CR3).
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
+        """Forget what is cached of an address space: of the page of `linear`, or when None all of it.
 
-        To be called after an entry was made to allow less. When it returns, no later request uses what was forgotten.
+        `pcid` says which address space: `State.pcid` of its accesses. INVLPG does the first for the one that runs,
+        INVPCID 0 for any, and INVPCID 1 the second. What leads to the page is forgotten too, upper entries of other
+        pages among it. To be called after an entry was made to allow less. When it returns, no later request uses what
+        was forgotten.
         """
 
 
@@ -64,5 +67,5 @@ class ModelMmu:
                 break
         return results
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """As `Mmu.invalidate`: nothing is cached here, so nothing is forgotten."""

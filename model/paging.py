@@ -28,6 +28,7 @@ from ptewalk.model.x86 import (
     LINEAR_BITS,
     PAGE_BYTES,
     PAT_4K,
+    PCID_BITS,
     PKEY_BITS,
     PKEY_LOW,
     Access,
@@ -102,6 +103,8 @@ class State:
         False: no soft-dirty at all (CONFIG_MEM_SOFT_DIRTY=n); its bit is never touched and `track` has no effect.
     gigabyte_pages : bool
         False: the processor has no 1 GiB pages (CPUID.80000001H:EDX.Page1GB), and PS is reserved in a PDPTE.
+    pcid : int
+        CR3[11:0] with CR4.PCIDE: under which number translations are cached. No walk depends on it.
 
     Raises
     ------
@@ -117,6 +120,7 @@ class State:
     saved_dirty: bool = False
     soft_dirty: bool = True
     gigabyte_pages: bool = True
+    pcid: int = 0
 
     def __post_init__(self) -> None:
         if self.root & ~_FRAME:
@@ -129,6 +133,8 @@ class State:
             raise ValueError(f"pkru must be an unsigned 32-bit number, not {self.pkru:#x}")
         if self.pkrs >> 32:
             raise ValueError(f"pkrs must be an unsigned 32-bit number, not {self.pkrs:#x}")
+        if self.pcid >> PCID_BITS:
+            raise ValueError(f"pcid must be an unsigned number of {PCID_BITS} bits, not {self.pcid:#x}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,25 @@ def test_entries_that_are_only_read_cannot_be_written() -> None:
     assert not machine.stale.ranges
     tables.edit(0x1200, 0x1300)[0x34] = 0x67
     assert tables.get(0x1234) == 0x67
-    assert machine.stale.take() == [(0x1200, 0x1300)]
+    assert machine.stale.take() == [(tables.pcid, 0x1200, 0x1300)]
+
+
+def test_only_what_allows_less_is_told_to_the_mmu() -> None:
+    """Of entries that are written together; one by one it is the same."""
+    machine = MachineState(PROFILES["linux-6.1"])
+    tables: PageTables = machine.processes[0].mm.tables
+    tables.alloc(0x1200, 1)
+    old = np.array([0x67, 0x65, 0x65, 0x65, 0x467, 0x64, 0], np.uint64)  # the fifth is write-protected by a userfaultfd
+    new = np.array([0x67, 0x67, 0x25, 0x2065, 0x67, 0, 0x67], np.uint64)
+    tables.write(0x1200, old)
+    machine.stale.take()
+    tables.write(0x1200, new)
+    assert machine.stale.take() == [(tables.pcid, 0x1202, 0x1204)], "D was lost; another frame"
+    tables.write(0x1200, old)
+    machine.stale.take()
+    for place, entry in enumerate(new.tolist()):
+        tables.set(0x1200 + place, entry)
+    assert machine.stale.take() == [(tables.pcid, 0x1202, 0x1203), (tables.pcid, 0x1203, 0x1204)]
 
 
 def test_these_are_the_tables_of_frames() -> None:

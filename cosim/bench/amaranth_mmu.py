@@ -68,7 +68,7 @@ class AmaranthMmu:
                 break
         return results
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """Nothing is cached."""
 
     async def _serve(self, ctx: Any) -> None:

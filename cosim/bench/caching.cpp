@@ -71,6 +71,7 @@ public:
 
 private:
     bool done() const {
+        if (b.serial && !stopped && directive < b.directive_count) return false;
         return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && pending.empty() && !offers_context &&
                !offers_invalidation && faults_seen + lost() >= faults_due;
     }

@@ -207,6 +207,11 @@ class CachingLane:
     ----------
     library : Path
         Built of `caching_lane_files`.
+
+    Attributes
+    ----------
+    runs : int
+        How many there were.
     """
 
     def __init__(self, library: Path) -> None:
@@ -218,6 +223,7 @@ class CachingLane:
         if self._library.ptewalk_caching_size() != _BATCH.itemsize:
             raise RuntimeError("the lane was built of other records than these")
         self._lane = ctypes.c_void_p(self._library.ptewalk_caching_open())
+        self.runs = 0
 
     def close(self) -> None:
         """Free the model; nothing can be run afterwards."""
@@ -253,6 +259,7 @@ class CachingLane:
         RuleOfCachingBroken
             The design broke a rule of its ports. It must be reset.
         """
+        self.runs += 1
         keys, rows, words = work.memory.export()
         batch = np.zeros(1, _BATCH)
         one = batch[0]

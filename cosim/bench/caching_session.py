@@ -49,7 +49,7 @@ def quiet_conditions(rng: random.Random, tags: int) -> CachingConditions:
 
 
 class CachingSession:
-    """One MMU from its reset on, on a lane that others may use before and after, but not in between.
+    """One MMU from its reset on, on a lane that nobody else may use in between.
 
     Parameters
     ----------
@@ -59,6 +59,7 @@ class CachingSession:
     def __init__(self, lane: CachingLane) -> None:
         self._lane = lane
         self._seen: Mapping[str, int] | None = None
+        self._runs = 0
 
     @property
     def fresh(self) -> bool:
@@ -112,9 +113,11 @@ class CachingSession:
         work = CachingWork(
             request_records(asked), asked, told, context_records(told), np.array(rows, DIRECTIVE), memory
         )
+        if not self.fresh and self._lane.runs != self._runs:
+            raise RuntimeError("another session ran on this lane in between")
         known, self._seen = self._seen, None
         run = self._lane.run(work, seed, conditions, go_on=known is not None, serial=True, stop_on_fault=stop_on_fault)
-        self._seen = run.counters
+        self._seen, self._runs = run.counters, self._lane.runs
         if known is None:
             return run
         counters = {name: (value - known[name]) % 2**32 for name, value in run.counters.items()}

@@ -65,7 +65,7 @@ class GatewareMmu:
         self._watch(result, self._memory)
         return [decode(row) for row in result.responses]
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """Nothing is cached."""
 
 
@@ -117,7 +117,7 @@ class RepeatedMmu:
         self._word, self._response = self._word + wrote, self._response + answered
         return [decode(row) for row in rows]
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """Nothing is cached."""
 
     @property

@@ -19,7 +19,7 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import PageFault, Request
 from ptewalk.model.x86 import Access, EntryBit
 
-__all__ = ["COUNTERS", "CachingVerdict", "judge_run", "random_work"]
+__all__ = ["COUNTERS", "CachingVerdict", "compare_counted", "judge_run", "random_work"]
 
 COUNTERS: Final = ("delivered_faults", "lost_faults", "marks", "mends", "hits", "overtaken", "replays", "wraps")
 """The gateware's counters."""
@@ -67,15 +67,25 @@ def judge_run(
     problems = list(golden.problems)
     if before != after:
         problems.append(f"memory: a write was lost: {before!r}, {after!r}")
+    seen = compare_counted(log, faults, counter)
+    return CachingVerdict(problems + seen.problems, golden.counts + seen.counts)
+
+
+def compare_counted(
+    log: Sequence[LogEvent], faults: Sequence[tuple[int, int, int]], counter: Callable[[str], int | None]
+) -> CachingVerdict:
+    """The gateware's counters and its fault queue beside a log that is whole; as `judge_run`."""
     due = _faults(log)
     written = [event for event in log if isinstance(event, Swap) and event.done and not event.error]
+    answers = sum(isinstance(event, Answer) for event in log)
     expected = {
         "delivered_faults": len(due),
         "marks": sum(not event.old & _SD and bool(event.new & _SD) for event in written),
         "mends": sum(not event.old & _RW and bool(event.new & _RW) for event in written),
-        "hits": golden.counts["answers"] - sum(isinstance(event, WalkEnd) for event in log),
+        "hits": answers - sum(isinstance(event, WalkEnd) for event in log),
     }
-    counts = golden.counts.copy()
+    problems = []
+    counts: Counter[str] = Counter()
     for name in COUNTERS:
         seen = counter(name)
         if seen is not None:

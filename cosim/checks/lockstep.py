@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from ptewalk.cosim.bench.conditions import BatchResult
 from ptewalk.cosim.checks.golden import Golden, compare_responses
 from ptewalk.cosim.checks.relation import RelationJudge
+from ptewalk.model.kernel import Kernel
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.scenario.compare import Difference
 from ptewalk.model.scenario.replay import Replay
@@ -14,7 +17,14 @@ from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.x86 import ENTRY_BYTES, PAGE_SHIFT
 from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["LockstepJudge", "LogWatch"]
+__all__ = ["LockstepJudge", "LogWatch", "Watch"]
+
+
+class Watch(Protocol):
+    """What watches an MMU beside its answers."""
+
+    def take(self, kernel: Kernel) -> list[str]:
+        """What differed since the last call; a step of this machine is over."""
 
 
 class LogWatch:
@@ -43,8 +53,8 @@ class LogWatch:
         self.traced += verdict.traced
         self._found += verdict.differences
 
-    def take(self) -> list[str]:
-        """What differed since the last call."""
+    def take(self, kernel: Kernel) -> list[str]:
+        """As `Watch.take`."""
         found, self._found = self._found, []
         return found
 
@@ -59,7 +69,7 @@ class LockstepJudge(RelationJudge):
     ----------
     picture : str, optional
         As in `RelationJudge`.
-    watch : LogWatch, optional
+    watch : Watch, optional
         What it finds in a step differs in that step.
 
     Attributes
@@ -70,7 +80,7 @@ class LockstepJudge(RelationJudge):
         Of a machine that is served: see `ServedState.run`.
     """
 
-    def __init__(self, picture: str | None = None, watch: LogWatch | None = None) -> None:
+    def __init__(self, picture: str | None = None, watch: Watch | None = None) -> None:
         super().__init__(picture)
         self.words = 0
         self.differences: list[Difference] = []
@@ -89,7 +99,7 @@ class LockstepJudge(RelationJudge):
         """What differs from the golden model after a step, whatever was recorded: logs, memory, answers."""
         assert self._golden is not None
         golden = self._golden.step()
-        told = self._watch.take() if self._watch else []
+        told = self._watch.take(run.kernel) if self._watch else []
         found = [Difference(run.scenario.name, index, "log", text, "what the golden model says") for text in told]
         found += self._compare_memory(run, index, self._golden.kernel.memory)
         for name in ("ret", "errno", "vals", "scan", "state"):

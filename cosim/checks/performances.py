@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from ptewalk.cosim.bench.conditions import BatchResult, BenchError, Conditions, Counters, random_conditions
@@ -16,15 +17,13 @@ from ptewalk.cosim.bench.lane import Lane
 from ptewalk.cosim.bench.mmu import GatewareMmu, MmuNotes
 from ptewalk.cosim.bench.records import decode, encode_requests
 from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
+from ptewalk.cosim.checks.driven import check_all, replay_all
 from ptewalk.cosim.checks.golden import Golden, compare_responses
 from ptewalk.cosim.checks.lockstep import LockstepJudge, LogWatch
 from ptewalk.cosim.checks.random_walks import Judge, random_batch
-from ptewalk.cosim.checks.replay import ReplayJob
-from ptewalk.cosim.checks.scenarios import Setup, run_all
 from ptewalk.cosim.checks.served import ServedState
 from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.cosim.checks.walks import WalkTally, check
-from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.formats.walks import read_walks, table_words
 from ptewalk.model import linux, x86
 from ptewalk.model.kernel import Kernel
@@ -32,7 +31,6 @@ from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request, State
-from ptewalk.model.profiles import NAMED
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["PERFORMANCES", "Left", "Performance", "left_behind"]
@@ -174,50 +172,38 @@ def timed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict
     return {"rows": rows}
 
 
-def replayed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
-    """Recorded scenarios; each store and load goes through the gateware, in step with the golden model.
+class _Walks:
+    """A walker, or an MMU without caches, as `driven.Driven`."""
 
-    Each of `jobs` is a `ReplayJob`; `results` has for each that of `ReplayJob.run`, with `words`, `events`, `traced`
-    and `counters`.
-    """
-    results = []
-    for fields in values["jobs"]:
-        job = ReplayJob.from_json(fields)
-        counters, watch = Counters(), LogWatch(design)
-        judge = LockstepJudge(job.picture, watch)
-        make = _mmu_maker(lane, counters, watch, design, job.seed)
-        result = job.run(judge, make)
-        told = {"words": judge.words, "events": watch.events, "traced": watch.traced}
-        results.append(result | told | {"counters": asdict(counters)})
-    return {"results": results}
+    def __init__(self, lane: Lane, design: DesignDescription, seed: int | None, notes: MmuNotes | None = None) -> None:
+        self._lane, self._seed, self._notes = lane, seed, notes
+        self._tags = min(256, 1 << design.parameters["tag_bits"])
+        self._counters = Counters()
+        self.watch = LogWatch(design)
+
+    def mmu(self, memory: SparseMemory) -> GatewareMmu:
+        """As `Driven.mmu`."""
+        given: dict[str, Any] = {"seed": self._seed, "watch": self._see, "tags": self._tags}
+        return GatewareMmu(self._lane, memory, self._counters, **given)
+
+    def told(self) -> dict[str, Any]:
+        """As `Driven.told`."""
+        return {"events": self.watch.events, "traced": self.watch.traced, "counters": asdict(self._counters)}
+
+    def _see(self, result: BatchResult, memory: SparseMemory) -> None:
+        self.watch(result, memory)
+        if self._notes is not None:
+            self._notes.add(result)
+
+
+def replayed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
+    """Recorded scenarios: see `driven.replay_all`."""
+    return replay_all(values, partial(_Walks, lane, design))
 
 
 def checked(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict[str, Any]:
-    """Scenarios without recordings, most of them random; each store and load goes through the gateware."""
-    counters, watch = Counters(), LogWatch(design)
-    profile, exact = NAMED[values["profile"]]
-    setup = Setup(
-        profile,
-        Track[values["track"].upper()],
-        values["soft_dirty"],
-        _mmu_maker(lane, counters, watch, design, values.get("seed")),
-        exact,
-        watch,
-    )
-    scenarios = [without_answers(lines) for lines in values["scenarios"]]
-    told = run_all(scenarios, setup)
-    return told | {"events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
-
-
-def _mmu_maker(
-    lane: Lane,
-    counters: Counters,
-    watch: Callable[[BatchResult, SparseMemory], None],
-    design: DesignDescription,
-    seed: int | None,
-) -> Callable[[SparseMemory], GatewareMmu]:
-    tags = min(256, 1 << design.parameters["tag_bits"])
-    return lambda memory: GatewareMmu(lane, memory, counters, seed=seed, watch=watch, tags=tags)
+    """Scenarios without recordings: see `driven.check_all`."""
+    return check_all(values, partial(_Walks, lane, design))
 
 
 @dataclass(frozen=True)
@@ -239,17 +225,11 @@ class Left:
 
 def left_behind(state: ServedState, lane: Lane, design: DesignDescription, notes: MmuNotes | None = None) -> Left:
     """Run a scenario with every access through the gateware, in step with the golden model; `notes` take it down."""
-    counters, watch = Counters(), LogWatch(design)
-    judge = LockstepJudge(watch=watch)
-
-    def told(result: BatchResult, memory: SparseMemory) -> None:
-        watch(result, memory)
-        if notes is not None:
-            notes.add(result)
-
-    kernel = state.run(_mmu_maker(lane, counters, told, design, None), judge)
+    walks = _Walks(lane, design, None, notes)
+    judge = LockstepJudge(watch=walks.watch)
+    kernel = state.run(walks.mmu, judge)
     kernel.mmu = ModelMmu(kernel.memory)
-    seen = {"words": judge.words, "events": watch.events, "traced": watch.traced, "counters": asdict(counters)}
+    seen = {"words": judge.words} | walks.told()
     return Left(kernel, seen | {"differences": [str(difference) for difference in judge.differences]})
 
 

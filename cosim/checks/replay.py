@@ -125,6 +125,8 @@ class ReplayJob:
     seed : int or None
         On the gateware: latencies, stalls, drains and the rest are drawn anew for each call; None: memory answers at
         once.
+    design : str
+        Which gateware: "mmu-uncached" caches nothing, the others are `rtl.presets.CACHING`.
     """
 
     files: tuple[str, ...]
@@ -134,6 +136,7 @@ class ReplayJob:
     names: tuple[str, ...] | None = None
     picture: str | None = None
     seed: int | None = None
+    design: str = "mmu-uncached"
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ReplayJob:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ptewalk.cosim.checks.lockstep import LockstepJudge, LogWatch
+from ptewalk.cosim.checks.lockstep import LockstepJudge, Watch
 from ptewalk.cosim.formats.scenarios import scenario_lines
 from ptewalk.cosim.stimulus.shrink import prefix, shrink
 from ptewalk.model.linux import Track
@@ -58,8 +58,8 @@ class Setup:
         Makes the MMU, which is compared with the golden model; None: the golden model alone.
     exact : bool
         The machine is exact.
-    watch : LogWatch or None
-        What watches that MMU's batches.
+    watch : Watch or None
+        What watches that MMU.
     """
 
     profile: Profile
@@ -67,7 +67,7 @@ class Setup:
     soft_dirty: bool = True
     mmu: Callable[[SparseMemory], Mmu] | None = None
     exact: bool = False
-    watch: LogWatch | None = None
+    watch: Watch | None = None
 
     @property
     def tracks(self) -> bool:

@@ -17,6 +17,7 @@ from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
     TRACKS,
+    design_option,
     files_argument,
     jobs_option,
     json_option,
@@ -109,6 +110,7 @@ def scenarios(files: tuple[Path, ...], verbs: tuple[str, ...], as_json: bool) ->
     help="Where a scenario that differs is left, reduced; by default results/shrunk-NAME.jsonl (an earlier one there "
     "gets a number).",
 )
+@design_option
 @simulator_option
 @jobs_option
 @json_option
@@ -127,6 +129,7 @@ def replay(
     names: tuple[str, ...],
     picture: str | None,
     output: Path | None,
+    design: str,
     simulator: str | None,
     jobs: int,
     as_json: bool,
@@ -136,12 +139,15 @@ def replay(
     The gateware backend also compares all of physical memory with the golden model after each step. `closed` counts
     steps that differ from the recording as they may, where the kernel loses a store and the MMU does not; `stored`
     counts stores to tracked pages that were checked to be reported. Random scenarios,
-    and files without answers, are compared with the golden model alone.
+    and files without answers, are compared with the golden model alone. In a design with caches each process has a PCID
+    and is switched to without a flush; after each step what may be cached is asked about again.
     """
     if kernel is not None and backend != "linux":
         raise ToolError(f"--kernel goes with --backend linux, not with --backend {backend}")
     if backend == "linux" and (track != "off" or no_soft_dirty or picture):
         raise ToolError("a live kernel runs on a plain MMU: leave out --track, --no-soft-dirty and --picture")
+    if design != "mmu-uncached" and backend != "gateware":
+        raise ToolError(f"--design goes with --backend gateware, not with --backend {backend}")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if bool(files) == bool(count):
@@ -165,7 +171,7 @@ def replay(
     if seed is None and (count is not None or backend == "gateware"):
         seed = random.SystemRandom().getrandbits(32)
     conditions = seed if backend == "gateware" else None
-    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions)
+    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions, design)
     if count is not None:
         assert seed is not None
         asked = generated(count, seed, find_profile(profile), themes, first=first)
@@ -181,6 +187,7 @@ def replay(
         with progress("parts") as advance:
             result = check_scenarios(
                 *(asked, backend, profile, track, not no_soft_dirty, simulator),
+                design=design,
                 seed=conditions,
                 workers=jobs,
                 progress=advance,
@@ -201,6 +208,7 @@ def replay(
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
     options = {"backend": backend, "profile": profile, "track": track, "no-soft-dirty": no_soft_dirty}
     options |= {
+        "design": None if design == "mmu-uncached" else design,
         "simulator": simulator,
         "kernel": kernel,
         "seed": conditions,
@@ -229,6 +237,10 @@ def replay(
         if "counters" in result:
             told = f"{result['words']} words of memory, {result['events']} accesses, {result['traced']} trace records"
             click.echo(f"the gateware counted: {result['counters']}; {told} compared")
+        if "tlb" in result:
+            click.echo(
+                f"the golden TLB counted, an access for each invalidation that it would have shown: {result['tlb']}"
+            )
         if result.get("dropped"):
             click.echo(f"marks that the kernel itself dropped later, by verb: {result['dropped']}")
         differing = list(result["differing"].values())

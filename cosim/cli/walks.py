@@ -12,7 +12,6 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.common import (
-    CACHING,
     DIFFER,
     counted,
     design_option,
@@ -29,19 +28,6 @@ from ptewalk.cosim.cli.common import (
 _BACKENDS = ("model", "gateware", "unicorn")
 _CACHED = ("accesses", "hits", "changed_hits")
 """What is counted of a design with caches."""
-
-
-def _gateware(design: str, simulator: str | None, machine: dict[str, Any]) -> Any:
-    """The gateware, built."""
-    from ptewalk.cosim.runs.caching_library import CachingLibrary
-    from ptewalk.cosim.runs.gateware import gateware
-    from ptewalk.rtl.mmu import MmuConfig
-    from ptewalk.rtl.walker import WalkerConfig
-
-    walker = WalkerConfig(**machine)
-    if design in CACHING:
-        return CachingLibrary.named(design, walker, simulator)
-    return gateware(simulator, MmuConfig(walker))
 
 
 @click.command()
@@ -96,7 +82,10 @@ def walks(
     chosen = [(path, (cases := read_walks(path, **machine)), spread(cases, limit)) for path in files]
     walker = None
     if backend == "gateware":
-        walker = _gateware(design, simulator, machine)
+        from ptewalk.cosim.runs.caching_library import gateware_named
+        from ptewalk.rtl.walker import WalkerConfig
+
+        walker = gateware_named(design, WalkerConfig(**machine), simulator)
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     tallies = []
     cached: Counter[str] = Counter()

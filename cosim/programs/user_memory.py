@@ -67,7 +67,7 @@ class ProgramMmu:
                 break
         return results
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """As `Mmu.invalidate`: the processor can only forget everything, and does so before it goes on."""
         self._forget(linear)
         self.stale = True

@@ -9,15 +9,16 @@ from typing import Any, ClassVar
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching_performances import CACHING_PERFORMANCES
-from ptewalk.cosim.runs.gateware import Gateware, verilog_of
+from ptewalk.cosim.runs.gateware import Gateware, gateware, verilog_of
 from ptewalk.cosim.simulate.build import build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CachingLibrary"]
+__all__ = ["CachingLibrary", "gateware_named"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,6 @@ class CachingLibrary(Gateware):
         design = describe(config)
         model = build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
         return CachingLibrary(config, model)
-
-    @staticmethod
-    def named(name: str, walker: WalkerConfig, simulator: str | None = None) -> CachingLibrary:
-        """The design of this name with another walker; `ToolError` as `make`, and for another simulator."""
-        if simulator not in (None, "verilator"):
-            raise ToolError(
-                f"{name} runs by compiled code, on Verilator only, not on {simulator}: leave out --simulator"
-            )
-        return CachingLibrary.make(replace(CACHING[name], walker=walker))
 
     @property
     def lane(self) -> CachingLane:
@@ -64,3 +56,18 @@ class CachingLibrary(Gateware):
         values = {"file": str(file.absolute()), "indices": indices, "seed": seed}
         told = self.perform("recorded", values, protocol=protocol)
         return {**told["tally"], **{name: count for name, count in told.items() if name != "tally"}}
+
+
+def gateware_named(design: str, walker: WalkerConfig, simulator: str | None = None) -> Gateware:
+    """The gateware of a name, with this walker, built: "mmu-uncached", or one of `presets.CACHING`.
+
+    Raises
+    ------
+    ToolError
+        It cannot be built, or not for this simulator.
+    """
+    if design not in CACHING:
+        return gateware(simulator, MmuConfig(walker))
+    if simulator not in (None, "verilator"):
+        raise ToolError(f"{design} runs by compiled code, on Verilator only, not on {simulator}: leave out --simulator")
+    return CachingLibrary.make(replace(CACHING[design], walker=walker))

@@ -25,13 +25,12 @@ _MANY: Final = 100
 """Scenarios among which some stores to tracked pages must be."""
 
 
-def _built(simulator: str | None, soft_dirty: bool) -> Any:
+def _built(simulator: str | None, soft_dirty: bool, design: str) -> Any:
     """The gateware, built. Imported here: what runs on the model alone needs no Amaranth."""
-    from ptewalk.cosim.runs.gateware import gateware
-    from ptewalk.rtl.mmu import MmuConfig
+    from ptewalk.cosim.runs.caching_library import gateware_named
     from ptewalk.rtl.walker import WalkerConfig
 
-    return gateware(simulator, MmuConfig(WalkerConfig(soft_dirty=soft_dirty)))
+    return gateware_named(design, WalkerConfig(soft_dirty=soft_dirty), simulator)
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -66,7 +65,7 @@ def replay_gateware(
 ) -> list[dict[str, Any]]:
     """Replay each job on the gateware in step with the golden model.
 
-    The jobs must agree on `soft_dirty`. Each result is that of `performances.replayed` with `simulator`.
+    The jobs must agree on `soft_dirty` and `design`. Each result is that of `performances.replayed` with `simulator`.
 
     Parameters
     ----------
@@ -82,8 +81,8 @@ def replay_gateware(
         Called with (parts done, parts).
     """
     found = [job.scenarios() for job in jobs]
-    (soft_dirty,) = {job.soft_dirty for job in jobs}
-    built = by or _built(simulator, soft_dirty)
+    ((soft_dirty, design),) = {(job.soft_dirty, job.design) for job in jobs}
+    built = by or _built(simulator, soft_dirty, design)
     if not built.in_process:
         values = {"jobs": [asdict(job) for job in jobs]}
         told: list[dict[str, Any]] = built.perform("replayed", values, protocol=protocol)["results"]
@@ -114,12 +113,13 @@ def check_on_gateware(
     simulator: str | None,
     *,
     by: Any = None,
+    design: str = "mmu-uncached",
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
-    built = by or _built(simulator, soft_dirty)
+    built = by or _built(simulator, soft_dirty, design)
     groups = _groups(scenarios, workers if built.in_process else 1)
 
     def work(chunk: Chunk) -> dict[str, Any]:
@@ -140,6 +140,7 @@ def check_scenarios(
     soft_dirty: bool,
     simulator: str | None,
     *,
+    design: str = "mmu-uncached",
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
@@ -156,7 +157,7 @@ def check_scenarios(
     kernel, exact = NAMED[profile]
     setup = Setup(kernel, Track[track.upper()], soft_dirty, exact=exact)
     if backend == "gateware":
-        how: dict[str, Any] = {"seed": seed, "workers": workers, "progress": progress}
+        how: dict[str, Any] = {"design": design, "seed": seed, "workers": workers, "progress": progress}
         result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator, **how)
     elif setup.tracks:
         result = run_all(scenarios, setup)
@@ -182,6 +183,7 @@ def check_scenarios(
 def reduce_gateware(place: Place, job: ReplayJob, simulator: str | None) -> list[Line]:
     """Shrink where gateware and golden model differ; where only the recording differs, as `reduce_recorded`."""
     cut = prefix(place.scenario, place.step + 1)
-    found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator, seed=job.seed)
+    how: dict[str, Any] = {"design": job.design, "seed": job.seed}
+    found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator, **how)
     shrunk: list[Line] | None = found["shrunk"]
     return scenario_lines(cut) if shrunk is None else shrunk

@@ -218,6 +218,7 @@ def exit_mmap(mm: Mm) -> None:
     mm.process.pinned.clear()
     for vma in list(mm.areas):
         do_munmap(mm, vma.start, vma.end - vma.start)
+    mm.tables.forget_all()  # the next address space may have its PCID
     mm.kernel.lru.drain()
 
 

@@ -121,11 +121,12 @@ def change_protection(
                 mm.tables.alloc(piece.head, 1)
             elif not vma.is_anonymous:
                 continue
-        part = mm.tables.edit(piece.first, piece.last)
+        part = mm.tables.part(piece.first, piece.last).copy()
         present = (part & np.uint64(P | PROTNONE)) != 0
         if wp is not None:
             _change_swapped(mm, part, wp, markers)
         if not present.any():
+            mm.tables.write(piece.first, part)
             continue
         new = entries.pte_modify(part[present], prot)
         if wp:
@@ -139,6 +140,7 @@ def change_protection(
         elif restore_write and vma.flags & VmFlag.SHARED:
             new = np.where(entries.pte_dirty(new) != 0, entries.pte_mkwrite(new), new)
         part[present] = new
+        mm.tables.write(piece.first, part)
 
 
 def _change_swapped(mm: Mm, part: NDArray[np.uint64], wp: bool, markers: bool) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptewalk.model import bulk
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import TASK_PAGES, VmFlag
+from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import modify, thp
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
 from ptewalk.model.state.machine import MachineState, Mm
@@ -87,7 +87,7 @@ def write(mm: Mm, text: str) -> int:
         _clear_area_flags(mm)
         mm.kernel.notify_soft_dirty(mm)
     with mm.kernel.flush():
-        mm.kernel.stale.add(0, TASK_PAGES[mm.tables.levels])  # flush_tlb_mm, whatever was changed
+        mm.tables.forget_all()  # whatever was changed
         for vma in mm.areas:
             if vma.huge_level:
                 continue

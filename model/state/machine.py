@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
@@ -27,14 +28,14 @@ from ptewalk.model.state.pools import Pool
 from ptewalk.model.state.slots import SwapDevice
 from ptewalk.model.state.tables import PageTables, Stale
 from ptewalk.model.state.vma import AnonVma, Userfaultfd
-from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, Control
+from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_SHIFT, PCID_BITS, Control
 
 CONTROL: Final = sum(
     1 << bit for bit in (Control.WP, Control.NXE, Control.SMEP, Control.SMAP, Control.PKE, Control.PGE)
 )
 """Control bits that the recorded kernels ran with."""
 _SINGLE_FLUSHES: Final = 33
-"""Pages that are flushed one by one; for more everything goes (tlb_single_page_flush_ceiling)."""
+"""Pages that are flushed one by one; for more the address space goes (tlb_single_page_flush_ceiling)."""
 
 
 class Mm:
@@ -75,7 +76,7 @@ class Mm:
         self.who = who
         self.entries = kernel.entries
         self.frames = kernel.frames
-        self.tables = PageTables(kernel.frames, kernel.stale, kernel.levels)
+        self.tables = PageTables(kernel.frames, kernel.stale, kernel.levels, kernel.free_pcid())
         self.areas = Areas(kernel.entries.VM_SOFTDIRTY)
         self.has_pinned = False
         self.changed = PageSet()
@@ -261,13 +262,21 @@ class MachineState:
         self.new_process(0)
 
     def new_process(self, who: int) -> Process:
-        """A process with nothing mapped."""
+        """A process with nothing mapped. Raises `Errno` EAGAIN when there is no PCID for it."""
         mm = Mm(self, who)
         mm.tables.alloc(STACK_PAGE, 1)
         process = Process(who, mm)
         mm.process = process
         self.processes[who] = process
         return process
+
+    def free_pcid(self) -> int:
+        """The lowest number, from 1 on, that no address space has. Raises `Errno` EAGAIN when there is none."""
+        used = {process.mm.tables.pcid for process in self.processes.values()}
+        pcid = next(number for number in range(1, len(used) + 2) if number not in used)
+        if pcid >> PCID_BITS:
+            raise Errno("EAGAIN")
+        return pcid
 
     def new_anon_vma(self) -> AnonVma:
         """A root anon_vma."""
@@ -282,14 +291,17 @@ class MachineState:
         return self._flush
 
     def forget(self) -> None:
-        """The MMU forgets what it may hold of pages whose entries allow less by now."""
-        ranges = self.stale.take()
-        if sum(last - first for first, last in ranges) > _SINGLE_FLUSHES:
-            self.mmu.invalidate(None)
-            return
-        for first, last in ranges:
-            for at in range(first, last):
-                self.mmu.invalidate(at << PAGE_SHIFT)
+        """The MMU forgets what it may hold of pages whose entries allow less by now, and of no others."""
+        spaces: dict[int, list[tuple[int, int]]] = {}
+        for pcid, first, last in self.stale.take():
+            spaces.setdefault(pcid, []).append((first, last))
+        for pcid, ranges in spaces.items():
+            if sum(last - first for first, last in ranges) > _SINGLE_FLUSHES:
+                self.mmu.invalidate(None, pcid)
+                continue
+            for first, last in ranges:
+                for at in range(first, last):
+                    self.mmu.invalidate(at << PAGE_SHIFT, pcid)
 
     def memory_row(self, frame: int) -> NDArray[np.uint64] | None:
         """A frame's words, or None when it is all zero and not materialised."""

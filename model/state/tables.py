@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import TABLE_FLAGS, SoftBit
+from ptewalk.model.linux import TABLE_FLAGS, TASK_PAGES, SoftBit
 from ptewalk.model.pte import RW, A, D, P
 from ptewalk.model.state.frames import Frames
 from ptewalk.model.state.vma import Vma
@@ -30,20 +30,24 @@ SPAN_TABLES: Final = 64
 
 _GAINS: Final = RW | A | D | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.ARM
 """Bits that a present entry may gain while an MMU has it cached."""
+_UNSEEN: Final = sum(1 << bit for bit in (SoftBit.SPECIAL, SoftBit.UFFD_WP, *range(53, 59)))
+"""Bits of software's alone, of which an MMU keeps nothing."""
+_LOST: Final = ~_UNSEEN & (1 << 64) - 1
+_CHANGED: Final = ~(_UNSEEN | _GAINS) & (1 << 64) - 1
 
 
 class Stale:
     """Pages whose translations an MMU may hold although the tables allow less by now (struct mmu_gather)."""
 
     def __init__(self) -> None:
-        self.ranges: list[tuple[int, int]] = []
-        """Pages noted, first and last + 1; they may overlap."""
+        self.ranges: list[tuple[int, int, int]] = []
+        """PCID, and pages noted, first and last + 1; they may overlap."""
 
-    def add(self, start: int, end: int) -> None:
-        """Pages [start, end), in whatever address space."""
-        self.ranges.append((start, end))
+    def add(self, pcid: int, start: int, end: int) -> None:
+        """Pages [start, end) of the address space `pcid`."""
+        self.ranges.append((pcid, start, end))
 
-    def take(self) -> list[tuple[int, int]]:
+    def take(self) -> list[tuple[int, int, int]]:
         """The ranges noted, which are forgotten."""
         ranges, self.ranges = self.ranges, []
         return ranges
@@ -82,6 +86,8 @@ class PageTables:
         Told of every entry that allows less than before, or maps another frame.
     levels : int
         4, or 5 with CR4.LA57.
+    pcid : int
+        The number of this address space to the MMU; no other that lives has it.
 
     Attributes
     ----------
@@ -89,9 +95,10 @@ class PageTables:
         Frame of the top-level table.
     """
 
-    def __init__(self, frames: Frames, stale: Stale, levels: int = LEVELS_4) -> None:
+    def __init__(self, frames: Frames, stale: Stale, levels: int = LEVELS_4, pcid: int = 0) -> None:
         self.frames = frames
         self.stale = stale
+        self.pcid = pcid
         self.memory = frames.memory
         self.levels = levels
         self.root = self._new_table()
@@ -104,6 +111,14 @@ class PageTables:
         frame = self.frames.alloc(0)
         self.memory.add_frame(frame)
         return frame
+
+    def forget(self, start: int, end: int) -> None:
+        """The MMU may hold translations of pages [start, end) that it must not use any more."""
+        self.stale.add(self.pcid, start, end)
+
+    def forget_all(self) -> None:
+        """The MMU may hold anything of this address space (flush_tlb_mm)."""
+        self.forget(0, TASK_PAGES[self.levels])
 
     def table(self, page: int, level: int) -> int:
         """Frame of the table at `level` on the way to `page`; 0 when there is none."""
@@ -137,7 +152,7 @@ class PageTables:
         shift = INDEX_BITS * level
         frame = self._tables[level].pop(page >> shift)
         self.memory.store(self.entry_address(page, level + 1), 0)
-        self.stale.add(page >> shift << shift, (page >> shift) + 1 << shift)
+        self.forget(page >> shift << shift, (page >> shift) + 1 << shift)
         return frame
 
     def relink(self, old: int, new: int, level: int) -> None:
@@ -178,8 +193,8 @@ class PageTables:
         words = self.memory.words
         old = words.item(row, at)
         words[row, at] = entry
-        if old & P and (old & ~entry or entry & ~old & ~_GAINS):
-            self.stale.add(page, page + 1)
+        if old & P and (old & ~entry & _LOST or entry & ~old & _CHANGED):
+            self.forget(page, page + 1)
 
     def get_huge(self, page: int, level: int = 2) -> int:
         """The leaf of `level` (2 or 3) that covers `page`; 0 when there is none."""
@@ -197,8 +212,8 @@ class PageTables:
             self._huge[level].add(key)
         else:
             self._huge[level].discard(key)
-        if old & P and (old & ~entry or entry & ~old & ~_GAINS):
-            self.stale.add(key << shift, key + 1 << shift)
+        if old & P and (old & ~entry & _LOST or entry & ~old & _CHANGED):
+            self.forget(key << shift, key + 1 << shift)
 
     def fill(self, page: int, entries: NDArray[np.uint64]) -> None:
         """Replace the leaf of level 2 that covers `page` by a table of these 512 entries (pmd_populate)."""
@@ -277,8 +292,17 @@ class PageTables:
 
     def edit(self, first: int, last: int) -> NDArray[np.uint64]:
         """As `part`, to be written; the MMU is told that the pages may have changed."""
-        self.stale.add(first, last)
+        self.forget(first, last)
         return self._view(first, last)
+
+    def write(self, first: int, entries: NDArray[np.uint64]) -> None:
+        """Write entries from page `first` on, in one page table; the MMU is told of pages that allow less now."""
+        view = self._view(first, first + len(entries))
+        less = view & ~entries & np.uint64(_LOST) | entries & ~view & np.uint64(_CHANGED)
+        stale = np.flatnonzero((less != 0) & (view & np.uint64(P) != 0))
+        view[:] = entries
+        if len(stale):
+            self.forget(first + int(stale[0]), first + int(stale[-1]) + 1)
 
     def _rows(self, first: int, last: int) -> list[int]:
         rows, tables = self.memory.row_of_frame, self._tables[1]
@@ -293,7 +317,7 @@ class PageTables:
 
     def change(self, first: int, last: int, function: Callable[[NDArray[np.uint64]], None]) -> None:
         """Let `function` change these entries in place; the MMU is told of the pages."""
-        self.stale.add(first, last)
+        self.forget(first, last)
         rows = self._rows(first, last)
         words = self.memory.words[rows]
         at = first & _INDEX

@@ -14,6 +14,8 @@ from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
 class CachingMmu:
     """Each page that was translated for a kind of access answers the same again, whatever the tables say by then.
 
+    An address space is known by its PCID alone.
+
     The cache has no end. `hits` counts the answers that came from it.
     """
 
@@ -26,7 +28,7 @@ class CachingMmu:
         """As `Mmu.run`."""
         results: list[Result] = []
         for request in requests:
-            key = (request.linear >> PAGE_SHIFT, state.root, request.user, request.access, state.pkru)
+            key = (request.linear >> PAGE_SHIFT, state.pcid, request.user, request.access, state.pkru)
             known = self._known.get(key)
             if known is not None:
                 self.hits += 1
@@ -40,8 +42,9 @@ class CachingMmu:
             self._known[key] = result
         return results
 
-    def invalidate(self, linear: int | None = None) -> None:
-        """As `Mmu.invalidate`, in every address space."""
-        gone = [key for key in self._known if linear is None or key[0] == linear >> PAGE_SHIFT]
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
+        """As `Mmu.invalidate`."""
+        own = [key for key in self._known if key[1] == pcid]
+        gone = [key for key in own if linear is None or key[0] == linear >> PAGE_SHIFT]
         for key in gone:
             del self._known[key]

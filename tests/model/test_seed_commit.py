@@ -202,10 +202,10 @@ def test_hunk_notifiers_hear_of_the_whole_address_space(machine) -> None:  # typ
 def test_hunk_the_tlb_is_flushed(machine, value: str) -> None:  # type: ignore[no-untyped-def]
     m = machine(SEED)
     m.mmap(0, 1)
-    flushes: list[int | None] = []
-    m.kernel.mmu.invalidate = flushes.append
+    flushes: list[tuple[int | None, int]] = []
+    m.kernel.mmu.invalidate = lambda *space: flushes.append(space)
     m.clear(value)
-    assert None in flushes
+    assert (None, m.kernel.processes[0].mm.tables.pcid) in flushes
 
 
 def test_hunk_pagemap_has_the_bit_in_its_second_layout_only(machine) -> None:  # type: ignore[no-untyped-def]

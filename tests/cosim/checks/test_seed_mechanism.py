@@ -34,8 +34,8 @@ class Counting:
         self.faults += sum(isinstance(result, PageFault) for result in results)
         return results
 
-    def invalidate(self, linear: int | None = None) -> None:
-        self.gateware.invalidate(linear)
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
+        self.gateware.invalidate(linear, pcid)
 
 
 class Bench:

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.formats.samples import WALKS
+from ptewalk.cosim.bench.caching_session import CachingSession
+from ptewalk.cosim.bench.events import SetContext
+from ptewalk.cosim.checks.golden_tlb import KINDS
+from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.formats.samples import KERNELS, WALKS
+from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.caching_library import CachingLibrary
+from ptewalk.cosim.runs.scenarios import replay_gateware
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.paging import Request, State
+from ptewalk.model.x86 import Access
 
 pytestmark = pytest.mark.slow
 
@@ -44,3 +53,33 @@ def test_a_wrong_expectation_differs(key: str, value: Any, says: str, tmp_path: 
     told = CachingLibrary.make().recorded(path)
     assert (told["agree"], told["differ"]) == (19, 1)
     assert says in told["first_difference"]
+
+
+@pytest.mark.parametrize("track", ["off", "fault", "native"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_scenarios(kernel: str, track: str) -> None:
+    """Each step as a real kernel answered, each word of memory as the golden model has it, each answer permitted."""
+    job = ReplayJob((str(KERNELS[kernel]),), kernel, track, seed=5, design="mmu-small")
+    (told,) = replay_gateware([job], None)
+    steps = sum(len(scenario.steps) for scenario in load([KERNELS[kernel]]))
+    assert (told["agree"], told["differ"], told["skipped"]) == (steps, 0, 0)
+    tlb = told["tlb"]
+    assert tlb["hits"] == told["counters"]["hits"] > tlb["answers"] // 6
+    assert sum(tlb[kind] for kind in KINDS) > 30 and tlb["OTHER_PCID"] > 10
+
+
+def test_scenarios_in_any_number_of_processes() -> None:
+    job = ReplayJob((str(KERNELS["linux-seed"]),), "linux-seed", "native", design="mmu-small")
+    one, two = (replay_gateware([job], None, workers=workers)[0] for workers in (1, 2))
+    assert one == two
+
+
+def test_a_lane_has_one_session_at_a_time() -> None:
+    """Who goes on after another ran would find the other's caches."""
+    lane = CachingLibrary.make().lane
+    memory, read = SparseMemory(), [Request(0, Access.READ)]
+    first, second = CachingSession(lane), CachingSession(lane)
+    first.ask(memory, [SetContext(State(0x1000), 1)], read)
+    second.ask(memory, [SetContext(State(0x1000), 1)], read)
+    with pytest.raises(RuntimeError, match="another session"):
+        first.ask(memory, [], read)
