@@ -90,6 +90,7 @@ private:
         while (directive < b.directive_count) {
             const Directive &d = directives[directive];
             if (d.request > accepted || cycle < last_directive + d.delay) return;
+            if (b.serial && (offers_context || offers_invalidation)) return;  // the one before is not taken yet
             if (d.kind == DirectiveKind::CHANGE) {
                 bool error;
                 uint64_t *const word = words.find(d.address, error);

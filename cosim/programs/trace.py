@@ -309,6 +309,6 @@ class _Told:
         """Nobody asks."""
         raise AssertionError("a trace's kernel makes no access of its own")
 
-    def invalidate(self, linear: int | None = None) -> None:
+    def invalidate(self, linear: int | None = None, pcid: int = 0) -> None:
         """As `Mmu.invalidate`."""
         self._mmu.invalidate(linear)

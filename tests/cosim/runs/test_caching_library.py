@@ -55,11 +55,13 @@ def test_a_wrong_expectation_differs(key: str, value: Any, says: str, tmp_path: 
     assert says in told["first_difference"]
 
 
-@pytest.mark.parametrize("track", ["off", "fault", "native"])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_scenarios(kernel: str, track: str) -> None:
+CASES = [("mmu-small", kernel, track) for kernel in KERNELS for track in ("off", "fault", "native")]
+
+
+@pytest.mark.parametrize(("design", "kernel", "track"), [*CASES, ("mmu", "linux-6.12", "native")])
+def test_scenarios(design: str, kernel: str, track: str) -> None:
     """Each step as a real kernel answered, each word of memory as the golden model has it, each answer permitted."""
-    job = ReplayJob((str(KERNELS[kernel]),), kernel, track, seed=5, design="mmu-small")
+    job = ReplayJob((str(KERNELS[kernel]),), kernel, track, seed=5, design=design)
     (told,) = replay_gateware([job], None)
     steps = sum(len(scenario.steps) for scenario in load([KERNELS[kernel]]))
     assert (told["agree"], told["differ"], told["skipped"]) == (steps, 0, 0)
