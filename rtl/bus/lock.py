@@ -1,0 +1,153 @@
+"""The memory port on block RAM: one holder, which keeps the RAM for itself while a swap compares."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out, Signature
+
+from ptewalk.rtl.interfaces import MemoryPortSignature
+
+__all__ = ["LockRam", "LockRamConfig", "WordsSignature"]
+
+
+@dataclass(frozen=True)
+class LockRamConfig:
+    """Parameters of a `LockRam`.
+
+    Parameters
+    ----------
+    physical_bits : int
+        Of an address at both ports, 32 to 52; default 40.
+    words : int
+        64-bit words of the RAM, which begins at address 0: a power of two, 512 to 1 Mi; default 8192, 64 KiB.
+    """
+
+    physical_bits: int = 40
+    words: int = 8192
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= 52:
+            raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")
+        if not isinstance(self.words, int) or not 512 <= self.words <= 1 << 20 or self.words & (self.words - 1):
+            raise ValueError(f"words must be a power of two from 512 to {1 << 20}, not {self.words!r}")
+
+
+class WordsSignature(Signature):
+    """Plain reads and writes of 64-bit words, seen from who asks.
+
+    Parameters
+    ----------
+    physical_bits : int
+
+    Members
+    -------
+    requests : Out(stream of {address, write, value, strobes})
+        `address` is in bytes, 8-byte aligned; `strobes` has a bit for each byte that is written.
+    answers : In(stream of {value, error}, always ready)
+        One per request, in order. `value` is that before a write. `error`: there is no RAM at the address.
+    """
+
+    def __init__(self, physical_bits: int) -> None:
+        request = {"address": unsigned(physical_bits), "write": 1, "value": unsigned(64), "strobes": unsigned(8)}
+        answer = data.StructLayout({"value": unsigned(64), "error": 1})
+        super().__init__(
+            {
+                "requests": Out(stream.Signature(data.StructLayout(request))),
+                "answers": In(stream.Signature(answer, always_ready=True)),
+            }
+        )
+
+
+class LockRam(Component):
+    """Block RAM behind the memory port; every answer comes one cycle after the transfer: L = 1.
+
+    A read takes the RAM for a cycle, a swap for two: nothing comes between its comparison and its write. All accesses
+    go through here, those of software and of other devices by `words`: so a swap is atomic towards them too.
+    Swaps go before reads, and both before `words`; `words` that waited once goes first.
+
+    Parameters
+    ----------
+    config : LockRamConfig
+
+    Members
+    -------
+    memory : In(MemoryPortSignature)
+        `error` for an address beyond the RAM; nothing is written there.
+    words : In(WordsSignature)
+    """
+
+    def __init__(self, config: LockRamConfig = LockRamConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        self.ram = Memory(shape=unsigned(64), depth=config.words, init=[])
+        super().__init__(
+            {
+                "memory": In(MemoryPortSignature(config.physical_bits)),
+                "words": In(WordsSignature(config.physical_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ram = self.ram
+        fetch, store = self.ram.read_port(), self.ram.write_port(granularity=8)
+        reads, swaps, words = self.memory.reads, self.memory.swaps, self.words.requests
+        found, swapped, answers = self.memory.data, self.memory.swapped, self.words.answers
+        index_bits = (self.config.words - 1).bit_length()
+
+        # What had the RAM in the last cycle is answered in this one; a swap holds it for its write.
+        reading, swapping, plain, beyond = Signal(), Signal(), Signal(), Signal()
+        swap = Signal(swaps.payload.shape())
+        identity = Signal(len(reads.payload.id))
+        done = Signal()
+        m.d.comb += [
+            done.eq(swapping & ~beyond & (fetch.data == swap.old)),
+            found.valid.eq(reading),
+            found.payload.value.eq(fetch.data),
+            found.payload.error.eq(beyond),
+            found.payload.id.eq(identity),
+            swapped.valid.eq(swapping),
+            swapped.payload.done.eq(done),
+            swapped.payload.error.eq(beyond),
+            swapped.payload.id.eq(swap.id),
+            answers.valid.eq(plain),
+            answers.payload.value.eq(fetch.data),
+            answers.payload.error.eq(beyond),
+        ]
+
+        # Who has it in this cycle.
+        waited = Signal()  # `words` was on offer while another was served
+        before = words.valid & waited
+        address = Signal(self.config.physical_bits)
+        m.d.comb += [
+            swaps.ready.eq(~swapping & ~before),
+            reads.ready.eq(~swapping & ~before & ~swaps.valid),
+            words.ready.eq(~swapping & (waited | ~(swaps.valid | reads.valid))),
+        ]
+        with m.If(before | ~(swaps.valid | reads.valid)):
+            m.d.comb += address.eq(words.payload.address)
+        with m.Elif(swaps.valid):
+            m.d.comb += address.eq(swaps.payload.address)
+        with m.Else():
+            m.d.comb += address.eq(reads.payload.address)
+        outside = Signal()
+        m.d.comb += [outside.eq(address[3 + index_bits :].any()), fetch.addr.eq(address[3:]), fetch.en.eq(~swapping)]
+        m.d.sync += [
+            waited.eq(words.valid & ~words.ready),
+            reading.eq(reads.valid & reads.ready),
+            swapping.eq(swaps.valid & swaps.ready),
+            plain.eq(words.valid & words.ready),
+            beyond.eq(outside),
+            identity.eq(reads.payload.id),
+        ]
+        with m.If(swaps.ready):
+            m.d.sync += swap.eq(swaps.payload)
+
+        with m.If(swapping):
+            m.d.comb += [store.addr.eq(swap.address[3:]), store.data.eq(swap.new), store.en.eq(done.replicate(8))]
+        with m.Else():
+            m.d.comb += [store.addr.eq(address[3:]), store.data.eq(words.payload.value)]
+            with m.If(words.valid & words.ready & words.payload.write & ~outside):
+                m.d.comb += store.en.eq(words.payload.strobes)
+        return m

@@ -1,0 +1,132 @@
+"""An AXI4 memory in Amaranth's own simulator, with a monitor that a test can break: a double of what lies below."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+OKAY, EXOKAY, SLVERR, DECERR = range(4)
+
+
+@dataclass
+class AxiMemory:
+    """Words of 64 bits by address; single-beat transfers, answered after `latency` cycles, or later at random.
+
+    The monitor holds one address per ID; a write that lands ends every reservation of that word.
+
+    Attributes
+    ----------
+    refuse, fail : int
+        So many exclusive reads are answered OKAY; so many exclusive writes find their reservation gone.
+    bad : dict
+        Address to the answer of every access there.
+    before_write : callable
+        Called with the address of an exclusive write before it is judged.
+    log : list
+        (kind, address, exclusive, answer) of each access, in order.
+    """
+
+    bus: Any
+    data_bits: int = 64
+    latency: int = 1
+    rng: random.Random | None = None
+    words: dict[int, int] = field(default_factory=dict)
+    refuse: int = 0
+    fail: int = 0
+    bad: dict[int, int] = field(default_factory=dict)
+    bad_writes: dict[int, int] = field(default_factory=dict)
+    before_write: Callable[[int], None] = lambda address: None
+    reserved: dict[int, int] = field(default_factory=dict)
+    log: list[tuple[str, int, bool, int]] = field(default_factory=list)
+    attributes: set[tuple[int, ...]] = field(default_factory=set)
+
+    def write(self, address: int, value: int) -> None:
+        """A word, by whoever: reservations of it end."""
+        self.words[address] = value
+        self.reserved = {identity: where for identity, where in self.reserved.items() if where != address}
+
+    def _delay(self) -> int:
+        return self.latency if self.rng is None else self.rng.randint(1, 6)
+
+    def _read(self, ar: dict[str, int]) -> dict[str, int]:
+        address, answer = ar["addr"], OKAY
+        if address in self.bad:
+            answer = self.bad[address]
+        elif ar["lock"] and self.refuse:
+            self.refuse -= 1
+            self.reserved.pop(ar["id"], None)
+        elif ar["lock"]:
+            self.reserved[ar["id"]] = address
+            answer = EXOKAY
+        self.log.append(("read", address, bool(ar["lock"]), answer))
+        lane = address // 8 % (self.data_bits // 64)
+        # Guard: the other lanes of the beat are noise.
+        noise = int.from_bytes(random.Random(address).randbytes(self.data_bits // 8), "little")
+        keep = noise & ~((2**64 - 1) << 64 * lane)
+        value = keep | self.words.get(address, 0) << 64 * lane
+        return {"id": ar["id"], "data": value, "resp": answer, "last": 1}
+
+    def _write(self, aw: dict[str, int], w: dict[str, int]) -> dict[str, int]:
+        address, answer = aw["addr"], OKAY
+        assert aw["lock"] and w["last"]
+        lane = address // 8 % (self.data_bits // 64)
+        assert w["strb"] == 0xFF << 8 * lane
+        self.before_write(address)
+        if self.fail:
+            self.fail -= 1
+            self.reserved.pop(aw["id"], None)
+        if address in self.bad_writes:
+            answer = self.bad_writes[address]
+        elif self.reserved.get(aw["id"]) == address:
+            self.write(address, w["data"] >> 64 * lane & 2**64 - 1)
+            answer = EXOKAY
+        self.log.append(("write", address, True, answer))
+        return {"id": aw["id"], "resp": answer}
+
+    async def run(self, ctx: Any) -> None:
+        """A background process."""
+        channels = {name: getattr(self.bus, name) for name in ("aw", "w", "ar", "r", "b")}
+        held: dict[str, list[Any]] = {"aw": [], "w": []}
+        answers: dict[str, list[tuple[int, dict[str, int]]]] = {"r": [], "b": []}
+        now = 0
+        shown: dict[str, int] = {}
+        offered: dict[str, Any] = {}
+        while True:
+            for name in ("aw", "w", "ar"):
+                ctx.set(channels[name].ready, self.rng is None or self.rng.random() < 0.6)
+            for name in ("r", "b"):
+                queue = answers[name]
+                due = [i for i, (when, _) in enumerate(queue) if when <= now]
+                shown[name] = -1
+                if due:
+                    shown[name] = due[0] if self.rng is None else self.rng.choice(due)
+                    ctx.set(channels[name].payload, queue[shown[name]][1])
+                ctx.set(channels[name].valid, bool(due))
+            names = [*("aw", "w", "ar"), *("r", "b")]
+            signals = [s for n in names for s in (channels[n].valid, channels[n].ready, channels[n].payload)]
+            sampled = (await ctx.tick().sample(*signals))[2:]
+            now += 1
+            for place, name in enumerate(names):
+                valid, ready, payload = sampled[3 * place : 3 * place + 3]
+                if name in ("aw", "w", "ar"):
+                    plain = {str(key): int(payload[key]) for key, _ in payload.shape()}
+                    if name in offered:
+                        assert valid and offered[name] == plain, f"{name} was withdrawn or changed"
+                    offered.pop(name, None)
+                    if valid and not ready:
+                        offered[name] = plain
+                    if not (valid and ready):
+                        continue
+                    if name == "ar":
+                        self.attributes.add(tuple(plain[k] for k in ("len", "size", "burst", "cache", "prot")))
+                        answers["r"].append((now + self._delay() - 1, self._read(plain)))
+                    else:
+                        held[name].append(plain)
+                else:
+                    assert ready, "an answer is always taken"
+                    if valid:
+                        answers[name].pop(shown[name])
+            while held["aw"] and held["w"]:
+                aw, w = held["aw"].pop(0), held["w"].pop(0)
+                self.attributes.add(tuple(aw[k] for k in ("len", "size", "burst", "cache", "prot")))
+                answers["b"].append((now + self._delay() - 1, self._write(aw, w)))
