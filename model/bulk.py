@@ -270,6 +270,10 @@ _PRESENT, _SWAP = np.uint64(1 << PagemapBit.PRESENT), np.uint64(1 << PagemapBit.
 _SD_LIFT, _UFFD_LIFT = np.uint64(_SD_UP), np.uint64(PagemapBit.UFFD_WP - SoftBit.UFFD_WP)
 _ZERO, _ONE, _HIGHEST = np.uint64(0), np.uint64(1), np.uint64(1 << 63)
 _SD_DROP, _UFFD_DROP = np.uint64(63 - PagemapBit.SOFT_DIRTY), np.uint64(63 - PagemapBit.UFFD_WP)
+_GUARD_DROP = np.uint64(63 - PagemapBit.GUARD)
+_MARKER_UFFD_UP = np.uint64(63 - PAGEMAP_SWAP_TYPE_BITS)
+_MARKER_GUARD_UP = np.uint64(61 - PAGEMAP_SWAP_TYPE_BITS)
+"""A marker's bits are the lowest of its offset, which stands above the type."""
 _PROTNONE_LOW = np.uint64(NotPresentBit.PROTNONE)
 _PRESENT_UP = np.uint64(PagemapBit.PRESENT)
 _ARM_UP, _SAVED_UP = np.uint64(SoftBit.ARM - EntryBit.RW), np.uint64(SoftBit.SAVED_DIRTY - EntryBit.D)
@@ -305,8 +309,10 @@ def swap_words(entry: Any, layout: Any) -> Any:
     kind = entry >> layout.type_down & layout.type_field
     word = (entry ^ layout.offset_flip) >> layout.offset_down & layout.offset_field | kind | _SWAP
     dirty = (entry & layout.swap_soft_dirty) + (_HIGHEST - _ONE)  # the highest bit: it was not 0
-    marked = (entry & layout.swap_uffd) + (_HIGHEST - _ONE) | (kind ^ layout.marker) - _ONE
-    return word | (dirty & _HIGHEST) >> _SD_DROP | (marked & _HIGHEST) >> _UFFD_DROP
+    marker = (kind ^ layout.marker) - _ONE  # the highest bit: it is one
+    marked = (entry & layout.swap_uffd) + (_HIGHEST - _ONE) | marker & word << _MARKER_UFFD_UP
+    guard = marker & word << _MARKER_GUARD_UP & _HIGHEST
+    return word | (dirty & _HIGHEST) >> _SD_DROP | (marked & _HIGHEST) >> _UFFD_DROP | guard >> _GUARD_DROP
 
 
 def scan(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool = False) -> NDArray[np.uint8]:

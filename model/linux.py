@@ -34,6 +34,13 @@ class Track(IntEnum):
     """Soft-dirty as a second dirty bit: no write-protection at all."""
 
 
+class PteMarker(IntEnum):
+    """What a PTE marker says, in its offset (include/linux/leafops.h)."""
+
+    UFFD_WP = 1
+    GUARD = 4
+
+
 class NotPresentBit(IntEnum):
     """Bits of an entry with P=0 that is not zero (arch/x86/include/asm/pgtable_64.h)."""
 
@@ -54,6 +61,8 @@ class VmFlag:
     MAYSHARE: Final = 1 << 7
     GROWSDOWN: Final = 1 << 8
     UFFD_MISSING: Final = 1 << 9
+    MAYBE_GUARD: Final = 1 << 11
+    """The area has, or had, guard regions (6.19)."""
     UFFD_WP: Final = 1 << 12
     LOCKED: Final = 1 << 13
     SEQ_READ: Final = 1 << 15
@@ -85,6 +94,7 @@ SMAPS_FLAGS: Final = (
     (VmFlag.MAYSHARE, "ms"),
     (VmFlag.GROWSDOWN, "gd"),
     (VmFlag.UFFD_MISSING, "um"),
+    (VmFlag.MAYBE_GUARD, "gu"),
     (VmFlag.UFFD_WP, "uw"),
     (VmFlag.LOCKED, "lo"),
     (VmFlag.SEQ_READ, "sr"),
@@ -103,7 +113,7 @@ SMAPS_FLAGS: Final = (
 )
 """VmFlags of smaps, in its order (fs/proc/task_mmu.c:show_smap_vma_flags)."""
 RECORDED_FLAGS: Final = frozenset(
-    ("rd", "wr", "ex", "sh", "gd", "um", "uw", "lo", "dc", "ac", "nr", "ht", "wf", "sd", "hg", "nh")
+    ("rd", "wr", "ex", "sh", "gd", "um", "uw", "lo", "dc", "ac", "nr", "ht", "wf", "sd", "hg", "nh", "gu")
 )
 """The VmFlags that docs/scenario-format.md keeps."""
 LATER_FLAGS: Final = frozenset(("mg", "sr", "rr", "dd"))
@@ -116,6 +126,7 @@ class PagemapBit(IntEnum):
     SOFT_DIRTY = 55
     EXCLUSIVE = 56
     UFFD_WP = 57
+    GUARD = 58
     FILE = 61
     SWAP = 62
     PRESENT = 63
@@ -129,6 +140,7 @@ PAGEMAP_LETTERS: Final = (
     (PagemapBit.PRESENT, "P"),
     (PagemapBit.SWAP, "S"),
     (PagemapBit.FILE, "F"),
+    (PagemapBit.GUARD, "G"),
     (PagemapBit.UFFD_WP, "W"),
     (PagemapBit.EXCLUSIVE, "X"),
     (PagemapBit.SOFT_DIRTY, "D"),
@@ -174,6 +186,8 @@ class ScanCategory(IntEnum):
     PFNZERO = 32
     HUGE = 64
     SOFT_DIRTY = 128
+    GUARD = 256
+    ACCESSED = 512
 
 
 class ScanFlag(IntEnum):
@@ -217,6 +231,8 @@ ADVICE: Final = MappingProxyType(
 not among them: it leaves the machine with less memory."""
 
 SCAN_ARGUMENT_BYTES: Final = 96
+SCAN_RETURN_MASK: Final = 255
+"""The categories of 6.7, and what a scenario asks for when it names none."""
 SCAN_BUFFER_REGIONS: Final = 512
 """Regions that the kernel gathers before it copies them out (PAGEMAP_WALK_SIZE / PAGE_SIZE)."""
 TABLE_FLAGS: Final = 0x67

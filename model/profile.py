@@ -107,8 +107,18 @@ class Profile(NamedTuple):
 
     userfaultfd_set_ctx.
     """
+    modify_keeps_marks: bool
+    """A merged area has VM_SOFTDIRTY and VM_MAYBE_GUARD if any part of it had them (VM_STICKY; 7.2)."""
+    modify_takes_anon: bool
+    """An area without an anon_vma merges with pages that have one, and takes it over (is_mergeable_anon_vma; 6.18)."""
+    modify_joins_source: bool
+    """MREMAP_DONTUNMAP may merge the source with the copy (copy_vma of 6.18, not of 7.2)."""
+    modify_moves_uffd_apart: bool
+    """An area with a userfaultfd merges with nothing as it moves (copy_vma; 7.3)."""
     stack_guard_page: bool
     """The lowest page of an area that grows down is a guard page, grown when touched and not shown (in 3.11)."""
+    mmap_drains: bool
+    """Unmapping empties the batches of the LRU lists (lru_add_drain in unmap_region and zap_page_range; not 6.18)."""
     mmap_passes_errors_on: bool
     """MAP_FIXED fails as the unmapping it begins with does, otherwise with ENOMEM (6.12; vms_gather_munmap_vmas)."""
     faults_numa_hint: bool
@@ -128,10 +138,18 @@ class Profile(NamedTuple):
     """Only where the area can map it as a whole (shmem_suitable_orders; 6.12)."""
     faults_whole_folio: bool
     """A write to shared anonymous memory maps all of a huge page by small entries (finish_fault; 6.12)."""
+    faults_mark_dirty_files: bool
+    """A read fault that maps a file's dirty page writable sets D and soft-dirty (set_pte_range; 6.18)."""
+    faults_reuse_compound: bool
+    """A write reuses a part of a huge page that only this process maps (__wp_can_reuse_large_anon_folio; 6.18)."""
     thp_reuses_by_mapcount: bool
     """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, in 3.11)."""
     thp_copies_whole: bool
     """A write copies a shared huge page whole or in 512 parts; later it is split (do_huge_pmd_wp_page, in 3.11)."""
+    thp_replaces_zero: bool
+    """A write to the huge zero page gets a huge page (do_huge_zero_wp_pmd of 6.18; 3.11); otherwise it is split."""
+    thp_zero_is_special: bool
+    """The entry of the huge zero page is special (set_huge_zero_folio; 6.18)."""
     thp_split_dirty: SplitDirty
     thp_split_maps_zeros: bool
     """Splitting a huge page maps those parts that hold zeros to the zero page (try_to_map_unused_to_zeropage; 6.12)."""
@@ -164,12 +182,20 @@ class Profile(NamedTuple):
     """
     collapse_retracts_all: bool
     """Of shared memory every area's emptied table goes, and mapping is a second step (retract_page_tables; 6.12)."""
+    collapse_part_is_fine: bool
+    """MADV_COLLAPSE of a part of one 2 MiB block does nothing, with success (madvise_collapse; 7.2)."""
+    collapse_takes_read_only: bool
+    """No entry needs to be writable for MADV_COLLAPSE (hpage_collapse_scan_pmd; 6.18)."""
+    fork_drains: bool
+    """So does fork: the child's first write to its stack (wp_can_reuse_anon_folio; not 6.18)."""
     fork_copies_hugetlb: bool
     """Private hugetlb entries are copied although nothing was written (copy_page_range of 3.11)."""
     fork_makes_huge_zero_anew: bool
     """The child's entry of the huge zero page is a new one, without the parent's bits (copy_huge_pmd of 3.11)."""
     fork_copies_pinned: bool
     """A pinned page is copied for the child at once (copy_present_page, copy_huge_pmd; 6.1)."""
+    guard_sets_flag: bool
+    """A guard region sets VM_MAYBE_GUARD; in a file's area it needs no anon_vma then (madvise_guard_install; 7.2)."""
     gup_force_breaks_cow: bool
     """A forced write takes what is mapped after one fault, for FOLL_WRITE is dropped (in 3.11).
 
@@ -204,6 +230,8 @@ class Profile(NamedTuple):
     """HUGEPAGE and NOHUGEPAGE fail where the flag is set already, and in shared areas (hugepage_madvise of 3.11)."""
     madvise_drops_hugetlb: bool
     """DONTNEED takes hugetlb areas (madvise_dontneed_free_valid_vma; 6.1)."""
+    madvise_reclaims_tables: bool
+    """DONTNEED frees a page table that it empties as a whole (zap_pte_range with CONFIG_PT_RECLAIM; 6.18)."""
     madvise_remove_needs_write: bool
     """REMOVE needs a writable area, not one that may be made so (madvise_remove of 3.11)."""
     madvise_punches_hugetlb: bool
@@ -226,10 +254,16 @@ class Profile(NamedTuple):
     """Huge pages are made writable as well (can_change_pmd_writable; 6.12)."""
     mprotect_populates: bool
     """Locked private memory that becomes writable is faulted in for writing at once (6.1)."""
+    mprotect_in_batches: bool
+    """Entries of one large page are changed together, as one entry is (mprotect_folio_pte_batch; 6.18)."""
+    mprotect_forgets_huge_dirty: bool
+    """A huge page that becomes read-only loses D (pmd_modify of 6.18, not of 7.2)."""
     mprotect_unaccounts: bool
     """An anonymous area that was never faulted loses VM_ACCOUNT when it becomes read-only (6.12)."""
     mremap_checks_addresses_first: bool
     """With FIXED the addresses are checked before the source, and a shrink looks at nothing (sys_mremap of 3.11)."""
+    mremap_moves_many: bool
+    """FIXED with one length moves all areas of the range; everything is checked first (do_mremap; 6.18)."""
     mremap_refuses_hugetlb: bool
     """hugetlb areas are neither moved nor grown (vma_to_resize, in 3.11)."""
     mremap_empties_private: bool
@@ -272,8 +306,18 @@ class Profile(NamedTuple):
     """pagemap tells in bit 61 of huge pages too whether they are a file's (pagemap_hugetlb_range; 6.1)."""
     pagemap_exclusive_by_page: bool
     """Bit 56 under a huge leaf is each page's own (pagemap_pmd_range of 6.12)."""
+    pagemap_exclusive_by_first: bool
+    """Bit 56 under a huge leaf is that of the first page read, for all (pagemap_pmd_range_thp; 6.18)."""
+    pagemap_special_is_no_file: bool
+    """Bit 61 of the huge zero page is off (vm_normal_page_pmd; 7.3)."""
     pagemap_hides_frames: bool
     """pagemap shows frame numbers with CAP_SYS_ADMIN only (6.1)."""
+    pagemap_scan_categories: int
+    """Categories that PAGEMAP_SCAN knows (pagemap_scan_get_args)."""
+    pagemap_scan_empty_is_written: bool
+    """An empty entry is WRITTEN (pagemap_page_category; not in 6.18)."""
+    pagemap_scan_written_needs_uffd: bool
+    """Only pages of areas that a userfaultfd protects are WRITTEN (pagemap_page_category; 7.3)."""
     files_pagemap_keeps_mm: bool
     """A pagemap that was opened before its process ended reads as empty; otherwise ESRCH (6.1; pagemap_open)."""
     files_smaps_rollup: bool

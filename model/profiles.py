@@ -7,6 +7,7 @@ Sources: arch/x86/include/asm/pgtable_types.h, mm/, fs/proc/task_mmu.c of each k
 
 from typing import Final
 
+from ptewalk.model.linux import SCAN_RETURN_MASK, ScanCategory
 from ptewalk.model.profile import MergeRule, Profile, SmapsLine, SplitDirty, SwapLayout, TableMove
 
 SWAP_SEED: Final = SwapLayout(1, 5, 9, 55, False, None, None, None, None)
@@ -52,6 +53,7 @@ ADVICES_3_11: Final = frozenset(
 ADVICES_6_1: Final = ADVICES_3_11 | {
     *("FREE", "COLD", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE", "DONTNEED_LOCKED", "COLLAPSE"),
 }
+ADVICES_6_18: Final = ADVICES_6_1 | {"GUARD_INSTALL", "GUARD_REMOVE"}
 VERBS_ALL: Final = frozenset(
     (
         *("mmap", "munmap", "mlock", "munlock", "mprotect", "mremap", "madvise", "write", "read", "mem_write"),
@@ -83,7 +85,12 @@ LINUX_SEED: Final = Profile(
     modify_merge=MergeRule.CASES,
     modify_uffd_by_part=False,
     modify_uffd_keeps_mark=False,
+    modify_keeps_marks=False,
+    modify_takes_anon=False,
+    modify_joins_source=False,
+    modify_moves_uffd_apart=False,
     stack_guard_page=True,
+    mmap_drains=True,
     mmap_passes_errors_on=False,
     faults_numa_hint=False,
     faults_around_pages=1,
@@ -92,8 +99,12 @@ LINUX_SEED: Final = Profile(
     faults_huge_shmem=False,
     faults_huge_shmem_suits_area=False,
     faults_whole_folio=False,
+    faults_mark_dirty_files=False,
+    faults_reuse_compound=False,
     thp_reuses_by_mapcount=True,
     thp_copies_whole=True,
+    thp_replaces_zero=True,
+    thp_zero_is_special=False,
     thp_split_dirty=SplitDirty.ALWAYS,
     thp_split_maps_zeros=False,
     thp_advises_whole=False,
@@ -104,14 +115,18 @@ LINUX_SEED: Final = Profile(
     remap_forgets=True,
     remap_marks=False,
     hugetlb_touched=False,
-    hugetlb_prepares_first=False,
-    hugetlb_fork_keeps_wp=False,
     hugetlb_restores_reserve=False,
+    hugetlb_fork_keeps_wp=False,
+    hugetlb_prepares_first=False,
     collapse_hole_is_ebusy=False,
     collapse_retracts_all=False,
+    collapse_part_is_fine=False,
+    collapse_takes_read_only=False,
+    fork_drains=True,
     fork_copies_hugetlb=True,
     fork_makes_huge_zero_anew=True,
     fork_copies_pinned=False,
+    guard_sets_flag=False,
     gup_force_breaks_cow=True,
     gup_forces_hugetlb=True,
     gup_forces_shared=True,
@@ -128,19 +143,23 @@ LINUX_SEED: Final = Profile(
     madvise_pageout_is_push=True,
     madvise_refuses_repeated_huge=True,
     madvise_drops_hugetlb=False,
+    madvise_reclaims_tables=False,
     madvise_remove_needs_write=True,
     madvise_punches_hugetlb=False,
     migrate_leaves_slots=True,
     migrate_empty_is_efault=True,
     migrate_sees_prot_none=False,
-    migrate_splits_partly_mapped=False,
     migrate_takes_tails=False,
+    migrate_splits_partly_mapped=False,
     mprotect_restores_private=False,
     mprotect_restores_clean=False,
     mprotect_restores_huge=False,
     mprotect_populates=False,
+    mprotect_in_batches=False,
+    mprotect_forgets_huge_dirty=False,
     mprotect_unaccounts=False,
     mremap_checks_addresses_first=True,
+    mremap_moves_many=False,
     mremap_refuses_hugetlb=True,
     mremap_empties_private=True,
     mremap_same_place_overlaps=True,
@@ -160,7 +179,12 @@ LINUX_SEED: Final = Profile(
     pagemap_tells_exclusive=False,
     pagemap_huge_files=False,
     pagemap_exclusive_by_page=False,
+    pagemap_exclusive_by_first=False,
+    pagemap_special_is_no_file=False,
     pagemap_hides_frames=False,
+    pagemap_scan_categories=0,
+    pagemap_scan_empty_is_written=True,
+    pagemap_scan_written_needs_uffd=False,
     files_pagemap_keeps_mm=False,
     files_smaps_rollup=False,
     kpage_compound_tails=False,
@@ -191,6 +215,7 @@ LINUX_6_1: Final = LINUX_3_11._replace(
     faults_huge_shmem=True,
     thp_reuses_by_mapcount=False,
     thp_copies_whole=False,
+    thp_replaces_zero=False,
     thp_split_dirty=SplitDirty.NEVER,
     swapin_through_cache=False,
     swapin_reuses_by_mapcount=False,
@@ -290,12 +315,49 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     uffd_restores_write=True,
     uffd_wp_spans_areas=True,
     pagemap_exclusive_by_page=True,
+    pagemap_scan_categories=SCAN_RETURN_MASK,
     kpage_folio_flags=True,
     smaps_lines=SMAPS_6_12,
     smaps_counts_hidden_huge=True,
 )
+LINUX_6_18: Final = LINUX_6_12._replace(
+    name="linux-6.18",
+    mmap_drains=False,
+    fork_drains=False,
+    modify_takes_anon=True,
+    modify_joins_source=True,
+    faults_mark_dirty_files=True,
+    faults_reuse_compound=True,
+    thp_replaces_zero=True,
+    thp_zero_is_special=True,
+    collapse_takes_read_only=True,
+    madvise_advices=ADVICES_6_18,
+    madvise_reclaims_tables=True,
+    mprotect_in_batches=True,
+    mprotect_forgets_huge_dirty=True,
+    mremap_moves_many=True,
+    pagemap_exclusive_by_first=True,
+    pagemap_scan_categories=SCAN_RETURN_MASK | ScanCategory.GUARD,
+    pagemap_scan_empty_is_written=False,
+)
+LINUX_7_2: Final = LINUX_6_18._replace(
+    name="linux-7.2",
+    modify_keeps_marks=True,
+    modify_joins_source=False,
+    collapse_part_is_fine=True,
+    guard_sets_flag=True,
+    mprotect_forgets_huge_dirty=False,
+    pagemap_scan_empty_is_written=True,
+)
+LINUX_7_3: Final = LINUX_7_2._replace(
+    name="linux-7.3",
+    modify_moves_uffd_apart=True,
+    pagemap_special_is_no_file=True,
+    pagemap_scan_categories=SCAN_RETURN_MASK | ScanCategory.GUARD | ScanCategory.ACCESSED,
+    pagemap_scan_written_needs_uffd=True,
+)
 OLD: Final = (LINUX_SEED, LINUX_3_11)
-MODERN: Final = (LINUX_6_1, LINUX_6_12)
+MODERN: Final = (LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_7_2, LINUX_7_3)
 PROFILES: Final = {profile.name: profile for profile in (*OLD, *MODERN)}
 """Name to profile."""
 EXACT: Final = "exact"

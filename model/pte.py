@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import NotPresentBit, SoftBit, Track, VmFlag
+from ptewalk.model.linux import NotPresentBit, PteMarker, SoftBit, Track, VmFlag
 from ptewalk.model.profile import Profile
 from ptewalk.model.x86 import FRAME_HIGH, FRAME_LOW, LARGE_RESERVED, PKEY_BITS, PKEY_LOW, EntryBit
 
@@ -285,4 +285,12 @@ class Entries:
         marker = self.swap_layout.marker_type
         if marker is None:
             raise ValueError(f"profile {self.profile.name!r} has no PTE markers")
-        return self.swp_entry_to_pte(marker, 1)
+        return self.swp_entry_to_pte(marker, PteMarker.UFFD_WP)
+
+    def make_guard_marker(self) -> int:
+        """The marker of a guard region."""
+        return self.swp_entry_to_pte(self.swap_layout.marker_type or 0, PteMarker.GUARD)
+
+    def is_guard(self, pte: int) -> bool:
+        """The marker of a guard region?"""
+        return self.is_marker(pte) and bool(self.swp_offset(pte) & PteMarker.GUARD)

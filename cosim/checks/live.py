@@ -11,7 +11,7 @@ from typing import Any, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.replay import collect
 from ptewalk.cosim.formats.scenarios import as_request, load
-from ptewalk.cosim.oracles.linux.image import find_kernel
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
 from ptewalk.cosim.oracles.linux.machine import require_tools
 from ptewalk.cosim.oracles.linux.recorder import record
 from ptewalk.model.linux import Track
@@ -27,7 +27,7 @@ from ptewalk.model.scenario.verbs import Unsupported
 __all__ = ["ask", "kernel_of", "replay_linux"]
 
 _A = 1 << 5
-_DEBIAN: Final = {"linux-6.1": "6.1", "linux-6.12": "6.12"}
+_DEBIAN: Final = {f"linux-{series}": series for series in ("6.1", "6.12", "6.18", "7.2", "7.3")}
 """Profile to the series of Debian's kernel that does what it says."""
 
 
@@ -80,11 +80,12 @@ def replay_linux(
 ) -> dict[str, Any]:
     """Ask a live kernel; compare its answers with the recorded ones, where there are none the golden model with them.
 
-    Without a kernel's name the profile's own is asked. Returns `replay.collect`'s object with `kernel`.
+    Without a kernel's name the profile's own is asked, of a recording no other than it is of; one that is named is
+    asked whatever was recorded. Returns `replay.collect`'s object with `kernel`.
     """
     require_tools()
     booted = find_kernel(kernel_of(profile, kernel)).version
-    for old in asked:
+    for old in asked if kernel is None else ():
         recorded = old.header.get("kernel")
         if isinstance(recorded, str) and recorded.split(".")[:2] != booted.split(".")[:2]:
             raise ToolError(

@@ -62,7 +62,11 @@ def find_profile(name: str) -> Profile:
     return find_machine(name)[0]
 
 
-_SERIES: Final = {"3.11": ("linux-3.11", "linux-seed"), "6.1": ("linux-6.1", "exact"), "6.12": ("linux-6.12",)}
+_SERIES: Final = {
+    "3.11": ("linux-3.11", "linux-seed"),
+    "6.1": ("linux-6.1", "exact"),
+    **{series: (f"linux-{series}",) for series in ("6.12", "6.18", "7.2", "7.3")},
+}
 """Series of a kernel to the profiles that describe it."""
 
 

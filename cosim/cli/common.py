@@ -19,6 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.start import INTERRUPTED
 
 DIFFER = 1
@@ -33,11 +34,14 @@ __all__ = [
     "MUTANT",
     "SIMULATORS",
     "TRACKS",
+    "chosen_kernel",
     "counted",
+    "deb_option",
     "design_option",
     "files_argument",
     "jobs_option",
     "json_option",
+    "kernel_option",
     "mutant_option",
     "option",
     "progress",
@@ -96,6 +100,18 @@ jobs_option = option(
     show_default="as many as there are processors",
     help="Processes, for what runs on the library.",
 )
+kernel_option = option(
+    "--kernel",
+    metavar="PATH|SERIES",
+    help="For a live kernel: a bzImage, or Debian's newest of a series, such as 6.1, 6.12, 6.18 or 7.3.",
+)
+deb_option = option(
+    "--deb",
+    "packages",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For a live kernel: a Debian package of it; may be given several times (linux-binary-*, linux-modules-*).",
+)
 files_argument = click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE..."
 )
@@ -138,6 +154,17 @@ def show(rows: list[dict[str, Any]], title: str = "", width: int | None = None) 
 
 def _words(text: str) -> list[str]:
     return text.split() or [""]
+
+
+def chosen_kernel(kernel: str | None, packages: tuple[Path, ...]) -> str | None:
+    """What --kernel names, or the image in the packages of --deb."""
+    if kernel is not None and packages:
+        raise ToolError("--kernel and --deb name two kernels: leave one out")
+    if not packages:
+        return kernel
+    from ptewalk.cosim.oracles.linux.kernels import unpack
+
+    return str(unpack(packages))
 
 
 @contextmanager

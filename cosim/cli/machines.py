@@ -13,8 +13,11 @@ from ptewalk.cosim.cli.common import (
     DIFFER,
     INTERRUPTED,
     TRACKS,
+    chosen_kernel,
+    deb_option,
     files_argument,
     json_option,
+    kernel_option,
     mutant_option,
     option,
     progress,
@@ -92,12 +95,19 @@ def procfs(
 @click.command()
 @files_argument
 @option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".jsonl or .jsonl.gz.")
-@option("--kernel", metavar="PATH|SERIES", help="A bzImage, or 6.1 or 6.12 for Debian's; by default $KERNEL or 6.1.")
+@kernel_option
+@deb_option
 @option("--keep-going", is_flag=True, help="Leave out scenarios that have no answer, and name them.")
 @option("--proc", is_flag=True, help="Record after the last step what smaps and other files of /proc say, too.")
 @json_option
 def record(
-    files: tuple[Path, ...], output: Path, kernel: str | None, keep_going: bool, proc: bool, as_json: bool
+    files: tuple[Path, ...],
+    output: Path,
+    kernel: str | None,
+    packages: tuple[Path, ...],
+    keep_going: bool,
+    proc: bool,
+    as_json: bool,
 ) -> int:
     """Ask a real kernel under QEMU what it answers to scenarios, and write that; an interrupted run goes on."""
     from ptewalk.cosim.oracles.linux.recorder import read_requests
@@ -107,6 +117,7 @@ def record(
         raise ToolError(f"{output}: name an output that ends in .jsonl or .jsonl.gz")
     if not output.parent.is_dir():
         raise ToolError(f"{output}: there is no folder {output.parent}; make it, or name another")
+    kernel = chosen_kernel(kernel, packages)
     requests = [replace(request, files=proc) for path in files for request in read_requests(path)]
     try:
         with progress("scenarios") as advance:
@@ -121,4 +132,6 @@ def record(
         show([result], f"record: {output}")
         for name, why in done.failures:
             click.echo(f"no answer to {name}: {why}")
+    for note in done.notes:
+        click.echo(f"ptewalk: {note}", err=True)
     return 0

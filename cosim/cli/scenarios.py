@@ -17,10 +17,13 @@ from ptewalk.cosim.cli.common import (
     DIFFER,
     MUTANT,
     TRACKS,
+    chosen_kernel,
+    deb_option,
     design_option,
     files_argument,
     jobs_option,
     json_option,
+    kernel_option,
     mutant_option,
     option,
     progress,
@@ -101,7 +104,8 @@ def scenarios(files: tuple[Path, ...], verbs: tuple[str, ...], as_json: bool) ->
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option("--track", type=click.Choice(TRACKS), default="off", show_default=True, help="What the MMU does to entries.")
 @option("--no-soft-dirty", is_flag=True, help="CONFIG_MEM_SOFT_DIRTY=n.")
-@option("--kernel", metavar="PATH|SERIES", help="For --backend linux: a bzImage, or 6.1 or 6.12 for Debian's.")
+@kernel_option
+@deb_option
 @option("--name", "names", multiple=True, help="Only the scenario of this name; may be given several times.")
 @option("--picture", metavar="NAME", help="Draw the pages of this scenario after each step.")
 @option(
@@ -126,6 +130,7 @@ def replay(
     track: str,
     no_soft_dirty: bool,
     kernel: str | None,
+    packages: tuple[Path, ...],
     names: tuple[str, ...],
     picture: str | None,
     output: Path | None,
@@ -142,8 +147,8 @@ def replay(
     and files without answers, are compared with the golden model alone. In a design with caches each process has a PCID
     and is switched to without a flush; after each step what may be cached is asked about again.
     """
-    if kernel is not None and backend != "linux":
-        raise ToolError(f"--kernel goes with --backend linux, not with --backend {backend}")
+    if (kernel is not None or packages) and backend != "linux":
+        raise ToolError(f"--{'deb' if packages else 'kernel'} goes with --backend linux, not with --backend {backend}")
     if backend == "linux" and (track != "off" or no_soft_dirty or picture):
         raise ToolError("a live kernel runs on a plain MMU: leave out --track, --no-soft-dirty and --picture")
     if design != "mmu-uncached" and backend != "gateware":
@@ -160,6 +165,7 @@ def replay(
         raise ToolError("--name and --picture go with files, not with --generate")
     if output is not None:
         check_writable(output)
+    kernel = chosen_kernel(kernel, packages)
     from ptewalk.cosim.checks.pictures import page_map
     from ptewalk.cosim.checks.replay import ReplayJob, find_profile, other_kernel, replay_model
     from ptewalk.cosim.checks.reproduce import repeat_command

@@ -14,7 +14,14 @@ _BOOT_NS: Final = 1_699_999_000_000_000_000
 _SECOND: Final = 10**9
 _ABSOLUTE: Final = 1
 _UTSNAME: Final = 65
-_RELEASES: Final = {"linux-6.12": b"6.12.0", "linux-3.11": b"3.11.0", "linux-seed": b"3.11.0"}
+_RELEASES: Final = {
+    "linux-seed": b"3.11.0",
+    "linux-3.11": b"3.11.0",
+    "linux-6.12": b"6.12.0",
+    "linux-6.18": b"6.18.0",
+    "linux-7.2": b"7.2.0",
+    "linux-7.3": b"7.3.0",
+}
 _LIMITS: Final = {3: (8 << 20, MASK), 7: (1024, 1024), 6: (64, 64)}
 
 

@@ -16,7 +16,7 @@ from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import GIGANTIC_PAGES, HUGE_PAGES
 from ptewalk.model.mm import migrate
-from ptewalk.model.profiles import ADVICES_6_1
+from ptewalk.model.profiles import ADVICES_6_18
 from ptewalk.model.state.frames import by_page
 from ptewalk.model.state.machine import Process
 from ptewalk.model.x86 import PAGE_SHIFT, Access
@@ -27,7 +27,7 @@ _MAP_FLAGS: Final = (
 )
 _KERNEL_FLAGS: Final = ("GROWSDOWN", "LOCKED", "NORESERVE", "POPULATE")
 _REMAP_FLAGS: Final = ("MAYMOVE", "FIXED", "DONTUNMAP")
-_ADVICES: Final = tuple(sorted(ADVICES_6_1))
+_ADVICES: Final = tuple(sorted(ADVICES_6_18))
 
 
 class Task(ProcessFiles):

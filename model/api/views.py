@@ -11,13 +11,14 @@ from ptewalk.model.api.answers import Leaf, Pagemap, Region, Scan
 from ptewalk.model.api.words import PAGE, Words
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import ScanCategory, ScanFlag
+from ptewalk.model.linux import SCAN_RETURN_MASK, ScanCategory, ScanFlag
 from ptewalk.model.proc import pagemap, smaps
 from ptewalk.model.proc.files import pid_of
 from ptewalk.model.proc.pagemap_scan import SOME_BUFFER, Argument
 from ptewalk.model.state.machine import Process
 
 _CATEGORIES: Final = tuple(category.name for category in ScanCategory)
+_RETURNED: Final = tuple(category.name for category in ScanCategory if category & SCAN_RETURN_MASK)
 _SCAN_FLAGS: Final = tuple(flag.name for flag in ScanFlag)
 
 
@@ -75,7 +76,7 @@ class ProcessFiles:
         category_mask: Words = (),
         category_anyof_mask: Words = (),
         category_inverted: Words = (),
-        return_mask: Words = _CATEGORIES,
+        return_mask: Words = _RETURNED,
         max_pages: int = 0,
         vec_len: int = 4096,
     ) -> Scan:
@@ -86,7 +87,8 @@ class ProcessFiles:
         flags : words
             WP_MATCHING, CHECK_WPASYNC.
         category_mask, category_anyof_mask, category_inverted, return_mask : words
-            WPALLOWED, WRITTEN, FILE, PRESENT, SWAPPED, PFNZERO, HUGE, SOFT_DIRTY.
+            WPALLOWED, WRITTEN, FILE, PRESENT, SWAPPED, PFNZERO, HUGE, SOFT_DIRTY; GUARD (6.18) and ACCESSED (7.3),
+            which have to be asked for.
         max_pages : int
             0: any number.
         vec_len : int

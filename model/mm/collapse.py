@@ -42,6 +42,8 @@ def madvise_collapse(mm: Mm, vma: Vma, start: int, end: int) -> None:
         failure = refusal.errno
         if refusal.final:
             break
+    if first > last and mm.entries.profile.collapse_part_is_fine:
+        return
     if good != (last - first) // HUGE_PAGES:
         raise Errno(failure)
 
@@ -79,10 +81,12 @@ def _collapse(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
             return _Refusal("EINVAL", final=True)
         if frames.is_pinned(frame):
             return _Refusal("EAGAIN")
-    if not writable:
+    if not writable and not entries.profile.collapse_takes_read_only:
         return _Refusal("EINVAL")
     for at in range(head, head + HUGE_PAGES):
         pte = mm.tables.get(at)
+        if entries.is_guard(pte):
+            return _Refusal("EINVAL")
         if pte and not entries.pte_present(pte):
             swapin.do_swap_page(mm, vma, at, pte, False)
     new = frames.alloc_compound(page.COMPOUND)
@@ -126,12 +130,14 @@ def _collapse_file(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
     for frame in cached:
         thp.unmap_file_page(kernel, frame)
     huge = kernel.files.add_huge_page(file, first)
+    frames.mark_dirty(huge)
     if mm.entries.profile.collapse_retracts_all:
         for process in kernel.processes.values():
             for area in process.mm.areas:
                 place = area.start + first - area.pgoff
                 inside = area.file is file and area.start <= place and place + HUGE_PAGES <= area.end
-                if inside and not place % HUGE_PAGES and not area.anon_vma and not area.flags & VmFlag.UFFD_WP:
+                kept = area.flags & (VmFlag.UFFD_WP | VmFlag.MAYBE_GUARD)
+                if inside and not place % HUGE_PAGES and not area.anon_vma and not kept:
                     _free_table(process.mm, place)
         return _map_again(mm, vma, head, huge)
     if vma.anon_vma:

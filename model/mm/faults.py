@@ -5,7 +5,7 @@ from __future__ import annotations
 from ptewalk.model.errors import Signal
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.mm import hugetlb, pkeys, release, rmap, stack, swapin, thp
-from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
+from ptewalk.model.pte import PROTNONE, RW, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.vma import Vma
@@ -82,7 +82,9 @@ def handle_pte_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
 
 
 def _marker_fault(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> Signal | None:
-    """A fault on a write-protection marker (handle_pte_marker, pte_marker_handle_uffd_wp)."""
+    """A fault on a marker (handle_pte_marker, pte_marker_handle_uffd_wp)."""
+    if mm.entries.is_guard(pte):
+        return Signal.MAPERR
     if not vma.flags & VmFlag.UFFD_WP:
         mm.tables.set(at, 0)
         return handle_pte_fault(mm, vma, at, write)
@@ -190,7 +192,10 @@ def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked:
     entries = mm.entries
     pte = entries.pfn_pte(frame, vma.prot)
     if write:
+        mm.frames.mark_dirty(int(mm.frames.head[frame]))
         pte = _maybe_write(mm, vma, entries.pte_mkdirty(pte))
+    elif pte & RW and mm.frames.is_dirty(frame) and entries.profile.faults_mark_dirty_files:
+        pte = entries.pte_mkdirty(pte)
     if marked:
         pte = entries.pte_mkuffd_wp(entries.pte_wrprotect(pte))
     mm.frames.add_rmap(frame)
@@ -241,6 +246,7 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
     if frame:
         anon = bool(frames.flags[frame] & page.ANON)
         if not anon and vma.flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE | VmFlag.SHARED:
+            frames.mark_dirty(int(frames.head[frame]))
             _reuse(mm, vma, at, pte)
             return None
         if anon and _may_reuse(mm, frame):
@@ -261,12 +267,23 @@ def _may_reuse(mm: Mm, frame: int) -> bool:
     flags = int(frames.flags[frame])
     if flags & page.EXCLUSIVE:
         return True
-    if flags & page.KSM or (flags & page.COMPOUND and mm.entries.profile.faults_copy_compound):
+    if flags & page.KSM:
         return False
+    if flags & page.COMPOUND and mm.entries.profile.faults_copy_compound:
+        return mm.entries.profile.faults_reuse_compound and _owns_compound(mm, frame)
     if frames.references(frame) > 1 + (frame in frames.cached_slot):
         return False
     release.free_cache(mm.kernel, frame)
     return frames.references(frame) == 1
+
+
+def _owns_compound(mm: Mm, frame: int) -> bool:
+    """Is a huge page mapped by this process alone, in more than one place, and used by nobody else?
+
+    __wp_can_reuse_large_anon_folio
+    """
+    mapped = thp.folio_mapcount(mm.frames, frame)
+    return mapped > 1 and mm.frames.references(frame) == mapped == rmap.mapped_by(mm, frame)
 
 
 def _reuse(mm: Mm, vma: Vma, at: int, pte: int) -> None:

@@ -20,6 +20,7 @@ def pwrite(kernel: MachineState, number: str, position: int, data: bytes) -> Non
         file.pages = max(file.pages, offset + 1)
         frame = kernel.files.get_page(file, offset)
         kernel.frames.store(frame, start % PAGE_BYTES, data[start - position : start - position + length])
+        kernel.frames.mark_dirty(int(kernel.frames.head[frame]))
 
 
 def pread(kernel: MachineState, number: str, position: int, length: int) -> bytes:

@@ -45,13 +45,14 @@ def dup_mm(parent: Mm, child: Mm) -> None:
             _copy_page_range(parent, child, vma, twin)
         else:
             child.replace(vma.start, vma.end)
-    parent.kernel.lru.drain()  # the child's first write to its stack, a page that is on no list yet
+    if parent.entries.profile.fork_drains:
+        parent.kernel.lru.drain()  # the child's first write to its stack, a page that is on no list yet
 
 
 def _copy_page_range(parent: Mm, child: Mm, vma: Vma, twin: Vma) -> None:
     """mm/memory.c:copy_page_range"""
     copies_hugetlb = vma.huge_level and parent.entries.profile.fork_copies_hugetlb
-    if not vma.anon_vma and not copies_hugetlb and vma.remapped is None:
+    if not vma.anon_vma and not copies_hugetlb and vma.remapped is None and not vma.flags & VmFlag.MAYBE_GUARD:
         return
     if vma.huge_level:
         hugetlb.copy_range(child, parent, twin, vma)
@@ -122,7 +123,7 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, first: int, last: int
     for position in np.flatnonzero(~present):
         entry = int(old[position])
         if entries.is_marker(entry):
-            new[position] = 0
+            new[position] = entry if entries.is_guard(entry) else 0  # copy_pte_marker
             continue
         slot = parent.kernel.swap.slots.get((entries.swp_type(entry), entries.swp_offset(entry)))
         if slot is not None:  # None: rule A30 of linux-seed

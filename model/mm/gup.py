@@ -114,8 +114,8 @@ def access_remote(mm: Mm, at: int, *, write: bool) -> int:
     except Errno:
         raise Errno("EIO") from None
     if write:
-        if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB):
-            mm.frames.mark_dirty(frame)
+        if not mm.frames.flags[frame] & (page.COMPOUND | page.HUGETLB) or mm.frames.flags[frame] & page.FILE:
+            mm.frames.mark_dirty(int(mm.frames.head[frame]))
         mm.gup_store(at)
     return frame
 

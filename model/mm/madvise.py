@@ -6,7 +6,21 @@ from collections.abc import Callable
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import collapse, filemap, gup, hugetlb, ksm, migrate, mmap, modify, reclaim, release, rmap, thp
+from ptewalk.model.mm import (
+    collapse,
+    filemap,
+    guard,
+    gup,
+    hugetlb,
+    ksm,
+    migrate,
+    mmap,
+    modify,
+    reclaim,
+    release,
+    rmap,
+    thp,
+)
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.lru import Batch
 from ptewalk.model.state.machine import Mm
@@ -99,6 +113,10 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
         mm.kernel.lru.drain()
     elif advice == "REMOVE":
         _remove(mm, vma, start, end)
+    elif advice == "GUARD_INSTALL":
+        guard.install(mm, vma, start, end)
+    elif advice == "GUARD_REMOVE":
+        guard.remove(mm, vma, start, end)
     elif advice == "COLLAPSE":
         collapse.madvise_collapse(mm, vma, start, end)
     return vma
@@ -137,7 +155,7 @@ def _dontneed_free(mm: Mm, vma: Vma, start: int, end: int, advice: str) -> None:
             raise Errno("EINVAL")
         _free(mm, vma, start, end)
     else:
-        mmap.zap_range(mm, vma, start, end)
+        mmap.zap_range(mm, vma, start, end, reclaim_tables=mm.entries.profile.madvise_reclaims_tables)
         mm.replace(start, end)
 
 

@@ -6,13 +6,13 @@ import numpy as np
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import STACK_PAGE, TASK_PAGES, VmFlag
-from ptewalk.model.mm import gup, hugetlb, modify, pkeys, release, thp
+from ptewalk.model.mm import gup, hugetlb, modify, pkeys, release, rmap, thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.vma import Vma, unlink_anon_vmas
-from ptewalk.model.x86 import INDEX_BITS, LEVELS_4
+from ptewalk.model.x86 import INDEX_BITS, LEVELS_4, TABLE_ENTRIES
 
 _ACCESS = VmFlag.READ | VmFlag.WRITE | VmFlag.EXEC
 _MMAP_MIN_PAGES = 16
@@ -219,14 +219,25 @@ def exit_mmap(mm: Mm) -> None:
     for vma in list(mm.areas):
         do_munmap(mm, vma.start, vma.end - vma.start)
     mm.tables.forget_all()  # the next address space may have its PCID
-    mm.kernel.lru.drain()
+    if mm.entries.profile.mmap_drains:
+        mm.kernel.lru.drain()
 
 
-def zap_range(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = False, even_cows: bool = True) -> None:
+def zap_range(
+    mm: Mm,
+    vma: Vma,
+    start: int,
+    end: int,
+    *,
+    drop_markers: bool = False,
+    even_cows: bool = True,
+    reclaim_tables: bool = False,
+) -> None:
     """Drop the entries of pages [start, end) of one area (mm/memory.c:unmap_page_range).
 
-    `drop_markers`: write-protection of a file mapping is forgotten with them; otherwise a marker keeps it.
-    `even_cows`: drop private copies of a file's pages too (truncation), not page-cache pages alone.
+    `drop_markers`: write-protection of a file mapping is forgotten with them, and guard regions go; otherwise markers
+    keep both. `even_cows`: drop private copies of a file's pages too (truncation), not page-cache pages alone.
+    `reclaim_tables`: a table of which all is dropped goes too (zap_pte_range with reclaim_pt).
     """
     if vma.huge_level:
         hugetlb.zap(mm, vma, start, end, drop_markers=drop_markers)
@@ -240,7 +251,11 @@ def zap_range(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = Fa
             if not vma.is_anonymous:
                 continue
         _zap_part(mm, vma, piece.first, piece.last, drop_markers, even_cows)
-    mm.kernel.lru.drain()
+        whole = piece.last - piece.first == TABLE_ENTRIES
+        if reclaim_tables and whole and not mm.tables.part(piece.first, piece.last).any():
+            mm.frames.free(mm.tables.unlink(piece.first, 1))
+    if mm.entries.profile.mmap_drains:
+        mm.kernel.lru.drain()
 
 
 def _zap_part(mm: Mm, vma: Vma, first: int, last: int, drop_markers: bool, even_cows: bool) -> None:
@@ -253,6 +268,9 @@ def _zap_part(mm: Mm, vma: Vma, first: int, last: int, drop_markers: bool, even_
     pages = entries[present]
     pages = pages[(pages & np.uint64(SPECIAL)) == 0]
     pfns = mm.entries.pte_pfn(pages).astype(np.int64)
+    if vma.file is not None:
+        dirty = pfns[(mm.entries.pte_dirty(pages) != 0) & ((mm.frames.flags[pfns] & page.FILE) != 0)]
+        mm.frames.mark_dirty(mm.frames.head[dirty])
     keep = np.zeros(len(entries), bool)
     if not even_cows:
         anon = (mm.frames.flags[pfns] & page.ANON) != 0
@@ -265,7 +283,7 @@ def _zap_part(mm: Mm, vma: Vma, first: int, last: int, drop_markers: bool, even_
     for position in np.flatnonzero(~present):
         entry = int(entries[position])
         if mm.entries.is_marker(entry):
-            if not drop_markers and not vma.is_anonymous:
+            if not drop_markers and (not vma.is_anonymous or mm.entries.is_guard(entry)):
                 keep[position] = True
         elif even_cows:
             release.free_entry(mm.kernel, entry)
@@ -277,4 +295,7 @@ def _zap_part(mm: Mm, vma: Vma, first: int, last: int, drop_markers: bool, even_
     part[used[~keep]] = 0
     for marked in markers:
         part[marked] = mm.entries.make_uffd_marker()
+    if vma.flags & VmFlag.LOCKED:
+        for pfn in pfns.tolist():
+            rmap.note_locked(mm, vma, pfn)
     release.unmap_frames(mm.kernel, pfns)

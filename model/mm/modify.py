@@ -14,7 +14,7 @@ from ptewalk.model.mm import thp
 from ptewalk.model.profile import MergeRule
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.vma import AnonVma, Userfaultfd, Vma, anon_vma_clone, unlink_anon_vmas
+from ptewalk.model.state.vma import Userfaultfd, Vma, anon_vma_clone, unlink_anon_vmas
 
 _UFFD_FLAGS = VmFlag.UFFD_MISSING | VmFlag.UFFD_WP
 
@@ -57,7 +57,7 @@ def modify_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, fla
     """Give part of an area `flags`, merging or splitting; the area that covers it afterwards (vma_modify_flags)."""
     if flags == vma.flags:
         return vma
-    merged = merge(mm, before, Part(start, end, flags, vma.anon_vma, vma.file, vma.offset(start), vma.uffd))
+    merged = merge(mm, before, Part(start, end, flags, vma, vma.file, vma.offset(start), vma.uffd))
     return merged or _split_off(mm, vma, start, end, flags)
 
 
@@ -67,7 +67,7 @@ def modify_uffd(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, uffd
     flags = vma.flags & ~_UFFD_FLAGS | (VmFlag.UFFD_WP if uffd else 0)
     pgoff = vma.offset(start) if profile.modify_uffd_by_part else vma.pgoff
     mark = profile.modify_uffd_keeps_mark
-    area = merge(mm, before, Part(start, end, flags, vma.anon_vma, vma.file, pgoff, uffd), keeps_mark=mark)
+    area = merge(mm, before, Part(start, end, flags, vma, vma.file, pgoff, uffd), keeps_mark=mark)
     if area is None:
         was_protected = vma.flags & VmFlag.UFFD_WP
         area = _split_off(mm, vma, start, end, flags)
@@ -118,7 +118,7 @@ def grow_up(mm: Mm, vma: Vma, end: int) -> Vma | None:
     if mm.entries.profile.modify_merge == MergeRule.CASES:
         expand(vma, end)
         return vma
-    return merge(mm, vma, Part(vma.end, end, vma.flags, vma.anon_vma, vma.file, vma.offset(vma.end), vma.uffd))
+    return merge(mm, vma, Part(vma.end, end, vma.flags, vma, vma.file, vma.offset(vma.end), vma.uffd))
 
 
 def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bool) -> tuple[Vma, Vma]:
@@ -131,10 +131,14 @@ def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bo
     merged = None
     adjacent = new == vma.end or vma.start == new + pages
     exclude = vma if may_self_merge and keep_source and adjacent else None
-    if exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES:
-        part = Part(new, new + pages, vma.flags, vma.anon_vma, vma.file, pgoff, vma.uffd)
+    if mm.entries.profile.modify_joins_source:
+        exclude = None
+    apart = vma.uffd is not None and mm.entries.profile.modify_moves_uffd_apart
+    if not apart and (exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES):
+        part = Part(new, new + pages, vma.flags, vma, vma.file, pgoff, vma.uffd)
         merged = merge(mm, before, part, exclude=exclude, keeps_mark=True)
     if merged:
+        _take_anon(merged, vma)
         if merged.start <= source_start < merged.end:
             vma = merged
         return vma, merged
@@ -174,39 +178,48 @@ class Part(NamedTuple):
     end: int
     flags: int
     """Those that the pages are to have."""
-    anon_vma: AnonVma | None
+    vma: Vma | None
+    """The area whose anon_vma they have; None: they have none."""
     file: File | None
     pgoff: int
     uffd: Userfaultfd | None
 
 
 def _same_kind(mm: Mm, vma: Vma, part: Part) -> bool:
-    """is_mergeable_vma: VM_SOFTDIRTY does not count."""
+    """is_mergeable_vma: VM_SOFTDIRTY does not count, nor VM_MAYBE_GUARD."""
     return (
-        not (vma.flags ^ part.flags) & ~mm.entries.VM_SOFTDIRTY
+        not (vma.flags ^ part.flags) & ~mm.areas.unimportant
         and vma.file is part.file
         and vma.uffd is part.uffd
         and not vma.huge_level
     )
 
 
-def _anon_compatible(first: AnonVma | None, second: AnonVma | None, vma: Vma | None) -> bool:
-    """is_mergeable_anon_vma"""
-    if (not first or not second) and (vma is None or len(vma.chain) == 1):
-        return True
-    return first is second
+def _may_share(mm: Mm, part: Part, vma: Vma) -> bool:
+    """is_mergeable_anon_vma: an anon_vma that was forked is not shared with more areas."""
+    anon_vma = part.vma.anon_vma if part.vma else None
+    if anon_vma and vma.anon_vma or not (anon_vma or vma.anon_vma):
+        return anon_vma is vma.anon_vma
+    if mm.entries.profile.modify_takes_anon and part.vma and anon_vma:
+        return len(part.vma.chain) == 1
+    return len(vma.chain) == 1
+
+
+def _may_join(before: Vma, after: Vma) -> bool:
+    """May both merge with what lies between them (can_vma_merge_right)?"""
+    return not before.anon_vma or not after.anon_vma or before.anon_vma is after.anon_vma
 
 
 def _fits_after(mm: Mm, vma: Vma, part: Part) -> bool:
     """can_vma_merge_after: may the part be added at the end of `vma`?"""
     pgoff = vma.pgoff + vma.end - vma.start
-    return _same_kind(mm, vma, part) and _anon_compatible(part.anon_vma, vma.anon_vma, vma) and pgoff == part.pgoff
+    return _same_kind(mm, vma, part) and _may_share(mm, part, vma) and pgoff == part.pgoff
 
 
 def _fits_before(mm: Mm, vma: Vma, part: Part) -> bool:
     """can_vma_merge_before: may the part be added before `vma`?"""
     pgoff = part.pgoff + part.end - part.start
-    return _same_kind(mm, vma, part) and _anon_compatible(part.anon_vma, vma.anon_vma, vma) and vma.pgoff == pgoff
+    return _same_kind(mm, vma, part) and _may_share(mm, part, vma) and vma.pgoff == pgoff
 
 
 def _take_anon(target: Vma, source: Vma) -> None:
@@ -227,12 +240,12 @@ def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgof
     if mm.entries.profile.modify_merge == MergeRule.CASES_EXPAND:
         if right:
             chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
-        seen = part._replace(anon_vma=chosen.anon_vma, uffd=chosen.uffd) if chosen else part
+        seen = part._replace(vma=chosen, uffd=chosen.uffd) if chosen else part
         if before and before.end == start and _fits_after(mm, before, seen):
             chosen, merge_start, merge_pgoff = before, before.start, before.pgoff
     else:
         left = before if before and before.end == start and _fits_after(mm, before, part) else None
-        if left and right and not _anon_compatible(left.anon_vma, right.anon_vma, None):
+        if left and right and not _may_join(left, right):
             right = None
         if right:
             chosen, merge_end, merge_pgoff = right, right.end, right.pgoff - (end - start)
@@ -243,6 +256,8 @@ def expand_new(mm: Mm, start: int, end: int, flags: int, file: File | None, pgof
     if right and chosen is not right and merge_end == right.end:
         _take_anon(chosen, right)
         mm.areas.delete(right)
+    if mm.entries.profile.modify_keeps_marks:
+        flags |= (chosen.flags | (right.flags if right else 0)) & mm.areas.unimportant
     chosen.start, chosen.end, chosen.pgoff, chosen.flags = merge_start, merge_end, merge_pgoff, flags
     return chosen
 
@@ -267,9 +282,17 @@ def merge(
     Vma or None
         The area that now covers the part, with its flags set; None when nothing merged.
     """
+    joined = [(part.start, part.flags)]
+    joined += [(other.start, other.flags) for other in mm.areas.in_range(part.start - 1, part.end + 1)]
     area = _merge(mm, before, part, exclude)
-    if area and not keeps_mark:
+    if not area:
+        return None
+    if not keeps_mark:
         area.flags = part.flags
+    if mm.entries.profile.modify_keeps_marks:
+        for first, flags in joined:
+            if area.start <= first < area.end:
+                area.flags |= flags & mm.areas.unimportant
     return area
 
 
@@ -285,7 +308,7 @@ def _merge(mm: Mm, before: Vma | None, part: Part, exclude: Vma | None) -> Vma |
     inside = before if before and before.end > start else mid if mid and mid.start <= start < mid.end else None
     if mm.entries.profile.modify_merge == MergeRule.RANGES and inside:
         return _merge_existing(mm, inside, before, after, start, end, left, right)
-    if left and right and before and after and _anon_compatible(before.anon_vma, after.anon_vma, None):
+    if left and right and before and after and _may_join(before, after):
         covered = mid if mid is not after else None
         if covered:
             _take_anon(before, covered if covered.anon_vma else after)
@@ -336,7 +359,7 @@ def _merge_existing(
     at_start, at_end = start == vma.start, end == vma.end
     left = left and at_start and before is not vma
     right = right and at_end
-    if left and right and before and after and not _anon_compatible(before.anon_vma, after.anon_vma, None):
+    if left and right and before and after and not _may_join(before, after):
         right = False
     if left and right and before and after:
         _take_anon(before, after if after.anon_vma else vma)

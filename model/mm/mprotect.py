@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import TASK_PAGES, VmFlag
 from ptewalk.model.mm import gup, hugetlb, modify, pkeys, thp
-from ptewalk.model.pte import FRAME_AT, PROTNONE, RW, SPECIAL, UFFD_WP, P
+from ptewalk.model.pte import ALL, FRAME_AT, PROTNONE, RW, SPECIAL, UFFD_WP, A, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import PMD_SHIFT
@@ -128,7 +128,10 @@ def change_protection(
         if not present.any():
             mm.tables.write(piece.first, part)
             continue
-        new = entries.pte_modify(part[present], prot)
+        old = part[present]
+        if entries.profile.mprotect_in_batches:
+            old = _as_batches(mm, piece.first + np.flatnonzero(present), old)
+        new = entries.pte_modify(old, prot)
         if wp:
             new = entries.pte_mkuffd_wp(entries.pte_wrprotect(new))
         elif wp is False:
@@ -143,6 +146,37 @@ def change_protection(
         mm.tables.write(piece.first, part)
 
 
+def _as_batches(mm: Mm, pages: NDArray[np.int64], old: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Entries of one large page, alike but for A and D, as one is read for them all (modify_prot_start_ptes).
+
+    A is that of any; D of any but the first comes by pte_mkdirty, and with it soft-dirty.
+    """
+    entries, frames = mm.entries, mm.frames
+    pfns = entries.pte_pfn(old).astype(np.int64)
+    large = ((frames.flags[pfns] & page.COMPOUND) != 0) & ((old & np.uint64(SPECIAL)) == 0)
+    if not large.any():
+        return old
+    alike = old & np.uint64(ALL ^ (FRAME_AT[1] | A | entries.DIRTY_BITS))
+    follows = np.zeros(len(old), bool)
+    follows[1:] = (
+        (np.diff(pages) == 1)
+        & (np.diff(pfns) == 1)
+        & (frames.head[pfns[1:]] == frames.head[pfns[:-1]])
+        & (alike[1:] == alike[:-1])
+        & large[1:]
+        & large[:-1]
+    )
+    starts = np.flatnonzero(~follows)
+    lengths = np.diff(np.append(starts, len(old)))
+    dirty = entries.pte_dirty(old) != 0
+    later = np.add.reduceat((dirty & follows).astype(np.int64), starts) > 0
+    young = np.bitwise_or.reduceat(old & np.uint64(A), starts)
+    first = old[starts] | young
+    first = np.where(later, entries.pte_mkdirty(first), first)
+    bits = np.uint64(ALL ^ FRAME_AT[1])
+    return old & ~bits | np.repeat(first & bits, lengths)
+
+
 def _change_swapped(mm: Mm, part: NDArray[np.uint64], wp: bool, markers: bool) -> None:
     """Write-protection of entries that are not present, and of empty ones by markers."""
     entries = mm.entries
@@ -152,6 +186,8 @@ def _change_swapped(mm: Mm, part: NDArray[np.uint64], wp: bool, markers: bool) -
         if not entry:
             if markers:
                 part[position] = entries.make_uffd_marker()
+        elif entries.is_guard(entry):
+            continue
         elif entries.is_marker(entry):
             if not wp:
                 part[position] = 0
@@ -180,7 +216,10 @@ def _can_change_writable(mm: Mm, vma: Vma, pte: NDArray[np.uint64]) -> NDArray[n
 def _change_huge(mm: Mm, vma: Vma, head: int, prot: int, restore_write: bool, wp: bool | None) -> None:
     """mm/huge_memory.c:change_huge_pmd"""
     entries = mm.entries
-    pmd = entries.pte_modify(mm.tables.get_huge(head), prot, 2)
+    old = mm.tables.get_huge(head)
+    pmd = entries.pte_modify(old, prot, 2)
+    if entries.profile.mprotect_forgets_huge_dirty and old & RW and not pmd & RW:
+        pmd = entries.pte_mkclean(pmd)
     if wp:
         pmd = entries.pte_mkuffd_wp(entries.pte_wrprotect(pmd))
     elif wp is False:

@@ -34,22 +34,96 @@ def mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[st
         raise Errno("EINVAL")
     if new_pages <= 0 or old_pages < 0:
         raise Errno("EINVAL")
+    if profile.mremap_moves_many:
+        return _do_mremap(mm, old, old_pages, new_pages, flags, new)
     if not profile.mremap_checks_addresses_first:
         vma = mm.areas.lookup(old)
         if vma is None:
             raise Errno("EFAULT")
         if vma.huge_level:
-            size = vma.leaf_pages
-            old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
-            if old % size or new % size or new_pages > old_pages:
-                raise Errno("EINVAL")
+            old_pages, new_pages = _whole_hugetlb(vma, old, old_pages, new_pages, new)
     if flags & {"FIXED", "DONTUNMAP"}:
-        return _mremap_to(mm, old, old_pages, new_pages, flags, new)
+        _check_destination(mm, old, old_pages, new_pages, new)
+        return _to_destination(mm, old, old_pages, new_pages, flags, new)
     if old_pages >= new_pages:
         if old_pages > new_pages:
             mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
         return old
     return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _do_mremap(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+    """mm/mremap.c:do_mremap of 6.18: all arguments are checked first, then the area, before anything is unmapped."""
+    elsewhere = bool(flags & {"FIXED", "DONTUNMAP"})
+    if elsewhere:
+        _check_destination(mm, old, old_pages, new_pages, new)
+        if "FIXED" in flags and old_pages == new_pages:
+            return _remap_move(mm, old, old_pages, flags, new)
+    old_pages, new_pages = _check_area(mm, mm.areas.lookup(old), old, old_pages, new_pages, flags, new)
+    if elsewhere:
+        return _to_destination(mm, old, old_pages, new_pages, flags, new)
+    if old_pages >= new_pages:
+        if old_pages > new_pages:
+            mmap.do_munmap(mm, old + new_pages, old_pages - new_pages)
+        return old
+    return _grow(mm, old, old_pages, new_pages, flags)
+
+
+def _check_destination(mm: Mm, old: int, old_pages: int, new_pages: int, new: int) -> None:
+    """The destination is in the address space, and apart from the source (check_mremap_params)."""
+    if new < 0 or new + new_pages > TASK_PAGES[mm.tables.levels]:
+        raise Errno("EINVAL")
+    same_overlaps = mm.entries.profile.mremap_same_place_overlaps
+    if (old + old_pages > new or (same_overlaps and old == new)) and new + new_pages > old:
+        raise Errno("EINVAL")
+
+
+def _check_area(
+    mm: Mm, vma: Vma | None, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int
+) -> tuple[int, int]:
+    """mm/mremap.c:check_prep_vma; the two lengths, in whole hugetlb pages."""
+    if vma is None:
+        raise Errno("EFAULT")
+    if vma.huge_level:
+        old_pages, new_pages = _whole_hugetlb(vma, old, old_pages, new_pages, new)
+    if new_pages > old_pages or flags & {"FIXED", "DONTUNMAP"}:
+        _vma_to_resize(mm, old, old_pages, new_pages, flags)
+    return old_pages, new_pages
+
+
+def _whole_hugetlb(vma: Vma, old: int, old_pages: int, new_pages: int, new: int) -> tuple[int, int]:
+    """Lengths in whole pages of a hugetlb area, which does not grow (align_hugetlb)."""
+    size = vma.leaf_pages
+    old_pages, new_pages = -(-old_pages // size) * size, -(-new_pages // size) * size
+    if old % size or new % size or new_pages > old_pages:
+        raise Errno("EINVAL")
+    return old_pages, new_pages
+
+
+def _remap_move(mm: Mm, old: int, pages: int, flags: frozenset[str], new: int) -> int:
+    """Move every area in a range, with the holes between them (mm/mremap.c:remap_move of 6.18).
+
+    An error leaves what was moved before it.
+    """
+    end, at, target = old + pages, old, new
+    last_end: int | None = None
+    while True:
+        vma = mm.areas.find(at)
+        if vma is None or vma.start >= end:
+            break
+        first, stop = max(vma.start, old), vma.end
+        length = min(end, stop) - first
+        if last_end is None and first > old:
+            raise Errno("EFAULT")
+        if vma.uffd is not None and (last_end is not None or stop < end):  # vma_multi_allowed
+            raise Errno("EFAULT")
+        place = target + (vma.start - last_end if last_end is not None else 0)
+        length, _ = _check_area(mm, vma, first, length, length, flags, place)
+        _to_destination(mm, first, length, length, flags, place)
+        at, last_end, target = stop, stop, place + length
+    if last_end is None:
+        raise Errno("EFAULT")
+    return new
 
 
 def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: frozenset[str]) -> Vma:
@@ -71,13 +145,8 @@ def _vma_to_resize(mm: Mm, at: int, old_pages: int, new_pages: int, flags: froze
     return vma
 
 
-def _mremap_to(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
+def _to_destination(mm: Mm, old: int, old_pages: int, new_pages: int, flags: frozenset[str], new: int) -> int:
     """mm/mremap.c:mremap_to"""
-    if new < 0 or new + new_pages > TASK_PAGES[mm.tables.levels]:
-        raise Errno("EINVAL")
-    same_overlaps = mm.entries.profile.mremap_same_place_overlaps
-    if (old + old_pages > new or (same_overlaps and old == new)) and new + new_pages > old:
-        raise Errno("EINVAL")
     if "FIXED" in flags:
         mmap.do_munmap(mm, new, new_pages)
     if old_pages > new_pages:
@@ -245,7 +314,7 @@ def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
     if clear_wp:
         swapped = moved & np.uint64(ALL ^ entries.SWP_UFFD_WP)
         for position in np.flatnonzero(~present):
-            if entries.is_marker(int(moved[position])):
+            if entries.is_marker(int(moved[position])) and not entries.is_guard(int(moved[position])):
                 moved[position] = 0
                 swapped[position] = 0
         moved = np.where(present, moved & np.uint64(ALL ^ UFFD_WP), swapped)

@@ -74,6 +74,28 @@ def walk(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     return found
 
 
+def mapped_by(mm: Mm, frame: int) -> int:
+    """Entries of one process that map a part of the anonymous huge page of `frame`, or all of it."""
+    head = int(mm.frames.head[frame])
+    first, owner = int(mm.frames.index[head]), int(mm.frames.owner[head])
+    count = 0
+    for vma in mm.areas:
+        if not vma.chain or vma.chain[0].identity != owner:
+            continue
+        start = max(vma.start, vma.start + first - vma.pgoff)
+        end = min(vma.end, vma.start + first - vma.pgoff + HUGE_PAGES)
+        if start >= end:
+            continue
+        for piece in mm.tables.pieces(vma, start, end):
+            if piece.leaf:
+                count += mm.entries.pte_pfn(piece.leaf, 2) == head
+                continue
+            part = mm.tables.part(piece.first, piece.last)
+            pfns = mm.entries.pte_pfn(part[(part & np.uint64(P | PROTNONE)) != 0])
+            count += int(np.count_nonzero((pfns >= np.uint64(head)) & (pfns < np.uint64(head + HUGE_PAGES))))
+    return count
+
+
 def _walk_ksm(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
     """Every mapping of a KSM page, which may stand anywhere (mm/ksm.c:rmap_walk_ksm)."""
     found = []

@@ -61,6 +61,7 @@ def map_file_pmd(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool) -> bool:
     first = int(frames.head[frame])
     pmd = entries.pfn_pte(first, vma.prot, 2) | PSE
     if write:
+        frames.mark_dirty(first)
         pmd = entries.pmd_mkdirty(pmd)
         if vma.flags & VmFlag.WRITE:
             pmd = entries.pte_mkwrite(pmd)
@@ -79,7 +80,7 @@ def unmap_file_page(kernel: MachineState, frame: int) -> None:
             continue
         old = mm.tables.get(at)
         if entries.pte_dirty(old):
-            frames.mark_dirty(frame)
+            frames.mark_dirty(int(frames.head[frame]))
         mm.tables.set(at, entries.make_uffd_marker() if old & UFFD_WP and vma.flags & VmFlag.UFFD_WP else 0)
         frames.remove_rmap(frame)
 
@@ -92,6 +93,8 @@ def split_file_page(kernel: MachineState, frame: int) -> bool:
         return False
     for member in range(head, head + HUGE_PAGES):
         unmap_file_page(kernel, member)
+    if frames.is_dirty(head):
+        frames.mark_dirty(slice(head, head + HUGE_PAGES))
     frames.split_compound(head)
     return True
 
@@ -116,7 +119,8 @@ def do_huge_pmd_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool) -> bool:
     head = at & ~_BLOCK
     if not write:
         zero = mm.frames.get_huge_zero()
-        mm.tables.set_huge(head, mm.entries.pfn_pte(zero, vma.prot, 2) | PSE)
+        special = SPECIAL if mm.entries.profile.thp_zero_is_special else 0
+        mm.tables.set_huge(head, mm.entries.pfn_pte(zero, vma.prot, 2) | PSE | special)
         return True
     _set_new(mm, vma, head, mm.frames.alloc_compound(page.COMPOUND))
     return True
@@ -128,7 +132,7 @@ def do_huge_pmd_wp_page(mm: Mm, vma: Vma, at: int, pmd: int) -> bool:
     head = at & ~_BLOCK
     profile = entries.profile
     if is_huge_zero(mm, pmd):
-        if profile.thp_copies_whole and mm.kernel.huge_page_available(mm, at) and allowed(vma, at):
+        if profile.thp_replaces_zero and mm.kernel.huge_page_available(mm, at):
             rmap.anon_vma_prepare(mm, vma)
             _set_new(mm, vma, head, frames.alloc_compound(page.COMPOUND))
             return True
@@ -281,10 +285,12 @@ def split_huge_pmd(mm: Mm, vma: Vma, head: int) -> None:
     __split_huge_pmd_locked; 3.11: the page itself is split, in every process. A leaf of a file's page is dropped, for
     it can be had again: there is no table then.
     """
+    pmd = mm.tables.get_huge(head)
     if not vma.is_anonymous:
+        if mm.entries.pte_dirty(pmd):
+            mm.frames.mark_dirty(pmd_frame(mm, pmd))
         zap_huge_pmd(mm, head)
         return
-    pmd = mm.tables.get_huge(head)
     entries = mm.entries
     if is_huge_zero(mm, pmd):
         flags = vma.prot | SPECIAL | pmd & UFFD_WP

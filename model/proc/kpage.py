@@ -39,11 +39,11 @@ def visible(kernel: MachineState, pfns: NDArray[np.int64]) -> NDArray[np.uint16]
 def flags(kernel: MachineState, first: int, count: int) -> Words:
     """The kpageflags words of frames [first, first + count).
 
-    Set as the kernel sets them: UPTODATE, DIRTY of anonymous pages (PG_dirty, not the entries' D), MMAP, ANON,
+    Set as the kernel sets them: UPTODATE, DIRTY (PG_dirty, not the entries' D), MMAP, ANON,
     SWAPCACHE, SWAPBACKED, COMPOUND_HEAD, COMPOUND_TAIL, HUGE, KSM, THP, ZERO_PAGE, RESERVED of the zero page, PGTABLE,
     MAPPEDTODISK of anonymous pages (exclusive), BUDDY of free frames, NOPAGE. Always 0, for the model has no LRU lists,
-    no reclaim and no I/O: DIRTY of files' pages, LOCKED, ERROR, REFERENCED, LRU, ACTIVE, SLAB, WRITEBACK, RECLAIM,
-    UNEVICTABLE, MLOCKED, IDLE.
+    no reclaim and no I/O: DIRTY of shared hugetlb pages, LOCKED, ERROR, REFERENCED, LRU, ACTIVE, SLAB, WRITEBACK,
+    RECLAIM, UNEVICTABLE, MLOCKED, IDLE.
     """
     frames, profile = kernel.frames, kernel.profile
     pfns = np.arange(first, first + count, dtype=np.int64)

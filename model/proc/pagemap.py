@@ -77,6 +77,8 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
     if entry & int(bulk.Layout.of(entries).uffd):
         word |= int(UFFD)
     names_files = entries.profile.pagemap_huge_files and not flags & page.ANON
+    if entry & SPECIAL and entries.profile.pagemap_special_is_no_file:
+        names_files = False
     if vma.huge_level:
         return word | int(FILE) if names_files else word
     if entries.pte_soft_dirty(entry):
@@ -97,6 +99,8 @@ def huge_words(mm: Mm, vma: Vma, piece: Piece) -> Words:
     if mm.entries.profile.pagemap_exclusive_by_page and not vma.huge_level:
         frame = mm.entries.pte_pfn(piece.leaf, piece.level)
         counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
+        if mm.entries.profile.pagemap_exclusive_by_first:
+            counts = counts[:1]
         words = np.where(counts == 1, words | EXCLUSIVE, words & ~EXCLUSIVE)
     return words
 

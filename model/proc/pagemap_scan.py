@@ -21,6 +21,7 @@ from ptewalk.model.linux import (
     PAGEMAP_FRAME_BITS,
     SCAN_ARGUMENT_BYTES,
     SCAN_BUFFER_REGIONS,
+    SCAN_RETURN_MASK,
     PagemapBit,
     ScanCategory,
     ScanFlag,
@@ -36,7 +37,6 @@ from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
 
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
-_CATEGORIES: Final = 255
 _ENDLESS: Final = 1 << 63
 _NOT_WANTED: Final = -1
 _STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
@@ -51,6 +51,7 @@ def _categories_of(status: int) -> int:
         (word & 1 << PagemapBit.PRESENT, ScanCategory.PRESENT),
         (word & 1 << PagemapBit.SWAP, ScanCategory.SWAPPED),
         (word & 1 << PagemapBit.SOFT_DIRTY, ScanCategory.SOFT_DIRTY),
+        (word & 1 << PagemapBit.GUARD, ScanCategory.GUARD),
     )
     return sum(category for true, category in told if true)
 
@@ -78,7 +79,7 @@ class Argument:
     category_inverted: int = 0
     category_mask: int = 0
     category_anyof_mask: int = 0
-    return_mask: int = _CATEGORIES
+    return_mask: int = SCAN_RETURN_MASK
 
 
 @dataclass
@@ -121,6 +122,8 @@ class _Scan:
         self.found = 0
         self.walk_end = 0
         self.area_category = 0
+        self.untold = 0
+        """Categories that no page of the area has."""
         self.out: list[tuple[int, int, int]] = []
         self.buffer: list[list[int]] = []
         self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
@@ -196,7 +199,7 @@ class _Scan:
 
     def enters(self, vma: Vma) -> bool:
         """pagemap_scan_test_walk"""
-        argument = self.argument
+        argument, profile = self.argument, self.mm.entries.profile
         allowed = bool(vma.flags & VmFlag.UFFD_WP) and vma.resolves_itself
         if not allowed:
             if argument.flags & ScanFlag.CHECK_WPASYNC:
@@ -207,6 +210,9 @@ class _Scan:
         if vma.flags & self.mm.entries.VM_SOFTDIRTY:
             category |= ScanCategory.SOFT_DIRTY
         self.area_category = category
+        self.untold = 0
+        if profile.pagemap_scan_written_needs_uffd and not vma.flags & VmFlag.UFFD_WP:
+            self.untold = int(ScanCategory.WRITTEN)
         required = argument.category_mask & ScanCategory.WPALLOWED
         return (category ^ argument.category_inverted) & required == required
 
@@ -236,7 +242,8 @@ class _Scan:
     def hole(self, vma: Vma, start: int, end: int) -> None:
         """pagemap_scan_pte_hole"""
         categories = self.area_category
-        if vma.flags & VmFlag.UFFD_WP and not vma.huge_level:
+        told = self.mm.entries.profile.pagemap_scan_empty_is_written
+        if told and vma.flags & VmFlag.UFFD_WP and not vma.huge_level:
             categories |= ScanCategory.WRITTEN
         if not self.interesting(categories):
             return
@@ -260,7 +267,7 @@ class _Scan:
         """pagemap_scan_thp_entry"""
         mm = self.mm
         pmd = mm.tables.get_huge(start)
-        categories = self.area_category | self._huge_category(vma, pmd)
+        categories = self.area_category | self._huge_category(vma, pmd) & ~self.untold
         if not self.interesting(categories):
             return
         stop, full = self.push(categories, start, end)
@@ -302,14 +309,15 @@ class _Scan:
             return
         written = int(ScanCategory.WRITTEN)
         if (
-            not argument.category_anyof_mask
+            not self.untold
+            and not argument.category_anyof_mask
             and not argument.category_inverted
             and argument.category_mask == written
             and argument.return_mask == written
         ):
             categories = np.where(unprotected, self.area_category | written, _NOT_WANTED)
         else:
-            categories = self._categories(part, words) | self.area_category
+            categories = self._categories(part, words) & ~self.untold | self.area_category
             categories[~self.interesting(categories)] = _NOT_WANTED
         taken = np.zeros(end - start, np.bool_)
         full = False
@@ -330,6 +338,8 @@ class _Scan:
         """pagemap_page_category of a run of entries, with their pagemap words."""
         frames = self.mm.frames
         categories = _TOLD.take((words >> _STATUS).view(np.int64), mode="clip")
+        if not self.mm.entries.profile.pagemap_scan_empty_is_written:
+            categories[part == 0] = 0
         present = words >= PRESENT
         index = (words & FRAME).view(np.int64)
         index[~present] = 0
@@ -366,7 +376,7 @@ class _Scan:
                 at = stop
                 continue
             entry = mm.tables.get_huge(at, level)
-            categories = self.area_category | self._hugetlb_category(entry)
+            categories = self.area_category | self._hugetlb_category(entry) & ~self.untold
             if self.interesting(categories):
                 taken, full = self.push(categories, at, stop)
                 if taken != at and self.protects and categories & ScanCategory.WRITTEN:
@@ -411,7 +421,7 @@ def _check(mm: Mm, argument: Argument) -> None:
         raise Errno("EINVAL")
     user_end = (1 << PAGE_SHIFT + INDEX_BITS * mm.tables.levels - 1) - PAGE_BYTES  # access_ok: TASK_SIZE_MAX
     masks = argument.category_inverted | argument.category_mask | argument.category_anyof_mask | argument.return_mask
-    if masks & ~_CATEGORIES:
+    if masks & ~mm.entries.profile.pagemap_scan_categories:
         raise Errno("EINVAL")
     if argument.start % PAGE_BYTES:
         raise Errno("EINVAL")

@@ -57,9 +57,8 @@ def smaps(mm: Mm) -> str:
 
     As in the kernel, from the same entries and frames: Size, the page sizes, Rss, Pss, Pss_Dirty, Shared_*, Private_*,
     Anonymous, KSM, LazyFree, AnonHugePages, *_Hugetlb, Swap, SwapPss, Locked, THPeligible (THP for MADV_HUGEPAGE areas
-    only), ProtectionKey, VmFlags. Two are less than the kernel's where it knows more: Referenced counts pages with A
-    set, not those with PG_referenced alone; a file's page is dirty here by the D of the area's own entry, not because
-    another mapping or write(2) made it so. LazyFree counts at once what the kernel marks some pages later. Always 0,
+    only), ProtectionKey, VmFlags. One is less than the kernel's where it knows more: Referenced counts pages with A
+    set, not those with PG_referenced alone. LazyFree counts at once what the kernel marks some pages later. Always 0,
     for the model has no huge pages of files: ShmemPmdMapped, FilePmdMapped.
     """
     return "".join(_area(mm, vma) for vma in mm.areas)

@@ -245,7 +245,7 @@ class Recorder:
         if found is None:
             v1 = word & int(pagemap.V1_SHIFT) == int(pagemap.V1_SHIFT) and not self.kernel.pagemap_v2
             found = "".join(
-                letter for bit, letter in PAGEMAP_LETTERS if word >> bit & 1 and not (v1 and letter in "WXD")
+                letter for bit, letter in PAGEMAP_LETTERS if word >> bit & 1 and not (v1 and letter in "GWXD")
             ) + ("1" if v1 else "")
             self._letters[word] = found
         return found

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.kernel import Kernel
-from ptewalk.model.linux import ADVICE, SCAN_ARGUMENT_BYTES, WINDOW_PAGES, ScanCategory
+from ptewalk.model.linux import ADVICE, SCAN_ARGUMENT_BYTES, SCAN_RETURN_MASK, WINDOW_PAGES, ScanCategory
 from ptewalk.model.proc import pagemap_scan
 from ptewalk.model.scenario.arguments import (
     MAPPING_KINDS,
@@ -336,7 +336,7 @@ SCAN_NUMBERS: Final = {
     "category_inverted": 0,
     "category_mask": 0,
     "category_anyof_mask": 0,
-    "return_mask": sum(ScanCategory),
+    "return_mask": SCAN_RETURN_MASK,
 }
 """Numbers of struct pm_scan_arg that are given as they are, with what they are else."""
 

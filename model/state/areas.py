@@ -15,7 +15,7 @@ class Areas:
     Parameters
     ----------
     unimportant : int
-        The flag VM_SOFTDIRTY where the kernel has it, else 0: it does not keep areas apart.
+        Flags that do not keep areas apart: VM_SOFTDIRTY where the kernel has it, and VM_MAYBE_GUARD.
     """
 
     def __init__(self, unimportant: int) -> None:

@@ -93,6 +93,7 @@ class Files:
         words = file.swapped.pop(offset, None)
         if words is not None:
             self.frames.memory.add_frame(frame)[:] = words
+            self.frames.mark_dirty(frame)
         return frame
 
     def add_huge_page(self, file: File, offset: int) -> int:

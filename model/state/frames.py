@@ -306,6 +306,10 @@ class Frames:
         """folio_mark_dirty"""
         self.flags[pages] |= DIRTY
 
+    def is_dirty(self, frame: int) -> bool:
+        """folio_test_dirty, of a file's page"""
+        return bool(self.flags[self.head[frame]] & DIRTY)
+
     def clear_dirty(self, pages: Pages) -> None:
         """folio_clear_dirty"""
         self.flags[pages] &= _ALL ^ DIRTY

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Track
+from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Track, VmFlag
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.mmu import Mmu, ModelMmu
 from ptewalk.model.page_set import PageSet
@@ -77,7 +77,7 @@ class Mm:
         self.entries = kernel.entries
         self.frames = kernel.frames
         self.tables = PageTables(kernel.frames, kernel.stale, kernel.levels, kernel.free_pcid())
-        self.areas = Areas(kernel.entries.VM_SOFTDIRTY)
+        self.areas = Areas(kernel.entries.VM_SOFTDIRTY | VmFlag.MAYBE_GUARD)
         self.has_pinned = False
         self.changed = PageSet()
         self.stored = PageSet()

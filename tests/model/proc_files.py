@@ -21,14 +21,15 @@ _KEPT_BITS = (
     KpageflagsBit.MAPPEDTODISK,
 )
 KEPT = sum(1 << bit for bit in _KEPT_BITS)
-"""The flags of kpageflags that the model keeps; DIRTY of anonymous pages only."""
+"""The flags of kpageflags that the model keeps; DIRTY not of shared hugetlb pages."""
 SIZES = ("Vm", "Rss", "HugetlbPages")
 """What lines of status begin with that tell of memory."""
 
 
 def kept(word: int) -> int:
     """Of a word of kpageflags what the model keeps."""
-    return word & KEPT if word >> KpageflagsBit.ANON & 1 else word & KEPT & ~(1 << KpageflagsBit.DIRTY)
+    hugetlb_file = word >> KpageflagsBit.HUGE & 1 and not word >> KpageflagsBit.ANON & 1
+    return word & KEPT & ~(1 << KpageflagsBit.DIRTY) if hugetlb_file else word & KEPT
 
 
 def recorded(scenario: Scenario) -> dict[int, dict[str, Any]]:

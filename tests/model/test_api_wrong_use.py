@@ -103,8 +103,8 @@ WRONG: list[tuple[Callable[[Task], object], type[Exception], str]] = [
     (
         lambda t: t.pagemap_scan(AT, PAGE, category_mask="DIRTY"),
         ValueError,
-        "category_mask must be one of WPALLOWED, WRITTEN, FILE, PRESENT, SWAPPED, PFNZERO, HUGE, SOFT_DIRTY, "
-        "not 'DIRTY'",
+        "category_mask must be one of WPALLOWED, WRITTEN, FILE, PRESENT, SWAPPED, PFNZERO, HUGE, SOFT_DIRTY, GUARD, "
+        "ACCESSED, not 'DIRTY'",
     ),
     (lambda t: t.clear_refs("four"), Errno, "EINVAL (22)"),
     (lambda t: t.move_pages(AT, PAGE, 2), Errno, "ENODEV (19)"),

@@ -22,6 +22,8 @@ SAMPLES = ROOT / "cosim" / "formats" / "data"
         ("linux-3.11-feature-off-sample", "linux-3.11", False, 20, 140),
         ("linux-6.1-sample", "linux-6.1", True, 80, 601),
         ("linux-6.12-sample", "linux-6.12", True, 100, 744),
+        ("linux-6.18-sample", "linux-6.18", True, 30, 385),
+        ("linux-7.3-sample", "linux-7.3", True, 159, 1974),
     ],
 )
 def test_sample(name: str, profile: str, soft_dirty: bool, scenarios: int, steps: int) -> None:

@@ -665,7 +665,7 @@ static void end(void)
         write_file("/sys/kernel/mm/ksm/use_zero_pages", "0");
         ksm_used = 0;
     }
-    if (swapon(swap_device, 0) < 0 && errno != EBUSY)
+    if (swap_device && swapon(swap_device, 0) < 0 && errno != EBUSY)
         give_up("swapon");
 }
 
@@ -912,7 +912,7 @@ static void load_modules(void)
     }
 }
 
-/* Swap on zram, or on a RAM disk where the kernel has no zram. */
+/* Swap on zram, or on a RAM disk where the kernel has no zram; none where it has neither (its modules are missing). */
 static void swap_on(void)
 {
     enum { ZRAM_PAGES = 65536, DISK_PAGES = 32768 };
@@ -920,6 +920,10 @@ static void swap_on(void)
     snprintf(size, sizeof size, "%lu", ZRAM_PAGES * PAGE);
     int zram = write_file("/sys/block/zram0/disksize", size) == 0;
     swap_device = zram ? "/dev/zram0" : "/dev/ram0";
+    if (access(swap_device, F_OK) < 0) {
+        swap_device = NULL;
+        return;
+    }
     memset(header, 0, sizeof header);
     uint32_t version_and_last_page[2] = {1, (zram ? ZRAM_PAGES : DISK_PAGES) - 1};
     memcpy(header + 1024, version_and_last_page, sizeof version_and_last_page);
@@ -1011,7 +1015,7 @@ static void open_mailbox(void)
     if (box == MAP_FAILED)
         give_up("mailbox");
     memset(box, 0, MAILBOX_BYTES);
-    say("P %lx", frame_of(box) * PAGE);
+    say("P %lx%s", frame_of(box) * PAGE, swap_device ? "" : " noswap");
 }
 
 int main(void)

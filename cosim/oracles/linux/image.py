@@ -1,10 +1,9 @@
-"""The kernel and the initramfs of the recorder's guest: found, fetched or built, and cached by content."""
+"""The kernel image and the initramfs of the recorder's guest: described, or built and cached by content."""
 
 from __future__ import annotations
 
 import hashlib
 import lzma
-import os
 import re
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from ptewalk.cosim.base.files import user_cache_folder
 AGENT_SOURCE = Path(__file__).with_name("agent.c")
 MODULES_WANTED = ("zsmalloc", "lzo_rle", "lz4_compress", "lz4", "lz4hc_compress", "lz4hc", "zram")
 """Modules that a zram swap device may need, each with its dependencies; what is built in is not there, not missed."""
-SERIES = re.compile(r"\d+\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,9 @@ def program(name: str, package: str) -> str:
     return path
 
 
-def _run(command: list[str], what: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="replace", check=False)
+def run_tool(command: list[str], what: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    """What a program prints; `ToolError` with its last line when it fails."""
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         tail = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
         raise ToolError(f"{what} failed: {tail[0]}")
@@ -81,60 +80,7 @@ def _find_modules(image: Path, release: str) -> Path | None:
     return next((root / "modules" / release for root in roots if (root / "modules" / release).is_dir()), None)
 
 
-def _version_key(package: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", package)]
-
-
-def _newest_package(series: str) -> str:
-    pattern = rf"^linux-image-{re.escape(series)}\.[0-9].*-cloud-amd64$"
-    listed = _run([program("apt-cache", "apt"), "search", "--names-only", pattern], "apt-cache search")
-    names = [line.split(" ", 1)[0] for line in listed.splitlines()]
-    if not names:
-        raise ToolError(
-            f"no Debian package linux-image-{series}.*-cloud-amd64 is known to apt; run 'apt-get update'"
-            " (6.12 on Debian 12 needs its security or backports suite), or name a kernel with KERNEL=path"
-        )
-    return max(names, key=_version_key)
-
-
-def fetch_debian_kernel(series: str) -> GuestKernel:
-    """Debian's cloud kernel of `series` (6.1, 6.12): downloaded and unpacked once into the cache, nothing installed."""
-    folder = user_cache_folder() / "kernels" / f"debian-{series}"
-    if not folder.is_dir():
-        if not shutil.which("apt-get"):
-            raise ToolError(f"no apt-get to fetch Debian's kernel {series} with; name a kernel with KERNEL=path")
-        package = _newest_package(series)
-        apt_get, dpkg = program("apt-get", "apt"), program("dpkg", "dpkg")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            place = Path(scratch)
-            place.chmod(0o755)
-            _run([apt_get, "download", package], f"apt-get download {package}", cwd=place)
-            archive = next(place.glob("*.deb"))
-            _run([dpkg, "-x", str(archive), str(place / "root")], f"dpkg -x {archive.name}")
-            _publish(place / "root", folder)
-    images = sorted(folder.glob("boot/vmlinuz-*"))
-    if not images:
-        raise ToolError(f"{folder} holds no boot/vmlinuz-*; remove that folder and try again")
-    return read_image(images[-1])
-
-
-def find_kernel(name: str | None = None) -> GuestKernel:
-    """The kernel to boot.
-
-    Parameters
-    ----------
-    name : str or None
-        A path of a bzImage; a series (``6.1``, ``6.12``) for Debian's cloud kernel; None (default): the environment
-        variable KERNEL, or 6.1.
-    """
-    name = name or os.environ.get("KERNEL") or "6.1"
-    if SERIES.fullmatch(name):
-        return fetch_debian_kernel(name)
-    return read_image(Path(name))
-
-
-def _publish(made: Path, target: Path) -> None:
+def publish(made: Path, target: Path) -> None:
     """Move `made` to `target` in one step; another process may have been first."""
     try:
         made.rename(target)
@@ -148,15 +94,15 @@ def build_agent() -> Path:
     gcc = program("gcc", "gcc libc6-dev")
     flags = ["-static", "-O2", "-s"]
     key = hashlib.sha256(
-        AGENT_SOURCE.read_bytes() + _run([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
+        AGENT_SOURCE.read_bytes() + run_tool([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
     )
     target = user_cache_folder() / "agents" / key.hexdigest()[:24]
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "agent"
-            _run([gcc, *flags, "-o", str(made), str(AGENT_SOURCE)], "gcc (needs libc6-dev for a static program)")
-            _publish(made, target)
+            run_tool([gcc, *flags, "-o", str(made), str(AGENT_SOURCE)], "gcc (needs libc6-dev for a static program)")
+            publish(made, target)
     return target
 
 
@@ -222,7 +168,7 @@ def disk_image() -> bytes:
         image.write_bytes(bytes(1 << 20))
         same = ["-U", "clear", "-E", "hash_seed=00000000-0000-0000-0000-000000000001,root_owner=0:0"]
         make = ["env", "E2FSPROGS_FAKE_TIME=1", mke2fs, "-q", "-F", "-t", "ext2", "-b", "4096", "-I", "128"]
-        _run([*make, *same, str(image)], "mke2fs")
+        run_tool([*make, *same, str(image)], "mke2fs")
         return image.read_bytes()
 
 
@@ -243,5 +189,5 @@ def build_initramfs(kernel: GuestKernel) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "initramfs"
             made.write_bytes(archive)
-            _publish(made, target)
+            publish(made, target)
     return target

@@ -36,7 +36,8 @@ from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest
 from ptewalk.cosim.oracles.linux.channel import Channel, Qmp
 from ptewalk.cosim.oracles.linux.contents import read_contents
 from ptewalk.cosim.oracles.linux.files import ended, read_files
-from ptewalk.cosim.oracles.linux.image import GuestKernel, build_initramfs, find_kernel, program
+from ptewalk.cosim.oracles.linux.image import GuestKernel, build_initramfs, program
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
 from ptewalk.cosim.oracles.linux.operations import (
     Call,
     Operation,
@@ -151,6 +152,8 @@ class LinuxVm:
         self.two_nodes, self.gigantic, self.five_levels = two_nodes, gigantic, five_levels
         self.seconds, self.cpu = seconds, cpu
         self.alive = False
+        self.has_swap = True
+        """False: the kernel has neither zram nor RAM disks, for its modules are missing."""
         self.control: dict[str, int] = {}
         """cr0, cr4, efer of the guest while a process ran."""
         self._levels = x86.LEVELS_4
@@ -208,7 +211,9 @@ class LinuxVm:
             raise ToolError(str(self._died("the guest did not boot"))) from error
         except GuestDied as error:
             raise ToolError(str(error)) from error
-        self._box = self._bytes(int(place.removeprefix("P "), 16), MAILBOX_BYTES)
+        address, *lacks = place.removeprefix("P ").split()
+        self.has_swap = not lacks
+        self._box = self._bytes(int(address, 16), MAILBOX_BYTES)
         self.alive = True
 
     def _command_line(self, sizes: list[int], parts: list[Path], ends: list[int]) -> list[str]:
@@ -236,12 +241,6 @@ class LinuxVm:
     def _stop(self) -> None:
         self._qemu.kill()
         self._qemu.wait()
-
-    def _without_modules(self) -> str:
-        """The likely cause of a missing device, for a message."""
-        if self.kernel.modules is not None:
-            return ""
-        return f"; no modules were found for {self.kernel.release}: lay them in lib/modules beside the image's folder"
 
     def _died(self, what: str) -> GuestDied:
         """The error for a machine that is lost, with the last lines that it said."""
@@ -282,7 +281,7 @@ class LinuxVm:
         """The agent's line; `GuestDied` for a line that says why not."""
         line = self._serial.line(seconds)
         if line[:1] not in ("K", "P"):
-            raise self._died(f"the guest gave up at {what}: {line[2:]}{self._without_modules()}")
+            raise self._died(f"the guest gave up at {what}: {line[2:]}")
         return line
 
     def _command(self, command: int, operation: int = 0, who: int = 0, payload: bytes | None = None) -> None:
@@ -363,6 +362,8 @@ class LinuxVm:
         }
         head |= {name: f"{value:x}" for name, value in self.control.items()}
         head |= {"kernel": self.kernel.version, "recordings": 1, "vm_flags": "all"}
+        if not self.has_swap:
+            head["swap"] = "none"
         clears = [(i, str(op["value"]).strip()) for i, op in enumerate(request.ops) if op["op"] == "clear_refs"]
         unsure = [i for i, value in clears if value in ("1", "2", "3")]
         if unsure:

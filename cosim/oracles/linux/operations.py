@@ -12,11 +12,11 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Op
 from ptewalk.model import x86
-from ptewalk.model.linux import ADVICE
+from ptewalk.model.linux import ADVICE, ScanCategory
 from ptewalk.model.scenario import verbs
 
 PAGE: Final = x86.PAGE_BYTES
-SCAN_CATEGORIES: Final = ("WPALLOWED", "WRITTEN", "FILE", "PRESENT", "SWAPPED", "PFNZERO", "HUGE", "SOFT_DIRTY")
+SCAN_CATEGORIES: Final = tuple(category.name for category in ScanCategory)
 EVERY_PIN: Final = 0
 """The address that stands for all of a process's pins."""
 SCAN_NOT_WRITTEN: Final = 0x5A5A_5A5A_5A5A_5A5A

@@ -21,7 +21,8 @@ from pathlib import Path
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_lines
 from ptewalk.cosim.formats.scenarios import Line, ScenarioRequest, as_request
-from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, GuestKernel, find_kernel
+from ptewalk.cosim.oracles.linux.image import AGENT_SOURCE, GuestKernel
+from ptewalk.cosim.oracles.linux.kernels import find_kernel, missing_packages
 from ptewalk.cosim.oracles.linux.machine import LinuxMachines, require_tools
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.model.scenario.format import FormatError, read
@@ -44,6 +45,8 @@ class Recording:
     """Scenarios taken over from an interrupted run."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """(scenario, why) of those that have no answer; always empty unless keep_going."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know of the machine: that it had no swap."""
 
 
 def read_requests(path: Path) -> list[ScenarioRequest]:
@@ -100,6 +103,13 @@ class _Journal:
 def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
     text = json.dumps([[r.name, r.doc, r.base, r.five_levels, r.files, r.ops] for r in requests]) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
+
+
+def _no_swap(kernel: GuestKernel) -> str:
+    """Why nothing could be swapped out."""
+    dropped = missing_packages(kernel)
+    why = f"Debian's pool has dropped {' and '.join(dropped)}" if dropped else f"no modules found for {kernel.release}"
+    return f"{why}: recorded without swap, so MADV_PAGEOUT moved nothing out"
 
 
 def record(
@@ -160,6 +170,8 @@ def record(
         raise ToolError(f"{len(result.failures)} of {len(requests)} scenarios have no answer; the first: {name}: {why}")
     lines = [line for i in sorted(journal.done) for line in journal.done[i]]
     write_lines(out_path, lines)
+    if any(line.get("swap") == "none" for line in lines):
+        result.notes.append(_no_swap(image))
     journal.close(remove=True)
     result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
     return result

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ptewalk.model import x86
 from ptewalk.model.linux import LATER_FLAGS, RECORDED_FLAGS
 
-FLAG_LETTERS = ((8, "P"), (7, "S"), (6, "F"), (2, "W"), (1, "X"), (0, "D"))
+FLAG_LETTERS = ((8, "P"), (7, "S"), (6, "F"), (3, "G"), (2, "W"), (1, "X"), (0, "D"))
 """Bit of (pagemap entry >> 55) to its letter, in the order the format writes them."""
 KIND_LETTERS = ((12, "a"), (17, "h"), (22, "t"), (24, "z"))
 """Bit of a kpageflags word (ANON, HUGE, THP, ZERO_PAGE) to its letter, in the order the format writes them."""

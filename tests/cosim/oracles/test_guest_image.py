@@ -16,11 +16,11 @@ from ptewalk.cosim.oracles.linux.image import (
     GuestKernel,
     cpio,
     disk_image,
-    find_kernel,
     load_order,
     program,
     read_image,
 )
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
 
 
 def bzimage(folder: Path, text: bytes) -> Path:

@@ -13,7 +13,8 @@ import pytest
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.formats.scenarios import Line, Op, ScenarioRequest, as_request, without_answers
-from ptewalk.cosim.oracles.linux.image import GuestKernel, find_kernel
+from ptewalk.cosim.oracles.linux.image import GuestKernel
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
 from ptewalk.cosim.oracles.linux.machine import GuestDied, LinuxVm, missing_tools
 from ptewalk.cosim.oracles.linux.operations import ScenarioError
 from ptewalk.model.scenario.format import read

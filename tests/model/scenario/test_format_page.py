@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.cli.main import commands
 from ptewalk.cosim.formats.scenarios import ScenarioRequest
-from ptewalk.cosim.oracles.linux.image import find_kernel
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
 from ptewalk.cosim.oracles.linux.machine import LinuxMachines, missing_tools
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario import verbs
