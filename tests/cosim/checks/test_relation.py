@@ -11,12 +11,19 @@ from ptewalk.cosim.checks.replay import ReplayJob, replay_model
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.runs.scenarios import replay_gateware
 
-CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17}
+CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17, "linux-6.18": 0, "linux-7.3": 0}
 """Pages and steps after a store that the kernel lost: shared mappings' entries, writable and never marked.
 
 `test_the_count_is_the_recordings` counts them in the recordings alone. (What mprotect of 3.11 drops again was marked.)
 """
-STEPS = {"linux-seed": 355, "linux-3.11": 336, "linux-6.1": 601, "linux-6.12": 744}
+STEPS = {
+    "linux-seed": 355,
+    "linux-3.11": 336,
+    "linux-6.1": 601,
+    "linux-6.12": 744,
+    "linux-6.18": 385,
+    "linux-7.3": 1974,
+}
 """Steps of each sample: every one of them is compared."""
 CHANGES_MAPPINGS = ("mmap", "munmap", "mremap", "madvise")
 
