@@ -19,6 +19,7 @@ from ptewalk.cosim.base.places import settle_homes
 from ptewalk.cosim.cli import (
     environment,
     gateware,
+    kernels,
     machines,
     measurements,
     programs,
@@ -92,6 +93,7 @@ for _command in (
     scenarios.scenarios,
     scenarios.replay,
     scenarios.accuracy,
+    kernels.kernels,
     machines.procfs,
     machines.record,
     regression.cosim,
