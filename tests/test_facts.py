@@ -79,6 +79,21 @@ def test_literal(module: ModuleType, name: str, expected: Any) -> None:
     assert fact(module, name) == expected
 
 
+# include/linux/mm.h, VM_*: numbers of the bits.
+AREA_FLAGS = dict(
+    **dict(READ=0, WRITE=1, EXEC=2, SHARED=3, MAYREAD=4, MAYWRITE=5, MAYEXEC=6, MAYSHARE=7, GROWSDOWN=8),
+    **dict(UFFD_MISSING=9, MAYBE_GUARD=11, UFFD_WP=12, LOCKED=13, SEQ_READ=15, RAND_READ=16, DONTCOPY=17),
+    **dict(DONTEXPAND=18, ACCOUNT=20, NORESERVE=21, HUGETLB=22, NONLINEAR=23, WIPEONFORK=25, DONTDUMP=26),
+    **dict(SOFTDIRTY=27, HUGEPAGE=29, NOHUGEPAGE=30, MERGEABLE=31),
+)
+
+
+def test_flags_of_areas() -> None:
+    known = {name: value for name, value in vars(linux.VmFlag).items() if name.isupper()}
+    assert known.pop("PKEY_LOW") == 32
+    assert known == {name: 1 << bit for name, bit in AREA_FLAGS.items()}
+
+
 def public_names(module: ModuleType) -> set[str]:
     """The names that a module of facts defines itself."""
     imported = {"Final", "IntEnum", "NamedTuple"}

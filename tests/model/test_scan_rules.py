@@ -128,3 +128,17 @@ def test_scan_protects_hugetlb_pages_that_are_not_there(machine) -> None:  # typ
     wp(m, 0, 1536, protect=False, asynchronous=True)
     scan(m, 512, 512, flags=ScanFlag.WP_MATCHING)
     assert [m.mm().entries.is_marker(m.pmd(page)) for page in (0, 512, 1024)] == [False, True, False]
+
+
+def test_small_pages_before_a_huge_page_that_is_taken_back_stay_found(machine) -> None:  # type: ignore[no-untyped-def]
+    """fs/proc/task_mmu.c:pagemap_scan_backout_range: the huge page's part joined the region before it."""
+    m = machine(C)
+    m.mmap(0, 1024)
+    wp(m, 0, 1024, protect=False, asynchronous=True)
+    m.madvise(512, 512, "HUGEPAGE")
+    m.write(500, 12)
+    m.write(512)
+    assert m.pmd(512) and not m.pmd(0)
+    written = {"category_mask": ScanCategory.WRITTEN, "return_mask": ScanCategory.WRITTEN}
+    answer = scan(m, 500, 100, flags=ScanFlag.WP_MATCHING, **written)
+    assert sorted(page for at, n, _ in answer.regions for page in range(at, at + n)) == list(range(500, 600))
