@@ -65,6 +65,8 @@ nightly: $(STAMP) system
 	for track in off fault native; do $(BIN)/ptewalk replay --generate 2000 --backend gateware --track $$track || exit 1; done
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000
+	$(BIN)/ptewalk workloads
+	$(BIN)/ptewalk workloads --small --kills 100 --profile linux-6.1
 	$(BIN)/ptewalk bench
 	$(MAKE) mutants
 

@@ -24,7 +24,17 @@ from ptewalk.model.memory import SparseMemory
 from ptewalk.model.x86 import PAGE_SHIFT, Invalidation
 from ptewalk.rtl.description import DesignDescription
 
-__all__ = ["KIND_SHIFT", "OUTSTANDING", "SUPERVISOR", "Answered", "Recorder", "TraceCounts", "TraceLane", "trace_files"]
+__all__ = [
+    "KIND_SHIFT",
+    "InstructionCounter",
+    "OUTSTANDING",
+    "SUPERVISOR",
+    "Answered",
+    "Recorder",
+    "TraceCounts",
+    "TraceLane",
+    "trace_files",
+]
 
 _SOURCE: Final = Path(__file__).with_name("trace.cpp")
 KIND_SHIFT: Final = 60
@@ -291,3 +301,24 @@ class Recorder:
     def instructions(self) -> int:
         """Executed so far."""
         return int(self._one["instructions"])
+
+
+class InstructionCounter:
+    """Counts instructions by compiled code.
+
+    Parameters
+    ----------
+    library : Path
+        Built of `trace_files`.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._count = np.zeros(1, np.uint64)
+        self.hook = ctypes.cast(self._library.ptewalk_trace_count, ctypes.c_void_p)
+        self.address: int = self._count.ctypes.data
+
+    @property
+    def count(self) -> int:
+        """So far."""
+        return int(self._count[0])

@@ -28,6 +28,7 @@ from ptewalk.cosim.cli import (
     scenarios,
     traces,
     walks,
+    workloads,
 )
 from ptewalk.cosim.cli.common import BAD_USE, DEFECT, INTERRUPTED
 from ptewalk.cosim.cli.extras import missing_extra
@@ -106,6 +107,7 @@ for _command in (
     programs.run,
     programs.restore,
     traces.trace,
+    workloads.workloads,
     reports.report,
 ):
     commands.add_command(_command)

@@ -252,7 +252,7 @@ def _go(
     """Run a program to its end, and tell of it; the exit code."""
     from ptewalk.cosim.programs.run import ProgramRun
 
-    walker = _walker(settings.told)
+    walker = make_walker(settings.told)
     with ExitStack() as stack:
         streams = {
             "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
@@ -280,7 +280,7 @@ def _go(
     return _passed(status) if pass_status else 0
 
 
-def _walker(backend: str) -> Callable[[Any], Any]:
+def make_walker(backend: str) -> Callable[[Any], Any]:
     """What makes the MMU for a memory."""
     from ptewalk.cosim.bench.single import SingleWalker
     from ptewalk.cosim.programs.walkers import ModelWalker

@@ -134,6 +134,7 @@ class Capture:
             "arguments": [text(word) for word in task.arguments],
             **{name: getattr(task, name) for name in ("umask", "brk", "clear_tid", "group", "alarm", "alarm_again")},
             "timed_out": task.timed_out,
+            "waits": task.waiting is not None,
             "frees_parent": task.frees_parent,
             "deadline": None if task.waiting is None else task.waiting.deadline,
             "actions": [[n, one.handler, one.flags, one.restorer, one.mask] for n, one in signals.actions.items()],

@@ -161,6 +161,10 @@ class Cpu:
         ):
             self._hook(kind, tracer.hook(name), tracer.address)
 
+    def count(self, hook: ctypes.c_void_p, address: int) -> None:
+        """Have each instruction counted by a compiled hook, whose user data is `address`."""
+        self._hook(uc_const.UC_HOOK_CODE, hook, address)
+
     def _hook(self, kind: int, call: ctypes.c_void_p, user: int | None, instruction: int | None = None) -> None:
         """A hook that Unicorn's Python binding cannot make."""
         handle = ctypes.c_size_t()

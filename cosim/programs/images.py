@@ -20,7 +20,7 @@ from ptewalk.model.x86 import PAGE_BYTES
 
 __all__ = ["VERSION", "Image", "Pages", "numbers", "read_image", "write_image"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 _FORMAT: Final = "ptewalk image"
 _NAME: Final = re.compile(r"[0-9]{6}")
 _LONGEST_JSON: Final = 1 << 28

@@ -298,6 +298,12 @@ class Kernels(OpenFile):
         self._file = file
         self.mode = stat.S_IFREG | mode
 
+    def take_over(self, other: Kernels) -> None:
+        """Stand for what `other` stands for, at this one's position."""
+        position = self._file.seek(0, os.SEEK_CUR)
+        self._file, self.mode = other._file, other.mode
+        self._file.seek(position, os.SEEK_SET)
+
     @property
     def clears(self) -> Process | None:
         """The process whose soft-dirty bits a write to it may clear."""

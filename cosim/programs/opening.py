@@ -129,7 +129,9 @@ def _proc(system: System, parts: list[bytes]) -> Special | None:
     mode = MODES.get(word, 0o444)
     return Special(
         stat.S_IFREG | mode,
-        lambda flags: Kernels(flags, f"/proc/{proc_path}", ProcFs(system.kernel).open(proc_path), mode),
+        lambda flags: Kernels(
+            flags, f"/proc/{proc_path}", ProcFs(system.kernel).open(proc_path, privileged=False), mode
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from base64 import b64decode
@@ -14,6 +15,7 @@ from ptewalk.cosim.programs.images import Pages
 from ptewalk.cosim.programs.open_files import (
     Descriptor,
     HostFile,
+    Kernels,
     OpenFile,
     Pipe,
     PipeEnd,
@@ -26,6 +28,7 @@ from ptewalk.cosim.programs.registers import Registers
 from ptewalk.cosim.programs.signals import Action, Information, Signals
 from ptewalk.cosim.programs.system import System
 from ptewalk.cosim.programs.task import Task
+from ptewalk.model.proc.files import ProcFile
 from ptewalk.model.state.files import File
 from ptewalk.model.x86 import PAGE_SHIFT
 
@@ -111,6 +114,9 @@ class _Reviver:
                 task.parent.waiting = Blocked(lambda: False)
         system.current = system.tasks[state["current"]]
         system.memory.switch(system.current.process)
+        for file in self.files:
+            if isinstance(file, Kernels):
+                self._open_kernels(file)
 
     # Files.
 
@@ -192,13 +198,24 @@ class _Reviver:
             text = Text(flags, data_of(said["data"]))
             text.seek(whole(said["position"]), os.SEEK_SET)
             return text
-        if kind in ("folder", "device", "kernel"):
-            path = {"device": _device, "kernel": _kernel}.get(kind, lambda one: data_of(one["path"]))(said)
+        if kind == "kernel":  # of a process that is not there yet
+            waits = Kernels(flags, os.fsdecode(_kernel(said)), ProcFile(), 0)
+            waits.seek(whole(said["position"]), os.SEEK_SET)
+            return waits
+        if kind in ("folder", "device"):
+            path = _device(said) if kind == "device" else data_of(said["path"])
             opened = open_path(system, path, flags & ~(os.O_CREAT | os.O_TRUNC | os.O_EXCL), 0)
             if "position" in said:
                 opened.seek(whole(said["position"]), os.SEEK_SET)
             return opened
         raise ValueError(f"a file of kind {kind!r}")
+
+    def _open_kernels(self, file: Kernels) -> None:
+        """A file of /proc, now that its process is there; one that has ended has nothing to read."""
+        with contextlib.suppress(CallFails):
+            opened = open_path(self.system, file.path.encode(), file.flags, 0)
+            if isinstance(opened, Kernels):
+                file.take_over(opened)
 
     # Processes.
 
@@ -217,6 +234,8 @@ class _Reviver:
         task.timed_out, task.frees_parent = bool(said["timed_out"]), bool(said["frees_parent"])
         if said["deadline"] is not None:
             task.waiting = Blocked(lambda: False, whole(said["deadline"]))
+        elif said["waits"]:  # its call is made again, unless a signal ends it
+            task.waiting = Blocked(lambda: True)
         saved = said["saved_mask"]
         base, size = said["stack"]
         task.signals = Signals(

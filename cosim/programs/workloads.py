@@ -14,7 +14,7 @@ from ptewalk.cosim.programs.epochs import Every
 
 __all__ = ["OWN", "WORKLOADS", "Workload", "build_program", "prepare"]
 
-_SOURCES: Final = Path(__file__).with_name("workloads")
+_SOURCES: Final = Path(__file__).with_name("sources")
 OWN: Final = ("collector", "join", "stencil")
 """The C programs that come with this."""
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"

@@ -170,6 +170,13 @@ def test_processes_pipes_and_files_go_on(tmp_path: Path, have: Have) -> None:
 
 
 @pytest.mark.slow
+def test_a_process_that_waits_goes_on_waiting(tmp_path: Path, have: Have) -> None:
+    """The signal of a child that ends interrupts the shell's wait4 as it would have: its frame is the same."""
+    chosen = settings(tmp_path, every=Every("syscalls", 25))
+    assert check_all(tmp_path, [have("busybox"), "sh", "-c", "echo 3 | sort | cat"], chosen, some=4) >= 4
+
+
+@pytest.mark.slow
 def test_a_dynamic_program_goes_on(tmp_path: Path, have: Have) -> None:
     query = "create table t(a, b); insert into t values (1, hex(7)), (2, random()); select count(b) from t;"
     chosen = settings(tmp_path, every=Every("syscalls", 17))
