@@ -288,3 +288,17 @@ def test_the_command(tmp_path: Path, have: Have, ptewalk: Command) -> None:
     shutil.copy(Path(folder, "000001", "pages.bin"), Path(folder, "000002", "pages.bin"))
     code, _, errors = ptewalk("restore", "--epoch", "2", folder)
     assert code == 2 and errors.count("\n") == 1 and "pages.bin is cut off or was changed" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("profile", "lost"), [("linux-seed", 1), ("linux-3.11", 1), ("linux-6.1", 0)])
+def test_a_kernel_that_forgets_a_store_makes_images_that_are_wrong(
+    tmp_path: Path, program: Programs, profile: str, lost: int
+) -> None:
+    """At mprotect, with tracking off: the epoch check names the page, and the restored run reads what was there."""
+    chosen = Settings(PROFILES[profile], Track.OFF, epoch=Every("marker"), checkpoint=tmp_path, seed=3)
+    first, told, _ = go(chosen, lambda running: running.start(program("forget"), []))
+    assert told == b"6\n" and first.epochs is not None
+    assert [loss.epoch for loss in first.epochs.losses if loss.epoch > 1] == [2] * lost  # 1: the loader's mprotect
+    _, told, _ = go(replace(chosen, checkpoint=None), lambda running: running.restore(tmp_path, 2))
+    assert told == (b"5\n" if lost else b"6\n")
