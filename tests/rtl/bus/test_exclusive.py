@@ -115,6 +115,22 @@ def test_a_link_saves_the_read_and_an_unused_one_costs_nothing() -> None:
     ]
 
 
+def test_a_link_is_of_its_address() -> None:
+    """The word that was read has the same value: the reservation is of another all the same."""
+
+    async def job(ctx: Any, port: Any, below: AxiMemory) -> None:
+        await read(ctx, port, WORD)
+        assert (await swap(ctx, port, WORD + 8, OLD, NEW))[:2] == (1, 0)
+
+    _, below = run(job, words={WORD: OLD, WORD + 8: OLD})
+    assert [(kind, address) for kind, address, _, _ in below.log] == [
+        ("read", WORD),
+        ("read", WORD + 8),
+        ("write", WORD + 8),
+    ]
+    assert below.words == {WORD: OLD, WORD + 8: NEW}
+
+
 def test_without_link_reads_are_plain() -> None:
     async def job(ctx: Any, port: Any, below: AxiMemory) -> None:
         assert await read(ctx, port, WORD) == (OLD, 0, 2)

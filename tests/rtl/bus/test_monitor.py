@@ -1,0 +1,363 @@
+"""The exclusive monitor, before a memory that has none: what AXI says of exclusive accesses [AMBA AXI, A7.2]."""
+
+import random
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+
+from .burst_memory import Manager, Memory
+
+AT = 0x12_3456_7040
+OKAY, EXOKAY, SLVERR = 0, 1, 2
+
+
+class Bench:
+    """A manager above a monitor above a memory."""
+
+    def __init__(self, ctx: Any, manager: Manager, memory: Memory) -> None:
+        self.ctx, self.manager, self.memory = ctx, manager, memory
+
+    async def wait(self, channel: str, limit: int = 300) -> dict[str, int]:
+        """The next transfer of `channel`."""
+        for _ in range(limit):
+            if self.manager.seen[channel]:
+                return self.manager.seen[channel].pop(0)
+            await self.ctx.tick()
+        raise AssertionError(f"nothing on {channel}")
+
+    async def read(self, identity: int, at: int = AT, *, lock: int = 1, beats: int = 1, **other: int) -> int:
+        """The answer of a read, the same of every beat."""
+        self.manager.read(identity, at, beats=beats, lock=lock, **other)
+        answers = [await self.wait("r") for _ in range(beats)]
+        assert [answer["last"] for answer in answers] == [0] * (beats - 1) + [1]
+        assert {answer["id"] for answer in answers} == {identity}
+        assert len({answer["resp"] for answer in answers}) == 1
+        return answers[0]["resp"]
+
+    async def write(self, identity: int, values: list[int], at: int = AT, *, lock: int = 1, **other: int) -> int:
+        """The answer of a write."""
+        self.manager.write(identity, at, values, lock=lock, **other)
+        answer = await self.wait("b")
+        assert answer["id"] == identity
+        return answer["resp"]
+
+
+def run(job: Any, config: MonitorConfig | None = None, *, rng: random.Random | None = None, latency: int = 2) -> Memory:
+    """Run `job(bench)`; the memory after it."""
+    config = config or MonitorConfig()
+    monitor = ExclusiveMonitor(config)
+    manager = Manager(monitor.s_axi, rng=rng)
+    memory = Memory(monitor.m_axi, rng=rng, latency=latency, bits=config.data_bits)
+
+    async def bench(ctx: Any) -> None:
+        await job(Bench(ctx, manager, memory))
+
+    simulator = Simulator(monitor)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    for side in (manager, memory):
+        simulator.add_testbench(side.run, background=True)
+    simulator.run()
+    return memory
+
+
+def test_a_pair_succeeds_once() -> None:
+    async def job(bench: Bench) -> None:
+        assert await bench.write(1, [5]) == OKAY  # never reserved
+        assert bench.memory.word(AT) == 0 and not bench.memory.writes
+        assert await bench.read(1) == EXOKAY
+        assert await bench.write(1, [7]) == EXOKAY
+        assert await bench.write(1, [9]) == OKAY  # the write ended its own reservation
+        assert bench.memory.word(AT) == 7
+        assert await bench.read(1, lock=0) == OKAY
+
+    memory = run(job)
+    assert [write["cache"] for write in memory.writes] == [2]  # not bufferable
+
+
+@pytest.mark.parametrize(
+    ("offset", "values", "identity", "lock", "ends"),
+    [
+        (0, [1], 2, 0, True),  # the first word
+        (56, [1], 2, 0, True),  # the last
+        (-8, [1], 2, 0, False),  # before it
+        (64, [1], 2, 0, False),  # behind it
+        (-8, [1, 1], 2, 0, True),  # a burst into it
+        (-8, [1] * 16, 2, 0, True),  # a burst across it
+        (56, [1, 1], 2, 0, True),  # a burst out of it
+        (0x1000, [1], 2, 0, False),  # another page
+        (8, [1], 1, 0, True),  # a plain one of its own ID
+        (8, [1], 9, 0, True),  # an ID that can have none
+        (8, [1], 2, 1, False),  # an exclusive one that fails
+    ],
+)
+def test_what_ends_a_line(offset: int, values: list[int], identity: int, lock: int, ends: bool) -> None:
+    """A reservation of 64 bytes ends with every write that is made inside, and with no other."""
+
+    async def job(bench: Bench) -> None:
+        assert await bench.read(1, beats=8) == EXOKAY
+        assert await bench.read(3, AT, lock=0, beats=8) == OKAY
+        assert await bench.write(identity, values, AT + offset, lock=lock) == OKAY
+        assert await bench.write(1, [3] * 8) == (OKAY if ends else EXOKAY)
+
+    run(job)
+
+
+def test_an_exclusive_write_inside_ends_it() -> None:
+    """A walker's word in an engine's line, and the other way round."""
+
+    async def job(bench: Bench) -> None:
+        assert [await bench.read(1, beats=8), await bench.read(2, AT + 24)] == [EXOKAY, EXOKAY]
+        assert await bench.write(2, [7], AT + 24) == EXOKAY
+        assert await bench.write(1, [3] * 8) == OKAY
+        assert [await bench.read(1, beats=8), await bench.read(2, AT + 24)] == [EXOKAY, EXOKAY]
+        assert await bench.write(1, [4] * 8) == EXOKAY
+        assert await bench.write(2, [8], AT + 24) == OKAY
+
+    memory = run(job)
+    assert [memory.word(AT + 8 * place) for place in range(8)] == [4] * 8
+
+
+@pytest.mark.parametrize(
+    "other", [{"at": AT + 8}, {"size": 2}, {"values": [1, 1]}, {"identity": 2}, {"at": AT + (1 << 39)}]
+)
+def test_it_must_match(other: dict[str, Any]) -> None:
+    """Address, size, length and ID of read and write are the same, or nothing is written."""
+
+    async def job(bench: Bench) -> None:
+        assert await bench.read(1) == EXOKAY
+        assert await bench.write(**{"identity": 1, "values": [1], **other}) == OKAY  # type: ignore[arg-type]
+        assert not bench.memory.writes
+        assert await bench.write(1, [1]) == EXOKAY  # a failed one ends nothing
+
+    run(job)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"identity": 8},  # no reservation of its own
+        {"beats": 3},  # not a power of two
+        {"beats": 32, "at": AT & ~0xFFF},  # more than 128 bytes, and than 16 beats
+        {"beats": 2, "at": AT + 8},  # not aligned to its bytes
+        {"at": AT + 4},
+        {"burst": 0},  # FIXED
+    ],
+)
+def test_refused(how: dict[str, int]) -> None:
+    """Read as any other, but OKAY; and it gives up what its ID had."""
+
+    async def job(bench: Bench) -> None:
+        identity = how.get("identity", 1)
+        assert await bench.read(1) == EXOKAY
+        assert await bench.read(**{"identity": identity, **how}) == OKAY
+        assert await bench.write(1, [1]) == (EXOKAY if identity != 1 else OKAY)
+
+    run(job)
+
+
+@pytest.mark.parametrize(("beats", "size"), [(1, 0), (1, 2), (2, 3), (16, 3), (16, 0), (4, 2)])
+def test_lawful_sizes(beats: int, size: int) -> None:
+    async def job(bench: Bench) -> None:
+        at = AT & ~0xFF
+        assert await bench.read(1, at, beats=beats, size=size) == EXOKAY
+        assert await bench.write(1, [0] * beats, at, size=size) == EXOKAY
+
+    run(job)
+
+
+def test_a_wrapping_line_is_its_container() -> None:
+    async def job(bench: Bench) -> None:
+        for offset, ends in ((0, True), (56, True), (64, False), (-8, False)):
+            assert await bench.read(1, AT + offset) == EXOKAY
+            assert await bench.write(2, [1] * 8, AT + 32, lock=0, burst=2) == OKAY
+            assert await bench.write(1, [1], AT + offset) == (OKAY if ends else EXOKAY)
+
+    run(job)
+
+
+def test_it_waits_for_a_write_in_flight() -> None:
+    """Its W has gone: the read is sent after memory's answer, and reserves."""
+
+    async def job(bench: Bench) -> None:
+        bench.manager.write(2, AT + 8, [1])
+        bench.manager.held.add("b")  # whoever does not take answers delays nobody
+        for _ in range(12):
+            await bench.ctx.tick()
+        assert len(bench.memory.writes) == 1
+        bench.manager.read(1, AT, beats=2, lock=1)
+        for _ in range(20):
+            await bench.ctx.tick()
+            if bench.memory.now < 36:
+                assert not bench.memory.reads
+        answers = [await bench.wait("r") for _ in range(2)]
+        assert [(answer["resp"], answer["data"]) for answer in answers] == [(EXOKAY, 0), (EXOKAY, 1)]
+
+    run(job, latency=30)
+
+
+def test_it_does_not_wait_for_w() -> None:
+    """A manager may hold W back until its read is answered: refused, and not blocked; others pass anyway."""
+
+    async def job(bench: Bench) -> None:
+        bench.manager.out["aw"].append(bench.manager.address(2, AT))
+        for _ in range(10):
+            await bench.ctx.tick()
+        assert await bench.read(1) == OKAY
+        assert await bench.read(1, AT + 8) == EXOKAY
+        for identity in range(4):  # no slot is left for the last of them
+            bench.manager.out["aw"].append(bench.manager.address(identity, AT + 64 * identity))
+        for _ in range(40):
+            await bench.ctx.tick()
+        assert await bench.read(1) == OKAY
+        assert await bench.read(1, AT + 8) == EXOKAY
+        for value in range(5):
+            bench.manager.send([value])
+        assert [(await bench.wait("b"))["id"] for _ in range(5)] == [2, 0, 1, 2, 3]
+
+    run(job)
+
+
+def test_a_write_that_waits_is_looked_up_again() -> None:
+    """Its ID reserves anew while it waits for a slot: what counts is the reservation at the end of the wait."""
+
+    async def job(bench: Bench) -> None:
+        assert await bench.read(1, AT + 0x100) == EXOKAY
+        for identity in range(2, 6):
+            bench.manager.out["aw"].append(bench.manager.address(identity, AT + 64 * identity))
+        bench.manager.out["aw"].append(bench.manager.address(1, AT + 0x800, lock=1))
+        for _ in range(60):
+            await bench.ctx.tick()
+        assert await bench.read(1, AT + 0x800) == EXOKAY
+        for _ in range(5):
+            bench.manager.send([1])
+        assert [(await bench.wait("b"))["resp"] for _ in range(5)] == [OKAY] * 4 + [EXOKAY]
+
+    run(job)
+
+
+def test_errors_of_memory_pass() -> None:
+    async def job(bench: Bench) -> None:
+        assert await bench.read(1) == EXOKAY
+        bench.memory.answer = SLVERR
+        assert await bench.write(1, [1]) == SLVERR
+        assert await bench.read(1) == SLVERR
+        assert await bench.read(1, lock=0) == SLVERR
+        assert await bench.write(1, [1], lock=0) == SLVERR
+
+    run(job)
+
+
+@pytest.mark.parametrize(("bits", "reservations", "seed"), [(64, 8, 1), (128, 5, 2)])
+def test_no_update_is_lost(bits: int, reservations: int, seed: int) -> None:
+    """Agents add to words, by the word and by the line, exclusively; others write single bytes beside, plainly.
+
+    At the end each word is the sum of what was answered EXOKAY, and each byte what was written there last. While all of
+    them contend, somebody succeeds in every window.
+    """
+    rng = random.Random(seed)
+    config = MonitorConfig(data_bits=bits, reservations=reservations)
+    lane, per = bits // 8, bits // 64
+    added = [0] * 8
+    plain = [0, 0]
+    seen = {"word done": 0, "word failed": 0, "line done": 0, "line failed": 0, "refused": 0, "plain": 0}
+    since = 0
+
+    async def job(bench: Bench) -> None:
+        nonlocal since
+        manager, memory = bench.manager, bench.memory
+        line = AT & ~63
+        size = lane.bit_length() - 1
+        state: dict[int, dict[str, Any]] = {}
+        budget = 160
+        resting = [*range(4), 6, 7]  # agents 0 to 3 add, 6 and 7 write bytes
+
+        def start(identity: int) -> None:
+            wide = identity % 2
+            word = rng.randrange(8) & ~(per - 1)
+            at = line if wide else line + 8 * word
+            beats = 8 // per if wide else 1
+            state[identity] = {
+                "at": at,
+                "word": 0 if wide else word,
+                "beats": beats,
+                "data": [],
+                "kind": "line" if wide else "word",
+            }
+            manager.read(identity, at, beats=beats, lock=1, size=size)
+
+        def write_byte(number: int) -> None:
+            plain[number] = plain[number] + 1 & 0xFF
+            byte = 7 + 8 * (3 + number)
+            lanes = byte % lane
+            manager.write(6 + number, line + byte - lanes, [plain[number] << 8 * lanes], strobes=1 << lanes, size=size)
+
+        while budget or state:
+            await bench.ctx.tick()
+            for identity in [one for one in resting if budget and rng.random() < (0.2 if one in (1, 3) else 0.01)]:
+                resting.remove(identity)
+                if identity >= 6:
+                    write_byte(identity - 6)
+                else:
+                    start(identity)
+            since += 1
+            assert since < 2000, "nobody succeeds"
+            for answer in manager.seen["r"]:
+                one = state[answer["id"]]
+                one["data"].append(answer["data"])
+                one["ok"] = answer["resp"] == EXOKAY
+                if answer["last"]:
+                    one["mine"] = rng.randrange(len(one["data"]) * per)
+                    if not one["ok"]:
+                        seen["refused"] += 1
+                        start(answer["id"])
+                        continue
+                    beat, within = divmod(one["mine"], per)
+                    one["data"][beat] += 1 << 64 * within
+                    strobes = (1 << lane) - 1
+                    manager.write(answer["id"], one["at"], one["data"], lock=1, size=size, strobes=strobes)
+            manager.seen["r"].clear()
+            for answer in manager.seen["b"]:
+                if answer["id"] >= 6:
+                    seen["plain"] += 1
+                    resting.append(answer["id"])
+                    continue
+                one = state.pop(answer["id"])
+                done = answer["resp"] == EXOKAY
+                seen[f"{one['kind']} {'done' if done else 'failed'}"] += 1
+                if done:
+                    since = 0
+                    added[one["word"] + one["mine"]] += 1
+                budget = max(0, budget - 1)
+                resting.append(answer["id"])
+            manager.seen["b"].clear()
+        for _ in range(100):
+            await bench.ctx.tick()
+        for place in range(8):
+            expected = added[place] | (plain[place - 3] << 56 if place in (3, 4) else 0)
+            assert memory.word(line + 8 * place) == expected, place
+
+    run(job, config, rng=rng)
+    assert min(seen.values()) > 5, seen
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"address_bits": 12}, "address_bits must be an integer from 13 to 64, not 12"),
+        ({"data_bits": 96}, "data_bits must be 64, 128, 256 or 512, not 96"),
+        ({"id_bits": 0}, "id_bits must be an integer from 1 to 16, not 0"),
+        ({"reservations": 65, "id_bits": 8}, "reservations must be an integer from 1 to 64, not 65"),
+        ({"reservations": 17}, "reservations must be at most 2**id_bits, not 17 of 4 bits"),
+        ({"reads": 1}, "reads must be an integer from 2 to 64, not 1"),
+        ({"writes": 3}, "writes must be 2, 4, 8 or 16, not 3"),
+        ({"observe": 1}, "observe must be True or False, not 1"),
+    ],
+)
+def test_wrong_parameters(fields: dict[str, int], text: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        MonitorConfig(**fields)  # type: ignore[arg-type]
+    assert str(raised.value) == text
