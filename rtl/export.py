@@ -13,6 +13,10 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, Flow, Signature
 
+from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
+from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
+from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.layouts import flat_fields
@@ -20,6 +24,7 @@ from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = [
+    "BUS_DESIGNS",
     "DESIGNS",
     "Config",
     "Design",
@@ -32,7 +37,7 @@ __all__ = [
     "top_name",
 ]
 
-Config = WalkerConfig | MmuConfig | CachingMmuConfig
+Config = WalkerConfig | MmuConfig | CachingMmuConfig | LockRamConfig | ExclusivePortConfig | MonitorConfig
 """What can be exported."""
 
 
@@ -57,7 +62,14 @@ DESIGNS: Final = {
     "mmu": Design(MmuConfig, Mmu),
     "caching_mmu": Design(CachingMmuConfig, CachingMmu),
 }
-"""Name to design; the Verilog module is ``ptewalk_`` and the name."""
+"""Name to design that translates; the Verilog module is ``ptewalk_`` and the name."""
+BUS_DESIGNS: Final = {
+    "lock_ram": Design(LockRamConfig, LockRam),
+    "exclusive_port": Design(ExclusivePortConfig, ExclusivePort),
+    "exclusive_monitor": Design(MonitorConfig, ExclusiveMonitor),
+}
+"""Name to design of what stands between a memory port and memory."""
+_ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
 _AMARANTH: Final = Path(amaranth.__file__).resolve().parent.parent
@@ -69,7 +81,8 @@ _YOSYS_MINIMUM: Final = (0, 40)
 class FlatTop(Elaboratable):
     """A component with its members flattened to plain signals.
 
-    A stream's payload of a struct layout becomes one port per field, named ``member__payload__field``.
+    A stream's payload of a struct layout becomes one port per field, named ``member__payload__field``; those of an AXI
+    interface have AXI's names, ``member_awaddr``.
 
     Parameters
     ----------
@@ -93,6 +106,7 @@ class FlatTop(Elaboratable):
         self._pairs: list[tuple[Flow, Signal, Value]] = []
         streams: dict[tuple[str, ...], dict[str, str]] = {path: {} for path in _stream_paths(component.signature)}
         self.streams = {".".join(path): ports for path, ports in streams.items()}
+        buses = {path[:-1] for path in streams if path[-1] in CHANNELS and _is_axi(component.signature, path[:-1])}
         for path, member, value in component.signature.flatten(component):
             if not member.is_port or not isinstance(Value.cast(value), Signal):
                 continue  # an always-ready stream's constant
@@ -102,6 +116,8 @@ class FlatTop(Elaboratable):
             kinds = flat_fields(member.shape)
             for field, shape in ({None: Shape.cast(member.shape)} if kinds is None else kinds).items():
                 port = name if field is None else f"{name}__{field}"
+                if parts[:-2] in buses:
+                    port = f"{'__'.join(parts[:-2])}_{parts[-2]}{parts[-1] if field is None else field}"
                 self._add(port, member.flow, shape, Value.cast(value if field is None else value[field]))
                 last = parts[-1] if field is None else f"{parts[-1]}.{field}"
                 if whose is None:
@@ -133,12 +149,19 @@ def _stream_paths(signature: Signature, prefix: tuple[str, ...] = ()) -> list[tu
     return found
 
 
+def _is_axi(signature: Signature, path: tuple[str, ...]) -> bool:
+    """The member at `path` is an AXI interface."""
+    for name in path:
+        signature = signature.members[name].signature
+    return isinstance(signature, AxiSignature)
+
+
 def design_of(config: Config) -> tuple[str, Design]:
     """Name and design of a configuration; TypeError when it is none's."""
-    for name, design in DESIGNS.items():
+    for name, design in _ALL.items():
         if isinstance(config, design.config):
             return name, design
-    kinds = " or ".join(design.config.__name__ for design in DESIGNS.values())
+    kinds = " or ".join(design.config.__name__ for design in _ALL.values())
     raise TypeError(f"config must be of {kinds}, not {config!r}")
 
 

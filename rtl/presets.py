@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Final
 
+from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
+from ptewalk.rtl.bus.lock import LockRamConfig
+from ptewalk.rtl.bus.monitor import MonitorConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["CACHING", "PRESETS", "preset"]
+__all__ = ["BUS", "CACHING", "PRESETS", "preset"]
 
 
 def _full(walker: WalkerConfig) -> CachingMmuConfig:
@@ -28,6 +31,12 @@ PRESETS: Final = tuple(_MAKERS)
 """walker: alone; mmu-uncached: with a fault unit; mmu-small: with a TLB; mmu: larger, with caches of upper entries."""
 CACHING: Final = {"mmu-small": CachingMmuConfig(), "mmu": _full(WalkerConfig())}
 """Those that cache."""
+BUS: Final[dict[str, Config]] = {
+    "lock-ram": LockRamConfig(),
+    "exclusive-port": ExclusivePortConfig(),
+    "exclusive-monitor": MonitorConfig(),
+}
+"""What stands between a memory port and memory."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

@@ -21,7 +21,7 @@ from amaranth.lib.wiring import Flow
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.rtl.export import Config, FlatTop, flat_top
-from ptewalk.rtl.presets import PRESETS, preset
+from ptewalk.rtl.presets import BUS, PRESETS, preset
 from ptewalk.rtl.walker import WalkerConfig
 
 _BARE = WalkerConfig(trace=False)
@@ -29,6 +29,7 @@ CONFIGS: dict[str, Config] = {
     **{name: preset(name, _BARE) for name in PRESETS},
     **{f"{name}-no-soft-dirty": preset(name, replace(_BARE, soft_dirty=False)) for name in PRESETS},
     "walker-4-level": replace(_BARE, levels=4),
+    **BUS,
 }
 """Name to configuration, for ``ptewalk synth --config NAME``."""
 

@@ -15,7 +15,9 @@ from ptewalk.rtl.bus.axi import AddressLayout, AxiSignature, Burst, Response, ch
 __all__ = ["ExclusiveMonitor", "MonitorConfig", "MonitorRegisters", "RangeLayout", "WriteState"]
 
 GRANULE = 3
-"""Log2 of the bytes in which overlap is judged."""
+"""Log2 of the bytes in which it is judged whether a write ends a reservation."""
+LINE = 7
+"""Log2 of the bytes in which it is judged whether an exclusive read meets a write that is not finished."""
 PAGE = 12
 """A burst does not cross 4 KiB [A3.4.1]."""
 
@@ -65,16 +67,18 @@ class MonitorConfig:
 
 
 class RangeLayout(data.StructLayout):
-    """The granules of a burst: they lie in one page.
+    """The granules of a burst, or its lines: they lie in one page.
 
     Members
     -------
     page : unsigned(address_bits - 12)
     first, last : unsigned(9)
+        Of granules; unsigned(5) of lines.
     """
 
-    def __init__(self, address_bits: int) -> None:
-        super().__init__({"page": unsigned(address_bits - PAGE), "first": unsigned(9), "last": unsigned(9)})
+    def __init__(self, address_bits: int, unit: int = GRANULE) -> None:
+        page, place = unsigned(address_bits - PAGE), unsigned(PAGE - unit)
+        super().__init__({"page": page, "first": place, "last": place})
 
 
 class ReservationLayout(data.StructLayout):
@@ -126,8 +130,8 @@ class MonitorRegisters(data.StructLayout):
         The write has its slot, and AW is on offer below.
     matches : 1
         The exclusive write has its reservation.
-    own_valid : 1
-        Its ID had one, as it was looked up.
+    lawful : 1
+        It may be exclusive.
     read_state : ReadState
     granted : 1
         The read that is sent has reserved.
@@ -139,7 +143,7 @@ class MonitorRegisters(data.StructLayout):
     busy, sent, finished, failed, exclusive : unsigned(writes)
         Of each slot: a write is in it; all of its W have gone; its answer is here; it was not sent; it was exclusive.
     ranges : ArrayLayout of RangeLayout
-        Of each slot.
+        Lines of each slot.
     tail, data_at, answer_at, head : unsigned(log2 of writes)
         Slots that AW, W, memory's B and the answer above take next.
     """
@@ -153,7 +157,7 @@ class MonitorRegisters(data.StructLayout):
                 "write_state": WriteState,
                 "offered": 1,
                 "matches": 1,
-                "own_valid": 1,
+                "lawful": 1,
                 "read_state": ReadState,
                 "granted": 1,
                 "write_range": ranges,
@@ -163,54 +167,60 @@ class MonitorRegisters(data.StructLayout):
                 "valid": unsigned(config.reservations),
                 "reservations": data.ArrayLayout(ReservationLayout(config.address_bits), config.reservations),
                 **dict.fromkeys(("busy", "sent", "finished", "failed", "exclusive"), slots),
-                "ranges": data.ArrayLayout(ranges, config.writes),
+                "ranges": data.ArrayLayout(RangeLayout(config.address_bits, LINE), config.writes),
                 **dict.fromkeys(("tail", "data_at", "answer_at", "head"), pointer),
             }
         )
 
 
-def overlaps(one: Any, other: Any) -> Value:
-    """Two ranges share a granule."""
-    result: Value = (one.page == other.page) & (one.first <= other.last) & (other.first <= one.last)
+def crosses(one: Any, other: Any) -> Value:
+    """Two ranges of one page share a granule."""
+    result: Value = (one.first <= other.last) & (other.first <= one.last)
     return result
 
 
 def range_of(reservation: Any) -> SimpleNamespace:
-    """The range of a reservation."""
+    """The range of a reservation, but for the page."""
     first = reservation.addr[GRANULE:PAGE]
-    return SimpleNamespace(page=reservation.addr[PAGE:], first=first, last=Cat(reservation.last, first[4:]))
+    return SimpleNamespace(first=first, last=Cat(reservation.last, first[4:]))
 
 
-def granules(m: Module, name: str, address: Any) -> tuple[Any, Value]:
-    """The range of a burst, and whether it may be exclusive.
+def lines(burst: Any) -> SimpleNamespace:
+    """The lines of a range, 128 bytes each."""
+    return SimpleNamespace(page=burst.page, first=burst.first[LINE - GRANULE :], last=burst.last[LINE - GRANULE :])
+
+
+def granules(m: Module, name: str, address: Any) -> tuple[Any, Value, Value]:
+    """Of a burst: its range, that of an exclusive one, which is aligned, and whether it may be exclusive.
 
     An exclusive burst has 1, 2, 4, 8 or 16 beats, at most 128 bytes, and an address aligned to all of them [A7.2.4]. A
     burst of FIXED is taken for INCR: its range is larger, never smaller.
     """
     low = address.addr[:PAGE]
-    beats = Signal(9, name=f"{name}_beats")
-    total = Signal(PAGE + 5, name=f"{name}_total")
-    mask = Signal(PAGE, name=f"{name}_mask")
+    beat = Signal(PAGE, name=f"{name}_beat")
+    mask = Signal(PAGE + 4, name=f"{name}_mask")  # its bytes - 1
     begin = Signal(PAGE, name=f"{name}_begin")
     end = Signal(PAGE + 5, name=f"{name}_end")
-    beat = Signal(PAGE, name=f"{name}_beat")
     found = Signal(RangeLayout(len(address.addr)), name=f"{name}_granules")
+    block = Signal(RangeLayout(len(address.addr)), name=f"{name}_block")
     m.d.comb += [
-        beats.eq(address.len + 1),
-        total.eq(beats << address.size),
         beat.eq((1 << address.size) - 1),
-        mask.eq(total - 1),
+        mask.eq((address.len << address.size) | beat),
         # WRAP begins at its container, INCR at the beat of its address.
-        begin.eq(Mux(address.burst == Burst.WRAP, low & ~mask, low & ~beat)),
-        end.eq(begin + total - 1),
+        begin.eq(low & ~Mux(address.burst == Burst.WRAP, mask[:PAGE], beat)),
+        end.eq(begin + mask),
         found.page.eq(address.addr[PAGE:]),
         found.first.eq(begin[GRANULE:]),
         # What would cross the page is not AXI: it is taken to reach the page's end.
-        found.last.eq(Mux(end[PAGE:].any(), 511, end[GRANULE:PAGE])),
+        found.last.eq(end[GRANULE:PAGE] | end[PAGE:].any().replicate(PAGE - GRANULE)),
+        block.page.eq(address.addr[PAGE:]),
+        block.first.eq(low[GRANULE:]),
+        block.last.eq(low[GRANULE:] | mask[GRANULE:PAGE]),
     ]
-    power = Cat(beats == 1 << bit for bit in range(5)).any()
-    allowed = power & (total <= 128) & ((low & mask) == 0) & (address.burst != Burst.FIXED)
-    return found, allowed
+    count = address.len
+    power = Cat(count == (1 << bit) - 1 for bit in range(5)).any()
+    lawful = power & (mask[7:] == 0) & ((low[:7] & mask[:7]) == 0) & (address.burst != Burst.FIXED)
+    return found, block, lawful
 
 
 class ExclusiveMonitor(Component):
@@ -220,9 +230,9 @@ class ExclusiveMonitor(Component):
     address, size and length. Every write that is sent and overlaps it ends it, whoever sent it, in granules of 8 bytes.
     Reads, failed exclusive writes and reservations of others do not.
 
-    *Exclusive reads*: one that overlaps a write which is not finished waits for memory's answer to it; if W of that
-    write is still awaited, which may depend on this read, it is refused. Refused are those of other IDs too, and those
-    that the protocol forbids: they read, reserve nothing, and are answered OKAY.
+    *Exclusive reads*: one that shares a line of 128 bytes with a write which is not finished waits for memory's answer
+    to it; if W of that write is still awaited, which may depend on this read, it is refused. Refused are those of other
+    IDs too, and those that the protocol forbids: they read, reserve nothing, and are answered OKAY.
 
     *Exclusive writes*: sent, and answered EXOKAY, if the ID has a reservation of the same address, size and length.
     Otherwise nothing is sent, W is taken, and the answer is OKAY.
@@ -263,22 +273,22 @@ class ExclusiveMonitor(Component):
 
         room = Signal()  # for one write more
         m.d.comb += room.eq(~r.busy.bit_select(r.tail, 1))
-        # A reservation changes when no write is being looked up, or is looked up again after it.
+        # A reservation changes while no write is being looked up.
         idle = (r.write_state == WriteState.EMPTY) | ((r.write_state == WriteState.DECIDE) & (r.offered | ~room))
         settles, reserves = self._reads(m, idle)
         sends, fails = self._writes(m, room, settles)
         self._answers(m)
 
         for number in range(config.reservations):
-            with m.If(sends & overlaps(range_of(r.reservations[number]), r.write_range)):
-                m.d.sync += r.valid[number].eq(0)
             with m.If(settles & (r.read.id == number)):
                 m.d.sync += r.valid[number].eq(reserves)
                 m.d.sync += [r.reservations[number][name].eq(r.read[name]) for name in ("addr", "size", "len")]
                 m.d.sync += r.reservations[number].last.eq(r.read_range.last)
 
         with m.If(sends | fails):
-            m.d.sync += [r.tail.eq(r.tail + 1), r.ranges[r.tail].eq(r.write_range), self._ids[r.tail].eq(r.write.id)]
+            line = lines(r.write_range)
+            m.d.sync += [r.tail.eq(r.tail + 1), self._ids[r.tail].eq(r.write.id)]
+            m.d.sync += [r.ranges[r.tail][name].eq(getattr(line, name)) for name in ("page", "first", "last")]
             for field, value in (
                 ("busy", 1),
                 ("sent", 0),
@@ -295,10 +305,13 @@ class ExclusiveMonitor(Component):
         """AR and R: in which cycle an exclusive read settles the reservation of its ID, and whether it has one then."""
         r, above, below, config = self._r, self.s_axi, self.m_axi, self.config
         m.submodules.order = order = SyncFIFO(width=config.id_bits + 1, depth=config.reads)
-        found, lawful = granules(m, "read", r.read)
+        _, found, lawful = granules(m, "read", r.read)
         allowed, settles, reserves = Signal(), Signal(), Signal()
-        meets = Signal(config.writes)  # open slots that it overlaps
-        m.d.comb += meets.eq(Cat(overlaps(r.read_range, r.ranges[n]) & self._open[n] for n in range(config.writes)))
+        meets = Signal(config.writes)  # open slots that share a line with it
+        line = lines(r.read_range)
+        for number in range(config.writes):
+            other = r.ranges[number]
+            m.d.comb += meets[number].eq(self._open[number] & (line.page == other.page) & crosses(line, other))
 
         m.d.comb += [
             below.ar.valid.eq((r.read_state == ReadState.SEND) & order.w_rdy),
@@ -344,9 +357,23 @@ class ExclusiveMonitor(Component):
     def _writes(self, m: Module, room: Value, settles: Value) -> tuple[Value, Value]:
         """AW and W: in which cycle a write is sent, or fails."""
         r, above, below, config = self._r, self.s_axi, self.m_axi, self.config
-        found, lawful = granules(m, "write", r.write)
-        own = Signal(ReservationLayout(config.address_bits))
-        allowed, sends, fails = Signal(), Signal(), Signal()
+        found, _, lawful = granules(m, "write", r.write)
+        sends, fails = Signal(), Signal()
+        # The reservation of its ID is as it is.
+        own = Signal(config.reservations)
+        pages = Signal(config.reservations)  # in its page
+        for number in range(config.reservations):
+            kept = r.reservations[number]
+            same = (
+                (kept.addr[:PAGE] == r.write.addr[:PAGE]) & (kept.size == r.write.size) & (kept.len == r.write.len[:4])
+            )
+            m.d.comb += [
+                pages[number].eq(kept.addr[PAGE:] == r.write_range.page),
+                own[number].eq(r.valid[number] & (r.write.id == number) & pages[number] & same),
+            ]
+            # What is sent ends every reservation that it overlaps.
+            with m.If(sends & pages[number] & crosses(range_of(kept), r.write_range)):
+                m.d.sync += r.valid[number].eq(0)
         m.d.comb += [
             above.aw.ready.eq(r.write_state == WriteState.EMPTY),
             below.aw.valid.eq(r.offered),
@@ -361,13 +388,11 @@ class ExclusiveMonitor(Component):
                     m.d.sync += [r.write.eq(above.aw.payload), r.write_state.eq(WriteState.RANGE)]
             with m.Case(WriteState.RANGE):
                 m.d.sync += [
-                    *(r.write_range.eq(found), allowed.eq(lawful & (r.write.id < config.reservations))),
-                    *(own.eq(r.reservations[r.write.id]), r.own_valid.eq(r.valid.bit_select(r.write.id, 1))),
+                    *(r.write_range.eq(found), r.lawful.eq(lawful)),
                     r.write_state.eq(WriteState.MATCH),
                 ]
             with m.Case(WriteState.MATCH):
-                same = (own.addr == r.write.addr) & (own.size == r.write.size) & (own.len == r.write.len[:4])
-                m.d.sync += [r.matches.eq(allowed & r.own_valid & same), r.write_state.eq(WriteState.DECIDE)]
+                m.d.sync += [r.matches.eq(r.lawful & own.any()), r.write_state.eq(WriteState.DECIDE)]
             with m.Case(WriteState.DECIDE):
                 passes = ~r.write.lock | r.matches
                 with m.If(r.offered):
@@ -378,8 +403,8 @@ class ExclusiveMonitor(Component):
                     m.d.sync += r.offered.eq(passes)
                     with m.If(fails):
                         m.d.sync += r.write_state.eq(WriteState.EMPTY)
-                with m.Elif(settles):
-                    m.d.sync += r.write_state.eq(WriteState.RANGE)
+                with m.Elif(settles & (r.read.id == r.write.id)):
+                    m.d.sync += r.matches.eq(0)  # what is reserved after it is not for it
 
         # W goes where its AW went.
         takes = (r.busy & ~r.sent).bit_select(r.data_at, 1)
