@@ -177,9 +177,8 @@ def test_same_text_every_time() -> None:
 def test_names() -> None:
     assert top_name(WalkerConfig()) == "ptewalk_walker"
     assert top_name(MmuConfig()) == "ptewalk_mmu"
-    with pytest.raises(
-        TypeError, match=r"^config must be of WalkerConfig or MmuConfig or CachingMmuConfig, not 'walker'$"
-    ):
+    kinds = "WalkerConfig or MmuConfig or CachingMmuConfig or LockRamConfig or ExclusivePortConfig or MonitorConfig"
+    with pytest.raises(TypeError, match=rf"^config must be of {kinds}, not 'walker'$"):
         top_name("walker")  # type: ignore[arg-type]
 
 
