@@ -44,7 +44,7 @@ class CachingMmuConfig:
     slots : int
         PCIDs whose translations stand at a time: a power of two, 2 to 16; default 4.
     waiting : int
-        Requests that may wait for a walk, 3 to 64; default 4.
+        Requests that may wait for a walk, or are not known to hit, 3 to 64; default 4, the least with a hit a cycle.
     upper_entries : int
         Of the cache of each level above the page tables: a power of two, 2 to 64; 0 (default): there is none.
     """
@@ -85,12 +85,14 @@ class _Stage(data.StructLayout):
     canonical : 1
     again : 1
         It has waited once: a walk is its own.
+    walks : 1
+        It hit and was denied, so it is walked whatever is cached.
     overtaken : 1
         An invalidation came after the lookup: where the walk begins may be stale.
     """
 
     def __init__(self, tag_bits: int) -> None:
-        flags = dict.fromkeys(("canonical", "again", "overtaken"), 1)
+        flags = dict.fromkeys(("canonical", "again", "walks", "overtaken"), 1)
         super().__init__({"request": RequestLayout(tag_bits), "access": AccessClassLayout(), **flags})
 
 
@@ -167,7 +169,7 @@ class CachingMmu(Component):
         m.submodules.uppers = uppers = self.uppers
         m.submodules.maintenance = maintenance = self.maintenance
         m.submodules.delivery = delivery = self.delivery
-        m.submodules.queue = queue = fifo.SyncFIFO(width=RequestLayout(tag_bits).size, depth=config.waiting)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=RequestLayout(tag_bits).size + 1, depth=config.waiting)
 
         connect(m, flipped(self.supervisor), delivery.supervisor)
         connect(m, walker.memory, flipped(self.memory))
@@ -199,13 +201,24 @@ class CachingMmu(Component):
             walked=Signal(_Stage(tag_bits)),
             overtaken=Signal(),
             blocked=Signal(),  # the walk's answer waits for the hits before it: no more of them
+            took=Signal(),  # the walk was answered in the last cycle: its operation follows, if it has one
+            operates=Signal(),
+            turn=Signal(),  # of a request that waited to be looked up again
+            armed=Signal(),  # its address is in the TLB's register
+            served=Signal(),  # a hit was delivered in the last cycle,
+            denied=Signal(),  # and is taken back: this request has to walk
+            refused=Signal(RequestLayout(tag_bits)),
+            lost=Signal(),  # for the counters
+            again=Signal(),
         )
-        quiet = maintenance.idle & ~tlb.busy  # nothing is done to the TLB
+        quiet = maintenance.idle & ~tlb.busy & ~r.took  # nothing is done to the TLB
         idle = ~r.valid_1 & ~r.valid_2 & ~r.walking & ~queue.r_rdy & ~delivery.valid
-        advance = Signal()
+        advance, goes = Signal(), Signal()
         m.d.comb += [
-            advance.eq(~r.valid_2 | delivery.take),
-            maintenance.may_begin.eq(~tlb.busy),
+            goes.eq(delivery.take & ~r.denied),
+            advance.eq(~r.valid_2 | goes),
+            delivery.cancel.eq(r.denied),
+            maintenance.may_begin.eq(~tlb.busy & ~r.took),
             maintenance.may_change.eq(idle),
             delivery.idle.eq(idle),
         ]
@@ -216,29 +229,34 @@ class CachingMmu(Component):
 
         found = walker.requester.responses
         may_take = Signal()
-        turn, again = Signal(), Signal()
+        again = Signal()
         accepted = Signal()
         asked = Signal(RequestLayout(tag_bits))
         replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
         m.d.comb += [
-            # Which of the two is looked up does not wait for whether it may go on.
-            turn.eq(queue.r_rdy & ~r.walking & ~replaying & quiet),
-            again.eq(turn & advance),
+            again.eq(r.armed & advance & quiet),
             requests.ready.eq(
                 Cat(
-                    *(advance, quiet, ~turn, ~r.blocked | may_take, ~self.contexts.valid),
+                    *(advance, quiet, ~r.turn, ~r.blocked, ~self.contexts.valid),
                     *(r.room != 0, delivery.ready, ~self.supervisor.drain),
                 ).all()
             ),
             accepted.eq(requests.valid & requests.ready),
-            asked.eq(Mux(turn, queue.r_data, Value.cast(requests.payload))),
+            asked.eq(Mux(r.armed, queue.r_data[:-1], Value.cast(requests.payload))),
             queue.r_en.eq(again),
-            tlb.linear.eq(asked.linear),
+            tlb.linear.eq(requests.payload.linear),
+            tlb.own.eq(r.armed),
             tlb.slot.eq(maintenance.slot),
-            tlb.look.eq(accepted | again),
-            uppers.linear.eq(asked.linear),
+            # Whether anything is looked up is known later, from `valid_1`.
+            tlb.look.eq(advance & ~tlb.busy),
+            uppers.linear.eq(tlb.asked),
             uppers.slot.eq(maintenance.slot),
-            uppers.look.eq(accepted | again),
+            uppers.look.eq(advance),
+        ]
+        # While one waits and no walk is in flight nobody else starts one.
+        m.d.sync += [
+            r.turn.eq(~again & (r.turn | (queue.r_rdy & ~r.walking & ~replaying))),
+            r.armed.eq(~again & r.turn & quiet),
         ]
         overtakes = Signal()
         m.d.comb += overtakes.eq(maintenance.begins & maintenance.covers)
@@ -248,8 +266,9 @@ class CachingMmu(Component):
                 r.valid_1.eq(accepted | again),
                 r.stage_1.request.eq(asked),
                 *(r.stage_1.access[name].eq(value) for name, value in classify(asked, context.control).items()),
-                r.stage_1.canonical.eq(canonical(asked.linear, la57)),
+                r.stage_1.canonical.eq(canonical(tlb.asked, la57)),
                 r.stage_1.again.eq(again),
+                r.stage_1.walks.eq(queue.r_data[-1] & r.armed),
                 r.stage_1.overtaken.eq(overtakes),
                 # Cycle 1: the way that hit.
                 r.valid_2.eq(r.valid_1),
@@ -264,20 +283,25 @@ class CachingMmu(Component):
 
         # Cycle 2: an allowed, marked hit is answered; all else is a walk.
 
-        ok = self._judge(m, context, r)
+        ok, denied = self._judge(m, context, r)
         served, walks, waits = Signal(), Signal(), Signal()
         free = ~r.walking & ~queue.r_rdy & ~(r.valid_1 & r.stage_1.again)
         m.d.comb += [
-            served.eq(r.valid_2 & delivery.take & ok),
-            walks.eq(r.valid_2 & delivery.take & ~ok & (free | r.stage_2.again)),
-            waits.eq(r.valid_2 & delivery.take & ~ok & ~free & ~r.stage_2.again),
-            queue.w_data.eq(r.stage_2.request),
-            queue.w_en.eq(waits),
+            served.eq(r.valid_2 & goes & ok),
+            walks.eq(r.valid_2 & goes & ~ok & (free | r.stage_2.again)),
+            waits.eq(r.valid_2 & goes & ~ok & ~free & ~r.stage_2.again),
+            queue.w_data.eq(Cat(Mux(r.denied, r.refused, r.stage_2.request), r.denied)),
+            queue.w_en.eq(waits | r.denied),
             walker.requester.requests.payload.eq(r.stage_2.request),
             walker.requester.requests.valid.eq(walks),
             walker.i_start.eq(r.start),
         ]
-        m.d.sync += r.room.eq(r.room - accepted + again + ((served | walks) & ~r.stage_2.again))
+        m.d.sync += [
+            r.served.eq(served),
+            r.denied.eq(served & denied),
+            r.refused.eq(r.stage_2.request),
+            r.room.eq(r.room - accepted + walks + (r.served & ~r.denied)),
+        ]
 
         # The walk: answered from the walker, when no hit is on its way; what it found is kept.
 
@@ -293,21 +317,27 @@ class CachingMmu(Component):
         with m.If(walks):
             # What was looked up before an invalidation is stale; what will be read is not.
             stale = r.start.cached & (r.stage_2.overtaken | overtakes)
-            m.d.sync += [r.walking.eq(1), r.overtaken.eq(stale), r.walked.eq(r.stage_2)]
+            m.d.sync += [r.walking.eq(1), r.overtaken.eq(stale)]
         with m.Elif(taken):
             m.d.sync += r.walking.eq(0)
+        with m.If(~r.walking):
+            m.d.sync += r.walked.eq(r.stage_2)
 
         well = found.payload.outcome == x86.Outcome.OK
         faults = found.payload.outcome == x86.Outcome.PAGE_FAULT
         keeps = taken & well & ~r.walked.access.probe
         fill, translation = tlb.ops.payload, walker.o_translation
-        with m.If(maintenance.ops.valid):
-            m.d.comb += [fill.eq(maintenance.ops.payload), tlb.ops.valid.eq(1)]
+        m.d.sync += [r.took.eq(taken), r.operates.eq((keeps & ~r.overtaken) | (taken & faults))]
+        m.d.comb += [tlb.hold.eq(r.took), tlb.ops.valid.eq(r.operates | maintenance.ops.valid)]
+        with m.If(~maintenance.idle):
+            m.d.comb += fill.eq(maintenance.ops.payload)
         with m.Else():
             m.d.comb += [
-                tlb.ops.valid.eq((keeps & ~r.overtaken) | (taken & faults)),
                 fill.kind.eq(Mux(faults, TlbOp.DROP, TlbOp.FILL)),
-                fill.linear.eq(r.walked.request.linear),
+                # Between walks the register is the next request's that is looked up again.
+                fill.linear.eq(
+                    Mux(r.walking, r.walked.request.linear, RequestLayout(tag_bits)(queue.r_data[:-1]).linear)
+                ),
                 fill.slot.eq(maintenance.slot),
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
@@ -335,7 +365,8 @@ class CachingMmu(Component):
                 outgoing.store.eq(r.walked.access.store),
                 outgoing.probe.eq(r.walked.access.probe),
             ]
-        self._count(m, hits=served, overtaken=keeps & r.overtaken, replays=again, wraps=maintenance.wraps)
+        m.d.sync += [r.lost.eq(keeps & r.overtaken), r.again.eq(again)]
+        self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=maintenance.wraps)
         return m
 
     def _context(self, m: Module, context: data.View) -> None:
@@ -353,15 +384,14 @@ class CachingMmu(Component):
         with m.If(contexts.valid & contexts.ready):
             m.d.sync += context.eq(contexts.payload)
 
-    def _judge(self, m: Module, context: data.View, r: SimpleNamespace) -> Signal:
-        """Whether the TLB's entry answers: it hit, allows the access, and has the marks that a store needs."""
+    def _judge(self, m: Module, context: data.View, r: SimpleNamespace) -> tuple[Value, Value]:
+        """Whether the TLB's entry answers, if it allows the access: it has the marks that a store needs; and if not."""
         soft_dirty = self.config.walker.soft_dirty
         m.submodules.rights = rights = AccessRights(soft_dirty=soft_dirty)
         entry, access = r.entry, r.stage_2.access
         marked = entry.d
         if soft_dirty:
             marked &= entry.soft_dirty | (context.track == linux.Track.OFF)
-        ok = Signal()
         m.d.comb += [
             rights.access.eq(access),
             rights.upper_rw.eq(1),
@@ -370,9 +400,8 @@ class CachingMmu(Component):
             rights.xd.eq(entry.xd),
             rights.user_key.eq(key_rights(context.pkru, entry)),
             rights.supervisor_key.eq(key_rights(context.pkrs, entry)),
-            ok.eq(r.hit & ~rights.denied & (~access.store | marked)),
         ]
-        return ok
+        return r.hit & ~r.stage_2.walks & (~access.store | marked), rights.denied
 
     @staticmethod
     def _answer_hit(m: Module, outgoing: data.View, entry: data.View, stage: data.View) -> None:

@@ -1,6 +1,8 @@
 """The fault unit's part where many requests are in flight: the answer on offer, the fault queue, and grants."""
 
-from amaranth.hdl import Module, Signal, unsigned
+from typing import Final
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -11,6 +13,8 @@ from ptewalk.rtl.interfaces import SupervisorSignature
 from ptewalk.rtl.layouts import FaultLayout, ResponseLayout
 
 __all__ = ["Delivery", "OutgoingLayout"]
+
+_PLACES: Final = ("out", "behind_out", "next_out")
 
 
 class OutgoingLayout(data.StructLayout):
@@ -45,6 +49,8 @@ class Delivery(Component):
         The next answer; only with `take`.
     take : Out(1)
         There is room for one; from a register.
+    cancel : In(1)
+        The answer that was loaded in the cycle before does not count: it is never on offer.
     valid : Out(1)
         One is on offer.
     idle : In(1)
@@ -68,6 +74,7 @@ class Delivery(Component):
                 "outgoing": In(OutgoingLayout(physical_bits, tag_bits)),
                 "load": In(1),
                 "take": Out(1),
+                "cancel": In(1),
                 "valid": Out(1),
                 "idle": In(1),
                 "ready": Out(1),
@@ -84,30 +91,47 @@ class Delivery(Component):
         m.submodules.grants = grants = self.grants
         supervisor, responses = self.supervisor, self.responses
         held, behind = Signal(self.outgoing.shape()), Signal(self.outgoing.shape())
+        # Of the tags of those two, and of the next answer's: a grant is outstanding, and what the table holds of it.
+        out, behind_out, next_out = (Signal(data.StructLayout({"taken": 1, "bit": 1}), name=n) for n in _PLACES)
         full = Signal()  # one waits behind that on offer
+        new, new_behind = Signal(), Signal()  # it was loaded in the last cycle; that behind it was
+        offered, stays = Signal(), Signal()
         answer = held.response
         grants_store = held.store & (answer.outcome == x86.Outcome.OK)
-        reused = self.valid & grants_store & grants.taken
+        reused = offered & grants_store & out.taken
         answered = responses.valid & responses.ready
         m.d.comb += [
             self.ready.eq(grants.ready),
             self.take.eq(~full),
             responses.payload.eq(answer),
-            responses.valid.eq(self.valid & ~reused),
+            offered.eq(self.valid & ~(new & self.cancel)),
+            stays.eq(full & ~(new_behind & self.cancel)),
+            responses.valid.eq(offered & ~reused),
             grants.grant.eq(answered & grants_store),
             grants.grant_tag.eq(answer.tag),
+            grants.grant_bit.eq(out.bit),
+            grants.look_tag.eq(self.outgoing.response.tag),
+            next_out.taken.eq(grants.taken),
+            next_out.bit.eq(grants.bit),
             grants.retire.eq(self.retired.valid),
             grants.retire_tag.eq(self.retired.payload.tag),
         ]
 
-        with m.If(answered & full):
-            m.d.sync += [held.eq(behind), full.eq(0)]
-        with m.Elif(answered | ~self.valid):
-            m.d.sync += [held.eq(self.outgoing), self.valid.eq(self.load)]
-        with m.Elif(self.load):
-            m.d.sync += full.eq(1)
+        leaves = answered | ~offered
+        with m.If(leaves):
+            m.d.sync += [
+                held.eq(Mux(full, behind, self.outgoing)),
+                out.eq(Mux(full, self._passes(behind_out, behind), self._passes(next_out, self.outgoing))),
+                self.valid.eq(Mux(full, stays, self.load)),
+                full.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += [full.eq(Mux(full, stays, self.load)), out.eq(self._passes(out, held))]
+        m.d.sync += [new.eq(leaves & self.load), new_behind.eq(~leaves & self.load)]
         with m.If(~full):
-            m.d.sync += behind.eq(self.outgoing)
+            m.d.sync += [behind.eq(self.outgoing), behind_out.eq(self._passes(next_out, self.outgoing))]
+        with m.Else():
+            m.d.sync += behind_out.eq(self._passes(behind_out, behind))
 
         fault = Signal(FaultLayout(len(answer.tag)))
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
@@ -132,3 +156,10 @@ class Delivery(Component):
             with m.Elif(supervisor.clear[name]):
                 m.d.sync += supervisor.status[name].eq(0)
         return m
+
+    def _passes(self, out: data.View, answer: data.View) -> Value:
+        """What is known of the tag of `answer` after this cycle's grant and retirement."""
+        grants, tag = self.grants, answer.response.tag
+        retires = grants.retire & (grants.retire_tag == tag)
+        granted = grants.grant & (grants.grant_tag == tag)
+        return Cat(~retires & (out.taken | granted), out.bit ^ (retires & out.taken))

@@ -128,6 +128,8 @@ class FaultUnit(Component):
             answers.valid.eq(answer.valid & ~reused),
             answer.ready.eq(answers.ready & ~reused),
             grants.grant.eq(answered & grants_store),
+            grants.look_tag.eq(answer.payload.tag),
+            grants.grant_bit.eq(grants.bit),
             grants.grant_tag.eq(answer.payload.tag),
             grants.retire.eq(retired.valid),
             grants.retire_tag.eq(retired.payload.tag),

@@ -26,10 +26,10 @@ class GrantTable(Component):
         Tags cleared since the reset, one a cycle.
     ready : Out(1)
         All are: nothing may be granted before.
-    grant, grant_tag : In(1), In(tag_bits)
-        A grant of this tag; not while `taken`.
-    taken : Out(1)
-        `grant_tag` has a grant outstanding.
+    look_tag : In(tag_bits), taken, bit : Out(1)
+        The tag has a grant outstanding; its bit in the memory of retirements.
+    grant, grant_tag, grant_bit : In(1), In(tag_bits), In(1)
+        A grant of this tag, which has none outstanding, and its `bit`.
     retire, retire_tag : In(1), In(tag_bits)
         The grant of this tag retires; the one that is made in the same cycle, if it is that tag's.
     stray : Out(1)
@@ -48,9 +48,12 @@ class GrantTable(Component):
             {
                 "cleared": Out(unsigned(tag_bits + 1)),
                 "ready": Out(1),
+                "look_tag": In(tag_bits),
+                "taken": Out(1),
+                "bit": Out(1),
                 "grant": In(1),
                 "grant_tag": In(tag_bits),
-                "taken": Out(1),
+                "grant_bit": In(1),
                 "retire": In(1),
                 "retire_tag": In(tag_bits),
                 "stray": Out(1),
@@ -64,7 +67,7 @@ class GrantTable(Component):
         m = Module()
         m.submodules.granted = self.granted
         m.submodules.retired = self.retired
-        at_grant = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
+        looked = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
         at_retirement = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
         write_granted, write_retired = self.granted.write_port(), self.retired.write_port()
 
@@ -72,19 +75,20 @@ class GrantTable(Component):
         with m.If(~self.ready):
             m.d.sync += self.cleared.eq(self.cleared + 1)
 
-        for port in at_grant:
-            m.d.comb += port.addr.eq(self.grant_tag)
+        for port in looked:
+            m.d.comb += port.addr.eq(self.look_tag)
         for port in at_retirement:
             m.d.comb += port.addr.eq(self.retire_tag)
         passing = Signal()  # granted and retired in one cycle
         retires = Signal()
         m.d.comb += [
-            self.taken.eq(at_grant[0].data ^ at_grant[1].data),
+            self.taken.eq(looked[0].data ^ looked[1].data),
+            self.bit.eq(looked[1].data),
             passing.eq(self.grant & self.retire & (self.grant_tag == self.retire_tag)),
             retires.eq(self.retire & self.ready & (at_retirement[0].data ^ at_retirement[1].data)),
             self.stray.eq(self.retire & ~retires & ~passing),
             write_granted.addr.eq(self.grant_tag),
-            write_granted.data.eq(~at_grant[1].data),
+            write_granted.data.eq(~self.grant_bit),
             write_granted.en.eq(self.grant & ~passing),
             write_retired.addr.eq(self.retire_tag),
             write_retired.data.eq(at_retirement[0].data),

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -83,23 +83,23 @@ class Maintenance(Component):
         )
         invalidations, contexts = self.invalidations, self.contexts
         free = ~r.valid & self.may_begin
+        first = Signal()
         m.d.comb += [
             self.idle.eq(~r.valid),
+            first.eq(invalidations.valid & ~r.others),
             invalidations.ready.eq(free & ~r.others),
-            self.begins.eq(invalidations.valid & invalidations.ready),
-            contexts.ready.eq(free & self.may_change & ~self.begins),
-            slots.pcid.eq(r.asked.pcid),
+            self.begins.eq(free & first),
+            contexts.ready.eq(free & self.may_change & ~first),
+            # What is on offer is looked for, taken or not.
+            slots.pcid.eq(Mux(first, invalidations.payload.pcid, contexts.payload.pcid)),
+            slots.look.eq(free),
             self.slot.eq(slots.current),
             self.wraps.eq(slots.wraps),
         ]
-        m.d.sync += r.valid.eq(0)
-        with m.If(self.begins):
-            m.d.sync += [r.asked.eq(invalidations.payload), r.valid.eq(1), r.context.eq(0), r.others.eq(1)]
-        with m.Elif(free):
-            m.d.sync += r.others.eq(0)
-        with m.If(contexts.valid & contexts.ready):
+        m.d.sync += r.valid.eq(self.begins | (contexts.valid & contexts.ready))
+        with m.If(free):
             m.d.sync += [
-                *(r.valid.eq(1), r.context.eq(1), r.asked.pcid.eq(contexts.payload.pcid)),
+                *(r.others.eq(first), r.context.eq(~first), r.asked.eq(invalidations.payload)),
                 *(r.keep.eq(contexts.payload.keep), r.flush.eq(self._flushes())),
             ]
         self._cover(m, invalidations.payload)

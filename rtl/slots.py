@@ -21,8 +21,8 @@ class PcidSlots(Component):
 
     Members
     -------
-    pcid : In(12)
-        Is looked for; the following are about it.
+    pcid : In(12), look : In(1)
+        Is looked for; what follows is about it, in the next cycle alone.
     found : Out(1), slot : Out(slot_bits)
         It has a live slot.
     use : In(1)
@@ -39,6 +39,8 @@ class PcidSlots(Component):
     ----------
     live, following, table : Signal, Signal, list of Signal
         Slots that are live; the next number; PCID of each slot. Proofs look at them.
+    asked, matches : Signal
+        What was looked for, and the slots that stand for it.
     """
 
     def __init__(self, slot_bits: int) -> None:
@@ -46,9 +48,12 @@ class PcidSlots(Component):
         self.live = Signal(1 << slot_bits, init=1)
         self.following = Signal(slot_bits, init=1)
         self.table = [Signal(x86.PCID_BITS, name=f"pcid_{slot}") for slot in range(1 << slot_bits)]
+        self.asked = Signal(x86.PCID_BITS)
+        self.matches = Signal(1 << slot_bits)
         super().__init__(
             {
                 "pcid": In(x86.PCID_BITS),
+                "look": In(1),
                 "found": Out(1),
                 "slot": Out(slot_bits),
                 "use": In(1),
@@ -63,9 +68,10 @@ class PcidSlots(Component):
         m = Module()
         count = 1 << self._slot_bits
         live, following, table = self.live, self.following, self.table
-        matches = Signal(count)
+        asked, matches = self.asked, self.matches
+        with m.If(self.look):
+            m.d.sync += [asked.eq(self.pcid), matches.eq(Cat(pcid == self.pcid for pcid in table) & live)]
         m.d.comb += [
-            matches.eq(Cat(pcid == self.pcid for pcid in table) & live),
             self.found.eq(matches.any()),
             self.slot.eq(_number(matches)),
             self.wraps.eq(self.renew & (following == 0)),
@@ -74,7 +80,7 @@ class PcidSlots(Component):
         m.d.comb += new.eq(1 << following)
         with m.If(self.renew):
             m.d.sync += [
-                Array(table)[following].eq(self.pcid),
+                Array(table)[following].eq(asked),
                 live.eq(new | (live & ~matches & (following != 0).replicate(count))),
                 following.eq(following + 1),
                 self.current.eq(following),

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ptewalk.model import x86
 from ptewalk.rtl.layouts import TranslationLayout
 
-__all__ = ["CachedLayout", "Tlb", "TlbBank", "TlbOp", "TlbOpLayout", "TlbShape"]
+__all__ = ["CachedLayout", "Tlb", "TlbBank", "TlbMatchLayout", "TlbOp", "TlbOpLayout", "TlbShape"]
 
 _LINEAR_BITS = x86.LINEAR_BITS[x86.LEVELS_5]
 """Bits of a canonical address that tags hold; those above are not looked at here."""
@@ -46,6 +46,23 @@ class CachedLayout(data.StructLayout):
     def __init__(self, physical_bits: int, *, soft_dirty: bool) -> None:
         found = TranslationLayout(physical_bits, soft_dirty=soft_dirty)
         super().__init__({name: field.shape for name, field in found if name not in ("g", "address")})
+
+
+class TlbMatchLayout(data.StructLayout):
+    """How far one way serves what is asked; it does when all bits are 1. In parts, so that none is a long net.
+
+    Members
+    -------
+    low, middle : 1
+        Thirds of the tag are equal.
+    high : 1
+        The third one is, and the way is valid.
+    serves : 1
+        It is of the slot, or global.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"low": 1, "middle": 1, "high": 1, "serves": 1})
 
 
 class TlbOp(IntEnum):
@@ -94,10 +111,8 @@ class TlbBank(Component):
     -------
     linear : In(64), slot : In(slot_bits)
         What is looked up.
-    match : Out(ways)
-        The ways that serve it: of the slot, or global.
-    same : Out(ways)
-        The ways that hold a translation of the page, of whatever slot.
+    parts : Out(TlbMatchLayout) for each way
+        Whether it serves it.
     globals : Out(ways)
         The ways that would serve any slot.
     entries : Out(payload) for each way
@@ -114,8 +129,8 @@ class TlbBank(Component):
     ----------
     memories, valid, is_global : list
         Of each way: tags and payloads, and flip-flops by set; proofs look at them.
-    touched : Signal
-        Ways that the operation in work takes; whoever operates the bank sets it.
+    found, global_ways : list of TlbMatchLayout, Signal
+        What the operation in work found; whoever operates the bank sets them.
     """
 
     def __init__(self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout) -> None:
@@ -128,13 +143,13 @@ class TlbBank(Component):
         self.memories = [Memory(shape=self._row, depth=sets, init=[]) for _ in range(ways)]
         self.valid = [Signal(sets, name=f"valid_{way}") for way in range(ways)]
         self.is_global = [Signal(sets, name=f"global_{way}") for way in range(ways)]
-        self.touched = Signal(ways)
+        self.found = [Signal(TlbMatchLayout(), name=f"found_{way}") for way in range(ways)]
+        self.global_ways = Signal(ways)
         super().__init__(
             {
                 "linear": In(64),
                 "slot": In(slot_bits),
-                "match": Out(ways),
-                "same": Out(ways),
+                "parts": Out(TlbMatchLayout()).array(ways),
                 "globals": Out(ways),
                 "entries": Out(payload).array(ways),
                 "at": In(64),
@@ -160,13 +175,17 @@ class TlbBank(Component):
             reader, writer = memory.read_port(domain="comb"), memory.write_port()
             valid, is_global = self.valid[way], self.is_global[way]
             row = reader.data
-            same = valid.bit_select(asked.index, 1) & (row.tag == asked.tag)
             of_all = is_global.bit_select(asked.index, 1)
+            third = -(-len(asked.tag) // 3)
+            low, middle, high = (row.tag[at : at + third] == asked.tag[at : at + third] for at in (0, third, 2 * third))
+            parts = self.parts[way]
             m.d.comb += [
                 reader.addr.eq(asked.index),
-                self.same[way].eq(same),
+                parts.low.eq(low),
+                parts.middle.eq(middle),
+                parts.high.eq(high & valid.bit_select(asked.index, 1)),
+                parts.serves.eq((row.slot == self.slot) | of_all),
                 self.globals[way].eq(of_all),
-                self.match[way].eq(same & ((row.slot == self.slot) | of_all)),
                 self.entries[way].eq(row.payload),
                 writer.addr.eq(changed.index),
                 writer.data.eq(Cat(changed.tag, self.new_slot, self.new)),
@@ -208,6 +227,11 @@ class Tlb(Component):
     -------
     look : In(1), linear : In(64), slot : In(slot_bits)
         Look up; not while `busy`.
+    own : In(1), asked : Out(64)
+        The lookup is of the address in the register of operations, as it was on offer in the cycle before; what is
+        looked up.
+    hold : In(1)
+        What was on offer in the cycle before is the operation, if `ops.valid`.
     hit : Out(1), entry : Out(CachedLayout)
         The answer to the last lookup, from the next cycle on. A 4 KiB page goes before a large one.
     ops : In(stream of TlbOpLayout)
@@ -245,6 +269,9 @@ class Tlb(Component):
                 "look": In(1),
                 "linear": In(64),
                 "slot": In(slot_bits),
+                "own": In(1),
+                "asked": Out(64),
+                "hold": In(1),
                 "hit": Out(1),
                 "entry": Out(self._layout),
                 "ops": In(stream.Signature(ops)),
@@ -270,13 +297,17 @@ class Tlb(Component):
         ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
         last = Signal()
         m.d.comb += [
+            self.asked.eq(Mux(r.valid | self.own, op.linear, self.linear)),
             self.busy.eq(r.valid),
             self.forgets.eq(r.valid & (op.kind != TlbOp.FILL)),
             self.ops.ready.eq(~r.valid),
             last.eq(r.valid & (r.second | ~ranged)),
         ]
-        with m.If(self.ops.valid & self.ops.ready):
-            m.d.sync += [op.eq(self.ops.payload), r.valid.eq(1), r.second.eq(0)]
+        with m.If(~r.valid):
+            m.d.sync += [r.valid.eq(self.ops.valid), r.second.eq(0)]
+            with m.If(~self.hold):
+                # What is on offer without being valid does no harm: nothing looks at it.
+                m.d.sync += op.eq(self.ops.payload)
         with m.Elif(last):
             m.d.sync += r.valid.eq(0)
         with m.Else():
@@ -300,26 +331,34 @@ class Tlb(Component):
         """One bank's part in lookups and operations: (hit, entry) of the last lookup."""
         op = r.op
         kind, name = op.kind, ("small", "large")[is_large]
+        parts = [Signal(TlbMatchLayout(), name=f"{name}_parts_{way}") for way in range(bank.ways)]
         match = Signal(bank.ways, name=f"{name}_match")
         entries = [Signal(bank.payload, name=f"{name}_entry_{way}") for way in range(bank.ways)]
-        touched = bank.touched
+        touched, found, same = (Signal(bank.ways, name=f"{name}_{what}") for what in ("touched", "found", "same"))
         victim = Signal(range(bank.ways), name=f"{name}_victim") if bank.ways > 1 else Const(0)
 
         m.d.comb += [
-            bank.linear.eq(Mux(r.valid, op.linear, self.linear)),
+            bank.linear.eq(self.asked),
             bank.slot.eq(Mux(r.valid, op.slot, self.slot)),
         ]
         with m.If(self.look):
-            m.d.sync += match.eq(bank.match)
             m.d.sync += [entry.eq(bank.entries[way]) for way, entry in enumerate(entries)]
+            m.d.sync += [part.eq(bank.parts[way]) for way, part in enumerate(parts)]
+        m.d.sync += [part.eq(bank.parts[way]) for way, part in enumerate(bank.found)]
+        m.d.sync += bank.global_ways.eq(bank.globals)
+        m.d.comb += [
+            match.eq(Cat(Value.cast(part).all() for part in parts)),
+            found.eq(Cat(Value.cast(part).all() for part in bank.found)),
+            same.eq(Cat(part.low & part.middle & part.high for part in bank.found)),
+        ]
         with m.Switch(kind):
             with m.Case(TlbOp.FILL):
                 # One that is global would serve beside that of any slot, and it is one of them.
-                m.d.sync += touched.eq(bank.match | (bank.same & op.g.replicate(bank.ways)))
+                m.d.comb += touched.eq(found | (same & op.g.replicate(bank.ways)))
             with m.Case(TlbOp.DROP):
-                m.d.sync += touched.eq(bank.match)
+                m.d.comb += touched.eq(found)
             with m.Default():
-                m.d.sync += touched.eq(bank.match & ~bank.globals)
+                m.d.comb += touched.eq(found & ~bank.global_ways)
 
         mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
         fills = last & (kind == TlbOp.FILL) & mine

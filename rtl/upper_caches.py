@@ -33,8 +33,8 @@ class UpperCache(Component):
     -------
     linear : In(64), slot : In(slot_bits)
         What is looked up.
-    match : Out(1), frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
-        One is found; the table below, and the rights down to it.
+    parts : Out(3), frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
+        One is found when all parts are 1; the table below, and the rights down to it.
     write : In(1), new_linear, new_slot, new_frame, new_rights
     clear : In(1)
         All goes; beats `write`.
@@ -63,7 +63,7 @@ class UpperCache(Component):
             {
                 "linear": In(64),
                 "slot": In(slot_bits),
-                "match": Out(1),
+                "parts": Out(3),
                 "frame": Out(frame),
                 "rights": Out(UpperRightsLayout()),
                 "write": In(1),
@@ -90,9 +90,12 @@ class UpperCache(Component):
         index, tag = self.split(self.linear)
         new_index, new_tag = self.split(self.new_linear)
         row = reader.data
+        half = len(tag) // 2
         m.d.comb += [
             reader.addr.eq(index),
-            self.match.eq(self.valid.bit_select(index, 1) & (row.tag == tag) & (row.slot == self.slot)),
+            self.parts[0].eq(row.tag[:half] == tag[:half]),
+            self.parts[1].eq(row.tag[half:] == tag[half:]),
+            self.parts[2].eq(self.valid.bit_select(index, 1) & (row.slot == self.slot)),
             self.frame.eq(row.frame),
             self.rights.eq(row.rights),
             writer.addr.eq(new_index),
@@ -196,16 +199,16 @@ class UpperCaches(Component):
                 cache.clear.eq(self.clear),
             ]
             seen = SimpleNamespace(
-                match=Signal(name=f"match_{level}"),
+                parts=Signal(3, name=f"parts_{level}"),
                 frame=Signal.like(cache.frame, name=f"frame_{level}"),
                 rights=Signal(UpperRightsLayout(), name=f"rights_{level}"),
             )
             with m.If(self.look):
-                m.d.sync += [seen.match.eq(cache.match), seen.frame.eq(cache.frame), seen.rights.eq(cache.rights)]
+                m.d.sync += [seen.parts.eq(cache.parts), seen.frame.eq(cache.frame), seen.rights.eq(cache.rights)]
             found[level] = seen
         for level in sorted(found, reverse=True):
             seen = found[level]
-            with m.If(seen.match):
+            with m.If(seen.parts.all()):
                 m.d.comb += [
                     start.frame.eq(seen.frame),
                     start.at.eq(Const(1 << (level - 2), self._levels)),

@@ -257,10 +257,14 @@ class Walker(Component):
         with m.Switch(r.state):
             with m.Case(WalkState.IDLE):
                 m.d.comb += [self.contexts.ready.eq(1), requests.ready.eq(~self.contexts.valid)]
+                if self._starts:
+                    # What is on offer without being valid does no harm: it starts no walk.
+                    self._accept(m, requests.payload, la57)
                 with m.If(self.contexts.valid):
                     m.d.sync += r.context.eq(self.contexts.payload)
                 with m.Elif(requests.valid):
-                    self._accept(m, requests.payload, la57)
+                    if not self._starts:
+                        self._accept(m, requests.payload, la57)
                     m.d.sync += r.state.eq(WalkState.READ)
 
             with m.Case(WalkState.READ):
@@ -296,6 +300,10 @@ class Walker(Component):
                         m.d.sync += r.state.eq(WalkState.JUDGE)
 
             with m.Case(WalkState.JUDGE):
+                if self._starts:
+                    with m.If(r.leaf | r.reserved | ~r.entry.p):
+                        # The walk ends here, unless it begins again: the verdict is not on the way of the address.
+                        m.d.sync += r.address.eq(self._root_entry(la57))
                 with m.If((answer.outcome == x86.Outcome.OK) & stale):
                     m.d.comb += swaps.valid.eq(1)
                     with m.If(swaps.ready):
@@ -398,13 +406,16 @@ class Walker(Component):
         """The root's level, one-hot."""
         return Mux(la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))
 
-    def _from_root(self, la57: Value) -> list[Any]:
-        """The walk begins again, with the root's entry."""
+    def _root_entry(self, la57: Value) -> Value:
+        """The address of the root's entry."""
         r = self._registers
         linear = r.request.linear
-        top = Mux(la57, index_of(linear, x86.LEVELS_5), index_of(linear, x86.LEVELS_4))
+        return slot(r.context.root, Mux(la57, index_of(linear, x86.LEVELS_5), index_of(linear, x86.LEVELS_4)))
+
+    def _from_root(self, la57: Value) -> list[Any]:
+        """The walk begins again at the root, whose entry's address is in the register by then."""
+        r = self._registers
         return [
-            r.address.eq(slot(r.context.root, top)),
             r.at.eq(self._top(la57)),
             Cat(r.upper.rw, r.upper.us, r.upper.xd).eq(0b011),
             self._cached.eq(0),

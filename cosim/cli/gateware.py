@@ -28,27 +28,33 @@ from ptewalk.cosim.cli.common import (
 
 @click.command()
 @option("--config", default="walker", show_default=True, help="Which gateware.")
-@option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route.")
+@option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route, the first.")
+@option("--seeds", type=click.IntRange(1, 15), default=1, show_default=True, help="How many: Fmax is their median.")
+@option("--beside", is_flag=True, help="A second row: the same without soft-dirty tracking.")
 @option(
     "--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder for netlist, reports and logs."
 )
 @json_option
-def synth(config: str, seed: int, output: Path | None, as_json: bool) -> int:
+def synth(config: str, seed: int, seeds: int, beside: bool, output: Path | None, as_json: bool) -> int:
     """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
     from dataclasses import asdict
 
     from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, synthesise
 
-    if config in CONFIGS:
-        click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
+    names = [config, f"{config}-no-soft-dirty"] if beside else [config]
+    for name in names:
+        if name not in CONFIGS:
+            raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
+    click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
     if output is not None:
         check_writable(output / KEPT[0])
     with progress("synthesis, then place and route") as advance:
-        row = asdict(synthesise(config, seed=seed, folder=output, progress=advance))
+        rows = [asdict(synthesise(names[0], seed=seed, seeds=seeds, folder=output, progress=advance))]
+        rows += [asdict(synthesise(name, seed=seed, seeds=seeds, progress=advance)) for name in names[1:]]
     if as_json:
-        click.echo(json.dumps(row))
+        click.echo(json.dumps(rows if beside else rows[0]))
     else:
-        show([row], "ECP5-85F, speed 8, CABGA756, harness excluded")
+        show(rows, "ECP5-85F, speed 8, CABGA756, harness excluded")
         show(
             [dict(zip(("peer", "lut4", "ff", "fmax_mhz"), peer, strict=True)) for peer in PEERS],
             "Peers, measured beforehand on the same part",

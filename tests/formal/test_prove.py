@@ -4,7 +4,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Assert, Assume, Const, Cover, Module
+from amaranth.hdl import Assert, Assume, Const, Cover, Module, Signal
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
@@ -12,6 +12,7 @@ from ptewalk.cosim.formal import prove as module
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
 from ptewalk.cosim.formal.properties import PROPERTIES
 from ptewalk.cosim.formal.prove import last_values, prove
+from ptewalk.cosim.formal.tlb import TlbHarness
 
 CONFIGS = ("levels-4", "no-soft-dirty", "no-gigabyte-pages")
 COVERS = {
@@ -55,6 +56,18 @@ def test_proved(name: str) -> None:
     assert 0 < processor_time() - before < SECONDS
     assert result.assumptions
     assert "k-induction" in result.engine
+
+
+class Fixed(TlbHarness):
+    """Takes a signal that nobody drives for an arbitrary constant: it is 0."""
+
+    def arbitrary(self, m: Module, width: int, name: str) -> Signal:
+        return Signal(width, name=name)
+
+
+def test_a_constant_that_is_not_free_is_no_proof() -> None:
+    with pytest.raises(ToolError, match="tlb-hit: linear is no free constant"):
+        prove("tlb-hit", Fixed)
 
 
 class Unhelped(FaultUnitDrain):

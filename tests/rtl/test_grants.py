@@ -31,6 +31,8 @@ def test_against_a_set(tag_bits: int, seed: int) -> None:
                 grant = rng.choice([tag for tag in range(1 << tag_bits) if tag not in out])
             granting, retiring = rng.random() < (0.9 if busy else 0.3), rng.random() < (0.2 if busy else 0.8)
             ctx.set(table.grant_tag, grant)
+            ctx.set(table.look_tag, grant)
+            ctx.set(table.grant_bit, ctx.get(table.bit))
             ctx.set(table.retire_tag, retire)
             assert ctx.get(table.taken) == (grant in out)
             granting &= grant not in out

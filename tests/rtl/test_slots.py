@@ -21,7 +21,12 @@ def test_against_a_dictionary(bits: int) -> None:
         live, current, given = {0: 0}, 0, {0}
         for _ in range(400):
             pcid = rng.choice((0, 1, 2, 5, 0xFFF, 0x800))
+            for name in ("renew", "use", "end"):
+                ctx.set(getattr(slots, name), 0)
             ctx.set(slots.pcid, pcid)
+            ctx.set(slots.look, 1)
+            await ctx.tick()
+            ctx.set(slots.look, 0)
             assert ctx.get(slots.found) == (pcid in live)
             if pcid in live:
                 assert ctx.get(slots.slot) == live[pcid]

