@@ -259,7 +259,6 @@ class CachingMmu(Component):
             r.armed.eq(~again & r.turn & quiet),
         ]
         overtakes = Signal()
-        m.d.comb += overtakes.eq(maintenance.begins & maintenance.covers)
         la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
         with m.If(advance):
             m.d.sync += [
@@ -325,6 +324,8 @@ class CachingMmu(Component):
 
         well = found.payload.outcome == x86.Outcome.OK
         faults = found.payload.outcome == x86.Outcome.PAGE_FAULT
+        # A page fault drops what leads to its address, as an invalidation does: lookups before it may hold that.
+        m.d.comb += overtakes.eq((maintenance.begins & maintenance.covers) | (taken & faults))
         keeps = taken & well & ~r.walked.access.probe
         fill, translation = tlb.ops.payload, walker.o_translation
         m.d.sync += [r.took.eq(taken), r.operates.eq((keeps & ~r.overtaken) | (taken & faults))]

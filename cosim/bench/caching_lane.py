@@ -15,7 +15,7 @@ import numpy as np
 from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.events import Accept, Answer, Foreign, Invalidate, LogEvent, Read, SetContext, Swap, WalkEnd
 from ptewalk.cosim.bench.headers import lane_files, structures
-from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, context_values, decode, make
+from ptewalk.cosim.bench.records import REQUEST, Records, context_values, result_of
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.model.x86 import PAGE_SHIFT, Invalidation
@@ -191,8 +191,7 @@ class CachingRun:
             elif kind == CachingKind.WALK_END:
                 yield WalkEnd(tag)
             elif kind == CachingKind.ANSWER:
-                fields = {"physical": address, "code": code, "outcome": outcome, "level": level}
-                yield Answer(tag, decode(make(RESPONSE, fields | {"pwt": pwt, "pcd": pcd, "pat": pat})))
+                yield Answer(tag, result_of(outcome, address, level, pwt, pcd, pat, code))
 
     def faults(self) -> list[tuple[int, int, int]]:
         """(linear, code, tag) of each record of the fault queue."""

@@ -49,6 +49,7 @@ __all__ = [
     "make",
     "merge_tags",
     "relevant",
+    "result_of",
     "state_and_request",
     "validate_interferences",
     "validate_requests",
@@ -393,12 +394,16 @@ def state_and_request(
 
 def decode(row: np.void) -> Result:
     """The model's result that a `RESPONSE` record stands for."""
-    outcome = Outcome(int(row["outcome"]))
-    if outcome is Outcome.OK:
-        return Translated(int(row["physical"]), int(row["level"]), bool(row["pwt"]), bool(row["pcd"]), bool(row["pat"]))
-    if outcome is Outcome.PAGE_FAULT:
-        return PageFault(int(row["code"]))
-    return GeneralProtection() if outcome is Outcome.GENERAL_PROTECTION else BusFault()
+    return result_of(*(int(row[name]) for name in ("outcome", *_COUNTS_WHEN_OK, "code")))
+
+
+def result_of(outcome: int, physical: int, level: int, pwt: int, pcd: int, pat: int, code: int) -> Result:
+    """The model's result of the fields of a `RESPONSE` record."""
+    if outcome == Outcome.OK:
+        return Translated(physical, level, bool(pwt), bool(pcd), bool(pat))
+    if outcome == Outcome.PAGE_FAULT:
+        return PageFault(code)
+    return GeneralProtection() if Outcome(outcome) is Outcome.GENERAL_PROTECTION else BusFault()
 
 
 def encode_result(results: Iterable[Result]) -> Records:

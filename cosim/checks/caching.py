@@ -130,12 +130,13 @@ def random_work(story: CacheStory, count: int, seed: str) -> CachingWork:
             rows.append((0, 0, number, rng.randrange(8), len(contexts), 0, DirectiveKind.CONTEXT, 0))
             contexts.append(story.context())
         asked += [story.request() for _ in range(rng.randint(1, 6))]
-        if rng.random() < 0.3:
+        changes = rng.random() < 0.25
+        if changes:
             address, value = story.change()
             story.memory.store(address, value)
             rows.append((address, value, len(asked), rng.randrange(20), 0, 0, DirectiveKind.CHANGE, 0))
-        if rng.random() < 0.22:
-            kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]])
+        if changes or rng.random() < 0.05:
+            kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]], changes=changes)
             delay = rng.choice((0, 0, 1, 2, rng.randrange(20)))
             rows.append((linear, 0, len(asked), delay, 0, pcid, DirectiveKind.INVALIDATION, int(kind)))
     asked = asked[:count]

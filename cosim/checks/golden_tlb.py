@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from ptewalk.cosim.bench.events import (
     Accept,
@@ -52,6 +52,7 @@ from ptewalk.model.x86 import (
     LEVEL_SHIFT,
     LEVELS_4,
     LEVELS_5,
+    LINEAR_BITS,
     Access,
     Control,
     EntryBit,
@@ -63,6 +64,7 @@ __all__ = ["KINDS", "GoldenTlb", "judge"]
 KINDS: Final = (*(kind.name for kind in Invalidation), "CONTEXT", "CONTROL", "FAULT")
 """What makes translations stale: invalidations; a context without `keep`; a change of control that flushes; a #PF."""
 _PLACE: Final = {kind: place for place, kind in enumerate(KINDS)}
+_NEVER: Final = (0,) * len(KINDS)
 _SIZES: Final = (1, 2, 3)
 """Levels of a leaf."""
 _FLUSHING: Final = sum(1 << bit for bit in (Control.PGE, Control.LA57, Control.NXE))
@@ -75,9 +77,17 @@ _PASSES: Final = 1 << EntryBit.P | 1 << EntryBit.A
 _PS: Final = 1 << EntryBit.PS
 _VALUES: Final = 8
 """Values of an entry that are remembered."""
-_KEPT: Final = 6
+_KEPT: Final = 4
 """Translations of a page that are remembered once they are stale."""
 _MOST: Final = 20
+
+
+class _Cover(NamedTuple):
+    """Events that cover a translation."""
+
+    last: int  # place of the last
+    before: int  # place of the last of another kind
+    by_kind: tuple[int, ...]  # place of the last of each of `KINDS`
 
 
 @dataclass(slots=True)
@@ -87,12 +97,12 @@ class _Flight:
     accepted: int
     request: Request
     context: SetContext
-    number: int  # of the context
-    covers: dict[tuple[bool, int], list[int]]  # (global, level) to place of the last covering event, by kind
+    key: int  # of what the context says, but for its root
+    covers: list[_Cover]  # what covers a translation that is not global, by level, then one that is
     above: dict[int, int]  # level to place of the last event that covers an upper entry of it
     walks: int = 0
     results: set[Result] | None = None  # None: the walk was no walk
-    made: list[CachedTranslation] = field(default_factory=list)
+    made: list[CachedTranslation] = field(default_factory=list)  # by its own walk, and by no walk before
 
 
 class GoldenTlb:
@@ -128,16 +138,19 @@ class GoldenTlb:
         self._reset = SetContext(reset or State(0))
         self._shadow = shadow
         self._place = 0
+        self._keys: dict[State, int] = {}
         self._forget()
 
     def _forget(self) -> None:
-        self._context, self._number = self._reset, 0
+        self._context, self._key = self._reset, self._key_of(self._reset)
         self._flights: dict[int, _Flight] = {}
         self._accesses: dict[int, list[tuple[int, Read | Swap]]] = defaultdict(list)
         self._translations: dict[tuple[int, int], list[CachedTranslation]] = defaultdict(list)
-        self._pages: dict[tuple[int, int, int, int], int] = {}  # (kind, PCID, level, page): place; PCID -1 is global
-        self._pcids: dict[tuple[int, int], int] = {}  # (kind, PCID): place
-        self._others: dict[tuple[int, bool], int] = {}  # (kind, global): place
+        # (PCID, level, page) to the place of the last event of each kind; PCID -1 is global.
+        self._pages: dict[tuple[int, int, int], list[int]] = {}
+        self._known_covers: dict[tuple[int, int, int], _Cover] = {}
+        self._pcids: dict[int, list[int]] = {}
+        self._others = ([0] * len(KINDS), [0] * len(KINDS))  # of what is not global, and of what is
         # Of upper entries: the last place of each, whatever the event's kind.
         self._upper_pages: dict[tuple[int, int, int], int] = {}  # (PCID, level, page)
         self._upper_pcids: dict[int, int] = {}
@@ -213,14 +226,21 @@ class GoldenTlb:
 
     def _page_event(self, kind: str, linear: int, pcid: int) -> None:
         for level in _SIZES:
-            self._pages[_PLACE[kind], pcid, level, linear >> LEVEL_SHIFT[level]] = self._place
+            page = linear >> LEVEL_SHIFT[level]
+            self._pages.setdefault((pcid, level, page), [0] * len(KINDS))[_PLACE[kind]] = self._place
+            self._known_covers.pop((pcid, level, page), None)
         for level in range(2, LEVELS_5 + 1):
             self._upper_pages[pcid, level, linear >> LEVEL_SHIFT[level]] = self._place
 
     def _all(self, kind: str, *, spare_global: bool = False) -> None:
-        self._others[_PLACE[kind], False] = self._upper_all = self._place
+        self._known_covers.clear()
+        self._others[False][_PLACE[kind]] = self._upper_all = self._place
         if not spare_global:
-            self._others[_PLACE[kind], True] = self._place
+            self._others[True][_PLACE[kind]] = self._place
+
+    def _of_pcid(self, kind: str, pcid: int) -> None:
+        self._known_covers.clear()
+        self._pcids.setdefault(pcid, [0] * len(KINDS))[_PLACE[kind]] = self._upper_pcids[pcid] = self._place
 
     def _invalidate(self, kind: Invalidation, linear: int, pcid: int) -> None:
         if kind == Invalidation.INVLPG:
@@ -231,7 +251,7 @@ class GoldenTlb:
         elif kind == Invalidation.ADDRESS:
             self._page_event("ADDRESS", linear, pcid)
         elif kind == Invalidation.PCID:
-            self._pcids[_PLACE["PCID"], pcid] = self._upper_pcids[pcid] = self._place
+            self._of_pcid("PCID", pcid)
         else:
             self._all(kind.name, spare_global=kind == Invalidation.NOT_GLOBAL)
 
@@ -240,29 +260,27 @@ class GoldenTlb:
             self._problem("a context was taken while a request was in flight")
         old, self._context = self._context, new
         self._roots[old.pcid][table_of(old.state.root)] = self._place
-        self._number += 1
+        self._key = self._key_of(new)
         changed = old.state.control ^ new.state.control
         if changed & _FLUSHING or changed & new.state.control & _SMEP or _track(old.state) != _track(new.state):
             self._all("CONTROL")
         if not new.keep:
-            self._pcids[_PLACE["CONTEXT"], new.pcid] = self._upper_pcids[new.pcid] = self._place
+            self._of_pcid("CONTEXT", new.pcid)
 
-    def _covers(self, linear: int, pcid: int) -> dict[tuple[bool, int], list[int]]:
-        """(global, level) of a translation of `linear` to the place of the last event that covers it, by kind."""
-        covers = {}
-        for is_global in (False, True):
-            own = -1 if is_global else pcid
-            for level in _SIZES:
-                page = linear >> LEVEL_SHIFT[level]
-                covers[is_global, level] = [
-                    max(
-                        self._pages.get((place, own, level, page), 0),
-                        0 if is_global else self._pcids.get((place, pcid), 0),
-                        self._others.get((place, is_global), 0),
-                    )
-                    for place in range(len(KINDS))
-                ]
-        return covers
+    def _key_of(self, context: SetContext) -> int:
+        """A number for all contexts that judge a cached translation alike."""
+        return self._keys.setdefault(replace(context.state, root=0), len(self._keys))
+
+    def _cover(self, linear: int, pcid: int, is_global: bool, level: int) -> _Cover:
+        """The events that cover a translation of `linear`."""
+        own, page = -1 if is_global else pcid, linear >> LEVEL_SHIFT[level]
+        known = self._known_covers.get((own, level, page))
+        if known is None:
+            of_page = self._pages.get((own, level, page), _NEVER)
+            of_pcid = _NEVER if is_global else self._pcids.get(pcid, _NEVER)
+            by_kind = tuple(map(max, of_page, of_pcid, self._others[is_global]))
+            known = self._known_covers[own, level, page] = _Cover(*sorted(by_kind)[:-3:-1], by_kind)
+        return known
 
     def _above(self, linear: int, pcid: int) -> dict[int, int]:
         """Level of an upper entry of `linear` to the place of the last event that covers it."""
@@ -278,9 +296,12 @@ class GoldenTlb:
     def _accept(self, tag: int, request: Request) -> None:
         if tag in self._flights:
             self._problem(f"tag {tag} was accepted while it is in flight")
-        covers = self._covers(request.linear, self._context.pcid)
+        pcid = self._context.pcid
+        covers = [
+            self._cover(request.linear, pcid, is_global, level) for is_global in (False, True) for level in _SIZES
+        ]
         above = self._above(request.linear, self._context.pcid)
-        self._flights[tag] = _Flight(self._place, request, self._context, self._number, covers, above)
+        self._flights[tag] = _Flight(self._place, request, self._context, self._key, covers, above)
 
     def _walk_end(self, tag: int, walker: int) -> None:
         accesses = self._accesses.pop(walker, [])
@@ -302,7 +323,7 @@ class GoldenTlb:
                 self._page_event("FAULT", request.linear, flight.context.pcid)
                 self._page_event("FAULT", request.linear, -1)
             if isinstance(result, Translated) and request.access != Access.PROBE:
-                flight.made.append(self._remember(flight, walk, start.root, result.level))
+                self._remember(flight, walk, start.root, result.level)
 
     def _replay(
         self, flight: _Flight, accesses: list[tuple[int, Read | Swap]]
@@ -355,7 +376,7 @@ class GoldenTlb:
                         found = (*above, (address, value, place))
                         below.append((table_of(value) & (1 << self._bits) - 1, level - 1, found))
 
-    def _remember(self, flight: _Flight, walk: LoggedWalk, root: int, level: int) -> CachedTranslation:
+    def _remember(self, flight: _Flight, walk: LoggedWalk, root: int, level: int) -> None:
         """A walk that ended in OK made a translation."""
         linear, context = flight.request.linear, flight.context
         leaf = next(reversed(walk.last.values()))[0]
@@ -375,24 +396,38 @@ class GoldenTlb:
             oldest,
             torn if torn > oldest else 0,
         )
-        if made.torn or max(self._covers(linear, context.pcid)[is_global, level]) > made.oldest:
+        if made.torn or self._cover(linear, context.pcid, is_global, level).last > made.oldest:
             self.counts["overtaken"] += 1
         known = self._translations[level, made.page]
+        known_before = self._replace(known, made)
+        if known_before is None or known_before.oldest < flight.covers[len(_SIZES) * is_global + level - 1].last:
+            flight.made.append(made)
         known.append(made)
-        if len(known) > 2 * _KEPT:
+        if len(known) > _KEPT + 2:
             self._thin(known)
-        return made
+
+    @staticmethod
+    def _replace(known: list[CachedTranslation], made: CachedTranslation) -> CachedTranslation | None:
+        """What was made of the same entries before may serve nothing that `made` does not: it is let go of."""
+        for place, one in enumerate(known):
+            same = one.chain == made.chain and one.root == made.root and one.pcid == made.pcid
+            if same and one.is_global == made.is_global and not made.torn:
+                made.served = one.served
+                return known.pop(place)
+        return None
 
     def _thin(self, known: list[CachedTranslation]) -> None:
         """Let go of the oldest translations of a page that neither a later request nor one in flight may use."""
-        pages = {(made.level, made.page) for made in known}
-        ((level, page),) = pages
-        linear = page << LEVEL_SHIFT[level]
-        waiting = min((flight.accepted for flight in self._flights.values()), default=self._place)
+        level, linear = known[0].level, known[0].page << LEVEL_SHIFT[known[0].level]
+        flying = [
+            flight for flight in self._flights.values() if flight.request.linear >> LEVEL_SHIFT[level] == known[0].page
+        ]
         kept = []
         for number, made in enumerate(known):
-            last = max(self._covers(linear, made.pcid)[made.is_global, level])
-            if made.oldest > min(last, waiting) or number >= len(known) - _KEPT:
+            at = len(_SIZES) * made.is_global + level - 1
+            lasts = [flight.covers[at].last for flight in flying]
+            lasts.append(self._cover(linear, made.pcid, made.is_global, level).last)
+            if made.oldest > min(lasts) or number >= len(known) - _KEPT:
                 kept.append(made)
         known[:] = kept
 
@@ -411,8 +446,8 @@ class GoldenTlb:
                 said = " or ".join(map(str, flight.results))
                 self._problem(f"tag {tag} ({flight.request}): answered {result}, its walk says {said}")
             permitted.add(result)
-        elif isinstance(result, GeneralProtection) or not _canonical(flight, self._bits):
-            if not isinstance(result, GeneralProtection) or _canonical(flight, self._bits):
+        elif isinstance(result, GeneralProtection) or not _canonical(flight):
+            if not isinstance(result, GeneralProtection) or _canonical(flight):
                 self._problem(f"tag {tag} ({flight.request}): answered {result}")
         else:
             self.counts["hits"] += 1
@@ -425,13 +460,15 @@ class GoldenTlb:
         """What may be answered to a request by what was read before, and no walk; counts what discriminates."""
         permitted: set[Result] = set()
         stale: list[tuple[str, Result]] = []
-        linear, pcid = flight.request.linear, flight.context.pcid
+        linear, pcid, own = flight.request.linear, flight.context.pcid, flight.made
         for level in _SIZES:
             for made in self._translations.get((level, linear >> LEVEL_SHIFT[level]), ()):
-                if any(made is one for one in flight.made):
+                cover = flight.covers[len(_SIZES) * made.is_global + level - 1]
+                if cover.before > made.oldest or any(made is one for one in own):
                     continue
-                covering = flight.covers[made.is_global, level]
-                late = [kind for kind, place in zip(KINDS, covering, strict=True) if place > made.oldest]
+                late = []
+                if cover.last > made.oldest:
+                    late = [kind for kind, place in zip(KINDS, cover.by_kind, strict=True) if place > made.oldest]
                 if not made.is_global and made.pcid != pcid:
                     late.append("OTHER_PCID")
                 if made.torn and made.torn < flight.accepted and "INVLPG" not in late:
@@ -453,7 +490,7 @@ class GoldenTlb:
     def _serve(self, made: CachedTranslation, flight: _Flight) -> Result | None:
         """What a request is answered by a translation; None: it needs a walk."""
         request = flight.request
-        key = (flight.number, request.access, request.user, request.implicit, request.ac)
+        key = (flight.key, request.access, request.user, request.implicit, request.ac)
         if key not in made.served:
             state = replace(flight.context.state, root=made.root)
             try:
@@ -465,19 +502,18 @@ class GoldenTlb:
         if not isinstance(found, Translated):
             return None
         offset = (1 << LEVEL_SHIFT[made.level]) - 1
-        return replace(found, physical=found.physical & ~offset | request.linear & offset)
+        physical = found.physical & ~offset | request.linear & offset
+        return Translated(physical, found.level, found.pwt, found.pcd, found.pat)
 
 
 def _track(state: State) -> Track:
     return state.track if state.soft_dirty else Track.OFF
 
 
-def _canonical(flight: _Flight, physical_bits: int) -> bool:
-    try:
-        result = translate(CachedEntries({}, physical_bits), replace(flight.context.state, root=0), flight.request)
-    except NotSo:
-        return True
-    return not isinstance(result, GeneralProtection)
+def _canonical(flight: _Flight) -> bool:
+    """Whether all bits above those that are translated equal the highest of them."""
+    bits = LINEAR_BITS[LEVELS_5 if flight.context.state.control >> Control.LA57 & 1 else LEVELS_4]
+    return flight.request.linear >> bits - 1 in (0, (1 << 65 - bits) - 1)
 
 
 def judge(events: Iterable[LogEvent], *, physical_bits: int = 40, shadow: SparseMemory | None = None) -> GoldenTlb:

@@ -108,7 +108,7 @@ class CacheStory:
         """An entry that mostly allows; the frames of tables stand in all, so that a large page may come and go."""
         rng = self._rng
         value = _P | _RW | _US | _A | frame << PAGE_SHIFT
-        for bit, chance in ((_RW, 0.08), (_US, 0.03), (_P, 0.03), (_A, 0.1)):
+        for bit, chance in ((_RW, 0.06), (_US, 0.02), (_P, 0.02), (_A, 0.1)):
             if rng.random() < (chance if level == 1 else chance / 8):
                 value &= ~bit
         if rng.random() < 0.03:
@@ -123,7 +123,7 @@ class CacheStory:
     def request(self) -> Request:
         """An access; one in fifty is not canonical."""
         rng = self._rng
-        if not self._hot or rng.random() < 0.01:
+        if not self._hot or rng.random() < 0.009:
             self._hot = [rng.choice(self._linears) for _ in range(4)]
         choices = (*(self._hot,) * 13, *(self._changed or self._hot,) * 5, *(self._linears,) * 2)
         linear = rng.choice(rng.choice(choices))
@@ -136,7 +136,8 @@ class CacheStory:
     def context(self) -> tuple[State, int, bool]:
         """(state, PCID, keep) of the next address space: mostly another, with `keep`."""
         rng = self._rng
-        if rng.random() < 0.8:
+        stays = rng.random() < 0.3
+        if not stays:
             self._space = rng.randint(1, self._spaces)
         if rng.random() < 0.15:
             self._control = _BASE if self._control != _BASE else _BASE ^ 1 << rng.choice(_CONTROLS)
@@ -150,7 +151,7 @@ class CacheStory:
             track=self._track,
             soft_dirty=self._soft_dirty,
         )
-        return state, self._space, rng.random() < 0.7
+        return state, self._space, rng.random() < (0.4 if stays else 0.8)
 
     def change(self) -> tuple[int, int]:
         """(address, value) of the next write by software."""
@@ -162,9 +163,9 @@ class CacheStory:
         old = self.memory.load(address)
         if level == 1:
             value = self._entry(1, _PAGES + rng.randrange(24))
-        elif old & _PS or not old & _P or rng.random() < 0.5:
+        elif old & _PS or not old & _P or rng.random() < 0.6:
             value = self._entry(level, self._tables[address])
-        elif rng.random() < 0.4:
+        elif rng.random() < 0.2:
             value = old & ~rng.choice((_RW, _US))
         else:
             page = rng.randint(1, 3) << LEVEL_SHIFT[level]
@@ -182,11 +183,21 @@ class CacheStory:
             table = self._tables[address] << PAGE_SHIFT
         return here, address
 
-    def invalidation(self, flying: Sequence[int]) -> tuple[Invalidation, int, int]:
-        """(kind, linear, PCID) of the next invalidation; `flying` are addresses of requests in flight."""
+    def invalidation(self, flying: Sequence[int], *, changes: bool = False) -> tuple[Invalidation, int, int]:
+        """(kind, linear, PCID) of the next invalidation.
+
+        Parameters
+        ----------
+        flying : sequence of int
+            Addresses of requests in flight.
+        changes : bool
+            It follows a change, and is mostly one that takes what was changed in the address space that runs.
+        """
         rng = self._rng
         kinds = (*(Invalidation.INVLPG,) * 6, *(Invalidation.ADDRESS,) * 5, *(Invalidation.PCID,) * 3)
         kind = rng.choice((*kinds, Invalidation.ALL, Invalidation.NOT_GLOBAL))
+        if changes and rng.random() < 0.9:
+            return kind, self._changed[0], self._space
         aim = rng.random()
         linear = rng.choice(self._linears)
         if aim < 0.4 and flying:

@@ -74,7 +74,7 @@ def test_random_work(seed: str) -> None:
 def test_random_work_with_caches_of_upper_entries() -> None:
     verdict = run(300, "b", config=replace(FULL, upper_entries=2))
     assert verdict.problems == []
-    assert verdict.counts["partial"] >= 20 and verdict.counts["restarts"] >= 5
+    assert verdict.counts["partial"] >= 20 and verdict.counts["restarts"] >= 2
 
 
 # Cycles ---------------------------------------------------------------------------------------------------------------

@@ -251,7 +251,23 @@ PERMITTED |= {
     ],
 }
 BELOW = "expected Read at 0x1"  # of the root's entry
+APART, PT_APART = LINEAR + (1 << 21), 0x6000  # under another PDE of the same table
+APART_AT = PT_APART + (APART >> 12 & 511) * 8
+PERMITTED |= {
+    "a walk below what a page fault takes, for a request accepted before it": [
+        *(CONTEXT, *walk(), asked(tag=2, linear=APART)),
+        *faulted(Read(NEIGHBOUR_AT, 0), *uppers(), Read(NEIGHBOUR_AT, 0)),
+        *(Read(AT[2] + 8, PT_APART | UPPER), Read(APART_AT, OTHER), WalkEnd(2), answer(OTHER, APART, 2)),
+    ],
+}
 FORBIDDEN |= {
+    "a PDE that such a walk read": (
+        BELOW,
+        [
+            *PERMITTED["a walk below what a page fault takes, for a request accepted before it"],
+            *(asked(linear=APART + 0x1000), Read(APART_AT + 8, LEAF), WalkEnd(1), answer(LEAF, APART + 0x1000)),
+        ],
+    ),
     "a PDE after INVLPG of any address": (BELOW, [CONTEXT, *walk(), FAR, *below(OTHER)]),
     "a PDE after INVPCID 0 of its neighbour": (
         BELOW,
