@@ -279,7 +279,8 @@ class GoldenTlb:
             of_page = self._pages.get((own, level, page), _NEVER)
             of_pcid = _NEVER if is_global else self._pcids.get(pcid, _NEVER)
             by_kind = tuple(map(max, of_page, of_pcid, self._others[is_global]))
-            known = self._known_covers[own, level, page] = _Cover(*sorted(by_kind)[:-3:-1], by_kind)
+            *_, before, last = sorted(by_kind)
+            known = self._known_covers[own, level, page] = _Cover(last, before, by_kind)
         return known
 
     def _above(self, linear: int, pcid: int) -> dict[int, int]:
