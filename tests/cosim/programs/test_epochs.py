@@ -69,7 +69,7 @@ def test_without_the_flush_after_a_clear_pages_are_lost(run: Run, have: Have, mo
     command = [have("busybox"), "sort", "-n", "/etc/services"]
     right = run(command, epoch=Every("syscalls", 4))
     assert right.run.epochs.as_json()["lost"] == 0
-    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None: None)
+    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None, pcid=0: None)
     wrong = run(command, epoch=Every("syscalls", 4))
     epochs = wrong.run.epochs.as_json()
     assert epochs["lost"] > 10 and wrong.output == right.output

@@ -198,7 +198,7 @@ def test_without_the_flush_after_a_clear_the_restored_run_differs(
     command = [have("busybox"), "sort", "-n", "/etc/services"]
     chosen = settings(tmp_path, every=Every("syscalls", 4))
     with monkeypatch.context() as patch:
-        patch.setattr(ProgramMmu, "invalidate", lambda self, linear=None: None)
+        patch.setattr(ProgramMmu, "invalidate", lambda self, linear=None, pcid=0: None)
         first, right, _ = go(chosen, lambda running: running.start(command[0], command[1:]))
     assert first.epochs is not None and first.epochs.as_json()["lost"] > 0
     again = replace(chosen, checkpoint=None, seconds=10)

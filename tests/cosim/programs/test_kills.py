@@ -57,7 +57,7 @@ def test_a_save_is_hit_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_the_flush_a_killed_run_ends_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None: None)
+    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None, pcid=0: None)
     killed = kill_and_restore(settings("stencil"), argv("stencil", tmp_path), ModelWalker, 3, "flush", save_every=1)
     assert killed.compared == len(killed.problems) == 2
 

@@ -70,7 +70,7 @@ def test_the_collector_looks_only_where_something_was_stored(folder: Path, run: 
 def test_the_collector_notices_a_store_that_is_not_reported(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None: None)
+    monkeypatch.setattr(ProgramMmu, "invalidate", lambda self, linear=None, pcid=0: None)
     ended = run([*argv("collector", folder), "trust"])
     assert ended.status == 1 << 8 and ended.output.endswith(b": a live object would have been freed\n")
 
