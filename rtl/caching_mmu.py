@@ -203,11 +203,13 @@ class CachingMmu(Component):
             blocked=Signal(),  # the walk's answer waits for the hits before it: no more of them
             took=Signal(),  # the walk was answered in the last cycle: its operation follows, if it has one
             operates=Signal(),
+            faulted=Signal(),  # by a page fault
             turn=Signal(),  # of a request that waited to be looked up again
             armed=Signal(),  # its address is in the TLB's register
             served=Signal(),  # a hit was delivered in the last cycle,
             denied=Signal(),  # and is taken back: this request has to walk
             refused=Signal(RequestLayout(tag_bits)),
+            early=Signal(),  # what was delivered in the last cycle is no answer
             lost=Signal(),  # for the counters
             again=Signal(),
         )
@@ -217,7 +219,7 @@ class CachingMmu(Component):
         m.d.comb += [
             goes.eq(delivery.take & ~r.denied),
             advance.eq(~r.valid_2 | goes),
-            delivery.cancel.eq(r.denied),
+            delivery.cancel.eq(r.denied | r.early),
             maintenance.may_begin.eq(~tlb.busy & ~r.took),
             maintenance.may_change.eq(idle),
             delivery.idle.eq(idle),
@@ -324,8 +326,10 @@ class CachingMmu(Component):
 
         well = found.payload.outcome == x86.Outcome.OK
         faults = found.payload.outcome == x86.Outcome.PAGE_FAULT
-        # A page fault drops what leads to its address, as an invalidation does: lookups before it may hold that.
-        m.d.comb += overtakes.eq((maintenance.begins & maintenance.covers) | (taken & faults))
+        # A page fault drops what leads to its address, as an invalidation does: lookups before it may hold that. No
+        # walk begins in the cycle of its answer.
+        m.d.comb += overtakes.eq((maintenance.begins & maintenance.covers) | r.faulted)
+        m.d.sync += r.faulted.eq(taken & faults)
         keeps = taken & well & ~r.walked.access.probe
         fill, translation = tlb.ops.payload, walker.o_translation
         m.d.sync += [r.took.eq(taken), r.operates.eq((keeps & ~r.overtaken) | (taken & faults))]
@@ -356,7 +360,10 @@ class CachingMmu(Component):
         # What is delivered.
 
         outgoing = delivery.outgoing
-        m.d.comb += delivery.load.eq(served | taken)
+        # The verdict of a walk is too late for the register: what turns out to be no answer is taken back.
+        early = walker.o_judges & may_take
+        m.d.comb += delivery.load.eq(served | early)
+        m.d.sync += r.early.eq(early & ~found.valid)
         with m.If(r.valid_2):
             self._answer_hit(m, outgoing, r.entry, r.stage_2)
         with m.Else():

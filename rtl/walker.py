@@ -166,6 +166,8 @@ class Walker(Component):
         Where the walk of the request on offer begins; only with `starts`.
     o_upper : Out(UpperEntryLayout), o_passes : Out(1)
         The upper entry that arrives in this cycle; it is good and had A set, and no probe reads it. Only with `starts`.
+    o_judges : Out(1)
+        A response may be on offer in this cycle; from registers. Only with `starts`.
     contexts : In(ContextSignature)
     memory : Out(MemoryPortSignature)
         At most one transfer is outstanding, but for those that a reset left behind.
@@ -198,6 +200,7 @@ class Walker(Component):
             members["i_start"] = In(StartLayout(bits, config.levels))
             members["o_upper"] = Out(UpperEntryLayout(bits, config.levels))
             members["o_passes"] = Out(1)
+            members["o_judges"] = Out(1)
         self._cached = Signal()  # the walk began below the root, and may begin again
         super().__init__(members)
         self._registers = SimpleNamespace(
@@ -347,6 +350,7 @@ class Walker(Component):
         if self._starts:
             upper = self.o_upper
             m.d.comb += [
+                self.o_judges.eq((r.state == WalkState.JUDGE) | (r.state == WalkState.SWAPPED)),
                 upper.at.eq(r.at),
                 upper.linear.eq(r.request.linear),
                 upper.frame.eq(self._frame(found.payload.value)),

@@ -14,6 +14,7 @@ from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.tlb import TlbHarness
+from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -43,5 +44,6 @@ PROPERTIES: dict[str, Property] = {
     FaultUnitQueue.title: FaultUnitQueue,
     TlbHarness.title: TlbHarness,
     PcidSlotsHarness.title: PcidSlotsHarness,
+    UpperCachesHarness.title: UpperCachesHarness,
 }
 """Name to harness, for ``ptewalk prove``."""

@@ -1,0 +1,105 @@
+"""What is proved of the caches of upper entries, for one arbitrary address and slot."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal, Value
+
+from ptewalk.cosim.formal.harness import Harness
+from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_4, LEVELS_5, LINEAR_BITS
+from ptewalk.rtl.layouts import UpperRightsLayout
+from ptewalk.rtl.upper_caches import UpperCaches
+
+__all__ = ["UpperCachesHarness"]
+
+_LINEAR = LINEAR_BITS[LEVELS_5]
+
+
+class UpperCachesHarness(Harness):
+    """Where a walk of one arbitrary address begins: the root, or what the last fill there left and nothing cleared."""
+
+    title = "upper-caches"
+    assumptions: tuple[str, ...] = ("an entry's level is one of those that are cached",)
+    constants = ("linear", "slot")
+    depth = 3
+    search_depth = 6
+
+    def __init__(self, *, searching: bool = False) -> None:
+        self.uppers = UpperCaches(levels=LEVELS_5, physical_bits=20, slot_bits=2, entries=2)
+        super().__init__(self.uppers, searching=searching)
+        self._rows = {level: cache.memory.read_port(domain="comb") for level, cache in self.uppers.caches.items()}
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.uppers = uppers = self.uppers
+        linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, 2, "slot")
+        asked = uppers.look & (uppers.linear[LEVEL_SHIFT[2] : _LINEAR] == linear[LEVEL_SHIFT[2] : _LINEAR])
+        asked &= uppers.slot == slot
+        one_hot = [uppers.fill.at == 1 << (level - 1) for level in uppers.caches]
+        m.d.comb += Assume(~uppers.passes | sum(one_hot) == 1)
+        looked = Signal()
+        with m.If(uppers.look):
+            m.d.sync += looked.eq(asked)
+        start = uppers.start
+        for level in uppers.caches:
+            seen, held_back = self._ghost(m, level, linear, slot, asked)
+            with m.If(looked & start.cached & (start.at == 1 << (level - 2))):
+                m.d.comb += [
+                    Assert(seen.valid),
+                    Assert(start.frame == seen.frame),
+                    Assert(Value.cast(start.rights) == Value.cast(seen.rights)),
+                ]
+            m.d.comb += Cover(looked & start.cached & (start.at == 1 << (level - 2)) & linear[40] & ~held_back)
+        with m.If(looked & ~start.cached):
+            top = Mux(uppers.la57, 1 << (LEVELS_5 - 1), 1 << (LEVELS_4 - 1))
+            m.d.comb += [Assert(start.frame == uppers.root), Assert(start.at == top)]
+        m.d.comb += Cover(looked & ~start.cached & (slot == 3))
+        return m
+
+    def _ghost(self, m: Module, level: int, linear: Value, slot: Value, asked: Value) -> tuple[SimpleNamespace, Signal]:
+        """What stands for the address at a level by fills and clears alone, as the last lookup saw; and a fill due."""
+        uppers = self.uppers
+        shift = LEVEL_SHIFT[level]
+        frame, rights = uppers.fill.frame.shape(), UpperRightsLayout()
+        new = (uppers.fill.linear[shift:_LINEAR] == linear[shift:_LINEAR]) & (uppers.fill_slot == slot)
+        due = Signal(name=f"due_{level}")
+        due_frame, due_rights = Signal(frame, name=f"due_frame_{level}"), Signal(rights, name=f"due_rights_{level}")
+        now = SimpleNamespace(
+            valid=Signal(name=f"valid_{level}"),
+            frame=Signal(frame, name=f"frame_{level}"),
+            rights=Signal(rights, name=f"rights_{level}"),
+        )
+        m.d.sync += [
+            due.eq(uppers.passes & uppers.fill.at[level - 1] & new & ~uppers.clear),
+            *(due_frame.eq(uppers.fill.frame), due_rights.eq(uppers.fill.rights)),
+        ]
+        with m.If(uppers.clear):
+            m.d.sync += now.valid.eq(0)
+        with m.Elif(due):
+            m.d.sync += [now.valid.eq(1), now.frame.eq(due_frame), now.rights.eq(due_rights)]
+        seen = SimpleNamespace()
+        for name, value in vars(now).items():
+            held = Signal.like(value, name=f"seen_{name}_{level}")
+            with m.If(uppers.look):
+                m.d.sync += held.eq(value)
+            setattr(seen, name, held)
+        if not self.searching:
+            self._tie(m, level, linear, slot, now, due)
+        return seen, due
+
+    def _tie(self, m: Module, level: int, linear: Value, slot: Value, now: SimpleNamespace, due: Signal) -> None:
+        """What induction needs: the row that would be found is the ghost, and so is the entry on its way."""
+        cache, port, held = self.uppers.caches[level], self._rows[level], self.uppers.held
+        index, tag = cache.split(linear)
+        m.d.comb += port.addr.eq(index)
+        found = cache.valid.bit_select(index, 1) & (port.data.tag == tag) & (port.data.slot == slot)
+        shift = LEVEL_SHIFT[level]
+        same = (held.entry.linear[shift:_LINEAR] == linear[shift:_LINEAR]) & (held.slot == slot)
+        with m.If(found):
+            m.d.comb += [
+                Assert(now.valid),
+                Assert(port.data.frame == now.frame),
+                Assert(Value.cast(port.data.rights) == Value.cast(now.rights)),
+            ]
+        m.d.comb += Assert(due == (held.valid & held.entry.at[level - 1] & same))
