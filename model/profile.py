@@ -125,6 +125,8 @@ class Profile(NamedTuple):
     """A fault on a PROT_NONE entry of an accessible area restores the area's protection (mm/memory.c:do_numa_page)."""
     faults_around_pages: int
     """Pages of the aligned block that a read fault of a file maps (fault_around_bytes; 6.1)."""
+    faults_around_folio: bool
+    """All of a file's huge page is mapped around where it fits area and page table (filemap_map_pages; 6.18)."""
     faults_reuse_by_mapcount: bool
     """A write reuses an anonymous page mapped once, not one that is exclusive or has one reference.
 
@@ -163,6 +165,8 @@ class Profile(NamedTuple):
     """A write swap-in asks for the number of users of page and slot (reuse_swap_page, in 3.11)."""
     swapin_restores_write: bool
     """A read swap-in of an exclusive soft-dirty page maps it writable (do_swap_page of 6.12)."""
+    swapin_dirties: bool
+    """A page read back is dirty at once, for all pass through the swap cache (folio_free_swap; 7.2)."""
     remap_forgets: bool
     """A migration entry keeps neither soft-dirty nor D nor A (remove_migration_pte of 3.11)."""
     remap_marks: bool
@@ -173,6 +177,8 @@ class Profile(NamedTuple):
     """A private page that is dropped goes back to its area's reservation (6.12; __unmap_hugepage_range)."""
     hugetlb_fork_keeps_wp: bool
     """A child's entries keep uffd-wp though its areas have no userfaultfd (in 6.1; copy_hugetlb_page_range)."""
+    hugetlb_forced_is_read_only: bool
+    """A forced write leaves the entry of an area without VM_WRITE read-only (hugetlb_wp; 6.18)."""
     hugetlb_prepares_first: bool
     """A first touch gives the area its anon_vma before it asks for a page (6.12; hugetlb_no_page)."""
     collapse_hole_is_ebusy: bool

@@ -216,6 +216,10 @@ def _fault_around(mm: Mm, vma: Vma, at: int) -> bool:
         return False
     first = max(at & ~(pages - 1), vma.start)
     last = min(first | HUGE_PAGES - 1, vma.end - 1, first + pages - 1)
+    around_folio = mm.entries.profile.faults_around_folio and thp.file_suitable(vma, at)
+    if around_folio and mm.frames.flags[file.cache.get(vma.offset(at), 0)] & page.COMPOUND:
+        first = at & ~(HUGE_PAGES - 1)
+        last = first + HUGE_PAGES - 1
     start = vma.offset(first)
     end = min(vma.offset(last), file.pages - 1)
     cached = [offset for offset in range(start, end + 1) if offset in file.cache]

@@ -33,7 +33,9 @@ def _follow(mm: Mm, vma: Vma, at: int, *, write: bool, force: bool, touch: bool)
     """The frame that `at` maps with the wanted right; 0 when a fault is needed (follow_page_mask)."""
     entries, frames = mm.entries, mm.frames
     if vma.huge_level:
-        return hugetlb.follow(mm, vma, at, write, touch)
+        entry = mm.tables.get_huge(at & ~(vma.leaf_pages - 1), vma.huge_level) if write and force else 0
+        may = entries.pte_present(entry) and _may_write(mm, vma, entry, entries.pte_pfn(entry), force)
+        return hugetlb.follow(mm, vma, at, write, touch, forced=bool(may))
     pmd = mm.tables.get_huge(at)
     if pmd:
         if not pmd & P and not force:

@@ -194,6 +194,7 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
     level = vma.huge_level
     size = vma.leaf_pages
     frame = _frame(mm, entry)
+    writable = bool(vma.flags & VmFlag.WRITE) or not entries.profile.hugetlb_forced_is_read_only
     if entry & UFFD_WP:  # the fault comes again, for ever where no userfaultfd answers it
         return None
     if not vma.flags & VmFlag.MAYSHARE and not _is_only_user(mm, frame):
@@ -201,7 +202,7 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
         if new:
             _copy_contents(mm, frame, new, size)
             _map_new(mm, vma, head, new)
-            mm.tables.set_huge(head, _make(mm, vma, new, writable=True), level)
+            mm.tables.set_huge(head, _make(mm, vma, new, writable=writable), level)
             drop(mm, frame)
             return None
         if vma.reservation is None:
@@ -209,7 +210,8 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
         _take_from_others(mm, vma, head, frame)
     if not vma.flags & VmFlag.MAYSHARE:
         mm.frames.set_exclusive(slice(frame, frame + size))
-    mm.tables.set_huge(head, _mkwrite(mm, entries.pte_mkdirty(entries.pte_mkyoung(entry))), level)
+    entry = entries.pte_mkdirty(entries.pte_mkyoung(entry))
+    mm.tables.set_huge(head, _mkwrite(mm, entry) if writable else entry, level)
     return None
 
 
@@ -269,11 +271,14 @@ def zap(mm: Mm, vma: Vma, start: int, end: int, *, drop_markers: bool = False) -
         drop(mm, frame)
 
 
-def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool) -> int:
-    """Frame of `at` for get_user_pages, without rights too; 0 when a fault is needed (follow_hugetlb_page)."""
+def follow(mm: Mm, vma: Vma, at: int, write: bool, touch: bool, *, forced: bool = False) -> int:
+    """Frame of `at` for get_user_pages, without rights too; 0 when a fault is needed (follow_hugetlb_page).
+
+    `forced`: a write goes through a read-only entry.
+    """
     size = vma.leaf_pages
     entry = mm.tables.get_huge(at & ~(size - 1), vma.huge_level)
-    if not mm.entries.pte_present(entry) or (write and not mm.entries.pte_write(entry)):
+    if not mm.entries.pte_present(entry) or (write and not forced and not mm.entries.pte_write(entry)):
         return 0
     if touch and write and mm.entries.profile.hugetlb_touched and vma.huge_level == 2:
         new = mm.entries.pte_mkdirty(mm.entries.pte_mkyoung(entry))

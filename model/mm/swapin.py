@@ -26,7 +26,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     elif slot.frame:
         frame = slot.frame
     else:
-        frame = frames.alloc(page.ANON)
+        frame = frames.alloc(page.ANON | page.DIRTY if profile.swapin_dirties else page.ANON)
         if slot.words is not None:
             kernel.memory.add_frame(frame)[:] = slot.words
         if profile.swapin_through_cache or slot.count > 1:
