@@ -37,6 +37,8 @@ SIZES: dict[str, Any] = {
     "small": (8, 2),
     "large": (4, 2),
     "index_bits": 3,
+    "level": 2,
+    "entries": 16,
     "ID_BITS": 2,
 }
 """Different ones where they are free, so that none stands for another."""
