@@ -22,6 +22,8 @@ from ptewalk.model.paging import Request, State
 from ptewalk.model.x86 import Access, Invalidation
 
 _PERIOD_NS = 10
+_SETTLE = 4
+"""Cycles after the last answer in which counters may still count."""
 
 
 class _Stage:
@@ -64,6 +66,8 @@ class _Stage:
                 bench.drive(put)
                 await RisingEdge(clk)
                 bench.sample(self.get)
+            for _ in range(_SETTLE):
+                await RisingEdge(clk)
         except RuleOfCachingBroken as rule:
             return [str(rule)]
         return []
