@@ -159,7 +159,9 @@ def kill_and_restore(
             shutil.rmtree(place, ignore_errors=True)
             in_save = number % save_every == save_every - 1
             moment = rng.randint(1, totals[in_save])
-            _killed_child(replace(settings, checkpoint=place), walker, command, moment, in_save)
+            scratch = Path(folder, "scratch")  # a killed run leaves it
+            _killed_child(replace(settings, checkpoint=place, scratch=scratch), walker, command, moment, in_save)
+            shutil.rmtree(scratch)
             killed.kills += 1
             there = list(place.iterdir()) if place.is_dir() else []
             killed.inside_a_save += any(path.name.startswith(".") for path in there)

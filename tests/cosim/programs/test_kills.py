@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,13 @@ def test_killed_and_restored(tmp_path: Path, name: str, track: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_save_is_hit_too(tmp_path: Path) -> None:
+def test_a_save_is_hit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is left of the killed runs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(Path(tempfile.gettempdir()).glob("ptewalk-*"))
     killed = kill_and_restore(settings("collector"), argv("collector", tmp_path), ModelWalker, 2, "save", save_every=1)
     assert killed.problems == [] and killed.inside_a_save == 2
+    assert set(Path(tempfile.gettempdir()).glob("ptewalk-*")) <= before
 
 
 @pytest.mark.slow
