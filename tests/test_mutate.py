@@ -119,15 +119,21 @@ outcomes = []
 for old, new in (("", ""), ("if low < high:", "if low > high:"), ("if low < high:", "while low < high:")):
     start = text.index(old, text.index("class"))
     change = Change("model/page_set.py", 1, start, start + len(old), old, new)
-    _, status = os.waitpid(shop.start(change, [["tests/model/test_page_set.py"]], 20), 0)
+    calls = [["tests/model/served.py"], ["tests/model/test_page_set.py"]]  # no test is in the first
+    _, status = os.waitpid(shop.start(change, calls, 20), 0)
     outcomes.append((status == 0, os.WIFSIGNALED(status), "test_page_set" in shop.end()))
     assert (shop.folder / "model" / "page_set.py").read_text() == text
+try:
+    shop.start(None, [["tests/model/test_of_tomorrow.py"]], 20)
+except FileNotFoundError as error:
+    print(error)
 print(outcomes)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "shop")], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
+    assert "tests/model/test_of_tomorrow.py was made while this ran; start anew" in done.stdout
     assert done.stdout.splitlines()[-1] == "[(True, False, False), (False, False, True), (False, True, False)]"
 
 
