@@ -24,6 +24,8 @@ _REGISTERS: Final = {
     "efer": {11: Control.NXE},
 }
 """Key of the scenario line to bits of the register, each with its control bit."""
+_THP_ANON: Final = "thp_anon"
+"""Boot parameter, and key of the scenario line, for sizes of transparent huge pages (transhuge.rst)."""
 _Types = tuple[type, ...]
 _INT: Final[_Types] = (int,)
 _TEXT: Final[_Types] = (str,)
@@ -216,10 +218,21 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
             text = _key(record, key, _TEXT, where)
             if not text or text.strip("0123456789abcdefABCDEF"):
                 raise FormatError(f"{where}: {key!r} must be hexadecimal, not {text!r:.40}")
+    _check_huge_sizes(record, where)
     levels = LEVELS_5 if int(record.get("cr4", "0"), 16) >> _CR4_LA57 & 1 else LEVELS_4
     if base % PAGE_BYTES or not 0 <= base >> PAGE_SHIFT <= TASK_PAGES[levels]:
         raise FormatError(f"{where}: 'base' must be a page-aligned user address, not {base_text}")
     return Scenario(name, str(record.get("doc", "")), base, [], where, record)
+
+
+def _check_huge_sizes(record: dict[str, Any], where: str) -> None:
+    """Refuse a scenario of a machine with other sizes of transparent huge pages than 2 MiB (boot parameter thp_anon)."""
+    for key, value in record.items():
+        if key == _THP_ANON or (key not in ("name", "doc") and f"{_THP_ANON}=" in str(value)):
+            raise FormatError(
+                f"{where}: {key!r} is {value!r:.60}, but sizes of transparent huge pages other than 2 MiB ({_THP_ANON})"
+                " are not modelled: record it without them"
+            )
 
 
 def _finished(scenario: Scenario) -> Scenario:

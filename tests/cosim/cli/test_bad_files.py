@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,25 @@ def test_another_kernels_recording(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("replay", str(SCENARIOS), "--profile", "linux-3.11", "--output", str(tmp_path / "small.jsonl"))
     assert code == 1
     assert ": give --profile linux-6.1 or exact\n" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("replay", "--backend", "model"),
+        ("replay", "--backend", "gateware"),
+        ("replay", "--backend", "linux"),
+        ("kernels", "--profile", "linux-7.3"),
+        ("record", "--output", "out.jsonl"),
+    ],
+)
+def test_other_sizes_of_huge_pages(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Refused by name before anything runs, whoever would answer."""
+    line = {"t": "scenario", "name": "s", "base": "0x1000", "steps": 0, "thp_anon": "16K-64K:always"}
+    (tmp_path / "sizes.jsonl").write_text(json.dumps(line) + "\n")
+    name, *options = command
+    says = "sizes.jsonl:1: 'thp_anon' is '16K-64K:always'"
+    fails(run, name, "sizes.jsonl", *options, says=says, mend="not modelled: record it without them")
 
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.jsonl.xz"])

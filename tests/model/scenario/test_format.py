@@ -189,3 +189,23 @@ def test_recorded_lists_have_their_shape(tmp_path: Path, key: str, value: object
     lines[2] |= {"ret": 0, "vals": [], "state": {"0": {key: value}}}
     with pytest.raises(FormatError, match=f"x.jsonl:3: {text}"):
         read(write(tmp_path / "x.jsonl", lines))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("thp_anon", "16K-64K:always"),
+        ("thp_anon", "32K:inherit"),
+        ("thp_anon", {"64K": "always"}),
+        ("cmdline", "quiet thp_anon=16K-64K:always"),
+        ("machine", {"boot": ["thp_anon=64K:madvise"]}),
+    ],
+)
+def test_other_sizes_of_huge_pages_are_refused(tmp_path: Path, key: str, value: Any) -> None:
+    lines = good()
+    lines[0][key] = value
+    with pytest.raises(FormatError, match=rf"x.jsonl:1: '{key}' is .*\(thp_anon\) are not modelled: ") as caught:
+        read(write(tmp_path / "x.jsonl", lines))
+    assert "\n" not in str(caught.value)
+    lines[0] = good()[0] | {"doc": "as with thp_anon=64K:always"}
+    assert len(read(write(tmp_path / "x.jsonl", lines))) == 1
