@@ -226,7 +226,7 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
 
 
 def _check_huge_sizes(record: dict[str, Any], where: str) -> None:
-    """Refuse a scenario of a machine with other sizes of transparent huge pages than 2 MiB (boot parameter thp_anon)."""
+    """Refuse a scenario of a machine with sizes of transparent huge pages other than 2 MiB (boot with thp_anon)."""
     for key, value in record.items():
         if key == _THP_ANON or (key not in ("name", "doc") and f"{_THP_ANON}=" in str(value)):
             raise FormatError(

@@ -35,7 +35,7 @@ from ptewalk.model.linux import Track
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
 from ptewalk.model.paging import Result, State, Translated
-from ptewalk.model.profiles import LINUX_6_1, LINUX_6_12, LINUX_SEED, PROFILES
+from ptewalk.model.profiles import LINUX_6_1, LINUX_6_12, LINUX_SEED, MODERN, PROFILES
 from ptewalk.model.scenario.format import read
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")
@@ -67,10 +67,10 @@ def test_no_two_seeds_share_a_scenario() -> None:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_a_kernel_is_asked_what_it_knows(profile: Any) -> None:
     verbs = {step.op["op"] for scenario in generated(400, 1, profile) for step in scenario.steps}
-    assert ("uffd_wp" in verbs) == (profile.name in ("linux-6.1", "linux-6.12"))
-    assert ("pkey_mprotect" in verbs) == (profile.name in ("linux-6.1", "linux-6.12"))
-    assert ("pagemap_scan" in verbs) == (profile.name == "linux-6.12")
-    assert ("uffd_async_reg" in verbs) == (profile.name == "linux-6.12")
+    assert ("uffd_wp" in verbs) == (profile in MODERN)
+    assert ("pkey_mprotect" in verbs) == (profile in MODERN)
+    assert ("pagemap_scan" in verbs) == (profile in MODERN and profile != LINUX_6_1)
+    assert ("uffd_async_reg" in verbs) == (profile in MODERN and profile != LINUX_6_1)
     assert ("remapfile" in verbs) == (profile.name in ("linux-seed", "linux-3.11"))
     assert ("pin" in verbs) == (profile.name not in ("linux-seed", "linux-3.11"))
     assert {"mmap", "mremap", "fork", "clear_refs", "madvise"} <= verbs
