@@ -37,6 +37,8 @@ class Theme:
         Ranges are often aligned to this many pages: those of a page table, or of a page directory.
     old_only : bool
         Has verbs that only 3.11 is asked.
+    new_advice : str or None
+        Advice that it is about; kernels that do not know it are not asked.
     prepared : bool
         The first mapping gets the advice that the theme is about.
     crossed : tuple of sequences
@@ -51,6 +53,7 @@ class Theme:
     advice: Sequence[str] = ("DONTNEED",)
     unit: int = 1
     old_only: bool = False
+    new_advice: str | None = None
     prepared: bool = True
     crossed: tuple[Sequence[str], Sequence[str], Sequence[int]] | None = None
 
@@ -276,6 +279,20 @@ THEMES: Final[dict[str, Theme]] = {
         advice=("SOFT_OFFLINE", "SOFT_OFFLINE", "PAGEOUT", "PAGEOUT", "DONTNEED"),
         old_only=True,
     ),
+    "guard": Theme(
+        _COMMON
+        | {"madvise": 30, "mremap": 7, "fork": 5, "exit": 1, "mlock": 5, "munlock": 1, "mem_write": 3, "mem_read": 1}
+        | {"ftruncate": 1, "file_write": 1, "pagemap_scan": 4, "uffd_wp": 2, "pin": 1},
+        window=32,
+        kinds=("anon", "anon", "anon", "sanon", "s0", "p0"),
+        advice=(
+            *("GUARD_INSTALL", "GUARD_INSTALL", "GUARD_INSTALL", "GUARD_INSTALL", "GUARD_INSTALL", "GUARD_INSTALL"),
+            *("GUARD_REMOVE", "GUARD_REMOVE", "GUARD_REMOVE", "DONTNEED", "DONTNEED", "PAGEOUT", "FREE", "COLD"),
+            *("POPULATE_READ", "POPULATE_WRITE", "REMOVE", "DONTFORK", "WIPEONFORK"),
+        ),
+        new_advice="GUARD_INSTALL",
+        prepared=False,
+    ),
 }
 """Name to theme."""
 
@@ -295,6 +312,8 @@ def _plays(profile: Profile, theme: Theme) -> bool:
     if "hugetlb1g" in theme.kinds and old or theme.old_only and not old:
         return False
     if theme.crossed and old:
+        return False
+    if theme.new_advice and theme.new_advice not in profile.madvise_advices:
         return False
     return all(knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 

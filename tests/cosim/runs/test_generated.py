@@ -35,7 +35,16 @@ from ptewalk.model.linux import Track
 from ptewalk.model.mmu import ModelMmu
 from ptewalk.model.paging import Request as Access
 from ptewalk.model.paging import Result, State, Translated
-from ptewalk.model.profiles import LINUX_6_1, LINUX_6_12, LINUX_SEED, MODERN, PROFILES
+from ptewalk.model.profiles import (
+    LINUX_6_1,
+    LINUX_6_12,
+    LINUX_6_18,
+    LINUX_7_2,
+    LINUX_7_3,
+    LINUX_SEED,
+    MODERN,
+    PROFILES,
+)
 from ptewalk.model.scenario.format import read
 
 PROGRAM = Path(sys.executable).with_name("ptewalk")
@@ -77,17 +86,23 @@ def test_a_kernel_is_asked_what_it_knows(profile: Any) -> None:
 
 
 def test_every_theme_takes_part() -> None:
-    new = {name for name, theme in THEMES.items() if not theme.old_only}
+    new = {name for name, theme in THEMES.items() if not theme.old_only} - {"guard"}
     assert set(known_themes(LINUX_6_12)) == new
+    for profile in (LINUX_6_18, LINUX_7_2, LINUX_7_3):
+        assert set(known_themes(profile)) == new | {"guard"}
     seen = [scenario.name.rsplit("_", 2)[0] for scenario in generated(500, 1, LINUX_6_12)]
     assert set(seen) == new
-    assert {name for name in known_themes(LINUX_SEED) if THEMES[name].old_only} == set(THEMES) - new
+    assert {name for name in known_themes(LINUX_SEED) if THEMES[name].old_only} == set(THEMES) - new - {"guard"}
     assert seen.count("gigantic") * 10 < seen.count("merge")
 
 
 def test_unknown_themes() -> None:
     with pytest.raises(ToolError, match="no theme 'nix': choose one of merge, "):
         generated(1, 1, LINUX_6_1, ("nix",))
+    with pytest.raises(
+        ToolError, match="linux-6.12 does not know the operations of theme 'guard': choose one of merge, "
+    ):
+        generated(1, 1, LINUX_6_12, ("guard",))
     with pytest.raises(
         ToolError, match="linux-seed does not know the operations of theme 'uffd': choose one of merge, "
     ):
