@@ -8,9 +8,10 @@ from amaranth.hdl import ClockDomain, Elaboratable, Module
 from amaranth.sim import Simulator
 
 from ptewalk.model import x86
+from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.memory_port import ResetGeneration
 from ptewalk.rtl.mmu import Mmu
-from ptewalk.rtl.walker import Walker
+from ptewalk.rtl.walker import Walker, WalkerConfig
 
 from .walker_bench import FRAME, LINEAR, OK, RW, TABLE, US, WRITE, A, P, tables
 
@@ -115,9 +116,16 @@ async def through_a_reset(ctx: Any, reset: Any, mmu: Any, *, moment: int, first:
     raise AssertionError("no response")
 
 
-@pytest.mark.parametrize("core", [Walker, Mmu])
+def caching() -> CachingMmu:
+    """Small, with caches of upper entries."""
+    return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2))
+
+
+@pytest.mark.parametrize(
+    ("core", "takes"), [(Walker, 5 * LATENCY + 3), (Mmu, 5 * LATENCY + 3), (caching, 5 * LATENCY + 5)]
+)
 @pytest.mark.parametrize("moment", range(1, 12))
-def test_late_answers_are_dropped(core: Any, moment: int) -> None:
+def test_late_answers_are_dropped(core: Any, takes: int, moment: int) -> None:
     """Whatever the moment: a mapped address is OK, in as many cycles as after any other start."""
     words = tables(LINEAR, FRAME | P | RW | US | A)
     seen = []
@@ -125,12 +133,25 @@ def test_late_answers_are_dropped(core: Any, moment: int) -> None:
     async def job(ctx: Any, reset: Any) -> None:
         answer, cycles, memory = await through_a_reset(ctx, reset, dut, moment=moment, first=ELSEWHERE, words=words)
         assert (int(answer.outcome), answer.physical) == (OK, 0x12_3456_7218)
-        assert cycles == 4 * LATENCY + 2 + LATENCY + 1
+        assert cycles == takes
         seen.append(memory.late)
 
     dut = core()
     simulate(dut, job)
     assert seen[0] <= 1
+
+
+def test_nothing_that_was_cached_survives_a_reset() -> None:
+    """The page and its upper entries were walked before, with a root that the context gives again: a whole walk."""
+    words = tables(LINEAR, FRAME | P | RW | US | A)
+
+    async def job(ctx: Any, reset: Any) -> None:
+        answer, cycles, _ = await through_a_reset(ctx, reset, dut, moment=80, first=LINEAR, words=words)
+        assert (int(answer.outcome), answer.physical) == (OK, 0x12_3456_7218)
+        assert cycles == 4 * LATENCY + 5
+
+    dut = caching()
+    simulate(dut, job)
 
 
 def test_some_answers_were_late() -> None:

@@ -317,18 +317,27 @@ FORBIDDEN |= {
 }
 
 
+def hold(events: list[LogEvent]) -> None:
+    """The log is permitted, and all its answers were judged."""
+    golden = judge(events)
+    assert golden.problems == [] and golden.wrong == 0
+    assert golden.counts["answers"] == sum(isinstance(event, Answer) for event in events)
+
+
+def refuse(text: str, events: list[LogEvent]) -> None:
+    """The log is not permitted, and that is why."""
+    golden = judge(events)
+    assert golden.wrong and any(text in problem for problem in golden.problems), golden.problems
+
+
 @pytest.mark.parametrize("name", PERMITTED)
 def test_permitted(name: str) -> None:
-    golden = judge(PERMITTED[name])
-    assert golden.problems == [] and golden.wrong == 0
-    assert golden.counts["answers"] == sum(isinstance(event, Answer) for event in PERMITTED[name])
+    hold(PERMITTED[name])
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_not_permitted(name: str) -> None:
-    text, events = FORBIDDEN[name]
-    golden = judge(events)
-    assert golden.wrong and any(text in problem for problem in golden.problems), golden.problems
+    refuse(*FORBIDDEN[name])
 
 
 def large(leaf: int) -> list[LogEvent]:
