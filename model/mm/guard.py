@@ -32,7 +32,9 @@ def install(mm: Mm, vma: Vma, start: int, end: int) -> None:
     for block in range(start >> PMD_SHIFT, (end - 1 >> PMD_SHIFT) + 1):
         head = block << PMD_SHIFT
         mm.tables.alloc(head, 1)
-        mm.tables.edit(max(start, head), min(end, head + TABLE_ENTRIES))[:] = mm.entries.make_guard_marker()
+        part = mm.tables.edit(max(start, head), min(end, head + TABLE_ENTRIES))
+        # Markers that stand are left alone, with the SD that mremap may have given them (guard_install_pte_entry).
+        part[[not mm.entries.is_guard(entry) for entry in part.tolist()]] = mm.entries.make_guard_marker()
 
 
 def remove(mm: Mm, vma: Vma, start: int, end: int) -> None:

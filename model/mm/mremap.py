@@ -87,7 +87,7 @@ def _check_area(
     if vma.huge_level:
         old_pages, new_pages = _whole_hugetlb(vma, old, old_pages, new_pages, new)
     if new_pages > old_pages or flags & {"FIXED", "DONTUNMAP"}:
-        _vma_to_resize(mm, old, old_pages, new_pages, flags)
+        _vma_to_resize(mm, old, min(old_pages, new_pages), new_pages, flags)  # the tail to unmap may leave the area
     return old_pages, new_pages
 
 

@@ -8,6 +8,7 @@ from ptewalk.model import PAGE, Errno
 from ptewalk.model.linux import PagemapBit
 
 SD, D = 0x800, 0x40
+SWP_SD = 2
 NEWEST = ["linux-6.18", "linux-7.2", "linux-7.3"]
 ALL_8 = list(range(8))
 
@@ -40,6 +41,30 @@ def test_mremap_moves_many_areas(machine, profile: str) -> None:  # type: ignore
     with pytest.raises(Errno, match="EFAULT"):
         m.mremap(40, 4, 4, 32)  # a hole first
     assert m.areas() == [(32, 4), (36, 2), (42, 2)], "the destination is still there"
+
+
+@pytest.mark.parametrize("profile", NEWEST)
+def test_mremap_to_a_place_shrinks_beyond_its_area(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """check_prep_vma: a tail that is unmapped anyway may lie outside the area, as before."""
+    for kernel in (profile, "linux-6.12"):
+        m = machine(kernel)
+        m.mmap(22, 15)
+        m.mremap(22, 16, 15, 7)
+        assert m.areas() == [(7, 15)]
+
+
+@pytest.mark.parametrize("profile", NEWEST)
+def test_a_guard_region_that_stands_is_left_alone(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """guard_install_pte_entry: the bit that mremap gave the marker stays, beside a new marker without it."""
+    m = machine(profile)
+    m.mmap(0, 2)
+    m.madvise(1, 1, "GUARD_INSTALL")
+    m.mremap(0, 2, 2, 24)
+    moved = m.pte(25)
+    m.write(24)
+    m.madvise(24, 2, "GUARD_INSTALL")
+    assert m.pte(25) == moved
+    assert m.pte(24) and m.pte(24) ^ moved == SWP_SD
 
 
 @pytest.mark.parametrize("profile", NEWEST)
