@@ -311,8 +311,9 @@ class Walker(Component):
                     m.d.comb += swaps.valid.eq(1)
                     with m.If(swaps.ready):
                         m.d.sync += r.state.eq(WalkState.SWAPPED)
-                with m.Elif((answer.outcome == x86.Outcome.PAGE_FAULT) & self._cached):
-                    m.d.sync += [*self._from_root(la57), r.state.eq(WalkState.READ)]
+                if self._starts:
+                    with m.Elif((answer.outcome == x86.Outcome.PAGE_FAULT) & self._cached):
+                        m.d.sync += [*self._from_root(la57), r.state.eq(WalkState.READ)]
                 with m.Else():
                     m.d.comb += responses.valid.eq(1)
                     with m.If(responses.ready):
