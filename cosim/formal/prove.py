@@ -214,11 +214,14 @@ def prove_all(
 
 def _write(folder: Path, harness: Harness, searching: Harness) -> str:
     """sby's input for the three tasks; a digest of it and of the tools' versions."""
-    for file, one in (("top.il", harness), ("search.il", searching)):
-        text = rtlil.convert(one, name="top", ports=one.ports)
-        for constant in one.constants:
+    both = {"top.il": harness, "search.il": searching}
+    converted = {file: rtlil.convert(one, name="top", ports=one.ports) for file, one in both.items()}
+    for file, text in converted.items():
+        for constant in harness.constants:
             if rf"cell \$anyconst \any_{constant}" not in text:
-                raise ToolError(f"{one.title}: {constant} is no free constant: it would be proved for one value of it")
+                raise ToolError(
+                    f"{harness.title}: {constant} is no free constant: it would be proved for one value of it"
+                )
         # Amaranth takes the name of an arbitrary constant's cell for a module's.
         (folder / file).write_text(text.replace(r"cell \$anyconst", "cell $anyconst"))
     (folder / "proof.sby").write_text(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ptewalk.model.mm.madvise import knows_advice
 from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import VERBS_3_11
 
@@ -313,7 +314,7 @@ def _plays(profile: Profile, theme: Theme) -> bool:
         return False
     if theme.crossed and old:
         return False
-    if theme.new_advice and theme.new_advice not in profile.madvise_advices:
+    if theme.new_advice and not knows_advice(profile, theme.new_advice):
         return False
     return all(knows(profile, verb) for verb, weight in theme.verbs.items() if weight >= _SUBJECT)
 

@@ -21,6 +21,7 @@ from ptewalk.model.mm import (
     rmap,
     thp,
 )
+from ptewalk.model.profile import Profile
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.lru import Batch
 from ptewalk.model.state.machine import Mm
@@ -45,6 +46,11 @@ _FLAG_ADVICE: dict[str, tuple[int, int]] = {
 _NO_THP = VmFlag.HUGETLB | VmFlag.SHARED | VmFlag.MAYSHARE
 
 
+def knows_advice(profile: Profile, advice: str) -> bool:
+    """Does the profile's kernel take this advice (mm/madvise.c:madvise_behavior_valid)?"""
+    return advice in profile.madvise_advices
+
+
 def do_madvise(mm: Mm, start: int, pages: int, advice: str) -> None:
     """The system call.
 
@@ -54,7 +60,7 @@ def do_madvise(mm: Mm, start: int, pages: int, advice: str) -> None:
         EINVAL: unknown advice, or one that does not fit the area. ENOMEM: a hole in the range; what is mapped has been
         advised.
     """
-    if advice not in mm.entries.profile.madvise_advices or pages < 0:
+    if not knows_advice(mm.entries.profile, advice) or pages < 0:
         raise Errno("EINVAL")
     if not pages:
         return
