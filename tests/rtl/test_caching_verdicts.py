@@ -17,6 +17,8 @@ from .directed_bench import (
     NEIGHBOUR,
     NXE,
     OLD,
+    PD,
+    PT,
     ROOT,
     RW,
     SMALL,
@@ -260,3 +262,20 @@ def test_a_probe_leaves_nothing() -> None:
         assert bench.load(leaf_at(LINEAR)) == OLD | UPPER | D
 
     assert walks(run(script, UPPERS)) == 3
+
+
+def test_a_probe_leaves_no_upper_entry_without_a() -> None:
+    """A walk that began below it would never set A there [SDM 3A 4.8]."""
+    entry = leaf_at(LINEAR >> 9, PD)
+
+    def script(bench: Directed) -> Steps:
+        bench.write(entry, PT | UPPER & ~A)
+        yield from bench.context()
+        yield from bench.ask(LINEAR, Access.PROBE)
+        yield from bench.quiet()
+        assert bench.load(entry) == PT | UPPER & ~A
+        yield from bench.ask(NEIGHBOUR)
+        yield from bench.quiet()
+        assert bench.load(entry) == PT | UPPER
+
+    assert walks(run(script, UPPERS)) == 2
