@@ -5,7 +5,7 @@
  * (the fork operation); a worker touches nothing of the scenario's window but what its operations say. Controller, workers
  * and host share the mailbox, one 2 MiB hugetlb page at one physical address: the host writes a command there and one byte
  * to the serial port; the agent writes the answer there and one line to the port. Between the two lines nothing runs, so
- * that the host reads page tables at rest. All layouts are those of linux_vm.py.
+ * that the host reads page tables at rest. All layouts are those of guest.py and machine.py.
  */
 #define _GNU_SOURCE
 #include <errno.h>
