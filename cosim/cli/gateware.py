@@ -34,11 +34,19 @@ from ptewalk.cosim.cli.common import (
 @option(
     "--output", "-o", type=click.Path(file_okay=False, path_type=Path), help="Folder for netlist, reports and logs."
 )
+@option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where each result is kept: the same command goes on from there, and makes anew what has changed.",
+)
 @json_option
-def synth(config: str, seed: int, seeds: int, beside: bool, output: Path | None, as_json: bool) -> int:
+def synth(
+    config: str, seed: int, seeds: int, beside: bool, output: Path | None, journal: Path | None, as_json: bool
+) -> int:
     """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
     from dataclasses import asdict
 
+    from ptewalk.cosim.base.journal import Journal
     from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, synthesise
 
     names = [config, f"{config}-no-soft-dirty"] if beside else [config]
@@ -49,8 +57,9 @@ def synth(config: str, seed: int, seeds: int, beside: bool, output: Path | None,
     if output is not None:
         check_writable(output / KEPT[0])
     with progress("synthesis, then place and route") as advance:
-        rows = [asdict(synthesise(names[0], seed=seed, seeds=seeds, folder=output, progress=advance))]
-        rows += [asdict(synthesise(name, seed=seed, seeds=seeds, progress=advance)) for name in names[1:]]
+        kept = Journal(journal, {"command": "synth"})
+        work = partial(synthesise, seed=seed, seeds=seeds, journal=kept, progress=advance)
+        rows = [asdict(work(names[0], folder=output)), *(asdict(work(name)) for name in names[1:])]
     if as_json:
         click.echo(json.dumps(rows if beside else rows[0]))
     else:

