@@ -52,6 +52,7 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.check[0] == "prove"])
 def test_refuted(name: str, tmp_path: Path) -> None:
     """A counterexample from the start, to an assertion of the property itself; its waves are kept."""
