@@ -105,8 +105,7 @@ def _change(mm: Mm, fd: Userfaultfd | None, start: int, end: int) -> None:
     while vma is not None and vma.start < end:
         at = max(at, vma.start)
         stop = min(vma.end, end)
-        already = vma.uffd is None if fd is None else vma.uffd is fd and vma.flags & VmFlag.UFFD_WP
-        if not already:
+        if vma.uffd is not fd:
             if fd is None and vma.flags & VmFlag.UFFD_WP:
                 protect_range(mm, vma, at, stop, protect=False)
             vma = modify.modify_uffd(mm, vma, before, at, stop, fd)

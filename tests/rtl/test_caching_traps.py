@@ -291,3 +291,22 @@ def test_what_a_context_makes_it_forget(change: dict[str, Any], forgets: bool, b
     memory = SparseMemory()
     memory.store(0x8000, ROOT | UPPER)
     assert frames(run(script, UPPERS, memory=memory)) == [OLD, NEW if forgets else OLD]
+
+
+def test_what_stays_set_takes_nothing() -> None:
+    """Only a change of PGE, NXE or LA57 takes all, and SMEP only as it is set."""
+    memory = SparseMemory()
+    memory.store(0x8000, ROOT | UPPER)
+    kept = PGE | NXE | SMEP | 1 << Control.LA57
+
+    def script(bench: Directed) -> Steps:
+        yield from bench.context(kept, root=0x8000)
+        yield from bench.ask()
+        yield from bench.quiet()
+        bench.write(leaf_at(LINEAR), NEW | UPPER | D)
+        yield from bench.context(kept | WP, root=0x8000)
+        yield from bench.taken()
+        yield from bench.ask()
+        yield from bench.quiet()
+
+    assert frames(run(script, UPPERS, memory=memory)) == [OLD, OLD]
