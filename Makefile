@@ -67,6 +67,7 @@ nightly: $(STAMP) system
 	for kernel in seed 3.11 6.1 6.12; do for track in off fault native; do \
 	  $(BIN)/ptewalk replay tests/data/own-linux-$$kernel.jsonl.gz --profile linux-$$kernel --backend gateware --design mmu --track $$track || exit 1; \
 	done; done
+	$(BIN)/pytest -q -n 2 -m "slow and share" --whole
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000
 	$(BIN)/ptewalk workloads

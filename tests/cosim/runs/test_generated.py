@@ -280,19 +280,20 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("track", [track.name.lower() for track in Track])
-def test_two_thousand_on_the_gateware(track: str, tmp_path: Path) -> None:
-    arguments = ("--generate", "2000", "--seed", "1", "--track", track, "--simulator", "verilator")
+def test_six_hundred_on_the_gateware(track: str, tmp_path: Path) -> None:
+    """A share: `make nightly` runs two thousand."""
+    arguments = ("--generate", "600", "--seed", "1", "--track", track, "--simulator", "verilator")
     done = run("replay", *arguments, "--backend", "gateware", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["scenarios"], result["differ"], result["skipped"]) == (2000, 0, 0)
-    assert result["agree"] == result["steps"] > 15_000
-    assert result["words"] > 10_000_000
+    assert (result["scenarios"], result["differ"], result["skipped"]) == (600, 0, 0)
+    assert result["agree"] == result["steps"] > 4500
+    assert result["words"] > 3_000_000
     counters = result["counters"]
-    assert counters["delivered_faults"] > 5000
-    assert (counters["marks"] > 500) == (track != "off")
-    assert (counters["mends"] > 500) == (track == "fault")
-    assert (result["stored"] > 10_000) == (track != "off")
+    assert counters["delivered_faults"] > 1500
+    assert (counters["marks"] > 150) == (track != "off")
+    assert (counters["mends"] > 150) == (track == "fault")
+    assert (result["stored"] > 3000) == (track != "off")
     assert not list(tmp_path.iterdir())
 
 
