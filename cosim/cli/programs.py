@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -16,7 +17,17 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
-from ptewalk.cosim.cli.common import DIFFER, TRACKS, json_option, mutant_option, option, seed_option
+from ptewalk.cosim.cli.common import (
+    DIFFER,
+    TRACKS,
+    chosen_kernel,
+    deb_option,
+    json_option,
+    kernel_option,
+    mutant_option,
+    option,
+    seed_option,
+)
 
 _SHOWN = 10
 """Lost pages that are printed; the first thousand are in the JSON."""
@@ -79,6 +90,13 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
     help="Write images into this folder, which must be empty: a full one, then what is reported.",
 )
 @option("--every", type=click.IntRange(1), default=1, show_default=True, help="Epochs from one image to the next.")
+@option(
+    "--against",
+    type=click.Choice(["linux"]),
+    help="Then run it on a real kernel too (QEMU), and compare its memory epoch by epoch.",
+)
+@kernel_option
+@deb_option
 @option("--stdin", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its standard input.")
 @option("--stdout", type=click.Path(dir_okay=False, path_type=Path), help="Where its standard output goes.")
 @option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
@@ -101,6 +119,9 @@ def run(
     epoch: str | None,
     checkpoint: Path | None,
     every: int,
+    against: str | None,
+    kernel: str | None,
+    packages: tuple[Path, ...],
     stdin: Path | None,
     stdout: Path | None,
     variables: tuple[str, ...],
@@ -117,8 +138,15 @@ def run(
 
     With --epoch, pages that changed are compared with those that pagemap reports; soft-dirty is then cleared. A page
     that changed and was not reported is a lost store, and the exit code is 1.
+
+    With --against linux the same program then runs on a real kernel, and areas, present pages, soft-dirty bits and
+    (with --track off) raw entries are compared at the end of each epoch; a difference is exit code 1 too.
     """
     _check(report, stdout, as_json)
+    if against is None and (kernel is not None or packages):
+        raise ToolError("--kernel and --deb are for --against linux")
+    if against is not None and (checkpoint is not None or epoch is None or epoch.startswith("instructions")):
+        raise ToolError("--against needs --epoch syscalls:N or marker, and takes no --checkpoint")
     if checkpoint is not None:
         if epoch is None:
             raise ToolError("--checkpoint needs --epoch KIND: an image is made at the end of an epoch")
@@ -152,6 +180,13 @@ def run(
         seed=seed,
     ).with_environment(variables)
     result = {"program": [program, *arguments]}
+    guest = None
+    if against is not None:
+        from ptewalk.cosim.checks.live import kernel_of
+        from ptewalk.cosim.oracles.linux.guest import require_tools
+
+        require_tools()
+        guest = kernel_of(found.name, chosen_kernel(kernel, packages)) or ""
     return _go(
         settings,
         _Streams(stdin, stdout),
@@ -160,6 +195,7 @@ def run(
         report,
         as_json,
         pass_status,
+        guest,
     )
 
 
@@ -248,9 +284,12 @@ def _go(
     report: Path | None,
     as_json: bool,
     pass_status: bool,
+    guest: str | None = None,
 ) -> int:
-    """Run a program to its end, and tell of it; the exit code."""
+    """Run a program to its end, and tell of it; the exit code. `guest`: the kernel that it is to be compared with."""
+    from ptewalk.cosim.programs.against import Kept, Watcher, ask_linux, compare
     from ptewalk.cosim.programs.run import ProgramRun
+    from ptewalk.model.linux import Track
 
     walker = make_walker(settings.told)
     with ExitStack() as stack:
@@ -259,9 +298,20 @@ def _go(
             "stdout": _opened(stack, files.stdout, "wb", sys.stdout.buffer),
             "stderr": sys.stderr.buffer,
         }
+        kept = [Kept(streams["stdout"]), Kept(streams["stderr"])]
+        if guest is not None:
+            given = streams["stdin"].read() if files.stdin else b""
+            streams = {"stdin": io.BytesIO(given), "stdout": kept[0], "stderr": kept[1]}
         running = stack.enter_context(ProgramRun(settings, walker, **streams))
+        watcher = None if guest is None else Watcher(running, given)
         begin(running)
         status = running.run()
+        if watcher is not None:
+            watcher.status = status
+            outputs = kept[0].getvalue(), kept[1].getvalue()
+            answered = ask_linux(running, watcher, result["program"], guest or None)
+            entries = settings.track == Track.OFF
+            result["against"] = compare(watcher, outputs, answered, entries=entries).as_json()
         result |= {"backend": settings.told, "profile": settings.profile.name, "track": settings.track.name.lower()}
         result |= {"seed": settings.seed, "status": _status(status), **running.figures()}
         epochs = None if running.epochs is None else running.epochs.as_json()
@@ -275,7 +325,9 @@ def _go(
         click.echo(_told(result), err=True)
         for loss in (epochs or {"losses": ()})["losses"][:_SHOWN]:
             click.echo(f"  lost: {loss}", err=True)
-    if epochs is not None and epochs["lost"]:
+        for difference in result.get("against", {"differences": ()})["differences"][:_SHOWN]:
+            click.echo(f"  differs: {difference}", err=True)
+    if (epochs is not None and epochs["lost"]) or result.get("against", {}).get("differ"):
         return DIFFER
     return _passed(status) if pass_status else 0
 
@@ -308,7 +360,8 @@ def _passed(status: int) -> int:
 def _told(result: dict[str, Any]) -> str:
     names = ("backend", "profile", "track", "seed", "status")
     lines = ["ptewalk run: " + ", ".join(f"{name} {result[name]}" for name in names)]
-    counts = {name: result[name] for name in result if name not in (*names, "program", "image", "epochs", "lost")}
+    others = (*names, "program", "image", "epochs", "lost", "against")
+    counts = {name: result[name] for name in result if name not in others}
     lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     if "epochs" in result:
         counts = {
@@ -318,4 +371,10 @@ def _told(result: dict[str, Any]) -> str:
         }
         told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
         lines.append(f"  {result['epochs']['count']} epochs: {told}")
+    if "against" in result:
+        found = result["against"]
+        names = ("epochs", "areas", "pages", "entries", "calls")
+        differ = ", ".join(f"{count} {what}" for what, count in found["differ"].items()) or "nothing"
+        told = ", ".join(f"{found[name]} {name}" for name in names)
+        lines.append(f"  against Linux {found['kernel']}: {told}; differ: {differ}")
     return "\n".join(lines)

@@ -90,7 +90,7 @@ def mmap(system: System, at: int, length: int, prot: int, flags: int, number: in
     elif isinstance(file, HostFile):
         if shared and prot & 2 and (not file.inode.writable or file.flags & 3 != 2):
             raise CallFails("EACCES")
-        kind = ("s" if shared and file.inode.writable else "p") + system.cache.map(file.inode)
+        kind = ("p" if not shared else "s" if file.inode.writable else "r") + system.cache.map(file.inode)
     else:
         raise CallFails("ENODEV")
     letters = _letters(prot)

@@ -13,7 +13,7 @@ from ptewalk.cosim.programs.page_cache import Inode, PageCache
 from ptewalk.cosim.programs.user_memory import UserMemory
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import STACK_PAGE, VmFlag
-from ptewalk.model.mm import stack
+from ptewalk.model.mm import modify, stack
 from ptewalk.model.state.machine import Process
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
@@ -131,6 +131,7 @@ def start(
     area = process.mm.areas.lookup(STACK_PAGE)
     assert area is not None and area.flags & VmFlag.GROWSDOWN
     stack.expand_downwards(process.mm, area, area.start - _STACK_EXPAND)
+    modify.clear_flags(area, VmFlag.SOFTDIRTY)  # setup_arg_pages gives it flags without
     loader = _Loader(kernel, process, memory, cache)
     bias = 0
     if elf.movable:

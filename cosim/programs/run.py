@@ -212,6 +212,8 @@ class ProgramRun:
         if self.epochs is not None:
             self.system.before_clear = self.epochs.before_clear
         self.capture = Capture(self.system, settings.as_json()) if settings.checkpoint else None
+        self.watch: Callable[[], None] = lambda: None
+        """Called when the program starts, and at the end of each epoch before soft-dirty is cleared."""
         self.images = 0
         self.image_bytes = 0
         self._ended_before = 0
@@ -260,6 +262,7 @@ class ProgramRun:
         ToolError
             A system call is missing, a limit is reached, or every process waits for ever.
         """
+        self.watch()
         if self.epochs is not None:
             self.epochs.begin([task.process for task in self.system.tasks.values() if task.status is None])
             self._departures = self.system.departures
@@ -408,7 +411,8 @@ class ProgramRun:
         self.epochs.end([task.process for task in alive], origins, somebody_left=left, observe=self._observe)
 
     def _observe(self, found: Mapping[Process, Sequence[Present]]) -> None:
-        """Write an image where one is due."""
+        """Tell who watches, and write an image where one is due."""
+        self.watch()
         if self.capture is None or self.settings.checkpoint is None or self.epochs is None:
             return
         self.capture.note(found)

@@ -123,6 +123,8 @@ class System:
         tree.nodes.touch(tree.scratch)
         self.before_call: Callable[[int], None] = lambda number: None
         """Told of each system call before it is made."""
+        self.after_call: Callable[[int, int], None] = lambda number, result: None
+        """Told of each system call that was made, and of what RAX is then (0: the registers were replaced)."""
         self.before_clear: Callable[[Process], None] = lambda process: None
         """Told of a process before the program itself clears its soft-dirty bits."""
         self.origins: dict[Process, Process] = {}
@@ -247,6 +249,8 @@ class System:
         self.before_call(number)
         result = self.answer(number, arguments)
         task = self.current
+        if task.waiting is None:
+            self.after_call(number, result or 0)
         if task.alarm is not None and self.now >= task.alarm:
             self.ring(task)
         if task.signals.pending and task.signals.next() is not None:

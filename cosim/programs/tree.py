@@ -44,6 +44,10 @@ class Tree:
         Bytes that the scratch folder was given so far.
     nodes : Nodes
         Numbers and times of what lies in the scratch folder.
+    seen : set of bytes
+        Paths of the root that the program looked at, and were there.
+    listed : set of bytes
+        Folders of which it read the names.
     """
 
     def __init__(self, root: Path, scratch: Path, limit: int) -> None:
@@ -51,6 +55,8 @@ class Tree:
         self.limit = limit
         self.gone: set[bytes] = set()
         self.written = 0
+        self.seen: set[bytes] = set()
+        self.listed: set[bytes] = set()
         self.nodes = Nodes()
         self.nodes.made(self.scratch)
 
@@ -109,7 +115,10 @@ class Tree:
         if self._is_gone(path):
             return None
         below = self.root.rstrip(b"/") + path
-        return below if os.path.lexists(below) else None
+        if not os.path.lexists(below):
+            return None
+        self.seen.add(path)
+        return below
 
     def _is_gone(self, path: bytes) -> bool:
         if not self.gone:
@@ -142,6 +151,7 @@ class Tree:
     def names(self, path: bytes) -> list[bytes]:
         """What a folder holds, in order of the names."""
         found: set[bytes] = set()
+        self.listed.add(path)
         below = self.root.rstrip(b"/") + path
         if not self._is_gone(path) and os.path.isdir(below) and not os.path.islink(below):
             prefix = path.rstrip(b"/") + b"/"

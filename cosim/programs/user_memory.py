@@ -128,6 +128,8 @@ class UserMemory:
         self._rows = arena.memory.row_of_frame
         self.figures = Figures()
         self.fault: tuple[Signal, int] | None = None
+        self.wrote: Callable[[int, bytes], None] = lambda linear, data: None
+        """Told of what the kernel copied to the program."""
         self.switch(kernel.processes[0])
 
     def switch(self, process: Process) -> None:
@@ -213,6 +215,7 @@ class UserMemory:
             self._kernel.frames.store(frame, physical % PAGE_BYTES, data[at - linear : at - linear + size])
             self._process.mm.store(at >> PAGE_SHIFT)
             self._arena.wrote(frame)
+        self.wrote(linear, data)
         self.figures.kernel_bytes += len(data)
 
     def text(self, linear: int) -> bytes:

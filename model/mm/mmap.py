@@ -40,7 +40,8 @@ def do_mmap(
     prot : int
         VmFlag bits.
     kind : str
-        "anon", "sanon", "hugetlb", "shugetlb", "hugetlb1g", or "s" or "p" and the number of a file.
+        "anon", "sanon", "hugetlb", "shugetlb", "hugetlb1g", or "s" or "p" and the number of a file; "r": shared, of a
+        file that is open for reading only.
 
     Raises
     ------
@@ -81,6 +82,8 @@ def do_mmap(
         pgoff = file_page
         if kind[0] == "s":
             bits |= VmFlag.SHARED | VmFlag.MAYSHARE
+        elif kind[0] == "r":
+            bits = bits & ~VmFlag.MAYWRITE | VmFlag.MAYSHARE
     if at < 0 or at + pages > TASK_PAGES[mm.tables.levels]:
         raise Errno("ENOMEM")
     replaced: list[Vma] = []

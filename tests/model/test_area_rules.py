@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model.proc import smaps
+
 from .situations import MODERN, PROTNONE, RW, SD, A, B, C, D, cleared, every, huge, lock, modern
 
 # clear_refs.
@@ -175,3 +177,14 @@ def test_feature_off_by_every_way(machine, profile: str) -> None:  # type: ignor
     m.mremap(600, 2, 2, 700)
     m.fork(1)
     assert m.dirty(0, 1024) == m.dirty(0, 1024, 1) == []
+
+
+@modern
+def test_a_shared_mapping_of_a_file_that_is_open_for_reading_is_not_shared_memory(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """mm/mmap.c:do_mmap: VM_MAYSHARE stays, VM_SHARED and VM_MAYWRITE go"""
+    m = machine(profile)
+    kernel, process = m.kernel, m.kernel.processes[0]
+    kernel.mmap(process, 0, 2, "r", "r1", 0, [])
+    area = process.mm.areas.lookup(0)
+    assert smaps.permissions(area) == "r--s"
+    assert smaps.flag_names(area)[:4] == ["rd", "mr", "me", "ms"]

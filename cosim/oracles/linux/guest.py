@@ -131,7 +131,7 @@ class Guest:
     def _boot(self) -> None:
         sizes = [1024, 512] if self.two_nodes else [2816] if self.gigantic else [1536]
         scratch = tempfile.TemporaryDirectory(prefix="ptewalk-vm-", dir=_memory_folder(sum(sizes)))
-        folder = Path(self._closers.enter_context(scratch))
+        folder = self.scratch = Path(self._closers.enter_context(scratch))
         self._console, self._log = folder / "console", folder / "qemu"
         self._serial, monitor = Channel(), Channel()
         self._closers.callback(self._serial.close)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,19 +91,19 @@ def publish(made: Path, target: Path) -> None:
             raise
 
 
-def build_agent() -> Path:
-    """The guest's init, compiled from agent.c; cached by source and compiler."""
+def build_agent(source: Path = AGENT_SOURCE) -> Path:
+    """The guest's init, compiled from agent.c or another source; cached by source and compiler."""
     gcc = program("gcc", "gcc libc6-dev")
     flags = ["-static", "-O2", "-s"]
     key = hashlib.sha256(
-        AGENT_SOURCE.read_bytes() + run_tool([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
+        source.read_bytes() + run_tool([gcc, "--version"], "gcc --version").encode() + " ".join(flags).encode()
     )
     target = user_cache_folder() / "agents" / key.hexdigest()[:24]
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "agent"
-            run_tool([gcc, *flags, "-o", str(made), str(AGENT_SOURCE)], "gcc (needs libc6-dev for a static program)")
+            run_tool([gcc, *flags, "-o", str(made), str(source)], "gcc (needs libc6-dev for a static program)")
             publish(made, target)
     return target
 
@@ -145,12 +147,13 @@ def load_order(modules: Path) -> list[bytes]:
     return list(loaded.values())
 
 
-def cpio(entries: list[tuple[str, int, bytes, tuple[int, int]]]) -> bytes:
-    """A cpio archive ("newc") of (path, mode, contents, device numbers)."""
+def cpio(entries: list[tuple[str, int, bytes, tuple[int, int]]], times: Mapping[str, int] | None = None) -> bytes:
+    """A cpio archive ("newc") of (path, mode, contents, device numbers); `times`: path to when it was changed."""
     out = bytearray()
     for inode, (path, mode, data, device) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
-        name = path.encode() + b"\0"
-        numbers = [inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name), 0]
+        name = os.fsencode(path) + b"\0"
+        changed = (times or {}).get(path, 0)
+        numbers = [inode, mode, 0, 0, 1, changed, len(data), 0, 0, *device, len(name), 0]
         out += b"070701" + b"".join(b"%08X" % number for number in numbers) + name
         out += bytes(-len(out) % 4)
         out += data
