@@ -14,7 +14,8 @@ from ptewalk.cosim.bench.events import Read, Swap, WalkEnd
 from ptewalk.cosim.checks.caching import COUNTERS, compare_counted
 from ptewalk.cosim.checks.caching_walks import CachedWalks
 from ptewalk.cosim.checks.driven import check_all, replay_all
-from ptewalk.cosim.checks.golden_tlb import KINDS, GoldenTlb
+from ptewalk.cosim.checks.golden_tlb import GoldenTlb
+from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.cosim.formats.walks import read_walks
 from ptewalk.model.access import state_of
 from ptewalk.model.kernel import Kernel

@@ -10,11 +10,10 @@ fault never rests on anything cached, and an MMU that caches nothing passes, whi
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from ptewalk.cosim.bench.events import (
     Accept,
@@ -37,6 +36,7 @@ from ptewalk.cosim.checks.logged_walks import (
     entry_offset,
     table_of,
 )
+from ptewalk.cosim.checks.staleness import KINDS, SIZES, Cover, Staleness
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import (
@@ -56,17 +56,10 @@ from ptewalk.model.x86 import (
     Access,
     Control,
     EntryBit,
-    Invalidation,
 )
 
-__all__ = ["KINDS", "GoldenTlb", "judge"]
+__all__ = ["GoldenTlb", "judge"]
 
-KINDS: Final = (*(kind.name for kind in Invalidation), "CONTEXT", "CONTROL", "FAULT")
-"""What makes translations stale: invalidations; a context without `keep`; a change of control that flushes; a #PF."""
-_PLACE: Final = {kind: place for place, kind in enumerate(KINDS)}
-_NEVER: Final = (0,) * len(KINDS)
-_SIZES: Final = (1, 2, 3)
-"""Levels of a leaf."""
 _FLUSHING: Final = sum(1 << bit for bit in (Control.PGE, Control.LA57, Control.NXE))
 """Control bits of which any change takes all that is cached; SMEP does as it is set."""
 _SMEP: Final = 1 << Control.SMEP
@@ -82,14 +75,6 @@ _KEPT: Final = 4
 _MOST: Final = 20
 
 
-class _Cover(NamedTuple):
-    """Events that cover a translation."""
-
-    last: int  # place of the last
-    before: int  # place of the last of another kind
-    by_kind: tuple[int, ...]  # place of the last of each of `KINDS`
-
-
 @dataclass(slots=True)
 class _Flight:
     """A request that is not answered."""
@@ -98,7 +83,7 @@ class _Flight:
     request: Request
     context: SetContext
     key: int  # of what the context says, but for its root
-    covers: list[_Cover]  # what covers a translation that is not global, by level, then one that is
+    covers: list[Cover]  # what covers a translation that is not global, by level, then one that is
     above: dict[int, int]  # level to place of the last event that covers an upper entry of it
     walks: int = 0
     results: set[Result] | None = None  # None: the walk was no walk
@@ -146,16 +131,7 @@ class GoldenTlb:
         self._flights: dict[int, _Flight] = {}
         self._accesses: dict[int, list[tuple[int, Read | Swap]]] = defaultdict(list)
         self._translations: dict[tuple[int, int], list[CachedTranslation]] = defaultdict(list)
-        # (PCID, level, page) to the place of the last event of each kind; PCID -1 is global.
-        self._pages: dict[tuple[int, int, int], list[int]] = {}
-        self._known_covers: dict[tuple[int, int, int], _Cover] = {}
-        self._pcids: dict[int, list[int]] = {}
-        self._others = ([0] * len(KINDS), [0] * len(KINDS))  # of what is not global, and of what is
-        # Of upper entries: the last place of each, whatever the event's kind.
-        self._upper_pages: dict[tuple[int, int, int], int] = {}  # (PCID, level, page)
-        self._upper_pcids: dict[int, int] = {}
-        self._upper_all = 0
-        self._invlpgs: dict[int, list[int]] = defaultdict(list)  # PCID: places
+        self._stale = Staleness()
         self._seen: dict[int, dict[int, int]] = defaultdict(dict)  # address to value to place
         self._roots: dict[int, dict[int, int]] = defaultdict(dict)  # PCID to root to the place of its end
 
@@ -178,7 +154,7 @@ class GoldenTlb:
                 case Answer(tag, result):
                     self._answer(tag, result)
                 case Invalidate(kind, linear, pcid):
-                    self._invalidate(kind, linear, pcid)
+                    self._stale.invalidate(kind, linear, pcid, self._context.pcid, self._place)
                 case SetContext():
                     self._set_context(event)
                 case Reset():
@@ -222,39 +198,6 @@ class GoldenTlb:
         else:
             self.counts["marks"] += event.done
 
-    # What makes translations stale -----------------------------------------------------------------------------------
-
-    def _page_event(self, kind: str, linear: int, pcid: int) -> None:
-        for level in _SIZES:
-            page = linear >> LEVEL_SHIFT[level]
-            self._pages.setdefault((pcid, level, page), [0] * len(KINDS))[_PLACE[kind]] = self._place
-            self._known_covers.pop((pcid, level, page), None)
-        for level in range(2, LEVELS_5 + 1):
-            self._upper_pages[pcid, level, linear >> LEVEL_SHIFT[level]] = self._place
-
-    def _all(self, kind: str, *, spare_global: bool = False) -> None:
-        self._known_covers.clear()
-        self._others[False][_PLACE[kind]] = self._upper_all = self._place
-        if not spare_global:
-            self._others[True][_PLACE[kind]] = self._place
-
-    def _of_pcid(self, kind: str, pcid: int) -> None:
-        self._known_covers.clear()
-        self._pcids.setdefault(pcid, [0] * len(KINDS))[_PLACE[kind]] = self._upper_pcids[pcid] = self._place
-
-    def _invalidate(self, kind: Invalidation, linear: int, pcid: int) -> None:
-        if kind == Invalidation.INVLPG:
-            self._page_event("INVLPG", linear, self._context.pcid)
-            self._page_event("INVLPG", linear, -1)
-            self._upper_pcids[self._context.pcid] = self._place
-            self._invlpgs[self._context.pcid].append(self._place)
-        elif kind == Invalidation.ADDRESS:
-            self._page_event("ADDRESS", linear, pcid)
-        elif kind == Invalidation.PCID:
-            self._of_pcid("PCID", pcid)
-        else:
-            self._all(kind.name, spare_global=kind == Invalidation.NOT_GLOBAL)
-
     def _set_context(self, new: SetContext) -> None:
         if self._flights:
             self._problem("a context was taken while a request was in flight")
@@ -263,45 +206,22 @@ class GoldenTlb:
         self._key = self._key_of(new)
         changed = old.state.control ^ new.state.control
         if changed & _FLUSHING or changed & new.state.control & _SMEP or _track(old.state) != _track(new.state):
-            self._all("CONTROL")
+            self._stale.all("CONTROL", self._place)
         if not new.keep:
-            self._of_pcid("CONTEXT", new.pcid)
+            self._stale.of_pcid("CONTEXT", new.pcid, self._place)
 
     def _key_of(self, context: SetContext) -> int:
         """A number for all contexts that judge a cached translation alike."""
         return self._keys.setdefault(replace(context.state, root=0), len(self._keys))
-
-    def _cover(self, linear: int, pcid: int, is_global: bool, level: int) -> _Cover:
-        """The events that cover a translation of `linear`."""
-        own, page = -1 if is_global else pcid, linear >> LEVEL_SHIFT[level]
-        known = self._known_covers.get((own, level, page))
-        if known is None:
-            of_page = self._pages.get((own, level, page), _NEVER)
-            of_pcid = _NEVER if is_global else self._pcids.get(pcid, _NEVER)
-            by_kind = tuple(map(max, of_page, of_pcid, self._others[is_global]))
-            *_, before, last = sorted(by_kind)
-            known = self._known_covers[own, level, page] = _Cover(last, before, by_kind)
-        return known
-
-    def _above(self, linear: int, pcid: int) -> dict[int, int]:
-        """Level of an upper entry of `linear` to the place of the last event that covers it."""
-        all_of = max(self._upper_all, self._upper_pcids.get(pcid, 0))
-        pages = self._upper_pages
-        return {
-            level: max(all_of, pages.get((pcid, level, linear >> LEVEL_SHIFT[level]), 0))
-            for level in range(2, LEVELS_5 + 1)
-        }
 
     # Requests --------------------------------------------------------------------------------------------------------
 
     def _accept(self, tag: int, request: Request) -> None:
         if tag in self._flights:
             self._problem(f"tag {tag} was accepted while it is in flight")
-        pcid = self._context.pcid
-        covers = [
-            self._cover(request.linear, pcid, is_global, level) for is_global in (False, True) for level in _SIZES
-        ]
-        above = self._above(request.linear, self._context.pcid)
+        linear, pcid = request.linear, self._context.pcid
+        covers = [self._stale.cover(linear, pcid, is_global, level) for is_global in (False, True) for level in SIZES]
+        above = self._stale.above(linear, pcid)
         self._flights[tag] = _Flight(self._place, request, self._context, self._key, covers, above)
 
     def _walk_end(self, tag: int, walker: int) -> None:
@@ -321,8 +241,7 @@ class GoldenTlb:
         request = flight.request
         for start, walk, result in ends:
             if isinstance(result, PageFault):
-                self._page_event("FAULT", request.linear, flight.context.pcid)
-                self._page_event("FAULT", request.linear, -1)
+                self._stale.page_and_global("FAULT", request.linear, flight.context.pcid, self._place)
             if isinstance(result, Translated) and request.access != Access.PROBE:
                 self._remember(flight, walk, start.root, result.level)
 
@@ -384,9 +303,6 @@ class GoldenTlb:
         is_global = bool(leaf & _G and context.state.control & _PGE)
         places = [place for _, place in walk.last.values()]
         oldest, newest = min(places), max(places)
-        invlpgs = self._invlpgs.get(context.pcid, [])
-        before = bisect_left(invlpgs, newest)
-        torn = invlpgs[before - 1] if before else 0
         made = CachedTranslation(
             {address: value for address, (value, _) in walk.last.items()},
             root,
@@ -395,13 +311,13 @@ class GoldenTlb:
             context.pcid,
             is_global,
             oldest,
-            torn if torn > oldest else 0,
+            self._stale.torn(context.pcid, oldest, newest),
         )
-        if made.torn or self._cover(linear, context.pcid, is_global, level).last > made.oldest:
+        if made.torn or self._stale.cover(linear, context.pcid, is_global, level).last > made.oldest:
             self.counts["overtaken"] += 1
         known = self._translations[level, made.page]
         known_before = self._replace(known, made)
-        if known_before is None or known_before.oldest < flight.covers[len(_SIZES) * is_global + level - 1].last:
+        if known_before is None or known_before.oldest < flight.covers[len(SIZES) * is_global + level - 1].last:
             flight.made.append(made)
         known.append(made)
         if len(known) > _KEPT + 2:
@@ -425,9 +341,9 @@ class GoldenTlb:
         ]
         kept = []
         for number, made in enumerate(known):
-            at = len(_SIZES) * made.is_global + level - 1
+            at = len(SIZES) * made.is_global + level - 1
             lasts = [flight.covers[at].last for flight in flying]
-            lasts.append(self._cover(linear, made.pcid, made.is_global, level).last)
+            lasts.append(self._stale.cover(linear, made.pcid, made.is_global, level).last)
             if made.oldest > min(lasts) or number >= len(known) - _KEPT:
                 kept.append(made)
         known[:] = kept
@@ -462,9 +378,9 @@ class GoldenTlb:
         permitted: set[Result] = set()
         stale: list[tuple[str, Result]] = []
         linear, pcid, own = flight.request.linear, flight.context.pcid, flight.made
-        for level in _SIZES:
+        for level in SIZES:
             for made in self._translations.get((level, linear >> LEVEL_SHIFT[level]), ()):
-                cover = flight.covers[len(_SIZES) * made.is_global + level - 1]
+                cover = flight.covers[len(SIZES) * made.is_global + level - 1]
                 if cover.before > made.oldest or any(made is one for one in own):
                     continue
                 late = []

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from ptewalk.cosim.checks.golden_tlb import KINDS
 from ptewalk.cosim.checks.pictures import page_map
 from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load

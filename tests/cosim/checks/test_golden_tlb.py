@@ -21,7 +21,8 @@ from ptewalk.cosim.bench.events import (
     Swap,
     WalkEnd,
 )
-from ptewalk.cosim.checks.golden_tlb import KINDS, GoldenTlb, judge
+from ptewalk.cosim.checks.golden_tlb import GoldenTlb, judge
+from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, State, Translated

@@ -10,8 +10,9 @@ import pytest
 from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.bench.events import Answer, LogEvent
 from ptewalk.cosim.checks.caching import random_work
-from ptewalk.cosim.checks.golden_tlb import KINDS, GoldenTlb
+from ptewalk.cosim.checks.golden_tlb import GoldenTlb
 from ptewalk.cosim.checks.logged_walks import CachedEntries, CachedTranslation, NotSo
+from ptewalk.cosim.checks.staleness import KINDS, Cover, Staleness
 from ptewalk.cosim.runs.caching_library import CachingLibrary
 from ptewalk.cosim.stimulus.caches import CacheStory
 from ptewalk.model.memory import SparseMemory
@@ -24,12 +25,20 @@ pytestmark = pytest.mark.slow
 ACCESSES = 5000
 
 
+class PlainStaleness(Staleness):
+    """What covers a page is looked up each time."""
+
+    def cover(self, linear: int, pcid: int, is_global: bool, level: int) -> Cover:
+        self._known.clear()
+        return super().cover(linear, pcid, is_global, level)
+
+
 class PlainTlb(GoldenTlb):
     """Nothing is remembered of one judgement for the next, and no translation is let go of."""
 
-    def _cover(self, linear, pcid, is_global, level):  # type: ignore[no-untyped-def]
-        self._known_covers.clear()
-        return super()._cover(linear, pcid, is_global, level)
+    def _forget(self) -> None:
+        super()._forget()
+        self._stale = PlainStaleness()
 
     @staticmethod
     def _replace(known: list[CachedTranslation], made: CachedTranslation) -> None:

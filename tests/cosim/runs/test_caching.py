@@ -14,7 +14,7 @@ from ptewalk.cosim.bench.caching_lane import (
     request_records,
 )
 from ptewalk.cosim.checks.caching import judge_run
-from ptewalk.cosim.checks.golden_tlb import KINDS
+from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.caching_cycles import caching_cycles
 from ptewalk.cosim.runs.caching_library import CachingLibrary

@@ -11,8 +11,8 @@ import pytest
 
 from ptewalk.cosim.bench.caching_session import CachingSession
 from ptewalk.cosim.bench.events import SetContext
-from ptewalk.cosim.checks.golden_tlb import KINDS
 from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.caching_library import CachingLibrary
