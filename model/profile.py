@@ -60,6 +60,16 @@ class MergeRule(IntEnum):
     """vma_merge_new_range and vma_merge_existing_range (6.12)."""
 
 
+class LazyBatch(IntEnum):
+    """Entries of a large page with MADV_FREE that are unmapped together (mm/rmap.c:try_to_unmap_one)."""
+
+    ONE = 0
+    ANY = 1
+    """All that follow, whatever their RW, D, A and soft-dirty (can_batch_unmap_folio_ptes)."""
+    ALIKE = 2
+    """All that follow with the same RW and soft-dirty (folio_unmap_pte_batch)."""
+
+
 class SmapsLine(NamedTuple):
     """One line of smaps between an area's header and its VmFlags."""
 
@@ -93,6 +103,8 @@ class Profile(NamedTuple):
     # state/machine.py, state/lru.py
     machine_pagemap_v2: bool
     """pagemap has always had its status bits where the page shift was (6.1)."""
+    machine_thp_anon: bool
+    """The boot parameter thp_anon gives sizes of transparent huge pages (setup_thp_anon; 6.12)."""
     lru_batch: int
     """Pages in a full batch for the LRU lists (PAGEVEC_SIZE); 0: a write fault does not count references."""
     lru_gen: bool
@@ -165,8 +177,11 @@ class Profile(NamedTuple):
     """A write swap-in asks for the number of users of page and slot (reuse_swap_page, in 3.11)."""
     swapin_restores_write: bool
     """A read swap-in of an exclusive soft-dirty page maps it writable (do_swap_page of 6.12)."""
-    swapin_dirties: bool
-    """A page read back is dirty at once, for all pass through the swap cache (folio_free_swap; 7.2)."""
+    swapin_always_cached: bool
+    """All pages read back pass through the swap cache (do_swap_page; 7.2).
+
+    They are dirty at once (folio_free_swap), and exclusive only where the entry says so.
+    """
     remap_forgets: bool
     """A migration entry keeps neither soft-dirty nor D nor A (remove_migration_pte of 3.11)."""
     remap_marks: bool
@@ -248,6 +263,8 @@ class Profile(NamedTuple):
     """move_pages says EFAULT of an anonymous page that was never there, later ENOENT (do_pages_stat_array; 6.12)."""
     migrate_sees_prot_none: bool
     """move_pages finds PROT_NONE pages (add_page_for_migration of 6.12)."""
+    migrate_marks_partly_mapped: bool
+    """A large page with small entries counts as mapped in parts once it was moved (migrate_folio_move; not 6.18)."""
     migrate_takes_tails: bool
     """move_pages takes any page of a hugetlb page for the whole (6.12; add_folio_for_migration)."""
     migrate_splits_partly_mapped: bool
@@ -281,6 +298,10 @@ class Profile(NamedTuple):
     mremap_table_move: TableMove
     mremap_dontunmap: bool
     """MREMAP_DONTUNMAP exists (6.1)."""
+    reclaim_lazy_batch: LazyBatch
+    """What is unmapped together of a large page with MADV_FREE (ANY 6.18, ALIKE 7.2)."""
+    reclaim_splits_lazy: bool
+    """A huge page with MADV_FREE is split before it is unmapped (not 6.18 and 7.2: unmap_huge_pmd_locked)."""
     reclaim_keeps_accessed: bool
     """PAGEOUT leaves A of the entries it takes (madvise_cold_or_pageout_pte_range; 6.12)."""
     uffd_empty_is_einval: bool

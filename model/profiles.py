@@ -8,7 +8,7 @@ Sources: arch/x86/include/asm/pgtable_types.h, mm/, fs/proc/task_mmu.c of each k
 from typing import Final
 
 from ptewalk.model.linux import SCAN_RETURN_MASK, ScanCategory
-from ptewalk.model.profile import MergeRule, Profile, SmapsLine, SplitDirty, SwapLayout, TableMove
+from ptewalk.model.profile import LazyBatch, MergeRule, Profile, SmapsLine, SplitDirty, SwapLayout, TableMove
 
 SWAP_SEED: Final = SwapLayout(1, 5, 9, 55, False, None, None, None, None)
 SWAP_3_11: Final = SwapLayout(1, 5, 9, 55, False, 7, None, None, None)
@@ -80,6 +80,7 @@ LINUX_SEED: Final = Profile(
     pte_inverts_prot_none=False,
     pte_swap=SWAP_SEED,
     machine_pagemap_v2=False,
+    machine_thp_anon=False,
     lru_batch=0,
     lru_gen=False,
     modify_merge=MergeRule.CASES,
@@ -113,7 +114,7 @@ LINUX_SEED: Final = Profile(
     swapin_through_cache=True,
     swapin_reuses_by_mapcount=True,
     swapin_restores_write=False,
-    swapin_dirties=False,
+    swapin_always_cached=False,
     remap_forgets=True,
     remap_marks=False,
     hugetlb_touched=False,
@@ -154,6 +155,7 @@ LINUX_SEED: Final = Profile(
     migrate_sees_prot_none=False,
     migrate_takes_tails=False,
     migrate_splits_partly_mapped=False,
+    migrate_marks_partly_mapped=False,
     mprotect_restores_private=False,
     mprotect_restores_clean=False,
     mprotect_restores_huge=False,
@@ -169,6 +171,8 @@ LINUX_SEED: Final = Profile(
     mremap_splits_nohugepage=True,
     mremap_table_move=TableMove.NEVER,
     mremap_dontunmap=False,
+    reclaim_lazy_batch=LazyBatch.ONE,
+    reclaim_splits_lazy=True,
     reclaim_keeps_accessed=False,
     uffd_empty_is_einval=False,
     uffd_restores_write=False,
@@ -278,6 +282,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     pte_uffd_wp_protects=True,
     pte_keep_bits=_KEEP_6_12,
     pte_swap=SWAP_6_12,
+    machine_thp_anon=True,
     lru_batch=31,
     lru_gen=True,
     modify_merge=MergeRule.RANGES,
@@ -308,6 +313,7 @@ LINUX_6_12: Final = LINUX_6_1._replace(
     migrate_empty_is_efault=False,
     migrate_sees_prot_none=True,
     migrate_splits_partly_mapped=True,
+    migrate_marks_partly_mapped=True,
     migrate_takes_tails=True,
     mprotect_restores_clean=True,
     mprotect_restores_huge=True,
@@ -339,26 +345,32 @@ LINUX_6_18: Final = LINUX_6_12._replace(
     gup_forces_hugetlb=True,
     madvise_advices=ADVICES_6_18,
     madvise_reclaims_tables=True,
+    migrate_marks_partly_mapped=False,
     mprotect_in_batches=True,
     mprotect_forgets_huge_dirty=True,
     mremap_moves_many=True,
+    reclaim_lazy_batch=LazyBatch.ANY,
+    reclaim_splits_lazy=False,
     pagemap_exclusive_by_first=True,
     pagemap_scan_categories=SCAN_RETURN_MASK | ScanCategory.GUARD,
     pagemap_scan_empty_is_written=False,
 )
 LINUX_7_2: Final = LINUX_6_18._replace(
     name="linux-7.2",
-    swapin_dirties=True,
+    swapin_always_cached=True,
     modify_keeps_marks=True,
     modify_joins_source=False,
     collapse_part_is_fine=True,
     guard_sets_flag=True,
+    migrate_marks_partly_mapped=True,
     mprotect_forgets_huge_dirty=False,
+    reclaim_lazy_batch=LazyBatch.ALIKE,
     pagemap_scan_empty_is_written=True,
 )
 LINUX_7_3: Final = LINUX_7_2._replace(
     name="linux-7.3",
     modify_moves_uffd_apart=True,
+    reclaim_splits_lazy=True,
     pagemap_special_is_no_file=True,
     pagemap_scan_categories=SCAN_RETURN_MASK | ScanCategory.GUARD | ScanCategory.ACCESSED,
     pagemap_scan_written_needs_uffd=True,

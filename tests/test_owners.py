@@ -19,7 +19,8 @@ from ptewalk.model.state.tables import PageTables
 MODEL = Path(__file__).resolve().parent.parent / "model"
 SOURCES = sorted(MODEL.rglob("*.py"))
 COUNTERS = {
-    "flags", "maps", "index", "owner", "head", "huge_maps", "pins", "waiting", "cached_slot", "freed", "born"
+    "flags", "maps", "index", "owner", "head", "folios", "partly_mapped", "huge_maps", "pins",
+    "waiting", "cached_slot", "freed", "born"
 }  # fmt: skip
 """What `Frames` knows of pages."""
 AREA = {"start", "end", "flags", "pgoff", "prot"}

@@ -42,11 +42,15 @@ _FIVE_LEVELS: Final = {"cr0": "80050033", "cr4": "751ef0", "efer": "d01"}
 
 
 class Needs(NamedTuple):
-    """What a machine must have to run a scenario: two memory nodes, a page of 1 GiB, page tables of five levels."""
+    """What a machine must have to run a scenario.
+
+    Two memory nodes, a page of 1 GiB, page tables of five levels; what it is booted with for `thp_anon`.
+    """
 
     two_nodes: bool = False
     gigantic: bool = False
     five_levels: bool = False
+    thp_anon: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,15 @@ class ScenarioRequest:
     base: int = DEFAULT_BASE
     five_levels: bool = False
     """Page tables of five levels: CR4.LA57."""
+    thp_anon: str = ""
+    """Sizes of transparent huge pages that the machine is booted with, as the scenario line says it."""
     files: bool = False
     """What the files of /proc say is recorded too."""
 
     @property
     def needs(self) -> Needs:
         """Requests with equal needs run on the same machine."""
-        return Needs(self.two_nodes, self.gigantic, self.five_levels)
+        return Needs(self.two_nodes, self.gigantic, self.five_levels, self.thp_anon)
 
     @property
     def two_nodes(self) -> bool:
@@ -99,9 +105,8 @@ def load(files: Iterable[Path], names: Iterable[str] | None = None) -> list[Scen
 def as_request(scenario: Scenario) -> ScenarioRequest:
     """A scenario as it is asked of a kernel, with as many levels of page tables as its line says."""
     five_levels = bool(scenario.control >> Control.LA57 & 1)
-    return ScenarioRequest(
-        scenario.name, [step.op for step in scenario.steps], scenario.doc, scenario.base, five_levels
-    )
+    operations = [step.op for step in scenario.steps]
+    return ScenarioRequest(scenario.name, operations, scenario.doc, scenario.base, five_levels, scenario.thp_anon)
 
 
 def as_scenario(request: ScenarioRequest) -> Scenario:
@@ -114,7 +119,8 @@ def as_scenario(request: ScenarioRequest) -> Scenario:
 def _header(request: ScenarioRequest) -> Line:
     """The scenario line."""
     head: Line = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
-    return head | {"steps": len(request.ops)} | (_FIVE_LEVELS if request.five_levels else {})
+    head |= {"steps": len(request.ops)} | (_FIVE_LEVELS if request.five_levels else {})
+    return head | ({"thp_anon": request.thp_anon} if request.thp_anon else {})
 
 
 def without_answers(lines: Sequence[Line]) -> Scenario:

@@ -38,7 +38,7 @@ def handle_mm_fault(mm: Mm, vma: Vma, at: int, write: bool) -> Signal | None:
     tables.alloc(at, 2)
     pmd = tables.get_huge(at)
     if not pmd and not tables.table(at, 1):
-        if thp.allowed(vma, at) and thp.do_huge_pmd_anonymous_page(mm, vma, at, write):
+        if not mm.kernel.anon_sizes and thp.allowed(vma, at) and thp.do_huge_pmd_anonymous_page(mm, vma, at, write):
             return None
     elif pmd:
         if not write or mm.entries.pte_write(pmd):
@@ -104,14 +104,17 @@ def do_anonymous_page(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -
         tables.set(at, entries.pte_mkuffd_wp(pte) if marked else pte)
         return None
     rmap.anon_vma_prepare(mm, vma)
-    frame = mm.frames.alloc(0)
-    rmap.add_new_anon(mm, vma, at, frame)
-    pte = entries.pfn_pte(frame, vma.prot)
-    if vma.flags & VmFlag.WRITE:
-        pte = entries.pte_mkwrite(entries.pte_mkdirty(pte))
-    if marked:
-        pte = entries.pte_mkuffd_wp(pte)
-    tables.set(at, pte)
+    places = range(at, at + 1) if marked else thp.anon_pages(mm, vma, at)
+    pages = len(places)
+    first = mm.frames.alloc(0) if pages == 1 else mm.frames.alloc_compound(page.COMPOUND, pages)
+    for place, frame in zip(places, range(first, first + pages), strict=True):
+        rmap.add_new_anon(mm, vma, place, frame)
+        pte = entries.pfn_pte(frame, vma.prot)
+        if vma.flags & VmFlag.WRITE:
+            pte = entries.pte_mkwrite(entries.pte_mkdirty(pte))
+        if marked:
+            pte = entries.pte_mkuffd_wp(pte)
+        tables.set(place, pte)
     return None
 
 

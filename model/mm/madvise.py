@@ -19,6 +19,7 @@ from ptewalk.model.mm import (
     reclaim,
     release,
     rmap,
+    swapin,
     thp,
 )
 from ptewalk.model.profile import Profile
@@ -116,7 +117,7 @@ def _advise(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, advice: 
     elif advice in ("POPULATE_READ", "POPULATE_WRITE"):
         _populate(mm, start, end, write=advice == "POPULATE_WRITE")
     elif advice == "WILLNEED":
-        mm.kernel.lru.drain()
+        swapin.willneed(mm, vma, start, end)
     elif advice == "REMOVE":
         _remove(mm, vma, start, end)
     elif advice == "GUARD_INSTALL":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
@@ -23,7 +24,7 @@ def migrate_frame(mm: Mm, frame: int) -> int:
     kernel, frames = mm.kernel, mm.frames
     head = int(frames.head[frame])
     huge = bool(frames.flags[head] & page.COMPOUND)
-    size = HUGE_PAGES if huge else 1
+    size = len(frames.folio(head))
     mappings = [(offset, m) for offset in range(size) for m in rmap.walk(kernel, head + offset)]
     if frames.is_pinned(head):
         if not frames.flags[head] & page.EXCLUSIVE:
@@ -38,7 +39,7 @@ def migrate_frame(mm: Mm, frame: int) -> int:
             rmap.name_slot(other, at, where)
             frames.remove_rmap(head)
         mappings = []
-    new = frames.alloc_compound(page.COMPOUND) if huge else frames.alloc(0)
+    new = frames.alloc_compound(page.COMPOUND, size) if huge else frames.alloc(0)
     frames.migrate(head, new, size)
     if frames.flags[new] & page.FILE:
         cache = kernel.files.by_identity(int(frames.owner[new])).cache
@@ -46,7 +47,37 @@ def migrate_frame(mm: Mm, frame: int) -> int:
     if where:
         kernel.swap.slots[where].frame = new
     _remake(mappings, new)
+    anon = huge and frames.flags[new] & page.ANON
+    if anon and mm.entries.profile.migrate_marks_partly_mapped and _falls_apart(mappings, size):
+        frames.mark_partly_mapped(new)
     return new
+
+
+def _falls_apart(mappings: list[tuple[int, tuple[Mm, Vma, int, bool]]], size: int) -> bool:
+    """Is a large page for a while mapped in parts, as its entries become migration entries (__folio_remove_rmap)?
+
+    Area by area; the one that it is moved to is then taken for mapped in parts too (migrate_folio_move).
+    """
+    small = Counter(offset for offset, (_, _, _, by_huge) in mappings if not by_huge)
+    leaves = {(id(mm), at) for _, (mm, _, at, by_huge) in mappings if by_huge}
+    areas: dict[int, list[int]] = {}
+    for offset, (mm, vma, at, by_huge) in mappings:
+        if by_huge and (id(mm), at) in leaves:
+            leaves.discard((id(mm), at))
+            areas.setdefault(id(vma), []).append(-1)
+        elif not by_huge:
+            areas.setdefault(id(vma), []).append(offset)
+    huge = sum(offsets.count(-1) for offsets in areas.values())
+    for offset in (offset for offsets in areas.values() for offset in offsets):
+        if offset < 0:
+            huge -= 1
+            if not huge and 0 < len(+small) < size:
+                return True
+            continue
+        small[offset] -= 1
+        if not small[offset] and not huge and +small:
+            return True
+    return False
 
 
 def _remake(mappings: list[tuple[int, tuple[Mm, Vma, int, bool]]], new: int) -> None:
@@ -126,8 +157,9 @@ def _move_to_node(mm: Mm, head: int, node: int) -> bool:
         return hugetlb.migrate(kernel, head, node)
     heads, profile = [head], mm.entries.profile
     if frames.flags[head] & (page.COMPOUND | page.FILE) == page.COMPOUND and profile.migrate_splits_partly_mapped:
-        run = range(head, head + HUGE_PAGES)
-        if head not in frames.huge_maps and not frames.maps[head : head + HUGE_PAGES].all():
+        run = frames.folio(head)
+        gaps = head not in frames.huge_maps and not frames.maps[frames.folio_slice(head)].all()
+        if gaps or frames.is_partly_mapped(head):
             if not thp.split_huge_page(mm, head):
                 return False
             heads = [frame for frame in run if frames.maps[frame]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.linux import HUGE_PAGES, SoftBit, VmFlag
 from ptewalk.model.mm import release, rmap, thp
-from ptewalk.model.pte import UFFD_WP
+from ptewalk.model.profile import LazyBatch
+from ptewalk.model.pte import FRAME_AT, RW, UFFD_WP, A
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.slots import Slot
@@ -110,7 +111,11 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
             if piece.whole:
                 if not keeps_a:
                     mm.tables.set_huge(head, entries.pte_mkold(pmd))
-                if out and not frames.is_pinned(frame):
+                if not out or frames.is_pinned(frame):
+                    continue
+                if frames.flags[frame] & page.LAZYFREE and not entries.profile.reclaim_splits_lazy:
+                    _discard_huge(mm, head, mm.tables.get_huge(head))
+                else:
                     thp.split_huge_pmd(mm, vma, head)
                     _page_out_folio(mm, frame)
                 continue
@@ -136,22 +141,102 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
 
 def _page_out_folio(mm: Mm, frame: int) -> None:
     """A huge page that small entries map goes out, every part of it; MADV_FREE is forgotten when it is dirty."""
-    frames, entries = mm.frames, mm.entries
-    head = int(frames.head[frame])
-    run = slice(head, head + HUGE_PAGES)
+    frames = mm.frames
+    folio = frames.folio(frame)
+    head = folio.start
     if frames.is_pinned(head):
         return
     if frames.flags[head] & page.FILE:
         if thp.split_huge_page(mm, head):
-            for member in range(head, head + HUGE_PAGES):
+            for member in folio:
                 page_out(mm.kernel, member)
         return
     if frames.flags[head] & page.LAZYFREE:
-        mappings = [m for member in range(head, head + HUGE_PAGES) for m in rmap.walk(mm.kernel, member)]
-        dirty = (frames.flags[run] & page.DIRTY).any()
-        if dirty or any(entries.pte_dirty(other.tables.get(at)) for other, _, at, _ in mappings):
-            frames.set_swapbacked(run)
-            return
-    thp.dissolve(mm, head)
-    for member in range(head, head + HUGE_PAGES):
-        page_out(mm.kernel, member)
+        _discard_folio(mm.kernel, folio)
+        return
+    if frames.is_partly_mapped(head):
+        thp.split_huge_page(mm, head)
+    elif mm.kernel.anon_sizes:
+        _name_slots(mm, folio)
+    if frames.flags[head] & page.COMPOUND:
+        thp.dissolve(mm, head)
+    for member in folio:
+        if frames.maps[member]:
+            page_out(mm.kernel, member)
+
+
+def _discard_folio(kernel: MachineState, folio: range) -> None:
+    """Drop the small entries of a large page with MADV_FREE, until one is dirty (mm/rmap.c:try_to_unmap_one).
+
+    That one stays, and MADV_FREE is forgotten. Entries that are unmapped together are all made as the first of them,
+    with A if any has it, and by pte_mkdirty if any but the first is dirty.
+    """
+    frames, entries = kernel.frames, kernel.entries
+    run = frames.folio_slice(folio.start)
+    places: dict[tuple[int, int], tuple[Mm, list[int]]] = {}
+    for member in folio:
+        for mm, vma, at, _ in rmap.walk(kernel, member):
+            places.setdefault((mm.who, vma.start), (mm, []))[1].append(at)
+    for mm, pages in places.values():
+        while pages:
+            batch = _batch(mm, pages)
+            del pages[: len(batch)]
+            old = [mm.tables.get(at) for at in batch]
+            first = old[0]
+            if any(entries.pte_dirty(pte) for pte in old[1:]):
+                first = entries.pte_mkdirty(first)
+            if any(pte & A for pte in old):
+                first = entries.pte_mkyoung(first)
+            if entries.pte_dirty(first):
+                frames.mark_dirty(run)
+            if (frames.flags[run] & page.DIRTY).any():
+                frames.set_swapbacked(run)
+                for at, pte in zip(batch, old, strict=True):
+                    mm.tables.set(at, first & ~FRAME_AT[1] | pte & FRAME_AT[1])
+                return
+            for at, pte in zip(batch, old, strict=True):
+                mm.replace(at, at + 1)
+                mm.tables.set(at, 0)
+                frames.remove_rmap(entries.pte_pfn(pte))
+    release.put(kernel, folio.start)
+
+
+def _batch(mm: Mm, pages: list[int]) -> list[int]:
+    """The first of these pages, and those behind it that are unmapped with it."""
+    entries = mm.entries
+    kind = entries.profile.reclaim_lazy_batch
+    if kind == LazyBatch.ONE:
+        return pages[:1]
+    ignored = A | entries.DIRTY_BITS | FRAME_AT[1]
+    if kind == LazyBatch.ANY:
+        ignored |= RW | 1 << SoftBit.SOFT_DIRTY
+    like = mm.tables.get(pages[0]) & ~ignored
+    count = 1
+    while count < len(pages) and pages[count] == pages[0] + count and pages[count] % HUGE_PAGES:
+        if mm.tables.get(pages[count]) & ~ignored != like:
+            break
+        count += 1
+    return pages[:count]
+
+
+def _discard_huge(mm: Mm, head: int, pmd: int) -> None:
+    """A whole huge page with MADV_FREE, without a split (mm/huge_memory.c:__discard_anon_folio_pmd_locked)."""
+    frames = mm.frames
+    folio = frames.folio_slice(thp.pmd_frame(mm, pmd))
+    if mm.entries.pte_dirty(pmd) or (frames.flags[folio] & page.DIRTY).any():
+        frames.mark_dirty(folio)
+        frames.set_swapbacked(folio)
+        return
+    mm.replace(head, head + HUGE_PAGES)
+    thp.zap_huge_pmd(mm, head)
+
+
+def _name_slots(mm: Mm, folio: range) -> None:
+    """A large page that has no slots gets some in a row, so that it can be read back as one."""
+    frames, swap = mm.frames, mm.kernel.swap
+    locked = any(rmap.is_locked(mm.kernel, member) for member in folio)
+    if locked or frames.flags[folio.start] & page.LAZYFREE or any(member in frames.cached_slot for member in folio):
+        return
+    for member, where in zip(folio, swap.allocate_run(len(folio)), strict=True):
+        swap.slots[where] = Slot(0, None, member, in_row=True)
+        frames.add_to_swap_cache(member, where)

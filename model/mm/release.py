@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.model.linux import HUGE_PAGES
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState
 
@@ -17,11 +16,13 @@ def put(kernel: MachineState, frame: int) -> None:
     if not flags or flags & (page.FILE | page.ZERO | page.HUGETLB):
         return
     if flags & page.COMPOUND:
-        head = int(frames.head[frame])
-        run = slice(head, head + HUGE_PAGES)
-        if frames.huge_maps.get(head) or frames.maps[run].any() or frames.is_pinned(head):
+        run = frames.folio_slice(frame)
+        if frames.huge_maps.get(run.start) or frames.maps[run].any() or frames.is_pinned(frame):
             return
-        frames.free_compound(head)
+        if any(member in frames.cached_slot for member in frames.folio(frame)):
+            free_cache(kernel, frame)
+            return
+        frames.free_compound(run.start, run.stop - run.start)
         return
     if frames.maps[frame] > 0 or frame in frames.pins:
         return
@@ -67,6 +68,10 @@ def free_entry(kernel: MachineState, pte: int) -> None:
     slot.count -= 1
     if slot.count:
         return
+    if slot.frame and kernel.frames.folios.get(int(kernel.frames.head[slot.frame])):
+        if not kernel.frames.maps[kernel.frames.folio_slice(slot.frame)].any():
+            free_cache(kernel, slot.frame)
+        return
     if slot.frame and kernel.frames.mapcount(slot.frame):
         return
     drop_slot(kernel, where)
@@ -85,8 +90,9 @@ def drop_slot(kernel: MachineState, where: tuple[int, int]) -> None:
 
 def free_cache(kernel: MachineState, frame: int) -> bool:
     """Take a page out of the swap cache when no entry needs its slot (folio_free_swap)."""
-    where = kernel.frames.cached_slot.get(frame)
-    if where is None or kernel.swap.slots[where].count:
+    slots = [where for member in kernel.frames.folio(frame) if (where := kernel.frames.cached_slot.get(member))]
+    if not slots or any(kernel.swap.slots[where].count for where in slots):
         return False
-    drop_slot(kernel, where)
+    for where in slots:
+        drop_slot(kernel, where)
     return True

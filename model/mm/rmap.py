@@ -76,14 +76,15 @@ def walk(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
 
 def mapped_by(mm: Mm, frame: int) -> int:
     """Entries of one process that map a part of the anonymous huge page of `frame`, or all of it."""
-    head = int(mm.frames.head[frame])
+    folio = mm.frames.folio(frame)
+    head = folio.start
     first, owner = int(mm.frames.index[head]), int(mm.frames.owner[head])
     count = 0
     for vma in mm.areas:
         if not vma.chain or vma.chain[0].identity != owner:
             continue
         start = max(vma.start, vma.start + first - vma.pgoff)
-        end = min(vma.end, vma.start + first - vma.pgoff + HUGE_PAGES)
+        end = min(vma.end, vma.start + first - vma.pgoff + folio.stop - head)
         if start >= end:
             continue
         for piece in mm.tables.pieces(vma, start, end):
@@ -92,7 +93,7 @@ def mapped_by(mm: Mm, frame: int) -> int:
                 continue
             part = mm.tables.part(piece.first, piece.last)
             pfns = mm.entries.pte_pfn(part[(part & np.uint64(P | PROTNONE)) != 0])
-            count += int(np.count_nonzero((pfns >= np.uint64(head)) & (pfns < np.uint64(head + HUGE_PAGES))))
+            count += int(np.count_nonzero((pfns >= np.uint64(head)) & (pfns < np.uint64(folio.stop))))
     return count
 
 

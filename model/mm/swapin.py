@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ptewalk.model.errors import SwapDamage
-from ptewalk.model.linux import VmFlag
+from ptewalk.model.linux import HUGE_PAGES, VmFlag
 from ptewalk.model.mm import release, rmap
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
+from ptewalk.model.state.slots import Slot
 from ptewalk.model.state.vma import Vma
 
 
@@ -15,6 +16,8 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     kernel, frames, entries = mm.kernel, mm.frames, mm.entries
     profile = entries.profile
     where = entries.pte_to_swp_entry(pte)
+    if kernel.anon_sizes and len(places := _read_together(mm, vma, at)) > 1:
+        return _swap_in_large(mm, vma, places, at, write)
     slot = kernel.swap.slots.get(where)
     if slot is None:
         raise SwapDamage(f"the entry names slot {where[1]}, which is not in use: the kernel kills processes (rule A30)")
@@ -26,7 +29,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     elif slot.frame:
         frame = slot.frame
     else:
-        frame = frames.alloc(page.ANON | page.DIRTY if profile.swapin_dirties else page.ANON)
+        frame = frames.alloc(page.ANON | page.DIRTY if profile.swapin_always_cached else page.ANON)
         if slot.words is not None:
             kernel.memory.add_frame(frame)[:] = slot.words
         if profile.swapin_through_cache or slot.count > 1:
@@ -34,7 +37,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
             frames.add_to_swap_cache(frame, where)
             kernel.lru.drain()  # swap_vma_readahead
         else:
-            exclusive = True
+            exclusive = not profile.swapin_always_cached
     if entries.SWP_EXCLUSIVE and pte & entries.SWP_EXCLUSIVE:
         exclusive = True
     slot.count -= 1
@@ -47,7 +50,7 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
             release.free_cache(kernel, frame)
     elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
         release.drop_slot(kernel, where)
-    if frame not in frames.cached_slot and frames.references(frame) == 1:
+    if frame not in frames.cached_slot and frames.references(frame) == 1 and not profile.swapin_always_cached:
         exclusive = True
     new = entries.pfn_pte(frame, vma.prot)
     handled = False
@@ -74,6 +77,85 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     if profile.swapin_restores_write:
         new, handled = _swap_in_6_12(mm, vma, pte, frame, exclusive, wp, write)
     mm.tables.set(at, new)
+    return write and not handled
+
+
+def _read_together(mm: Mm, vma: Vma, at: int) -> range:
+    """The pages that come back with the one at `at`: those of a large page in the swap cache, or the largest that fits.
+
+    All are alike, and name slots in a row that is aligned as they are (do_swap_page, swapin_folio: can_swapin_thp).
+    """
+    kernel, entries = mm.kernel, mm.entries
+    kind, offset = entries.pte_to_swp_entry(mm.tables.get(at))
+    slots = kernel.swap.slots
+    cached = slots[kind, offset].frame
+    if cached:
+        folio = mm.frames.folio(cached)
+        sizes = {len(folio): at - (cached - folio.start)}
+    elif vma.uffd is not None or vma.flags & VmFlag.NOHUGEPAGE:
+        return range(at, at + 1)
+    else:
+        sizes = {size: at & -size for size in sorted(kernel.anon_sizes, reverse=True)}
+    for size, first in sizes.items():
+        if first < vma.start or first + size > vma.end or first // HUGE_PAGES != (first + size - 1) // HUGE_PAGES:
+            continue
+        name = offset - (at - first)
+        run = [(kind, name + i) for i in range(size)]
+        if not cached and (name % size or not all(_can_be_read(slots.get(where)) for where in run)):
+            continue
+        found = mm.tables.part(first, first + size)
+        flags = mm.tables.get(at) ^ entries.swp_entry_to_pte(kind, offset)
+        if all(int(entry) == entries.swp_entry_to_pte(*where) ^ flags for entry, where in zip(found, run, strict=True)):
+            return range(first, first + size)
+    return range(at, at + 1)
+
+
+def _can_be_read(slot: Slot | None) -> bool:
+    """May a slot be read as part of a large page (non_swapcache_batch)?"""
+    return slot is not None and slot.in_row and not slot.frame
+
+
+def willneed(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """MADV_WILLNEED reads pages into the swap cache one by one (mm/madvise.c:swapin_walk_pmd_entry)."""
+    kernel, entries = mm.kernel, mm.entries
+    kernel.lru.drain()
+    for piece in mm.tables.pieces(vma, start, end) if kernel.anon_sizes else ():
+        for at in range(piece.first, piece.last) if not piece.leaf else ():
+            pte = mm.tables.get(at)
+            if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
+                kernel.swap.slots[entries.pte_to_swp_entry(pte)].in_row = False
+
+
+def _swap_in_large(mm: Mm, vma: Vma, places: range, at: int, write: bool) -> bool:
+    """As `do_swap_page` for pages that come back as one large page."""
+    kernel, frames, entries = mm.kernel, mm.frames, mm.entries
+    rmap.anon_vma_prepare(mm, vma)
+    pte = mm.tables.get(at)
+    slots = [entries.pte_to_swp_entry(mm.tables.get(place)) for place in places]
+    first = kernel.swap.slots[slots[0]].frame
+    if not first:
+        first = frames.alloc_compound(page.ANON | page.COMPOUND | page.DIRTY, len(places))
+        for frame, where in zip(range(first, first + len(places)), slots, strict=True):
+            slot = kernel.swap.slots[where]
+            if slot.words is not None:
+                kernel.memory.add_frame(frame)[:] = slot.words
+            slot.frame = frame
+            frames.add_to_swap_cache(frame, where)
+    assert vma.anon_vma is not None
+    for place, where in zip(places, slots, strict=True):
+        kernel.swap.slots[where].count -= 1
+        frame = kernel.swap.slots[where].frame
+        frames.add_anon_rmap(frame, vma.anon_vma.identity, vma.offset(place))
+        rmap.note_locked(mm, vma, frame)
+    release.free_cache(kernel, first)
+    exclusive = bool(pte & entries.SWP_EXCLUSIVE)
+    if exclusive:
+        frames.set_exclusive(frames.folio_slice(first))
+    handled = False
+    for i, place in enumerate(places):
+        old = mm.tables.get(place)
+        new, handled = _swap_in_6_12(mm, vma, old, first + i, exclusive, bool(old & entries.SWP_UFFD_WP), write)
+        mm.tables.set(place, new)
     return write and not handled
 
 

@@ -46,6 +46,30 @@ def allowed(vma: Vma, at: int) -> bool:
     )
 
 
+def eligible(mm: Mm, vma: Vma) -> bool:
+    """Does some size of huge page fit at the end of an anonymous area that may have it (smaps: THPeligible)?"""
+    if not mm.kernel.anon_sizes:
+        return allowed(vma, vma.end - HUGE_PAGES)
+    if not vma.is_anonymous or vma.flags & VmFlag.NOHUGEPAGE:
+        return False
+    return any((vma.end & -size) - size >= vma.start for size in mm.kernel.anon_sizes)
+
+
+def anon_pages(mm: Mm, vma: Vma, at: int) -> range:
+    """The pages that a first write to anonymous memory maps: the largest that fits (alloc_anon_folio).
+
+    It lies in the area, aligned to its size, and all of it is empty.
+    """
+    alone = range(at, at + 1)
+    if vma.flags & VmFlag.NOHUGEPAGE or vma.uffd is not None:
+        return alone
+    for size in sorted(mm.kernel.anon_sizes, reverse=True):
+        first = at & -size
+        if first >= vma.start and first + size <= vma.end and not mm.tables.part(first, first + size).any():
+            return range(first, first + size)
+    return alone
+
+
 def file_suitable(vma: Vma, at: int) -> bool:
     """As `vma_suitable`, and the file's pages are aligned in the area as they are in the file."""
     return vma_suitable(vma, at) and not (vma.start - vma.pgoff) % HUGE_PAGES
@@ -94,7 +118,7 @@ def split_file_page(kernel: MachineState, frame: int) -> bool:
     for member in range(head, head + HUGE_PAGES):
         unmap_file_page(kernel, member)
     if frames.is_dirty(head):
-        frames.mark_dirty(slice(head, head + HUGE_PAGES))
+        frames.mark_dirty(frames.folio_slice(head))
     frames.split_compound(head)
     return True
 
@@ -182,8 +206,7 @@ def folio_mapcount(frames: Frames, frame: int) -> int:
     """Entries that map the page, or any part of its huge page."""
     if not frames.flags[frame] & page.COMPOUND:
         return int(frames.maps[frame])
-    head = int(frames.head[frame])
-    return int(frames.maps[head : head + HUGE_PAGES].sum()) + frames.huge_maps.get(head, 0)
+    return int(frames.maps[frames.folio_slice(frame)].sum()) + frames.huge_maps.get(int(frames.head[frame]), 0)
 
 
 def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
@@ -196,7 +219,7 @@ def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
     if not mm.entries.profile.thp_advises_whole:
         return (count if whole else frames.mapcount(frame)) != 1
     head = int(frames.head[frame])
-    return count > 1 and (head in frames.huge_maps or count > HUGE_PAGES or int(frames.maps[head]) > 1)
+    return count > 1 and (head in frames.huge_maps or count > len(frames.folio(frame)) or int(frames.maps[head]) > 1)
 
 
 def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> Iterator[tuple[int, int, int]]:
@@ -216,7 +239,7 @@ def advised_pages(mm: Mm, first: int, last: int, *, by_head: bool = False) -> It
             looked_at = int(frames.head[frame]) if by_head else frame
             if entries.profile.thp_advises_whole:
                 pages = _mapped_run(mm, at, last)
-            if pages < HUGE_PAGES:
+            if pages < len(frames.folio(frame)):
                 if not is_shared(mm, looked_at) and split_huge_page(mm, frame):
                     continue
                 if not entries.profile.thp_advises_whole:
@@ -233,7 +256,7 @@ def _mapped_run(mm: Mm, at: int, last: int) -> int:
     part = mm.tables.part(at, last)
     first = int(part[0])
     frame = entries.pte_pfn(first)
-    left = HUGE_PAGES - (frame - int(mm.frames.head[frame]))
+    left = mm.frames.folio(frame).stop - frame
     alike = (entries.pte_pfn(part) == np.uint64(frame) + np.arange(len(part), dtype=np.uint64)) & (
         (part & ~_UNLIKE) == np.uint64(first) & ~_UNLIKE
     )
@@ -332,11 +355,11 @@ def _split_mapping(mm: Mm, vma: Vma, head: int, pmd: int) -> None:
 
 
 def dissolve(mm: Mm, frame: int) -> None:
-    """The compound page becomes 512 pages of their own; those that nothing maps are freed (__split_huge_page)."""
+    """The compound page becomes pages of their own; those that nothing maps are freed (__split_huge_page)."""
     frames = mm.frames
-    head = int(frames.head[frame])
-    frames.split_compound(head)
-    release.put_many(mm.kernel, head + np.flatnonzero(frames.maps[head : head + HUGE_PAGES] == 0))
+    run = frames.folio_slice(frame)
+    frames.split_compound(run.start)
+    release.put_many(mm.kernel, run.start + np.flatnonzero(frames.maps[run] == 0))
 
 
 def split_huge_page(mm: Mm, frame: int) -> bool:
@@ -358,7 +381,8 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
                 return True
         return True
     places: list[tuple[Mm, Vma, int]] = []
-    for offset in range(HUGE_PAGES):
+    run = frames.folio_slice(head)
+    for offset in range(run.stop - head):
         for other, area, place, huge in rmap.walk(mm.kernel, head + offset):
             if huge:
                 pmd = other.tables.get_huge(place)
@@ -367,9 +391,8 @@ def split_huge_page(mm: Mm, frame: int) -> bool:
                 places += [(other, area, place + i) for i in range(HUGE_PAGES)]
             elif not any(o is other and p == place for o, _, p in places):
                 places.append((other, area, place))
-        if not frames.maps[head : head + HUGE_PAGES].sum() - len(places):
+        if not frames.maps[run].sum() - len(places):
             break
-    run = slice(head, head + HUGE_PAGES)
     dirty = (frames.flags[run] & page.DIRTY).any()
     if dirty or any(mm.entries.pte_dirty(other.tables.get(at)) for other, _, at in places):
         frames.mark_dirty(run)

@@ -138,7 +138,7 @@ def _area(mm: Mm, vma: Vma) -> str:
         "Size": (vma.end - vma.start) * PAGE_BYTES >> 10,
         "KernelPageSize": page_kb,
         "MMUPageSize": page_kb,
-        "THPeligible": int(thp.allowed(vma, vma.end - HUGE_PAGES)),
+        "THPeligible": int(thp.eligible(mm, vma)),
         "ProtectionKey": vma.flags >> VmFlag.PKEY_LOW & 0xF,
     }
     lines = [

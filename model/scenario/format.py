@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from ptewalk.model.linux import TASK_PAGES
 from ptewalk.model.scenario import verbs
-from ptewalk.model.state.machine import CONTROL
+from ptewalk.model.state.machine import ANON_SIZES, CONTROL
 from ptewalk.model.x86 import LEVELS_4, LEVELS_5, PAGE_BYTES, PAGE_SHIFT, Control
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -91,6 +92,11 @@ class Scenario:
             for bit, name in bits.items() if key in self.header else ():
                 control = control & ~(1 << name) | (int(self.header[key], 16) >> bit & 1) << name
         return control
+
+    @property
+    def thp_anon(self) -> str:
+        """The boot parameter of that name; empty: transparent huge pages have 2 MiB."""
+        return next((setting for setting in ANON_SIZES if _asks_for_sizes(self.header, setting)), "")
 
     @property
     def window(self) -> int | None:
@@ -225,14 +231,27 @@ def _header(record: dict[str, Any], where: str) -> Scenario:
     return Scenario(name, str(record.get("doc", "")), base, [], where, record)
 
 
-def _check_huge_sizes(record: dict[str, Any], where: str) -> None:
-    """Refuse a scenario of a machine with sizes of transparent huge pages other than 2 MiB (boot with thp_anon)."""
+def _asks_for_sizes(record: dict[str, Any], setting: str | None = None) -> str | None:
+    """The key that tells of sizes of transparent huge pages (boot with thp_anon), here of one setting alone."""
     for key, value in record.items():
-        if key == _THP_ANON or (key not in ("name", "doc") and f"{_THP_ANON}=" in str(value)):
-            raise FormatError(
-                f"{where}: {key!r} is {value!r:.60}, but sizes of transparent huge pages other than 2 MiB ({_THP_ANON})"
-                " are not modelled: record it without them"
-            )
+        if key == _THP_ANON:
+            if setting is None or value == setting:
+                return key
+        elif key not in ("name", "doc"):
+            found = re.findall(rf"\b{_THP_ANON}=([^\s\"']*)", str(value))
+            if found and (setting is None or set(found) == {setting}):
+                return key
+    return None
+
+
+def _check_huge_sizes(record: dict[str, Any], where: str) -> None:
+    """Refuse a scenario of a machine with sizes of transparent huge pages that are not modelled."""
+    key = _asks_for_sizes(record)
+    if key is not None and not any(_asks_for_sizes(record, setting) for setting in ANON_SIZES):
+        raise FormatError(
+            f"{where}: {key!r} is {record[key]!r:.60}, but of the sizes of transparent huge pages ({_THP_ANON})"
+            f" {', '.join(ANON_SIZES)} alone is modelled: record it with that, or without"
+        )
 
 
 def _finished(scenario: Scenario) -> Scenario:

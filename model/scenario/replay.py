@@ -74,6 +74,7 @@ class Replay:
             pagemap_fixed=pagemap_fixed,
             watch=watch,
             exact=exact,
+            thp_anon=scenario.thp_anon,
         )
         self._recorder = Recorder(self.kernel, raw_tables=raw_tables)
         self._index = 0

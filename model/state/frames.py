@@ -74,6 +74,10 @@ class Frames:
         Page offset in the anonymous area or file that the frame belongs to.
     head : int64 array
         First frame of the compound page, or the frame itself.
+    folios : dict
+        First frame of a compound page of less than 2 MiB to its number of pages.
+    partly_mapped : set of int
+        First frames of compound pages that count as mapped in parts although all is (folio_test_partially_mapped).
     huge_maps : dict
         First frame of a compound page to the number of 2 MiB (or 1 GiB) entries that map it.
     pins : dict
@@ -99,6 +103,8 @@ class Frames:
         self.index: NDArray[np.int64] = np.zeros(1024, np.int64)
         self.owner: NDArray[np.int64] = np.zeros(1024, np.int64)
         self.head: NDArray[np.int64] = np.arange(1024, dtype=np.int64)
+        self.folios: dict[int, int] = {}
+        self.partly_mapped: set[int] = set()
         self.huge_maps: dict[int, int] = {}
         self.pins: dict[int, int] = {}
         self.waiting: Counter[int] = Counter()
@@ -148,9 +154,31 @@ class Frames:
         self._grow(self.next)
         self.flags[head : head + pages] = flags
         self.head[head : head + pages] = head
+        if pages < HUGE_PAGES:
+            self.folios[head] = pages
         if self.freed:
             self.born.update(dict.fromkeys(range(head, head + pages), len(self.freed)))
         return head
+
+    def folio(self, frame: int) -> range:
+        """The frames of the transparent huge page, of any size, that a frame is part of; else the frame alone."""
+        if not self.flags[frame] & COMPOUND:
+            return range(frame, frame + 1)
+        head = int(self.head[frame])
+        return range(head, head + self.folios.get(head, HUGE_PAGES))
+
+    def folio_slice(self, frame: int) -> slice:
+        """The same as a slice."""
+        folio = self.folio(frame)
+        return slice(folio.start, folio.stop)
+
+    def mark_partly_mapped(self, head: int) -> None:
+        """The compound page is to be split when somebody asks next (deferred_split_folio)."""
+        self.partly_mapped.add(head)
+
+    def is_partly_mapped(self, head: int) -> bool:
+        """folio_test_partially_mapped, of an anonymous compound page that is mapped without gaps"""
+        return head in self.partly_mapped
 
     def get_huge_zero(self) -> int:
         """The shared huge zero page."""
@@ -176,15 +204,19 @@ class Frames:
     def free_compound(self, head: int, pages: int = HUGE_PAGES) -> None:
         """As `free` for all frames of a huge page (free_compound_page, free_huge_page)."""
         self.flags[head : head + pages] = 0
+        self.folios.pop(head, None)
+        self.partly_mapped.discard(head)
         self.freed.extend(range(head, head + pages))
         for frame in [f for f in self.memory.row_of_frame if head <= f < head + pages]:
             self.memory.remove_frame(frame)
 
     def split_compound(self, head: int) -> None:
-        """The huge page at `head` is 512 pages of their own, none of them freed (__split_huge_page)."""
-        run = slice(head, head + HUGE_PAGES)
+        """The huge page at `head` is pages of their own, none of them freed (__split_huge_page)."""
+        run = self.folio_slice(head)
+        self.folios.pop(head, None)
+        self.partly_mapped.discard(head)
         self.flags[run] &= _ALL ^ COMPOUND
-        self.head[run] = np.arange(head, head + HUGE_PAGES)
+        self.head[run] = np.arange(run.start, run.stop)
 
     def migrate(self, old: int, new: int, pages: int) -> None:
         """Everything that is known of a page, and what it contains, is the new one's; the old one is freed.
@@ -412,14 +444,17 @@ class Frames:
         head = int(self.head[frame])
         flags = int(self.flags[frame])
         if flags & (COMPOUND | HUGETLB):
-            count = int(self.maps[head : head + HUGE_PAGES].sum()) + self.huge_maps.get(head, 0)
-            pins = sum(self.pins.get(f, 0) for f in range(head, head + HUGE_PAGES)) if self.pins else 0
+            end = head + self.folios.get(head, HUGE_PAGES)
+            count = int(self.maps[head:end].sum()) + self.huge_maps.get(head, 0)
+            pins = sum(self.pins.get(f, 0) for f in range(head, end)) if self.pins else 0
         else:
             count = int(self.maps[frame])
             pins = self.pins.get(frame, 0) if self.pins else 0
         if flags & FILE:
             count += 1
-        if frame in self.cached_slot:
+        if head in self.folios:
+            count += sum(member in self.cached_slot for member in self.folio(head))
+        elif frame in self.cached_slot:
             count += 1
         count += self.waiting[frame]
         return count + 1024 * pins

@@ -34,6 +34,8 @@ CONTROL: Final = sum(
     1 << bit for bit in (Control.WP, Control.NXE, Control.SMEP, Control.SMAP, Control.PKE, Control.PGE)
 )
 """Control bits that the recorded kernels ran with."""
+ANON_SIZES: Final = {"16K-64K:always": (4, 8, 16)}
+"""Setting of the boot parameter thp_anon to sizes of transparent huge pages, in pages."""
 _SINGLE_FLUSHES: Final = 33
 """Pages that are flushed one by one; for more the address space goes (tlb_single_page_flush_ceiling)."""
 
@@ -206,9 +208,13 @@ class MachineState:
         Physical memory; None: a new one that grows.
     reuse_frames : bool
         A frame that was freed is given out again, from the next step on (`Frames.begin_step`).
+    thp_anon : str
+        The boot parameter for sizes of transparent huge pages: "16K-64K:always", or empty.
 
     Attributes
     ----------
+    anon_sizes : tuple of int
+        Sizes below 2 MiB, in pages, that anonymous memory is mapped by; where there are any, 2 MiB are not.
     processes : dict
         Number to live process.
     notifications : list of (str, int, int)
@@ -230,6 +236,7 @@ class MachineState:
         exact: bool = False,
         memory: SparseMemory | None = None,
         reuse_frames: bool = False,
+        thp_anon: str = "",
     ) -> None:
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
@@ -249,6 +256,9 @@ class MachineState:
         self.pools = {2: Pool(*HUGETLB_POOL), 3: Pool(1)}
         self.pagemap_v2 = profile.machine_pagemap_v2 or bool(pagemap_v2)
         self.pagemap_fixed = pagemap_fixed
+        self.anon_sizes: tuple[int, ...] = ()
+        if thp_anon and profile.machine_thp_anon:
+            self.anon_sizes = ANON_SIZES[thp_anon]
         self.exact = exact
         self.watch = watch or exact
         self.processes: dict[int, Process] = {}

@@ -22,11 +22,14 @@ class Slot:
         Contents; None: all zero.
     frame : int
         Its swap-cache page, 0 for none.
+    in_row : bool
+        It was taken for a part of a large page, whose other parts have the slots around it, and can be read back so.
     """
 
     count: int
     words: NDArray[np.uint64] | None
     frame: int
+    in_row: bool = False
 
 
 class SwapDevice:
@@ -42,6 +45,14 @@ class SwapDevice:
         self._choices = choices
         self.slots: dict[tuple[int, int], Slot] = {}
         self.next = 1
+
+    def allocate_run(self, count: int) -> list[tuple[int, int]]:
+        """Free slots in a row for a large page, aligned to their number (folio_alloc_swap)."""
+        first = -(-self.next // count) * count
+        while any((0, first + i) in self.slots for i in range(count)):
+            first += count
+        self.next = first + count
+        return [(0, first + i) for i in range(count)]
 
     def allocate(self, places: list[tuple[int, int]]) -> tuple[int, int]:
         """A free slot for the page mapped at `places`: (type, offset)."""

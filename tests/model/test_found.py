@@ -18,7 +18,7 @@ DATA = Path(__file__).parents[1] / "data"
 FILES = ("found-{}.jsonl", "kinds-{}.jsonl.gz", "flips-{}.jsonl.gz")
 CASES = [
     (profile, scenario)
-    for profile in ("linux-6.1", "linux-6.12", "linux-6.18", "linux-7.3")
+    for profile in ("linux-6.1", "linux-6.12", "linux-6.18", "linux-7.2", "linux-7.3")
     for name in FILES
     if (DATA / name.format(profile)).is_file()
     for scenario in read(DATA / name.format(profile))

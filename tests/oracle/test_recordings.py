@@ -46,6 +46,15 @@ def test_own_recording(path: Path) -> None:
     assert report.agree == report.steps > 500
 
 
+def test_sizes_of_huge_pages() -> None:
+    """A machine with thp_anon=16K-64K:always: scenarios written by hand, most of them those of the plain machine."""
+    scenarios = read(ROOT / "tests" / "data" / "mthp-linux-7.3.jsonl.gz")
+    assert {scenario.thp_anon for scenario in scenarios} == {"16K-64K:always"}
+    report = replay(scenarios, "linux-7.3")
+    assert report.first_difference is None
+    assert (report.scenarios, report.steps, report.agree, report.skipped) == (270, 2053, 2053, 0)
+
+
 @pytest.mark.parametrize(
     "track", [Track.OFF, *(pytest.param(track, marks=pytest.mark.slow) for track in (Track.FAULT, Track.NATIVE))]
 )

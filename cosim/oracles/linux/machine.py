@@ -92,6 +92,8 @@ class LinuxVm(Guest):
         One page of 1 GiB, for hugetlb1g.
     five_levels : bool
         Page tables of five levels (CR4.LA57).
+    thp_anon : str
+        The boot parameter of that name, for sizes of transparent huge pages; empty: it is not given.
     seconds : float
         Time limit of one operation.
     cpu : str
@@ -110,12 +112,20 @@ class LinuxVm(Guest):
         two_nodes: bool = False,
         gigantic: bool = False,
         five_levels: bool = False,
+        thp_anon: str = "",
         seconds: float = 60.0,
         cpu: str = "max",
     ) -> None:
         super().__init__(
-            kernel, two_nodes=two_nodes, gigantic=gigantic, five_levels=five_levels, seconds=seconds, cpu=cpu
+            kernel,
+            two_nodes=two_nodes,
+            gigantic=gigantic,
+            five_levels=five_levels,
+            seconds=seconds,
+            cpu=cpu,
+            options=f" thp_anon={thp_anon}" if thp_anon else "",
         )
+        self.thp_anon = thp_anon
         self.control: dict[str, int] = {}
         """cr0, cr4, efer of the guest while a process ran."""
         self._levels = x86.LEVELS_4
@@ -160,7 +170,7 @@ class LinuxVm(Guest):
         """
         needs = request.needs
         has_memory = self.two_nodes >= needs.two_nodes and self.gigantic >= needs.gigantic
-        if not has_memory or self.five_levels != needs.five_levels:
+        if not has_memory or (self.five_levels, self.thp_anon) != (needs.five_levels, needs.thp_anon):
             wanted = ", ".join(f"{name}={value}" for name, value in needs._asdict().items())
             raise ScenarioError(f"{request.name}: needs a machine with {wanted}")
         calls = encode_all(request.name, request.ops, request.base)
@@ -189,6 +199,8 @@ class LinuxVm(Guest):
         head |= {"kernel": self.kernel.version, "recordings": 1, "vm_flags": "all"}
         if not self.has_swap:
             head["swap"] = "none"
+        if self.thp_anon:
+            head["thp_anon"] = self.thp_anon
         clears = [(i, str(op["value"]).strip()) for i, op in enumerate(request.ops) if op["op"] == "clear_refs"]
         unsure = [i for i, value in clears if value in ("1", "2", "3")]
         if unsure:
@@ -310,7 +322,7 @@ class LinuxMachines:
     def run(self, request: ScenarioRequest) -> list[Line]:
         """As `LinuxVm.run`, on a machine that fits."""
         vm = self._vm
-        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic, vm.five_levels) != request.needs:
+        if vm is None or not vm.alive or (vm.two_nodes, vm.gigantic, vm.five_levels, vm.thp_anon) != request.needs:
             self.close()
             vm = LinuxVm(self.kernel, **request.needs._asdict(), seconds=self.seconds, cpu=self.cpu)
             self._vm = vm.__enter__()

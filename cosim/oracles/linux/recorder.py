@@ -101,7 +101,8 @@ class _Journal:
 
 
 def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
-    text = json.dumps([[r.name, r.doc, r.base, r.five_levels, r.files, r.ops] for r in requests]) + kernel.version
+    asked = [[r.name, r.doc, r.base, r.five_levels, r.thp_anon, r.files, r.ops] for r in requests]
+    text = json.dumps(asked) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
 
 

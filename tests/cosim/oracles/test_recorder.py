@@ -39,9 +39,17 @@ def test_scenarios_with_and_without_answers(tmp_path: Path, name: str) -> None:
     assert requests == [ScenarioRequest("a", [OP], "d", 0x100000000000), bare]
 
 
+def test_sizes_of_huge_pages_are_told_by_the_scenario_line(tmp_path: Path) -> None:
+    sized = ScenarioRequest("sized", [OP], thp_anon="16K-64K:always")
+    assert sized.needs == (False, False, False, "16K-64K:always")
+    assert as_request(as_scenario(sized)) == sized
+    assert linux_vm.LinuxVm(KERNEL, thp_anon="16K-64K:always").options == " thp_anon=16K-64K:always"
+    assert read_requests(write(tmp_path / "s.jsonl", *request_lines(sized))) == [sized]
+
+
 def test_five_levels_are_told_by_the_scenario_line(tmp_path: Path) -> None:
     five = ScenarioRequest("five", [OP], five_levels=True)
-    assert five.needs == (False, False, True)
+    assert five.needs == (False, False, True, "")
     assert as_request(as_scenario(five)) == five
     assert read_requests(write(tmp_path / "s.jsonl", *request_lines(five))) == [five]
     head = request_lines(five)[0] | {"cr4": "750ef0"}
@@ -85,10 +93,11 @@ class FakeVm:
     interrupted = ""
 
     def __init__(
-        self, kernel: GuestKernel, *, two_nodes: bool, gigantic: bool, five_levels: bool, **options: Any
+        self, kernel: GuestKernel, *, two_nodes: bool, gigantic: bool, five_levels: bool, thp_anon: str, **options: Any
     ) -> None:
         type(self).started += 1
-        self.two_nodes, self.gigantic, self.five_levels, self.alive = two_nodes, gigantic, five_levels, True
+        self.two_nodes, self.gigantic, self.five_levels, self.thp_anon = two_nodes, gigantic, five_levels, thp_anon
+        self.alive = True
 
     def __enter__(self) -> FakeVm:
         return self
@@ -104,7 +113,7 @@ class FakeVm:
             raise GuestDied("died")
         if request.name in self.refusals:
             raise ScenarioError("refused")
-        assert request.needs == (self.two_nodes, self.gigantic, self.five_levels)
+        assert request.needs == (self.two_nodes, self.gigantic, self.five_levels, self.thp_anon)
         return [{"t": "scenario", "name": request.name}, {"t": "step", "name": request.name}]
 
 
