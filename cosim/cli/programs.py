@@ -18,10 +18,12 @@ import click
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
+    CACHING,
     DIFFER,
     TRACKS,
     chosen_kernel,
     deb_option,
+    design_option,
     json_option,
     kernel_option,
     mutant_option,
@@ -68,6 +70,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option("--track", type=click.Choice(TRACKS), default="native", show_default=True, help="What the MMU does to entries.")
 @option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
+@design_option
 @option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -111,6 +114,7 @@ def run(
     profile: str,
     track: str,
     backend: str,
+    design: str,
     root: Path,
     scratch: Path | None,
     scratch_bytes: int,
@@ -195,6 +199,7 @@ def run(
         report,
         as_json,
         pass_status,
+        design,
         guest,
     )
 
@@ -203,6 +208,7 @@ def run(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
 @option("--epoch", "number", type=click.IntRange(1), help="Number of the image; by default the last.")
 @option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
+@design_option
 @option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -220,6 +226,7 @@ def restore(
     folder: Path,
     number: int | None,
     backend: str | None,
+    design: str,
     root: Path | None,
     scratch: Path | None,
     seconds: float | None,
@@ -260,6 +267,7 @@ def restore(
         report,
         as_json,
         pass_status,
+        design,
     )
 
 
@@ -284,6 +292,7 @@ def _go(
     report: Path | None,
     as_json: bool,
     pass_status: bool,
+    design: str,
     guest: str | None = None,
 ) -> int:
     """Run a program to its end, and tell of it; the exit code. `guest`: the kernel that it is to be compared with."""
@@ -291,7 +300,7 @@ def _go(
     from ptewalk.cosim.programs.run import ProgramRun
     from ptewalk.model.linux import Track
 
-    walker = make_walker(settings.told)
+    walker = make_walker(settings.told, design)
     with ExitStack() as stack:
         streams = {
             "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
@@ -312,7 +321,8 @@ def _go(
             answered = ask_linux(running, watcher, result["program"], guest or None)
             entries = settings.track == Track.OFF
             result["against"] = compare(watcher, outputs, answered, entries=entries).as_json()
-        result |= {"backend": settings.told, "profile": settings.profile.name, "track": settings.track.name.lower()}
+        result |= {"backend": settings.told, "design": design} if design in CACHING else {"backend": settings.told}
+        result |= {"profile": settings.profile.name, "track": settings.track.name.lower()}
         result |= {"seed": settings.seed, "status": _status(status), **running.figures()}
         epochs = None if running.epochs is None else running.epochs.as_json()
     if epochs is not None:
@@ -332,8 +342,16 @@ def _go(
     return _passed(status) if pass_status else 0
 
 
-def make_walker(backend: str) -> Callable[[Any], Any]:
+def make_walker(backend: str, design: str = "mmu-uncached") -> Callable[[Any], Any]:
     """What makes the MMU for a memory."""
+    if design in CACHING:
+        if backend != "gateware":
+            raise ToolError(f"--design {design} is for --backend gateware")
+        from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
+        from ptewalk.cosim.runs.tracing import trace_library
+
+        built = trace_library(design)
+        return lambda memory: CachingWalker(TracedMmu(built, memory))
     from ptewalk.cosim.bench.single import SingleWalker
     from ptewalk.cosim.programs.walkers import ModelWalker
 

@@ -14,15 +14,16 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
-from ptewalk.cosim.cli.common import DIFFER, TRACKS, json_option, mutant_option, option, progress, show
+from ptewalk.cosim.cli.common import DIFFER, TRACKS, design_option, json_option, mutant_option, option, progress, show
 from ptewalk.cosim.cli.programs import make_walker
 
 
 @click.command()
 @option("--only", multiple=True, metavar="NAME", help="These workloads; by default all that can run here.")
-@option("--profile", "profiles", multiple=True, help="By default linux-6.1 and linux-6.12.")
+@option("--profile", "profiles", multiple=True, help="By default linux-6.1, linux-6.12 and linux-7.3.")
 @option("--track", "tracks", type=click.Choice(TRACKS), multiple=True, help="By default all three.")
 @option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
+@design_option
 @option("--small", is_flag=True, help="A tenth of the work.")
 @option("--latency", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Of memory, in cycles.")
 @option("--trap-cycles", type=click.IntRange(0), help="Assumed cost of a page fault in software; by default 1842.")
@@ -38,6 +39,7 @@ def workloads(
     profiles: tuple[str, ...],
     tracks: tuple[str, ...],
     backend: str,
+    design: str,
     small: bool,
     latency: int,
     trap_cycles: int | None,
@@ -68,9 +70,9 @@ def workloads(
     chosen = [one for one in chosen if not one.missing()]
     if not chosen:
         raise ToolError(f"none of these can run here: {', '.join(missing)}; install {WORKLOADS[missing[0]].program}")
-    machines = [find_machine(name) for name in dict.fromkeys(profiles or ("linux-6.1", "linux-6.12"))]
+    machines = [find_machine(name) for name in dict.fromkeys(profiles or ("linux-6.1", "linux-6.12", "linux-7.3"))]
     ways = tuple(dict.fromkeys(tracks)) or TRACKS
-    walker = make_walker(backend)
+    walker = make_walker(backend, design)
     cost = TRAP_CYCLES if trap_cycles is None else trap_cycles
     rows: list[dict[str, Any]] = []
     wrong: list[str] = []
@@ -109,7 +111,9 @@ def workloads(
         click.echo(json.dumps({"workloads": rows, "missing": missing, "wrong": wrong, "seed": seed}))
     else:
         show(
-            rows, f"workloads: backend {backend}, seed {seed}" + ("" if kills else f", trap {cost}, latency {latency}")
+            rows,
+            f"workloads: {backend if backend == 'model' else design}, seed {seed}"
+            + ("" if kills else f", trap {cost}, latency {latency}"),
         )
         for one in missing:
             click.echo(f"not run: {one} ({WORKLOADS[one].program} is not installed)")

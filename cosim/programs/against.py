@@ -140,19 +140,22 @@ class Watcher:
 
     def _end(self, number: int, result: int) -> None:
         self.calls.append(Call(number, result))
-        made = self._running.system.calls.total()
+        made, stack = self._running.system.calls.total(), self._running.cpu["rsp"]
         if number in _TOLD:
-            self.told.append(Told(made, result))
+            self.told.append(Told(made, stack, result))
         if number not in _READS:
             self.told += [
-                Told(made, result, linear + at, data[at : at + _MOST_TOLD])
+                Told(made, stack, result, linear + at, data[at : at + _MOST_TOLD])
                 for linear, data in self._writes
                 for at in range(0, len(data), _MOST_TOLD)
             ]
 
     def _watch(self) -> None:
         if not self.states:
-            self.told += [Told(0, 0, linear, data) for linear, data in self._writes if len(data) == _RANDOM_BYTES]
+            registers = self._running.system.current.registers
+            assert registers is not None
+            told = [(linear, data) for linear, data in self._writes if len(data) == _RANDOM_BYTES]
+            self.told += [Told(0, registers["rsp"], 0, linear, data) for linear, data in told]
         alive = [task for task in self._running.system.tasks.values() if task.status is None]
         if len(alive) > 1:
             raise ToolError("the program makes a process, or runs another program; --against takes one process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,9 +31,22 @@ _PLATFORM: Final = b"x86_64\0"
 _HWCAP: Final = 0x178BFBFD
 """CPUID.1:EDX of QEMU's qemu64."""
 _MINSIGSTKSZ: Final = 1440
+_RSEQ_BYTES, _RSEQ_ALIGN = 28, 32
+"""What is used of struct rseq, and its alignment."""
 _AT: Final = dict(
     **dict(PHDR=3, PHENT=4, PHNUM=5, PAGESZ=6, BASE=7, FLAGS=8, ENTRY=9, UID=11, EUID=12, GID=13, EGID=14),
-    **dict(PLATFORM=15, HWCAP=16, CLKTCK=17, SECURE=23, RANDOM=25, HWCAP2=26, EXECFN=31, MINSIGSTKSZ=51),
+    **dict(
+        PLATFORM=15,
+        HWCAP=16,
+        CLKTCK=17,
+        SECURE=23,
+        RANDOM=25,
+        HWCAP2=26,
+        RSEQ_FEATURE_SIZE=27,
+        RSEQ_ALIGN=28,
+        EXECFN=31,
+        MINSIGSTKSZ=51,
+    ),
 )
 _USER: Final = 1000
 _MOST_ARGUMENT_BYTES: Final = 2 << 20
@@ -149,8 +163,16 @@ def start(
         **dict(ENTRY=elf.entry + bias, UID=_USER, EUID=_USER, GID=_USER, EGID=_USER, SECURE=0),
         **dict(RANDOM=0, HWCAP2=0, EXECFN=texts[0], PLATFORM=0),
     }
+    if _tells_rseq(kernel.profile.name):
+        auxiliary |= dict(RSEQ_FEATURE_SIZE=_RSEQ_BYTES, RSEQ_ALIGN=_RSEQ_ALIGN)
     pointer = _push_tables(memory, pointer & -16, len(arguments), texts[1:], auxiliary, random_bytes)
     return Started(entry, pointer, brk)
+
+
+def _tells_rseq(profile: str) -> bool:
+    """Has this kernel two more entries in the auxiliary vector, as from 6.3 on (create_elf_tables)?"""
+    found = re.fullmatch(r"linux-(\d+)\.(\d+)", profile)
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 3)
 
 
 def _push_texts(

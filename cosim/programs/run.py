@@ -58,7 +58,7 @@ __all__ = ["ProgramRun", "Settings"]
 TABLE: Final = (calls_files, calls_memory, calls_names, calls_processes, calls_signals, calls_time)
 """Their functions have entered themselves in `system.CALLS`."""
 _SIGNALS: Final = {Signal.MAPERR: 11, Signal.ACCERR: 11, Signal.PKUERR: 11, Signal.KERNEL: 11, Signal.BUS: 7}
-_SHOWN: Final = ("cycles", "marks", "mends", "delivered_faults")
+_SHOWN: Final = ("cycles", "hits", "marks", "mends", "delivered_faults")
 """Counters of the gateware that are told."""
 _CODES: Final = {Signal.MAPERR: 1, Signal.ACCERR: 2, Signal.BUS: 2}
 SI_KERNEL: Final = 0x80

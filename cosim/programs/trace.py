@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.caching import RuleOfCachingBroken
-from ptewalk.cosim.bench.records import REQUEST, RESPONSE, Records, decode, make
+from ptewalk.cosim.bench.records import REQUEST, Records
 from ptewalk.cosim.bench.trace_lane import (
     KIND_SHIFT,
     OUTSTANDING,
@@ -29,12 +29,12 @@ from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import FixedMemory
 from ptewalk.model.mm import faults
-from ptewalk.model.paging import Request, Result, State
+from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.profile import Profile
 from ptewalk.model.state.machine import CONTROL
-from ptewalk.model.x86 import PAGE_SHIFT, Access, Control, Invalidation
+from ptewalk.model.x86 import PAGE_SHIFT, Access, Control, Invalidation, Outcome
 
-__all__ = ["EndOfTrace", "TracedMmu", "TracedWalker", "replay_words"]
+__all__ = ["CachingWalker", "EndOfTrace", "TracedMmu", "TracedWalker", "replay_words"]
 
 _CHUNK: Final = 1 << 18
 """Accesses at a time."""
@@ -103,6 +103,43 @@ class TracedMmu:
         counts = self.lane.counts()
         counts.faults = self.faults
         return counts
+
+
+def _result(answered: Answered) -> Result:
+    if answered.outcome == Outcome.OK:
+        bits = (bool(answered.pwt), bool(answered.pcd), bool(answered.pat))
+        return Translated(answered.physical, answered.level, *bits)
+    if answered.outcome == Outcome.PAGE_FAULT:
+        return PageFault(answered.code)
+    return GeneralProtection() if answered.outcome == Outcome.GENERAL_PROTECTION else BusFault()
+
+
+class CachingWalker:
+    """Who walks for a run whose MMU caches: a `Walker`. What Unicorn's TLB misses is asked, and may be cached here.
+
+    Parameters
+    ----------
+    mmu : TracedMmu
+    """
+
+    def __init__(self, mmu: TracedMmu) -> None:
+        self.mmu = mmu
+        self._nothing: NDArray[np.uint64] = np.zeros(0, np.uint64)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the gateware counted; `hits` are answers without a walk."""
+        counts = self.mmu.counts()
+        shown = {"cycles": counts.cycles, "hits": sum(counts.hits.values()), "marks": counts.marks}
+        return shown | {"mends": counts.mends, "delivered_faults": counts.faults}
+
+    def walk(self, state: State, request: Request) -> Result:
+        """As `Walker.walk`."""
+        return _result(self.mmu.ask(state, self._nothing, request))
+
+    def invalidate(self, linear: int | None) -> None:
+        """As `Walker.invalidate`."""
+        self.mmu.invalidate(linear)
 
 
 class TracedWalker:
@@ -175,9 +212,7 @@ class TracedWalker:
         answered = self._answered
         if not answered.stopped:
             self._keep(np.array([_word(request)], np.uint64))
-        fields = {"physical": answered.physical, "code": answered.code, "outcome": answered.outcome}
-        fields |= {"level": answered.level, "pwt": answered.pwt, "pcd": answered.pcd, "pat": answered.pat}
-        return decode(make(RESPONSE, fields))
+        return _result(answered)
 
     def settle(self) -> None:
         """As `Tracer.settle`."""

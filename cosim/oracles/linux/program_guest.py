@@ -71,21 +71,22 @@ class Told(NamedTuple):
     ----------
     call : int
         How many calls were made with it; 0: execve.
-    result : int
-        RAX, unsigned. Where the guest's is another, nothing is told.
+    stack, result : int
+        RSP and RAX, unsigned. Where the guest's are others, nothing is told.
     address : int
     data : bytes
         What is put there; empty: RAX itself is told.
     """
 
     call: int
+    stack: int
     result: int
     address: int = 0
     data: bytes = b""
 
     def pack(self) -> bytes:
         """struct answer of tracer.c, and the data"""
-        return struct.pack("<qQQq", self.call, self.result, self.address, len(self.data)) + self.data
+        return struct.pack("<qQQQq", self.call, self.stack, self.result, self.address, len(self.data)) + self.data
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,21 @@ static void resume(int signal)
         give_up("PTRACE_SYSCALL");
 }
 
+/* Does a signal end the program? It is process 1 of its namespace, which no default action ends. */
+static int ends(int signal)
+{
+    char path[64], line[256];
+    unsigned long kept = 1UL << (SIGCHLD - 1) | 1UL << (SIGCONT - 1) | 1UL << (SIGURG - 1) | 1UL << (SIGWINCH - 1), mask;
+    snprintf(path, sizeof path, "/proc/%d/status", program);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "SigIgn: %lx", &mask) == 1 || sscanf(line, "SigCgt: %lx", &mask) == 1)
+            kept |= mask;
+    if (f)
+        fclose(f);
+    return !(kept >> (signal - 1) & 1);
+}
+
 /* Go on to the next stop at a system call's start or end. Returns 0 when the program has ended, or made a process. */
 static int to_call(void)
 {
@@ -238,6 +253,11 @@ static int to_call(void)
         int event = status >> 16;
         if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_EXEC) {
             MAILBOX->stopped = STOPPED_PROCESS;
+            return 0;
+        }
+        if (!event && ends(WSTOPSIG(status))) {
+            MAILBOX->stopped = STOPPED_ENDED;
+            MAILBOX->status = WSTOPSIG(status);
             return 0;
         }
         if (!event)
@@ -337,9 +357,9 @@ static void clear(void)
 
 /* ---- what system calls tell ---- */
 
-/* A record of /answers: before it comes the end of its call, `bytes` follow it; none: it is RAX that is told. */
+/* A record of /answers, for the end of a call at which RSP is `stack`; `bytes` follow it. None: it is RAX that is told. */
 struct answer {
-    int64_t call, result, address, bytes;
+    int64_t call, stack, result, address, bytes;
 };
 
 static FILE *answers;
@@ -359,10 +379,11 @@ static void tell(int64_t call, struct user_regs_struct *at)
         size_t bytes = answer.bytes;
         if (bytes > sizeof data || fread(data, 1, bytes, answers) != bytes)
             give_up("/answers");
-        if (answer.call == call && !bytes) {
+        int same = answer.call == call && (int64_t)at->rsp == answer.stack;
+        if (same && !bytes) {
             at->rax = answer.result;
             set_registers(at);
-        } else if (answer.call == call && (int64_t)at->rax == answer.result) {
+        } else if (same && (int64_t)at->rax == answer.result) {
             struct iovec from = {data, bytes}, to = {(void *)answer.address, bytes};
             process_vm_writev(program, &from, 1, &to, 1, 0);
         }

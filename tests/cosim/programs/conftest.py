@@ -15,8 +15,10 @@ import pytest
 
 from ptewalk.cosim.bench.single import SingleWalker
 from ptewalk.cosim.programs.run import ProgramRun, Settings
+from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
 from ptewalk.cosim.programs.walkers import ModelWalker
 from ptewalk.cosim.runs.gateware import WalkerLibrary
+from ptewalk.cosim.runs.tracing import trace_library
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 
@@ -67,6 +69,9 @@ def run(command: list[str], *, backend: str = "model", stdin: bytes = b"", **set
     if backend == "gateware":
         library = WalkerLibrary.make()
         walker = lambda memory: SingleWalker(library.lane, memory)  # noqa: E731
+    elif backend != "model":  # a design that caches
+        built = trace_library(backend)
+        walker = lambda memory: CachingWalker(TracedMmu(built, memory))  # noqa: E731
     out, errors = io.BytesIO(), io.BytesIO()
     with ProgramRun(chosen, walker, stdin=io.BytesIO(stdin), stdout=out, stderr=errors) as running:
         running.start(command[0], command[1:])

@@ -103,8 +103,8 @@ def test_ends_are_compared() -> None:
 
 
 def test_what_is_told_has_the_layout_of_the_tracer() -> None:
-    packed = Told(3, (1 << 64) - 2, 0x7000, b"abc").pack()
-    assert struct.unpack("<4q", packed[:32]) == (3, -2, 0x7000, 3) and packed[32:] == b"abc"
+    packed = Told(3, 0x9000, (1 << 64) - 2, 0x7000, b"abc").pack()
+    assert struct.unpack("<5q", packed[:40]) == (3, 0x9000, -2, 0x7000, 3) and packed[40:] == b"abc"
 
 
 def test_the_guests_tree_has_what_the_program_looked_at(tmp_path: Path) -> None:
