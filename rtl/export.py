@@ -17,6 +17,7 @@ from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.bus.on_axi import AxiMmu, AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.layouts import flat_fields
@@ -37,7 +38,9 @@ __all__ = [
     "top_name",
 ]
 
-Config = WalkerConfig | MmuConfig | CachingMmuConfig | LockRamConfig | ExclusivePortConfig | MonitorConfig
+Config = (
+    WalkerConfig | MmuConfig | CachingMmuConfig | LockRamConfig | ExclusivePortConfig | MonitorConfig | AxiMmuConfig
+)
 """What can be exported."""
 
 
@@ -67,8 +70,9 @@ BUS_DESIGNS: Final = {
     "lock_ram": Design(LockRamConfig, LockRam),
     "exclusive_port": Design(ExclusivePortConfig, ExclusivePort),
     "exclusive_monitor": Design(MonitorConfig, ExclusiveMonitor),
+    "axi_mmu": Design(AxiMmuConfig, AxiMmu),
 }
-"""Name to design of what stands between a memory port and memory."""
+"""Name to design of what stands between a memory port and memory, and of an MMU with that in it."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

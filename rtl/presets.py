@@ -6,6 +6,7 @@ from typing import Final
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRamConfig
 from ptewalk.rtl.bus.monitor import MonitorConfig
+from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
@@ -35,8 +36,9 @@ BUS: Final[dict[str, Config]] = {
     "lock-ram": LockRamConfig(),
     "exclusive-port": ExclusivePortConfig(),
     "exclusive-monitor": MonitorConfig(),
+    "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
 }
-"""What stands between a memory port and memory."""
+"""What stands between a memory port and memory; and preset `mmu` with an AXI4 manager for its memory port."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

@@ -74,7 +74,8 @@ class WalkerBench:
         What has the design's ports: the top, or an instance, or a top that leads them out under a prefix.
     memory : WordMemory
         Where the tables are; changed in place. With `physical_bits`, it must not have more of them than the walker.
-        The batch level needs a `SparseMemory`.
+        The batch level needs a `SparseMemory`. A design without a memory port, such as `AxiMmu`, has its memory from
+        somebody else: then there are no events of it, and no second writer.
     conditions : Conditions, optional
         Latency, stalls, seed and limits, where a call does not say otherwise.
     design : DesignDescription, optional
@@ -115,17 +116,18 @@ class WalkerBench:
         self._check(memory)
         self.memory = memory
         self._pins = pins = Pins(handle, self.design, prefix)
-        self._memory_agent = MemoryAgent(pins, memory)
+        self._memory_agent = None if self.design.stream("reads") is None else MemoryAgent(pins, memory)
         requester = RequesterAgent(
             pins,
             on_accept=lambda index, record: self._tell(self.on_request, index, record),
             on_response=lambda index, record: self._tell(self.on_response, index, record),
-            interfere=self._memory_agent.interfere,
+            interfere=self._interfere,
         )
         self._trace = TraceAgent(pins)
         self.agents: list[Agent] = [
-            *(requester, self._memory_agent, FaultQueueAgent(pins), RetirementAgent(pins), DrainAgent(pins)),
-            self._trace,
+            requester,
+            *(() if self._memory_agent is None else (self._memory_agent,)),
+            *(FaultQueueAgent(pins), RetirementAgent(pins), DrainAgent(pins), self._trace),
         ]
         self._own_clock = clk is None
         self._clk = pins.port("clk") if clk is None else clk
@@ -141,6 +143,10 @@ class WalkerBench:
     def _tell(listeners: Sequence[Callable[[int, np.void], None]], index: int, record: np.void) -> None:
         for listener in listeners:
             listener(index, record)
+
+    def _interfere(self, ledger: Ledger) -> None:
+        if self._memory_agent is not None:
+            self._memory_agent.interfere(ledger)
 
     def _nothing(self) -> Ledger:
         return Ledger(np.zeros(0, REQUEST), np.zeros(0, INTERFERENCE), self.conditions)
@@ -165,7 +171,9 @@ class WalkerBench:
     def use(self, memory: WordMemory) -> None:
         """Give the walker another memory; not while a batch runs. ValueError when it has too many address bits."""
         self._check(memory)
-        self.memory = self._memory_agent.memory = memory
+        self.memory = memory
+        if self._memory_agent is not None:
+            self._memory_agent.memory = memory
 
     # Coming and going ------------------------------------------------------------------------------------------------
 

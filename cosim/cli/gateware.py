@@ -136,6 +136,12 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
 @option("--gigabyte-pages/--no-gigabyte-pages", default=True, show_default=True, help="1 GiB pages.")
 @option("--trace/--no-trace", default=True, show_default=True, help="With o_walked.")
 @option("--observe/--no-observe", default=False, show_default=True, help="With the registers as outputs.")
+@option(
+    "--axi",
+    type=click.Choice(["64", "128", "256", "512"]),
+    help="The MMU's memory port as AXI4, with data of so many bits.",
+)
+@option("--monitor", is_flag=True, help="With --axi: an exclusive monitor before a memory that has none.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
 @option("--json", "as_json", is_flag=True, help="Print the description instead of writing files.")
 @mutant_option
@@ -144,6 +150,8 @@ def export(
     design: str,
     name: str | None,
     levels: str,
+    axi: str | None,
+    monitor: bool,
     fault_depth: int | None,
     as_json: bool,
     **parameters: int,
@@ -157,6 +165,7 @@ def export(
     from dataclasses import replace
 
     from ptewalk.cosim.runs.gateware import verilog_of
+    from ptewalk.rtl.bus.on_axi import AxiMmuConfig
     from ptewalk.rtl.presets import preset
     from ptewalk.rtl.walker import WalkerConfig
 
@@ -169,10 +178,17 @@ def export(
         check_writable(output)
     if fault_depth is not None and design == "walker":
         raise ToolError("--fault-depth is the MMU's: give --design mmu")
+    if axi is not None and design == "walker":
+        raise ToolError("--axi is the MMU's: give --design mmu")
+    if monitor and axi is None:
+        raise ToolError("--monitor stands on AXI4: give --axi 64")
     try:
         walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
         depth = {} if fault_depth is None else {"fault_depth": fault_depth}
         config = replace(preset(design, walker), **depth)  # type: ignore[arg-type]
+        if axi is not None:
+            assert not isinstance(config, WalkerConfig)
+            config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor)  # type: ignore[arg-type]
     except ValueError as error:
         raise ToolError(str(error)) from None
     with progress("the Verilog is made"):

@@ -31,6 +31,17 @@ def test_export_of_the_mmu_with_a_name(run: Run, tmp_path: Path) -> None:
     assert (parameters["levels"], parameters["soft_dirty"], parameters["fault_depth"]) == (4, False, 8)
 
 
+def test_export_on_axi(run: Run, tmp_path: Path) -> None:
+    """AXI's names in the place of the memory port's, in all three files."""
+    code, out, _ = run("export", "-o", "m.v", "--design", "mmu-uncached", "--axi", "128", "--monitor")
+    assert (code, out) == (0, "m.v: module ptewalk_axi_mmu\n")
+    described = json.loads((tmp_path / "m.json").read_text())
+    widths = {port["name"]: port["width"] for port in described["ports"]}
+    assert widths["m_axi_wdata"] == 128 and not [name for name in widths if name.startswith("memory__")]
+    assert (described["parameters"]["data_bits"], described["parameters"]["monitor"]) == (128, True)
+    assert "m_axi_arlock" in (tmp_path / "m.v").read_text() and ".m_axi_awvalid(" in (tmp_path / "m.vh").read_text()
+
+
 def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
     assert code == 0
@@ -46,6 +57,9 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "no/such/b.v"), "there is no folder no/such"),
         (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
+        (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
+        (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
+        (("-o", "b.v", "--design", "mmu", "--axi", "32"), "'32' is not one of '64', '128', '256', '512'"),
         (
             ("-o", "b.v", "--design", "mmu-uncached", "--tag-bits", "11"),
             "tag_bits of a fault unit must be an integer from 1 to 10",

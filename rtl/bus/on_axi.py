@@ -1,0 +1,97 @@
+"""An MMU whose memory port is an AXI4 manager: what an integrator places before an interconnect."""
+
+from dataclasses import dataclass, field
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, connect, flipped
+
+from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
+from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
+from ptewalk.rtl.mmu import Mmu, MmuConfig
+
+__all__ = ["AxiMmu", "AxiMmuConfig"]
+
+
+@dataclass(frozen=True)
+class AxiMmuConfig:
+    """Parameters of an `AxiMmu`.
+
+    Parameters
+    ----------
+    mmu : MmuConfig or CachingMmuConfig
+    data_bits, link, prot
+        As in `ExclusivePortConfig`.
+    monitor : bool
+        True: an `ExclusiveMonitor` with one reservation stands before the memory, which needs none then, and which
+        nobody may write past it. False (default): the bus has one.
+    """
+
+    mmu: MmuConfig | CachingMmuConfig = field(default_factory=MmuConfig)
+    data_bits: int = 64
+    link: bool = True
+    prot: int = 0b001
+    monitor: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mmu, MmuConfig | CachingMmuConfig):
+            raise ValueError(f"mmu must be an MmuConfig or a CachingMmuConfig, not {self.mmu!r}")
+        if not isinstance(self.monitor, bool):
+            raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
+        _ = self.port
+
+    @property
+    def port(self) -> ExclusivePortConfig:
+        """The parameters of the memory port; ValueError where they are not allowed."""
+        bits = self.mmu.walker.physical_bits
+        return ExclusivePortConfig(physical_bits=bits, data_bits=self.data_bits, link=self.link, prot=self.prot)
+
+
+class AxiMmu(Component):
+    """An MMU, and an `ExclusivePort` in the place of its memory port.
+
+    Parameters
+    ----------
+    config : AxiMmuConfig
+
+    Members
+    -------
+    All but `memory` of the MMU, and `m_axi`, `status`, `clear` and `unknown_address` of the port.
+    """
+
+    def __init__(self, config: AxiMmuConfig = AxiMmuConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        self.mmu = Mmu(config.mmu) if isinstance(config.mmu, MmuConfig) else CachingMmu(config.mmu)
+        self.port = ExclusivePort(config.port)
+        members = {name: member for name, member in self.mmu.signature.members.items() if name != "memory"}
+        members |= {name: member for name, member in self.port.signature.members.items() if name != "memory"}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.mmu = mmu = self.mmu
+        m.submodules.port = port = self.port
+        connect(m, mmu.memory, port.memory)
+        for inside in (mmu, port):
+            for name, member in inside.signature.members.items():
+                if name in ("memory", "m_axi"):
+                    continue
+                ours, theirs = getattr(self, name), getattr(inside, name)
+                if member.is_signature:
+                    connect(m, flipped(ours), theirs)
+                elif member.flow.name == "Out":
+                    m.d.comb += ours.eq(theirs)
+                else:
+                    m.d.comb += theirs.eq(ours)
+        axi = port.m_axi
+        if self.config.monitor:
+            bits = self.config.port
+            m.submodules.monitor = monitor = ExclusiveMonitor(
+                MonitorConfig(
+                    address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=bits.id_bits, reservations=1
+                )
+            )
+            connect(m, axi, monitor.s_axi)
+            axi = monitor.m_axi
+        connect(m, axi, flipped(self.m_axi))
+        return m

@@ -1,0 +1,48 @@
+"""An MMU on AXI4: its ports and parameters, and what becomes of a bus without a monitor."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ptewalk.rtl.bus.on_axi import AxiMmuConfig
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.export import describe
+from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.walker import WalkerConfig
+
+
+@pytest.mark.parametrize("mmu", [MmuConfig(), CachingMmuConfig()])
+@pytest.mark.parametrize("monitor", [False, True])
+def test_ports_are_the_mmus_with_axi_for_memory(mmu: MmuConfig | CachingMmuConfig, monitor: bool) -> None:
+    inner = {port.name: (port.direction, port.width) for port in describe(mmu).ports}
+    outer = {port.name: (port.direction, port.width) for port in describe(AxiMmuConfig(mmu, monitor=monitor)).ports}
+    added = {name for name in outer.keys() - inner.keys() if not name.startswith("m_axi_")}
+    status = ("no_monitor", "retry_limit", "outcome_unknown")
+    assert added == {f"{member}__{name}" for member in ("status", "clear") for name in status} | {"unknown_address"}
+    missing = {name for name in inner.keys() - outer.keys() if not name.startswith("memory__")}
+    assert not missing
+    assert all(outer[name] == inner[name] for name in inner.keys() & outer.keys())
+    assert outer["m_axi_araddr"] == ("output", 40) and outer["m_axi_rdata"] == ("input", 64)
+    assert outer["m_axi_awlock"] == ("output", 1) and outer["m_axi_arcache"] == ("output", 4)
+
+
+def test_the_bus_is_as_wide_as_physical_addresses() -> None:
+    config = AxiMmuConfig(MmuConfig(WalkerConfig(physical_bits=46)), data_bits=256, monitor=True)
+    widths = {port.name: port.width for port in describe(config).ports}
+    assert (widths["m_axi_awaddr"], widths["m_axi_wdata"], widths["m_axi_wstrb"]) == (46, 256, 32)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"mmu": WalkerConfig()}, "mmu must be an MmuConfig or a CachingMmuConfig, not WalkerConfig"),
+        ({"monitor": 1}, "monitor must be True or False, not 1"),
+        ({"data_bits": 32}, "data_bits must be 64, 128, 256 or 512, not 32"),
+        ({"link": None}, "link must be True or False, not None"),
+        ({"prot": 8}, "prot must be an integer from 0 to 7, not 8"),
+    ],
+)
+def test_parameter_errors(parameters: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        replace(AxiMmuConfig(), **parameters)
