@@ -18,6 +18,7 @@ from ptewalk.cosim.checks.random_walks import random_batch
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
+from ptewalk.cosim.speed.fills import LEAST_RATIO, fill_rates
 from ptewalk.model import bulk
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import HUGE_PAGES, ScanCategory, SoftBit, Track
@@ -31,7 +32,7 @@ from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access
 
 __all__ = ["MISSED", "PARTS", "measure"]
 
-PARTS = ("cosim", "bulk", "kernel", "replay")
+PARTS = ("cosim", "fills", "bulk", "kernel", "replay")
 MISSED = "missed"
 _PROTOCOL_WALKS = 600
 _BATCH_TARGET = 50
@@ -92,6 +93,10 @@ def measure(
         progress(number, len(wanted))
         if part == "cosim":
             rows += _cosim(simulator, walks, seed)
+        elif part == "fills":
+            model, gateware, ratio = fill_rates(WalkerLibrary.make().lane)
+            baseline = f"golden model: {model:.0f}"
+            rows.append(_row("fills of a program's TLB", gateware, "fills/s", baseline, ratio, least=LEAST_RATIO))
         elif part == "bulk":
             rows += _compare(_bulk, seed)
         elif part == "kernel":

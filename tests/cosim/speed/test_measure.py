@@ -7,6 +7,7 @@ import pytest
 
 from ptewalk.cosim.runs.gateware import WalkerLibrary
 from ptewalk.cosim.speed import measure
+from ptewalk.cosim.speed.fills import LEAST_RATIO, fill_rates
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES
@@ -101,3 +102,14 @@ def test_target_of_walks_end_to_end() -> None:
         if row["ratio"] <= SLACK * measure._WHOLE_TARGET:
             break
     assert row["target"] == "<= 11" and row["ratio"] <= SLACK * measure._WHOLE_TARGET
+
+
+@pytest.mark.slow
+def test_target_of_fills() -> None:
+    """The gateware fills the TLB of a program's processor at seven tenths of the golden model's rate and more."""
+    lane = WalkerLibrary.make().lane
+    for _ in range(TRIES):
+        model, gateware, ratio = fill_rates(lane)
+        if SLACK * ratio >= LEAST_RATIO:
+            break
+    assert SLACK * ratio >= LEAST_RATIO == 0.7 and model > 0 and gateware > 0
