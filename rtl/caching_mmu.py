@@ -11,6 +11,7 @@ from ptewalk.model import linux, x86
 from ptewalk.rtl.delivery import Delivery
 from ptewalk.rtl.entry import canonical, marks_and_mends
 from ptewalk.rtl.fault_unit import check_parameters
+from ptewalk.rtl.flights import one_walk, several_walks
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout, StartLayout
 from ptewalk.rtl.maintenance import Maintenance
@@ -18,7 +19,9 @@ from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
 from ptewalk.rtl.upper_caches import UpperCaches
+from ptewalk.rtl.waiting import Waiting
 from ptewalk.rtl.walker import Walker, WalkerConfig
+from ptewalk.rtl.walkers import MOST_WALKERS, Walkers
 
 __all__ = ["CachingMmu", "CachingMmuConfig"]
 
@@ -47,6 +50,8 @@ class CachingMmuConfig:
         Requests that may wait for a walk, or are not known to hit, 3 to 64; default 4, the least with a hit a cycle.
     upper_entries : int
         Of the cache of each level above the page tables: a power of two, 2 to 64; 0 (default): there is none.
+    walkers : int
+        Walks in flight at most, 1 (default) to 8.
     """
 
     walker: WalkerConfig = field(default_factory=WalkerConfig)
@@ -58,6 +63,7 @@ class CachingMmuConfig:
     slots: int = 4
     waiting: int = 4
     upper_entries: int = 0
+    walkers: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.walker, WalkerConfig):
@@ -74,6 +80,8 @@ class CachingMmuConfig:
             raise ValueError(f"waiting must be an integer from 3 to 64, not {self.waiting!r}")
         if self.upper_entries != 0 and not _power_of_two(self.upper_entries, 2, 64):
             raise ValueError(f"upper_entries must be 0 or a power of two from 2 to 64, not {self.upper_entries!r}")
+        if not isinstance(self.walkers, int) or not 1 <= self.walkers <= MOST_WALKERS:
+            raise ValueError(f"walkers must be an integer from 1 to {MOST_WALKERS}, not {self.walkers!r}")
 
 
 class _Stage(data.StructLayout):
@@ -131,7 +139,7 @@ class CachingMmu(Component):
         walker = config.walker
         bits, tag_bits, soft_dirty = walker.physical_bits, walker.tag_bits, walker.soft_dirty
         slot_bits = (config.slots - 1).bit_length()
-        self.walker = Walker(walker, starts=True)
+        self.walker = Walker(walker, starts=True) if config.walkers == 1 else Walkers(walker, count=config.walkers)
         self.tlb = Tlb(
             physical_bits=bits,
             slot_bits=slot_bits,
@@ -154,7 +162,7 @@ class CachingMmu(Component):
             "o_written": of_walker["o_written"],
         }
         if walker.trace:
-            members["o_walked"] = of_walker["o_walked"]
+            members |= {name: of_walker[name] for name in ("o_walked", "o_walker") if name in of_walker}
         self._counters = ["delivered_faults", "lost_faults", *(["marks", "mends"] if soft_dirty else [])]
         self._counters += ["hits", "overtaken", "replays", "wraps"]
         members |= {name: Out(unsigned(COUNTER_BITS)) for name in self._counters}
@@ -164,18 +172,26 @@ class CachingMmu(Component):
         m = Module()
         config = self.config
         tag_bits, soft_dirty = config.walker.tag_bits, config.walker.soft_dirty
+        several = config.walkers > 1
         m.submodules.walker = walker = self.walker
         m.submodules.tlb = tlb = self.tlb
         m.submodules.uppers = uppers = self.uppers
         m.submodules.maintenance = maintenance = self.maintenance
         m.submodules.delivery = delivery = self.delivery
-        m.submodules.queue = queue = fifo.SyncFIFO(width=RequestLayout(tag_bits).size + 1, depth=config.waiting)
+        width = RequestLayout(tag_bits).size + 1
+        m.submodules.queue = queue = (
+            Waiting(width=width, depth=config.waiting, walkers=config.walkers)
+            if several
+            else fifo.SyncFIFO(width=width, depth=config.waiting)
+        )
 
         connect(m, flipped(self.supervisor), delivery.supervisor)
         connect(m, walker.memory, flipped(self.memory))
         connect(m, walker.o_written, flipped(self.o_written))
         if config.walker.trace:
             connect(m, walker.o_walked, flipped(self.o_walked))
+            if several:
+                m.d.comb += self.o_walker.eq(walker.o_walker)
         requests, responses = self.requester.requests, self.requester.responses
         m.d.comb += [
             responses.payload.eq(delivery.responses.payload),
@@ -213,8 +229,9 @@ class CachingMmu(Component):
             lost=Signal(),  # for the counters
             again=Signal(),
         )
+        flights = several_walks(m, walker, context, r, queue) if several else one_walk(r, queue)
         quiet = maintenance.idle & ~tlb.busy & ~r.took  # nothing is done to the TLB
-        idle = ~r.valid_1 & ~r.valid_2 & ~r.walking & ~queue.r_rdy & ~delivery.valid
+        idle = ~r.valid_1 & ~r.valid_2 & ~flights.walking & ~queue.r_rdy & ~delivery.valid
         advance, goes = Signal(), Signal()
         m.d.comb += [
             goes.eq(delivery.take & ~r.denied),
@@ -255,10 +272,10 @@ class CachingMmu(Component):
             uppers.slot.eq(maintenance.slot),
             uppers.look.eq(advance),
         ]
-        # While one waits and no walk is in flight nobody else starts one.
+        # While one waits that may be walked nobody else starts a walk.
         m.d.sync += [
-            r.turn.eq(~again & (r.turn | (queue.r_rdy & ~r.walking & ~replaying))),
-            r.armed.eq(~again & r.turn & quiet),
+            r.turn.eq(~again & (r.turn | (flights.next_waits & ~replaying))),
+            r.armed.eq(~again & r.turn & quiet & ~flights.answers),
         ]
         overtakes = Signal()
         la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
@@ -286,11 +303,12 @@ class CachingMmu(Component):
 
         ok, denied = self._judge(m, context, r)
         served, walks, waits = Signal(), Signal(), Signal()
-        free = ~r.walking & ~queue.r_rdy & ~(r.valid_1 & r.stage_1.again)
+        free = flights.free & ~(r.valid_1 & r.stage_1.again)
+        begins = (free | r.stage_2.again) & ~flights.joins
         m.d.comb += [
             served.eq(r.valid_2 & goes & ok),
-            walks.eq(r.valid_2 & goes & ~ok & (free | r.stage_2.again)),
-            waits.eq(r.valid_2 & goes & ~ok & ~free & ~r.stage_2.again),
+            walks.eq(r.valid_2 & goes & ~ok & begins),
+            waits.eq(r.valid_2 & goes & ~ok & ~begins),
             queue.w_data.eq(Cat(Mux(r.denied, r.refused, r.stage_2.request), r.denied)),
             queue.w_en.eq(waits | r.denied),
             walker.requester.requests.payload.eq(r.stage_2.request),
@@ -313,16 +331,21 @@ class CachingMmu(Component):
             taken.eq(found.valid & may_take),
         ]
         m.d.sync += r.blocked.eq(found.valid & ~may_take)
-        with m.If(overtakes):
-            m.d.sync += r.overtaken.eq(1)
-        with m.If(walks):
-            # What was looked up before an invalidation is stale; what will be read is not.
-            stale = r.start.cached & (r.stage_2.overtaken | overtakes)
-            m.d.sync += [r.walking.eq(1), r.overtaken.eq(stale)]
-        with m.Elif(taken):
-            m.d.sync += r.walking.eq(0)
-        with m.If(~r.walking):
-            m.d.sync += r.walked.eq(r.stage_2)
+        # What was looked up before an invalidation is stale; what will be read is not.
+        stale = r.start.cached & (r.stage_2.overtaken | overtakes)
+        if several:
+            m.d.comb += [walker.i_overtakes.eq(overtakes), walker.i_stale.eq(stale), walker.i_look.eq(advance)]
+            with m.If(advance):
+                m.d.sync += [r.joined_1.eq(again & queue.r_joined), r.joined_2.eq(r.joined_1)]
+        else:
+            with m.If(overtakes):
+                m.d.sync += r.overtaken.eq(1)
+            with m.If(walks):
+                m.d.sync += [r.walking.eq(1), r.overtaken.eq(stale)]
+            with m.Elif(taken):
+                m.d.sync += r.walking.eq(0)
+            with m.If(~r.walking):
+                m.d.sync += r.walked.eq(r.stage_2)
 
         well = found.payload.outcome == x86.Outcome.OK
         faults = found.payload.outcome == x86.Outcome.PAGE_FAULT
@@ -330,19 +353,17 @@ class CachingMmu(Component):
         # walk begins in the cycle of its answer.
         m.d.comb += overtakes.eq((maintenance.begins & maintenance.covers) | r.faulted)
         m.d.sync += r.faulted.eq(taken & faults)
-        keeps = taken & well & ~r.walked.access.probe
+        keeps = taken & well & ~flights.probe
         fill, translation = tlb.ops.payload, walker.o_translation
-        m.d.sync += [r.took.eq(taken), r.operates.eq((keeps & ~r.overtaken) | (taken & faults))]
+        m.d.sync += [r.took.eq(taken), r.operates.eq((keeps & ~flights.overtaken) | (taken & faults))]
         m.d.comb += [tlb.hold.eq(r.took), tlb.ops.valid.eq(r.operates | maintenance.ops.valid)]
         with m.If(~maintenance.idle):
             m.d.comb += fill.eq(maintenance.ops.payload)
         with m.Else():
             m.d.comb += [
                 fill.kind.eq(Mux(faults, TlbOp.DROP, TlbOp.FILL)),
-                # Between walks the register is the next request's that is looked up again.
-                fill.linear.eq(
-                    Mux(r.walking, r.walked.request.linear, RequestLayout(tag_bits)(queue.r_data[:-1]).linear)
-                ),
+                # Else the register is the next request's that is looked up again.
+                fill.linear.eq(Mux(flights.fills, flights.linear, RequestLayout(tag_bits)(queue.r_data[:-1]).linear)),
                 fill.slot.eq(maintenance.slot),
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
@@ -353,7 +374,7 @@ class CachingMmu(Component):
             uppers.la57.eq(la57),
             uppers.fill.eq(walker.o_upper),
             uppers.fill_slot.eq(maintenance.slot),
-            uppers.passes.eq(walker.o_passes & ~r.overtaken),
+            uppers.passes.eq(walker.o_passes & flights.passes),
             uppers.clear.eq(tlb.forgets),
         ]
 
@@ -369,11 +390,11 @@ class CachingMmu(Component):
         with m.Else():
             m.d.comb += [
                 outgoing.response.eq(found.payload),
-                outgoing.linear.eq(r.walked.request.linear),
-                outgoing.store.eq(r.walked.access.store),
-                outgoing.probe.eq(r.walked.access.probe),
+                outgoing.linear.eq(flights.linear),
+                outgoing.store.eq(flights.store),
+                outgoing.probe.eq(flights.probe),
             ]
-        m.d.sync += [r.lost.eq(keeps & r.overtaken), r.again.eq(again)]
+        m.d.sync += [r.lost.eq(keeps & flights.overtaken), r.again.eq(again)]
         self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=maintenance.wraps)
         return m
 
@@ -384,11 +405,12 @@ class CachingMmu(Component):
             maintenance.contexts.payload.eq(contexts.payload),
             maintenance.contexts.valid.eq(contexts.valid),
             contexts.ready.eq(maintenance.contexts.ready),
-            walker.contexts.valid.eq(contexts.valid & contexts.ready),
             maintenance.before.eq(context),
         ]
-        for name, _ in walker.contexts.payload.shape():
-            m.d.comb += walker.contexts.payload[name].eq(contexts.payload[name])
+        if isinstance(walker, Walker):
+            m.d.comb += walker.contexts.valid.eq(contexts.valid & contexts.ready)
+            for name, _ in walker.contexts.payload.shape():
+                m.d.comb += walker.contexts.payload[name].eq(contexts.payload[name])
         with m.If(contexts.valid & contexts.ready):
             m.d.sync += context.eq(contexts.payload)
 

@@ -16,7 +16,7 @@ from ptewalk.rtl.layouts import (
 __all__ = ["ID_BITS", "ContextSignature", "MemoryPortSignature", "RequesterSignature", "SupervisorSignature"]
 
 ID_BITS = 2
-"""Width of an access's `id` at the memory port."""
+"""Width of an access's `id` at the memory port of one walker."""
 
 
 class RequesterSignature(Signature):
@@ -65,6 +65,8 @@ class MemoryPortSignature(Signature):
     ----------
     physical_bits : int
         Width of an address, in bytes; addresses are 8-byte aligned.
+    walkers : int
+        Who makes accesses: each has its own ids, whose low bits are its number. Default 1: no such bits.
 
     Members
     -------
@@ -77,8 +79,9 @@ class MemoryPortSignature(Signature):
         `error`: the bus refused; whether it was written is not known.
     """
 
-    def __init__(self, physical_bits: int) -> None:
-        identity = {"id": unsigned(ID_BITS)}
+    def __init__(self, physical_bits: int, *, walkers: int = 1) -> None:
+        id_bits = ID_BITS + (walkers - 1).bit_length()
+        identity = {"id": unsigned(id_bits)}
         read = data.StructLayout({"address": unsigned(physical_bits), **identity})
         value = data.StructLayout({"value": unsigned(64), "error": 1, **identity})
         done = data.StructLayout({"done": 1, "error": 1, **identity})
@@ -86,7 +89,7 @@ class MemoryPortSignature(Signature):
             {
                 "reads": Out(stream.Signature(read)),
                 "data": In(stream.Signature(value, always_ready=True)),
-                "swaps": Out(stream.Signature(SwapLayout(physical_bits, ID_BITS))),
+                "swaps": Out(stream.Signature(SwapLayout(physical_bits, id_bits))),
                 "swapped": In(stream.Signature(done, always_ready=True)),
             }
         )

@@ -1,6 +1,7 @@
 """Configurations with a name, for export, synthesis, measurements and docs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
@@ -21,16 +22,26 @@ def _full(walker: WalkerConfig) -> CachingMmuConfig:
     )
 
 
+def _eight(walker: WalkerConfig) -> CachingMmuConfig:
+    return replace(_full(walker), walkers=8, waiting=16)
+
+
 _MAKERS: Final[dict[str, Callable[[WalkerConfig], Config]]] = {
     "walker": lambda walker: walker,
     "mmu-uncached": MmuConfig,
     "mmu-small": CachingMmuConfig,
     "mmu": _full,
+    "mmu-8walkers": _eight,
 }
 
 PRESETS: Final = tuple(_MAKERS)
-"""walker: alone; mmu-uncached: with a fault unit; mmu-small: with a TLB; mmu: larger, with caches of upper entries."""
-CACHING: Final = {"mmu-small": CachingMmuConfig(), "mmu": _full(WalkerConfig())}
+"""walker: alone; mmu-uncached: with a fault unit; mmu-small: with a TLB; mmu: larger, with caches of upper entries;
+mmu-8walkers: and with eight walks in flight."""
+CACHING: Final = {
+    "mmu-small": CachingMmuConfig(),
+    "mmu": _full(WalkerConfig()),
+    "mmu-8walkers": _eight(WalkerConfig()),
+}
 """Those that cache."""
 BUS: Final[dict[str, Config]] = {
     "lock-ram": LockRamConfig(),

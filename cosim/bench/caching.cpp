@@ -168,12 +168,14 @@ private:
     void answer_memory() {
         pins::data::set_valid(top, false);
         pins::swapped::set_valid(top, false);
+        bool given[2] = {false, false};  // a channel gives one answer a cycle
         for (size_t at = 0; at < pending.size();) {
-            if (pending[at].due > cycle) {
+            if (pending[at].due > cycle || given[pending[at].swaps]) {
                 ++at;
                 continue;
             }
             const Pending p = pending[at];
+            given[p.swaps] = true;
             pending.erase(pending.begin() + static_cast<long>(at));
             bool error;
             uint64_t *const word = words.find(p.access.address, error);
@@ -181,6 +183,7 @@ private:
             CachingEvent &e = note(p.swaps ? CachingKind::SWAP : CachingKind::READ);
             e.address = p.access.address;
             e.error = error;
+            e.index = static_cast<uint32_t>(p.access.id & WALKER_MASK);
             if (p.swaps) {
                 e.old = p.access.old;
                 e.new_ = p.access.new_;
@@ -229,7 +232,9 @@ private:
         if (pins::walked::valid(top)) {
             Walked w{};
             pins::walked::get(top, w);
-            note(CachingKind::WALK_END).tag = w.tag;
+            CachingEvent &e = note(CachingKind::WALK_END);
+            e.tag = w.tag;
+            e.index = static_cast<uint32_t>(pins::walker::get(top));
         }
         sample_memory();
         sample_response();
@@ -273,7 +278,8 @@ private:
         }
         waits = !ready;
         if (!ready) return;
-        if (!pending.empty()) status = CachingStatus::TWO_OUTSTANDING;
+        for (const Pending &other : pending)
+            if ((other.access.id & WALKER_MASK) == (access.id & WALKER_MASK)) status = CachingStatus::TWO_OUTSTANDING;
         pending.push_back({cycle + b.latency + random.draw() % (b.latency_spread + 1), swaps, access});
     }
 

@@ -264,10 +264,10 @@ class CachingBench:
                 error, done, value = True, False, 0
             if swaps:
                 self._give(put, role, {"done": done, "error": error, "id": access["id"]})
-                self._note(Swap(address, access["old"], access["new"], done, error))
+                self._note(Swap(address, access["old"], access["new"], done, error, self._walker(access)))
             else:
                 self._give(put, role, {"value": value, "error": error, "id": access["id"]})
-                self._note(Read(address, value, error))
+                self._note(Read(address, value, error, self._walker(access)))
 
     # Watching --------------------------------------------------------------------------------------------------------
 
@@ -280,7 +280,8 @@ class CachingBench:
                 self._accepted(role)
         walked = self._taken(get, "walked")
         if walked is not None:
-            self._note(WalkEnd(walked["tag"]))
+            walker = self._design.pin("walker")
+            self._note(WalkEnd(walked["tag"], 0 if walker is None else get(walker)))
         self._sample_memory(get)
         response = self._taken(get, "responses")
         if response is not None:
@@ -334,10 +335,14 @@ class CachingBench:
         for swaps, role in ((False, "reads"), (True, "swaps")):
             access = self._taken(get, role)
             if access is not None:
-                if self._pending:
-                    raise RuleOfCachingBroken(f"cycle {self._cycle}: two accesses to memory are outstanding")
+                if any(self._walker(other[2]) == self._walker(access) for other in self._pending):
+                    raise RuleOfCachingBroken(f"cycle {self._cycle}: a walker has two accesses to memory outstanding")
                 due = self._cycle + conditions.latency + self._rng.randint(0, conditions.latency_spread)
                 self._pending.append((due, swaps, access))
+
+    def _walker(self, access: Mapping[str, int]) -> int:
+        """Whose access it is: the low bits of its id, where there are several walkers."""
+        return access["id"] % (1 << (int(self._design.parameters["walkers"]) - 1).bit_length())
 
     def _respond(self, response: dict[str, int]) -> None:
         tag = response["tag"]

@@ -85,6 +85,7 @@ DIRECTIVE: Final = np.dtype(
 _EVENT: Final = np.dtype(
     [
         *((name, np.uint64) for name in ("address", "old", "new", "cycle")),
+        # `index`: of the request, context or directive; of an access to memory and of a walk's end, the walker.
         *(("tag", np.uint32), ("index", np.uint32), ("code", np.uint16)),
         *((name, np.uint8) for name in ("kind", "done", "error", "outcome", "level", "pwt", "pcd", "pat")),
     ],
@@ -106,7 +107,7 @@ _BATCH: Final = np.dtype(
 _RULES: Final = {
     CachingStatus.LATE_ANSWER: "no progress for 5000 cycles",
     CachingStatus.UNSTABLE: "a stream changed before it was taken",
-    CachingStatus.TWO_OUTSTANDING: "two accesses to memory are outstanding",
+    CachingStatus.TWO_OUTSTANDING: "a walker has two accesses to memory outstanding",
     CachingStatus.STRAY_ANSWER: "an answer with a tag that is not in flight",
     CachingStatus.DRAINED_EARLY: "a drain ended while requests or grants were outstanding",
 }
@@ -119,6 +120,8 @@ def caching_lane_files(design: DesignDescription) -> Mapping[str, str]:
         values = ", ".join(f"{one.name} = {one.value}" for one in kind)
         numbers.append(f"namespace {kind.__name__} {{ enum : uint32_t {{ {values} }}; }}")
     kinds = {"Directive": DIRECTIVE, "CachingEvent": _EVENT, "CachingBatch": _BATCH}
+    walkers = int(design.parameters["walkers"])
+    numbers.append(f"constexpr uint64_t WALKER_MASK = {(1 << (walkers - 1).bit_length()) - 1};  // of an access's id")
     lines = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds), *numbers, ""]
     return {**lane_files(design), "lane.cpp": _SOURCE.read_text(), "caching_records.h": "\n".join(lines)}
 
@@ -176,9 +179,9 @@ class CachingRun:
         for row in self.events.tolist():
             address, old, new, _, tag, index, code, kind, done, error, outcome, level, pwt, pcd, pat = row
             if kind == CachingKind.READ:
-                yield Read(address, old, bool(error))
+                yield Read(address, old, bool(error), index)
             elif kind == CachingKind.SWAP:
-                yield Swap(address, old, new, bool(done), bool(error))
+                yield Swap(address, old, new, bool(done), bool(error), index)
             elif kind == CachingKind.FOREIGN:
                 yield Foreign(address, new)
             elif kind == CachingKind.ACCEPT:
@@ -189,7 +192,7 @@ class CachingRun:
                 asked = directives[index]
                 yield Invalidate(Invalidation(asked[at_kind]), asked[at_linear], asked[at_pcid])
             elif kind == CachingKind.WALK_END:
-                yield WalkEnd(tag)
+                yield WalkEnd(tag, index)
             elif kind == CachingKind.ANSWER:
                 yield Answer(tag, result_of(outcome, address, level, pwt, pcd, pat, code))
 

@@ -82,7 +82,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {"translation": tuple(records.TRANSL
 """Role of each plain struct that a testbench samples to the fields that it knows."""
 COUNTERS: Final = ("marks", "mends", "delivered_faults", "lost_faults")
 """Roles of the gateware's counters."""
-_PINS: Final = (*COUNTERS, "hits", "overtaken", "replays", "wraps", "drain", "drained")
+_PINS: Final = (*COUNTERS, "hits", "overtaken", "replays", "wraps", "drain", "drained", "walker")
 _RESERVED: Final = {"new": "new_"}
 """Field to its name in C++, where that is a keyword."""
 

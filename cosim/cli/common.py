@@ -55,7 +55,7 @@ SIMULATORS = ("verilator", "icarus")
 MUTANT = "ptewalk.mutant"
 _TOLD: Final = 100
 T = TypeVar("T")
-CACHING = ("mmu-small", "mmu")
+CACHING = ("mmu-small", "mmu", "mmu-8walkers")
 """Designs with caches: keys of `rtl.presets.CACHING`, which is imported late."""
 
 
@@ -88,7 +88,7 @@ design_option = option(
     type=click.Choice(("mmu-uncached", *CACHING)),
     default="mmu-uncached",
     show_default=True,
-    help="For --backend gateware: the MMU without caches, or one with a TLB, or with caches of upper entries too.",
+    help="For --backend gateware: no caches, a TLB, caches of upper entries too, or eight walkers as well.",
 )
 seed_option = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."

@@ -158,7 +158,8 @@ def export(
 ) -> int:
     """Write walker or MMU as Verilog, one port per field.
 
-    mmu-uncached is the walker with a fault unit; mmu-small has a TLB; mmu a larger one, and caches of upper entries.
+    mmu-uncached is the walker with a fault unit; mmu-small has a TLB; mmu a larger one, and caches of upper
+    entries; mmu-8walkers eight walks in flight.
 
     Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance.
     """

@@ -10,6 +10,7 @@ import click
 
 from ptewalk.cosim.base.files import check_writable, keep_earlier, made_folder, write_whole
 from ptewalk.cosim.cli.common import (
+    CACHING,
     DIFFER,
     MUTANT,
     jobs_option,
@@ -34,6 +35,7 @@ _PARTS = ("recorded", "random", "replay", "caches")
     help="Random walks (and accesses of caches) on the batch level; fewer on Icarus.",
 )
 @option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
+@option("--design", "designs", type=click.Choice(CACHING), multiple=True, help="Of those that cache; by default all.")
 @option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -52,6 +54,7 @@ def cosim(
     simulator: str | None,
     count: int | None,
     only: tuple[str, ...],
+    designs: tuple[str, ...],
     output: Path | None,
     seed: int | None,
     jobs: int,
@@ -70,6 +73,7 @@ def cosim(
             count,
             only,
             seed,
+            designs=designs,
             say=lambda text: click.echo(text, err=True),
             jobs=jobs,
             journal=journal,

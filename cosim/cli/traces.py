@@ -13,7 +13,7 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
-from ptewalk.cosim.cli.common import TRACKS, json_option, mutant_option, option, progress, show
+from ptewalk.cosim.cli.common import CACHING, TRACKS, json_option, mutant_option, option, progress, show
 from ptewalk.cosim.cli.programs import SIZE
 
 _MOST_LATENCY = 10_000
@@ -22,7 +22,7 @@ _MOST_LATENCY = 10_000
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[PROGRAM [ARGUMENT]...]")
 @option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A trace instead.")
-@option("--design", type=click.Choice(["mmu", "mmu-small"]), default="mmu", show_default=True, help="Preset.")
+@option("--design", type=click.Choice(CACHING), default="mmu", show_default=True, help="Preset.")
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option(
     "--track", "tracks", type=click.Choice(TRACKS), multiple=True, help="By default all three, one after the other."

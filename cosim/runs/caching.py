@@ -39,9 +39,10 @@ def caching_work(
     *,
     simulator: str | None = None,
     config: CachingMmuConfig | None = None,
+    preset: str | None = None,
     conditions: CachingConditions | None = None,
 ) -> dict[str, Any]:
-    """`count` random accesses at protocol level.
+    """`count` random accesses at protocol level; `preset` is the configuration's name, for the line that repeats it.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def caching_work(
     wrong = 0
     for chunk, told in zip(chunks, result.values["results"], strict=True):
         counts.update(told["counts"])
-        repeat = f"ptewalk cosim --only caches --simulator {chosen.name} --seed {seed}{option()}"
+        repeat = f"ptewalk cosim --only caches{_named(preset)} --simulator {chosen.name} --seed {seed}{option()}"
         wrong += len(told["problems"])
         failures += [f"caches, chunk {chunk}: {problem}\nrepeat: {repeat}" for problem in told["problems"][:5]]
     return {
@@ -91,6 +92,7 @@ def caching_volume(
     seed: int,
     *,
     config: CachingMmuConfig | None = None,
+    preset: str | None = None,
     jobs: int = 1,
     journal: Path | None = None,
     progress: Progress = lambda done, total: None,
@@ -99,6 +101,8 @@ def caching_volume(
 
     Parameters
     ----------
+    preset : str, optional
+        The configuration's name, for the line that repeats a failure.
     jobs : int
         Processes.
     journal : Path, optional
@@ -115,7 +119,8 @@ def caching_volume(
     chosen, design = select("verilator"), describe(config)
     model = build_library(chosen, verilog_of(config), design, caching_lane_files(design))
     chunks = walks_plan(seed, count, VOLUME_CHUNK)
-    repeat = f"ptewalk cosim --only caches --simulator verilator --walks {count} --seed {seed}{option()}"
+    by = f"{_named(preset)} --simulator verilator --walks {count} --seed {seed}{option()}"
+    repeat = f"ptewalk cosim --only caches{by}"
 
     def work(chunk: Chunk) -> dict[str, Any]:
         lane = CachingLane(model.library)
@@ -134,6 +139,11 @@ def caching_volume(
     name = f"{chosen.name} {chosen.version_text}"
     wrong = sum(len(one["problems"]) for one in told)
     return {"simulator": name, "compared": counts["answers"], "wrong": wrong, "failures": failures, "counts": counts}
+
+
+def _named(preset: str | None) -> str:
+    """The option that chooses it."""
+    return "" if preset is None else f" --design {preset}"
 
 
 def _volume_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from ptewalk.model.x86 import (
 from ptewalk.rtl.export import describe
 from ptewalk.rtl.presets import CACHING
 
-__all__ = ["HIT_LATENCY", "caching_cycles"]
+__all__ = ["HIT_LATENCY", "STEADY_LATENCY", "caching_cycles", "walkers_cycles"]
 
 HIT_LATENCY: Final = 3
 """Cycles from the acceptance of a request that hits to its answer."""
@@ -51,6 +51,18 @@ _CLEAN: Final = sum(1 << bit for bit in (EntryBit.P, EntryBit.RW, EntryBit.US, E
 _TABLES: Final = 0x100
 _DIRTY: Final = _CLEAN | 1 << EntryBit.D | 1 << SoftBit.SOFT_DIRTY
 _QUIET: Final = {"idle": 0.0, "stalls": 0.0, "drains": 0.0, "latency_spread": 0}
+_WARM: Final = 200
+"""Walks before those that are counted, and after them."""
+STEADY: Final = 2000
+"""Walks that are counted in the steady state."""
+STEADY_LATENCY: Final = 40
+_OUTSTANDING: Final = 32
+"""Requests that are asked at a time then."""
+_AT_LEAST: Final = {"from the root": 7.5, "below a PDE": 6.5}
+"""How many times as fast as one walker eight are, by where the walks begin."""
+_EIGHT: Final = "mmu-8walkers"
+_ONE: Final = "mmu"
+"""The preset that they are compared with: it has one walker, and else differs in nothing but how many may wait."""
 
 
 def _work(levels: int, leaf: int, asked: list[Request]) -> CachingWork:
@@ -102,6 +114,76 @@ _WITH_UPPERS: Final[list[_Subject]] = [
 """(name, levels, leaf, what is asked, (a, b) of the target a * L + b for the last of it)."""
 
 
+def _spread_out(below: bool) -> CachingWork:
+    """Reads of as many pages as are needed, each asked for once. Tables of a level are one, whatever leads there.
+
+    Neighbours are in one page table (`below` a PDE), or share no upper entry but after many others.
+    """
+    memory = SparseMemory()
+    for level in range(LEVELS_4, 0, -1):
+        for index in range(TABLE_ENTRIES):
+            value = (_TABLES + level - 1 << LEVEL_SHIFT[1]) | (_CLEAN if level > 1 else _DIRTY)
+            memory.store((_TABLES + level << LEVEL_SHIFT[1]) + index * ENTRY_BYTES, value)
+    half = TABLE_ENTRIES // 2  # the lower half of the addresses
+    asked = []
+    for number in range(STEADY + 2 * _WARM):
+        linear = number * PAGE_BYTES
+        if not below:
+            linear = (number % half) << LEVEL_SHIFT[LEVELS_4] | (number // half) * PAGE_BYTES
+        asked.append(Request(linear, Access.READ))
+    contexts = [(State(_TABLES + LEVELS_4 << LEVEL_SHIFT[1]), 1, False)]
+    first = np.zeros(1, DIRECTIVE)
+    first["kind"] = DirectiveKind.CONTEXT
+    return CachingWork(request_records(asked), asked, contexts, context_records(contexts), first, memory)
+
+
+def _steady(lane: CachingLane, begin: str, latency: int) -> tuple[int, str | None]:
+    """Cycles in which `STEADY` walks are answered, one after the other or side by side; what is not permitted."""
+    below = begin == "below a PDE"
+    work = _spread_out(below)
+    memory = work.memory.copy()
+    conditions = CachingConditions(**_QUIET, latency=latency, tags=_OUTSTANDING)  # type: ignore[arg-type]
+    run = lane.run(work, 0, conditions)
+    verdict = judge_run(list(run.read()), run.faults(), memory, work.memory, run.counters.get)
+    _, taken = _latencies(run)
+    reads = int((run.events["kind"] == CachingKind.READ).sum())
+    differs = verdict.problems[0] if verdict.problems else None
+    if (below and reads > 1.1 * len(taken)) or (not below and reads < LEVELS_4 * len(taken)):
+        differs = differs or f"{reads} reads of {len(taken)} walks"
+    return taken[_WARM + STEADY] - taken[_WARM], differs
+
+
+def walkers_cycles() -> list[dict[str, Any]]:
+    """Rows of eight walks by the preset with eight walkers, as `caching_cycles` has them: the mean of `STEADY` walks.
+
+    Each walk is of another page, and answers are taken at once. The target is what the preset with one walker needs for
+    eight, divided by how many times as fast eight walkers must be. Latency `STEADY_LATENCY` alone is measured.
+    """
+    eight, one = _lane(_EIGHT), _lane(_ONE)
+    share = STEADY // CACHING[_EIGHT].walkers
+    rows = []
+    try:
+        for begin, least in _AT_LEAST.items():
+            cycles, differs = _steady(eight, begin, STEADY_LATENCY)
+            alone, also = _steady(one, begin, STEADY_LATENCY)
+            rows.append(
+                {
+                    "name": f"{_EIGHT}: 8 walks {begin}",
+                    "latency": STEADY_LATENCY,
+                    "cycles": -(-cycles // share),
+                    "outcome": Outcome.OK.name,
+                    "swaps": 0,
+                    "differs": differs or also,
+                    "target": int(alone / share / least),
+                    "total": -(-cycles // share),
+                }
+            )
+    finally:
+        eight.close()
+        one.close()
+    return rows
+
+
 def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total} of the presets that cache.
 
@@ -110,13 +192,18 @@ def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
     return [row for name in CACHING for row in _cycles_of(name, latencies)]
 
 
-def _cycles_of(name: str, latencies: Sequence[int]) -> list[dict[str, Any]]:
-    """One preset's rows."""
+def _lane(name: str) -> CachingLane:
+    """A preset's, to be closed."""
     config = CACHING[name]
     design = describe(config)
-    lane = CachingLane(
+    return CachingLane(
         build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design)).library
     )
+
+
+def _cycles_of(name: str, latencies: Sequence[int]) -> list[dict[str, Any]]:
+    """One preset's rows."""
+    config, lane = CACHING[name], _lane(name)
     subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
     try:
         return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]

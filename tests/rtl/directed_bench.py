@@ -105,6 +105,10 @@ class Directed(CachingBench):
         self._story.memory.store(address, value)
         self._note(Foreign(address, value))
 
+    def latency(self, cycles: int) -> None:
+        """Of accesses to memory that are made from now on."""
+        self._conditions = replace(self._conditions, latency=cycles)
+
     def ask(self, linear: int = LINEAR, access: Access = Access.READ, *, user: bool = True) -> Iterator[None]:
         """A request, on offer as soon as the one before is taken and a tag is free."""
         used = {*self._flying, *self._granted}

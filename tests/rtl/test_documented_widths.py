@@ -40,6 +40,11 @@ SIZES: dict[str, Any] = {
     "level": 2,
     "entries": 16,
     "ID_BITS": 2,
+    "PAGE_BITS": 45,
+    "count": 7,
+    "walkers": 6,
+    "width": 9,
+    "depth": 4,
 }
 """Different ones where they are free, so that none stands for another."""
 
@@ -75,7 +80,8 @@ def made(cls: type) -> Any:
     """An instance with `SIZES`; it stays until `nothing_goes_unused`."""
     wanted = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
     if "config" in wanted:
-        return cls(WalkerConfig()) if cls is WalkerRegisters else cls()
+        given = {"count": SIZES["count"]} if "count" in wanted else {}
+        return cls(WalkerConfig(), **given) if cls is WalkerRegisters or given else cls()
     given = {name: SIZES[name] for name in wanted if name in SIZES}
     if "payload" in wanted:
         given["payload"] = data.StructLayout({"x": 7})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ptewalk.cosim.cli.gateware import export
 from ptewalk.cosim.fpga.synth import CONFIGS
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
@@ -21,6 +23,7 @@ def test_presets_that_cache() -> None:
     assert (small.small_sets * small.small_ways, small.large_sets * small.large_ways, small.slots) == (16, 8, 4)
     assert (full.small_sets * full.small_ways, full.large_sets * full.large_ways, full.slots) == (64, 32, 8)
     assert not small.upper_entries and full.upper_entries
+    assert CACHING["mmu-8walkers"] == replace(full, walkers=8, waiting=16) and full.walkers == small.walkers == 1
 
 
 def test_a_preset_goes_round_any_walker() -> None:

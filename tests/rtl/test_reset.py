@@ -123,10 +123,18 @@ def caching() -> CachingMmu:
     return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2))
 
 
+def several() -> CachingMmu:
+    """And with several walkers, whose numbers stand in the ids too."""
+    return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2, walkers=3))
+
+
 @pytest.mark.parametrize(
     ("core", "latency", "takes"),
     # The walk of an MMU that caches begins later, so that answers must be later as well.
-    [(Walker, LATENCY, 5 * LATENCY + 3), (Mmu, LATENCY, 5 * LATENCY + 3), (caching, 3 * LATENCY, 15 * LATENCY + 5)],
+    [
+        *((core, LATENCY, 5 * LATENCY + 3) for core in (Walker, Mmu)),
+        *((core, 3 * LATENCY, 15 * LATENCY + 5) for core in (caching, several)),
+    ],
 )
 @pytest.mark.parametrize("moment", range(1, 12))
 def test_late_answers_are_dropped(core: Any, latency: int, takes: int, moment: int) -> None:
@@ -146,7 +154,8 @@ def test_late_answers_are_dropped(core: Any, latency: int, takes: int, moment: i
     assert seen[0] <= 1
 
 
-def test_nothing_that_was_cached_survives_a_reset() -> None:
+@pytest.mark.parametrize("core", [caching, several])
+def test_nothing_that_was_cached_survives_a_reset(core: Any) -> None:
     """The page and its upper entries were walked before, with a root that the context gives again: a whole walk."""
     words = tables(LINEAR, FRAME | P | RW | US | A)
 
@@ -155,7 +164,7 @@ def test_nothing_that_was_cached_survives_a_reset() -> None:
         assert (int(answer.outcome), answer.physical) == (OK, 0x12_3456_7218)
         assert cycles == 4 * LATENCY + 5
 
-    dut = caching()
+    dut = core()
     simulate(dut, job)
 
 
