@@ -86,8 +86,6 @@ class Walkers(Component):
     """
 
     def __init__(self, config: WalkerConfig, *, count: int) -> None:
-        if not isinstance(count, int) or not 2 <= count <= MOST_WALKERS:
-            raise ValueError(f"count must be an integer from 2 to {MOST_WALKERS}, not {count!r}")
         self.config = config
         self.count = count
         self.bits = (count - 1).bit_length()

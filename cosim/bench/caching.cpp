@@ -183,7 +183,7 @@ private:
             CachingEvent &e = note(p.swaps ? CachingKind::SWAP : CachingKind::READ);
             e.address = p.access.address;
             e.error = error;
-            e.index = static_cast<uint32_t>(p.access.id & WALKER_MASK);
+            e.index = static_cast<uint32_t>(p.access.id & pins::WALKER_MASK);
             if (p.swaps) {
                 e.old = p.access.old;
                 e.new_ = p.access.new_;
@@ -279,7 +279,7 @@ private:
         waits = !ready;
         if (!ready) return;
         for (const Pending &other : pending)
-            if ((other.access.id & WALKER_MASK) == (access.id & WALKER_MASK)) status = CachingStatus::TWO_OUTSTANDING;
+            if ((other.access.id & pins::WALKER_MASK) == (access.id & pins::WALKER_MASK)) status = CachingStatus::TWO_OUTSTANDING;
         pending.push_back({cycle + b.latency + random.draw() % (b.latency_spread + 1), swaps, access});
     }
 

@@ -120,8 +120,6 @@ def caching_lane_files(design: DesignDescription) -> Mapping[str, str]:
         values = ", ".join(f"{one.name} = {one.value}" for one in kind)
         numbers.append(f"namespace {kind.__name__} {{ enum : uint32_t {{ {values} }}; }}")
     kinds = {"Directive": DIRECTIVE, "CachingEvent": _EVENT, "CachingBatch": _BATCH}
-    walkers = int(design.parameters["walkers"])
-    numbers.append(f"constexpr uint64_t WALKER_MASK = {(1 << (walkers - 1).bit_length()) - 1};  // of an access's id")
     lines = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds), *numbers, ""]
     return {**lane_files(design), "lane.cpp": _SOURCE.read_text(), "caching_records.h": "\n".join(lines)}
 

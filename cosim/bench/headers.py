@@ -210,6 +210,8 @@ def pins_header(design: DesignDescription) -> str:
         f"// Made by cosim/bench/headers.py of the description of {design.top}.",
         "#pragma once",
         "namespace pins {",
+        f"constexpr unsigned WALKER_MASK = {(1 << (design.parameters.get('walkers', 1) - 1).bit_length()) - 1};"
+        "  // of the id of an access: whose it is",
     ]
     for role in STREAMS:
         lines += _stream(design, role, design.stream(role))

@@ -186,8 +186,9 @@ private:
             pins::walked::get(top, w);
             if (w.tag < TAGS) tags[w.tag].walked = true;
             ++b.walks;
-            ++b.walks_of_reads[std::min<uint64_t>(walk_reads, 7)];
-            walk_reads = 0;
+            uint64_t &reads = walk_reads[pins::walker::get(top)];
+            ++b.walks_of_reads[std::min<uint64_t>(reads, 7)];
+            reads = 0;
         }
         sample_memory();
         sample_response();
@@ -199,7 +200,7 @@ private:
             pins::reads::get(top, access);
             pending.push_back({cycle + b.latency, false, access});
             ++b.reads;
-            ++walk_reads;
+            ++walk_reads[access.id & pins::WALKER_MASK];
             progress = cycle;
         }
         if (pins::swaps::valid(top)) {
@@ -256,7 +257,7 @@ private:
     uint64_t *const timings;
     const uint64_t total;
     uint32_t status = 0;
-    uint64_t cycle = 0, progress = 0, next = 0, flying = 0, granted = 0, invalidation = 0, walk_reads = 0;
+    uint64_t cycle = 0, progress = 0, next = 0, flying = 0, granted = 0, invalidation = 0, walk_reads[pins::WALKER_MASK + 1] = {};
     unsigned tag = 0;
     bool offers_context, offering = false, stopped = false, stores = false;
     std::vector<Pending> pending;

@@ -45,7 +45,9 @@ __all__ = ["HIT_LATENCY", "STEADY_LATENCY", "caching_cycles", "walkers_cycles"]
 
 HIT_LATENCY: Final = 3
 """Cycles from the acceptance of a request that hits to its answer."""
-_HITS: Final = 64
+_HITS: Final = 160
+_LAST_HITS: Final = 32
+"""Of them those that must be answered one a cycle: nobody waits any more by then."""
 _LINEAR: Final = 0x0000_5A5A_7654_3000
 _CLEAN: Final = sum(1 << bit for bit in (EntryBit.P, EntryBit.RW, EntryBit.US, EntryBit.A))
 _TABLES: Final = 0x100
@@ -221,8 +223,8 @@ def _timed(lane: CachingLane, before: str, subject: _Subject, latency: int) -> d
     verdict = judge_run(list(run.read()), run.faults(), memory, work.memory, run.counters.get)
     cycles, taken = _latencies(run)
     differs = verdict.problems[0] if verdict.problems else None
-    half = _HITS // 2
-    if len(asked) == _HITS and taken[-half:] != list(range(taken[-1] - half + 1, taken[-1] + 1)):
+    last = taken[-_LAST_HITS:]
+    if len(asked) == _HITS and last != list(range(last[-1] - _LAST_HITS + 1, last[-1] + 1)):
         differs = differs or "hits are not answered one a cycle"
     answer = run.events[run.events["kind"] == CachingKind.ANSWER][-1]
     return {

@@ -21,7 +21,6 @@ from ptewalk.model.paging import PageFault, Request
 from ptewalk.model.x86 import Access, Invalidation
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.in_turn import InTurn
-from ptewalk.rtl.walkers import Walkers
 
 from . import test_caching_mmu
 from .directed_bench import (
@@ -390,5 +389,3 @@ def test_in_turn_against_a_deque() -> None:
 def test_number_of_walkers(walkers: Any) -> None:
     with pytest.raises(ValueError, match=f"walkers must be an integer from 1 to 8, not {walkers!r}"):
         CachingMmuConfig(walkers=walkers)
-    with pytest.raises(ValueError, match=f"count must be an integer from 2 to 8, not {walkers!r}"):
-        Walkers(SMALL.walker, count=walkers)
