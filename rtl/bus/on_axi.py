@@ -20,6 +20,7 @@ class AxiMmuConfig:
     Parameters
     ----------
     mmu : MmuConfig or CachingMmuConfig
+        With one walker.
     data_bits, link, prot
         As in `ExclusivePortConfig`.
     monitor : bool
@@ -36,6 +37,10 @@ class AxiMmuConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, MmuConfig | CachingMmuConfig):
             raise ValueError(f"mmu must be an MmuConfig or a CachingMmuConfig, not {self.mmu!r}")
+        if isinstance(self.mmu, CachingMmuConfig) and self.mmu.walkers > 1:
+            raise ValueError(
+                f"walkers of an MMU on AXI4 must be 1, since the port takes one walker's ids, not {self.mmu.walkers}"
+            )
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         _ = self.port

@@ -58,6 +58,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
+        (("-o", "b.v", "--axi", "64", "--design", "mmu-8walkers"), "walkers of an MMU on AXI4 must be 1"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
         (("-o", "b.v", "--design", "mmu", "--axi", "32"), "'32' is not one of '64', '128', '256', '512'"),
         (
