@@ -133,6 +133,8 @@ class Profile(NamedTuple):
     """Unmapping empties the batches of the LRU lists (lru_add_drain in unmap_region and zap_page_range; not 6.18)."""
     mmap_passes_errors_on: bool
     """MAP_FIXED fails as the unmapping it begins with does, otherwise with ENOMEM (6.12; vms_gather_munmap_vmas)."""
+    filemap_splits_around: bool
+    """Truncation leaves the rest of a huge page as large as it can be (truncate_inode_partial_folio; 6.18)."""
     faults_numa_hint: bool
     """A fault on a PROT_NONE entry of an accessible area restores the area's protection (mm/memory.c:do_numa_page)."""
     faults_around_pages: int
@@ -160,6 +162,8 @@ class Profile(NamedTuple):
     """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, in 3.11)."""
     thp_copies_whole: bool
     """A write copies a shared huge page whole or in 512 parts; later it is split (do_huge_pmd_wp_page, in 3.11)."""
+    thp_shared_by_process: bool
+    """A large page is shared if another process maps it, however often this one does (6.18)."""
     thp_replaces_zero: bool
     """A write to the huge zero page gets a huge page (do_huge_zero_wp_pmd of 6.18; 3.11); otherwise it is split."""
     thp_zero_is_special: bool
@@ -300,6 +304,8 @@ class Profile(NamedTuple):
     """MREMAP_DONTUNMAP exists (6.1)."""
     reclaim_lazy_batch: LazyBatch
     """What is unmapped together of a large page with MADV_FREE (ANY 6.18, ALIKE 7.2)."""
+    reclaim_swaps_files_whole: bool
+    """A large page of shared memory is swapped out as it is, and comes back so (shmem_writeout; 6.18)."""
     reclaim_splits_lazy: bool
     """A huge page with MADV_FREE is split before it is unmapped (not 6.18 and 7.2: unmap_huge_pmd_locked)."""
     reclaim_keeps_accessed: bool

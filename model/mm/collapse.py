@@ -121,7 +121,7 @@ def _collapse_file(mm: Mm, vma: Vma, head: int) -> _Refusal | None:
         return _Refusal("EINVAL", final=True)
     first = vma.offset(head)
     cached = [file.cache[offset] for offset in range(first, first + HUGE_PAGES) if offset in file.cache]
-    if cached and frames.flags[cached[0]] & page.COMPOUND:
+    if cached and len(frames.folio(cached[0])) == HUGE_PAGES:
         return _map_again(mm, vma, head, cached[0])
     if any(frames.is_pinned(frame) for frame in cached):
         return _Refusal("EAGAIN")

@@ -130,7 +130,9 @@ def do_fault(mm: Mm, vma: Vma, at: int, write: bool, *, marked: bool) -> Signal 
             return Signal.BUS
         if not thp.map_file_pmd(mm, vma, at, frame, write=False):
             mm.tables.alloc(at, 1)
-            _set_file_pte(mm, vma, at, frame, write=False, marked=marked)
+            whole = _folio_places(mm, vma, at, frame) if mm.entries.profile.faults_around_folio else None
+            for place in whole or (at,):
+                _set_file_pte(mm, vma, place, frame + place - at, write=False, marked=marked)
         return None
     if not vma.flags & VmFlag.SHARED:
         rmap.anon_vma_prepare(mm, vma)
@@ -183,11 +185,17 @@ def _folio_places(mm: Mm, vma: Vma, at: int, frame: int) -> range | None:
         return None
     if file is None or mm.kernel.files.number_of(file)[1] is not None:
         return None
-    first = at - (frame - int(frames.head[frame]))
-    if first % HUGE_PAGES or first < vma.start or first + HUGE_PAGES > vma.end:
-        return None
-    places = range(first, first + HUGE_PAGES)
-    return None if any(mm.tables.get(place) for place in places) else places
+    places = _mapped_whole(mm, vma, at, frame)
+    return None if any(mm.tables.get(place) for place in places or ()) else places
+
+
+def _mapped_whole(mm: Mm, vma: Vma, at: int, frame: int) -> range | None:
+    """Where the large page of a file would stand that `frame` is part of, if that is inside area and page table."""
+    folio = mm.frames.folio(frame)
+    first = at - (frame - folio.start)
+    last = first + len(folio) - 1
+    fits = first >= vma.start and last < vma.end and first // HUGE_PAGES == last // HUGE_PAGES
+    return range(first, last + 1) if fits else None
 
 
 def _set_file_pte(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool, marked: bool) -> None:
@@ -219,10 +227,11 @@ def _fault_around(mm: Mm, vma: Vma, at: int) -> bool:
         return False
     first = max(at & ~(pages - 1), vma.start)
     last = min(first | HUGE_PAGES - 1, vma.end - 1, first + pages - 1)
-    around_folio = mm.entries.profile.faults_around_folio and thp.file_suitable(vma, at)
-    if around_folio and mm.frames.flags[file.cache.get(vma.offset(at), 0)] & page.COMPOUND:
-        first = at & ~(HUGE_PAGES - 1)
-        last = first + HUGE_PAGES - 1
+    cached_here = file.cache.get(vma.offset(at), 0)
+    if cached_here and mm.entries.profile.faults_around_folio:
+        whole = _mapped_whole(mm, vma, at, cached_here)
+        if whole is not None and len(whole) > pages:
+            first, last = whole.start, whole.stop - 1
     start = vma.offset(first)
     end = min(vma.offset(last), file.pages - 1)
     cached = [offset for offset in range(start, end + 1) if offset in file.cache]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ptewalk.model.errors import Errno
-from ptewalk.model.linux import HUGE_PAGES, VmFlag
+from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import gup, mmap, modify, rmap, thp
-from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.frames import by_page
 from ptewalk.model.state.machine import MachineState, Mm
@@ -61,11 +60,13 @@ def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, e
             if start < end:
                 mmap.zap_range(process.mm, vma, start, end, even_cows=even_cows)
                 process.mm.replace(start, end)
-    for offset in (first, last):
-        frame = file.cache.get(offset - offset % HUGE_PAGES, 0) if offset % HUGE_PAGES else 0
-        if frame and kernel.frames.flags[frame] & page.COMPOUND:
-            thp.split_file_page(kernel, frame)
+    for offset in (first, last - 1):
+        _split_partly(kernel, file, offset, first, last)
     for offset in [o for o in file.cache if first <= o < last]:
+        whole = _offsets(kernel, file.cache[offset])
+        if whole.start < first or whole.stop > last:  # what is pinned could not be split: it is filled with zeros
+            kernel.frames.store(file.cache[offset], 0, bytes(PAGE_BYTES))
+            continue
         frame = file.cache.pop(offset)
         kernel.lru.drain()
         kernel.frames.delete_from_page_cache(frame)
@@ -73,6 +74,32 @@ def truncate_range(kernel: MachineState, file: File, first: int, last: int, *, e
             kernel.frames.free(frame)
     for offset in [o for o in file.swapped if first <= o < last]:
         del file.swapped[offset]
+    for offset, run in list(file.swapped_together.items()):
+        if run.start < last and first < run.stop:
+            del file.swapped_together[offset]
+
+
+def _split_partly(kernel: MachineState, file: File, offset: int, first: int, last: int) -> None:
+    """Split the large page at `offset` if [first, last) has a part of it (truncate_inode_partial_folio).
+
+    Later kernels split it around the first page of that part, and what is left behind the part around its first page.
+    """
+    frame = file.cache.get(offset, 0)
+    whole = _offsets(kernel, frame) if frame else range(0)
+    if len(whole) < 2 or first <= whole.start and whole.stop <= last:
+        return
+    around = kernel.profile.filemap_splits_around
+    if not thp.split_file_page(kernel, file.cache[max(first, whole.start)], around=around):
+        return
+    if around and last < whole.stop and len(_offsets(kernel, file.cache[last])) > 1:
+        thp.split_file_page(kernel, file.cache[last], around=True)
+
+
+def _offsets(kernel: MachineState, frame: int) -> range:
+    """The part of its file that the page is, of whatever size, that a frame is part of."""
+    folio = kernel.frames.folio(frame)
+    first = int(kernel.frames.index[folio.start])
+    return range(first, first + len(folio))
 
 
 def write_back(kernel: MachineState, number: str) -> None:

@@ -111,7 +111,8 @@ def cold_range(mm: Mm, vma: Vma, start: int, end: int, *, out: bool) -> None:
             if piece.whole:
                 if not keeps_a:
                     mm.tables.set_huge(head, entries.pte_mkold(pmd))
-                if not out or frames.is_pinned(frame):
+                whole_file = frames.flags[frame] & page.FILE and entries.profile.reclaim_swaps_files_whole
+                if not out or frames.is_pinned(frame) and not whole_file:
                     continue
                 if frames.flags[frame] & page.LAZYFREE and not entries.profile.reclaim_splits_lazy:
                     _discard_huge(mm, head, mm.tables.get_huge(head))
@@ -144,6 +145,9 @@ def _page_out_folio(mm: Mm, frame: int) -> None:
     frames = mm.frames
     folio = frames.folio(frame)
     head = folio.start
+    if frames.flags[head] & page.FILE and mm.entries.profile.reclaim_swaps_files_whole:
+        _page_out_file_folio(mm.kernel, folio)
+        return
     if frames.is_pinned(head):
         return
     if frames.flags[head] & page.FILE:
@@ -163,6 +167,26 @@ def _page_out_folio(mm: Mm, frame: int) -> None:
     for member in folio:
         if frames.maps[member]:
             page_out(mm.kernel, member)
+
+
+def _page_out_file_folio(kernel: MachineState, folio: range) -> None:
+    """A large page of shared memory goes to swap as it is (shmem_writeout); one that is pinned is unmapped alone."""
+    frames = kernel.frames
+    if any(rmap.is_locked(kernel, member) for member in folio):
+        return
+    for member in folio:
+        thp.unmap_file_page(kernel, member)
+    if frames.is_pinned(folio.start):
+        return
+    file = kernel.files.by_identity(int(frames.owner[folio.start]))
+    first = int(frames.index[folio.start])
+    run = range(first, first + len(folio))
+    for offset, frame in zip(run, folio, strict=True):
+        row = kernel.memory_row(frame)
+        file.swapped[offset] = None if row is None else row.copy()
+        file.swapped_together[offset] = run
+        del file.cache[offset]
+    frames.free_compound(folio.start, len(folio))
 
 
 def _discard_folio(kernel: MachineState, folio: range) -> None:

@@ -75,13 +75,13 @@ def walk(kernel: MachineState, frame: int) -> list[tuple[Mm, Vma, int, bool]]:
 
 
 def mapped_by(mm: Mm, frame: int) -> int:
-    """Entries of one process that map a part of the anonymous huge page of `frame`, or all of it."""
+    """Entries of one process that map a part of the huge page of `frame`, or all of it."""
     folio = mm.frames.folio(frame)
     head = folio.start
     first, owner = int(mm.frames.index[head]), int(mm.frames.owner[head])
     count = 0
     for vma in mm.areas:
-        if not vma.chain or vma.chain[0].identity != owner:
+        if owner != (vma.file.identity if vma.file and owner < 0 else vma.chain[0].identity if vma.chain else 0):
             continue
         start = max(vma.start, vma.start + first - vma.pgoff)
         end = min(vma.end, vma.start + first - vma.pgoff + folio.stop - head)

@@ -78,7 +78,7 @@ def file_suitable(vma: Vma, at: int) -> bool:
 def map_file_pmd(mm: Mm, vma: Vma, at: int, frame: int, *, write: bool) -> bool:
     """Map the huge page of a file that `frame` is part of as a whole (mm/memory.c:do_set_pmd); False: it cannot be."""
     frames, entries, head = mm.frames, mm.entries, at & ~_BLOCK
-    if not frames.flags[frame] & page.COMPOUND or mm.tables.table(head, 1) or mm.tables.get_huge(head):
+    if len(frames.folio(frame)) < HUGE_PAGES or mm.tables.table(head, 1) or mm.tables.get_huge(head):
         return False
     if entries.profile.thp_file_minds_advice and vma.flags & VmFlag.NOHUGEPAGE or not file_suitable(vma, at):
         return False
@@ -109,17 +109,23 @@ def unmap_file_page(kernel: MachineState, frame: int) -> None:
         frames.remove_rmap(frame)
 
 
-def split_file_page(kernel: MachineState, frame: int) -> bool:
-    """A file's huge page becomes 512 pages of the cache that nothing maps; False when a pin forbids it."""
+def split_file_page(kernel: MachineState, frame: int, *, around: bool = False) -> bool:
+    """A file's large page becomes pages of the cache that nothing maps; False when a pin forbids it.
+
+    They are single pages, or with `around` as large as they can be beside `frame` (folio_split).
+    """
     frames = kernel.frames
     head = int(frames.head[frame])
     if frames.is_pinned(head):
         return False
-    for member in range(head, head + HUGE_PAGES):
+    for member in frames.folio(head):
         unmap_file_page(kernel, member)
     if frames.is_dirty(head):
         frames.mark_dirty(frames.folio_slice(head))
-    frames.split_compound(head)
+    if around:
+        frames.split_around(head, frame)
+    else:
+        frames.split_compound(head)
     return True
 
 
@@ -212,12 +218,15 @@ def folio_mapcount(frames: Frames, frame: int) -> int:
 def is_shared(mm: Mm, frame: int, *, whole: bool = False) -> bool:
     """Does more than one entry map a huge page, as far as madvise looks (6.12: folio_likely_mapped_shared)?
 
+    6.18 asks for another process (folio_maybe_mapped_shared).
     6.1 looks at the one small page, or with `whole` at all of the huge one.
     """
     frames = mm.frames
     count = folio_mapcount(frames, frame)
     if not mm.entries.profile.thp_advises_whole:
         return (count if whole else frames.mapcount(frame)) != 1
+    if mm.entries.profile.thp_shared_by_process and frames.flags[frame] & page.COMPOUND:
+        return count > rmap.mapped_by(mm, frame)
     head = int(frames.head[frame])
     return count > 1 and (head in frames.huge_maps or count > len(frames.folio(frame)) or int(frames.maps[head]) > 1)
 

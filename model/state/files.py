@@ -23,17 +23,20 @@ class File:
         Page offset to frame.
     swapped : dict
         Page offset to the contents of a page that was paged out (None: all zero).
+    swapped_together : dict
+        Page offset to the offsets of the large page that it was part of as that was swapped out.
     counts_dirty : bool
         The file system wants to see the first write (page_mkwrite, dirty accounting): ext2, not tmpfs.
     """
 
-    __slots__ = ("pages", "cache", "swapped", "counts_dirty", "identity")
+    __slots__ = ("pages", "cache", "swapped", "swapped_together", "counts_dirty", "identity")
 
     def __init__(self, pages: int, identity: int, *, counts_dirty: bool = False) -> None:
         self.identity = identity
         self.pages = pages
         self.cache: dict[int, int] = {}
         self.swapped: dict[int, NDArray[np.uint64] | None] = {}
+        self.swapped_together: dict[int, range] = {}
         self.counts_dirty = counts_dirty
 
 
@@ -86,7 +89,10 @@ class Files:
         return list(self._by_identity).index(file.identity) + 1, names.get(file.identity)
 
     def add_page(self, file: File, offset: int) -> int:
-        """A new page-cache page, with what was swapped out or all zero."""
+        """A new page-cache page, with what was swapped out or all zero; what was swapped together comes together."""
+        run = file.swapped_together.get(offset)
+        if run is not None:
+            return self._read_together(file, run) + offset - run.start
         frame = self.frames.alloc(0)
         self.frames.add_to_page_cache(frame, file.identity, offset)
         file.cache[offset] = frame
@@ -96,9 +102,27 @@ class Files:
             self.frames.mark_dirty(frame)
         return frame
 
+    def _read_together(self, file: File, run: range) -> int:
+        """The first frame of a large page that is read back from swap as a whole (shmem_swap_alloc_folio)."""
+        head = self.frames.alloc_compound(page.COMPOUND, len(run))
+        self.frames.add_to_page_cache(head, file.identity, run.start, len(run))
+        for frame, offset in zip(range(head, head + len(run)), run, strict=True):
+            del file.swapped_together[offset]
+            words = file.swapped.pop(offset)
+            if words is not None:
+                self.frames.memory.add_frame(frame)[:] = words
+            file.cache[offset] = frame
+        self.frames.mark_dirty(slice(head, head + len(run)))
+        return head
+
     def add_huge_page(self, file: File, offset: int) -> int:
         """One huge page in place of the 512 pages around `offset`, with what they held; its first frame."""
         first = offset - offset % HUGE_PAGES
+        for part in [file.cache[first + i] for i in range(HUGE_PAGES) if first + i in file.cache]:
+            if self.frames.flags[part] & page.COMPOUND:
+                self.frames.split_compound(int(self.frames.head[part]))
+        for i in range(HUGE_PAGES):
+            file.swapped_together.pop(first + i, None)
         head = self.frames.alloc_compound(page.COMPOUND)
         self.frames.add_to_page_cache(head, file.identity, first, HUGE_PAGES)
         for i in range(HUGE_PAGES):

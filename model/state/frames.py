@@ -218,6 +218,24 @@ class Frames:
         self.flags[run] &= _ALL ^ COMPOUND
         self.head[run] = np.arange(run.start, run.stop)
 
+    def split_around(self, head: int, frame: int) -> None:
+        """The large page at `head` is halved, and so is each half with `frame`, until that is alone (folio_split)."""
+        first, size = head, len(self.folio(head))
+        self.split_compound(head)
+        while size > 1:
+            size //= 2
+            upper = frame >= first + size
+            self._make_folio(first if upper else first + size, size)
+            first += size * upper
+
+    def _make_folio(self, head: int, pages: int) -> None:
+        """These pages are one large page (prep_compound_page); a single one stays as it is."""
+        if pages > 1:
+            run = slice(head, head + pages)
+            self.flags[run] |= COMPOUND
+            self.head[run] = head
+            self.folios[head] = pages
+
     def migrate(self, old: int, new: int, pages: int) -> None:
         """Everything that is known of a page, and what it contains, is the new one's; the old one is freed.
 

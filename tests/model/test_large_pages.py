@@ -149,6 +149,54 @@ def test_clean_pages_that_are_unmapped_together_become_dirty(machine) -> None:  
     assert m.dirty(0, 512) == list(range(512))
 
 
+def shared_huge(machine, profile: str):  # type: ignore[no-untyped-def]
+    """A huge page of shared memory, written and cleared."""
+    m = machine(profile)
+    m.mmap(0, 512, kind="sanon")
+    m.madvise(0, 512, "HUGEPAGE")
+    m.write(0, 512)
+    m.clear()
+    return m
+
+
+@pytest.mark.parametrize(
+    ("profile", "marked"),
+    [
+        ("linux-6.12", [[50], [100], [110], [300]]),
+        ("linux-7.3", [[*range(64)], [100], [*range(104, 112)], [*range(256, 512)]]),
+    ],
+)
+def test_a_hole_leaves_the_largest_parts(machine, profile: str, marked: list[list[int]]) -> None:  # type: ignore[no-untyped-def]
+    """folio_split around page 100: halves of halves, and one store marks all of its part."""
+    m = shared_huge(machine, profile)
+    m.madvise(100, 1, "REMOVE")
+    for page, pages in zip((50, 100, 110, 300), marked, strict=True):
+        m.clear()
+        m.write(page)
+        assert m.dirty(0, 512) == pages, page
+
+
+@pytest.mark.parametrize(("profile", "back"), [("linux-6.12", 1), ("linux-6.18", 512), ("linux-7.3", 512)])
+def test_shared_memory_is_swapped_as_it_is(machine, profile: str, back: int) -> None:  # type: ignore[no-untyped-def]
+    """shmem_writeout, shmem_swap_alloc_folio: one store marks all 512 again."""
+    m = shared_huge(machine, profile)
+    m.madvise(0, 512, "PAGEOUT")
+    assert m.dirty(0, 512) == [] == mapped(m, 512)
+    m.write(3)
+    assert len(m.dirty(0, 512)) == back
+    assert m.read(500) == [7], "with what was stored"
+
+
+@pytest.mark.parametrize("profile", ["linux-6.12", "linux-6.18", "linux-7.3"])
+def test_a_pinned_page_is_not_split_by_a_hole(machine, profile: str) -> None:  # type: ignore[no-untyped-def]
+    """truncate_inode_partial_folio: the hole reads as zeros, and the page stays in the file."""
+    m = shared_huge(machine, profile)
+    m.kernel.pin(m.task().process, m.kernel.base + 3, 1)
+    m.madvise(10, 5, "REMOVE")
+    assert m.read(9, 2) == [7, 0]
+    assert m.pmd(0) & 1
+
+
 @pytest.mark.parametrize(("profile", "writable"), [("linux-6.18", True), ("linux-7.2", False), ("linux-7.3", False)])
 def test_what_comes_back_is_exclusive_where_the_entry_says_so(machine, profile: str, writable: bool) -> None:  # type: ignore[no-untyped-def]
     """do_swap_page: a page in the swap cache has two references, and all pass through it since 7.2."""
