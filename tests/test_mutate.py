@@ -77,6 +77,7 @@ def test_only_the_span_changes() -> None:
     assert is_program(change, TEXT) and not is_program(Change("f.py", 1, 0, 0, "", "if"), TEXT)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS)
 def test_a_seed_draws_the_same_changes_again(part: str) -> None:
     texts = sources(part)

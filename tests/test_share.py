@@ -30,6 +30,7 @@ def run(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=100).stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "kept", "left_out"),
     [

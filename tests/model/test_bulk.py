@@ -72,6 +72,7 @@ def word(entry: int, rules: Entries, profile: Profile) -> int:
     return found | (bool(wp and rules.SWP_UFFD_WP) << PagemapBit.UFFD_WP)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("permit", [True, False])
 @pytest.mark.parametrize("track", Track)

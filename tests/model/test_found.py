@@ -25,6 +25,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("profile", "scenario"), CASES, ids=[f"{profile}-{scenario.name}" for profile, scenario in CASES]
 )

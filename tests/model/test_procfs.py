@@ -323,6 +323,7 @@ class FilesJudge(Judge):
         return []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", sorted(recordings.KERNELS))
 def test_the_files_say_what_real_kernels_said(profile: str) -> None:
     """Bits of pagemap, kinds of kpageflags, lines of maps and smaps at the end of each recorded scenario."""

@@ -64,6 +64,7 @@ def readers(root: Path) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.thorough
 def test_a_change_of_a_field_touches_one_file() -> None:
     """Beside profiles.py, which has its values."""
     assert {len(files) for files in readers(MODEL.parent).values()} == {1}

@@ -53,6 +53,7 @@ def test_no_store_of_private_memory_is_missed(profile: str, track: Track) -> Non
     assert steps > 500 and stored > 1000
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", [Track.FAULT, Track.NATIVE])
 @pytest.mark.parametrize("profile", ["linux-seed", "linux-3.11", "linux-6.1", "linux-6.12"])
 def test_tracking_changes_nothing_else_that_a_user_sees(profile: str, track: Track) -> None:

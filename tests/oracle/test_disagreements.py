@@ -143,6 +143,7 @@ def test_a_write_after_a_fork_is_no_fast_fault() -> None:
         assert frames[0] != frames[1]
 
 
+@pytest.mark.thorough
 def test_every_scenario_that_the_document_names_is_recorded() -> None:
     text = (ROOT / "docs" / "rules.md").read_text()
     known = {name for file in FILES for name in scenarios(file)}

@@ -20,6 +20,7 @@ _WITH_CONTENTS = sorted(
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "profile", "soft_dirty", "scenarios", "steps"),
     [
@@ -38,6 +39,7 @@ def test_sample(name: str, profile: str, soft_dirty: bool, scenarios: int, steps
     assert (report.scenarios, report.steps, report.agree, report.skipped) == (scenarios, steps, steps, 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", sorted((ROOT / "tests" / "data").glob("own-linux-*.jsonl.gz")), ids=lambda p: p.name)
 def test_own_recording(path: Path) -> None:
     profile = path.name.removeprefix("own-").removesuffix(".jsonl.gz")
@@ -66,6 +68,7 @@ def test_what_pages_contain(profile: str, scenarios: int, steps: int, track: Tra
     assert (report.scenarios, report.steps, report.agree) == (scenarios, steps, steps)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", _WITH_CONTENTS, ids=lambda p: p.name)
 def test_recordings_of_modern_kernels_tell_what_pages_contain(path: Path) -> None:
     states = [

@@ -64,6 +64,7 @@ def run(
     return judge_run(bench.log, bench.faults, before, story.memory, counted.get)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", ["a", "b"])
 def test_random_work(seed: str) -> None:
     verdict = run(300, seed)
@@ -71,6 +72,7 @@ def test_random_work(seed: str) -> None:
     assert verdict.counts["hits"] >= 0.2 * verdict.counts["answers"]
 
 
+@pytest.mark.thorough
 def test_random_work_with_caches_of_upper_entries() -> None:
     verdict = run(300, "b", config=replace(FULL, upper_entries=2))
     assert verdict.problems == []
@@ -148,6 +150,7 @@ def read(linear: int = LINEAR) -> Request:
     return Request(linear, Access.READ)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("latency", [1, 4, 16])
 @pytest.mark.parametrize("levels", [4, 5])
 def test_a_walk_takes_three_cycles_more_than_the_walkers(levels: int, latency: int) -> None:
@@ -173,6 +176,7 @@ def test_hits_are_one_a_cycle_three_cycles_late() -> None:
     assert answers[-40:] == list(range(answers[-1] - 39, answers[-1] + 1))
 
 
+@pytest.mark.thorough
 def test_not_canonical() -> None:
     bench = timed(Script([read(1 << 62)]), 1)
     assert cycles_of(bench) == [5]

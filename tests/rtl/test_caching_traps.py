@@ -54,6 +54,7 @@ KINDS = [(kind, config) for config in (SMALL, UPPERS) for kind in (Invalidation.
 KINDS += [(kind, SMALL) for kind in (Invalidation.PCID, Invalidation.ALL, Invalidation.NOT_GLOBAL)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "config"), KINDS)
 def test_an_invalidation_at_every_distance_from_a_walk(kind: Invalidation, config: CachingMmuConfig) -> None:
     """The leaf changes, and is invalidated, while it is walked: what is asked afterwards gets the new one."""
@@ -81,6 +82,7 @@ def test_an_invalidation_at_every_distance_from_a_walk(kind: Invalidation, confi
     assert bench.counts["overtaken"] >= 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [Invalidation.INVLPG, Invalidation.ADDRESS])
 def test_a_walk_born_beside_an_invalidation_leaves_nothing_made_of_a_stale_pde(kind: Invalidation) -> None:
     """Its leaf is read after the invalidation, and the PDE that it began below was read before."""
@@ -139,6 +141,7 @@ def test_a_storm_of_invalidations_starves_nobody() -> None:
     assert max(cycles(bench)) <= (SMALL.waiting + 2) * (4 + 5 + 2 * 6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", list(Invalidation))
 def test_what_takes_a_gigabyte_page_takes_all_its_fragments(kind: Invalidation) -> None:
     places = (LINEAR, LINEAR ^ 1 << 29, LINEAR ^ 1 << 22, LINEAR ^ 5 << 24)
@@ -190,6 +193,7 @@ def test_two_sizes_of_one_address_are_never_mixed() -> None:
     assert frames(bench) == [large, OLD, OLD, large + 0x1000, OLD, small]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", [Track.NATIVE, Track.FAULT])
 def test_write_clear_write_again_and_again(track: Track) -> None:
     """Marks are cleared and the page is invalidated at every distance from a store: the next one marks it again."""
@@ -221,6 +225,7 @@ def test_write_clear_write_again_and_again(track: Track) -> None:
     assert seen == [OLD | UPPER | D | SD] * 32
 
 
+@pytest.mark.thorough
 def test_pcids_that_share_slots_share_nothing_else() -> None:
     """Six address spaces, four slots: each finds its own pages, right after another and many later."""
     memory = SparseMemory()
@@ -259,6 +264,7 @@ def test_pcids_that_share_slots_share_nothing_else() -> None:
     assert bench.counts["hits"] >= len(order)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "forgets"),
     [

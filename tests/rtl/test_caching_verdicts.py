@@ -56,6 +56,7 @@ def test_hits_do_not_starve_a_miss() -> None:
     assert cycles(bench)[1 + 100] <= 4 * 4 + 5 + 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_context_waits_for_what_is_in_flight(cached: bool) -> None:
     """CR0.WP is set at every distance from a supervisor's store to a read-only page: no flush, and no store escapes."""
@@ -172,6 +173,7 @@ def test_a_bus_error_of_a_swap_leaves_nothing() -> None:
     assert walks(bench) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [SMALL, UPPERS])
 def test_a_page_fault_is_not_remembered(config: CachingMmuConfig) -> None:
     """Rights that grow need no invalidation: absent, then read-only, then writable [SDM 3A 4.10.4.3]."""

@@ -106,6 +106,7 @@ def test_ports_of_the_trace() -> None:
     assert of_mmu == extra | TRANSLATION.keys()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [WalkerConfig(observe=True), MmuConfig(WalkerConfig(observe=True))])
 def test_registers_are_a_port_with_observe_only(config: Config) -> None:
     prefix = "o_registers__" if isinstance(config, WalkerConfig) else "o_walker__"
@@ -161,6 +162,7 @@ def test_widths_follow_the_parameters() -> None:
     assert found["requester__requests__payload__tag"] == found["requester__responses__payload__tag"] == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [WalkerConfig(), MmuConfig()])
 def test_verilog(config: Config) -> None:
     """One top of the promised name; no block that a simulator might never run."""

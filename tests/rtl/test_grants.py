@@ -9,6 +9,7 @@ from amaranth.sim import Simulator
 from ptewalk.rtl.grants import GrantTable
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tag_bits", [1, 2, 5])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_against_a_set(tag_bits: int, seed: int) -> None:

@@ -234,6 +234,7 @@ def test_a_full_fault_queue_stalls_nobody() -> None:
     run(test, MmuConfig(fault_depth=2))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("field", "value"), [("control", 0), ("track", OFF), ("root", 0), ("pkru", 0xFFFF_FFFF), ("saved_dirty", 0)]
 )

@@ -24,6 +24,7 @@ def test_numbers() -> None:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["a", "my_mmu", "_x9"])
 def test_names_begin_with_the_top(name: str) -> None:
     config = MmuConfig(WalkerConfig(levels=4, soft_dirty=False), fault_depth=8)

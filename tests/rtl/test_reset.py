@@ -128,6 +128,7 @@ def several() -> CachingMmu:
     return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2, walkers=3))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("core", "latency", "takes"),
     # The walk of an MMU that caches begins later, so that answers must be later as well.

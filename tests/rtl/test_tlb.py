@@ -72,6 +72,7 @@ def frame_of(kept: Kept, linear: int) -> int:
     return kept.frame & ~low | linear >> 12 & low
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("shape", "seed"), [((2, 2), 1), ((4, 1), 2), ((8, 4), 3)])
 def test_a_hit_is_what_was_filled_last_and_nothing_took(shape: tuple[int, int], seed: int) -> None:
     rng = random.Random(seed)

@@ -59,6 +59,7 @@ def test_the_count_is_the_recordings(profile: str) -> None:
     assert lost_stores(profile) == CLOSED[profile]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", ["fault", "native"])
 @pytest.mark.parametrize("profile", KERNELS)
 def test_lost_stores_are_closed(profile: str, track: str) -> None:
@@ -66,6 +67,7 @@ def test_lost_stores_are_closed(profile: str, track: str) -> None:
     assert (result["agree"], result["differ"], result["closed"]) == (STEPS[profile], 0, CLOSED[profile])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", KERNELS)
 def test_a_plain_mmu_closes_nothing(profile: str) -> None:
     result = replay_model(ReplayJob((str(KERNELS[profile]),), profile, "off"))

@@ -87,6 +87,7 @@ CLEARED = {
 FAULTS = {Track.OFF: 1, Track.FAULT: 0, Track.NATIVE: 0}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("profile", "track"), CLEARED)
 def test_clear_then_write(profile: str, track: Track) -> None:
     """Clear writes the row of the table; the next write marks the same frame, and traps only where software tracks."""

@@ -42,6 +42,7 @@ def test_export_on_axi(run: Run, tmp_path: Path) -> None:
     assert "m_axi_arlock" in (tmp_path / "m.v").read_text() and ".m_axi_awvalid(" in (tmp_path / "m.vh").read_text()
 
 
+@pytest.mark.thorough
 def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
     assert code == 0

@@ -81,6 +81,7 @@ READERS: dict[str, tuple[Callable[[Path], object], Path]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", READERS)
 def test_broken_bytes(kind: str, tmp_path: Path) -> None:
     read, sample = READERS[kind]
@@ -94,6 +95,7 @@ def test_broken_bytes(kind: str, tmp_path: Path) -> None:
     assert refused > ROUNDS // 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", READERS)
 def test_broken_values(kind: str, tmp_path: Path) -> None:
     """Well-formed JSON with something wrong in it."""

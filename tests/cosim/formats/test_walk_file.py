@@ -164,6 +164,7 @@ def of_another_machine(physical_bits: int, gigabyte_pages: bool) -> list[WalkCas
     return cases
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("bits", "gigabyte", "hint"),
     [

@@ -95,6 +95,7 @@ def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tools.asked == ["yosys", "7", "6", "5"]
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds that are placed are not placed again, but for the one whose files are asked for; another design is."""
     tools = Tools({"6": 170.0, "7": 160.0})

@@ -48,7 +48,7 @@ def test_no_store_is_lost(name: str, profile: str, folder: Path, run: Run, of_th
     assert epochs["reported"] >= epochs["changed"] > 50
 
 
-@pytest.mark.parametrize(("name", "profile"), zip(OWN, ("linux-6.1", *LATER), strict=True))
+@pytest.mark.parametrize(("name", "profile"), list(zip(OWN, ("linux-6.1", *LATER), strict=True)))
 def test_own_programs_on_the_gateware(name: str, profile: str, folder: Path, run: Run) -> None:
     """In each way of tracking, with the same pages reported; without tracking it takes more faults."""
     reported, faults = set(), {}

@@ -131,6 +131,7 @@ def test_recorded_scenarios_become_lines_and_lose_their_answers() -> None:
 # On the model --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("track", TRACKING)
 def test_no_store_is_missed(profile: str, track: Track) -> None:
@@ -356,6 +357,7 @@ def test_shrinking_needs_a_failure() -> None:
 # The command ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -37,6 +37,7 @@ def test_what_is_recorded() -> None:
     assert sum(len(files.get("1/kpageflags", ())) for files in said) == 6678
 
 
+@pytest.mark.thorough
 def test_another_kernels_recording_differs() -> None:
     """Each of them, for their lines do."""
     for profile, scenario in CASES:

@@ -64,6 +64,7 @@ def outcomes(scenario: Scenario, profile: str) -> list[Outcome]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", ["linux-seed", "linux-3.11", "linux-6.1", "linux-6.12"])
 def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
     """With a recording whose choices nobody tells, everything is as without one."""

@@ -238,6 +238,7 @@ def test_bus_errors(answer: int) -> None:
     assert ("write", WORD, True, answer) not in below.log
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("ids", "bits", "seed"), [(1, 64, 1), (2, 128, 2), (4, 64, 3)])
 def test_counters_under_all_conditions(ids: int, bits: int, seed: int) -> None:
     """Four requesters, each adding to shared words by swaps, over a bus that stalls and answers in any order.

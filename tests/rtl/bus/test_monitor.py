@@ -252,6 +252,7 @@ def test_errors_of_memory_pass() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "reservations", "seed"), [(64, 8, 1), (128, 5, 2)])
 def test_no_update_is_lost(bits: int, reservations: int, seed: int) -> None:
     """Agents add to words, by the word and by the line, exclusively; others write single bytes beside, plainly.
