@@ -85,6 +85,12 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 )
 @option("--scratch-bytes", type=SIZE, default="1G", show_default=True, help="What it may write there in all.")
 @option("--memory", type=SIZE, default="1G", show_default=True, help="Physical memory.")
+@option(
+    "--swap",
+    type=click.IntRange(16),
+    metavar="PAGES",
+    help="Private pages that a process may keep in memory; the rest is swapped out. By default all.",
+)
 @option("--time", "seconds", type=click.FloatRange(0), default=0, help="Seconds after which it is ended; 0: never.")
 @option("--epoch", metavar="KIND", help="Check what is reported: syscalls:N, instructions:N or marker.")
 @option(
@@ -119,6 +125,7 @@ def run(
     scratch: Path | None,
     scratch_bytes: int,
     memory: int,
+    swap: int | None,
     seconds: float,
     epoch: str | None,
     checkpoint: Path | None,
@@ -149,8 +156,10 @@ def run(
     _check(report, stdout, as_json)
     if against is None and (kernel is not None or packages):
         raise ToolError("--kernel and --deb are for --against linux")
-    if against is not None and (checkpoint is not None or epoch is None or epoch.startswith("instructions")):
-        raise ToolError("--against needs --epoch syscalls:N or marker, and takes no --checkpoint")
+    if against is not None and (
+        checkpoint is not None or swap is not None or epoch is None or epoch.startswith("instructions")
+    ):
+        raise ToolError("--against needs --epoch syscalls:N or marker, and takes no --checkpoint and no --swap")
     if checkpoint is not None:
         if epoch is None:
             raise ToolError("--checkpoint needs --epoch KIND: an image is made at the end of an epoch")
@@ -180,6 +189,7 @@ def run(
         scratch=scratch,
         scratch_bytes=scratch_bytes,
         memory_bytes=memory,
+        swap=swap or 0,
         seconds=seconds,
         seed=seed,
     ).with_environment(variables)

@@ -8,8 +8,11 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.programs.epochs import Present
+from ptewalk.cosim.programs.epochs import Present, is_private
 from ptewalk.cosim.programs.images import Image, digest
 from ptewalk.cosim.programs.open_files import Folder, HostFile, Kernels, Null, OpenFile, Pipe, PipeEnd, Stream, Text
 from ptewalk.cosim.programs.page_cache import Inode
@@ -17,7 +20,6 @@ from ptewalk.cosim.programs.registers import Registers
 from ptewalk.cosim.programs.system import System
 from ptewalk.cosim.programs.task import Task
 from ptewalk.model.linux import VmFlag
-from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
 from ptewalk.model.state.machine import Process
 from ptewalk.model.state.vma import Vma
@@ -185,18 +187,18 @@ class Capture:
         """[page, image, place] of each private page."""
         before = self._places.get(process)
         dirty = self._dirty.get(process, set())
-        flags = self._system.kernel.frames.flags
         now: dict[int, list[int]] = {}
         for one in found:
-            if not flags[one.frame] & page.ANON:
+            if not is_private(self._system.kernel, one):
                 continue
             old = None if before is None else before.get(one.page)
-            now[one.page] = self._add(one.frame) if old is None or one.page in dirty else old
+            now[one.page] = self._add(one.frame, one.words) if old is None or one.page in dirty else old
         self._places[process] = now
         return [[at, *place] for at, place in now.items()]
 
-    def _add(self, frame: int) -> list[int]:
-        row = self._system.kernel.memory_row(frame)
+    def _add(self, frame: int, words: NDArray[np.uint64] | None = None) -> list[int]:
+        """Keep what a frame holds, or the words of a page that is in none."""
+        row = self._system.kernel.memory_row(frame) if frame else words
         self._pages += bytes(PAGE_BYTES) if row is None else row.tobytes()
         return [self._number, len(self._pages) // PAGE_BYTES - 1]
 

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import SoftBit, VmFlag
@@ -22,7 +25,7 @@ from ptewalk.model.state.machine import Process
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT
 
-__all__ = ["KINDS", "Epoch", "Epochs", "Every", "Lost", "Present", "present_pages"]
+__all__ = ["KINDS", "Epoch", "Epochs", "Every", "Lost", "Present", "is_private", "present_pages"]
 
 KINDS: Final = ("present", "reported", "changed", "lost")
 """What is kept of pages."""
@@ -59,15 +62,19 @@ class Every:
 
 
 class Present(NamedTuple):
-    """A page that is there."""
+    """A page that is there, or swapped out."""
 
     page: int
     frame: int
+    """0: swapped out, and in no frame."""
     reported: bool
     by_entry: bool
     """Its own entry says so, not the area's flag."""
     huge: bool
     vma: Vma
+    swapped: bool = False
+    words: NDArray[np.uint64] | None = None
+    """Of a page in no frame: what it holds; None: zeros."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Epoch:
     number : int
         From 1 on.
     pages : int
-        Present, of all processes.
+        Present or swapped out, of all processes.
     reported, changed, lost : int
     same_value : int
         Reported and not changed: the same bytes were stored again, or what was stored was taken back.
@@ -120,17 +127,29 @@ class Epoch:
 
 
 def present_pages(kernel: Kernel, process: Process) -> Iterator[Present]:
-    """The pages of a process that are there, ascending, as pagemap tells them."""
+    """The pages of a process that are there or swapped out, ascending, as pagemap tells them."""
     mm = process.mm
     for vma in list(mm.areas):
         for piece in mm.tables.pieces(vma, vma.start, vma.end):
             words = pagemap.read(mm, piece.first, piece.last - piece.first)
-            for place in (words & pagemap.PRESENT).nonzero()[0].tolist():
+            for place in (words & (pagemap.PRESENT | pagemap.SWAP)).nonzero()[0].tolist():
                 word = int(words[place])
                 at = piece.first + place
                 entry = piece.leaf or mm.tables.get(at)
                 reported = bool(word & int(pagemap.SOFT_DIRTY))
-                yield Present(at, word & int(pagemap.FRAME), reported, bool(entry & _SOFT_DIRTY), bool(piece.leaf), vma)
+                if word & int(pagemap.PRESENT):
+                    frame = word & int(pagemap.FRAME)
+                    yield Present(at, frame, reported, bool(entry & _SOFT_DIRTY), bool(piece.leaf), vma)
+                elif not kernel.entries.is_marker(entry):
+                    slot = kernel.swap.slots[kernel.entries.pte_to_swp_entry(entry)]
+                    by_entry = bool(kernel.entries.pte_swp_soft_dirty(entry))
+                    words_there = None if slot.frame else slot.words
+                    yield Present(at, slot.frame, reported, by_entry, False, vma, True, words_there)
+
+
+def is_private(kernel: Kernel, one: Present) -> bool:
+    """Is it anonymous memory, and not a file's page or the zero page?"""
+    return one.swapped or bool(kernel.frames.flags[one.frame] & page.ANON)
 
 
 @dataclass
@@ -174,7 +193,7 @@ class Epochs:
     def begin(self, processes: Sequence[Process]) -> None:
         """The first epoch begins: what is there is noted, and soft-dirty cleared."""
         for process in processes:
-            self._known[process] = {one.page: self._hash(one.frame) for one in present_pages(self.kernel, process)}
+            self._known[process] = {one.page: self._digest(one) for one in present_pages(self.kernel, process)}
         self._clear(processes)
 
     def before_clear(self, process: Process) -> None:
@@ -221,7 +240,7 @@ class Epochs:
             before = self._known[known_as] if known_as is not None else {}
             known[process], self._stored[process.who] = {}, {}
             for one in found[process]:
-                digest = known[process][one.page] = self._hash(one.frame)
+                digest = known[process][one.page] = self._digest(one)
                 self._judge(epoch, process, one, digest, before.get(one.page), everywhere, somebody_left)
             self._add_shared(process)
         self._known = known
@@ -250,14 +269,14 @@ class Epochs:
         self._mark("present", process, one)
         if one.reported:
             self._mark("reported", process, one)
-        if digest != _ZERO and self.kernel.frames.flags[one.frame] & page.ANON:
+        if digest != _ZERO and is_private(self.kernel, one):
             self._stored[process.who][one.page] = digest
         if self._is_shared(one):
             place = int(self.kernel.frames.owner[one.frame]), int(self.kernel.frames.index[one.frame])
             before = self._shared.get(place, self._origin_of_shared(one, digest))
             self._seen[place] = digest
             changed = digest != before
-        elif self.kernel.frames.flags[one.frame] & page.ANON:
+        elif is_private(self.kernel, one):
             changed = digest != (self._origin(one) if before is None else before)
         else:
             changed = False  # the zero page, or the file's own, took the place of what was stored
@@ -309,6 +328,11 @@ class Epochs:
         file = one.vma.file
         frame = file.cache.get(one.vma.offset(one.page), 0) if file is not None else 0
         return self._hash(frame) if frame else _ZERO
+
+    def _digest(self, one: Present) -> bytes:
+        if one.frame:
+            return self._hash(one.frame)
+        return _ZERO if one.words is None else blake2b(one.words.data, digest_size=16).digest()
 
     def _hash(self, frame: int) -> bytes:
         found = self._hashes.get(frame)

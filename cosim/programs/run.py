@@ -36,6 +36,7 @@ from ptewalk.cosim.programs.signals import (
     Information,
     enter_handler,
 )
+from ptewalk.cosim.programs.swapper import Swapper
 from ptewalk.cosim.programs.system import MASK, System
 from ptewalk.cosim.programs.task import Task
 from ptewalk.cosim.programs.trace import TracedWalker
@@ -94,6 +95,8 @@ class Settings:
         Where an image is written at the end of each `every`-th epoch.
     told : str
         What images say of who walks.
+    swap : int
+        Private pages that a process may keep in memory, the rest is swapped out; 0: all.
     pages : bool
         Which pages were reported, changed and lost is kept, epoch by epoch.
     """
@@ -115,6 +118,7 @@ class Settings:
     every: int = 1
     told: str = ""
     pages: bool = False
+    swap: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """What an image says of them; `from_json` takes it."""
@@ -124,7 +128,7 @@ class Settings:
             "root": str(self.root),
             "backend": self.told,
             "epoch": None if self.epoch is None else str(self.epoch),
-            **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed")},
+            **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed", "swap")},
         }
 
     @staticmethod
@@ -133,6 +137,7 @@ class Settings:
         try:
             profile, exact = NAMED[said["profile"]]
             numbers = {name: said[name] for name in ("scratch_bytes", "memory_bytes", "seconds", "seed")}
+            numbers["swap"] = said.get("swap", 0)
             if not all(isinstance(number, int | float) and number >= 0 for number in numbers.values()):
                 raise ValueError("a number")
             return Settings(
@@ -193,6 +198,8 @@ class ProgramRun:
             reuse_frames=True,
         )
         self.memory = UserMemory(self.kernel, self.mmu, self.arena)
+        if settings.swap:
+            self.memory.swapper = Swapper(self.kernel, settings.swap)
         tree = Tree(settings.root, self._scratch(), settings.scratch_bytes)
         self._streams = [Stream(0, stdin, None), Stream(1, None, stdout), Stream(2, None, stderr)]
         self.system = System(self.kernel, self.memory, self.arena, tree, settings.seed, self._streams)
@@ -434,6 +441,7 @@ class ProgramRun:
             "walks": self.mmu.walks,
             **self.memory.figures.as_json(),
             "frames": len(self.arena.memory.row_of_frame),
+            **({"swapped_out": self.memory.swapper.out} if self.memory.swapper else {}),
             **({"images": self.images, "image_bytes": self.image_bytes} if self.capture else {}),
             **{name: count for name, count in self.walker.counters.items() if name in _SHOWN},
             "seconds": round(self.seconds, 3),

@@ -12,6 +12,7 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.errors import CallFails
+from ptewalk.cosim.programs.swapper import Swapper
 from ptewalk.model.access import state_of
 from ptewalk.model.errors import FaultsForEver, Signal
 from ptewalk.model.kernel import Kernel
@@ -130,6 +131,7 @@ class UserMemory:
         self.fault: tuple[Signal, int] | None = None
         self.wrote: Callable[[int, bytes], None] = lambda linear, data: None
         """Told of what the kernel copied to the program."""
+        self.swapper: Swapper | None = None
         self.switch(kernel.processes[0])
 
     def switch(self, process: Process) -> None:
@@ -169,6 +171,8 @@ class UserMemory:
 
     def _reach(self, request: Request) -> int | Signal:
         kernel, process = self._kernel, self._process
+        if self.swapper is not None:
+            self.swapper.relieve(process, self.figures.faults)
         for _ in range(_RETRIES):
             result = self.mmu.walk(self._state, request)
             if isinstance(result, Translated):
