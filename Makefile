@@ -71,6 +71,7 @@ nightly: $(STAMP) system
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000
 	$(BIN)/ptewalk workloads
+	$(BIN)/ptewalk workloads --against linux --profile linux-6.1 --profile linux-7.3
 	$(BIN)/ptewalk workloads --small --kills 100 --profile linux-6.1
 	$(BIN)/ptewalk bench
 	$(MAKE) mutants

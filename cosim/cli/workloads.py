@@ -17,6 +17,9 @@ from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import DIFFER, TRACKS, design_option, json_option, mutant_option, option, progress, show
 from ptewalk.cosim.cli.programs import make_walker
 
+_SHOWN = 10
+"""Differences of a workload that are told."""
+
 
 @click.command()
 @option("--only", multiple=True, metavar="NAME", help="These workloads; by default all that can run here.")
@@ -28,6 +31,11 @@ from ptewalk.cosim.cli.programs import make_walker
 @option("--latency", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Of memory, in cycles.")
 @option("--trap-cycles", type=click.IntRange(0), help="Assumed cost of a page fault in software; by default 1842.")
 @option("--kills", type=click.IntRange(1), help="Instead: kill each run so many times, and go on from its images.")
+@option(
+    "--against",
+    type=click.Choice(["linux"]),
+    help="Instead: run those of one process on each profile's kernel too (QEMU), and compare; --track off by default.",
+)
 @option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, help="Of the runs, and of the kills."
 )
@@ -44,6 +52,7 @@ def workloads(
     latency: int,
     trap_cycles: int | None,
     kills: int | None,
+    against: str | None,
     seed: int,
     table_file: Path | None,
     as_json: bool,
@@ -51,27 +60,40 @@ def workloads(
     """Run the workloads with epochs: what each way of tracking costs, and whether a store is lost.
 
     An exit code of 1: a store was lost, an output is not the host's, a run had fewer than 50 epochs, or one that was
-    killed and restored ended otherwise.
+    killed and restored ended otherwise, or on a real kernel something differs.
     """
     if table_file is not None:
         check_writable(table_file)
+    from ptewalk.cosim.checks.live import kernel_of
     from ptewalk.cosim.checks.replay import find_machine
+    from ptewalk.cosim.oracles.linux.guest import require_tools
+    from ptewalk.cosim.programs.against_runs import EPOCHS, against_row
     from ptewalk.cosim.programs.run import Settings
     from ptewalk.cosim.programs.table import FEWEST_EPOCHS, workload_rows
     from ptewalk.cosim.programs.trace_runs import TRAP_CYCLES
     from ptewalk.cosim.programs.workloads import WORKLOADS, prepare
     from ptewalk.cosim.runs.tracing import trace_library
+    from ptewalk.model.linux import Track
 
     unknown = [name for name in only if name not in WORKLOADS]
+    if against is not None and kills is not None:
+        raise ToolError("--against and --kills are two things: leave one out")
     if unknown:
         raise ToolError(f"no workload {unknown[0]!r}: there are {', '.join(WORKLOADS)}")
     chosen = [WORKLOADS[name] for name in only or WORKLOADS]
+    if against is not None:
+        chosen = [one for one in chosen if one.name in EPOCHS]
+        if not chosen:
+            raise ToolError(f"--against takes workloads of one process: {', '.join(EPOCHS)}")
     missing = [one.name for one in chosen if one.missing()]
     chosen = [one for one in chosen if not one.missing()]
     if not chosen:
         raise ToolError(f"none of these can run here: {', '.join(missing)}; install {WORKLOADS[missing[0]].program}")
     machines = [find_machine(name) for name in dict.fromkeys(profiles or ("linux-6.1", "linux-6.12", "linux-7.3"))]
-    ways = tuple(dict.fromkeys(tracks)) or TRACKS
+    ways = tuple(dict.fromkeys(tracks)) or (TRACKS if against is None else ("off",))
+    if against is not None:
+        require_tools()
+        kernels = {profile.name: kernel_of(profile.name, None) for profile, _ in machines}
     walker = make_walker(backend, design)
     cost = TRAP_CYCLES if trap_cycles is None else trap_cycles
     rows: list[dict[str, Any]] = []
@@ -79,12 +101,21 @@ def workloads(
     with tempfile.TemporaryDirectory(prefix="ptewalk-") as name, progress("workloads") as bar:
         folder = Path(name)
         prepare(folder, small=small)
-        library = None if kills else trace_library()
+        library = None if kills or against else trace_library()
         total = len(chosen) * len(machines)
         for done, (workload, (profile, exact)) in enumerate((one, two) for one in chosen for two in machines):
             bar(done, total)
             settings = Settings(profile, exact=exact, seed=seed, told=backend)
-            if kills is None:
+            if against is not None:
+                found = []
+                for track in ways:
+                    tracked = replace(settings, track=Track[track.upper()])
+                    row, differences = against_row(
+                        workload, folder, tracked, walker, kernels[profile.name], small=small
+                    )
+                    found.append({**row, "track": track})
+                    wrong += [f"{workload.name}, {profile.name}, {track}: {one}" for one in differences[:_SHOWN]]
+            elif kills is None:
                 found = workload_rows(
                     *(workload, folder, settings, ways, walker, library), small=small, latency=latency, trap=cost
                 )
@@ -113,7 +144,7 @@ def workloads(
         show(
             rows,
             f"workloads: {backend if backend == 'model' else design}, seed {seed}"
-            + ("" if kills else f", trap {cost}, latency {latency}"),
+            + ("" if kills or against else f", trap {cost}, latency {latency}"),
         )
         for one in missing:
             click.echo(f"not run: {one} ({WORKLOADS[one].program} is not installed)")

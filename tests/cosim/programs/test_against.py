@@ -18,10 +18,12 @@ from ptewalk.cosim.bench.single import SingleWalker
 from ptewalk.cosim.oracles.linux.guest import missing_tools
 from ptewalk.cosim.oracles.linux.program_guest import Area, Call, ProgramState, Told
 from ptewalk.cosim.programs.against import Against, Answered, Watcher, ask_linux, compare, tree_files
+from ptewalk.cosim.programs.against_runs import EPOCHS
 from ptewalk.cosim.programs.epochs import Every
 from ptewalk.cosim.programs.run import ProgramRun, Settings
 from ptewalk.cosim.programs.tree import Tree
 from ptewalk.cosim.programs.walkers import ModelWalker
+from ptewalk.cosim.programs.workloads import WORKLOADS
 from ptewalk.cosim.runs.gateware import WalkerLibrary
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
@@ -138,6 +140,22 @@ def test_the_guests_tree_has_what_the_program_looked_at(tmp_path: Path) -> None:
 def test_bad_use(ptewalk: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
     code, _, errors = ptewalk("run", *arguments, "--", "/bin/true")
     assert code == 2 and said in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--kills", "3"], "--against and --kills are two things: leave one out"),
+        (["--only", "pipeline"], "--against takes workloads of one process: sort, awk"),
+    ],
+)
+def test_bad_use_of_workloads(ptewalk: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
+    code, _, errors = ptewalk("workloads", "--against", "linux", *arguments)
+    assert code == 2 and said in errors and len(errors.splitlines()) == 1
+
+
+def test_every_workload_of_one_process_can_be_compared() -> None:
+    assert set(WORKLOADS) - set(EPOCHS) == {"pipeline"} and set(EPOCHS) <= set(WORKLOADS)
 
 
 # A live kernel.
