@@ -27,7 +27,7 @@ from ptewalk.model.state.machine import Mm
 
 __all__ = ["KERNELS", "KINDS", "Accuracy", "accuracy", "common_scenarios", "count_scenario", "markdown", "spell"]
 
-KERNELS: Final = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12")
+KERNELS: Final = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12", "linux-6.18", "linux-7.3")
 KINDS: Final = {
     "false_positives": "reported, not changed",
     "false_negatives": "changed, not reported",
