@@ -255,6 +255,8 @@ class Profile(NamedTuple):
     """HUGEPAGE and NOHUGEPAGE fail where the flag is set already, and in shared areas (hugepage_madvise of 3.11)."""
     madvise_drops_hugetlb: bool
     """DONTNEED takes hugetlb areas (madvise_dontneed_free_valid_vma; 6.1)."""
+    madvise_keeps_special_unforked: bool
+    """DOFORK refuses areas that may not be expanded, as those of hugetlb (madvise_vma_behavior; 7.2)."""
     madvise_reclaims_tables: bool
     """DONTNEED frees a page table that it empties as a whole (zap_pte_range with CONFIG_PT_RECLAIM; 6.18)."""
     madvise_remove_needs_write: bool

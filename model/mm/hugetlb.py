@@ -210,8 +210,8 @@ def _wp(mm: Mm, vma: Vma, head: int, entry: int) -> Signal | None:
         _take_from_others(mm, vma, head, frame)
     if not vma.flags & VmFlag.MAYSHARE:
         mm.frames.set_exclusive(slice(frame, frame + size))
-    entry = entries.pte_mkdirty(entries.pte_mkyoung(entry))
-    mm.tables.set_huge(head, _mkwrite(mm, entry) if writable else entry, level)
+    if writable:  # set_huge_ptep_maybe_writable: otherwise nothing changes
+        mm.tables.set_huge(head, _mkwrite(mm, entries.pte_mkdirty(entries.pte_mkyoung(entry))), level)
     return None
 
 

@@ -137,6 +137,8 @@ def _change_flags(mm: Mm, vma: Vma, before: Vma | None, start: int, end: int, ad
     refuses = advice in ("HUGEPAGE", "NOHUGEPAGE") and mm.entries.profile.madvise_refuses_repeated_huge
     if refuses and vma.flags & (on | _NO_THP):
         raise Errno("EINVAL")
+    if advice == "DOFORK" and vma.flags & VmFlag.DONTEXPAND and mm.entries.profile.madvise_keeps_special_unforked:
+        raise Errno("EINVAL")
     if advice == "DODUMP" and not vma.huge_level and vma.flags & VmFlag.DONTEXPAND:
         raise Errno("EINVAL")
     if advice == "MERGEABLE" and vma.flags & (VmFlag.SHARED | VmFlag.MAYSHARE | VmFlag.HUGETLB):

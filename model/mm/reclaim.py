@@ -231,7 +231,7 @@ def _batch(mm: Mm, pages: list[int]) -> list[int]:
     kind = entries.profile.reclaim_lazy_batch
     if kind == LazyBatch.ONE:
         return pages[:1]
-    ignored = A | entries.DIRTY_BITS | FRAME_AT[1]
+    ignored = A | entries.DIRTY_BITS | FRAME_AT[1] | entries.ARM
     if kind == LazyBatch.ANY:
         ignored |= RW | 1 << SoftBit.SOFT_DIRTY
     like = mm.tables.get(pages[0]) & ~ignored

@@ -17,7 +17,7 @@ from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.vma import Vma
 
 _BLOCK = HUGE_PAGES - 1
-_UNLIKE = np.uint64(FRAME | RW | A | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.SAVED_DIRTY | D)
+_UNLIKE = np.uint64(FRAME | RW | A | 1 << SoftBit.SOFT_DIRTY | 1 << SoftBit.SAVED_DIRTY | 1 << SoftBit.ARM | D)
 """What entries of one run may differ in."""
 
 

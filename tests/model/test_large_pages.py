@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.model.errors import FaultsForEver
+
 SD, D, A, RW, SAVED = 0x800, 0x40, 0x20, 2, 1 << 58
 SIZES = (4, 8, 16)
 
@@ -208,3 +210,14 @@ def test_what_comes_back_is_exclusive_where_the_entry_says_so(machine, profile: 
     m.madvise(0, 2, "PAGEOUT")
     m.read(0)
     assert bool(m.pte(0) & RW) == writable
+
+
+def test_a_forced_write_to_cleared_hugetlb_memory_never_ends(machine) -> None:  # type: ignore[no-untyped-def]
+    """hugetlb_wp leaves the entry of a read-only area as it is, and can_follow_write_pmd wants it soft-dirty."""
+    m = machine("linux-7.3")
+    m.mmap(0, 512, prot="r", kind="hugetlb")
+    m.mem_write(0)
+    m.mmap(512, 512, prot="r", kind="hugetlb")
+    m.clear()
+    with pytest.raises(FaultsForEver):
+        m.mem_write(512)

@@ -100,6 +100,7 @@ FLIPS: dict[str, tuple[str, str, str]] = {
     "madvise_pageout_is_push": ("kinds-linux-6.1.jsonl.gz", "shmem_outpart", "linux-3.11"),
     "madvise_refuses_repeated_huge": ("flips-linux-6.1.jsonl.gz", "flip_shmem_suits_area", "linux-3.11"),
     "madvise_drops_hugetlb": ("kinds-linux-6.1.jsonl.gz", "f10_hugetlb_dontneed_reserve", "linux-3.11"),
+    "madvise_keeps_special_unforked": ("flips-linux-7.3.jsonl.gz", "dofork_hugetlb", "linux-6.18"),
     "madvise_reclaims_tables": ("flips-linux-7.3.jsonl.gz", "flip_reclaims_tables", "linux-6.12"),
     "madvise_remove_needs_write": ("kinds-linux-6.1.jsonl.gz", "cross_1_000004", "linux-3.11"),
     "madvise_punches_hugetlb": ("kinds-linux-6.1.jsonl.gz", "f06_hugetlb_remove", "linux-3.11"),
