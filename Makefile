@@ -67,6 +67,8 @@ nightly: $(STAMP) system
 	for kernel in seed 3.11 6.1 6.12; do for track in off fault native; do \
 	  $(BIN)/ptewalk replay tests/data/own-linux-$$kernel.jsonl.gz --profile linux-$$kernel --backend gateware --design mmu --track $$track || exit 1; \
 	done; done
+	$(BIN)/ptewalk replay tests/data/own-linux-6.12.jsonl.gz --profile linux-6.12 --backend gateware --design mmu-8walkers --track native
+	$(BIN)/ptewalk walks cosim/formats/data/x86-walks-sample.jsonl.gz --backend gateware --design mmu-8walkers
 	$(BIN)/pytest -q -n 2 -m "slow and share" --whole
 	$(BIN)/ptewalk replay --generate 5000 --backend linux
 	$(BIN)/ptewalk accuracy --generate 1000

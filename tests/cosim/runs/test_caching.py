@@ -107,10 +107,10 @@ def test_eight_walkers() -> None:
 
 
 def test_volume_with_several_walkers() -> None:
-    told = caching_volume(20_000, 3, config=CACHING["mmu-8walkers"])
-    assert (told["compared"], told["wrong"], told["failures"]) == (20_000, 0, [])
-    assert told["counts"]["partial"] >= 1000 and told["counts"]["restarts"] >= 400
-    assert told["counts"]["overtaken"] >= 500 and told["counts"]["gateware replays"] >= 5000
+    told = caching_volume(10_000, 3, config=CACHING["mmu-8walkers"])
+    assert (told["compared"], told["wrong"], told["failures"]) == (10_000, 0, [])
+    assert told["counts"]["partial"] >= 500 and told["counts"]["restarts"] >= 200
+    assert told["counts"]["overtaken"] >= 200 and told["counts"]["gateware replays"] >= 2500
 
 
 def test_a_page_fault_overtakes_what_was_looked_up_before_it() -> None:
