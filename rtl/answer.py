@@ -1,6 +1,6 @@
 """What a walk answers: outcome, error code, physical address, and the translation that a cache may keep."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Value
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
@@ -41,6 +41,8 @@ class WalkAnswer(Component):
         `at` as a number.
     outcome : Out(2)
         `x86.Outcome`.
+    code : Out(16)
+        The error code of a page fault.
     response : Out(ResponseLayout)
     translation : Out(TranslationLayout)
         Counts when OK.
@@ -68,6 +70,7 @@ class WalkAnswer(Component):
                 "broken": In(1),
                 "level": Out(3),
                 "outcome": Out(x86.Outcome),
+                "code": Out(16),
                 "response": Out(ResponseLayout(physical_bits, tag_bits)),
                 "translation": Out(TranslationLayout(physical_bits, soft_dirty=soft_dirty)),
             }
@@ -85,24 +88,23 @@ class WalkAnswer(Component):
         with m.Elif(~entry.p | self.reserved | (self.leaf & self.denied)):
             m.d.comb += self.outcome.eq(x86.Outcome.PAGE_FAULT)
 
-        code = Signal(16)
-        with m.If(self.outcome == x86.Outcome.PAGE_FAULT):
-            # [SDM 3A 4.7] RSVD and PK say nothing of an entry that is not present, nor PK of one that is malformed.
-            m.d.comb += [
-                code[x86.ErrorBit.P].eq(entry.p),
-                code[x86.ErrorBit.WR].eq(access.store | access.probe),
-                code[x86.ErrorBit.US].eq(access.user),
-                code[x86.ErrorBit.RSVD].eq(entry.p & self.reserved),
-                code[x86.ErrorBit.ID].eq(access.fetch & self.fetch_bit),
-                code[x86.ErrorBit.PK].eq(entry.p & ~self.reserved & self.leaf & self.key_denied),
-            ]
+        # [SDM 3A 4.7] RSVD and PK say nothing of an entry that is not present, nor PK of one that is malformed.
+        code = self.code
+        m.d.comb += [
+            code[x86.ErrorBit.P].eq(entry.p),
+            code[x86.ErrorBit.WR].eq(access.store | access.probe),
+            code[x86.ErrorBit.US].eq(access.user),
+            code[x86.ErrorBit.RSVD].eq(entry.p & self.reserved),
+            code[x86.ErrorBit.ID].eq(access.fetch & self.fetch_bit),
+            code[x86.ErrorBit.PK].eq(entry.p & ~self.reserved & self.leaf & self.key_denied),
+        ]
 
         physical = physical_address(self.request.linear, Value.cast(entry), self.at, self._physical_bits)
         pat = Mux(self.at[0], entry.pat, entry.pat_large)
         response, translation, new = self.response, self.translation, self.new
         m.d.comb += [
             response.outcome.eq(self.outcome),
-            response.code.eq(code),
+            response.code.eq(Mux(self.outcome == x86.Outcome.PAGE_FAULT, code, 0)),
             response.physical.eq(physical),
             response.level.eq(self.level),
             response.pwt.eq(entry.pwt),

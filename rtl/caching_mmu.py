@@ -13,7 +13,7 @@ from ptewalk.rtl.entry import canonical, marks_and_mends
 from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.flights import one_walk, several_walks
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
-from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout, StartLayout
+from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
 from ptewalk.rtl.maintenance import Maintenance
 from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
@@ -151,7 +151,9 @@ class CachingMmu(Component):
             levels=walker.levels, physical_bits=bits, slot_bits=slot_bits, entries=config.upper_entries
         )
         self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
-        self.delivery = Delivery(physical_bits=bits, tag_bits=tag_bits, fault_depth=config.fault_depth)
+        self.delivery = Delivery(
+            physical_bits=bits, tag_bits=tag_bits, fault_depth=config.fault_depth, ahead=config.walkers == 1
+        )
         of_walker = self.walker.signature.members
         members = {
             "requester": In(RequesterSignature(physical_bits=bits, tag_bits=tag_bits, retires=True)),
@@ -201,8 +203,6 @@ class CachingMmu(Component):
             delivery.retired.valid.eq(self.requester.retired.valid),
         ]
 
-        # The context, kept beside the walker's.
-
         context = Signal(ContextLayout(config.walker.physical_bits, soft_dirty=soft_dirty, pcids=True))
         r = SimpleNamespace(
             valid_1=Signal(),
@@ -211,8 +211,8 @@ class CachingMmu(Component):
             stage_2=Signal(_Stage(tag_bits)),
             hit=Signal(),
             entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
-            start=Signal(StartLayout(config.walker.physical_bits, config.walker.levels)),
-            room=Signal(range(config.waiting + 1), init=config.waiting),
+            # As many bits from below are 1 as requests may come: whether one may is a bit.
+            room=Signal(config.waiting, init=(1 << config.waiting) - 1),
             walking=Signal(),
             walked=Signal(_Stage(tag_bits)),
             overtaken=Signal(),
@@ -222,6 +222,7 @@ class CachingMmu(Component):
             faulted=Signal(),  # by a page fault
             turn=Signal(),  # of a request that waited to be looked up again
             armed=Signal(),  # its address is in the TLB's register
+            began=Signal(),  # a walk did in the last cycle
             served=Signal(),  # a hit was delivered in the last cycle,
             denied=Signal(),  # and is taken back: this request has to walk
             refused=Signal(RequestLayout(tag_bits)),
@@ -230,7 +231,8 @@ class CachingMmu(Component):
             again=Signal(),
         )
         flights = several_walks(m, walker, context, r, queue) if several else one_walk(r, queue)
-        quiet = maintenance.idle & ~tlb.busy & ~r.took  # nothing is done to the TLB
+        still = maintenance.idle & ~r.took  # nothing is about to be done to the TLB
+        quiet = still & ~tlb.busy
         idle = ~r.valid_1 & ~r.valid_2 & ~flights.walking & ~queue.r_rdy & ~delivery.valid
         advance, goes = Signal(), Signal()
         m.d.comb += [
@@ -248,55 +250,58 @@ class CachingMmu(Component):
 
         found = walker.requester.responses
         may_take = Signal()
-        again = Signal()
+        again, turn = Signal(), Signal()
         accepted = Signal()
-        asked = Signal(RequestLayout(tag_bits))
+        asked, waiting = Signal(RequestLayout(tag_bits)), RequestLayout(tag_bits)(queue.r_data[:-1])
         replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
         m.d.comb += [
             again.eq(r.armed & advance & quiet),
             requests.ready.eq(
                 Cat(
-                    *(advance, quiet, ~r.turn, ~r.blocked, ~self.contexts.valid),
-                    *(r.room != 0, delivery.ready, ~self.supervisor.drain),
+                    *(advance, still, ~tlb.owned, ~r.blocked, ~self.contexts.valid),
+                    *(r.room[0], delivery.ready, ~self.supervisor.drain),
                 ).all()
             ),
             accepted.eq(requests.valid & requests.ready),
-            asked.eq(Mux(r.armed, queue.r_data[:-1], Value.cast(requests.payload))),
+            asked.eq(Mux(r.armed, waiting, requests.payload)),
             queue.r_en.eq(again),
             tlb.linear.eq(requests.payload.linear),
-            tlb.own.eq(r.armed),
+            tlb.own.eq(turn | r.operates | ~maintenance.idle),
             tlb.slot.eq(maintenance.slot),
             # Whether anything is looked up is known later, from `valid_1`.
             tlb.look.eq(advance & ~tlb.busy),
-            uppers.linear.eq(tlb.asked),
-            uppers.slot.eq(maintenance.slot),
-            uppers.look.eq(advance),
         ]
         # While one waits that may be walked nobody else starts a walk.
-        m.d.sync += [
-            r.turn.eq(~again & (r.turn | (flights.next_waits & ~replaying))),
-            r.armed.eq(~again & r.turn & quiet & ~flights.answers),
-        ]
+        m.d.comb += turn.eq(~again & (r.turn | (flights.next_waits & ~replaying)))
+        m.d.sync += [r.turn.eq(turn), r.armed.eq(~again & r.turn & quiet & ~flights.answers)]
         overtakes = Signal()
+        rows = [Signal.like(index, name=f"row_{number}") for number, index in enumerate(uppers.index)]
         la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
         with m.If(advance):
             m.d.sync += [
                 r.valid_1.eq(accepted | again),
                 r.stage_1.request.eq(asked),
+                r.stage_1.request.linear.eq(tlb.asked),
                 *(r.stage_1.access[name].eq(value) for name, value in classify(asked, context.control).items()),
+                *(row.eq(found) for row, found in zip(rows, uppers.rows(tlb.asked), strict=True)),
                 r.stage_1.canonical.eq(canonical(tlb.asked, la57)),
                 r.stage_1.again.eq(again),
                 r.stage_1.walks.eq(queue.r_data[-1] & r.armed),
                 r.stage_1.overtaken.eq(overtakes),
-                # Cycle 1: the way that hit.
+                # Cycle 1: the way that hit, and what upper entries there are.
                 r.valid_2.eq(r.valid_1),
                 r.stage_2.eq(r.stage_1),
                 r.stage_2.overtaken.eq(r.stage_1.overtaken | overtakes),
-                r.start.eq(uppers.start),
                 r.hit.eq(tlb.hit & r.stage_1.canonical),
                 r.entry.eq(tlb.entry),
             ]
-        with m.Elif(overtakes):
+        m.d.comb += [
+            *(index.eq(row) for index, row in zip(uppers.index, rows, strict=True)),
+            uppers.linear.eq(r.stage_1.request.linear),
+            uppers.slot.eq(maintenance.slot),
+            uppers.look.eq(advance),
+        ]
+        with m.If(~advance & overtakes):
             m.d.sync += [r.stage_1.overtaken.eq(1), r.stage_2.overtaken.eq(1)]
 
         # Cycle 2: an allowed, marked hit is answered; all else is a walk.
@@ -313,14 +318,19 @@ class CachingMmu(Component):
             queue.w_en.eq(waits | r.denied),
             walker.requester.requests.payload.eq(r.stage_2.request),
             walker.requester.requests.valid.eq(walks),
-            walker.i_start.eq(r.start),
+            walker.i_start.eq(uppers.start),
         ]
         m.d.sync += [
             r.served.eq(served),
             r.denied.eq(served & denied),
             r.refused.eq(r.stage_2.request),
-            r.room.eq(r.room - accepted + walks + (r.served & ~r.denied)),
+            r.began.eq(walks),
         ]
+        leaves = r.began | (r.served & ~r.denied)
+        with m.If(accepted & ~leaves):
+            m.d.sync += r.room.eq(r.room >> 1)
+        with m.Elif(leaves & ~accepted):
+            m.d.sync += r.room.eq(Cat(1, r.room))
 
         # The walk: answered from the walker, when no hit is on its way; what it found is kept.
 
@@ -332,7 +342,7 @@ class CachingMmu(Component):
         ]
         m.d.sync += r.blocked.eq(found.valid & ~may_take)
         # What was looked up before an invalidation is stale; what will be read is not.
-        stale = r.start.cached & (r.stage_2.overtaken | overtakes)
+        stale = uppers.start.cached & (r.stage_2.overtaken | overtakes)
         if several:
             m.d.comb += [walker.i_overtakes.eq(overtakes), walker.i_stale.eq(stale), walker.i_look.eq(advance)]
             with m.If(advance):
@@ -363,7 +373,7 @@ class CachingMmu(Component):
             m.d.comb += [
                 fill.kind.eq(Mux(faults, TlbOp.DROP, TlbOp.FILL)),
                 # Else the register is the next request's that is looked up again.
-                fill.linear.eq(Mux(flights.fills, flights.linear, RequestLayout(tag_bits)(queue.r_data[:-1]).linear)),
+                fill.linear.eq(Mux(flights.fills, flights.linear, waiting.linear)),
                 fill.slot.eq(maintenance.slot),
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
@@ -383,13 +393,18 @@ class CachingMmu(Component):
         outgoing = delivery.outgoing
         # The verdict of a walk is too late for the register: what turns out to be no answer is taken back.
         early = walker.o_judges & may_take
-        m.d.comb += delivery.load.eq(served | early)
+        m.d.comb += [
+            delivery.load.eq(served | early),
+            delivery.look.eq(advance),
+            delivery.look_tag.eq(Mux(r.valid_1, r.stage_1.request.tag, r.walked.request.tag)),
+        ]
         m.d.sync += r.early.eq(early & ~found.valid)
         with m.If(r.valid_2):
             self._answer_hit(m, outgoing, r.entry, r.stage_2)
         with m.Else():
             m.d.comb += [
                 outgoing.response.eq(found.payload),
+                outgoing.response.code.eq(walker.o_code),
                 outgoing.linear.eq(flights.linear),
                 outgoing.store.eq(flights.store),
                 outgoing.probe.eq(flights.probe),
@@ -399,7 +414,7 @@ class CachingMmu(Component):
         return m
 
     def _context(self, m: Module, context: data.View) -> None:
-        """A context goes to the walker, to maintenance, and into the register here, in one cycle."""
+        """A context goes to maintenance, and into the register here, which is the walker's too."""
         contexts, maintenance, walker = self.contexts, self.maintenance, self.walker
         m.d.comb += [
             maintenance.contexts.payload.eq(contexts.payload),
@@ -408,9 +423,8 @@ class CachingMmu(Component):
             maintenance.before.eq(context),
         ]
         if isinstance(walker, Walker):
-            m.d.comb += walker.contexts.valid.eq(contexts.valid & contexts.ready)
-            for name, _ in walker.contexts.payload.shape():
-                m.d.comb += walker.contexts.payload[name].eq(contexts.payload[name])
+            for name, _ in walker.i_context.shape():
+                m.d.comb += walker.i_context[name].eq(context[name])
         with m.If(contexts.valid & contexts.ready):
             m.d.sync += context.eq(contexts.payload)
 
@@ -450,10 +464,13 @@ class CachingMmu(Component):
         ]
 
     def _count(self, m: Module, **events: Value) -> None:
-        """Counters."""
+        """Counters; what is told outside is counted a cycle later."""
         counted: dict[str, Value] = {"delivered_faults": self.delivery.delivered, "lost_faults": self.delivery.lost}
         if self.config.walker.soft_dirty:
             counted |= marks_and_mends(self.walker.o_written)
-        for name, happens in {**counted, **events}.items():
+        for name, told in counted.items():
+            events[name] = Signal(name=f"counts_{name}")
+            m.d.sync += events[name].eq(told)
+        for name, happens in events.items():
             counter = getattr(self, name)
             m.d.sync += counter.eq(counter + happens)

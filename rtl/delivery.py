@@ -14,7 +14,7 @@ from ptewalk.rtl.layouts import FaultLayout, ResponseLayout
 
 __all__ = ["Delivery", "OutgoingLayout"]
 
-_PLACES: Final = ("out", "behind_out", "next_out")
+_PLACES: Final = ("out", "behind_out", "next_out", "looked")
 
 
 class OutgoingLayout(data.StructLayout):
@@ -23,6 +23,7 @@ class OutgoingLayout(data.StructLayout):
     Members
     -------
     response : ResponseLayout
+        Its code counts for a page fault.
     linear : unsigned(64)
         The request's address.
     store, probe : 1
@@ -42,11 +43,16 @@ class Delivery(Component):
     ----------
     physical_bits, tag_bits, fault_depth
         As the fault unit's.
+    ahead : bool
+        True (default): the next answer's tag is known a cycle before it, as `look_tag`. False: `look` does not count,
+        and a longer net looks for it.
 
     Members
     -------
     outgoing : In(OutgoingLayout), load : In(1)
         The next answer; only with `take`.
+    look : In(1), look_tag : In(tag_bits)
+        The tag of the next answer, in a cycle before that of `load`; whether it has a grant is found out by then.
     take : Out(1)
         There is room for one; from a register.
     cancel : In(1)
@@ -59,20 +65,23 @@ class Delivery(Component):
         The table of grants is cleared: requests may be taken.
     responses : Out(stream of ResponseLayout)
     retired : In(stream of {tag}, always ready)
+        Counts two cycles later.
     supervisor : In(SupervisorSignature)
     delivered, lost : Out(1)
         As the fault unit's `o_delivered`, `o_lost`.
     """
 
-    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4) -> None:
+    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4, ahead: bool = True) -> None:
         check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
-        self._depth = fault_depth
-        self.grants = GrantTable(tag_bits)
+        self._depth, self._ahead = fault_depth, ahead
+        self.grants = GrantTable(tag_bits, late=True)
         tag = data.StructLayout({"tag": unsigned(tag_bits)})
         super().__init__(
             {
                 "outgoing": In(OutgoingLayout(physical_bits, tag_bits)),
                 "load": In(1),
+                "look": In(1),
+                "look_tag": In(tag_bits),
                 "take": Out(1),
                 "cancel": In(1),
                 "valid": Out(1),
@@ -91,9 +100,12 @@ class Delivery(Component):
         m.submodules.grants = grants = self.grants
         supervisor, responses = self.supervisor, self.responses
         held, behind = Signal(self.outgoing.shape()), Signal(self.outgoing.shape())
-        # Of the tags of those two, and of the next answer's: a grant is outstanding, and what the table holds of it.
-        out, behind_out, next_out = (Signal(data.StructLayout({"taken": 1, "bit": 1}), name=n) for n in _PLACES)
-        full = Signal()  # one waits behind that on offer
+        # Of the tags of those two, of the next answer's, and of the one asked for: a grant is outstanding, and what the
+        # table holds of it.
+        out, behind_out, next_out, looked = (Signal(data.StructLayout({"taken": 1, "bit": 1}), name=n) for n in _PLACES)
+        full, room = Signal(), Signal(init=1)  # one waits behind that on offer; none does
+        next_tag = Signal.like(self.look_tag)
+        retires, retiring = Signal(), Signal.like(self.look_tag)  # a tag was retired in the last cycle
         new, new_behind = Signal(), Signal()  # it was loaded in the last cycle; that behind it was
         offered, stays = Signal(), Signal()
         answer = held.response
@@ -102,36 +114,44 @@ class Delivery(Component):
         answered = responses.valid & responses.ready
         m.d.comb += [
             self.ready.eq(grants.ready),
-            self.take.eq(~full),
+            self.take.eq(room),
             responses.payload.eq(answer),
+            responses.payload.code.eq(Mux(answer.outcome == x86.Outcome.PAGE_FAULT, answer.code, 0)),
             offered.eq(self.valid & ~(new & self.cancel)),
             stays.eq(full & ~(new_behind & self.cancel)),
             responses.valid.eq(offered & ~reused),
             grants.grant.eq(answered & grants_store),
             grants.grant_tag.eq(answer.tag),
             grants.grant_bit.eq(out.bit),
-            grants.look_tag.eq(self.outgoing.response.tag),
-            next_out.taken.eq(grants.taken),
-            next_out.bit.eq(grants.bit),
-            grants.retire.eq(self.retired.valid),
-            grants.retire_tag.eq(self.retired.payload.tag),
+            *(looked.taken.eq(grants.taken), looked.bit.eq(grants.bit)),
+            *(grants.retire.eq(retires), grants.retire_tag.eq(retiring)),
         ]
+        m.d.sync += [retires.eq(self.retired.valid), retiring.eq(self.retired.payload.tag)]
+        if self._ahead:
+            m.d.comb += grants.look_tag.eq(self.look_tag)
+            with m.If(self.look):
+                m.d.sync += [next_tag.eq(self.look_tag), next_out.eq(self._passes(looked, self.look_tag))]
+            with m.Else():
+                m.d.sync += next_out.eq(self._passes(next_out, next_tag))
+        else:
+            m.d.comb += [next_tag.eq(self.outgoing.response.tag), grants.look_tag.eq(next_tag), next_out.eq(looked)]
 
         leaves = answered | ~offered
         with m.If(leaves):
             m.d.sync += [
                 held.eq(Mux(full, behind, self.outgoing)),
-                out.eq(Mux(full, self._passes(behind_out, behind), self._passes(next_out, self.outgoing))),
+                out.eq(Mux(full, self._passes(behind_out, behind.response.tag), self._passes(next_out, next_tag))),
                 self.valid.eq(Mux(full, stays, self.load)),
-                full.eq(0),
+                *(full.eq(0), room.eq(1)),
             ]
         with m.Else():
-            m.d.sync += [full.eq(Mux(full, stays, self.load)), out.eq(self._passes(out, held))]
+            waits = Mux(full, stays, self.load)
+            m.d.sync += [full.eq(waits), room.eq(~waits), out.eq(self._passes(out, answer.tag))]
         m.d.sync += [new.eq(leaves & self.load), new_behind.eq(~leaves & self.load)]
         with m.If(~full):
-            m.d.sync += [behind.eq(self.outgoing), behind_out.eq(self._passes(next_out, self.outgoing))]
+            m.d.sync += [behind.eq(self.outgoing), behind_out.eq(self._passes(next_out, next_tag))]
         with m.Else():
-            m.d.sync += behind_out.eq(self._passes(behind_out, behind))
+            m.d.sync += behind_out.eq(self._passes(behind_out, behind.response.tag))
 
         fault = Signal(FaultLayout(len(answer.tag)))
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
@@ -157,9 +177,9 @@ class Delivery(Component):
                 m.d.sync += supervisor.status[name].eq(0)
         return m
 
-    def _passes(self, out: data.View, answer: data.View) -> Value:
-        """What is known of the tag of `answer` after this cycle's grant and retirement."""
-        grants, tag = self.grants, answer.response.tag
+    def _passes(self, out: data.View, tag: Value) -> Value:
+        """What is known of `tag` after this cycle's grant and retirement."""
+        grants = self.grants
         retires = grants.retire & (grants.retire_tag == tag)
         granted = grants.grant & (grants.grant_tag == tag)
         return Cat(~retires & (out.taken | granted), out.bit ^ (retires & out.taken))

@@ -1,24 +1,31 @@
 """Which tags have a grant outstanding."""
 
-from amaranth.hdl import Module, Signal, unsigned
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["MOST_TAG_BITS", "GrantTable"]
+__all__ = ["MOST_TAG_BITS", "WORD_TAGS", "GrantTable"]
 
 MOST_TAG_BITS = 10
 """Bits of a tag at most: the table has a bit for each tag, and clears them one by one after a reset."""
+WORD_TAGS = 4
+"""Tags in a word."""
 
 
 class GrantTable(Component):
     """A set of tags, one bit each, in two memories: the bits of a tag differ while its grant is outstanding.
 
-    Each memory has one writer, so that a tag can be granted and another retired in one cycle.
+    Each memory has one writer, so that a tag can be granted and another retired in one cycle. A word of it is as wide
+    as LUT RAM is, and holds the bits of tags that follow one another: the writer changes one of them.
 
     Parameters
     ----------
     tag_bits : int
         1 to `MOST_TAG_BITS`.
+    late : bool
+        True: `count` is that of retirements up to the cycle before the last one; default False.
 
     Members
     -------
@@ -40,10 +47,11 @@ class GrantTable(Component):
     Attributes
     ----------
     granted, retired : amaranth.lib.memory.Memory
-        The bits; proofs add read ports of their own.
+        The bits, `WORD_TAGS` in a word; proofs add read ports of their own.
     """
 
-    def __init__(self, tag_bits: int) -> None:
+    def __init__(self, tag_bits: int, *, late: bool = False) -> None:
+        self._late = late
         super().__init__(
             {
                 "cleared": Out(unsigned(tag_bits + 1)),
@@ -60,42 +68,66 @@ class GrantTable(Component):
                 "count": Out(unsigned(tag_bits + 1)),
             }
         )
-        self.granted = Memory(shape=1, depth=1 << tag_bits, init=[])
-        self.retired = Memory(shape=1, depth=1 << tag_bits, init=[])
+        self._tags = min(WORD_TAGS, 1 << tag_bits)
+        self.granted, self.retired = (
+            Memory(shape=unsigned(self._tags), depth=(1 << tag_bits) // self._tags, init=[]) for _ in range(2)
+        )
+
+    def split(self, tag: Value) -> tuple[Value, Value]:
+        """Word of a tag, and its bit in it."""
+        bits = (self._tags - 1).bit_length()
+        return tag[bits:], tag[:bits]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.granted = self.granted
         m.submodules.retired = self.retired
-        looked = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
-        at_retirement = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
-        write_granted, write_retired = self.granted.write_port(), self.retired.write_port()
 
         m.d.comb += self.ready.eq(self.cleared[-1])
         with m.If(~self.ready):
             m.d.sync += self.cleared.eq(self.cleared + 1)
 
-        for port in looked:
-            m.d.comb += port.addr.eq(self.look_tag)
-        for port in at_retirement:
-            m.d.comb += port.addr.eq(self.retire_tag)
+        ports = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
+        granted, retired = (self._bit(m, port, self.look_tag) for port in ports)
+        # A word is read where it is written: that of grants by a port of its own.
+        before_grant = self.granted.read_port(domain="comb")
+        self._bit(m, before_grant, self.grant_tag)
+        ports = [memory.read_port(domain="comb") for memory in (self.granted, self.retired)]
+        before_retirement = ports[1]
+        granted_then, retired_then = (self._bit(m, port, self.retire_tag) for port in ports)
         passing = Signal()  # granted and retired in one cycle
         retires = Signal()
         m.d.comb += [
-            self.taken.eq(looked[0].data ^ looked[1].data),
-            self.bit.eq(looked[1].data),
+            self.taken.eq(granted ^ retired),
+            self.bit.eq(retired),
             passing.eq(self.grant & self.retire & (self.grant_tag == self.retire_tag)),
-            retires.eq(self.retire & self.ready & (at_retirement[0].data ^ at_retirement[1].data)),
+            retires.eq(self.retire & self.ready & (granted_then ^ retired_then)),
             self.stray.eq(self.retire & ~retires & ~passing),
-            write_granted.addr.eq(self.grant_tag),
-            write_granted.data.eq(~self.grant_bit),
-            write_granted.en.eq(self.grant & ~passing),
-            write_retired.addr.eq(self.retire_tag),
-            write_retired.data.eq(at_retirement[0].data),
-            write_retired.en.eq(retires),
         ]
-        m.d.sync += self.count.eq(self.count + (self.grant & ~passing) - retires)
-        with m.If(~self.ready):
-            for port in (write_granted, write_retired):
-                m.d.comb += [port.addr.eq(self.cleared), port.data.eq(0), port.en.eq(1)]
+        changes = (
+            (self.granted, before_grant, self.grant_tag, ~self.grant_bit, self.grant),
+            # One that is stray is equal already, and stays as it is.
+            (self.retired, before_retirement, self.retire_tag, granted_then ^ passing, self.retire & self.ready),
+        )
+        for memory, before, tag, bit, happens in changes:
+            writer = memory.write_port()
+            word, place = self.split(tag)
+            mask = (Const(1, self._tags) << place)[: self._tags]
+            changed = Mux(bit, before.data | mask, before.data & ~mask)
+            m.d.comb += [
+                writer.addr.eq(Mux(self.ready, word, self.split(self.cleared[:-1])[0])),
+                writer.data.eq(Mux(self.ready, changed, 0)),
+                writer.en.eq(happens | ~self.ready),
+            ]
+        gone = retires | passing
+        if self._late:
+            gone = Signal()
+            m.d.sync += gone.eq(retires | passing)
+        m.d.sync += self.count.eq(self.count + self.grant - gone)
         return m
+
+    def _bit(self, m: Module, port: Any, tag: Value) -> Value:
+        """A tag's bit, by this port."""
+        word, place = self.split(tag)
+        m.d.comb += port.addr.eq(word)
+        return port.data.bit_select(place, 1)

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -76,10 +76,15 @@ class Maintenance(Component):
         r = SimpleNamespace(
             valid=Signal(),
             others=Signal(),  # the turn of those who are no invalidation
-            context=Signal(),
-            asked=Signal(InvalidationLayout()),
-            keep=Signal(),
-            flush=Signal(),
+            linear=Signal(64),
+            # What it does, by its kind: its operation; whether that is done at once, or if the PCID has a live slot.
+            kind=Signal(TlbOp),
+            operates=Signal(),
+            operates_if_found=Signal(),
+            # The PCID gets a new slot, or uses the one it has and gets one if it has none; or its slot ends.
+            renews=Signal(),
+            uses=Signal(),
+            ends=Signal(),
         )
         invalidations, contexts = self.invalidations, self.contexts
         free = ~r.valid & self.may_begin
@@ -92,18 +97,27 @@ class Maintenance(Component):
             contexts.ready.eq(free & self.may_change & ~first),
             # What is on offer is looked for, taken or not.
             slots.pcid.eq(Mux(first, invalidations.payload.pcid, contexts.payload.pcid)),
-            slots.look.eq(free),
+            slots.look.eq(~r.valid),
             self.slot.eq(slots.current),
             self.wraps.eq(slots.wraps),
         ]
         m.d.sync += r.valid.eq(self.begins | (contexts.valid & contexts.ready))
         with m.If(free):
-            m.d.sync += [
-                *(r.others.eq(first), r.context.eq(~first), r.asked.eq(invalidations.payload)),
-                *(r.keep.eq(contexts.payload.keep), r.flush.eq(self._flushes())),
-            ]
+            m.d.sync += r.others.eq(first)
+        with m.If(~r.valid):
+            m.d.sync += r.linear.eq(invalidations.payload.linear)
+            self._decode(m, r, first)
         self._cover(m, invalidations.payload)
-        self._act(m, r, slots)
+        op, missing = self.ops.payload, Signal()
+        m.d.comb += [
+            missing.eq(r.uses & ~slots.found),
+            slots.use.eq(r.valid & r.uses & slots.found),
+            slots.renew.eq(r.valid & (r.renews | missing)),
+            slots.end.eq(r.valid & r.ends & slots.found),
+            self.ops.valid.eq(r.valid & (r.operates | (r.operates_if_found & slots.found) | slots.wraps)),
+            *(op.kind.eq(r.kind), op.linear.eq(r.linear)),
+            op.slot.eq(Mux(r.operates_if_found, slots.slot, slots.current)),
+        ]
         return m
 
     def _flushes(self) -> data.View:
@@ -114,39 +128,35 @@ class Maintenance(Component):
             changes |= self.before.track != self.contexts.payload.track
         return changes
 
+    def _is_own(self, asked: data.View) -> Value:
+        """An invalidation's PCID is the current one."""
+        same: Value = asked.pcid == self.before.pcid
+        return same
+
     def _cover(self, m: Module, asked: data.View) -> None:
         """What a walk read above the leaf may be stale after an invalidation of any address."""
-        own = asked.pcid == self.before.pcid
         spares = (asked.kind == x86.Invalidation.ADDRESS) | (asked.kind == x86.Invalidation.PCID)
-        m.d.comb += self.covers.eq(~spares | own)
+        m.d.comb += self.covers.eq(~spares | self._is_own(asked))
 
-    def _act(self, m: Module, r: SimpleNamespace, slots: PcidSlots) -> None:
-        """The cycle after: what happens to slots and TLB."""
-        op = self.ops.payload
-        m.d.comb += [op.linear.eq(r.asked.linear), op.slot.eq(slots.current)]
-        with m.If(r.valid & r.context):
-            m.d.comb += [
-                slots.use.eq(r.keep & slots.found),
-                slots.renew.eq(~(r.keep & slots.found)),
-                self.ops.valid.eq(r.flush | slots.wraps),
-            ]
-            with m.If(r.flush):
-                m.d.comb += op.kind.eq(TlbOp.FLUSH)
-            with m.Else():
-                m.d.comb += op.kind.eq(TlbOp.FLUSH_LOCAL)
-        with m.Elif(r.valid):
-            with m.Switch(r.asked.kind):
+    def _decode(self, m: Module, r: SimpleNamespace, first: Signal) -> None:
+        """What is on offer: what it does to slots and TLB, a cycle later."""
+        asked, keep = self.invalidations.payload, self.contexts.payload.keep
+        acts = Cat(r.operates, r.operates_if_found, r.renews, r.uses, r.ends)
+        operates, if_found, renews, uses, ends = (1 << place for place in range(len(acts)))
+        with m.If(~first):
+            m.d.sync += acts.eq(Mux(keep, uses, renews) | Mux(self._flushes(), operates, 0))
+            # Where the count of slots comes round all goes that is not global.
+            m.d.sync += r.kind.eq(Mux(self._flushes(), TlbOp.FLUSH, TlbOp.FLUSH_LOCAL))
+        with m.Else():
+            with m.Switch(asked.kind):
                 with m.Case(x86.Invalidation.INVLPG):
-                    m.d.comb += [op.kind.eq(TlbOp.DROP), self.ops.valid.eq(1)]
+                    m.d.sync += [r.kind.eq(TlbOp.DROP), acts.eq(operates)]
                 with m.Case(x86.Invalidation.ADDRESS):
-                    m.d.comb += [op.kind.eq(TlbOp.DROP_LOCAL), op.slot.eq(slots.slot), self.ops.valid.eq(slots.found)]
+                    m.d.sync += [r.kind.eq(TlbOp.DROP_LOCAL), acts.eq(if_found)]
                 with m.Case(x86.Invalidation.PCID):
-                    with m.If(slots.slot == slots.current):
-                        m.d.comb += slots.renew.eq(slots.found)
-                    with m.Else():
-                        m.d.comb += slots.end.eq(slots.found)
-                    m.d.comb += [op.kind.eq(TlbOp.FLUSH_LOCAL), self.ops.valid.eq(slots.wraps)]
+                    # The current PCID has a live slot, always.
+                    m.d.sync += [r.kind.eq(TlbOp.FLUSH_LOCAL), acts.eq(Mux(self._is_own(asked), renews, ends))]
                 with m.Case(x86.Invalidation.NOT_GLOBAL):
-                    m.d.comb += [op.kind.eq(TlbOp.FLUSH_LOCAL), self.ops.valid.eq(1)]
+                    m.d.sync += [r.kind.eq(TlbOp.FLUSH_LOCAL), acts.eq(operates)]
                 with m.Default():
-                    m.d.comb += [op.kind.eq(TlbOp.FLUSH), self.ops.valid.eq(1)]
+                    m.d.sync += [r.kind.eq(TlbOp.FLUSH), acts.eq(operates)]

@@ -16,6 +16,8 @@ __all__ = ["CachedLayout", "Tlb", "TlbBank", "TlbMatchLayout", "TlbOp", "TlbOpLa
 
 _LINEAR_BITS = x86.LINEAR_BITS[x86.LEVELS_5]
 """Bits of a canonical address that tags hold; those above are not looked at here."""
+_PARTS = 7
+"""In which a tag is compared."""
 
 
 class TlbShape(data.StructLayout):
@@ -53,31 +55,39 @@ class TlbMatchLayout(data.StructLayout):
 
     Members
     -------
-    low, middle : 1
-        Thirds of the tag are equal.
-    high : 1
-        The third one is, and the way is valid.
+    tag : 7
+        Every seventh bit of the tag, from each of the first seven, is equal.
+    valid : 1
     serves : 1
         It is of the slot, or global.
     """
 
     def __init__(self) -> None:
-        super().__init__({"low": 1, "middle": 1, "high": 1, "serves": 1})
+        super().__init__({"tag": _PARTS, "valid": 1, "serves": 1})
 
 
 class TlbOp(IntEnum):
-    """What is done to a TLB beside lookups."""
+    """What is done to a TLB beside lookups. Bit 0: to one address; bit 1: global ones stay; bit 2: to all."""
 
     FILL = 0
     """A translation is kept; all that serves the same address in its bank goes."""
     DROP = 1
     """What serves the address goes: of the slot, and global ones."""
-    DROP_LOCAL = 2
+    DROP_LOCAL = 3
     """What serves the address goes, of the slot, but for global ones."""
-    FLUSH = 3
+    FLUSH = 4
     """All goes."""
-    FLUSH_LOCAL = 4
+    FLUSH_LOCAL = 6
     """All goes but for global ones."""
+
+
+class _Kind:
+    """What a `TlbOp` does: it fills, drops what serves an address or flushes; and global ones stay."""
+
+    def __init__(self, kind: Value) -> None:
+        bits = Value.cast(kind)
+        self.drops, self.local, self.flushes = bits[0], bits[1], bits[2]
+        self.fills = ~(bits[0] | bits[2])
 
 
 class TlbOpLayout(data.StructLayout):
@@ -176,14 +186,11 @@ class TlbBank(Component):
             valid, is_global = self.valid[way], self.is_global[way]
             row = reader.data
             of_all = is_global.bit_select(asked.index, 1)
-            third = -(-len(asked.tag) // 3)
-            low, middle, high = (row.tag[at : at + third] == asked.tag[at : at + third] for at in (0, third, 2 * third))
             parts = self.parts[way]
             m.d.comb += [
                 reader.addr.eq(asked.index),
-                parts.low.eq(low),
-                parts.middle.eq(middle),
-                parts.high.eq(high & valid.bit_select(asked.index, 1)),
+                parts.tag.eq(Cat(row.tag[at::_PARTS] == asked.tag[at::_PARTS] for at in range(_PARTS))),
+                parts.valid.eq(valid.bit_select(asked.index, 1)),
                 parts.serves.eq((row.slot == self.slot) | of_all),
                 self.globals[way].eq(of_all),
                 self.entries[way].eq(row.payload),
@@ -209,8 +216,8 @@ class Tlb(Component):
     """Translations by address and PCID slot: a lookup a cycle, its answer in the next one.
 
     One register takes fills and invalidations, so that they are in the order in which they came. An operation on one
-    address first reads which ways hold it, then changes them: it takes two cycles, a flush one; `busy` meanwhile, and
-    nothing may be looked up.
+    address first reads which ways hold it, then changes them. Each takes two cycles; `busy` meanwhile, and nothing may
+    be looked up.
 
     A page of 1 GiB is kept as fragments of 2 MiB; while there may be any, an invalidation of one address takes the
     whole bank of large pages, since it must take all fragments of the page.
@@ -228,8 +235,10 @@ class Tlb(Component):
     look : In(1), linear : In(64), slot : In(slot_bits)
         Look up; not while `busy`.
     own : In(1), asked : Out(64)
-        The lookup is of the address in the register of operations, as it was on offer in the cycle before; what is
-        looked up.
+        The lookup of the next cycle is of the address in the register of operations, as it is on offer in this one;
+        always beside `ops.valid`. What is looked up.
+    owned : Out(1)
+        The lookup of this cycle is; always when `busy`.
     hold : In(1)
         What was on offer in the cycle before is the operation, if `ops.valid`.
     hit : Out(1), entry : Out(CachedLayout)
@@ -244,7 +253,8 @@ class Tlb(Component):
     ----------
     banks : list of TlbBank
     registers : namespace
-        The operation in work (`valid`, `op`, `second`: its second cycle), and `fragments`; proofs look at them.
+        The operation in work (`valid`, `op`, `second`: its second cycle), `idle`, which is 0 beside it, `own`, which is
+        1, and `fragments`; proofs look at them.
     """
 
     def __init__(
@@ -263,7 +273,14 @@ class Tlb(Component):
             for shift, (sets, ways) in banks
         ]
         ops = TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty)
-        self.registers = SimpleNamespace(valid=Signal(), second=Signal(), op=Signal(ops, name="op"), fragments=Signal())
+        self.registers = SimpleNamespace(
+            valid=Signal(),
+            idle=Signal(init=1),
+            own=Signal(),
+            second=Signal(),
+            op=Signal(ops, name="op"),
+            fragments=Signal(),
+        )
         super().__init__(
             {
                 "look": In(1),
@@ -271,6 +288,7 @@ class Tlb(Component):
                 "slot": In(slot_bits),
                 "own": In(1),
                 "asked": Out(64),
+                "owned": Out(1),
                 "hold": In(1),
                 "hit": Out(1),
                 "entry": Out(self._layout),
@@ -294,22 +312,24 @@ class Tlb(Component):
         m = Module()
         r = self.registers
         op = r.op
-        ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
-        last = Signal()
+        kind = _Kind(op.kind)
+        last = r.second
         m.d.comb += [
-            self.asked.eq(Mux(r.valid | self.own, op.linear, self.linear)),
-            self.busy.eq(r.valid),
-            self.forgets.eq(r.valid & (op.kind != TlbOp.FILL)),
-            self.ops.ready.eq(~r.valid),
-            last.eq(r.valid & (r.second | ~ranged)),
+            self.asked.eq(Mux(r.own, op.linear, self.linear)),
+            self.owned.eq(r.own),
+            # A register of its own: what is nothing to the operation is no load of its clock enables.
+            self.busy.eq(~r.idle),
+            self.forgets.eq(r.valid & ~kind.fills),
+            self.ops.ready.eq(r.idle),
         ]
+        m.d.sync += r.own.eq(self.own | (r.valid & ~last))
         with m.If(~r.valid):
-            m.d.sync += [r.valid.eq(self.ops.valid), r.second.eq(0)]
+            m.d.sync += [r.valid.eq(self.ops.valid), r.idle.eq(~self.ops.valid)]
             with m.If(~self.hold):
                 # What is on offer without being valid does no harm: nothing looks at it.
                 m.d.sync += op.eq(self.ops.payload)
         with m.Elif(last):
-            m.d.sync += r.valid.eq(0)
+            m.d.sync += [r.valid.eq(0), r.idle.eq(1), r.second.eq(0)]
         with m.Else():
             m.d.sync += r.second.eq(1)
 
@@ -318,9 +338,9 @@ class Tlb(Component):
             m.submodules[("small", "large")[number]] = bank
             found.append(self._serve(m, bank, r, last, bool(number)))
 
-        with m.If(last & (op.kind == TlbOp.FILL) & (op.entry.level == 3)):
+        with m.If(last & kind.fills & (op.entry.level == 3)):
             m.d.sync += r.fragments.eq(1)
-        with m.If(last & ((op.kind == TlbOp.FLUSH) | ((op.kind == TlbOp.DROP) & r.fragments))):
+        with m.If(last & ~kind.local & (kind.flushes | (kind.drops & r.fragments))):
             m.d.sync += r.fragments.eq(0)
 
         (small_hit, small), (large_hit, large) = found
@@ -330,7 +350,7 @@ class Tlb(Component):
     def _serve(self, m: Module, bank: TlbBank, r: SimpleNamespace, last: Signal, is_large: bool) -> Any:
         """One bank's part in lookups and operations: (hit, entry) of the last lookup."""
         op = r.op
-        kind, name = op.kind, ("small", "large")[is_large]
+        kind, name = _Kind(op.kind), ("small", "large")[is_large]
         parts = [Signal(TlbMatchLayout(), name=f"{name}_parts_{way}") for way in range(bank.ways)]
         match = Signal(bank.ways, name=f"{name}_match")
         entries = [Signal(bank.payload, name=f"{name}_entry_{way}") for way in range(bank.ways)]
@@ -349,24 +369,21 @@ class Tlb(Component):
         m.d.comb += [
             match.eq(Cat(Value.cast(part).all() for part in parts)),
             found.eq(Cat(Value.cast(part).all() for part in bank.found)),
-            same.eq(Cat(part.low & part.middle & part.high for part in bank.found)),
+            same.eq(Cat(part.tag.all() & part.valid for part in bank.found)),
         ]
-        with m.Switch(kind):
-            with m.Case(TlbOp.FILL):
-                # One that is global would serve beside that of any slot, and it is one of them.
-                m.d.comb += touched.eq(found | (same & op.g.replicate(bank.ways)))
-            with m.Case(TlbOp.DROP):
-                m.d.comb += touched.eq(found)
-            with m.Default():
-                m.d.comb += touched.eq(found & ~bank.global_ways)
+        with m.If(kind.fills):
+            # One that is global would serve beside that of any slot, and it is one of them.
+            m.d.comb += touched.eq(found | (same & op.g.replicate(bank.ways)))
+        with m.Elif(~kind.local):
+            m.d.comb += touched.eq(found)
+        with m.Else():
+            m.d.comb += touched.eq(found & ~bank.global_ways)
 
         mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
-        fills = last & (kind == TlbOp.FILL) & mine
-        drops = last & ((kind == TlbOp.DROP) | (kind == TlbOp.DROP_LOCAL))
-        flushes, local = last & (kind == TlbOp.FLUSH), last & (kind == TlbOp.FLUSH_LOCAL)
-        if is_large:
-            flushes |= last & r.fragments & (kind == TlbOp.DROP)
-            local |= last & r.fragments & (kind == TlbOp.DROP_LOCAL)
+        fills = last & kind.fills & mine
+        drops = last & kind.drops
+        all_go = kind.flushes | (kind.drops & r.fragments) if is_large else kind.flushes
+        flushes, local = last & all_go & ~kind.local, last & all_go & kind.local
         m.d.comb += [
             bank.at.eq(op.linear),
             bank.kill.eq(touched & (fills | drops).replicate(bank.ways)),

@@ -31,10 +31,10 @@ class UpperCache(Component):
 
     Members
     -------
-    linear : In(64), slot : In(slot_bits)
-        What is looked up.
-    parts : Out(3), frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
-        One is found when all parts are 1; the table below, and the rights down to it.
+    index : In, linear : In(64), slot : In(slot_bits)
+        What is looked up: the row, as `split` says of the address, and the address.
+    found : Out(1), frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
+        The table below, and the rights down to it.
     write : In(1), new_linear, new_slot, new_frame, new_rights
     clear : In(1)
         All goes; beats `write`.
@@ -61,9 +61,10 @@ class UpperCache(Component):
         self.valid = Signal(entries)
         super().__init__(
             {
+                "index": In(self._index_bits),
                 "linear": In(64),
                 "slot": In(slot_bits),
-                "parts": Out(3),
+                "found": Out(1),
                 "frame": Out(frame),
                 "rights": Out(UpperRightsLayout()),
                 "write": In(1),
@@ -87,15 +88,12 @@ class UpperCache(Component):
         m = Module()
         m.submodules.memory = memory = self.memory
         reader, writer = memory.read_port(domain="comb"), memory.write_port()
-        index, tag = self.split(self.linear)
+        index, tag = self.index, self.split(self.linear)[1]
         new_index, new_tag = self.split(self.new_linear)
         row = reader.data
-        half = len(tag) // 2
         m.d.comb += [
             reader.addr.eq(index),
-            self.parts[0].eq(row.tag[:half] == tag[:half]),
-            self.parts[1].eq(row.tag[half:] == tag[half:]),
-            self.parts[2].eq(self.valid.bit_select(index, 1) & (row.slot == self.slot)),
+            self.found.eq(Cat(self.valid.bit_select(index, 1), row.slot == self.slot, row.tag == tag).all()),
             self.frame.eq(row.frame),
             self.rights.eq(row.rights),
             writer.addr.eq(new_index),
@@ -125,8 +123,8 @@ class UpperCaches(Component):
 
     Members
     -------
-    look : In(1), linear : In(64), slot : In(slot_bits)
-        Look up.
+    look : In(1), index : In for each level, linear : In(64), slot : In(slot_bits)
+        Look up: the rows, as `rows` says of the address, and the address.
     root : In(physical_bits - 12), la57 : In(1)
         The context's.
     start : Out(StartLayout)
@@ -155,9 +153,11 @@ class UpperCaches(Component):
         self.held = SimpleNamespace(
             valid=Signal(name="held_valid"), entry=Signal(entry, name="held"), slot=Signal(slot_bits, name="held_slot")
         )
+        bits = max(1, (entries - 1).bit_length())
         super().__init__(
             {
                 "look": In(1),
+                "index": In(bits).array(len(kept)),
                 "linear": In(64),
                 "slot": In(slot_bits),
                 "root": In(unsigned(physical_bits - x86.PAGE_SHIFT)),
@@ -169,6 +169,10 @@ class UpperCaches(Component):
                 "clear": In(1),
             }
         )
+
+    def rows(self, linear: Value) -> list[Value]:
+        """Where each cache would keep an address."""
+        return [cache.split(linear)[0] for cache in self.caches.values()]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -186,9 +190,10 @@ class UpperCaches(Component):
             held.slot.eq(self.fill_slot),
         ]
         found = {}
-        for level, cache in self.caches.items():
+        for index, (level, cache) in zip(self.index, self.caches.items(), strict=True):
             m.submodules[f"level_{level}"] = cache
             m.d.comb += [
+                cache.index.eq(index),
                 cache.linear.eq(self.linear),
                 cache.slot.eq(self.slot),
                 cache.write.eq(held.valid & held.entry.at[level - 1]),
@@ -199,16 +204,16 @@ class UpperCaches(Component):
                 cache.clear.eq(self.clear),
             ]
             seen = SimpleNamespace(
-                parts=Signal(3, name=f"parts_{level}"),
+                found=Signal(name=f"found_{level}"),
                 frame=Signal.like(cache.frame, name=f"frame_{level}"),
                 rights=Signal(UpperRightsLayout(), name=f"rights_{level}"),
             )
             with m.If(self.look):
-                m.d.sync += [seen.parts.eq(cache.parts), seen.frame.eq(cache.frame), seen.rights.eq(cache.rights)]
+                m.d.sync += [seen.found.eq(cache.found), seen.frame.eq(cache.frame), seen.rights.eq(cache.rights)]
             found[level] = seen
         for level in sorted(found, reverse=True):
             seen = found[level]
-            with m.If(seen.parts.all()):
+            with m.If(seen.found):
                 m.d.comb += [
                     start.frame.eq(seen.frame),
                     start.at.eq(Const(1 << (level - 2), self._levels)),

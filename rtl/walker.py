@@ -72,17 +72,17 @@ class WalkerConfig:
 
 
 class WalkState(IntEnum):
-    """What a walker does in a cycle."""
+    """What a walker does in a cycle. Bit 2: a walk is in flight; bit 1: it is judged, or was."""
 
     IDLE = 0
     """Takes a context or a request."""
-    READ = 1
+    READ = 4
     """Offers a read, or finds the address not canonical."""
-    CHECK = 2
+    CHECK = 5
     """Waits for the entry; where it is good and no leaf, the next read is offered in the cycle of its arrival."""
-    JUDGE = 3
+    JUDGE = 6
     """Offers a swap or the answer, from registers."""
-    SWAPPED = 4
+    SWAPPED = 7
     """Waits for the swap's answer."""
 
 
@@ -156,7 +156,7 @@ class Walker(Component):
     starts : bool
         True: a walk begins where `i_start` says. One that began below the root and would end in a page fault begins
         again at the root, once: no page fault rests on anything cached. The answer to a leaf's conditional write is
-        the response, a cycle earlier than without.
+        the response, a cycle earlier than without. The context is somebody else's register.
 
     Members
     -------
@@ -168,7 +168,12 @@ class Walker(Component):
         The upper entry that arrives in this cycle; it is good and had A set, and no probe reads it. Only with `starts`.
     o_judges : Out(1)
         A response may be on offer in this cycle; from registers. Only with `starts`.
+    o_code : Out(16)
+        The response's error code if it is a page fault, and anything else if not. Only with `starts`.
     contexts : In(ContextSignature)
+        Without `starts`.
+    i_context : In(ContextLayout)
+        In force, and steady while a walk is in flight; only with `starts`.
     memory : Out(MemoryPortSignature)
         At most one transfer is outstanding, but for those that a reset left behind.
     o_translation : Out(TranslationLayout)
@@ -187,7 +192,6 @@ class Walker(Component):
         bits, tag_bits, soft_dirty = config.physical_bits, config.tag_bits, config.soft_dirty
         members = {
             "requester": In(RequesterSignature(physical_bits=bits, tag_bits=tag_bits)),
-            "contexts": In(ContextSignature(physical_bits=bits, soft_dirty=soft_dirty)),
             "memory": Out(MemoryPortSignature(bits)),
             "o_translation": Out(TranslationLayout(bits, soft_dirty=soft_dirty)),
             "o_written": Out(stream.Signature(EntryWrittenLayout(bits, tag_bits), always_ready=True)),
@@ -197,15 +201,21 @@ class Walker(Component):
         if config.observe:
             members["o_registers"] = Out(WalkerRegisters(config))
         if starts:
+            members["i_context"] = In(ContextLayout(bits, soft_dirty=soft_dirty))
             members["i_start"] = In(StartLayout(bits, config.levels))
             members["o_upper"] = Out(UpperEntryLayout(bits, config.levels))
             members["o_passes"] = Out(1)
             members["o_judges"] = Out(1)
+            members["o_code"] = Out(16)
+        else:
+            members["contexts"] = In(ContextSignature(physical_bits=bits, soft_dirty=soft_dirty))
         self._cached = Signal()  # the walk began below the root, and may begin again
         super().__init__(members)
         self._registers = SimpleNamespace(
             **{str(name): Signal(field.shape, name=str(name)) for name, field in WalkerRegisters(config)}
         )
+        if starts:
+            self._registers.context = self.i_context
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -243,7 +253,7 @@ class Walker(Component):
         stale = Signal()  # the entry lacks a bit that this access must set
         m.d.comb += [
             stale.eq(~r.access.probe & ~r.settled & update.missing),
-            reads.payload.address.eq(r.address),
+            reads.payload.address.eq(Mux(r.state == WalkState.CHECK, next_address, r.address)),
             swaps.payload.address.eq(r.here),
             swaps.payload.old.eq(r.entry),
             swaps.payload.new.eq(update.new),
@@ -259,16 +269,19 @@ class Walker(Component):
 
         with m.Switch(r.state):
             with m.Case(WalkState.IDLE):
-                m.d.comb += [self.contexts.ready.eq(1), requests.ready.eq(~self.contexts.valid)]
                 if self._starts:
                     # What is on offer without being valid does no harm: it starts no walk.
                     self._accept(m, requests.payload, la57)
-                with m.If(self.contexts.valid):
-                    m.d.sync += r.context.eq(self.contexts.payload)
-                with m.Elif(requests.valid):
-                    if not self._starts:
+                    m.d.comb += requests.ready.eq(1)
+                    with m.If(requests.valid):
+                        m.d.sync += r.state.eq(WalkState.READ)
+                else:
+                    m.d.comb += [self.contexts.ready.eq(1), requests.ready.eq(~self.contexts.valid)]
+                    with m.If(self.contexts.valid):
+                        m.d.sync += r.context.eq(self.contexts.payload)
+                    with m.Elif(requests.valid):
                         self._accept(m, requests.payload, la57)
-                    m.d.sync += r.state.eq(WalkState.READ)
+                        m.d.sync += r.state.eq(WalkState.READ)
 
             with m.Case(WalkState.READ):
                 m.d.comb += reads.valid.eq(good)
@@ -295,7 +308,7 @@ class Walker(Component):
                         m.d.comb += self.o_passes.eq(passable & ~check.leaf & entry.a & ~r.access.probe)
                     with m.If(passable & ~check.leaf & (entry.a | r.access.probe)):
                         # The next read leaves in the cycle in which this entry arrived.
-                        m.d.comb += [reads.valid.eq(1), reads.payload.address.eq(next_address)]
+                        m.d.comb += reads.valid.eq(1)
                         m.d.sync += self._descend(entry)
                         with m.If(~reads.ready):
                             m.d.sync += r.state.eq(WalkState.READ)
@@ -351,7 +364,8 @@ class Walker(Component):
         if self._starts:
             upper = self.o_upper
             m.d.comb += [
-                self.o_judges.eq((r.state == WalkState.JUDGE) | (r.state == WalkState.SWAPPED)),
+                self.o_code.eq(answer.code),
+                self.o_judges.eq(r.state[1]),
                 upper.at.eq(r.at),
                 upper.linear.eq(r.request.linear),
                 upper.frame.eq(self._frame(found.payload.value)),
@@ -471,7 +485,8 @@ class Walker(Component):
             m.d.comb += [
                 rights.mendable.eq(mendable(r.context.track, r.entry)),
                 update.track.eq(r.context.track),
-                update.mend.eq(rights.mend),
+                # It counts in an access that is allowed only.
+                update.mend.eq(r.access.needs_rw & ~r.entry.rw),
                 update.saved_dirty.eq(r.context.saved_dirty),
             ]
         return answer, update

@@ -75,7 +75,7 @@ class Walkers(Component):
         Walkers that are not free; those that ended an odd number of walks.
     memory : Out(MemoryPortSignature)
         A read or a swap of each walker is outstanding at most. Ids: the walker below the generation.
-    o_translation, o_written, o_walked, o_upper, o_passes, o_judges
+    o_translation, o_written, o_walked, o_upper, o_passes, o_judges, o_code
         As the walker's; `o_written` when the swap's answer is looked at.
     o_walker : Out(log2 of `count`)
         Whose walk is answered; only with `trace`.
@@ -109,6 +109,7 @@ class Walkers(Component):
             "o_upper": Out(UpperEntryLayout(bits, config.levels)),
             "o_passes": Out(1),
             "o_judges": Out(1),
+            "o_code": Out(16),
             "o_linear": Out(64),
             "o_store": Out(1),
             "o_probe": Out(1),
@@ -376,6 +377,7 @@ class Walkers(Component):
         event = self.o_written.payload
         m.d.comb += [
             self.o_translation.eq(answer.translation),
+            self.o_code.eq(answer.code),
             self.o_linear.eq(known.request.linear),
             self.o_store.eq(known.access.store),
             self.o_probe.eq(known.access.probe),

@@ -47,7 +47,7 @@ def synth(
     from dataclasses import asdict
 
     from ptewalk.cosim.base.journal import Journal
-    from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, synthesise
+    from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, since_baseline, synthesise
 
     names = [config, f"{config}-no-soft-dirty"] if beside else [config]
     for name in names:
@@ -59,11 +59,14 @@ def synth(
     with progress("synthesis, then place and route") as advance:
         kept = Journal(journal, {"command": "synth"})
         work = partial(synthesise, seed=seed, seeds=seeds, journal=kept, progress=advance)
-        rows = [asdict(work(names[0], folder=output)), *(asdict(work(name)) for name in names[1:])]
+        results = [work(names[0], folder=output), *(work(name) for name in names[1:])]
+    rows = [asdict(result) for result in results]
     if as_json:
         click.echo(json.dumps(rows if beside else rows[0]))
     else:
         show(rows, "ECP5-85F, speed 8, CABGA756, harness excluded")
+        if changes := [row for result in results if (row := since_baseline(result)) is not None]:
+            show(changes, "And what changed since the committed baseline, cosim/fpga/baseline.json")
         show(
             [dict(zip(("peer", "lut4", "ff", "fmax_mhz"), peer, strict=True)) for peer in PEERS],
             "Peers, measured beforehand on the same part",

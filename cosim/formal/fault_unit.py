@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal, Value
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model import x86
@@ -17,7 +17,7 @@ __all__ = ["FaultUnitDrain", "FaultUnitHarness", "FaultUnitQueue"]
 class FaultUnitHarness(Harness):
     """A fault unit between a requester and a walker, and the ghosts that both of its properties share."""
 
-    TAG_BITS = 2
+    TAG_BITS = 3
     FAULT_DEPTH = 2
     assumptions: tuple[str, ...] = (
         "the walker has one request in flight, answers it once, and accepts the next not before",
@@ -80,7 +80,7 @@ class FaultUnitHarness(Harness):
             m.d.sync += self.outstanding.bit_select(self.retired.payload.tag, 1).eq(0)
 
         for tag, ports in enumerate(self.table):
-            m.d.comb += [port.addr.eq(tag) for port in ports]
+            m.d.comb += [port.addr.eq(self.unit.grants.split(Const(tag, self.TAG_BITS))[0]) for port in ports]
         if not self.searching:
             self._tie(m)
         self._specify(m)
@@ -99,9 +99,11 @@ class FaultUnitHarness(Harness):
             Assert(unit.grants.cleared <= 1 << self.TAG_BITS),
             Assert(unit.grants.ready | ~self.busy),
         ]
-        for tag, (granted, retired) in enumerate(self.table):
+        for tag, ports in enumerate(self.table):
+            place = unit.grants.split(Const(tag, self.TAG_BITS))[1]
+            granted, retired = (port.data.bit_select(place, 1) for port in ports)
             with m.If(unit.grants.cleared > tag):
-                m.d.comb += Assert((granted.data ^ retired.data) == self.outstanding[tag])
+                m.d.comb += Assert((granted ^ retired) == self.outstanding[tag])
             with m.Else():
                 m.d.comb += Assert(~self.outstanding[tag])
 

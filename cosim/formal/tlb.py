@@ -23,6 +23,7 @@ class TlbHarness(Harness):
     assumptions: tuple[str, ...] = (
         "nothing is looked up while an operation is in work",
         "an operation is held back for one cycle at most",
+        "what is looked up after an operation was offered is its address",
         "an operation is of the five kinds, and a leaf's level is 1 to 3",
     )
     constants = ("linear", "slot")
@@ -44,7 +45,8 @@ class TlbHarness(Harness):
         m.d.comb += [
             Assume(~tlb.look | ~tlb.busy),
             Assume(~tlb.hold | offered),
-            Assume(Value.cast(op.kind) <= TlbOp.FLUSH_LOCAL),
+            Assume(~tlb.ops.valid | tlb.own),
+            Assume(_is_kind(op.kind)),
             Assume((op.entry.level >= 1) & (op.entry.level <= 3)),
         ]
         ghosts = []
@@ -95,7 +97,6 @@ class TlbHarness(Harness):
         covers = page
         if is_large:
             covers = page | (ghost.payload.level & (op.linear[30:_LINEAR] == linear[30:_LINEAR]))
-        ranged = (op.kind == TlbOp.FILL) | (op.kind == TlbOp.DROP) | (op.kind == TlbOp.DROP_LOCAL)
         mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
         serves = (op.slot == slot) | op.g
         goes = Signal(name=f"{name}_goes")
@@ -110,7 +111,7 @@ class TlbHarness(Harness):
                 m.d.comb += goes.eq(1)
             with m.Default():
                 m.d.comb += goes.eq(~ghost.of_all)
-        with m.If(r.valid & (r.second | ~ranged)):
+        with m.If(r.second):
             with m.If((op.kind == TlbOp.FILL) & mine & page & serves):
                 m.d.sync += [ghost.valid.eq(1), ghost.of_all.eq(op.g), ghost.filled.eq(op.slot)]
                 for field, shaped in bank.payload:
@@ -162,7 +163,12 @@ class TlbHarness(Harness):
                 ]
                 if is_large:
                     m.d.comb += Assert(~ghost.payload.level | r.fragments)
-        m.d.comb += [Assert(_most_one(matches)), Assert(Value.cast(r.op.kind) <= TlbOp.FLUSH_LOCAL)]
+        m.d.comb += [
+            Assert(_most_one(matches)),
+            Assert(_is_kind(r.op.kind)),
+            Assert((r.own & ~r.idle) | (~r.valid & r.idle)),
+            Assert(r.valid | ~r.second),
+        ]
         m.d.comb += [
             Assert(~ghost.valid | ghost.of_all | (ghost.filled == slot)),
             Assert((r.op.entry.level >= 1) | ~r.valid),
@@ -171,6 +177,11 @@ class TlbHarness(Harness):
         with m.If(r.valid & r.second):
             m.d.comb += Assert(bank.global_ways == bank.globals)
             m.d.comb += [Assert(Value.cast(bank.found[way]) == Value.cast(bank.parts[way])) for way in range(bank.ways)]
+
+
+def _is_kind(kind: Value) -> Value:
+    """It is one of the kinds of operations."""
+    return Cat(Value.cast(kind) == one for one in TlbOp).any()
 
 
 def _matches(parts: Any, ways: int) -> Value:

@@ -20,7 +20,10 @@ class UpperCachesHarness(Harness):
     """Where a walk of one arbitrary address begins: the root, or what the last fill there left and nothing cleared."""
 
     title = "upper-caches"
-    assumptions: tuple[str, ...] = ("an entry's level is one of those that are cached",)
+    assumptions: tuple[str, ...] = (
+        "an entry's level is one of those that are cached",
+        "the rows that are looked up are those of the address",
+    )
     constants = ("linear", "slot")
     depth = 3
     search_depth = 6
@@ -36,6 +39,7 @@ class UpperCachesHarness(Harness):
         linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, 2, "slot")
         asked = uppers.look & (uppers.linear[LEVEL_SHIFT[2] : _LINEAR] == linear[LEVEL_SHIFT[2] : _LINEAR])
         asked &= uppers.slot == slot
+        m.d.comb += [index.eq(row) for index, row in zip(uppers.index, uppers.rows(uppers.linear), strict=True)]
         one_hot = [uppers.fill.at == 1 << (level - 1) for level in uppers.caches]
         m.d.comb += Assume(~uppers.passes | sum(one_hot) == 1)
         looked = Signal()

@@ -132,6 +132,9 @@ clean
 write_json design.json
 """
 
+BASELINE = Path(__file__).with_name("baseline.json")
+"""What was measured when it was last committed: configuration to `lut4`, `comb`, `ff`, `dpr16x4`, `fmax_of_seeds`."""
+
 KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
 """What `synthesise` leaves in its folder: netlist, Yosys's cells, nextpnr's report, and what both tools printed."""
 
@@ -215,6 +218,26 @@ def synthesise(
         seed=seed,
         critical_path=placed[0]["critical_path"],
     )
+
+
+def since_baseline(result: SynthResult) -> dict[str, Any] | None:
+    """What changed since the committed baseline; None when it has no such configuration.
+
+    Fmax is compared by the median of the seeds that both have, counted from 1.
+    """
+    then = json.loads(BASELINE.read_text()).get(result.config)
+    if then is None:
+        return None
+    row: dict[str, Any] = {"config": result.config}
+    for name in ("lut4", "comb", "ff", "dpr16x4"):
+        row[name] = f"{getattr(result, name)} ({getattr(result, name) - then[name]:+})"
+    now, seeds = result.fmax_of_seeds, then["fmax_of_seeds"]
+    common = range(max(0, min(len(seeds) - result.seed + 1, len(now))))
+    if common:
+        old = median(seeds[result.seed - 1 + number] for number in common)
+        new = median(now[number] for number in common)
+        row["fmax_mhz"] = f"{new:.1f} ({new - old:+.1f})"
+    return row
 
 
 def _told(report: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Driver:
         assert self.ctx.get(self.unit.take)
         response = {"tag": tag, "outcome": outcome, "code": 6}
         fields = {"response": response, "linear": 0x1000 + tag, "store": store, "probe": probe}
+        self.ctx.set(self.unit.look_tag, tag)
+        self.ctx.set(self.unit.look, 1)
+        await self.ctx.tick()
+        self.ctx.set(self.unit.look, 0)
         self.ctx.set(self.unit.outgoing, fields)
         self.ctx.set(self.unit.load, 1)
         await self.ctx.tick()
@@ -48,11 +52,13 @@ class Driver:
         return tag if valid else None
 
     async def retire(self, tag: int) -> None:
-        """A store of this tag is in memory."""
+        """A store of this tag is in memory; it counts when this returns."""
         self.ctx.set(self.unit.retired.payload.tag, tag)
         self.ctx.set(self.unit.retired.valid, 1)
         await self.ctx.tick()
         self.ctx.set(self.unit.retired.valid, 0)
+        await self.ctx.tick()
+        await self.ctx.tick()
 
 
 def run(test: Callable[[Driver], Any], *, fault_depth: int = 2) -> None:
@@ -112,8 +118,11 @@ def test_status_is_kept_until_it_is_cleared() -> None:
         await ctx.tick()
         assert driver.status() == {"stray_retirement"}
         ctx.set(clear.fault_overflow, 0)
+        ctx.set(driver.unit.retired.valid, 1)
+        await ctx.tick()
+        ctx.set(driver.unit.retired.valid, 0)
         ctx.set(clear.stray_retirement, 1)
-        await driver.retire(1)
+        await ctx.tick()
         assert driver.status() == {"stray_retirement"}
         await ctx.tick()
         assert driver.status() == set()

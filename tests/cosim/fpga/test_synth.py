@@ -11,7 +11,9 @@ import pytest
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.fpga import synth
-from ptewalk.cosim.fpga.synth import KEPT, synthesise
+from ptewalk.cosim.fpga.synth import KEPT, SynthResult, synthesise
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def step(kind: str, delay: float, source: str, target: str) -> dict[str, Any]:
@@ -115,6 +117,36 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(synth.CONFIGS, "walker", synth.CONFIGS["walker-4-level"])
     synthesise("walker", seed=5, journal=Journal(tmp_path / "journal", {}))
     assert tools.asked == ["yosys", "5"]
+
+
+def result_of(fmax_of_seeds: tuple[float, ...], seed: int = 1) -> SynthResult:
+    """A result of one configuration."""
+    return SynthResult("walker", 400, 240, 430, 0, 0, fmax_of_seeds[0], fmax_of_seeds, seed, "")
+
+
+def test_what_changed_since_the_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Area as it is and by how much it changed; Fmax by the seeds that both have."""
+    then = {"lut4": 385, "comb": 430, "ff": 244, "dpr16x4": 0, "fmax_of_seeds": [180.0, 170.0, 190.0]}
+    monkeypatch.setattr(synth, "BASELINE", tmp_path / "baseline.json")
+    synth.BASELINE.write_text(json.dumps({"walker": then}))
+    row = synth.since_baseline(result_of((185.0, 171.0)))
+    expected = {"config": "walker", "lut4": "400 (+15)", "comb": "430 (+0)", "ff": "240 (-4)", "dpr16x4": "0 (+0)"}
+    assert row == {**expected, "fmax_mhz": "178.0 (+3.0)"}
+    assert synth.since_baseline(result_of((160.0, 165.0), seed=3)) == {**expected, "fmax_mhz": "160.0 (-30.0)"}
+    assert synth.since_baseline(result_of((160.0,), seed=4)) == expected
+    synth.BASELINE.write_text("{}")
+    assert synth.since_baseline(result_of((160.0,))) is None
+
+
+def test_the_committed_baseline() -> None:
+    """It is of configurations that there are, each as docs give it."""
+    baseline = json.loads(synth.BASELINE.read_text())
+    docs = "".join((ROOT / "docs" / name).read_text() for name in ("walker.md", "mmu.md"))
+    assert {"walker", "mmu"} <= baseline.keys() <= synth.CONFIGS.keys()
+    for name in ("walker", "mmu"):
+        then = baseline[name]
+        assert all(f"{then[field]:,} {unit}" in docs for field, unit in (("lut4", "LUT4"), ("comb", "TRELLIS_COMB")))
+        assert all(f"{fmax} MHz" in docs for fmax in then["fmax_of_seeds"])
 
 
 @pytest.mark.slow
