@@ -25,7 +25,7 @@ class FaultUnitHarness(Harness):
         "a reset of the unit is one of requester and walker",
     )
     depth = 5
-    search_depth = 9
+    search_depth = 12
 
     def __init__(self, *, searching: bool = False) -> None:
         self.unit = FaultUnit(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=self.FAULT_DEPTH, observe=True)
