@@ -179,7 +179,10 @@ def test_same_text_every_time() -> None:
 def test_names() -> None:
     assert top_name(WalkerConfig()) == "ptewalk_walker"
     assert top_name(MmuConfig()) == "ptewalk_mmu"
-    kinds = "WalkerConfig or MmuConfig or CachingMmuConfig or LockRamConfig or ExclusivePortConfig or MonitorConfig"
+    kinds = (
+        "WalkerConfig or MmuConfig or CachingMmuConfig or LockRamConfig or ExclusivePortConfig or MonitorConfig or "
+        "AxiMmuConfig"
+    )
     with pytest.raises(TypeError, match=rf"^config must be of {kinds}, not 'walker'$"):
         top_name("walker")  # type: ignore[arg-type]
 

@@ -9,8 +9,8 @@ import pytest
 
 from ptewalk.cosim.bench import records
 from ptewalk.model.linux import Track
-from ptewalk.model.paging import State
-from ptewalk.model.x86 import Control
+from ptewalk.model.paging import Request, State
+from ptewalk.model.x86 import Access, Control
 
 STATE = State(0x5000, 1 << Control.NXE, 0x11, 0x22, Track.NATIVE, saved_dirty=True)
 
@@ -37,3 +37,19 @@ def test_a_new_control_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the golden model knows it."""
     monkeypatch.setattr(records, "CONTEXT_INPUTS", (*records.CONTEXT_INPUTS, ("paused", np.uint8, 1)))
     assert list(records.context_values(STATE).items())[-1] == ("paused", 0)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(0x8000_1234_5678_9ABC, Access.RMW),
+        Request(0x1000, Access.WRITE, user=True),
+        Request(0x2000, Access.READ, implicit=True),
+        Request(0x3000, Access.FETCH, ac=True),
+    ],
+)
+def test_a_record_says_what_was_asked(request_: Request) -> None:
+    (row,) = records.encode_requests([(STATE, request_)], [9])
+    assert records.state_and_request(row) == (STATE, request_)
+    assert (int(row["linear"]), int(row["tag"]), int(row["access"])) == (request_.linear, 9, request_.access)
+    assert [bool(row[name]) for name in ("user", "implicit", "ac")] == [request_.user, request_.implicit, request_.ac]

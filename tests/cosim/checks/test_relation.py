@@ -4,12 +4,16 @@ import gzip
 import json
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ptewalk.cosim.checks.relation import RelationJudge
 from ptewalk.cosim.checks.replay import ReplayJob, replay_model
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.runs.scenarios import replay_gateware
+from ptewalk.model.linux import Track
 
 CLOSED = {"linux-seed": 0, "linux-3.11": 0, "linux-6.1": 17, "linux-6.12": 17, "linux-6.18": 0, "linux-7.3": 0}
 """Pages and steps after a store that the kernel lost: shared mappings' entries, writable and never marked.
@@ -90,3 +94,30 @@ def test_a_store_through_get_user_pages_is_closed() -> None:
     found = {track: replay_model(ReplayJob((path,), "linux-seed", track)) for track in ("off", "native")}
     assert [(result["agree"], result["differ"]) for result in found.values()] == [(7, 0), (7, 0)]
     assert [result["closed"] for result in found.values()] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("captured", "expected", "stored", "allowed"),
+    [
+        (("PWD", 1), ("PW", 1), "user", True),
+        (("PWD", 1), ("PW", 1), "kernel", True),
+        (("PWD", 1), ("PW", 1), "", False),
+        (("PW", 1), ("PWD", 1), "user", False),
+        (("PWD", 1), ("P", 1), "user", False),
+        (("PWD", 1), ("PW", 2), "user", False),
+        (("D",), None, "user", True),
+        (("PD",), None, "user", False),
+        (None, ("PW", 1), "user", False),
+    ],
+)
+def test_only_a_page_that_was_stored_to_may_read_soft_dirty(
+    captured: tuple[Any, ...] | None, expected: tuple[Any, ...] | None, stored: str, allowed: bool
+) -> None:
+    """Rule R1, case by case: D more than recorded, and nothing else, after a store by the user or the kernel."""
+    places = {"user": {0x107}, "kernel": set(), "": {0x108}}[stored]
+    mm = SimpleNamespace(stored=places, gup_stored={0x107} if stored == "kernel" else set())
+    kernel = SimpleNamespace(track=Track.FAULT, base=0x100, processes={3: SimpleNamespace(mm=mm)})
+    judge = RelationJudge()
+    legal = judge.allowed(SimpleNamespace(kernel=kernel))  # type: ignore[arg-type]
+    assert legal(3, 7, captured, expected) is allowed
+    assert judge.closed == allowed

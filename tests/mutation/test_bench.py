@@ -1,0 +1,79 @@
+"""Defects of what checks are noticed by the tests of that: the bench's, the scoreboard's, the export's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .changes import ROOT
+from .workshop import Workshop
+
+MUTANTS: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("bench.toml").read_text())["mutant"]
+TESTS = sorted({test for mutant in MUTANTS for test in mutant["tests"]})
+COUNTS = {
+    "rtl/export.py": 2,
+    "rtl/layouts.py": 1,
+    "cosim/bench/records.py": 1,
+    "cosim/bench/conditions.py": 2,
+    "cosim/bench/scoreboard.py": 3,
+    "cosim/checks/relation.py": 2,
+    "cosim/checks/golden_tlb.py": 1,
+}
+"""Mutants by file: one that is lost must be noticed."""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A copy of the tree."""
+    return Workshop(tmp_path_factory.mktemp("workshop") / "copy")
+
+
+def run(workshop: Workshop, tests: list[str]) -> subprocess.CompletedProcess[str]:
+    """The fast tests of these files, in the copy, until one fails."""
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", "."]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=workshop.folder,
+        env=os.environ | {"PYTHONPATH": str(workshop.packages)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def test_all_are_there() -> None:
+    assert Counter(mutant["file"] for mutant in MUTANTS) == COUNTS
+    assert len({mutant["name"] for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
+def test_its_text_stands_once(mutant: dict[str, Any]) -> None:
+    assert (ROOT / mutant["file"]).read_text("utf-8").count(mutant["text"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
+def test_noticed(mutant: dict[str, Any], workshop: Workshop) -> None:
+    path = workshop.folder / mutant["file"]
+    text = path.read_text("utf-8")
+    path.write_text(text.replace(mutant["text"], mutant["replacement"]), "utf-8")
+    try:
+        done = run(workshop, mutant["tests"])
+    finally:
+        path.write_text(text, "utf-8")
+    assert done.returncode == 1, f"{mutant['why']}: not noticed\n{done.stdout[-2000:]}{done.stderr}"
+    assert "FAILED" in done.stdout
+
+
+@pytest.mark.slow
+def test_nothing_is_noticed_without_a_defect(workshop: Workshop) -> None:
+    done = run(workshop, TESTS)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
