@@ -68,6 +68,7 @@ def test_refuted(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.share(2)
 @pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.check[0] != "prove"])
 def test_caught(name: str, tmp_path: Path) -> None:
     arguments = arguments_of(name, tmp_path)
