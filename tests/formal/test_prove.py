@@ -47,9 +47,23 @@ def processor_time() -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", COVERS)
+@pytest.mark.parametrize("name", [name for name in COVERS if "/" not in name])
 def test_proved(name: str) -> None:
     """Unbounded, every cover reached, and in time."""
+    proves(name)
+
+
+@pytest.mark.slow
+@pytest.mark.share(4)  # one of each property, and one of each configuration
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [name for name in COVERS if "/" in name])
+def test_proved_in_another_configuration(name: str) -> None:
+    """Four levels, no 1 GiB pages, no tracking."""
+    proves(name)
+
+
+def proves(name: str) -> None:
+    """The property is proved."""
     before = processor_time()
     result = prove(name)
     assert (result.result, result.unbounded, result.detail) == ("proved", True, "")
