@@ -325,10 +325,13 @@ class GoldenTlb:
 
     @staticmethod
     def _replace(known: list[CachedTranslation], made: CachedTranslation) -> CachedTranslation | None:
-        """What was made of the same entries before may serve nothing that `made` does not: it is let go of."""
+        """What was made of the same entries, read before, may serve nothing that `made` does not: it is let go of.
+
+        Of several walkers one may end later that read earlier: it replaces nothing.
+        """
         for place, one in enumerate(known):
             same = one.chain == made.chain and one.root == made.root and one.pcid == made.pcid
-            if same and one.is_global == made.is_global and not made.torn:
+            if same and one.is_global == made.is_global and not made.torn and one.oldest <= made.oldest:
                 made.served = one.served
                 return known.pop(place)
         return None

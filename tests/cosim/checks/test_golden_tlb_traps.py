@@ -111,6 +111,11 @@ PERMITTED: dict[str, list[LogEvent]] = {
         *(WalkEnd(3, 1), answer(LEAF, tag=3), Swap(LEAF_AT, CLEAN, LEAF, done=False), Read(LEAF_AT, LEAF)),
         *(WalkEnd(2, 0), answer(LEAF, tag=2)),
     ],
+    "two walkers: who ends last and read first replaces nothing": [
+        *(CONTEXT, asked(tag=2), *uppers(), Read(LEAF_AT, LEAF), INVLPG, asked(tag=3)),
+        *of_walker(1, [*uppers(), Read(LEAF_AT, LEAF)]),
+        *(WalkEnd(3, 1), answer(LEAF, tag=3), WalkEnd(2, 0), answer(LEAF, tag=2), *hit()),
+    ],
     "a page fault of a sibling in one large page": SIBLINGS,
     "a 1 GiB page serves all its addresses": [*WALKED_HUGE, *HUGE_HIT],
     "a refused swap ends in a bus error": REFUSED,
