@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from amaranth.hdl import Module
-from amaranth.lib.wiring import Component, connect, flipped
+from amaranth.lib.wiring import Component, Flow, connect, flipped
 
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
@@ -84,7 +84,7 @@ class AxiMmu(Component):
                 ours, theirs = getattr(self, name), getattr(inside, name)
                 if member.is_signature:
                     connect(m, flipped(ours), theirs)
-                elif member.flow.name == "Out":
+                elif member.flow is Flow.Out:
                     m.d.comb += ours.eq(theirs)
                 else:
                     m.d.comb += theirs.eq(ours)
