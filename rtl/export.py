@@ -13,6 +13,7 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, Flow, Signature
 
+from ptewalk.rtl.bridge.translating import TranslatingBridge, TranslatingBridgeConfig
 from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
@@ -39,7 +40,14 @@ __all__ = [
 ]
 
 Config = (
-    WalkerConfig | MmuConfig | CachingMmuConfig | LockRamConfig | ExclusivePortConfig | MonitorConfig | AxiMmuConfig
+    WalkerConfig
+    | MmuConfig
+    | CachingMmuConfig
+    | LockRamConfig
+    | ExclusivePortConfig
+    | MonitorConfig
+    | AxiMmuConfig
+    | TranslatingBridgeConfig
 )
 """What can be exported."""
 
@@ -71,8 +79,9 @@ BUS_DESIGNS: Final = {
     "exclusive_port": Design(ExclusivePortConfig, ExclusivePort),
     "exclusive_monitor": Design(MonitorConfig, ExclusiveMonitor),
     "axi_mmu": Design(AxiMmuConfig, AxiMmu),
+    "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),
 }
-"""Name to design of what stands between a memory port and memory, and of an MMU with that in it."""
+"""Name to design of what stands between a memory port and memory, and of an MMU and a bridge with that in it."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRamConfig
 from ptewalk.rtl.bus.monitor import MonitorConfig
@@ -48,8 +49,10 @@ BUS: Final[dict[str, Config]] = {
     "exclusive-port": ExclusivePortConfig(),
     "exclusive-monitor": MonitorConfig(),
     "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
+    "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
 }
-"""What stands between a memory port and memory; and preset `mmu` with an AXI4 manager for its memory port."""
+"""What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, and that
+with a bridge before it."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

@@ -1,0 +1,1 @@
+"""A translating bridge between two AXI4 interfaces."""

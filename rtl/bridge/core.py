@@ -1,0 +1,135 @@
+"""The bridge beside its MMU: bursts in, requests to the MMU, bursts out."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+
+from ptewalk.model import x86
+from ptewalk.rtl.bridge.bursts import AskLayout
+from ptewalk.rtl.bridge.config import BridgeConfig
+from ptewalk.rtl.bridge.layouts import BridgeControlLayout, BridgeStatusLayout, FaultRecordLayout
+from ptewalk.rtl.bridge.reads import ReadSide
+from ptewalk.rtl.bridge.writes import WriteSide
+from ptewalk.rtl.bus.axi import AxiSignature
+from ptewalk.rtl.interfaces import RequesterSignature
+
+__all__ = ["Bridge"]
+
+
+class Bridge(Component):
+    """AXI4 in, AXI4 out, and an MMU beside it that is asked once for each burst. Meaning: docs/bridge.md.
+
+    Parameters
+    ----------
+    config : BridgeConfig
+
+    Members
+    -------
+    s_axi : In(AxiSignature)
+        Linear addresses.
+    m_axi : Out(AxiSignature)
+        Physical ones.
+    mmu : Out(RequesterSignature, with retires)
+        Answers are taken at once.
+    control : In(BridgeControlLayout), status : Out(BridgeStatusLayout)
+    faults : Out(stream of FaultRecordLayout)
+    """
+
+    def __init__(self, config: BridgeConfig = BridgeConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        self.reads, self.writes = ReadSide(config), WriteSide(config)
+        bus = {"data_bits": config.data_bits, "id_bits": config.id_bits}
+        super().__init__(
+            {
+                "s_axi": In(AxiSignature(address_bits=config.linear_bits, **bus)),
+                "m_axi": Out(AxiSignature(address_bits=config.physical_bits, **bus)),
+                "mmu": Out(
+                    RequesterSignature(physical_bits=config.physical_bits, tag_bits=config.tag_bits, retires=True)
+                ),
+                "control": In(BridgeControlLayout()),
+                "status": Out(BridgeStatusLayout()),
+                "faults": Out(stream.Signature(FaultRecordLayout(config.id_bits))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.reads = reads = self.reads
+        m.submodules.writes = writes = self.writes
+        control, above, below = self.control, self.s_axi, self.m_axi
+        for side, channels in ((reads, ("ar", "r")), (writes, ("aw", "w", "b"))):
+            m.d.comb += side.control.eq(control)
+            for name in channels:
+                outward = "from" if name in ("r", "b") else "to"
+                connect(m, flipped(getattr(above, name)), getattr(side, name))
+                connect(m, getattr(side, f"{outward}_{name}"), flipped(getattr(below, name)))
+        self._ask(m)
+        self._record(m)
+        return m
+
+    def _ask(self, m: Module) -> None:
+        """One request register for both directions, which take turns; the MMU's answers."""
+        reads, writes, control = self.reads, self.writes, self.control
+        requests, responses, retired = self.mmu.requests, self.mmu.responses, self.mmu.retired
+        asked = Signal(AskLayout(self.config.slot_bits))
+        is_write, turn = Signal(), Signal()  # what is asked about; the write goes first
+        free, picks = Signal(), Signal()
+        m.d.comb += [
+            free.eq(~requests.valid | requests.ready),
+            picks.eq(writes.wants & (turn | ~reads.wants)),
+            reads.asks.eq(free & reads.wants & ~picks),
+            writes.asks.eq(free & picks),
+            *(requests.payload[name].eq(asked[name]) for name in ("linear", "access", "user")),
+            requests.payload.ac.eq(control.ac),
+            requests.payload.tag.eq(Cat(asked.slot, is_write)),
+            responses.ready.eq(1),
+        ]
+        with m.If(free):
+            m.d.sync += [
+                requests.valid.eq((reads.asks & reads.lawful) | (writes.asks & writes.lawful)),
+                asked.eq(Mux(picks, writes.ask, reads.ask)),
+                is_write.eq(picks),
+            ]
+        with m.If(reads.asks | writes.asks):
+            m.d.sync += turn.eq(~picks)
+        found = responses.payload
+        for side, mine in ((reads, ~found.tag[-1]), (writes, found.tag[-1])):
+            m.d.comb += [
+                side.answered.eq(responses.valid & mine),
+                side.answered_slot.eq(found.tag),
+                side.verdict.frame.eq(found.physical[x86.PAGE_SHIFT :]),
+                *(side.verdict[name].eq(found[name]) for name in ("outcome", "code", "pwt", "pcd", "pat")),
+            ]
+        m.d.comb += [retired.valid.eq(writes.ends), retired.payload.tag.eq(writes.ended | 1 << self.config.slot_bits)]
+
+    def _record(self, m: Module) -> None:
+        """The queue of faults, and what software is told."""
+        reads, writes, control, status = self.reads, self.writes, self.control, self.status
+        record = Signal(self.faults.payload.shape())
+        m.submodules.queue = queue = SyncFIFO(width=record.shape().size, depth=self.config.fault_depth)
+        reports = reads.reports | writes.reports
+        m.d.comb += [
+            reads.reported.eq(1),
+            writes.reported.eq(~reads.reports),
+            *(side.room.eq(queue.w_rdy) for side in (reads, writes)),
+            record.eq(Mux(reads.reports, reads.record, writes.record)),
+            queue.w_data.eq(record),
+            queue.w_en.eq(reports),
+            self.faults.valid.eq(queue.r_rdy),
+            self.faults.payload.eq(queue.r_data),
+            queue.r_en.eq(self.faults.ready),
+            status.fault.eq(queue.r_rdy),
+            status.stalled_read.eq(reads.stalled),
+            status.stalled_write.eq(writes.stalled),
+            status.busy.eq(reads.busy | writes.busy),
+        ]
+        raised = {
+            "fault_overflow": (reports & ~queue.w_rdy, control.clear_overflow),
+            "stall_timeout": (reads.times_out | writes.times_out, control.clear_timeout),
+        }
+        for name, (event, clear) in raised.items():
+            with m.If(event):
+                m.d.sync += status[name].eq(1)
+            with m.Elif(clear):
+                m.d.sync += status[name].eq(0)

@@ -1,0 +1,70 @@
+"""Which burst an answer belongs to: of those of its ID the oldest."""
+
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib.wiring import Component, In, Out
+
+__all__ = ["Outstanding"]
+
+
+class Outstanding(Component):
+    """Bursts that memory has in work, a slot each. Answers come in the order of bursts for an ID, in any for others.
+
+    Parameters
+    ----------
+    slots, id_bits : int
+
+    Members
+    -------
+    begins, begun, begun_id : In(1), In(slot), In(id_bits)
+        A burst was sent, in this slot.
+    ends, ended_id : In(1), In(id_bits)
+        One of this ID was answered; it began in an earlier cycle.
+    ended : Out(slot)
+        The slot of the oldest.
+    none : Out(1)
+        Nothing is in work; a burst that begins in this cycle counts.
+    """
+
+    def __init__(self, *, slots: int, id_bits: int) -> None:
+        slot = unsigned((slots - 1).bit_length())
+        self._slots, self._id_bits = slots, id_bits
+        super().__init__(
+            {
+                "begins": In(1),
+                "begun": In(slot),
+                "begun_id": In(id_bits),
+                "ends": In(1),
+                "ended_id": In(id_bits),
+                "ended": Out(slot),
+                "none": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        busy, oldest, same, ended = (Signal(self._slots, name=name) for name in ("busy", "oldest", "same", "mine"))
+        ids = [Signal(self._id_bits, name=f"id_{slot}") for slot in range(self._slots)]
+        # Of each slot: older ones of its ID.
+        older = [Signal(range(self._slots), name=f"older_{slot}") for slot in range(self._slots)]
+        m.d.comb += [
+            ended.eq(Cat(busy[slot] & (ids[slot] == self.ended_id) for slot in range(self._slots))),
+            oldest.eq(Cat(ended[slot] & (older[slot] == 0) for slot in range(self._slots))),
+            self.ended.eq(reduce(or_, (Mux(oldest[slot], Const(slot), 0) for slot in range(self._slots)))),
+            same.eq(
+                Cat(
+                    busy[slot] & (ids[slot] == self.begun_id) & ~(self.ends & oldest[slot])
+                    for slot in range(self._slots)
+                )
+            ),
+            self.none.eq((busy == 0) & ~self.begins),
+        ]
+        before: Value = sum((same[slot] for slot in range(1, self._slots)), Value.cast(same[0]))
+        for slot in range(self._slots):
+            with m.If(self.begins & (self.begun == slot)):
+                m.d.sync += [busy[slot].eq(1), ids[slot].eq(self.begun_id), older[slot].eq(before)]
+            with m.Elif(self.ends & ended[slot]):
+                m.d.sync += [busy[slot].eq(~oldest[slot]), older[slot].eq(older[slot] - 1)]
+        return m

@@ -1,0 +1,172 @@
+"""The bridge's reads: AR and R."""
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import x86
+from ptewalk.rtl.bridge.buffer import BeatBuffer
+from ptewalk.rtl.bridge.bursts import AskLayout, illegal, mapped_cache, send
+from ptewalk.rtl.bridge.config import MOST_BEATS, BridgeConfig
+from ptewalk.rtl.bridge.faults import BurstFaults
+from ptewalk.rtl.bridge.layouts import BridgeControlLayout, BurstLayout, FaultMode, FaultRecordLayout, VerdictLayout
+from ptewalk.rtl.bridge.outstanding import Outstanding
+from ptewalk.rtl.bridge.ring import BurstRing
+from ptewalk.rtl.bus.axi import AddressLayout, DataLayout, Response
+
+__all__ = ["ReadSide"]
+
+
+class ReadSide(Component):
+    """Takes AR, has it translated, sends it, and gives R back.
+
+    AR is taken when there is room for the longest burst: whatever comes for it from memory is taken at once. A burst
+    that must not be sent is answered when all before it were.
+
+    Parameters
+    ----------
+    config : BridgeConfig
+
+    Members
+    -------
+    ar, r : In and Out(stream), to_ar, from_r : Out and In(stream)
+        Above and below.
+    control : In(BridgeControlLayout)
+    wants : Out(1), ask : Out(AskLayout), lawful : Out(1), asks : In(1)
+        A burst is to be asked about; if it is `lawful`. It is now.
+    answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
+    reports : Out(1), record : Out(FaultRecordLayout), reported, room : In(1)
+        As of `BurstFaults`.
+    ends : Out(1), ended : Out(slot)
+        All of a burst's answer is here.
+    stalled, times_out, busy : Out(1)
+    """
+
+    def __init__(self, config: BridgeConfig) -> None:
+        self.config = config
+        slot = unsigned((config.reads - 1).bit_length())
+        self.burst = BurstLayout(config.linear_bits, config.id_bits)
+        self.ring = BurstRing(slots=config.reads, burst=self.burst, physical_bits=config.physical_bits, passing=True)
+        self.outstanding = Outstanding(slots=config.reads, id_bits=config.id_bits)
+        self.beat = DataLayout(config.data_bits, config.id_bits)
+        self.buffer = BeatBuffer(width=self.beat.size, depth=config.beats, passing=True)
+        super().__init__(
+            {
+                "ar": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
+                "r": Out(stream.Signature(self.beat)),
+                "to_ar": Out(stream.Signature(AddressLayout(config.physical_bits, config.id_bits))),
+                "from_r": In(stream.Signature(self.beat)),
+                "control": In(BridgeControlLayout()),
+                "wants": Out(1),
+                "ask": Out(AskLayout(config.slot_bits)),
+                "lawful": Out(1),
+                "asks": In(1),
+                "answered": In(1),
+                "answered_slot": In(slot),
+                "verdict": In(VerdictLayout(config.physical_bits)),
+                "reports": Out(1),
+                "record": Out(FaultRecordLayout(config.id_bits)),
+                "reported": In(1),
+                "room": In(1),
+                "ends": Out(1),
+                "ended": Out(slot),
+                "stalled": Out(1),
+                "times_out": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ring = ring = self.ring
+        m.submodules.outstanding = outstanding = self.outstanding
+        m.submodules.buffer = buffer = self.buffer
+        m.submodules.faults = faults = BurstFaults()
+        control, head, verdict = self.control, ring.head.address, ring.head_verdict
+
+        # AR is taken; room for its R is set aside.
+        free = Signal(range(self.config.beats + 1), init=self.config.beats)
+        gives = self.r.valid & self.r.ready
+        m.d.comb += [
+            self.ar.ready.eq(ring.room & (free >= MOST_BEATS)),
+            ring.takes.eq(self.ar.valid & self.ar.ready),
+            ring.taken.address.eq(self.ar.payload),
+            ring.taken.illegal.eq(illegal(m, self.ar.payload, data_bits=self.config.data_bits)),
+        ]
+        m.d.sync += free.eq(free + gives - Mux(ring.takes, self.ar.payload.len + 1, 0))
+
+        # It is asked about. Where it may be stalled it is alone.
+        address = ring.next.address
+        may_ask = control.enable & ~faults.stalled & ((control.fault_mode == FaultMode.TERMINATE) | ring.quiet)
+        fetch = Mux(control.fixed_prot, control.fetch, address.prot[2])
+        m.d.comb += [
+            self.wants.eq(ring.waits & may_ask),
+            self.lawful.eq(~ring.next.illegal),
+            self.ask.linear.eq(address.addr),
+            self.ask.access.eq(Mux(fetch, x86.Access.FETCH, x86.Access.READ)),
+            self.ask.user.eq(Mux(control.fixed_prot, control.user, ~address.prot[0])),
+            self.ask.slot.eq(ring.next_slot),
+            ring.asks.eq(self.asks & self.lawful),
+            ring.rejects.eq(self.asks & ~self.lawful),
+            ring.answered.eq(self.answered),
+            ring.answered_slot.eq(self.answered_slot),
+            ring.verdict.eq(self.verdict),
+        ]
+
+        # The head is sent, or answered here.
+        beat = Signal(8)
+        fails = Signal()  # a beat of an answer that is made here
+        sends, last = self.to_ar.valid & self.to_ar.ready, beat == head.len
+        m.d.comb += [
+            faults.judged.eq(ring.judged),
+            faults.illegal.eq(ring.illegal),
+            faults.outcome.eq(verdict.outcome),
+            faults.alone.eq(ring.alone),
+            faults.mode.eq(control.fault_mode),
+            faults.timeout.eq(control.timeout),
+            faults.retry.eq(control.retry_read),
+            faults.abort.eq(control.abort_read),
+            *(faults.reported.eq(self.reported), faults.room.eq(self.room)),
+            *(self.stalled.eq(faults.stalled), self.times_out.eq(faults.times_out), ring.again.eq(faults.again)),
+            self.reports.eq(faults.reports),
+            self.record.linear.eq(head.addr),
+            self.record.code.eq(Mux(faults.kind == x86.Outcome.PAGE_FAULT, verdict.code, 0)),
+            *(self.record.id.eq(head.id), self.record.len.eq(head.len), self.record.write.eq(0)),
+            *(self.record.kind.eq(faults.kind), self.record.stalled.eq(faults.stalls)),
+            self.to_ar.valid.eq(faults.good),
+            fails.eq(faults.failed & outstanding.none),
+            ring.drops.eq(fails & last),
+            ring.passes.eq(sends | ring.drops),
+            faults.passes.eq(ring.passes),
+        ]
+        send(m, self.to_ar, head, verdict.frame, mapped_cache(control, verdict, head.cache))
+        with m.If(fails):
+            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+
+        # R.
+        error = self.beat.const({"resp": Response.SLVERR})
+        made = Signal(self.beat)
+        m.d.comb += [
+            made.eq(error),
+            *(made.id.eq(head.id), made.last.eq(last)),
+            buffer.taken.valid.eq(self.from_r.valid | fails),
+            buffer.taken.payload.eq(Mux(fails, made.as_value(), self.from_r.payload.as_value())),
+            self.from_r.ready.eq(1),
+            self.r.valid.eq(buffer.offered.valid),
+            self.r.payload.eq(buffer.offered.payload),
+            buffer.offered.ready.eq(self.r.ready),
+        ]
+        # A cycle later it is known whose it was.
+        m.d.sync += [
+            outstanding.begins.eq(sends),
+            outstanding.begun.eq(ring.head_slot),
+            outstanding.begun_id.eq(head.id),
+            outstanding.ends.eq(self.from_r.valid & self.from_r.payload.last),
+            outstanding.ended_id.eq(self.from_r.payload.id),
+        ]
+        m.d.comb += [
+            *(self.ends.eq(outstanding.ends), self.ended.eq(outstanding.ended)),
+            *(ring.frees.eq(outstanding.ends), ring.freed.eq(outstanding.ended)),
+            self.busy.eq(~ring.empty | (free != self.config.beats)),
+        ]
+        return m

@@ -1,0 +1,145 @@
+"""The bursts of one direction, in the order in which they came: taken, asked about, answered, passed on."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.rtl.bridge.layouts import BurstLayout, VerdictLayout
+
+__all__ = ["BurstRing"]
+
+
+class BurstRing(Component):
+    """A slot for each burst: it is the tag of its translation, and of its grant. Verdicts come in any order.
+
+    Parameters
+    ----------
+    slots : int
+        A power of two.
+    burst : BurstLayout
+    physical_bits : int
+    passing : bool
+        True: a burst that comes while none waits to be asked about may be asked about in the same cycle.
+
+    Members
+    -------
+    room : Out(1), takes : In(1), taken : In(BurstLayout)
+        A burst comes; only with `room`.
+    waits : Out(1), next : Out(BurstLayout), next_slot : Out(slot)
+        The oldest that was not asked about.
+    asks, rejects : In(1)
+        It is asked about now; or it is not, and its verdict is that it is illegal.
+    answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
+    judged : Out(1), head : Out(BurstLayout), head_slot : Out(slot), head_verdict : Out(VerdictLayout), illegal : Out(1)
+        The oldest that has not passed; its verdict is known.
+    alone, quiet : Out(1)
+        It is the only one that was asked about; none is that has not passed.
+    again : In(1)
+        The head is asked about anew; only when it is `alone`.
+    passes : In(1)
+        The head goes on; its slot is free when that is said.
+    frees, freed : In(1), In(slot)
+        This slot is free, of a burst that passed earlier.
+    drops : In(1)
+        The head's slot is free.
+    empty : Out(1)
+        All slots are free.
+    """
+
+    def __init__(self, *, slots: int, burst: BurstLayout, physical_bits: int, passing: bool) -> None:
+        self._slots, self._passing = slots, passing
+        slot, verdict = unsigned((slots - 1).bit_length()), VerdictLayout(physical_bits)
+        self.bursts = Memory(shape=burst, depth=slots, init=[])
+        self.verdicts = Memory(shape=verdict, depth=slots, init=[])
+        super().__init__(
+            {
+                "room": Out(1),
+                "takes": In(1),
+                "taken": In(burst),
+                "waits": Out(1),
+                "next": Out(burst),
+                "next_slot": Out(slot),
+                "asks": In(1),
+                "rejects": In(1),
+                "answered": In(1),
+                "answered_slot": In(slot),
+                "verdict": In(verdict),
+                "judged": Out(1),
+                "head": Out(burst),
+                "head_slot": Out(slot),
+                "head_verdict": Out(verdict),
+                "illegal": Out(1),
+                "alone": Out(1),
+                "quiet": Out(1),
+                "again": In(1),
+                "passes": In(1),
+                "drops": In(1),
+                "frees": In(1),
+                "freed": In(slot),
+                "empty": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        slots = self._slots
+        m.submodules.bursts, m.submodules.verdicts = self.bursts, self.verdicts
+        burst_in, verdict_in = self.bursts.write_port(), self.verdicts.write_port()
+        at_next, at_head = (self.bursts.read_port(domain="comb") for _ in range(2))
+        verdict_at_head = self.verdicts.read_port(domain="comb")
+
+        tail = Signal.like(self.next_slot)
+        busy, done, bad = Signal(slots), Signal(slots), Signal(slots)
+        waiting, asked = Signal(range(slots + 1)), Signal(range(slots + 1))  # how many
+        m.d.comb += [
+            self.room.eq(~busy.bit_select(tail, 1)),
+            burst_in.addr.eq(tail),
+            burst_in.data.eq(self.taken),
+            burst_in.en.eq(self.takes),
+            at_next.addr.eq(self.next_slot),
+            self.waits.eq(waiting != 0),
+            self.next.eq(at_next.data),
+            verdict_in.addr.eq(self.answered_slot),
+            verdict_in.data.eq(self.verdict),
+            verdict_in.en.eq(self.answered),
+            at_head.addr.eq(self.head_slot),
+            verdict_at_head.addr.eq(self.head_slot),
+            self.judged.eq(done.bit_select(self.head_slot, 1)),
+            self.illegal.eq(bad.bit_select(self.head_slot, 1)),
+            self.head.eq(at_head.data),
+            self.head_verdict.eq(verdict_at_head.data),
+            self.alone.eq(asked == 1),
+            self.quiet.eq(asked == 0),
+            self.empty.eq(busy == 0),
+        ]
+        if self._passing:
+            with m.If(waiting == 0):
+                m.d.comb += [self.waits.eq(self.takes), self.next.eq(self.taken)]
+        leaves = self.asks | self.rejects
+        m.d.sync += [
+            waiting.eq(waiting + self.takes - leaves + self.again),
+            asked.eq(asked + leaves - self.passes - self.again),
+        ]
+        with m.If(self.takes):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(self.again):
+            m.d.sync += self.next_slot.eq(self.head_slot)
+        with m.Elif(leaves):
+            m.d.sync += self.next_slot.eq(self.next_slot + 1)
+        with m.If(self.passes):
+            m.d.sync += self.head_slot.eq(self.head_slot + 1)
+        for slot in range(slots):
+            at = {"tail": tail == slot, "next": self.next_slot == slot, "head": self.head_slot == slot}
+            answers = self.answered & (self.answered_slot == slot)
+            m.d.sync += [
+                busy[slot].eq(
+                    (self.takes & at["tail"])
+                    | (busy[slot] & ~(self.frees & (self.freed == slot)) & ~(self.drops & at["head"]))
+                ),
+                done[slot].eq(
+                    answers | (self.rejects & at["next"]) | (done[slot] & ~((self.passes | self.again) & at["head"]))
+                ),
+            ]
+            with m.If(leaves & at["next"]):
+                m.d.sync += bad[slot].eq(self.rejects)
+        return m
