@@ -15,6 +15,7 @@ from amaranth.lib.wiring import Component, Flow, Signature
 
 from ptewalk.rtl.bridge.translating import TranslatingBridge, TranslatingBridgeConfig
 from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
+from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
@@ -23,6 +24,7 @@ from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
+from ptewalk.rtl.registers.unit import Unit, UnitConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
 __all__ = [
@@ -48,6 +50,7 @@ Config = (
     | MonitorConfig
     | AxiMmuConfig
     | TranslatingBridgeConfig
+    | UnitConfig
 )
 """What can be exported."""
 
@@ -80,8 +83,9 @@ BUS_DESIGNS: Final = {
     "exclusive_monitor": Design(MonitorConfig, ExclusiveMonitor),
     "axi_mmu": Design(AxiMmuConfig, AxiMmu),
     "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),
+    "unit": Design(UnitConfig, Unit),
 }
-"""Name to design of what stands between a memory port and memory, and of an MMU and a bridge with that in it."""
+"""Name to design of what stands between a memory port and memory, and of MMU, bridge and unit with that in them."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent
@@ -163,10 +167,10 @@ def _stream_paths(signature: Signature, prefix: tuple[str, ...] = ()) -> list[tu
 
 
 def _is_axi(signature: Signature, path: tuple[str, ...]) -> bool:
-    """The member at `path` is an AXI interface."""
+    """The member at `path` is an AXI4 or AXI4-Lite interface."""
     for name in path:
         signature = signature.members[name].signature
-    return isinstance(signature, AxiSignature)
+    return isinstance(signature, AxiSignature | AxiLiteSignature)
 
 
 def design_of(config: Config) -> tuple[str, Design]:

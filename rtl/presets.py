@@ -12,6 +12,7 @@ from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
+from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["BUS", "CACHING", "PRESETS", "preset"]
@@ -50,9 +51,10 @@ BUS: Final[dict[str, Config]] = {
     "exclusive-monitor": MonitorConfig(),
     "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
+    "unit": UnitConfig(_full(WalkerConfig(trace=False))),
 }
-"""What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, and that
-with a bridge before it."""
+"""What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, that with a
+bridge before it, and with registers."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

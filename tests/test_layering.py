@@ -182,7 +182,7 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("base",),
     ("formats",),
-    ("simulate", "stimulus"),
+    ("simulate", "stimulus", "driver"),
     ("bench", "oracles"),
     ("checks",),
     ("runs", "formal", "fpga", "procfs", "programs"),

@@ -1,0 +1,1 @@
+"""The driver: what software does with the unit's registers, without I/O, and who carries it out."""

@@ -1,0 +1,323 @@
+"""The unit's driver: each function yields steps (`steps.py`), so nothing here does any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
+from ptewalk.model.linux import Track
+from ptewalk.model.x86 import Access, Invalidation, Outcome
+from ptewalk.rtl.registers.map import BY_NAME, COUNTERS, ID, SOURCES, VERSION, Command
+from ptewalk.rtl.registers.map import Wait as WaitFor
+
+__all__ = ["POLLS", "Answer", "Fault", "Unit", "WaitFor"]
+
+POLLS: Final = 10_000
+"""How often a command is asked for whether it has ended."""
+_BUILT: Final = ("CAPS", "PARAM0", "PARAM1", "PARAM2", "PARAM3")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a request.
+
+    Attributes
+    ----------
+    outcome : Outcome
+    code : int
+        Page-fault error code; 0 unless the outcome is a page fault.
+    physical : int
+        Physical address of the access; counts when OK.
+    level : int
+        Of the leaf; on a page fault of the entry that ended the walk.
+    pwt, pcd, pat : bool
+        Memory-type bits of the leaf; count when OK.
+    """
+
+    outcome: Outcome
+    code: int
+    physical: int
+    level: int
+    pwt: bool
+    pcd: bool
+    pat: bool
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A page fault that went to software: its linear address, error code, and the request's tag."""
+
+    linear: int
+    code: int
+    tag: int
+
+
+def _read(name: str) -> Steps[dict[str, int]]:
+    """The fields of a register."""
+    register = BY_NAME[name]
+    word = yield Read(register.offset)
+    return register.unpack(word)
+
+
+def _write(name: str, **values: int) -> Steps[None]:
+    """Write a register: these fields, and 0 to all others."""
+    register = BY_NAME[name]
+    yield Write(register.offset, register.pack(**values))
+
+
+def _read_wide(name: str) -> Steps[int]:
+    low = yield Read(BY_NAME[f"{name}_LO"].offset)
+    high = yield Read(BY_NAME[f"{name}_HI"].offset)
+    return high << 32 | low
+
+
+def _write_wide(name: str, value: int) -> Steps[None]:
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{name} has 64 bits: {value:#x} does not fit")
+    yield Write(BY_NAME[f"{name}_LO"].offset, value & 0xFFFF_FFFF)
+    yield Write(BY_NAME[f"{name}_HI"].offset, value >> 32)
+
+
+class Unit:
+    """A unit whose registers have been looked at; made by `Unit.open`.
+
+    Attributes
+    ----------
+    built : mapping of str to int
+        What CAPS and PARAM0 to PARAM3 say, by the names of their fields.
+    """
+
+    def __init__(self, built: Mapping[str, int]) -> None:
+        self.built = MappingProxyType(dict(built))
+
+    @staticmethod
+    def open() -> Steps[Unit]:
+        """Look at the registers.
+
+        Raises
+        ------
+        DriverError
+            They are not those of this driver.
+        """
+        found = (yield from _read("ID"))["value"]
+        if found != ID:
+            raise DriverError(f"no ptewalk unit here: ID is {found:#010x}, not {ID:#010x}")
+        version = yield from _read("VERSION")
+        if version["major"] != VERSION[0]:
+            raise DriverError(f"registers of version {version['major']}; this driver is for version {VERSION[0]}")
+        built: dict[str, int] = {}
+        for name in _BUILT:
+            built |= yield from _read(name)
+        return Unit(built)
+
+    # Commands ----------------------------------------------------------------------------------------------------
+
+    def _command(self, kind: Command) -> Steps[None]:
+        """Put a command into the queue, and wait until it has ended."""
+        for _ in range(POLLS):
+            if (yield from _read("STATUS"))["room"]:
+                break
+            yield Wait()
+        else:
+            raise DriverError(f"{kind.name}: no room in the command queue after {POLLS} polls")
+        yield from _write("COMMAND", kind=kind)
+        for _ in range(POLLS):
+            if not (yield from _read("STATUS"))["busy"]:
+                return
+            yield Wait()
+        raise DriverError(f"{kind.name} did not end within {POLLS} polls; is a grant not retired?")
+
+    def context(
+        self,
+        root: int,
+        *,
+        control: int = 0,
+        pcid: int = 0,
+        keep: bool = False,
+        pkru: int = 0,
+        pkrs: int = 0,
+        track: Track = Track.OFF,
+        saved_dirty: bool = False,
+    ) -> Steps[None]:
+        """Switch to a context: in force for all that comes later.
+
+        Parameters
+        ----------
+        root : int
+            Physical address of the top-level table.
+        control : int
+            Bits of `x86.Control`, but for AC.
+        pcid, keep
+            CR3's PCID; what is cached of it stands.
+        pkru, pkrs : int
+        track, saved_dirty
+            Who tracks; a mend clears SAVED_DIRTY.
+
+        Raises
+        ------
+        ValueError
+            A value does not fit, or the unit does not track.
+        """
+        if track and not self.built["soft_dirty"]:
+            raise ValueError(f"this unit was built without tracking: track must be OFF, not {track.name}")
+        if root % 4096:
+            raise ValueError(f"root must be a multiple of 4096, not {root:#x}")
+        if root >> self.built["physical_bits"]:
+            raise ValueError(f"root must be below 2**{self.built['physical_bits']}, not {root:#x}")
+        yield Write(BY_NAME["CONTROL"].offset, control)
+        yield Write(BY_NAME["CR3_LO"].offset, root & 0xFFFF_FFFF)
+        yield Write(BY_NAME["CR3_HI"].offset, root >> 32)
+        yield from _write("PCID", pcid=pcid, keep=keep)
+        yield from _write("PKRU", value=pkru)
+        yield from _write("PKRS", value=pkrs)
+        yield from _write("TRACK", track=track, saved_dirty=saved_dirty)
+        yield from self._command(Command.APPLY)
+
+    def invalidate(
+        self, kind: Invalidation, *, linear: int = 0, pcid: int = 0, wait: WaitFor = WaitFor.ALL
+    ) -> Steps[None]:
+        """Have cached translations forgotten, and wait for what was allowed by them."""
+        yield from _write_wide("INV_LINEAR", linear)
+        yield from _write("INV", pcid=pcid, kind=kind, wait=wait)
+        yield from self._command(Command.INVALIDATE)
+
+    def drain(self) -> Steps[None]:
+        """Wait until nothing is in flight and every store that was allowed has landed."""
+        yield from self._command(Command.DRAIN)
+
+    def translate(
+        self,
+        linear: int,
+        access: Access = Access.READ,
+        *,
+        user: bool = True,
+        implicit: bool = False,
+        ac: bool = False,
+        retire: bool = True,
+    ) -> Steps[Answer]:
+        """Translate an access, with all that it does to the tables.
+
+        Parameters
+        ----------
+        linear : int
+            Linear address, in bytes.
+        access : Access
+        user, implicit, ac
+            As in a request.
+        retire : bool
+            A store that is allowed counts as done. False: whoever asked says so with `retire`, and until then no other
+            request is taken and no drain ends.
+        """
+        yield from _write_wide("REQUEST_LINEAR", linear)
+        yield from _write("REQUEST", access=access, user=user, implicit=implicit, ac=ac, retire=retire)
+        yield from self._command(Command.REQUEST)
+        found = yield from _read("ANSWER")
+        physical = yield from _read_wide("ANSWER_PHYSICAL")
+        types = {name: bool(found[name]) for name in ("pwt", "pcd", "pat")}
+        return Answer(Outcome(found["outcome"]), found["code"], physical, found["leaf_level"], **types)
+
+    def retire(self) -> Steps[None]:
+        """The store that was allowed is visible."""
+        yield from _write("DO", retire=1)
+
+    def load(self, linear: int, *, user: bool = True) -> Steps[tuple[Answer, int]]:
+        """The word of 64 bits at a linear address, aligned; the value counts when the answer is OK."""
+        answer = yield from self.translate(linear, user=user)
+        value = 0
+        if answer.outcome == Outcome.OK:
+            value = yield from self.read_word(answer.physical)
+        return answer, value
+
+    def store(self, linear: int, value: int, *, user: bool = True) -> Steps[Answer]:
+        """Store a word of 64 bits at a linear address, aligned: done when the answer is OK."""
+        answer = yield from self.translate(linear, Access.WRITE, user=user, retire=False)
+        if answer.outcome == Outcome.OK:
+            yield from self.write_word(answer.physical, value)
+            yield from self.retire()
+        return answer
+
+    # Memory ------------------------------------------------------------------------------------------------------
+
+    def read_word(self, physical: int) -> Steps[int]:
+        """The word of 64 bits at a physical address; DriverError where the bus refuses."""
+        yield from self._word(physical, Command.READ)
+        return (yield from _read_wide("MEMORY_VALUE"))
+
+    def swap_word(self, physical: int, old: int, new: int) -> Steps[bool]:
+        """Replace a word if it is `old`, atomically; False: it was not. DriverError where the bus refuses."""
+        yield from _write_wide("MEMORY_OLD", old)
+        yield from _write_wide("MEMORY_NEW", new)
+        return (yield from self._word(physical, Command.SWAP))
+
+    def write_word(self, physical: int, value: int) -> Steps[int]:
+        """Replace a word, whatever it is; what it was."""
+        while True:
+            old = yield from self.read_word(physical)
+            if (yield from self.swap_word(physical, old, value)):
+                return old
+
+    def _word(self, physical: int, kind: Command) -> Steps[bool]:
+        if physical % 8:
+            raise ValueError(f"a word's address must be a multiple of 8, not {physical:#x}")
+        if physical >> self.built["physical_bits"]:
+            raise ValueError(f"an address must be below 2**{self.built['physical_bits']}, not {physical:#x}")
+        yield from _write_wide("MEMORY_ADDRESS", physical)
+        yield from self._command(kind)
+        status = yield from _read("STATUS")
+        if status["memory_error"]:
+            raise DriverError(f"{kind.name} of {physical:#x}: the bus refused")
+        return bool(status["memory_done"])
+
+    # What happened -----------------------------------------------------------------------------------------------
+
+    def pop_fault(self) -> Steps[Fault | None]:
+        """The oldest page fault that is queued; None when there is none."""
+        found = yield from _read("FAULT")
+        if not found["valid"]:
+            return None
+        linear = yield from _read_wide("FAULT_LINEAR")
+        yield from _write("DO", pop_fault=1)
+        return Fault(linear, found["code"], found["tag"])
+
+    def counters(self, *, clear: bool = False) -> Steps[dict[str, int]]:
+        """Every counter as it was in one cycle; with `clear` all count from 0 on after it."""
+        yield from _write("DO", snapshot=1, clear_counters=clear)
+        values = {}
+        for name in COUNTERS:
+            values[name] = yield from _read_wide(f"COUNT_{name.upper()}")
+        return values
+
+    def status(self) -> Steps[dict[str, int]]:
+        """The fields of STATUS."""
+        return (yield from _read("STATUS"))
+
+    def clear_status(self, **names: int) -> Steps[None]:
+        """Clear fields of STATUS that tell what went wrong."""
+        yield from _write("STATUS", **names)
+
+    def interrupts(self) -> Steps[frozenset[str]]:
+        """What has happened, by the names of `map.SOURCES`."""
+        found = yield from _read("IRQ_RAW")
+        return frozenset(name for name, value in found.items() if value)
+
+    def enable_interrupts(self, *names: str) -> Steps[None]:
+        """These raise the interrupt, and no others."""
+        yield from _write("IRQ_MASK", **_chosen(names))
+
+    def clear_interrupts(self, *names: str) -> Steps[None]:
+        """Forget these, but for those whose cause stays."""
+        yield from _write("IRQ_RAW", **_chosen(names))
+
+    def raise_interrupts(self, *names: str) -> Steps[None]:
+        """As if these had happened."""
+        yield from _write("IRQ_SET", **_chosen(names))
+
+
+def _chosen(names: tuple[str, ...]) -> dict[str, int]:
+    unknown = set(names) - SOURCES.keys()
+    if unknown:
+        raise ValueError(f"no interrupt {', '.join(sorted(unknown))}: there are {', '.join(SOURCES)}")
+    return dict.fromkeys(names, 1)

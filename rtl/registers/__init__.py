@@ -1,0 +1,1 @@
+"""The MMU's registers: one table, and what is made of it."""

@@ -1,0 +1,232 @@
+"""The command queue: contexts, invalidations, requests and accesses to memory, one after the other."""
+
+from enum import IntEnum
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, fifo, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import x86
+from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
+from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout, ResponseLayout
+from ptewalk.rtl.registers.map import Command, Wait
+from ptewalk.rtl.registers.share import WordLayout, WordSignature
+
+__all__ = ["AskedLayout", "Commands", "StagedLayout", "WaitedLayout"]
+
+
+class WaitedLayout(data.StructLayout):
+    """An invalidation, and what it waits for."""
+
+    def __init__(self) -> None:
+        super().__init__({"invalidation": InvalidationLayout(), "wait": Wait})
+
+
+class AskedLayout(data.StructLayout):
+    """A request, and whether a store that is allowed counts as visible at once."""
+
+    def __init__(self, tag_bits: int) -> None:
+        super().__init__({"request": RequestLayout(tag_bits), "retire": 1})
+
+
+class StagedLayout(data.StructLayout):
+    """All that software has staged, for each kind of command.
+
+    Members
+    -------
+    context : ContextLayout
+    invalidation : WaitedLayout
+    request : AskedLayout
+    word : WordLayout
+    """
+
+    def __init__(self, physical_bits: int, tag_bits: int, *, soft_dirty: bool) -> None:
+        super().__init__(
+            {
+                "context": ContextLayout(physical_bits, soft_dirty=soft_dirty, pcids=True),
+                "invalidation": WaitedLayout(),
+                "request": AskedLayout(tag_bits),
+                "word": WordLayout(physical_bits),
+            }
+        )
+
+
+class State(IntEnum):
+    """What is done with the command at the head of the queue."""
+
+    OFFER = 0
+    """It is offered to who carries it out."""
+    DRAIN = 1
+    """What was asked before is waited for."""
+    ANSWER = 2
+    """A request waits for its answer."""
+    END = 3
+    """It has ended, and leaves the queue."""
+
+
+class Commands(Component):
+    """Takes what is staged as a command, and carries commands out in their order.
+
+    Parameters
+    ----------
+    physical_bits, tag_bits, soft_dirty
+        As in `WalkerConfig`.
+    depth : int
+        Commands that may wait, the one in work included.
+
+    Members
+    -------
+    kind : In(3)
+        `Command`; puts what is staged into the queue where there is room. 0: nothing.
+    staged : In(StagedLayout)
+    room : Out(5)
+        Places free.
+    contexts : Out(ContextSignature, with pcids), invalidations : Out(stream of InvalidationLayout)
+    requester : Out(RequesterSignature, with retires)
+        One request at a time, of tag 0.
+    words : Out(WordSignature)
+    drain : Out(1), drained : In(1)
+        As the supervisor's.
+    retire : In(1)
+        The store that was granted is visible.
+    granted : Out(1)
+        A store was allowed and is not retired.
+    busy : Out(1)
+        A command is waiting or in work.
+    ended : Out(1)
+        One ends in this cycle.
+    failed : Out(1)
+        It ends in a bus error.
+    answer : Out(ResponseLayout), value : Out(64), memory_done, memory_error : Out(1)
+        Of the last request, and of the last access to memory.
+    """
+
+    def __init__(self, *, physical_bits: int, tag_bits: int, soft_dirty: bool, depth: int) -> None:
+        self._depth = depth
+        self._staged = StagedLayout(physical_bits, tag_bits, soft_dirty=soft_dirty)
+        requester = RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits, retires=True)
+        super().__init__(
+            {
+                "kind": In(unsigned(3)),
+                "staged": In(self._staged),
+                "room": Out(unsigned(5)),
+                "contexts": Out(ContextSignature(physical_bits=physical_bits, soft_dirty=soft_dirty, pcids=True)),
+                "invalidations": Out(stream.Signature(InvalidationLayout())),
+                "requester": Out(requester),
+                "words": Out(WordSignature(physical_bits)),
+                "drain": Out(1),
+                "drained": In(1),
+                "retire": In(1),
+                "granted": Out(1),
+                "busy": Out(1),
+                "ended": Out(1),
+                "failed": Out(1),
+                "answer": Out(ResponseLayout(physical_bits, tag_bits)),
+                "value": Out(unsigned(64)),
+                "memory_done": Out(1),
+                "memory_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        # An entry is what its kind needs, at the lowest bits.
+        parts = {
+            Command.APPLY: self.staged.context,
+            Command.INVALIDATE: self.staged.invalidation,
+            Command.REQUEST: self.staged.request,
+            Command.READ: self.staged.word,
+            Command.SWAP: self.staged.word,
+        }
+        width = max(part.shape().size for part in parts.values())
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=3 + width, depth=self._depth)
+        body = Signal(width)
+        with m.Switch(self.kind):
+            for kind, part in parts.items():
+                with m.Case(kind):
+                    m.d.comb += [body.eq(part), queue.w_en.eq(1)]
+            with m.Case(Command.DRAIN):
+                m.d.comb += queue.w_en.eq(1)
+        m.d.comb += [
+            queue.w_data.eq(self.kind | (body << 3)),
+            self.room.eq(self._depth - queue.level),
+            self.busy.eq(queue.level != 0),
+        ]
+        kind = queue.r_data[:3]
+        head = {command: part.shape()(queue.r_data[3 : 3 + part.shape().size]) for command, part in parts.items()}
+
+        state = Signal(State)
+        offers = Signal()
+        retires = Signal()  # a grant in its own cycle
+        m.d.comb += [
+            offers.eq(queue.r_rdy & (state == State.OFFER)),
+            self.contexts.payload.eq(head[Command.APPLY]),
+            self.invalidations.payload.eq(head[Command.INVALIDATE].invalidation),
+            self.requester.requests.payload.eq(head[Command.REQUEST].request),
+            self.words.asked.payload.eq(head[Command.SWAP]),
+            self.words.asked.payload.swap.eq(kind == Command.SWAP),
+            self.drain.eq(state == State.DRAIN),
+            self.ended.eq(state == State.END),
+            queue.r_en.eq(state == State.END),
+            self.requester.responses.ready.eq(state == State.ANSWER),
+            self.requester.retired.payload.tag.eq(0),
+            retires.eq(self.retire & self.granted),
+            self.requester.retired.valid.eq(retires),
+        ]
+        failed = Signal()
+        m.d.comb += self.failed.eq(self.ended & failed)
+        with m.If(self.ended):
+            m.d.sync += [state.eq(State.OFFER), failed.eq(0)]
+        with m.If(offers):
+            with m.Switch(kind):
+                with m.Case(Command.APPLY):
+                    m.d.comb += self.contexts.valid.eq(1)
+                    with m.If(self.contexts.ready):
+                        m.d.sync += state.eq(State.END)
+                with m.Case(Command.INVALIDATE):
+                    m.d.comb += self.invalidations.valid.eq(1)
+                    with m.If(self.invalidations.ready):
+                        waits = head[Command.INVALIDATE].wait != Wait.NONE
+                        with m.If(waits):
+                            m.d.sync += state.eq(State.DRAIN)
+                        with m.Else():
+                            m.d.sync += state.eq(State.END)
+                with m.Case(Command.REQUEST):
+                    m.d.comb += self.requester.requests.valid.eq(~self.granted)
+                    with m.If(self.requester.requests.ready & ~self.granted):
+                        m.d.sync += state.eq(State.ANSWER)
+                with m.Case(Command.DRAIN):
+                    m.d.sync += state.eq(State.DRAIN)
+                with m.Default():  # READ and SWAP
+                    m.d.comb += self.words.asked.valid.eq(1)
+                    with m.If(self.words.answered.valid):
+                        found = self.words.answered.payload
+                        m.d.sync += [self.memory_done.eq(found.done), self.memory_error.eq(found.error)]
+                        m.d.sync += [failed.eq(found.error), state.eq(State.END)]
+                        with m.If(kind == Command.READ):
+                            m.d.sync += self.value.eq(found.value)
+        with m.If(self.drain & self.drained):
+            m.d.sync += state.eq(State.END)
+        self._answer(m, head[Command.REQUEST], state, failed, retires)
+        return m
+
+    def _answer(self, m: Module, asked: data.View, state: Signal, failed: Signal, retires: Signal) -> None:
+        """The answer to a request, and its grant."""
+        responses = self.requester.responses
+        access, outcome = asked.request.access, responses.payload.outcome
+        store = (access == x86.Access.WRITE) | (access == x86.Access.RMW)
+        at_once = Signal()
+        with m.If(retires):
+            m.d.sync += self.granted.eq(0)
+        with m.If((state == State.ANSWER) & responses.valid):
+            grants = store & (outcome == x86.Outcome.OK)
+            m.d.sync += [
+                self.answer.eq(responses.payload),
+                failed.eq(outcome == x86.Outcome.BUS_ERROR),
+                self.granted.eq(grants & ~asked.retire),
+                at_once.eq(grants & asked.retire),
+                state.eq(State.END),
+            ]
+        with m.If(at_once):
+            m.d.comb += self.requester.retired.valid.eq(1)
+            m.d.sync += at_once.eq(0)

@@ -1,0 +1,327 @@
+"""The map of the unit's registers. Where the engine, the log and the bridge will have theirs nothing else may stand."""
+
+from enum import IntEnum
+from typing import Final
+
+from ptewalk.model import x86
+from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check
+
+__all__ = ["BY_NAME", "COUNTERS", "ID", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
+
+ID: Final = int.from_bytes(b"PTEW", "little")
+VERSION: Final = (1, 0)
+"""Major and minor number of this map: the major one changes when a driver has to."""
+RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
+
+
+class Command(IntEnum):
+    """What COMMAND takes: one after the other, in the order in which they were written."""
+
+    APPLY = 1
+    """The staged context comes into force."""
+    INVALIDATE = 2
+    """INV is done, and waited for."""
+    REQUEST = 3
+    """REQUEST is translated."""
+    READ = 4
+    """The word at MEMORY_ADDRESS is read into MEMORY_VALUE."""
+    SWAP = 5
+    """The word at MEMORY_ADDRESS becomes MEMORY_NEW if it is MEMORY_OLD."""
+    DRAIN = 6
+    """Waits until nothing is in flight and no grant is outstanding."""
+
+
+class Wait(IntEnum):
+    """What an invalidation waits for."""
+
+    NONE = 0
+    STORES = 1
+    """No store that was allowed before can land later. It waits for as much as ALL."""
+    ALL = 2
+    """Nothing that was asked before is in flight."""
+
+
+SOURCES: Final = {
+    "fault": (0, "The fault queue is not empty: stays until it is."),
+    "fault_overflow": (1, "A page fault was answered, and its record lost."),
+    "command_done": (2, "A command has ended."),
+    "bus_error": (8, "A command ended in a bus error, or the outcome of a swap is unknown."),
+    "no_monitor": (9, "A swap was given up: the bus refused each exclusive read."),
+}
+"""Interrupt to its bit and meaning; those between are the engine's and the log's."""
+
+COUNTERS: Final = {
+    "cycles": "Cycles of the clock.",
+    "requests": "Requests that the MMU accepted.",
+    "hits": "Requests that the TLB answered.",
+    "marks": "Entries whose soft-dirty bit the MMU set.",
+    "mends": "Entries that the MMU made writable again.",
+    "delivered_faults": "Page faults answered, but for those of probes.",
+    "lost_faults": "Those of them whose record is lost.",
+    "overtaken": "Walks that were not kept since an invalidation overtook them.",
+    "replays": "Requests that were looked up again.",
+    "wraps": "Rounds of the PCID slots.",
+}
+"""Counter to its meaning, from offset 400 on."""
+
+
+def _irq(access: Access) -> tuple[Field, ...]:
+    return tuple(Field(name, bit, 1, access, text) for name, (bit, text) in SOURCES.items())
+
+
+def _said(name: str, low: int, width: int, text: str) -> Field:
+    """A field that says what was built."""
+    return Field(name, low, width, RO, text, None)
+
+
+def _word(access: Access, text: str, low: int = 0, width: int = 32) -> tuple[Field, ...]:
+    return (Field("value", low, width, access, text),)
+
+
+def _wide(name: str, offset: int, access: Access, text: str) -> tuple[Register, Register]:
+    """A value of 64 bits."""
+    halves = ("LO", "Bits 31:0."), ("HI", "Bits 63:32.")
+    return tuple(  # type: ignore[return-value]
+        Register(f"{name}_{half}", offset + 4 * number, _word(access, bits), text)
+        for number, (half, bits) in enumerate(halves)
+    )
+
+
+_CONTROL_TEXTS: Final = {
+    "WP": "CR0.WP.",
+    "NXE": "EFER.NXE.",
+    "SMEP": "CR4.SMEP.",
+    "SMAP": "CR4.SMAP.",
+    "PKE": "CR4.PKE.",
+    "PKS": "CR4.PKS.",
+    "PGE": "CR4.PGE.",
+    "LA57": "CR4.LA57.",
+}
+_BUILT: Final = (
+    Register(
+        "ID",
+        0x000,
+        (Field("value", 0, 32, RO, 'The letters "PTEW", the first in the lowest byte.', ID),),
+        "Whose registers these are.",
+    ),
+    Register(
+        "VERSION",
+        0x004,
+        (
+            Field("minor", 0, 16, RO, "Grows with what is added.", VERSION[1]),
+            Field("major", 16, 16, RO, "Changes when a driver has to.", VERSION[0]),
+        ),
+        "Version of this map.",
+    ),
+    Register(
+        "CAPS",
+        0x008,
+        (
+            _said("soft_dirty", 0, 1, "The MMU tracks: TRACK counts."),
+            _said("exclusive", 1, 1, "Tables are reached over AXI4 with exclusive accesses; 0: block RAM."),
+            _said("monitor", 2, 1, "The unit has an exclusive monitor of its own."),
+            _said("selftest", 3, 1, "SELFTEST is there."),
+            _said("bridge", 4, 1, "The translating bridge is there."),
+            _said("engine", 5, 1, "The table engine is there."),
+            _said("log", 6, 1, "The dirty log is there."),
+        ),
+        "What is there.",
+    ),
+    Register(
+        "PARAM0",
+        0x00C,
+        (
+            _said("physical_bits", 0, 8, "MAXPHYADDR."),
+            _said("levels", 8, 4, "Levels of paging at most."),
+            _said("tag_bits", 12, 4, "Width of a request's tag."),
+            _said("gigabyte_pages", 16, 1, "1 GiB pages are allowed."),
+            _said("walkers", 20, 4, "Walks in flight at most."),
+        ),
+        "The MMU that was built.",
+    ),
+    Register(
+        "PARAM1",
+        0x010,
+        (
+            _said("data_bits", 0, 10, "Width of the path to memory."),
+            _said("line_bytes", 16, 8, "Largest exclusive access, in bytes."),
+            _said("exclusive_ids", 24, 7, "Reservations used at a time; 0: none are needed."),
+        ),
+        "The path to memory that was built.",
+    ),
+    Register(
+        "PARAM2",
+        0x014,
+        (
+            _said("small_entries", 0, 16, "4 KiB pages that the TLB holds."),
+            _said("large_entries", 16, 16, "Large pages that it holds."),
+        ),
+        "The TLB that was built.",
+    ),
+    Register(
+        "PARAM3",
+        0x018,
+        (
+            _said("fault_depth", 0, 11, "Places of the fault queue."),
+            _said("queue_depth", 16, 5, "Places of the command queue."),
+            _said("slots", 24, 5, "PCIDs whose translations stand at a time."),
+        ),
+        "The queues that were built.",
+    ),
+)
+_CONDITION: Final = (
+    Register(
+        "STATUS",
+        0x024,
+        (
+            Field("busy", 0, 1, RO, "A command is waiting or in work."),
+            Field("room", 1, 5, RO, "Places free in the command queue.", None),
+            Field("granted", 8, 1, RO, "A store of the request window was allowed and is not retired."),
+            Field("memory_done", 9, 1, RO, "The last READ was answered, or the last SWAP replaced the word."),
+            Field("memory_error", 10, 1, RO, "The bus refused the last READ or SWAP."),
+            Field("fault_overflow", 16, 1, W1C, "A page fault was answered, and its record lost."),
+            Field("tag_reused", 17, 1, W1C, "A store was allowed whose tag has a grant outstanding."),
+            Field("stray_retirement", 18, 1, W1C, "A tag was retired that has no grant outstanding."),
+            Field("no_monitor", 19, 1, W1C, "A swap was given up: each exclusive read was refused."),
+            Field("retry_limit", 20, 1, W1C, "A swap was given up: each exclusive write failed."),
+            Field("outcome_unknown", 21, 1, W1C, "The bus refused a swap's write: see UNKNOWN_ADDRESS."),
+        ),
+        "What goes on, and what went wrong since it was cleared.",
+    ),
+    Register(
+        "DO",
+        0x028,
+        (
+            Field("snapshot", 0, 1, WO, "Copies every counter, in one cycle; reads see the copy."),
+            Field("clear_counters", 1, 1, WO, "Clears every counter, after the copy where both are written."),
+            Field("pop_fault", 2, 1, WO, "Takes the fault that is shown off the queue."),
+            Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
+        ),
+        "What is done at once.",
+    ),
+    Register(
+        "COMMAND",
+        0x02C,
+        (
+            Field(
+                *("kind", 0, 3, WO),
+                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, with what is staged for it; 6 DRAIN.",
+            ),
+        ),
+        "Puts a command into the queue; SLVERR, and nothing is done, when that is full.",
+        refusable=True,
+    ),
+    Register("DONE", 0x030, _word(RO, "Wraps."), "Commands that have ended since the reset."),
+    Register("IRQ_RAW", 0x040, _irq(W1C), "What has happened; a source that lasts stays until its cause goes."),
+    Register("IRQ_MASK", 0x044, _irq(RW), "What raises the interrupt."),
+    Register("IRQ_NOW", 0x048, _irq(RO), "IRQ_RAW and IRQ_MASK: while any bit is 1 the interrupt is high."),
+    Register("IRQ_SET", 0x04C, _irq(W1S), "Sets bits of IRQ_RAW, for tests."),
+)
+_CONTEXT: Final = (
+    Register(
+        "CONTROL",
+        0x080,
+        tuple(Field(bit.name.lower(), int(bit), 1, RW, _CONTROL_TEXTS[bit.name]) for bit in list(x86.Control)[:-1]),
+        "Staged: control bits.",
+    ),
+    Register("CR3_LO", 0x084, _word(RW, "Bits 31:12 of the root table's address.", 12, 20), "Staged: CR3."),
+    Register("CR3_HI", 0x088, _word(RW, "Bits 51:32 of it.", 0, 20), "Staged: CR3."),
+    Register(
+        "PCID",
+        0x08C,
+        (
+            Field("pcid", 0, 12, RW, "CR3's PCID."),
+            Field("keep", 31, 1, RW, "What is cached of the PCID stands (bit 63 of a write to CR3)."),
+        ),
+        "Staged: PCID.",
+    ),
+    Register("PKRU", 0x090, _word(RW, "The register."), "Staged: protection keys of user pages."),
+    Register("PKRS", 0x094, _word(RW, "The register."), "Staged: protection keys of supervisor pages."),
+    Register(
+        "TRACK",
+        0x098,
+        (
+            Field("track", 0, 2, RW, "0 off, 1 fault, 2 native."),
+            Field("saved_dirty", 8, 1, RW, "A mend clears SAVED_DIRTY."),
+        ),
+        "Staged: who tracks.",
+    ),
+)
+_WINDOWS: Final = (
+    *_wide("INV_LINEAR", 0x0C0, RW, "Staged: linear address of an invalidation."),
+    Register(
+        "INV",
+        0x0C8,
+        (
+            Field("pcid", 0, 12, RW, "Counts for kinds 0 and 1."),
+            Field("kind", 16, 3, RW, "0 to 3: INVPCID's types; 4: INVLPG."),
+            Field("wait", 24, 2, RW, "0 for nothing, 1 for stores, 2 for all that was asked before."),
+        ),
+        "Staged: an invalidation.",
+    ),
+    *_wide("REQUEST_LINEAR", 0x0D0, RW, "Staged: linear address to translate."),
+    Register(
+        "REQUEST",
+        0x0D8,
+        (
+            Field("access", 0, 3, RW, "0 read, 1 write, 2 rmw, 3 fetch, 4 probe."),
+            Field("user", 3, 1, RW, "At CPL 3."),
+            Field("implicit", 4, 1, RW, "An implicit supervisor access."),
+            Field("ac", 5, 1, RW, "RFLAGS.AC."),
+            Field("retire", 8, 1, RW, "A store that is allowed counts as visible at once; 0: DO.retire says when."),
+        ),
+        "Staged: an access to translate; it waits while a grant of the window is outstanding.",
+    ),
+    Register(
+        "ANSWER",
+        0x0DC,
+        (
+            Field("outcome", 0, 2, RO, "0 OK, 1 page fault, 2 general protection, 3 bus error."),
+            Field("leaf_level", 2, 3, RO, "Of the leaf, 1 to 3; on a page fault of the entry that ended the walk."),
+            Field("pwt", 5, 1, RO, "The leaf's; counts when OK."),
+            Field("pcd", 6, 1, RO, "The leaf's; counts when OK."),
+            Field("pat", 7, 1, RO, "The leaf's; counts when OK."),
+            Field("code", 16, 16, RO, "Page-fault error code."),
+        ),
+        "The answer to the last REQUEST.",
+    ),
+    *_wide("ANSWER_PHYSICAL", 0x0E0, RO, "Physical address of the access; counts when OK."),
+    Register(
+        "FAULT",
+        0x100,
+        (
+            Field("valid", 0, 1, RO, "There is one; the rest counts only then."),
+            Field("tag", 4, 10, RO, "The request's.", None),
+            Field("code", 16, 16, RO, "Page-fault error code.", None),
+        ),
+        "The oldest fault that is queued.",
+    ),
+    *_wide("FAULT_LINEAR", 0x108, RO, "Its linear address."),
+    *_wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap was whose outcome is unknown."),
+    *_wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word of 64 bits; bits 2:0 do not count."),
+    *_wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
+    *_wide("MEMORY_NEW", 0x130, RW, "Staged: what it writes."),
+    *_wide("MEMORY_VALUE", 0x138, RO, "What the last READ found."),
+)
+_COUNTED: Final = tuple(
+    half
+    for number, (name, text) in enumerate(COUNTERS.items())
+    for half in _wide(f"COUNT_{name.upper()}", 0x400 + 8 * number, RO, f"Copy of a counter: {text}")
+)
+REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *_COUNTED)
+"""Every register, by offset."""
+BY_NAME: Final = {register.name: register for register in REGISTERS}
+
+RESERVED: Final = (
+    Reserved(0x01C, 0x020, "Result of the self-test."),
+    Reserved(0x020, 0x024, "Modes of the bridge and of the log."),
+    Reserved(0x09C, 0x0A4, "The bridge: memory attributes."),
+    Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
+    Reserved(0x110, 0x118, "The bridge: what to do with a stalled access."),
+    Reserved(0x140, 0x1A0, "The table engine: a command."),
+    Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
+    Reserved(0x1C0, 0x200, "The dirty log."),
+    Reserved(0x200, 0x400, "The table engine: its masks."),
+)
+"""What is kept free, for what."""
+check(REGISTERS, RESERVED)

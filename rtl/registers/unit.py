@@ -1,0 +1,332 @@
+"""The unit: an MMU that caches, with registers through which alone all of it can be used."""
+
+from dataclasses import dataclass, field
+
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+
+from ptewalk.rtl.bus.axi import AxiSignature
+from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
+from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig, PortStatusLayout
+from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
+from ptewalk.rtl.interfaces import MemoryPortSignature
+from ptewalk.rtl.registers.commands import Commands
+from ptewalk.rtl.registers.counting import Counters, growth
+from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
+from ptewalk.rtl.registers.map import COUNTERS, ID, REGISTERS, SOURCES, VERSION
+from ptewalk.rtl.registers.share import MemoryShare
+
+__all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore", "built_values"]
+
+
+@dataclass(frozen=True)
+class MemoryPath:
+    """What the registers say of the way to memory: see CAPS and PARAM1."""
+
+    data_bits: int = 64
+    line_bytes: int = 8
+    exclusive_ids: int = 0
+    monitor: bool = False
+
+
+@dataclass(frozen=True)
+class UnitConfig:
+    """Parameters of a `Unit`.
+
+    Parameters
+    ----------
+    mmu : CachingMmuConfig
+        With one walker.
+    queue_depth : int
+        Commands that may wait, 2 to 16; default 4.
+    data_bits, link, prot
+        As in `ExclusivePortConfig`.
+    monitor : bool
+        As in `AxiMmuConfig`.
+    """
+
+    mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
+    queue_depth: int = 4
+    data_bits: int = 64
+    link: bool = True
+    prot: int = 0b001
+    monitor: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mmu, CachingMmuConfig):
+            raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
+        if self.mmu.walkers > 1:
+            raise ValueError(
+                f"walkers of a unit must be 1, since its memory port takes one's ids, not {self.mmu.walkers}"
+            )
+        if not isinstance(self.queue_depth, int) or not 2 <= self.queue_depth <= 16:
+            raise ValueError(f"queue_depth must be an integer from 2 to 16, not {self.queue_depth!r}")
+        if not isinstance(self.monitor, bool):
+            raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
+        _ = self.port
+
+    @property
+    def port(self) -> ExclusivePortConfig:
+        """The parameters of the memory port; ValueError where they are not allowed."""
+        bits = self.mmu.walker.physical_bits
+        return ExclusivePortConfig(physical_bits=bits, data_bits=self.data_bits, link=self.link, prot=self.prot)
+
+    @property
+    def path(self) -> MemoryPath:
+        """The way to memory."""
+        ids = self.port.exclusive_ids
+        return MemoryPath(data_bits=self.data_bits, exclusive_ids=ids, monitor=self.monitor)
+
+
+def built_values(mmu: CachingMmuConfig, queue_depth: int, path: MemoryPath) -> dict[tuple[str, str], int]:
+    """(register, field) to what it says, of each that says what was built."""
+    walker = mmu.walker
+    said = {
+        "CAPS": {
+            "soft_dirty": walker.soft_dirty,
+            "exclusive": path.exclusive_ids > 0,
+            "monitor": path.monitor,
+            **dict.fromkeys(("selftest", "bridge", "engine", "log"), 0),
+        },
+        "PARAM0": {
+            "physical_bits": walker.physical_bits,
+            "levels": walker.levels,
+            "tag_bits": walker.tag_bits,
+            "gigabyte_pages": walker.gigabyte_pages,
+            "walkers": mmu.walkers,
+        },
+        "PARAM1": {"data_bits": path.data_bits, "line_bytes": path.line_bytes, "exclusive_ids": path.exclusive_ids},
+        "PARAM2": {
+            "small_entries": mmu.small_sets * mmu.small_ways,
+            "large_entries": mmu.large_sets * mmu.large_ways,
+        },
+        "PARAM3": {"fault_depth": mmu.fault_depth, "queue_depth": queue_depth, "slots": mmu.slots},
+    }
+    return {(register, name): int(value) for register, fields in said.items() for name, value in fields.items()}
+
+
+class UnitCore(Component):
+    """An MMU that caches and its registers, with a memory port.
+
+    Commands are carried out in the order in which COMMAND took them, each when the one before has ended: so a context
+    is in force, and an invalidation waited for, before what was written later is begun.
+
+    Parameters
+    ----------
+    mmu : CachingMmuConfig
+    queue_depth : int
+        As in `UnitConfig`.
+    path : MemoryPath
+
+    Members
+    -------
+    s_axil : In(AxiLiteSignature)
+        The map is docs/registers.md.
+    irq : Out(1)
+        High while an interrupt that is unmasked is raised; one cycle late.
+    memory : Out(MemoryPortSignature)
+    port_status : In(PortStatusLayout), port_clear : Out(PortStatusLayout), unknown_address : In(physical_bits)
+        Of the port behind `memory`; 0 where it has none.
+    """
+
+    def __init__(self, mmu: CachingMmuConfig, *, queue_depth: int, path: MemoryPath) -> None:
+        walker = mmu.walker
+        bits = walker.physical_bits
+        self._built = built_values(mmu, queue_depth, path)
+        self._bits = bits
+        self.mmu = CachingMmu(mmu)
+        self.file = RegisterFile(REGISTERS)
+        self.commands = Commands(
+            physical_bits=bits, tag_bits=walker.tag_bits, soft_dirty=walker.soft_dirty, depth=queue_depth
+        )
+        super().__init__(
+            {
+                "s_axil": In(AxiLiteSignature(address_bits=ADDRESS_BITS)),
+                "irq": Out(1),
+                "memory": Out(MemoryPortSignature(bits)),
+                "port_status": In(PortStatusLayout()),
+                "port_clear": Out(PortStatusLayout()),
+                "unknown_address": In(unsigned(bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.mmu = mmu = self.mmu
+        m.submodules.file = file = self.file
+        m.submodules.commands = commands = self.commands
+        m.submodules.share = share = MemoryShare(self._bits)
+        connect(m, flipped(self.s_axil), file.bus)
+        connect(m, mmu.memory, share.walker)
+        connect(m, commands.words, share.words)
+        connect(m, share.memory, flipped(self.memory))
+        connect(m, commands.requester, mmu.requester)
+        connect(m, commands.contexts, mmu.contexts)
+        connect(m, commands.invalidations, mmu.invalidations)
+        now, told = file.now, file.told
+        m.d.comb += [now[register][name].eq(value) for (register, name), value in self._built.items()]
+        m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
+        self._stage(m)
+        m.d.comb += [
+            commands.kind.eq(told.COMMAND.kind),
+            file.refuse.COMMAND.eq(commands.room == 0),
+            commands.retire.eq(told.DO.retire),
+            mmu.supervisor.drain.eq(commands.drain),
+            commands.drained.eq(mmu.supervisor.drained),
+            now.ANSWER.leaf_level.eq(commands.answer.level),
+            *(now.ANSWER[name].eq(commands.answer[name]) for name in ("outcome", "pwt", "pcd", "pat", "code")),
+        ]
+        for name, value in (
+            ("ANSWER_PHYSICAL", commands.answer.physical),
+            ("MEMORY_VALUE", commands.value),
+            ("UNKNOWN_ADDRESS", self.unknown_address),
+            ("FAULT_LINEAR", mmu.supervisor.faults.payload.linear),
+        ):
+            m.d.comb += Cat(now[f"{name}_LO"].value, now[f"{name}_HI"].value).eq(value)
+        with m.If(commands.ended):
+            m.d.sync += now.DONE.value.eq(now.DONE.value + 1)
+        faults = mmu.supervisor.faults
+        m.d.comb += [
+            now.FAULT.valid.eq(faults.valid),
+            now.FAULT.tag.eq(faults.payload.tag),
+            now.FAULT.code.eq(faults.payload.code),
+            faults.ready.eq(told.DO.pop_fault),
+        ]
+        self._status(m)
+        self._interrupts(m)
+        self._count(m)
+        return m
+
+    def _stage(self, m: Module) -> None:
+        """What software has staged, as the parts take it."""
+        held, staged = self.file.held, self.commands.staged
+
+        def wide(name: str) -> Value:
+            return Cat(held[f"{name}_LO"].value, held[f"{name}_HI"].value)
+
+        context, waited, asked, word = staged.context, staged.invalidation, staged.request, staged.word
+        control = {str(name) for name, _ in context.control.shape()}
+        m.d.comb += [
+            context.root.eq(wide("CR3")),
+            *(context.control[name].eq(held.CONTROL[name]) for name in control),
+            *(context.pkru.eq(held.PKRU.value), context.pkrs.eq(held.PKRS.value)),
+            *(context.pcid.eq(held.PCID.pcid), context.keep.eq(held.PCID.keep)),
+            *(waited.invalidation.linear.eq(wide("INV_LINEAR")), waited.invalidation.pcid.eq(held.INV.pcid)),
+            *(waited.invalidation.kind.eq(held.INV.kind), Value.cast(waited.wait).eq(held.INV.wait)),
+            asked.request.linear.eq(wide("REQUEST_LINEAR")),
+            *(asked.request[name].eq(held.REQUEST[name]) for name in ("access", "user", "implicit", "ac")),
+            *(asked.request.tag.eq(0), asked.retire.eq(held.REQUEST.retire)),
+            *(word.address.eq(wide("MEMORY_ADDRESS") & ~7), word.old.eq(wide("MEMORY_OLD"))),
+            word.new.eq(wide("MEMORY_NEW")),
+        ]
+        if "track" in dict(context.shape()):
+            m.d.comb += [context.track.eq(held.TRACK.track), context.saved_dirty.eq(held.TRACK.saved_dirty)]
+
+    def _status(self, m: Module) -> None:
+        """What STATUS says, and clears."""
+        now, told, commands, supervisor = self.file.now, self.file.told, self.commands, self.mmu.supervisor
+        m.d.comb += [
+            *(now.STATUS[name].eq(getattr(commands, name)) for name in ("busy", "room", "granted")),
+            *(now.STATUS[name].eq(getattr(commands, name)) for name in ("memory_done", "memory_error")),
+        ]
+        for status, clear in ((supervisor.status, supervisor.clear), (self.port_status, self.port_clear)):
+            for name, _ in status.shape():
+                m.d.comb += [now.STATUS[name].eq(status[name]), clear[name].eq(told.STATUS[name])]
+
+    def _interrupts(self, m: Module) -> None:
+        """Sources that happen are kept until they are cleared; one that is set in the cycle of its clear stays."""
+        now, held, told = self.file.now, self.file.held, self.file.told
+        status, port = self.mmu.supervisor.status, self.port_status
+        seen = {}  # a status bit is raised in this cycle
+        for name, bit in (
+            ("fault_overflow", status.fault_overflow),
+            ("no_monitor", port.no_monitor),
+            ("unknown", port.outcome_unknown),
+        ):
+            last = Signal(name=f"{name}_last")
+            m.d.sync += last.eq(bit)
+            seen[name] = bit & ~last
+        lasting = {"fault": self.mmu.supervisor.faults.valid}
+        events = {
+            "fault_overflow": seen["fault_overflow"],
+            "command_done": self.commands.ended,
+            "bus_error": self.commands.failed | seen["unknown"],
+            "no_monitor": seen["no_monitor"],
+        }
+        for name in SOURCES:
+            kept = Signal(name=f"irq_{name}")
+            sets = told.IRQ_SET[name] | events.get(name, 0)
+            m.d.sync += kept.eq((kept & ~told.IRQ_RAW[name]) | sets)
+            m.d.comb += [
+                now.IRQ_RAW[name].eq(kept | lasting.get(name, 0)),
+                now.IRQ_NOW[name].eq(now.IRQ_RAW[name] & held.IRQ_MASK[name]),
+            ]
+        m.d.sync += self.irq.eq(Value.cast(now.IRQ_NOW).any())
+
+    def _count(self, m: Module) -> None:
+        """The counters, 64 bits wide."""
+        m.submodules.counters = counters = Counters(tuple(COUNTERS))
+        requests = self.mmu.requester.requests
+        counted: dict[str, Value | int] = {"cycles": 1, "requests": requests.valid & requests.ready}
+        for name in COUNTERS:
+            if name not in counted and hasattr(self.mmu, name):
+                counted |= growth(m, getattr(self.mmu, name), name)
+        m.d.comb += [counters.by[name].eq(value) for name, value in counted.items()]
+        m.d.comb += [counters.snapshot.eq(self.file.told.DO.snapshot)]
+        m.d.comb += [counters.clear.eq(self.file.told.DO.clear_counters)]
+        for name in COUNTERS:
+            low, high = (self.file.now[f"COUNT_{name.upper()}_{half}"].value for half in ("LO", "HI"))
+            m.d.comb += Cat(low, high).eq(counters.copies[name])
+
+
+class Unit(Component):
+    """A `UnitCore` whose memory port is an AXI4 manager.
+
+    Parameters
+    ----------
+    config : UnitConfig
+
+    Members
+    -------
+    s_axil : In(AxiLiteSignature), irq : Out(1)
+        As the core's.
+    m_axi : Out(AxiSignature)
+        As that of `AxiMmu`.
+    """
+
+    def __init__(self, config: UnitConfig = UnitConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        self.core = UnitCore(config.mmu, queue_depth=config.queue_depth, path=config.path)
+        port = config.port
+        axi = AxiSignature(address_bits=port.physical_bits, data_bits=port.data_bits, id_bits=port.id_bits)
+        members = {name: self.core.signature.members[name] for name in ("s_axil", "irq")}
+        super().__init__({**members, "m_axi": Out(axi)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.port = port = ExclusivePort(self.config.port)
+        connect(m, flipped(self.s_axil), core.s_axil)
+        connect(m, core.memory, port.memory)
+        m.d.comb += [
+            self.irq.eq(core.irq),
+            core.port_status.eq(port.status),
+            port.clear.eq(core.port_clear),
+            core.unknown_address.eq(port.unknown_address),
+        ]
+        axi = port.m_axi
+        if self.config.monitor:
+            m.submodules.monitor = monitor = self._monitor()
+            connect(m, axi, monitor.s_axi)
+            axi = monitor.m_axi
+        connect(m, axi, flipped(self.m_axi))
+        return m
+
+    def _monitor(self) -> ExclusiveMonitor:
+        port = self.config.port
+        return ExclusiveMonitor(
+            MonitorConfig(
+                address_bits=port.physical_bits, data_bits=port.data_bits, id_bits=port.id_bits, reservations=1
+            )
+        )

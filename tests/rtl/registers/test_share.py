@@ -1,0 +1,89 @@
+"""Two users of one memory port: atomic swaps of both."""
+
+import random
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, connect, flipped
+from amaranth.sim import Simulator
+
+from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.interfaces import MemoryPortSignature
+from ptewalk.rtl.registers.share import MemoryShare, WordSignature
+
+
+class Shared(Component):
+    """The share on a block RAM."""
+
+    def __init__(self) -> None:
+        self.ram = LockRam(LockRamConfig(words=512))
+        super().__init__({"walker": In(MemoryPortSignature(40)), "words": In(WordSignature(40))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ram = self.ram
+        m.submodules.share = share = MemoryShare(40)
+        connect(m, flipped(self.walker), share.walker)
+        connect(m, flipped(self.words), share.words)
+        connect(m, share.memory, self.ram.memory)
+        return m
+
+
+def test_both_count_to_the_sum() -> None:
+    """Walker and software add to one word by read and swap, each as fast as it can: no update is lost."""
+    top = Shared()
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    done = {"walker": 0, "software": 0}
+    failed = {"walker": 0, "software": 0}
+    rng = random.Random(4)
+
+    async def walker(ctx: Any) -> None:
+        port = top.walker
+        number = 0
+
+        async def access(offers: Any, answers: Any, fields: dict[str, int]) -> Any:
+            nonlocal number
+            number = (number + 1) % 4
+            ctx.set(offers.payload, {**fields, "id": number})
+            ctx.set(offers.valid, 1)
+            await ctx.tick().until(offers.ready)
+            ctx.set(offers.valid, 0)
+            (found,) = await ctx.tick().sample(answers.payload).until(answers.valid)
+            assert found.id == number
+            return found
+
+        while done["walker"] < 60:
+            old = (await access(port.reads, port.data, {"address": 64})).value
+            swap = {"address": 64, "old": old, "new": old + 1}
+            found = await access(port.swaps, port.swapped, swap)
+            (done if found.done else failed)["walker"] += 1
+            await ctx.tick().repeat(rng.randrange(1, 4))
+
+    async def software(ctx: Any) -> None:
+        words = top.words
+
+        async def access(**fields: int) -> Any:
+            ctx.set(words.asked.payload, {"old": 0, "new": 0, "swap": 0, "address": 64, **fields})
+            ctx.set(words.asked.valid, 1)
+            (found,) = await ctx.tick().sample(words.answered.payload).until(words.answered.valid)
+            ctx.set(words.asked.valid, 0)
+            return found
+
+        while done["software"] < 60:
+            old = (await access()).value
+            await ctx.tick().repeat(rng.randrange(1, 4))
+            found = await access(swap=1, old=old, new=old + 1)
+            assert not found.error
+            (done if found.done else failed)["software"] += 1
+        found = await access(address=1 << 20)
+        assert (found.error, found.done) == (1, 0)
+        while done["walker"] < 60:
+            await ctx.tick()
+        assert (await access()).value == 120
+
+    simulator.add_testbench(walker)
+    simulator.add_testbench(software)
+    simulator.run()
+    assert done == {"walker": 60, "software": 60}
+    assert failed["walker"] >= 3 and failed["software"] >= 3, failed

@@ -1,0 +1,62 @@
+"""A unit's core with its registers on block RAM, in Amaranth's simulator."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from amaranth.sim import Simulator
+
+from ptewalk.cosim.driver.simulated import AmaranthRegisters
+from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
+from ptewalk.rtl.bus.exclusive import PortStatusLayout
+from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.registers.unit import MemoryPath, UnitCore
+from ptewalk.rtl.walker import WalkerConfig
+
+MMU = CachingMmuConfig(WalkerConfig(trace=False, tag_bits=4))
+
+
+class OnRam(Component):
+    """The core, with a `LockRam` of 64 KiB."""
+
+    def __init__(self, mmu: CachingMmuConfig = MMU, *, queue_depth: int = 4) -> None:
+        self.core = UnitCore(mmu, queue_depth=queue_depth, path=MemoryPath())
+        self.ram = LockRam(LockRamConfig(physical_bits=mmu.walker.physical_bits))
+        super().__init__(
+            {"s_axil": In(AxiLiteSignature(address_bits=12)), "irq": Out(1), "port_status": In(PortStatusLayout())}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.ram = ram = self.ram
+        connect(m, flipped(self.s_axil), core.s_axil)
+        connect(m, core.memory, ram.memory)
+        m.d.comb += [self.irq.eq(core.irq), core.port_status.eq(self.port_status)]
+        return m
+
+
+def simulate(
+    body: Callable[[Any, AmaranthRegisters, OnRam], Awaitable[None]],
+    *,
+    words: dict[int, int] | None = None,
+    mmu: CachingMmuConfig = MMU,
+    queue_depth: int = 4,
+) -> None:
+    """Run `body` with the registers of a unit whose RAM begins with `words`, by address."""
+    unit = OnRam(mmu, queue_depth=queue_depth)
+    content = [0] * 8192
+    for address, value in (words or {}).items():
+        content[address >> 3] = value
+    unit.ram.ram.init = content
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+
+    async def bench(ctx: Any) -> None:
+        await ctx.tick().repeat(40)  # the table of grants is cleared
+        await body(ctx, AmaranthRegisters(ctx, unit.s_axil), unit)
+
+    simulator.add_testbench(bench)
+    simulator.run()
