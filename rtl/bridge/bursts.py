@@ -28,7 +28,7 @@ def illegal(m: Module, address: Any, *, data_bits: int) -> Signal:
     another length than 2, 4, 8 or 16 or begins inside a beat.
     """
     found, crosses = Signal(name="illegal"), Signal(name="crosses")
-    inside = Signal(7, name="inside")  # bytes of a beat - 1
+    inside = Signal(x86.PAGE_SHIFT, name="inside")  # bytes of a beat - 1
     span = Signal(16, name="span")  # from the first byte of its first beat to its last byte
     end = Signal(17, name="end")
     short = Cat(address.len == count - 1 for count in (2, 4, 8, _MOST_SHORT)).any()

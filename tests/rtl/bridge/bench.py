@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any
 
 from amaranth.sim import Simulator
@@ -80,6 +81,33 @@ class Bench:
         raise AssertionError("no record")
 
 
+class _Machine:
+    """A bridge of one configuration, simulated anew for each test."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        self.bridge = Bridge(config)
+        self.sides: dict[str, Any] = {}
+        self.simulator = Simulator(self.bridge)
+        self.simulator.add_clock(1e-6)
+        self.testbench: Callable[[Any], Awaitable[None]] | None = None
+        self.used = False
+        self.simulator.add_testbench(self._run)
+        for name in ("manager", "memory", "mmu"):
+            self.simulator.add_testbench(partial(self._side, name), background=True)
+
+    async def _run(self, ctx: Any) -> None:
+        assert self.testbench is not None
+        await self.testbench(ctx)
+
+    async def _side(self, name: str, ctx: Any) -> None:
+        await self.sides[name].run(ctx)
+
+
+@lru_cache
+def _machine(config: BridgeConfig) -> _Machine:
+    return _Machine(config)
+
+
 def run(
     job: Callable[[Bench], Awaitable[None]],
     config: BridgeConfig | None = None,
@@ -89,7 +117,8 @@ def run(
 ) -> Bench:
     """Run `job(bench)`, with the bridge enabled; at the end nothing is under way."""
     config = config or BridgeConfig()
-    bridge = Bridge(config)
+    machine = _machine(config)
+    bridge = machine.bridge
     manager = Manager(bridge.s_axi, rng=rng)
     memory = Memory(bridge.m_axi, rng=rng, latency=latency, bits=config.data_bits)
     mmu = Mmu(bridge.mmu, rng=rng)
@@ -105,10 +134,9 @@ def run(
         await bench.ticks(4)
         assert not bench.status("busy") and not mmu.granted
 
-    simulator = Simulator(bridge)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    for side in (manager, memory, mmu):
-        simulator.add_testbench(side.run, background=True)
-    simulator.run()
+    machine.sides, machine.testbench = {"manager": manager, "memory": memory, "mmu": mmu}, testbench
+    if machine.used:
+        machine.simulator.reset()
+    machine.used = True
+    machine.simulator.run()
     return benches[0]
