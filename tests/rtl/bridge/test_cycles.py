@@ -1,5 +1,6 @@
 """What the bridge costs in cycles: beats a cycle, and latency beside a plain wire."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -50,10 +51,11 @@ async def transfer(ctx: Any, manager: Manager, kinds: str, count: int, beats: in
     raise AssertionError("it does not come to its end")
 
 
-def bridged(kinds: str, count: int, beats: int, latency: int, **parameters: int) -> list[int]:
+def bridged(kinds: str, count: int, beats: int, latency: int, mode: int = 0, **parameters: int) -> list[int]:
     found: list[int] = []
 
     async def job(bench: Bench) -> None:
+        bench.control(fault_mode=mode)
         found.extend(await transfer(bench.ctx, bench.manager, kinds, count, beats))
 
     run(job, BridgeConfig(**parameters), latency=latency)
@@ -108,3 +110,9 @@ def test_more_bursts_in_flight_for_a_slower_memory() -> None:
         steady = found[40:-40]
         rates.append((len(steady) - 1) / (steady[-1] - steady[0]))
     assert rates[0] < 0.9 <= rates[1]
+
+
+@pytest.mark.parametrize("kinds", ["r", "w"])
+def test_one_by_one_where_one_may_be_stalled(kinds: str) -> None:
+    found = bridged(kinds, 20, 1, 1, mode=1)
+    assert {later - earlier for earlier, later in pairwise(found)} == {6}
