@@ -1,0 +1,66 @@
+"""Page tables made, cleared and read by the driver, in the memory of a unit."""
+
+from typing import Any
+
+import pytest
+
+from ptewalk.cosim.driver.simulated import AmaranthRegisters
+from ptewalk.cosim.driver.steps import DriverError, run_async
+from ptewalk.cosim.driver.tables import AddressSpace
+from ptewalk.cosim.driver.unit import Unit
+from ptewalk.model.linux import PagemapBit, Track
+from ptewalk.model.x86 import Access, Outcome
+
+from .unit_bench import OnRam, simulate
+
+BASE = 0x7F00_0000_0000
+PRESENT, DIRTY = 1 << PagemapBit.PRESENT, 1 << PagemapBit.SOFT_DIRTY
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("track", [Track.NATIVE, Track.FAULT, Track.OFF])
+def test_an_epoch(track: Track) -> None:
+    """Map, store, clear, store, report: only what was stored to after the clear; without tracking the store faults."""
+
+    async def body(ctx: Any, bus: AmaranthRegisters, top: OnRam) -> None:
+        async def do(steps: Any) -> Any:
+            return await run_async(bus, steps)
+
+        # Tables at frames 1 to 4, already empty; pages 8 to 10.
+        unit = await do(Unit.open())
+        space = AddressSpace(unit, iter(range(0x1000, 0x5000, 0x1000)), zeroed=True, track=track)
+        await do(space.create())
+        for number in range(3):
+            await do(space.map(BASE + 0x1000 * number, 0x8000 + 0x1000 * number, write=number < 2))
+        with pytest.raises(DriverError, match="0x7f0000000000 is mapped already"):
+            await do(space.map(BASE, 0x9000))
+        with pytest.raises(DriverError, match="no frame is free for a table"):
+            await do(space.map(0, 0x9000))
+        await do(space.enter())
+        for number in range(2):
+            assert (await do(unit.store(BASE + 0x1000 * number + 8, number))).outcome == Outcome.OK
+        frames = [PRESENT | 8 + number for number in range(3)]
+        if track != Track.OFF:
+            reported = await do(space.pagemap(BASE, 4))
+            assert reported == [frames[0] | DIRTY, frames[1] | DIRTY, frames[2], 0]
+        assert await do(space.clear(BASE, 4)) == 2  # one was neither written nor writable, one is no page
+        assert await do(space.pagemap(BASE, 4)) == [*frames, 0]
+        assert (await do(unit.load(BASE + 8)))[1] == 0
+        again = await do(unit.store(BASE + 0x1000 + 8, 7))
+        if track == Track.OFF:
+            assert (again.outcome, again.code) == (Outcome.PAGE_FAULT, 0b111)
+            assert (await do(unit.pop_fault())).linear == BASE + 0x1008
+        else:
+            assert again.outcome == Outcome.OK
+            assert await do(space.pagemap(BASE, 4)) == [frames[0], frames[1] | DIRTY, frames[2], 0]
+            assert await do(unit.load(BASE + 0x1008)) == (again, 7)
+        old = await do(space.unmap(BASE + 0x1000))
+        assert old >> 12 & 0xFF == 9
+        assert (await do(unit.translate(BASE + 0x1008, Access.READ))).outcome == Outcome.PAGE_FAULT
+        assert await do(space.unmap(BASE + 0x1000)) == 0
+        assert await do(space.unmap(0)) == 0
+        counted = await do(unit.counters())
+        assert counted["marks"] == {Track.OFF: 0, Track.FAULT: 3, Track.NATIVE: 3}[track]
+        assert counted["mends"] == (1 if track == Track.FAULT else 0)
+
+    simulate(body)
