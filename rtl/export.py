@@ -22,6 +22,7 @@ from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.bus.on_axi import AxiMmu, AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
+from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.registers.unit import Unit, UnitConfig
@@ -51,6 +52,7 @@ Config = (
     | AxiMmuConfig
     | TranslatingBridgeConfig
     | UnitConfig
+    | EngineConfig
 )
 """What can be exported."""
 
@@ -84,8 +86,10 @@ BUS_DESIGNS: Final = {
     "axi_mmu": Design(AxiMmuConfig, AxiMmu),
     "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),
     "unit": Design(UnitConfig, Unit),
+    "table_engine": Design(EngineConfig, TableEngine),
 }
-"""Name to design of what stands between a memory port and memory, and of MMU, bridge and unit with that in them."""
+"""Name to design of what stands between a memory port and memory, of MMU, bridge and unit with that in them, and the
+table engine."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

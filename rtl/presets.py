@@ -10,6 +10,7 @@ from ptewalk.rtl.bus.lock import LockRamConfig
 from ptewalk.rtl.bus.monitor import MonitorConfig
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.registers.unit import UnitConfig
@@ -52,9 +53,10 @@ BUS: Final[dict[str, Config]] = {
     "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
     "unit": UnitConfig(_full(WalkerConfig(trace=False))),
+    "table-engine": EngineConfig(),
 }
 """What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, that with a
-bridge before it, and with registers."""
+bridge before it, and with registers; and the table engine."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

@@ -1,0 +1,218 @@
+"""What an operation makes of an entry, and what it tells of it: one net for clear_refs, scan and pagemap."""
+
+from enum import IntEnum
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import linux, x86
+
+__all__ = ["ChangeLayout", "EntryChange", "EntryKind", "FlagsLayout", "KindLayout", "WordsLayout"]
+
+_LOW = x86.FRAME_LOW
+_HIGH = 63 - x86.FRAME_HIGH
+_OFFSET_LOW, _OFFSET_BITS = 9, linux.PAGEMAP_FRAME_BITS - linux.PAGEMAP_SWAP_TYPE_BITS
+"""Of a swap-like entry: where its offset begins, and the bits of it that a word has room for."""
+_TYPE_LOW, _TYPE_HIGH = 1, 59
+"""Where its type stands: in Linux before 4.18, and later, when the offset is a complement (asm/pgtable_64.h)."""
+
+
+class EntryKind(IntEnum):
+    """What a level-1 entry, or a leaf above, is for Linux."""
+
+    NONE = 0
+    """Zero."""
+    PRESENT = 1
+    """P=1."""
+    HIDDEN = 2
+    """PROT_NONE: P=0, bit 8 set."""
+    SWAP = 3
+    """Swap-like: not zero, and neither."""
+
+
+class FlagsLayout(data.StructLayout):
+    """The bits of an entry that an operation may change: all but the frame.
+
+    Members
+    -------
+    low : unsigned(12)
+        Bits 11:0.
+    high : unsigned(12)
+        Bits 63:52.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"low": unsigned(_LOW), "high": unsigned(_HIGH)})
+
+
+class KindLayout(data.StructLayout):
+    """What is done to entries of one kind.
+
+    Members
+    -------
+    clear, set : FlagsLayout
+        Bits that become 0, and then 1.
+    match : FlagsLayout
+        The entry matches if it has one of these bits.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"clear": FlagsLayout(), "set": FlagsLayout(), "match": FlagsLayout()})
+
+
+class ChangeLayout(data.StructLayout):
+    """An operation's masks. An entry that is zero never matches and never changes.
+
+    Members
+    -------
+    present, hidden, swap : KindLayout
+    arm : 1
+        RW of a present or hidden entry sets ARM.
+    save_dirty : 1
+        D of one sets SAVED_DIRTY.
+    only_matching : 1
+        Entries that do not match stay as they are.
+    """
+
+    def __init__(self) -> None:
+        kinds = {name: KindLayout() for name in ("present", "hidden", "swap")}
+        super().__init__({**kinds, "arm": 1, "save_dirty": 1, "only_matching": 1})
+
+
+class WordsLayout(data.StructLayout):
+    """How a kernel's entries are told in pagemap words.
+
+    Members
+    -------
+    soft_dirty : 1
+        Bit 55 tells SOFT_DIRTY of present and hidden entries.
+    uffd_wp : 1
+        Bit 57 tells their UFFD_WP.
+    inverts : 1
+        Hidden entries hold their frame's complement, swap-like ones their offset's, and the type at 59; else at 1.
+    swap_soft_dirty, swap_uffd_wp : unsigned(12)
+        Bits of a swap-like entry that bits 55 and 57 tell.
+    has_marker : 1, marker : unsigned(5)
+        The swap type of a PTE marker, whose offset's bits 0 and 2 bits 57 and 58 tell.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "soft_dirty": 1,
+                "uffd_wp": 1,
+                "inverts": 1,
+                "swap_soft_dirty": unsigned(_LOW),
+                "swap_uffd_wp": unsigned(_LOW),
+                "has_marker": 1,
+                "marker": unsigned(linux.PAGEMAP_SWAP_TYPE_BITS),
+            }
+        )
+
+
+class EntryChange(Component):
+    """One entry through an operation. Combinational (fs/proc/task_mmu.c: clear_soft_dirty, pte_to_pagemap_entry).
+
+    Members
+    -------
+    entry : In(64)
+    change : In(ChangeLayout), words : In(WordsLayout)
+    kind : Out(EntryKind)
+    matches : Out(1)
+    new : Out(64)
+        What the entry becomes; its frame is that of `entry`, always.
+    changes : Out(1)
+        It is not what it was.
+    word : Out(64)
+        Of `entry`: its pagemap word without FILE and EXCLUSIVE, which are its frame's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "entry": In(64),
+                "change": In(ChangeLayout()),
+                "words": In(WordsLayout()),
+                "kind": Out(EntryKind),
+                "matches": Out(1),
+                "new": Out(64),
+                "changes": Out(1),
+                "word": Out(64),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        entry, change = self.entry, self.change
+        present, hidden = entry[x86.EntryBit.P], entry[linux.NotPresentBit.PROTNONE]
+        with m.If(present):
+            m.d.comb += self.kind.eq(EntryKind.PRESENT)
+        with m.Elif(hidden):
+            m.d.comb += self.kind.eq(EntryKind.HIDDEN)
+        with m.Elif(entry.any()):
+            m.d.comb += self.kind.eq(EntryKind.SWAP)
+
+        chosen = Signal(KindLayout())
+        with m.Switch(self.kind):
+            for name in ("present", "hidden", "swap"):
+                with m.Case(EntryKind[name.upper()]):
+                    m.d.comb += chosen.eq(change[name])
+        flags = Signal(FlagsLayout())
+        raised = Signal(FlagsLayout())
+        new = Signal(FlagsLayout())
+        maps = present | hidden
+        bits = Value.cast(flags)
+        m.d.comb += [
+            *(flags.low.eq(entry[:_LOW]), flags.high.eq(entry[-_HIGH:])),
+            raised.high[linux.SoftBit.ARM - 64 + _HIGH].eq(change.arm & maps & entry[x86.EntryBit.RW]),
+            raised.high[linux.SoftBit.SAVED_DIRTY - 64 + _HIGH].eq(change.save_dirty & maps & entry[x86.EntryBit.D]),
+            self.matches.eq((bits & Value.cast(chosen.match)).any()),
+            new.eq(bits & ~Value.cast(chosen.clear) | Value.cast(chosen.set) | Value.cast(raised)),
+        ]
+        stays = Signal()
+        m.d.comb += [
+            stays.eq((change.only_matching & ~self.matches) | (self.kind == EntryKind.NONE)),
+            self.changes.eq(~stays & (Value.cast(new) != bits)),
+            self.new.eq(entry),
+        ]
+        with m.If(~stays):
+            m.d.comb += [self.new[:_LOW].eq(new.low), self.new[-_HIGH:].eq(new.high)]
+        self._tell(m)
+        return m
+
+    def _tell(self, m: Module) -> None:
+        """The pagemap word."""
+        entry, words, word = self.entry, self.words, self.word
+        soft_dirty, uffd_wp, guard = Signal(), Signal(), Signal()
+        bit = linux.PagemapBit
+        m.d.comb += [word[bit.SOFT_DIRTY].eq(soft_dirty), word[bit.UFFD_WP].eq(uffd_wp), word[bit.GUARD].eq(guard)]
+        frame = entry[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
+        kind = Mux(words.inverts, entry[_TYPE_HIGH:], entry[_TYPE_LOW:])[: linux.PAGEMAP_SWAP_TYPE_BITS]
+        stored = entry[_OFFSET_LOW : _OFFSET_LOW + _OFFSET_BITS]
+        offset = Signal(_OFFSET_BITS)
+        m.d.comb += offset.eq(stored ^ words.inverts.replicate(_OFFSET_BITS))
+        marker = words.has_marker & (kind == words.marker)
+        with m.If((self.kind == EntryKind.PRESENT) | (self.kind == EntryKind.HIDDEN)):
+            complement = words.inverts & (self.kind == EntryKind.HIDDEN)
+            m.d.comb += [
+                word[: linux.PAGEMAP_FRAME_BITS].eq(frame ^ complement.replicate(len(frame))),
+                word[bit.PRESENT].eq(1),
+                soft_dirty.eq(words.soft_dirty & entry[linux.SoftBit.SOFT_DIRTY]),
+                uffd_wp.eq(words.uffd_wp & entry[linux.SoftBit.UFFD_WP]),
+            ]
+        with m.Elif(self.kind == EntryKind.SWAP):
+            m.d.comb += [
+                word[: linux.PAGEMAP_FRAME_BITS].eq(Cat(kind, offset)),
+                word[bit.SWAP].eq(1),
+                soft_dirty.eq((entry[:_LOW] & words.swap_soft_dirty).any()),
+                uffd_wp.eq((entry[:_LOW] & words.swap_uffd_wp).any() | self._marked(marker, offset, "UFFD_WP")),
+                guard.eq(self._marked(marker, offset, "GUARD")),
+            ]
+
+    @staticmethod
+    def _marked(marker: Any, offset: Value, name: str) -> Value:
+        """The entry is a marker that says this (include/linux/leafops.h)."""
+        value: Value = marker & (offset & Const(linux.PteMarker[name], _OFFSET_BITS)).any()
+        return value

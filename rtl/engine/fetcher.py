@@ -1,0 +1,411 @@
+"""Walks the upper tables of a range in the order of addresses, and makes jobs of what they say."""
+
+from enum import IntEnum
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import linux, x86
+from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, EntryKind, WordsLayout
+from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
+from ptewalk.rtl.engine.line_port import LinePortSignature
+from ptewalk.rtl.engine.lines import ENTRY_FAILURES
+
+__all__ = ["Fetcher", "RangeLayout", "Stop"]
+
+_LEVELS = (2, 3, 4, 5)
+
+
+class Stop(IntEnum):
+    """Why no more jobs come."""
+
+    DONE = 0
+    """The range is at its end."""
+    ABORTED = 1
+    """It was told to stop."""
+    NEED_SPLIT = 2
+    """A leaf above level 1 is to be split first, by software."""
+    PARTIAL = 3
+    """A leaf above level 1 lies in the range only in part, and would change."""
+    BUS_ERROR = 4
+    """The bus refused, or a table lies beyond the physical addresses."""
+
+
+class RangeLayout(data.StructLayout):
+    """Where an operation goes.
+
+    Members
+    -------
+    root : unsigned(physical_bits - 12)
+        The frame of the table of the highest level.
+    la57 : 1
+        Five levels, not four.
+    page : unsigned(PAGES_BITS)
+        The number of the first page: the linear address above bit 11, below the sign bits.
+    pages : unsigned(PAGES_BITS)
+    changes : 1
+        Entries may be changed; else they are only looked at.
+    splits : 1
+        A leaf above level 1 that would be changed stops the operation.
+    whole_leaves : 1
+        Such a leaf is changed though it is in the range only in part.
+    """
+
+    def __init__(self, physical_bits: int) -> None:
+        super().__init__(
+            {
+                "root": unsigned(physical_bits - x86.PAGE_SHIFT),
+                "la57": 1,
+                "page": unsigned(PAGES_BITS),
+                "pages": unsigned(PAGES_BITS),
+                "changes": 1,
+                "splits": 1,
+                "whole_leaves": 1,
+            }
+        )
+
+
+class State(IntEnum):
+    """What the fetcher does."""
+
+    IDLE = 0
+    LOOK = 1
+    """At the next entry, if its line is here."""
+    FETCH = 2
+    """Asks for the line."""
+    WAIT = 3
+    DECIDE = 4
+    """What an entry leads to."""
+    LINES = 5
+    """Makes a job of each line of a table of level 1."""
+    RELINK = 6
+    """Reads a leaf again, with a link."""
+    LEAF = 7
+    """Waits for it."""
+    SWAP = 8
+    SWAPPED = 9
+    HAND_ON = 10
+    """Makes a job of the leaf."""
+
+
+class Fetcher(Component):
+    """Reads each table above level 1 that the range meets, by lines, and each entry of it in the range once.
+
+    A line of each level is kept, and one read or swap is in flight. Neighbouring pages that nothing maps are one job.
+    A leaf above level 1 is read with a link and swapped here, until that succeeds, `ENTRY_FAILURES` times at most: then
+    it is left as it is.
+
+    Parameters
+    ----------
+    physical_bits, data_bits, line_bytes, tag_bits : int
+    tag : int
+        Of its reads and swaps.
+
+    Members
+    -------
+    start : In(1), range : In(RangeLayout)
+        Begins; `range`, `change` and `words` are held until `idle`.
+    change : In(ChangeLayout), words : In(WordsLayout)
+    stop : In(1), because : In(Stop)
+        No more jobs are made; what was begun ends first.
+    jobs : Out(stream of JobLayout)
+    port : Out(LinePortSignature)
+        Only `reads`, `data`, `swaps` and `swapped`.
+    idle : Out(1), stopped : Out(Stop)
+        There is nothing to do; why.
+    given_up : Out(1), changed : Out(1)
+        In this cycle a leaf was left as it is, or was changed.
+    """
+
+    def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tag: int) -> None:
+        self._physical_bits, self._tag = physical_bits, tag
+        self._lanes, self._entries = data_bits // 64, line_bytes // 8
+        self._beats = self._entries // self._lanes
+        self._place_bits, self._lane_bits = (self._entries - 1).bit_length(), (self._lanes - 1).bit_length()
+        port = LinePortSignature(
+            physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes, tag_bits=tag_bits
+        )
+        super().__init__(
+            {
+                "start": In(1),
+                "range": In(RangeLayout(physical_bits)),
+                "change": In(ChangeLayout()),
+                "words": In(WordsLayout()),
+                "stop": In(1),
+                "because": In(Stop),
+                "jobs": Out(stream.Signature(JobLayout(physical_bits, self._entries))),
+                "port": Out(port),
+                "idle": Out(1),
+                "stopped": Out(Stop),
+                "given_up": Out(1),
+                "changed": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        frame_bits, line_bits = self._physical_bits - x86.PAGE_SHIFT, x86.INDEX_BITS - self._place_bits
+        r = SimpleNamespace(
+            state=Signal(State),
+            page=Signal(PAGES_BITS),
+            left=Signal(PAGES_BITS),
+            hole=Signal(PAGES_BITS),  # pages before `page` that nothing maps, not yet handed on
+            level=Signal(range(len(_LEVELS))),  # less 2
+            climbs=Signal(),  # `page` came up to a boundary: the table may end here
+            entry=Signal(64),
+            span=Signal(PAGES_BITS),  # pages of `entry` that are in the range
+            partial=Signal(),  # and they are not all of its
+            tables=[Signal(frame_bits, name=f"table_{level}") for level in _LEVELS],
+            have=Signal(len(_LEVELS)),
+            lines=[Signal(line_bits, name=f"line_{level}") for level in _LEVELS],
+            beat=Signal(range(self._beats) if self._beats > 1 else 1),
+            failed=Signal(),  # the bus refused a beat
+            ends=Signal(),  # no more of the range is looked at
+            failures=Signal(range(ENTRY_FAILURES)),
+        )
+        m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
+        m.submodules.net = net = EntryChange()
+        m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
+        here = self._here(m, r)
+        entry = self._kept_entry(m, r, kept, here)
+        jobs, port, found = self.jobs.payload, self.port, self.port.data
+        mine = found.valid & (found.payload.tag == self._tag)
+        answered = port.swapped.valid & (port.swapped.payload.tag == self._tag)
+        m.d.comb += [
+            self.idle.eq(r.state == State.IDLE),
+            port.reads.payload.link.eq(r.state == State.RELINK),
+            port.reads.payload.line.eq(r.state == State.FETCH),
+            port.reads.payload.tag.eq(self._tag),
+            port.swaps.payload.tag.eq(self._tag),
+            port.swaps.payload.address.eq(Cat(Const(0, 3), here.index, here.table)),
+            port.swaps.payload.last.eq(1),
+            port.swaps.payload.old.eq(r.entry.replicate(self._lanes)),
+            port.swaps.payload.new.eq(net.new.replicate(self._lanes)),
+            port.swaps.payload.changed.eq(1 << here.index[: self._lane_bits]),
+        ]
+        place = Mux(r.state == State.FETCH, 0, here.index[: self._place_bits])
+        m.d.comb += port.reads.payload.address.eq(Cat(Const(0, 3), place, here.index[self._place_bits :], here.table))
+
+        with m.Switch(r.state):
+            with m.Case(State.IDLE):
+                with m.If(self.start):
+                    asked = self.range
+                    top = Mux(asked.la57, 3, 2)
+                    m.d.sync += [
+                        *(r.page.eq(asked.page), r.left.eq(asked.pages), r.hole.eq(0), r.level.eq(top)),
+                        *(r.climbs.eq(0), r.have.eq(0), r.failures.eq(0), r.ends.eq(0), r.state.eq(State.LOOK)),
+                        *(r.tables[-1].eq(asked.root), self.stopped.eq(Stop.DONE)),
+                    ]
+                    with m.If(~asked.la57):
+                        m.d.sync += r.tables[-2].eq(asked.root)
+            with m.Case(State.LOOK):
+                self._look(m, r, here, entry)
+            with m.Case(State.FETCH):
+                m.d.comb += port.reads.valid.eq(1)
+                with m.If(port.reads.ready):
+                    m.d.sync += [r.state.eq(State.WAIT), r.beat.eq(0), r.failed.eq(0)]
+            with m.Case(State.WAIT):
+                with m.If(mine):
+                    m.d.sync += [r.beat.eq(r.beat + 1), r.failed.eq(r.failed | found.payload.error)]
+                    with m.If(found.payload.last):
+                        m.d.sync += r.state.eq(State.LOOK)
+                        with m.If(r.failed | found.payload.error):
+                            m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1)]
+                        with m.Else():
+                            for number in range(len(_LEVELS)):
+                                with m.If(r.level == number):
+                                    m.d.sync += [
+                                        r.have[number].eq(1),
+                                        r.lines[number].eq(here.index[self._place_bits :]),
+                                    ]
+            with m.Case(State.DECIDE):
+                self._decide(m, r, net)
+            with m.Case(State.LINES):
+                self._lines(m, r)
+            with m.Case(State.RELINK):
+                m.d.comb += port.reads.valid.eq(1)
+                with m.If(port.reads.ready):
+                    m.d.sync += r.state.eq(State.LEAF)
+            with m.Case(State.LEAF):
+                with m.If(mine):
+                    m.d.sync += [
+                        r.entry.eq(found.payload.value.word_select(here.index[: self._lane_bits], 64)),
+                        r.state.eq(State.SWAP),
+                    ]
+                    with m.If(found.payload.error):
+                        m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
+            with m.Case(State.SWAP):
+                # It is another by now: no leaf, or none that changes. What it leads to is decided anew.
+                with m.If(~self._is_leaf(r, net)):
+                    m.d.sync += [r.have.eq(0), r.state.eq(State.LOOK)]
+                with m.Elif(~net.changes):
+                    m.d.sync += r.state.eq(State.HAND_ON)
+                with m.Else():
+                    m.d.comb += port.swaps.valid.eq(1)
+                    with m.If(port.swaps.ready):
+                        m.d.sync += r.state.eq(State.SWAPPED)
+            with m.Case(State.SWAPPED):
+                with m.If(answered):
+                    self._swapped(m, r)
+            with m.Case(State.HAND_ON):
+                m.d.comb += [
+                    self.jobs.valid.eq(1),
+                    jobs.kind.eq(JobKind.LEAF),
+                    jobs.pages.eq(r.span),
+                    jobs.giant.eq(r.level == 1),
+                    jobs.matches.eq(net.matches),
+                    jobs.word.eq(self._leaf_word(r, net)),
+                ]
+                with m.If(self.jobs.ready):
+                    self._advance(m, r, r.span)
+        with m.If(self.stop & (r.state != State.IDLE) & ~r.ends):
+            m.d.sync += [self.stopped.eq(self.because), r.ends.eq(1)]
+        return m
+
+    def _here(self, m: Module, r: SimpleNamespace) -> SimpleNamespace:
+        """Of the level: table, index, whether its line is kept, and which pages of the entry are in the range."""
+        here = SimpleNamespace(
+            table=Signal.like(r.tables[0]),
+            index=Signal(x86.INDEX_BITS),
+            line=Signal.like(r.lines[0]),
+            kept=Signal(),
+            pages=Signal(PAGES_BITS),
+            partial=Signal(),
+        )
+        rest = Signal(PAGES_BITS)
+        with m.Switch(r.level):
+            for number, level in enumerate(_LEVELS):
+                with m.Case(number):
+                    below = x86.LEVEL_SHIFT[level] - x86.PAGE_SHIFT
+                    m.d.comb += [
+                        here.table.eq(r.tables[number]),
+                        here.index.eq(r.page[below : below + x86.INDEX_BITS]),
+                        here.line.eq(r.lines[number]),
+                        here.kept.eq(r.have[number]),
+                        rest.eq((1 << below) - r.page[:below]),
+                        here.partial.eq(r.page[:below].any() | (r.left < (1 << below))),
+                    ]
+        m.d.comb += here.pages.eq(Mux(r.left < rest, r.left, rest))
+        return here
+
+    def _kept_entry(self, m: Module, r: SimpleNamespace, kept: Memory, here: SimpleNamespace) -> Value:
+        """The entry of the kept line; lines are kept as they come."""
+        reader, writer = kept.read_port(domain="comb"), kept.write_port()
+        found = self.port.data
+        beat = here.index[self._lane_bits : self._place_bits]
+        m.d.comb += [
+            reader.addr.eq(Cat(beat, r.level)),
+            writer.addr.eq(Cat(r.beat, r.level) if self._beats > 1 else r.level),
+            writer.data.eq(found.payload.value),
+            writer.en.eq(found.valid & (found.payload.tag == self._tag) & (r.state == State.WAIT)),
+        ]
+        entry: Value = reader.data.word_select(here.index[: self._lane_bits], 64) if self._lanes > 1 else reader.data
+        return entry
+
+    def _advance(self, m: Module, r: SimpleNamespace, pages: Value) -> None:
+        """Go on behind `pages`; what is above tells where the table ends."""
+        m.d.sync += [
+            *(r.page.eq(r.page + pages), r.left.eq(r.left - pages)),
+            *(r.climbs.eq(1), r.failures.eq(0), r.state.eq(State.LOOK)),
+        ]
+
+    def _look(self, m: Module, r: SimpleNamespace, here: SimpleNamespace, entry: Value) -> None:
+        """Up where a table ended; to the entry, if its line is here."""
+        top = Mux(self.range.la57, 3, 2)
+        with m.If((r.left == 0) | r.ends):
+            self._hand_on_hole(m, r)
+            with m.If(r.hole == 0):
+                m.d.sync += r.state.eq(State.IDLE)
+        with m.Elif(r.climbs & (here.index == 0) & (r.level != top)):
+            m.d.sync += r.level.eq(r.level + 1)
+        with m.Elif(~here.kept | (here.line != here.index[self._place_bits :])):
+            m.d.sync += r.state.eq(State.FETCH)
+        with m.Else():
+            m.d.sync += [r.entry.eq(entry), r.span.eq(here.pages), r.partial.eq(here.partial)]
+            m.d.sync += r.state.eq(State.DECIDE)
+
+    def _hand_on_hole(self, m: Module, r: SimpleNamespace) -> None:
+        jobs = self.jobs.payload
+        m.d.comb += [self.jobs.valid.eq(r.hole != 0), jobs.kind.eq(JobKind.HOLE), jobs.pages.eq(r.hole)]
+        with m.If(self.jobs.ready):
+            m.d.sync += r.hole.eq(0)
+
+    @staticmethod
+    def _is_leaf(r: SimpleNamespace, net: EntryChange) -> Value:
+        """A leaf of level 2 or 3: PS, or with P=0 anything that is not zero."""
+        value: Value = (r.level < 2) & (net.kind != EntryKind.NONE) & (~r.entry[0] | r.entry[x86.EntryBit.PS])
+        return value
+
+    def _decide(self, m: Module, r: SimpleNamespace, net: EntryChange) -> None:
+        frame = r.entry[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
+        asked = self.range
+        with m.If(net.kind == EntryKind.NONE):
+            m.d.sync += r.hole.eq(r.hole + r.span)
+            self._advance(m, r, r.span)
+        with m.Elif(r.hole != 0):
+            self._hand_on_hole(m, r)
+        with m.Elif(self._is_leaf(r, net)):
+            with m.If(~asked.changes):
+                m.d.sync += r.state.eq(State.HAND_ON)
+            with m.Elif(asked.splits):
+                m.d.sync += [self.stopped.eq(Stop.NEED_SPLIT), r.ends.eq(1), r.state.eq(State.LOOK)]
+            with m.Elif(r.partial & ~asked.whole_leaves):
+                m.d.sync += [self.stopped.eq(Stop.PARTIAL), r.ends.eq(1), r.state.eq(State.LOOK)]
+            with m.Else():
+                m.d.sync += r.state.eq(State.RELINK)
+        with m.Elif(~r.entry[0]):  # of a level that has no leaves
+            m.d.sync += r.hole.eq(r.span)
+            self._advance(m, r, r.span)
+        with m.Elif(frame[self._physical_bits - x86.PAGE_SHIFT :].any()):
+            m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
+        with m.Elif(r.level == 0):
+            m.d.sync += r.state.eq(State.LINES)
+        with m.Else():
+            m.d.sync += [r.level.eq(r.level - 1), r.climbs.eq(0), r.state.eq(State.LOOK)]
+            for number in range(len(_LEVELS) - 1):
+                with m.If(r.level == number + 1):
+                    m.d.sync += [r.tables[number].eq(frame), r.have[number].eq(0)]
+
+    def _lines(self, m: Module, r: SimpleNamespace) -> None:
+        """The next line of the table that `entry` points to."""
+        jobs, entries = self.jobs.payload, self._entries
+        place, line = r.page[: self._place_bits], r.page[self._place_bits : x86.INDEX_BITS]
+        rest, count = Signal(range(entries + 1)), Signal(range(entries + 1))
+        frame, few = r.entry[x86.FRAME_LOW : self._physical_bits], r.left[: len(rest)]
+        m.d.comb += [
+            rest.eq(entries - place),
+            count.eq(Mux(~r.left[len(rest) :].any() & (few < rest), few, rest)),
+            self.jobs.valid.eq(r.left != 0),
+            *(jobs.kind.eq(JobKind.LINE), jobs.pages.eq(count), jobs.first.eq(place)),
+            jobs.address.eq(Cat(Const(0, self._place_bits + 3), line, frame)),
+        ]
+        with m.If(r.left == 0):
+            m.d.sync += r.state.eq(State.LOOK)
+        with m.Elif(self.jobs.ready):
+            self._advance(m, r, count)
+            with m.If(~line.all() & ~r.ends):
+                m.d.sync += r.state.eq(State.LINES)
+
+    def _swapped(self, m: Module, r: SimpleNamespace) -> None:
+        answer = self.port.swapped.payload
+        with m.If(answer.error):
+            m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
+        with m.Elif(answer.done):
+            m.d.comb += self.changed.eq(1)
+            m.d.sync += r.state.eq(State.HAND_ON)
+        with m.Elif(r.failures == ENTRY_FAILURES - 1):
+            m.d.comb += self.given_up.eq(1)
+            m.d.sync += r.state.eq(State.HAND_ON)
+        with m.Else():
+            m.d.sync += [r.failures.eq(r.failures + 1), r.state.eq(State.RELINK)]
+
+    @staticmethod
+    def _leaf_word(r: SimpleNamespace, net: EntryChange) -> Value:
+        """The word of the first page of the leaf: its frame field has PAT in its lowest bits, or nothing."""
+        bits, index = linux.PAGEMAP_FRAME_BITS, x86.INDEX_BITS
+        offset = Mux(r.level == 1, Const((1 << 2 * index) - 1, bits), Const((1 << index) - 1, bits))
+        word: Value = Mux(net.word[linux.PagemapBit.PRESENT], Cat(net.word[:bits] & ~offset, net.word[bits:]), 0)
+        return word

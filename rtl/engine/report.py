@@ -1,0 +1,340 @@
+"""What an operation found, to memory: a bitmap, or pagemap words, gathered into lines."""
+
+from enum import IntEnum
+from types import SimpleNamespace
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.model import linux
+from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
+from ptewalk.rtl.engine.line_port import LinePortSignature, check_line
+from ptewalk.rtl.engine.lines import LOOK_CYCLES, DoneLayout
+
+__all__ = ["LineWriter", "Report", "Reporter"]
+
+_WORD = 64
+_GATHERED = 8
+"""Lines of a report that are gathered or sent: with two the one would wait for the other, and with narrow lines each
+beat that is on its way may fill one."""
+_LEAF_BITS = (linux.HUGE_PAGES.bit_length() - 1, linux.GIGANTIC_PAGES.bit_length() - 1)
+"""Bits of a page's number in a leaf of level 2 and of level 3."""
+
+
+class Report(IntEnum):
+    """What is written of an operation."""
+
+    NONE = 0
+    BITMAP = 1
+    """A bit a page, the first in bit 0 of the first 64-bit word: it matched."""
+    WORDS = 2
+    """A pagemap word a page, without FILE and EXCLUSIVE."""
+
+
+class LineWriter(Component):
+    """Gathers words at rising addresses into lines, and writes those, whole or with strobes.
+
+    Parameters
+    ----------
+    physical_bits, data_bits, line_bytes : int
+
+    Members
+    -------
+    start : In(1), address : In(physical_bits)
+        Where the first word goes, 8-byte aligned.
+    words : In(stream of {value, strobes})
+        In the lanes of their addresses; strobes are neighbours, from the lane of the next address on.
+    flush : In(1)
+        A line that is not full is sent too.
+    writes, written
+        As in `LinePortSignature`.
+    room : Out(1)
+        Whatever is on its way will be taken: each of `LOOK_CYCLES` beats, and two more, may fill a line.
+    idle : Out(1)
+        All is written that was taken; a line that is not full waits for `flush`.
+    failed : Out(1)
+        The bus refused a line since `start`.
+    """
+
+    def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int) -> None:
+        check_line(data_bits=data_bits, line_bytes=line_bytes)
+        self._lanes, self._entries = data_bits // _WORD, line_bytes // 8
+        self._beats = self._entries // self._lanes
+        self._physical_bits = physical_bits
+        port = LinePortSignature(physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes, tag_bits=1)
+        word = data.StructLayout({"value": unsigned(data_bits), "strobes": unsigned(self._lanes)})
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(physical_bits),
+                "words": In(stream.Signature(word)),
+                "flush": In(1),
+                "writes": port.members["writes"],
+                "written": port.members["written"],
+                "room": Out(1),
+                "idle": Out(1),
+                "failed": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lane_bits, place_bits = (self._lanes - 1).bit_length(), (self._entries - 1).bit_length()
+        count_bits = (_GATHERED - 1).bit_length()
+        r = SimpleNamespace(
+            next=Signal(self._physical_bits - 3),  # the address of the next word, in words
+            filling=Signal(count_bits),
+            full=Signal(range(_GATHERED + 1)),
+            strobes=[Signal(self._entries, name=f"strobes_{number}") for number in range(_GATHERED)],
+            lines=[Signal(self._physical_bits - 3 - place_bits, name=f"line_{number}") for number in range(_GATHERED)],
+            sending=Signal(count_bits),
+            beat=Signal(range(self._beats) if self._beats > 1 else 1),
+            under_way=Signal(16),
+        )
+        m.submodules.buffer = buffer = Memory(
+            shape=unsigned(_WORD * self._lanes), depth=_GATHERED * self._beats, init=[]
+        )
+        writer = buffer.write_port(granularity=_WORD) if self._lanes > 1 else buffer.write_port()
+        words = self.words
+        taken, ends, partial, closes = Signal(), Signal(), Signal(), Signal()
+        place = r.next[:place_bits]
+        here = (words.payload.strobes << (place[lane_bits:] << lane_bits))[: self._entries]
+        chosen = Signal(self._entries)
+        m.d.comb += [
+            words.ready.eq((r.full != _GATHERED) & ~self.flush),
+            self.room.eq(r.full < _GATHERED - LOOK_CYCLES - 2),
+            taken.eq(words.valid & words.ready),
+            ends.eq(taken & here[-1]),
+            closes.eq(ends | partial),
+            writer.addr.eq(Cat(place[lane_bits:], r.filling) if self._beats > 1 else r.filling),
+            writer.data.eq(words.payload.value),
+            writer.en.eq(Mux(taken, words.payload.strobes, 0)),
+        ]
+        for number in range(_GATHERED):
+            with m.If(r.filling == number):
+                m.d.comb += chosen.eq(r.strobes[number])
+                with m.If(taken):
+                    m.d.sync += [
+                        r.strobes[number].eq(r.strobes[number] | here),
+                        r.lines[number].eq(r.next[place_bits:]),
+                    ]
+        m.d.comb += partial.eq(self.flush & chosen.any() & (r.full != _GATHERED))
+        sent = Signal()
+        with m.If(taken):
+            m.d.sync += r.next.eq(r.next + sum(words.payload.strobes[lane] for lane in range(self._lanes)))
+        m.d.sync += [r.filling.eq(r.filling + closes), r.full.eq(r.full + closes - sent)]
+        self._send(m, r, buffer, sent)
+        m.d.sync += r.under_way.eq(r.under_way + sent - self.written.valid)
+        m.d.comb += self.idle.eq((r.full == 0) & (r.under_way == 0) & ~(self.flush & chosen.any()))
+        with m.If(self.start):
+            m.d.sync += [r.next.eq(self.address[3:]), self.failed.eq(0)]
+        with m.Elif(self.written.valid & self.written.payload.error):
+            m.d.sync += self.failed.eq(1)
+        return m
+
+    def _send(self, m: Module, r: SimpleNamespace, buffer: Memory, sent: Signal) -> None:
+        """The oldest full line, beat by beat; `sent` when the last beat is taken."""
+        reader = buffer.read_port()
+        out = SimpleNamespace(valid=Signal(), last=Signal(), number=Signal.like(r.sending), beat=Signal.like(r.beat))
+        free, goes, last, left = Signal(), Signal(), Signal(), Signal(range(_GATHERED + 1))
+        writes = self.writes
+        m.d.comb += [
+            free.eq(~out.valid | writes.ready),
+            last.eq(r.beat == self._beats - 1),
+            left.eq(r.full - (out.valid & out.last)),  # what was read to its end is still counted until it is taken
+            goes.eq(free & (left != 0)),
+            reader.en.eq(free),
+            reader.addr.eq(Cat(r.beat, r.sending) if self._beats > 1 else r.sending),
+            sent.eq(out.valid & out.last & writes.ready),
+        ]
+        with m.If(free):
+            m.d.sync += [out.valid.eq(goes), out.last.eq(last), out.number.eq(r.sending), out.beat.eq(r.beat)]
+        with m.If(goes):
+            m.d.sync += [r.beat.eq(Mux(last, 0, r.beat + 1)), r.sending.eq(r.sending + last)]
+        line, strobes = Signal.like(r.lines[0]), Signal(self._entries)
+        with m.Switch(out.number):
+            for number in range(_GATHERED):
+                with m.Case(number):
+                    m.d.comb += [line.eq(r.lines[number]), strobes.eq(r.strobes[number])]
+                    with m.If(sent):
+                        m.d.sync += r.strobes[number].eq(0)
+        payload = writes.payload
+        m.d.comb += [
+            writes.valid.eq(out.valid),
+            payload.address.eq(Cat(Const(0, self._physical_bits - len(line)), line)),
+            payload.value.eq(reader.data),
+            payload.strobes.eq(strobes.word_select(out.beat, self._lanes)),
+            payload.last.eq(out.last),
+        ]
+
+
+class Reporter(Component):
+    """Takes jobs that are over, in order, and makes the report of them.
+
+    A bitmap begins at a multiple of 64 pages. Words stand in the lanes in which their entries stood: the address of the
+    report and eight times the first page are equal modulo a line.
+
+    Parameters
+    ----------
+    physical_bits, data_bits, line_bytes, slot_bits, beat_bits : int
+
+    Members
+    -------
+    start : In(1), address : In(physical_bits), report : In(Report), page : In(PAGES_BITS)
+        A command begins: where the report goes, and the number of its first page. `report` is held.
+    told : In(stream of DoneLayout)
+    look, look_slot, look_beat, look_lanes, looked, words_valid, words_lanes, beat_words, release
+        As in `Lines`.
+    flush : In(1)
+        There are no more jobs.
+    writes, written
+        As in `LinePortSignature`.
+    idle, failed : Out(1)
+        As in `LineWriter`.
+    page_now : Out(PAGES_BITS)
+        The first page that was not told yet.
+    """
+
+    def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, slot_bits: int, beat_bits: int) -> None:
+        self._lanes, self._entries = data_bits // _WORD, line_bytes // 8
+        self._writer = LineWriter(physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes)
+        members = self._writer.signature.members
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(physical_bits),
+                "report": In(Report),
+                "page": In(PAGES_BITS),
+                "told": In(stream.Signature(DoneLayout(self._entries, slot_bits))),
+                "look": Out(1),
+                "look_slot": Out(slot_bits),
+                "look_beat": Out(beat_bits),
+                "look_lanes": Out(self._lanes),
+                "looked": In(1),
+                "words_valid": In(1),
+                "words_lanes": In(self._lanes),
+                "beat_words": In(data_bits),
+                "release": Out(1),
+                "flush": In(1),
+                "writes": members["writes"],
+                "written": members["written"],
+                "idle": Out(1),
+                "failed": Out(1),
+                "page_now": Out(PAGES_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.writer = writer = self._writer
+        # What is told stands in a register while it is worked on; what goes to the writer stands in one too.
+        job, here = Signal(self.told.payload.shape(), name="job"), Signal()
+        out = SimpleNamespace(
+            valid=Signal(), value=Signal.like(writer.words.payload.value), strobes=Signal(self._lanes)
+        )
+        r = SimpleNamespace(left=Signal(PAGES_BITS), pending=Signal(), looking=Signal(range(LOOK_CYCLES + 1)))
+        step, moves, ends = Signal(PAGES_BITS), Signal(), Signal()  # pages that are told in this cycle
+        m.d.comb += [
+            writer.start.eq(self.start),
+            writer.address.eq(self.address),
+            writer.flush.eq(self.flush & ~r.pending & ~out.valid & (r.looking == 0)),
+            self.idle.eq(writer.idle & ~r.pending & ~out.valid & (r.looking == 0) & ~here),
+            self.failed.eq(writer.failed),
+            ends.eq(r.left == step),
+            self.release.eq(moves & ends),
+            self.told.ready.eq(~here | self.release),
+            *(writer.words.valid.eq(out.valid), writer.words.payload.value.eq(out.value)),
+            writer.words.payload.strobes.eq(out.strobes),
+            writer.writes.ready.eq(self.writes.ready),
+            *(self.writes.valid.eq(writer.writes.valid), self.writes.payload.eq(writer.writes.payload)),
+            *(writer.written.valid.eq(self.written.valid), writer.written.payload.eq(self.written.payload)),
+        ]
+        with m.If(moves):
+            m.d.sync += [r.left.eq(r.left - step), self.page_now.eq(self.page_now + step)]
+        with m.If(self.told.ready):
+            m.d.sync += [here.eq(self.told.valid), job.eq(self.told.payload), r.left.eq(self.told.payload.pages)]
+        with m.If(writer.words.ready):
+            m.d.sync += out.valid.eq(0)
+        with m.Switch(self.report):
+            with m.Case(Report.BITMAP):
+                self._bitmap(m, r, SimpleNamespace(valid=here, payload=job), out, step, moves)
+            with m.Case(Report.WORDS):
+                self._words(m, r, SimpleNamespace(valid=here, payload=job), out, step, moves)
+            with m.Default():
+                m.d.comb += [step.eq(r.left), moves.eq(here)]
+        with m.If(self.start):
+            m.d.sync += [self.page_now.eq(self.page), r.pending.eq(0)]
+        return m
+
+    def _bitmap(
+        self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, step: Signal, moves: Signal
+    ) -> None:
+        """Bits of a line, or up to 64 equal ones, into the word that is being made; a full word is written."""
+        job = told.payload
+        made, bits, ones, value = (Signal(_WORD, name=name) for name in ("made", "bits", "ones", "value"))
+        lane = Signal(range(self._lanes) if self._lanes > 1 else 1)
+        at, every = self.page_now[: (_WORD - 1).bit_length()], Const((1 << _WORD) - 1, _WORD)
+        room, full, free, puts = Signal(range(_WORD + 1)), Signal(), Signal(), Signal()
+        m.d.comb += [
+            room.eq(_WORD - at),
+            full.eq(r.left[len(room) :].any() | (r.left[: len(room)] >= room)),
+            step.eq(Mux(full, room, r.left[: len(room)])),
+            ones.eq((every << at) & ~(every << (at + step[: len(room)]))),
+            value.eq(made | bits),
+            free.eq(~out.valid | self._writer.words.ready),
+            moves.eq(told.valid & (~full | free)),
+            puts.eq(free & Mux(told.valid, full, r.pending & self.flush)),
+        ]
+        with m.If(job.kind == JobKind.LINE):
+            matches = Mux(job.error, self._range(job), job.matches)
+            m.d.comb += bits.word_select(at[(self._entries - 1).bit_length() :], self._entries).eq(matches)
+        with m.Elif(job.matches[0]):
+            m.d.comb += bits.eq(ones)
+        with m.If(moves):
+            m.d.sync += [made.eq(Mux(full, 0, value)), r.pending.eq(~full)]
+        with m.Elif(puts):
+            m.d.sync += [made.eq(0), r.pending.eq(0)]
+        with m.If(puts):
+            m.d.sync += [
+                *(out.valid.eq(1), out.value.eq(Mux(told.valid, value, made).replicate(self._lanes))),
+                *(out.strobes.eq(1 << lane if self._lanes > 1 else 1), lane.eq(lane + 1)),
+            ]
+        with m.If(self.start):
+            m.d.sync += [made.eq(0), lane.eq(self.address[3:])]
+
+    def _range(self, job: data.View) -> Value:
+        """A line's entries that were asked for, by place."""
+        count = job.pages[: self._entries.bit_length()]
+        ones: Value = (((Const(1, self._entries + 1) << count) - 1) << job.first)[: self._entries]
+        return ones
+
+    def _words(
+        self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, step: Signal, moves: Signal
+    ) -> None:
+        """The words of a beat, looked up; or of as many pages of one leaf or hole, when none is on its way."""
+        job, lanes = told.payload, self._lanes
+        lane_bits, place_bits = (lanes - 1).bit_length(), (self._entries - 1).bit_length()
+        first, room = self.page_now[:lane_bits], Signal(range(lanes + 1))
+        line = job.kind == JobKind.LINE
+        plain, few = Signal(), r.left[: lanes.bit_length()]
+        m.d.comb += [
+            room.eq(lanes - first if lanes > 1 else 1),
+            step.eq(Mux(r.left[lanes.bit_length() :].any() | (few >= room), room, few)),
+            self.look.eq(told.valid & line & self._writer.room),
+            self.look_slot.eq(job.slot),
+            self.look_beat.eq(self.page_now[lane_bits:place_bits]),
+            self.look_lanes.eq(((Const(1, lanes + 1) << step[: lanes.bit_length()]) - 1) << first),
+            plain.eq(told.valid & ~line & self._writer.room & (r.looking == 0)),
+            moves.eq(Mux(line, self.looked, plain)),
+        ]
+        m.d.sync += r.looking.eq(r.looking + self.looked - self.words_valid)
+        with m.If(self.words_valid):
+            m.d.sync += [out.valid.eq(1), out.value.eq(self.beat_words), out.strobes.eq(self.words_lanes)]
+        with m.Elif(plain):
+            m.d.sync += [out.valid.eq(1), out.strobes.eq(self.look_lanes)]
+            for lane in range(lanes):
+                low, giant = (Cat(Const(lane, lane_bits), self.page_now[lane_bits:bits]) for bits in _LEAF_BITS)
+                word = job.word | Mux(job.word[linux.PagemapBit.PRESENT], Mux(job.giant, giant, low), 0)
+                m.d.sync += out.value[_WORD * lane : _WORD * lane + _WORD].eq(Mux(job.kind == JobKind.LEAF, word, 0))

@@ -1,0 +1,254 @@
+"""clear_refs, scan and pagemap over any range of linear addresses, as a stream over its page tables."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from ptewalk.rtl.engine.change import ChangeLayout, WordsLayout
+from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
+from ptewalk.rtl.engine.jobs import PAGES_BITS
+from ptewalk.rtl.engine.line_port import LinePortSignature, check_line
+from ptewalk.rtl.engine.lines import Lines
+from ptewalk.rtl.engine.report import Report, Reporter
+
+__all__ = ["CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Parameters of a `TableEngine`.
+
+    Parameters
+    ----------
+    physical_bits : int
+        Of an address, 32 to 52; default 40.
+    data_bits : int
+        Of the line port: 64 (default), 128, 256 or 512.
+    line_bytes : int
+        64 or 128 (default).
+    lines : int
+        Lines in flight, a power of two from 2 to 64; default 8.
+    """
+
+    physical_bits: int = 40
+    data_bits: int = 64
+    line_bytes: int = 128
+    lines: int = 8
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= 52:
+            raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")
+        check_line(data_bits=self.data_bits, line_bytes=self.line_bytes)
+        if not isinstance(self.lines, int) or not 2 <= self.lines <= 64 or self.lines & self.lines - 1:
+            raise ValueError(f"lines must be a power of two from 2 to 64, not {self.lines!r}")
+
+    @property
+    def tag_bits(self) -> int:
+        """Width of a tag of the line port: a tag for each line, and one for upper tables."""
+        return self.lines.bit_length()
+
+
+class CommandLayout(data.StructLayout):
+    """An operation over a range.
+
+    Members
+    -------
+    range : RangeLayout
+    change : ChangeLayout, words : WordsLayout
+    report : Report
+    address : unsigned(physical_bits)
+        Where the report goes, 8-byte aligned. A bitmap's first page is a multiple of 64; of words the address and eight
+        times the number of the first page are equal modulo a line.
+    """
+
+    def __init__(self, physical_bits: int) -> None:
+        super().__init__(
+            {
+                "range": RangeLayout(physical_bits),
+                "change": ChangeLayout(),
+                "words": WordsLayout(),
+                "report": Report,
+                "address": unsigned(physical_bits),
+            }
+        )
+
+
+class CompletionLayout(data.StructLayout):
+    """How a command ended.
+
+    Members
+    -------
+    stopped : Stop
+        DONE, or why not all was done.
+    page : unsigned(PAGES_BITS)
+        The number of the first page that was not dealt with: where to go on.
+    changed : unsigned(PAGES_BITS)
+        Entries that were changed.
+    failed : 1, failed_page : unsigned(PAGES_BITS)
+        The bus refused a line of entries, and it is not known whether they were written; the first page of the first
+        such line. They are reported as matching.
+    given_up : 1, given_up_page : unsigned(PAGES_BITS)
+        The swap of an entry failed too often, and it is as it was; the first page of the first line, or leaf.
+    lost : 1
+        The bus refused a line of the report.
+    """
+
+    def __init__(self) -> None:
+        page = unsigned(PAGES_BITS)
+        super().__init__(
+            {
+                "stopped": Stop,
+                "page": page,
+                "changed": page,
+                "failed": 1,
+                "failed_page": page,
+                "given_up": 1,
+                "given_up_page": page,
+                "lost": 1,
+            }
+        )
+
+
+class State(IntEnum):
+    """What the engine does."""
+
+    IDLE = 0
+    RUN = 1
+    FLUSH = 2
+    """All entries are dealt with; the report is not written to its end."""
+    ANSWER = 3
+
+
+class TableEngine(Component):
+    """Goes through a range in the order of addresses, with some lines of entries in flight.
+
+    Each entry: what is told is of the very value that the swap replaced. Of the range there is no snapshot: a store
+    marked before the command began is in this report or an earlier one, a store granted after it ended marks anew, and
+    one in between is in this report or the next, perhaps in both, never in neither.
+
+    Nothing of A is changed or needed in upper entries.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    commands : In(stream of CommandLayout)
+        Held while it is worked on; taken together with its completion.
+    completions : Out(stream of CompletionLayout)
+    abort : In(1)
+        Nothing more is begun; what is in flight ends and is told.
+    port : Out(LinePortSignature)
+    """
+
+    def __init__(self, config: EngineConfig = EngineConfig()) -> None:  # noqa: B008 - frozen
+        self.config = config
+        widths = {
+            "physical_bits": config.physical_bits,
+            "data_bits": config.data_bits,
+            "line_bytes": config.line_bytes,
+        }
+        self._fetcher = Fetcher(**widths, tag_bits=config.tag_bits, tag=config.lines)
+        self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines)
+        self._reporter = Reporter(**widths, slot_bits=self._lines.slot_bits, beat_bits=self._lines.beat_bits)
+        super().__init__(
+            {
+                "commands": In(stream.Signature(CommandLayout(config.physical_bits))),
+                "completions": Out(stream.Signature(CompletionLayout())),
+                "abort": In(1),
+                "port": Out(LinePortSignature(**widths, tag_bits=config.tag_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fetcher = fetcher = self._fetcher
+        m.submodules.lines = lines = self._lines
+        m.submodules.reporter = reporter = self._reporter
+        command, told = self.commands.payload, self.completions.payload
+        state, start = Signal(State), Signal()
+        m.d.comb += [
+            start.eq((state == State.IDLE) & self.commands.valid),
+            *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
+            *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
+            *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
+            *(reporter.start.eq(start), reporter.report.eq(command.report), reporter.address.eq(command.address)),
+            *(reporter.page.eq(command.range.page), reporter.flush.eq(state == State.FLUSH)),
+            *(lines.jobs.valid.eq(fetcher.jobs.valid), lines.jobs.payload.eq(fetcher.jobs.payload)),
+            fetcher.jobs.ready.eq(lines.jobs.ready),
+            *(reporter.told.valid.eq(lines.told.valid), reporter.told.payload.eq(lines.told.payload)),
+            lines.told.ready.eq(reporter.told.ready),
+            *(lines.look.eq(reporter.look), lines.look_slot.eq(reporter.look_slot)),
+            *(lines.look_beat.eq(reporter.look_beat), lines.look_lanes.eq(reporter.look_lanes)),
+            *(reporter.looked.eq(lines.looked), reporter.words_valid.eq(lines.words_valid)),
+            *(reporter.words_lanes.eq(lines.words_lanes), reporter.beat_words.eq(lines.beat_words)),
+            lines.release.eq(reporter.release),
+        ]
+        self._share(m)
+        ends = lines.told.valid & lines.told.ready
+        broken = ends & lines.told.payload.error
+        m.d.comb += [
+            fetcher.stop.eq(self.abort | broken),
+            fetcher.because.eq(Mux(broken, Stop.BUS_ERROR, Stop.ABORTED)),
+            self.completions.valid.eq(state == State.ANSWER),
+            self.commands.ready.eq((state == State.ANSWER) & self.completions.ready),
+            *(told.stopped.eq(fetcher.stopped), told.page.eq(reporter.page_now), told.lost.eq(reporter.failed)),
+        ]
+        counted = Signal.like(told)
+        m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
+        m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
+        m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed)
+        gives_up = Mux(ends, lines.told.payload.given_up, 0)
+        first = Signal(PAGES_BITS)  # of the job that is told
+        for name, event in (("failed", broken), ("given_up", gives_up)):
+            with m.If(event & ~counted[name]):
+                m.d.sync += [counted[name].eq(1), counted[f"{name}_page"].eq(first)]
+        with m.If(ends):
+            m.d.sync += first.eq(first + lines.told.payload.pages)
+        with m.Switch(state):
+            with m.Case(State.IDLE):
+                with m.If(start):
+                    m.d.sync += [counted.eq(0), first.eq(command.range.page), state.eq(State.RUN)]
+            with m.Case(State.RUN):
+                with m.If(fetcher.idle & lines.idle):
+                    m.d.sync += state.eq(State.FLUSH)
+            with m.Case(State.FLUSH):
+                with m.If(reporter.idle):
+                    m.d.sync += state.eq(State.ANSWER)
+            with m.Case(State.ANSWER):
+                with m.If(self.completions.ready):
+                    m.d.sync += state.eq(State.IDLE)
+        return m
+
+    def _share(self, m: Module) -> None:
+        """The port: upper tables go before lines; a swap of a line is not parted."""
+        fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
+        inside = Signal()
+        with m.If(fetcher.reads.valid):
+            m.d.comb += [port.reads.valid.eq(1), port.reads.payload.eq(fetcher.reads.payload)]
+            m.d.comb += fetcher.reads.ready.eq(port.reads.ready)
+        with m.Else():
+            m.d.comb += [port.reads.valid.eq(lines.reads.valid), port.reads.payload.eq(lines.reads.payload)]
+            m.d.comb += lines.reads.ready.eq(port.reads.ready)
+        with m.If(fetcher.swaps.valid & ~inside):
+            m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.eq(fetcher.swaps.payload)]
+            m.d.comb += fetcher.swaps.ready.eq(port.swaps.ready)
+        with m.Else():
+            m.d.comb += [port.swaps.valid.eq(lines.swaps.valid), port.swaps.payload.eq(lines.swaps.payload)]
+            m.d.comb += lines.swaps.ready.eq(port.swaps.ready)
+            with m.If(lines.swaps.valid & port.swaps.ready):
+                m.d.sync += inside.eq(~lines.swaps.payload.last)
+        for one in (fetcher, lines):
+            m.d.comb += [one.data.valid.eq(port.data.valid), one.data.payload.eq(port.data.payload)]
+            m.d.comb += [one.swapped.valid.eq(port.swapped.valid), one.swapped.payload.eq(port.swapped.payload)]
+        writes = self._reporter.writes
+        m.d.comb += [
+            *(port.writes.valid.eq(writes.valid), port.writes.payload.eq(writes.payload)),
+            writes.ready.eq(port.writes.ready),
+            self._reporter.written.valid.eq(port.written.valid),
+            self._reporter.written.payload.eq(port.written.payload),
+        ]
