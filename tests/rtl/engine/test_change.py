@@ -49,7 +49,7 @@ def through(entries: list[int], change: Any, words: Any) -> list[dict[str, int]]
             ctx.set(dut.entry, entry)
             told.append(
                 {name: int(ctx.get(getattr(dut, name))) for name in ("new", "changes", "matches", "word")}
-                | {"kind": ctx.get(dut.kind).value}
+                | {"kind": int(ctx.get(dut.kind))}
             )
 
     simulator = Simulator(dut)
