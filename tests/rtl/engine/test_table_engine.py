@@ -270,6 +270,14 @@ def test_leaves_that_software_must_see(first: int, pages: int, flags: dict[str, 
     assert (leaf & 0x800 == 0) == (flags == {"whole_leaves": 1})
 
 
+def test_bits_beyond_the_range_are_zero() -> None:
+    bench = Bench(rules=PLAIN)
+    bench.tables.put(9 << 9, 0x8E7 | 0x600 << 12, level=2)
+    bench.run(bench.command(9 << 9, 100, report=Report.BITMAP, changes=False))
+    assert bench.bits(128) == [1] * 100 + [0] * 28
+    assert OUT + 16 not in bench.memory.words
+
+
 def test_five_levels_and_ends_of_tables() -> None:
     bench = Bench(rules=PLAIN)
     bench.tables = Tables(bench.memory, levels=5)
