@@ -138,5 +138,16 @@ class Invalidation(IntEnum):
     """INVLPG: of one address, of the current PCID and global ones. The number is the project's."""
 
 
+class Wait(IntEnum):
+    """What an invalidation waits for before it is complete; the project's own."""
+
+    NONE = 0
+    """Nothing."""
+    STORES = 1
+    """Requests before it are answered, and stores that they were granted have retired."""
+    ALL = 2
+    """And so have reads that they were granted."""
+
+
 PCID_BITS: Final = 12
 """Width of a process-context identifier (CR3[11:0] with CR4.PCIDE)."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, fifo, stream
@@ -11,12 +12,12 @@ from ptewalk.model import linux, x86
 from ptewalk.rtl.delivery import Delivery
 from ptewalk.rtl.entry import canonical, marks_and_mends
 from ptewalk.rtl.fault_unit import check_parameters
-from ptewalk.rtl.flights import one_walk, several_walks
+from ptewalk.rtl.flights import StageLayout, WaitingLayout, one_walk, several_walks
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
 from ptewalk.rtl.maintenance import Maintenance
 from ptewalk.rtl.mmu import COUNTER_BITS
-from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
+from ptewalk.rtl.permissions import AccessRights, classify, key_rights
 from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
 from ptewalk.rtl.upper_caches import UpperCaches
 from ptewalk.rtl.waiting import Waiting
@@ -24,6 +25,10 @@ from ptewalk.rtl.walker import Walker, WalkerConfig
 from ptewalk.rtl.walkers import MOST_WALKERS, Walkers
 
 __all__ = ["CachingMmu", "CachingMmuConfig"]
+
+
+_STAGES: Final = 8
+"""Requests in flight that neither wait nor are walked, at most: in the lookup, and on their way out."""
 
 
 def _power_of_two(value: object, low: int, high: int) -> bool:
@@ -52,6 +57,8 @@ class CachingMmuConfig:
         Of the cache of each level above the page tables: a power of two, 2 to 64; 0 (default): there is none.
     walkers : int
         Walks in flight at most, 1 (default) to 8.
+    read_grants : bool
+        True: an OK to a read or fetch is a grant too, and retires; default False.
     """
 
     walker: WalkerConfig = field(default_factory=WalkerConfig)
@@ -64,6 +71,7 @@ class CachingMmuConfig:
     waiting: int = 4
     upper_entries: int = 0
     walkers: int = 1
+    read_grants: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.walker, WalkerConfig):
@@ -82,26 +90,8 @@ class CachingMmuConfig:
             raise ValueError(f"upper_entries must be 0 or a power of two from 2 to 64, not {self.upper_entries!r}")
         if not isinstance(self.walkers, int) or not 1 <= self.walkers <= MOST_WALKERS:
             raise ValueError(f"walkers must be an integer from 1 to {MOST_WALKERS}, not {self.walkers!r}")
-
-
-class _Stage(data.StructLayout):
-    """A request on its way through the lookup.
-
-    Members
-    -------
-    request : RequestLayout, access : AccessClassLayout
-    canonical : 1
-    again : 1
-        It has waited once: a walk is its own.
-    walks : 1
-        It hit and was denied, so it is walked whatever is cached.
-    overtaken : 1
-        An invalidation came after the lookup: where the walk begins may be stale.
-    """
-
-    def __init__(self, tag_bits: int) -> None:
-        flags = dict.fromkeys(("canonical", "again", "walks", "overtaken"), 1)
-        super().__init__({"request": RequestLayout(tag_bits), "access": AccessClassLayout(), **flags})
+        if not isinstance(self.read_grants, bool):
+            raise ValueError(f"read_grants must be True or False, not {self.read_grants!r}")
 
 
 class CachingMmu(Component):
@@ -123,6 +113,8 @@ class CachingMmu(Component):
         One is taken while no request is in flight.
     invalidations : In(stream of InvalidationLayout)
         In force for all requests that are accepted in a later cycle.
+    completions : Out(stream of CompletionLayout, always ready)
+        One for each that waits, in order.
     memory, o_written, o_walked
         As the walker's.
     delivered_faults, lost_faults, marks, mends : Out(32)
@@ -139,7 +131,6 @@ class CachingMmu(Component):
         walker = config.walker
         bits, tag_bits, soft_dirty = walker.physical_bits, walker.tag_bits, walker.soft_dirty
         slot_bits = (config.slots - 1).bit_length()
-        self.walker = Walker(walker, starts=True) if config.walkers == 1 else Walkers(walker, count=config.walkers)
         self.tlb = Tlb(
             physical_bits=bits,
             slot_bits=slot_bits,
@@ -152,7 +143,17 @@ class CachingMmu(Component):
         )
         self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
         self.delivery = Delivery(
-            physical_bits=bits, tag_bits=tag_bits, fault_depth=config.fault_depth, ahead=config.walkers == 1
+            physical_bits=bits,
+            tag_bits=tag_bits,
+            fault_depth=config.fault_depth,
+            ahead=config.walkers == 1,
+            read_grants=config.read_grants,
+            flights=config.waiting + config.walkers + _STAGES,
+        )
+        self.walker = (
+            Walker(walker, starts=True)
+            if config.walkers == 1
+            else Walkers(walker, count=config.walkers, epoch_bits=len(self.delivery.epoch))
         )
         of_walker = self.walker.signature.members
         members = {
@@ -160,6 +161,7 @@ class CachingMmu(Component):
             "supervisor": self.delivery.signature.members["supervisor"],
             "contexts": In(ContextSignature(physical_bits=bits, soft_dirty=soft_dirty, pcids=True)),
             "invalidations": In(stream.Signature(InvalidationLayout())),
+            "completions": self.delivery.signature.members["completions"],
             "memory": of_walker["memory"],
             "o_written": of_walker["o_written"],
         }
@@ -180,11 +182,12 @@ class CachingMmu(Component):
         m.submodules.uppers = uppers = self.uppers
         m.submodules.maintenance = maintenance = self.maintenance
         m.submodules.delivery = delivery = self.delivery
-        width = RequestLayout(tag_bits).size + 1
+        epoch_bits = len(delivery.epoch)
+        waiting = WaitingLayout(tag_bits, epoch_bits)
         m.submodules.queue = queue = (
-            Waiting(width=width, depth=config.waiting, walkers=config.walkers)
+            Waiting(width=waiting.size, depth=config.waiting, walkers=config.walkers)
             if several
-            else fifo.SyncFIFO(width=width, depth=config.waiting)
+            else fifo.SyncFIFO(width=waiting.size, depth=config.waiting)
         )
 
         connect(m, flipped(self.supervisor), delivery.supervisor)
@@ -207,14 +210,14 @@ class CachingMmu(Component):
         r = SimpleNamespace(
             valid_1=Signal(),
             valid_2=Signal(),
-            stage_1=Signal(_Stage(tag_bits)),
-            stage_2=Signal(_Stage(tag_bits)),
+            stage_1=Signal(StageLayout(tag_bits, epoch_bits)),
+            stage_2=Signal(StageLayout(tag_bits, epoch_bits)),
             hit=Signal(),
             entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
             # As many bits from below are 1 as requests may come: whether one may is a bit.
             room=Signal(config.waiting, init=(1 << config.waiting) - 1),
             walking=Signal(),
-            walked=Signal(_Stage(tag_bits)),
+            walked=Signal(StageLayout(tag_bits, epoch_bits)),
             overtaken=Signal(),
             blocked=Signal(),  # the walk's answer waits for the hits before it: no more of them
             took=Signal(),  # the walk was answered in the last cycle: its operation follows, if it has one
@@ -225,7 +228,7 @@ class CachingMmu(Component):
             began=Signal(),  # a walk did in the last cycle
             served=Signal(),  # a hit was delivered in the last cycle,
             denied=Signal(),  # and is taken back: this request has to walk
-            refused=Signal(RequestLayout(tag_bits)),
+            refused=Signal(waiting),
             early=Signal(),  # what was delivered in the last cycle is no answer
             lost=Signal(),  # for the counters
             again=Signal(),
@@ -234,13 +237,19 @@ class CachingMmu(Component):
         still = maintenance.idle & ~r.took  # nothing is about to be done to the TLB
         quiet = still & ~tlb.busy
         idle = ~r.valid_1 & ~r.valid_2 & ~flights.walking & ~queue.r_rdy & ~delivery.valid
-        advance, goes = Signal(), Signal()
+        advance, goes, accepted = Signal(), Signal(), Signal()
         m.d.comb += [
             goes.eq(delivery.take & ~r.denied),
             advance.eq(~r.valid_2 | goes),
             delivery.cancel.eq(r.denied | r.early),
             maintenance.may_begin.eq(~tlb.busy & ~r.took),
             maintenance.may_change.eq(idle),
+            maintenance.may_wait.eq(delivery.may_wait),
+            delivery.waits.eq(maintenance.begins & (self.invalidations.payload.wait != x86.Wait.NONE)),
+            delivery.wait.eq(self.invalidations.payload.wait),
+            self.completions.payload.eq(delivery.completions.payload),
+            self.completions.valid.eq(delivery.completions.valid),
+            delivery.accepted.eq(accepted),
             delivery.idle.eq(idle),
         ]
         connect(m, flipped(self.invalidations), maintenance.invalidations)
@@ -251,8 +260,7 @@ class CachingMmu(Component):
         found = walker.requester.responses
         may_take = Signal()
         again, turn = Signal(), Signal()
-        accepted = Signal()
-        asked, waiting = Signal(RequestLayout(tag_bits)), RequestLayout(tag_bits)(queue.r_data[:-1])
+        asked, head = Signal(RequestLayout(tag_bits)), data.View(waiting, queue.r_data)
         replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
         m.d.comb += [
             again.eq(r.armed & advance & quiet),
@@ -263,7 +271,7 @@ class CachingMmu(Component):
                 ).all()
             ),
             accepted.eq(requests.valid & requests.ready),
-            asked.eq(Mux(r.armed, waiting, requests.payload)),
+            asked.eq(Mux(r.armed, head.request, requests.payload)),
             queue.r_en.eq(again),
             tlb.linear.eq(requests.payload.linear),
             tlb.own.eq(turn | r.operates | ~maintenance.idle),
@@ -286,7 +294,8 @@ class CachingMmu(Component):
                 *(row.eq(found) for row, found in zip(rows, uppers.rows(tlb.asked), strict=True)),
                 r.stage_1.canonical.eq(canonical(tlb.asked, la57)),
                 r.stage_1.again.eq(again),
-                r.stage_1.walks.eq(queue.r_data[-1] & r.armed),
+                r.stage_1.walks.eq(head.walks & r.armed),
+                r.stage_1.epoch.eq(Mux(r.armed, head.epoch, delivery.epoch)),
                 r.stage_1.overtaken.eq(overtakes),
                 # Cycle 1: the way that hit, and what upper entries there are.
                 r.valid_2.eq(r.valid_1),
@@ -307,14 +316,15 @@ class CachingMmu(Component):
         # Cycle 2: an allowed, marked hit is answered; all else is a walk.
 
         ok, denied = self._judge(m, context, r)
-        served, walks, waits = Signal(), Signal(), Signal()
+        served, walks, waits, waits_here = Signal(), Signal(), Signal(), Signal(waiting)
         free = flights.free & ~(r.valid_1 & r.stage_1.again)
         begins = (free | r.stage_2.again) & ~flights.joins
         m.d.comb += [
             served.eq(r.valid_2 & goes & ok),
             walks.eq(r.valid_2 & goes & ~ok & begins),
             waits.eq(r.valid_2 & goes & ~ok & ~begins),
-            queue.w_data.eq(Cat(Mux(r.denied, r.refused, r.stage_2.request), r.denied)),
+            waits_here.eq(Mux(r.denied, r.refused, Cat(r.stage_2.request, Const(0, 1), r.stage_2.epoch))),
+            queue.w_data.eq(waits_here),
             queue.w_en.eq(waits | r.denied),
             walker.requester.requests.payload.eq(r.stage_2.request),
             walker.requester.requests.valid.eq(walks),
@@ -323,7 +333,7 @@ class CachingMmu(Component):
         m.d.sync += [
             r.served.eq(served),
             r.denied.eq(served & denied),
-            r.refused.eq(r.stage_2.request),
+            r.refused.eq(Cat(r.stage_2.request, Const(1, 1), r.stage_2.epoch)),
             r.began.eq(walks),
         ]
         leaves = r.began | (r.served & ~r.denied)
@@ -373,7 +383,7 @@ class CachingMmu(Component):
             m.d.comb += [
                 fill.kind.eq(Mux(faults, TlbOp.DROP, TlbOp.FILL)),
                 # Else the register is the next request's that is looked up again.
-                fill.linear.eq(Mux(flights.fills, flights.linear, waiting.linear)),
+                fill.linear.eq(Mux(flights.fills, flights.linear, head.request.linear)),
                 fill.slot.eq(maintenance.slot),
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
@@ -408,6 +418,7 @@ class CachingMmu(Component):
                 outgoing.linear.eq(flights.linear),
                 outgoing.store.eq(flights.store),
                 outgoing.probe.eq(flights.probe),
+                outgoing.epoch.eq(flights.epoch),
             ]
         m.d.sync += [r.lost.eq(keeps & flights.overtaken), r.again.eq(again)]
         self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=maintenance.wraps)
@@ -461,6 +472,7 @@ class CachingMmu(Component):
             outgoing.linear.eq(linear),
             outgoing.store.eq(stage.access.store),
             outgoing.probe.eq(stage.access.probe),
+            outgoing.epoch.eq(stage.epoch),
         ]
 
     def _count(self, m: Module, **events: Value) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -10,7 +10,8 @@ from ptewalk.model import x86
 from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.grants import GrantTable
 from ptewalk.rtl.interfaces import SupervisorSignature
-from ptewalk.rtl.layouts import FaultLayout, ResponseLayout
+from ptewalk.rtl.layouts import CompletionLayout, FaultLayout, ResponseLayout
+from ptewalk.rtl.waits import Waits
 
 __all__ = ["Delivery", "OutgoingLayout"]
 
@@ -28,21 +29,29 @@ class OutgoingLayout(data.StructLayout):
         The request's address.
     store, probe : 1
         It is a write or rmw; a probe.
+    epoch : unsigned(epoch_bits)
+        In which it was accepted.
     """
 
-    def __init__(self, physical_bits: int, tag_bits: int) -> None:
-        super().__init__(
-            {"response": ResponseLayout(physical_bits, tag_bits), "linear": unsigned(64), "store": 1, "probe": 1}
-        )
+    def __init__(self, physical_bits: int, tag_bits: int, epoch_bits: int = 1) -> None:
+        response = ResponseLayout(physical_bits, tag_bits)
+        flags = {"store": 1, "probe": 1, "epoch": unsigned(epoch_bits)}
+        super().__init__({"response": response, "linear": unsigned(64), **flags})
 
 
 class Delivery(Component):
     """Holds the answer that is on offer, and one behind it; queues page faults and holds grants as `FaultUnit` does.
 
+    It also tells when an invalidation that waits is complete; see `Waits`.
+
     Parameters
     ----------
     physical_bits, tag_bits, fault_depth
         As the fault unit's.
+    read_grants : bool
+        True: an OK to a read or fetch is a grant too; default False.
+    flights : int
+        Requests in flight at most; default 8.
     ahead : bool
         True (default): the next answer's tag is known a cycle before it, as `look_tag`. False: `look` does not count,
         and a longer net looks for it.
@@ -59,6 +68,8 @@ class Delivery(Component):
         The answer that was loaded in the cycle before does not count: it is never on offer.
     valid : Out(1)
         One is on offer.
+    accepted : In(1), epoch : Out(epoch_bits)
+        A request is accepted in this cycle; the epoch that it belongs to.
     idle : In(1)
         No request is in flight.
     ready : Out(1)
@@ -66,27 +77,47 @@ class Delivery(Component):
     responses : Out(stream of ResponseLayout)
     retired : In(stream of {tag}, always ready)
         Counts two cycles later.
+    may_wait : Out(1), waits : In(1), wait : In(2)
+        An invalidation that waits may be accepted; one is, and its kind.
+    completions : Out(stream of CompletionLayout, always ready)
     supervisor : In(SupervisorSignature)
     delivered, lost : Out(1)
         As the fault unit's `o_delivered`, `o_lost`.
     """
 
-    def __init__(self, *, physical_bits: int, tag_bits: int, fault_depth: int = 4, ahead: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        physical_bits: int,
+        tag_bits: int,
+        fault_depth: int = 4,
+        ahead: bool = True,
+        read_grants: bool = False,
+        flights: int = 8,
+    ) -> None:
         check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
-        self._depth, self._ahead = fault_depth, ahead
-        self.grants = GrantTable(tag_bits, late=True)
+        self._depth, self._ahead, self._read_grants = fault_depth, ahead, read_grants
+        self.waiting = Waits(most=(1 << tag_bits) + flights, reads=read_grants)
+        epoch_bits = len(self.waiting.epoch)
+        self.grants = GrantTable(tag_bits, late=True, note_bits=epoch_bits)
         tag = data.StructLayout({"tag": unsigned(tag_bits)})
         super().__init__(
             {
-                "outgoing": In(OutgoingLayout(physical_bits, tag_bits)),
+                "outgoing": In(OutgoingLayout(physical_bits, tag_bits, epoch_bits)),
                 "load": In(1),
                 "look": In(1),
                 "look_tag": In(tag_bits),
                 "take": Out(1),
                 "cancel": In(1),
                 "valid": Out(1),
+                "accepted": In(1),
+                "epoch": Out(epoch_bits),
                 "idle": In(1),
                 "ready": Out(1),
+                "may_wait": Out(1),
+                "waits": In(1),
+                "wait": In(Shape.cast(x86.Wait)),
+                "completions": Out(stream.Signature(CompletionLayout(), always_ready=True)),
                 "responses": Out(stream.Signature(ResponseLayout(physical_bits, tag_bits))),
                 "retired": In(stream.Signature(tag, always_ready=True)),
                 "supervisor": In(SupervisorSignature(tag_bits=tag_bits)),
@@ -109,8 +140,10 @@ class Delivery(Component):
         new, new_behind = Signal(), Signal()  # it was loaded in the last cycle; that behind it was
         offered, stays = Signal(), Signal()
         answer = held.response
-        grants_store = held.store & (answer.outcome == x86.Outcome.OK)
-        reused = offered & grants_store & out.taken
+        allowed = answer.outcome == x86.Outcome.OK
+        grants_store = held.store & allowed
+        grants_read = ~held.store & ~held.probe & allowed if self._read_grants else Const(0, 1)
+        reused = offered & (grants_store | grants_read) & out.taken
         answered = responses.valid & responses.ready
         m.d.comb += [
             self.ready.eq(grants.ready),
@@ -120,7 +153,7 @@ class Delivery(Component):
             offered.eq(self.valid & ~(new & self.cancel)),
             stays.eq(full & ~(new_behind & self.cancel)),
             responses.valid.eq(offered & ~reused),
-            grants.grant.eq(answered & grants_store),
+            grants.grant.eq(answered & (grants_store | grants_read)),
             grants.grant_tag.eq(answer.tag),
             grants.grant_bit.eq(out.bit),
             *(looked.taken.eq(grants.taken), looked.bit.eq(grants.bit)),
@@ -153,6 +186,7 @@ class Delivery(Component):
         with m.Else():
             m.d.sync += behind_out.eq(self._passes(behind_out, behind.response.tag))
 
+        self._wait(m, held, answered & grants_store, answered & grants_read, answered & ~grants_store)
         fault = Signal(FaultLayout(len(answer.tag)))
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
         m.d.comb += [
@@ -177,9 +211,31 @@ class Delivery(Component):
                 m.d.sync += supervisor.status[name].eq(0)
         return m
 
+    def _wait(self, m: Module, held: data.View, stores: Value, reads: Value, leaves: Value) -> None:
+        """What an invalidation may wait for: a request is answered by a granted store or read; by no store."""
+        m.submodules.waits = waiting = self.waiting
+        grants = self.grants
+        # Of a grant are kept its epoch and, where there are others, whether it is a store.
+        retires, store = grants.gone, grants.gone_note[1] if self._read_grants else Const(1, 1)
+        m.d.comb += [
+            *(self.epoch.eq(waiting.epoch), waiting.accepted.eq(self.accepted)),
+            *(self.may_wait.eq(waiting.room), waiting.begins.eq(self.waits), waiting.wait.eq(self.wait)),
+            grants.grant_note.eq(held.epoch),
+            *(waiting.left.eq(leaves), waiting.left_epoch.eq(held.epoch[0])),
+            *(waiting.stored.eq(retires & store), waiting.stored_epoch.eq(grants.gone_note[0])),
+            self.completions.payload.eq(waiting.completions.payload),
+            self.completions.valid.eq(waiting.completions.valid),
+        ]
+        if self._read_grants:
+            m.d.comb += [
+                grants.grant_note.eq(Cat(Mux(held.store, held.epoch[0], held.epoch[1]), held.store)),
+                *(waiting.read_granted.eq(reads), waiting.read_epoch.eq(held.epoch[1])),
+                *(waiting.read.eq(retires & ~store), waiting.retired_epoch.eq(grants.gone_note[0])),
+            ]
+
     def _passes(self, out: data.View, tag: Value) -> Value:
         """What is known of `tag` after this cycle's grant and retirement."""
         grants = self.grants
         retires = grants.retire & (grants.retire_tag == tag)
         granted = grants.grant & (grants.grant_tag == tag)
-        return Cat(~retires & (out.taken | granted), out.bit ^ (retires & out.taken))
+        return Cat(granted | (~retires & out.taken), out.bit ^ (retires & out.taken))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
@@ -25,7 +25,9 @@ class GrantTable(Component):
     tag_bits : int
         1 to `MOST_TAG_BITS`.
     late : bool
-        True: `count` is that of retirements up to the cycle before the last one; default False.
+        True: a retirement was made in the cycle before it is told here, and `count` is a cycle behind; default False.
+    note_bits : int
+        Width of what is kept of each grant until it retires; default 0.
 
     Members
     -------
@@ -43,6 +45,8 @@ class GrantTable(Component):
         There is none: nothing is done.
     count : Out(tag_bits + 1)
         Tags with a grant outstanding.
+    grant_note : In(note_bits), gone : Out(1), gone_note : Out(note_bits)
+        What is kept of this grant; a grant retires in this cycle, and what was kept of it. Only with `note_bits`.
 
     Attributes
     ----------
@@ -50,27 +54,29 @@ class GrantTable(Component):
         The bits, `WORD_TAGS` in a word; proofs add read ports of their own.
     """
 
-    def __init__(self, tag_bits: int, *, late: bool = False) -> None:
+    def __init__(self, tag_bits: int, *, late: bool = False, note_bits: int = 0) -> None:
         self._late = late
-        super().__init__(
-            {
-                "cleared": Out(unsigned(tag_bits + 1)),
-                "ready": Out(1),
-                "look_tag": In(tag_bits),
-                "taken": Out(1),
-                "bit": Out(1),
-                "grant": In(1),
-                "grant_tag": In(tag_bits),
-                "grant_bit": In(1),
-                "retire": In(1),
-                "retire_tag": In(tag_bits),
-                "stray": Out(1),
-                "count": Out(unsigned(tag_bits + 1)),
-            }
-        )
+        members = {
+            "cleared": Out(unsigned(tag_bits + 1)),
+            "ready": Out(1),
+            "look_tag": In(tag_bits),
+            "taken": Out(1),
+            "bit": Out(1),
+            "grant": In(1),
+            "grant_tag": In(tag_bits),
+            "grant_bit": In(1),
+            "retire": In(1),
+            "retire_tag": In(tag_bits),
+            "stray": Out(1),
+            "count": Out(unsigned(tag_bits + 1)),
+        }
+        if note_bits:
+            members |= {"grant_note": In(note_bits), "gone": Out(1), "gone_note": Out(note_bits)}
+        super().__init__(members)
         self._tags = min(WORD_TAGS, 1 << tag_bits)
-        self.granted, self.retired = (
-            Memory(shape=unsigned(self._tags), depth=(1 << tag_bits) // self._tags, init=[]) for _ in range(2)
+        words = (1 << tag_bits) // self._tags
+        self.granted, self.retired, *self._notes = (
+            Memory(shape=unsigned(self._tags), depth=words, init=[]) for _ in range(2 + note_bits)
         )
 
     def split(self, tag: Value) -> tuple[Value, Value]:
@@ -100,15 +106,25 @@ class GrantTable(Component):
         m.d.comb += [
             self.taken.eq(granted ^ retired),
             self.bit.eq(retired),
-            passing.eq(self.grant & self.retire & (self.grant_tag == self.retire_tag)),
+            # What retires late was retired before it was granted, if it is granted in this cycle: it is stray.
+            passing.eq(0 if self._late else self.grant & self.retire & (self.grant_tag == self.retire_tag)),
             retires.eq(self.retire & self.ready & (granted_then ^ retired_then)),
             self.stray.eq(self.retire & ~retires & ~passing),
         ]
-        changes = (
+        changes = [
             (self.granted, before_grant, self.grant_tag, ~self.grant_bit, self.grant),
             # One that is stray is equal already, and stays as it is.
             (self.retired, before_retirement, self.retire_tag, granted_then ^ passing, self.retire & self.ready),
-        )
+        ]
+        if self._notes:
+            notes = []
+            for number, memory in enumerate(self._notes):
+                m.submodules[f"note_{number}"] = memory
+                before = memory.read_port(domain="comb")
+                self._bit(m, before, self.grant_tag)
+                notes.append(self._bit(m, memory.read_port(domain="comb"), self.retire_tag))
+                changes.append((memory, before, self.grant_tag, self.grant_note[number], self.grant))
+            m.d.comb += [self.gone.eq(retires), self.gone_note.eq(Cat(*notes))]
         for memory, before, tag, bit, happens in changes:
             writer = memory.write_port()
             word, place = self.split(tag)

@@ -9,6 +9,7 @@ from amaranth.lib import data
 from ptewalk.model import linux, x86
 
 __all__ = [
+    "CompletionLayout",
     "ContextLayout",
     "ControlLayout",
     "EntryWrittenLayout",
@@ -147,12 +148,26 @@ class InvalidationLayout(data.StructLayout):
         Counts for ADDRESS and INVLPG.
     pcid : unsigned(12)
         Counts for ADDRESS and PCID.
+    wait : unsigned(2)
+        `x86.Wait`; 3 is as ALL.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            {"kind": Shape.cast(x86.Invalidation), "linear": unsigned(64), "pcid": unsigned(x86.PCID_BITS)}
+            {
+                "kind": Shape.cast(x86.Invalidation),
+                "linear": unsigned(64),
+                "pcid": unsigned(x86.PCID_BITS),
+                "wait": Shape.cast(x86.Wait),
+            }
         )
+
+
+class CompletionLayout(data.StructLayout):
+    """An invalidation is complete that waited: `wait` is its own."""
+
+    def __init__(self) -> None:
+        super().__init__({"wait": Shape.cast(x86.Wait)})
 
 
 class TranslationLayout(data.StructLayout):

@@ -36,6 +36,8 @@ class Maintenance(Component):
         The TLB has no operation in work.
     may_change : In(1)
         No request is in flight.
+    may_wait : In(1)
+        There is room for an invalidation that waits; one that waits for nothing is taken whatever this is.
     idle : Out(1)
         Nothing is in work here.
     begins : Out(1)
@@ -61,6 +63,7 @@ class Maintenance(Component):
                 "before": In(ContextLayout(physical_bits, soft_dirty=soft_dirty, pcids=True)),
                 "may_begin": In(1),
                 "may_change": In(1),
+                "may_wait": In(1),
                 "idle": Out(1),
                 "begins": Out(1),
                 "covers": Out(1),
@@ -88,11 +91,12 @@ class Maintenance(Component):
         )
         invalidations, contexts = self.invalidations, self.contexts
         free = ~r.valid & self.may_begin
-        first = Signal()
+        first, turns = Signal(), Signal()
         m.d.comb += [
             self.idle.eq(~r.valid),
-            first.eq(invalidations.valid & ~r.others),
-            invalidations.ready.eq(free & ~r.others),
+            turns.eq(~r.others & (self.may_wait | (invalidations.payload.wait == x86.Wait.NONE))),
+            first.eq(invalidations.valid & turns),
+            invalidations.ready.eq(free & turns),
             self.begins.eq(free & first),
             contexts.ready.eq(free & self.may_change & ~first),
             # What is on offer is looked for, taken or not.

@@ -18,9 +18,10 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
     "track": {track.name.lower(): int(track) for track in linux.Track},
     "control_bits": {bit.name.lower(): int(bit) for bit in x86.Control if bit is not x86.Control.AC},
     "invalidation": {kind.name.lower(): int(kind) for kind in x86.Invalidation},
+    "wait": {wait.name.lower(): int(wait) for wait in x86.Wait},
     "error_code_bits": {bit.name.lower(): int(bit) for bit in x86.ErrorBit if bit <= x86.ErrorBit.PK},
 }
-"""What the values of ports mean: numbers of access, outcome, track, invalidation; bits of control and error code."""
+"""What ports mean: numbers of access, outcome, track, invalidation, wait; bits of control and error code."""
 
 RESET: Final = {"port": "rst", "kind": "synchronous", "active": "high"}
 CLOCK: Final = {"port": "clk", "edge": "rising"}

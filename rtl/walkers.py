@@ -54,6 +54,8 @@ class Walkers(Component):
         `observe` does not count.
     count : int
         Walkers, 2 to `MOST_WALKERS`.
+    epoch_bits : int
+        Width of what is told with a request and comes back with its answer; default 1.
 
     Members
     -------
@@ -61,6 +63,8 @@ class Walkers(Component):
         A request is taken when a walker is free. Answers come in any order.
     i_start : In(StartLayout), i_access : In(AccessClassLayout), i_canonical : In(1)
         Of the request: where its walk begins, its class, and whether its address is canonical.
+    i_epoch : In(epoch_bits), o_epoch : Out(epoch_bits)
+        Told with the request; of that which is answered.
     i_stale : In(1)
         Of the request: its walk leaves nothing, since what it begins below is stale.
     i_context : In(ContextLayout)
@@ -85,7 +89,7 @@ class Walkers(Component):
         Its walk was not overtaken, and is no probe's.
     """
 
-    def __init__(self, config: WalkerConfig, *, count: int) -> None:
+    def __init__(self, config: WalkerConfig, *, count: int, epoch_bits: int = 1) -> None:
         self.config = config
         self.count = count
         self.bits = (count - 1).bit_length()
@@ -95,6 +99,7 @@ class Walkers(Component):
             "i_start": In(StartLayout(bits, config.levels)),
             "i_access": In(AccessClassLayout()),
             "i_canonical": In(1),
+            "i_epoch": In(epoch_bits),
             "i_stale": In(1),
             "i_context": In(ContextLayout(bits, soft_dirty=soft_dirty, pcids=True)),
             "i_overtakes": In(1),
@@ -113,6 +118,7 @@ class Walkers(Component):
             "o_linear": Out(64),
             "o_store": Out(1),
             "o_probe": Out(1),
+            "o_epoch": Out(epoch_bits),
             "o_kept": Out(1),
         }
         if config.trace:
@@ -134,11 +140,8 @@ class Walkers(Component):
             pages=[Signal(PAGE_BITS, name=f"page_{number}") for number in range(count)],
             matches=Signal(count),
         )
-        m.submodules.requests = requested = Memory(
-            shape=data.StructLayout({"request": RequestLayout(config.tag_bits), "access": AccessClassLayout()}),
-            depth=count,
-            init=[],
-        )
+        asked = {"request": RequestLayout(config.tag_bits), "access": AccessClassLayout(), "epoch": len(self.i_epoch)}
+        m.submodules.requests = requested = Memory(shape=data.StructLayout(asked), depth=count, init=[])
         m.submodules.indexes = indexes = Memory(
             shape=data.StructLayout({"page": unsigned(PAGE_BITS), "probe": 1}), depth=count, init=[]
         )
@@ -180,6 +183,7 @@ class Walkers(Component):
             write_request.addr.eq(free_number),
             write_request.data.request.eq(request.payload),
             write_request.data.access.eq(self.i_access),
+            write_request.data.epoch.eq(self.i_epoch),
             write_request.en.eq(begins),
             write_index.addr.eq(free_number),
             write_index.data.page.eq(page_of(linear)),
@@ -381,6 +385,7 @@ class Walkers(Component):
             self.o_linear.eq(known.request.linear),
             self.o_store.eq(known.access.store),
             self.o_probe.eq(known.access.probe),
+            self.o_epoch.eq(known.epoch),
             self.o_kept.eq(r.keeps.bit_select(judged.whose, 1)),
             self.o_written.valid.eq(self.o_judges & judged.after & fires),
             event.linear.eq(known.request.linear),
@@ -456,7 +461,6 @@ class Walkers(Component):
                 update.mend.eq(rights.mend),
                 update.saved_dirty.eq(context.saved_dirty),
             ]
-        known = SimpleNamespace(
-            request=asked.request, access=asked.access, step=step, place=place, found=found, entry=entry
-        )
+        of_request = {"request": asked.request, "access": asked.access, "epoch": asked.epoch}
+        known = SimpleNamespace(**of_request, step=step, place=place, found=found, entry=entry)
         return answer, update, known

@@ -43,6 +43,7 @@ X86: dict[str, Any] = {
     "ErrorBit": {"P": 0, "WR": 1, "US": 2, "RSVD": 3, "ID": 4, "PK": 5, "SS": 6, "HLAT": 7, "SGX": 15},  # figure 4-12
     "Access": {"READ": 0, "WRITE": 1, "RMW": 2, "FETCH": 3, "PROBE": 4},  # ptewalk's own
     "Outcome": {"OK": 0, "PAGE_FAULT": 1, "GENERAL_PROTECTION": 2, "BUS_ERROR": 3},  # ptewalk's own
+    "Wait": {"NONE": 0, "STORES": 1, "ALL": 2},  # our own
     "Invalidation": {"ADDRESS": 0, "PCID": 1, "ALL": 2, "NOT_GLOBAL": 3, "INVLPG": 4},  # 2A, INVPCID; 4 is our own
     "PCID_BITS": 12,  # 4.10.1
     # the walk format's key c

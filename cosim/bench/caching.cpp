@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstring>
+#include <deque>
 #include <vector>
 
 #include "Vtop.h"
@@ -41,6 +42,17 @@ struct InFlight {
 };
 
 constexpr unsigned TAGS = 1024;
+// An invalidation that waits, and the tags of what it waits for.
+struct Waiting {
+    uint8_t kind;
+    unsigned left = 0;
+    std::array<bool, TAGS> tags{};
+    void add(size_t tag) { tags[tag] = true, ++left; }
+    void drop(size_t tag) {
+        left -= tags[tag];
+        tags[tag] = false;
+    }
+};
 constexpr uint64_t LATE = 5000;  // cycles without progress after which a request has timed out
 
 class Run {
@@ -72,7 +84,7 @@ public:
 private:
     bool done() const {
         if (b.serial && !stopped && directive < b.directive_count) return false;
-        return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && pending.empty() && !offers_context &&
+        return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && waiting.empty() && pending.empty() && !offers_context &&
                !offers_invalidation && faults_seen + lost() >= faults_due;
     }
     uint64_t lost() const { return static_cast<uint32_t>(pins::lost_faults::get(top) - lost_before); }
@@ -105,7 +117,7 @@ private:
                 offers_context = true;
             } else {
                 if (offers_invalidation) return;
-                struct { uint64_t kind, linear, pcid; } asked{d.invalidation, d.address, d.pcid};
+                struct { uint64_t kind, linear, pcid, wait; } asked{d.invalidation, d.address, d.pcid, d.wait};
                 pins::invalidations::put(top, asked);
                 invalidation = directive;
                 offers_invalidation = true;
@@ -161,6 +173,7 @@ private:
             pins::retired::set_valid(top, true);
             tags[at].granted = false;
             --granted;
+            for (Waiting &w : waiting) w.drop(at);
             return;
         }
     }
@@ -215,6 +228,7 @@ private:
             t.probe = r.access == Access::PROBE;
             ++flying;
             ++accepted;
+            b.accepted_waiting += !waiting.empty();
             offering = false;
             progress = cycle;
         }
@@ -226,6 +240,7 @@ private:
         }
         if (offers_invalidation && pins::invalidations::ready(top)) {
             note(CachingKind::INVALIDATE).index = static_cast<uint32_t>(invalidation);
+            if (directives[invalidation].wait != Wait::NONE) begin_wait(directives[invalidation].wait);
             offers_invalidation = false;
             progress = cycle;
         }
@@ -253,6 +268,24 @@ private:
             ++b.drains_done;
             progress = cycle;
         }
+        if (pins::completions::valid(top)) {
+            struct { uint8_t wait; } completion{};
+            pins::completions::get(top, completion);
+            if (waiting.empty() || waiting.front().left || waiting.front().kind != completion.wait) {
+                status = CachingStatus::COMPLETE_EARLY;
+                return;
+            }
+            ++(completion.wait == Wait::STORES ? b.completed_stores : b.completed_all);
+            waiting.pop_front();
+            progress = cycle;
+        }
+    }
+
+    void begin_wait(uint8_t kind) {
+        Waiting &w = waiting.emplace_back();
+        w.kind = kind;
+        for (size_t at = 0; at < b.tags; ++at)
+            if (tags[at].flying || (tags[at].granted && (tags[at].stores || kind == Wait::ALL))) w.add(at);
     }
 
     void sample_memory() {
@@ -312,7 +345,10 @@ private:
         --flying;
         progress = cycle;
         stopped = stopped || (b.stop_on_fault && response.outcome != Outcome::OK);
-        if (response.outcome == Outcome::OK && t.stores) {
+        const bool grants = response.outcome == Outcome::OK && (t.stores || (pins::READ_GRANTS && !t.probe));
+        for (Waiting &w : waiting)
+            if (!grants || !(t.stores || w.kind == Wait::ALL)) w.drop(response.tag);
+        if (grants) {
             t.granted = true;
             t.retires = cycle + 1 + random.draw() % 31;
             ++granted;
@@ -336,6 +372,7 @@ private:
     Transfer waiting_read{}, waiting_swap{};
     Response response{};
     std::vector<Pending> pending;
+    std::deque<Waiting> waiting;
     std::array<InFlight, TAGS> tags{};
 };
 

@@ -23,9 +23,10 @@ from ptewalk.cosim.bench.events import (
     WalkEnd,
 )
 from ptewalk.cosim.bench.records import RESPONSE, context_values, decode, make
+from ptewalk.cosim.bench.waits import WaitRules
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import PageFault, Request, State, Translated
-from ptewalk.model.x86 import Access, Invalidation
+from ptewalk.model.x86 import Access, Invalidation, Wait
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["CachingBench", "CachingConditions", "RuleOfCachingBroken", "Story"]
@@ -70,6 +71,8 @@ class CachingConditions:
         Each of reads, swaps, responses and faults is not ready.
     errors : float
         An access to memory is refused.
+    waits : float
+        An invalidation waits, for stores or for all.
     latency, latency_spread : int
         Cycles of an access, and up to so many more.
     tags : int
@@ -77,7 +80,7 @@ class CachingConditions:
     outstanding : int
         Requests in flight at most; 0: as many as there are tags.
     retirement : int
-        A granted store retires a cycle after its answer, and up to so many more.
+        What is granted retires a cycle after its answer, and up to so many more.
     """
 
     idle: float = 0.5
@@ -87,6 +90,7 @@ class CachingConditions:
     drains: float = 0.001
     stalls: float = 0.1
     errors: float = 0.0
+    waits: float = 0.3
     latency: int = 1
     latency_spread: int = 2
     tags: int = 16
@@ -115,6 +119,8 @@ class CachingBench:
         What the fault queue told, and `expected_faults` what it had to tell.
     drains : int
         Drains that ended.
+    waits : WaitRules
+        What it knows of invalidations that wait.
     """
 
     LATE = 2000
@@ -133,9 +139,10 @@ class CachingBench:
         self.faults: list[tuple[int, int, int]] = []
         self.expected_faults: list[tuple[int, int, int]] = []
         self.drains = 0
+        self.waits = WaitRules()
         self._design, self._story, self._left = design, story, count
         self._conditions = conditions or CachingConditions()
-        self._rng = random.Random(seed)
+        self._rng, self._waits_rng = random.Random(seed), random.Random(f"waits {seed}")
         self._cycle = self._progress = 0
         self._flying: dict[int, Request] = {}
         self._granted: dict[int, int] = {}  # tag to the cycle in which it retires
@@ -152,7 +159,7 @@ class CachingBench:
     @property
     def done(self) -> bool:
         """All is asked and answered, and nothing is on its way."""
-        busy = self._flying or self._offered or self._granted or self._draining or self._pending
+        busy = self._flying or self._offered or self._granted or self._draining or self._pending or self.waits.waiting
         return not self._left and not busy and len(self.faults) + self._lost >= len(self.expected_faults)
 
     # Driving ---------------------------------------------------------------------------------------------------------
@@ -169,8 +176,9 @@ class CachingBench:
             self._offer_context()
         if self._context and "invalidations" not in self._offered and rng.random() < conditions.invalidations:
             flying = [request.linear for request in self._flying.values()]
-            kind, linear, pcid = self._story.invalidation(flying)
-            self._offer("invalidations", {"kind": kind, "linear": linear, "pcid": pcid}, Invalidate(kind, linear, pcid))
+            waits = self._waits_rng.random() < conditions.waits
+            wait = self._waits_rng.choice((Wait.STORES, Wait.ALL)) if waits else Wait.NONE
+            self._offer_invalidation(*self._story.invalidation(flying), wait)
         if self._context and self._left and "requests" not in self._offered and rng.random() >= conditions.idle:
             self._offer_request()
         for role in ("contexts", "invalidations", "requests"):
@@ -199,6 +207,10 @@ class CachingBench:
     def _offer_context(self) -> None:
         state, pcid, keep = self._story.context()
         self._offer("contexts", context_values(state, pcid, keep=keep), SetContext(state, pcid, keep))
+
+    def _offer_invalidation(self, kind: Invalidation, linear: int, pcid: int, wait: Wait) -> None:
+        payload = {"kind": kind, "linear": linear, "pcid": pcid, "wait": wait}
+        self._offer("invalidations", payload, Invalidate(kind, linear, pcid, wait))
 
     def _offer_request(self) -> None:
         free = [tag for tag in range(self._conditions.tags) if tag not in self._flying and tag not in self._granted]
@@ -243,6 +255,7 @@ class CachingBench:
         due = [tag for tag, cycle in self._granted.items() if cycle <= self._cycle]
         for tag in due[:1]:
             del self._granted[tag]
+            self.waits.retired(tag)
         self._give(put, "retired", {"tag": due[0]} if due else None)
 
     def _answer_memory(self, put: Set) -> None:
@@ -297,8 +310,12 @@ class CachingBench:
                 )
             self._draining = False
             self.drains += 1
+        completion = self._taken(get, "completions")
+        broken = self.waits.completed(completion["wait"]) if completion is not None else None
+        if broken is not None:
+            raise RuleOfCachingBroken(f"cycle {self._cycle}: {broken}")
         self._cycle += 1
-        if not self._flying and not self._offered:
+        if not self._flying and not self._offered and not self.waits.waiting:
             self._progress = self._cycle
         if self._cycle - self._progress > self.LATE:
             raise RuleOfCachingBroken(f"cycle {self._cycle}: no progress; in flight are tags {sorted(self._flying)}")
@@ -311,8 +328,11 @@ class CachingBench:
             self._progress = self._cycle
         if isinstance(event, Accept):
             self._flying[event.tag] = event.request
+            self.waits.accepted(event.tag)
         elif isinstance(event, SetContext):
             self._context = True
+        elif isinstance(event, Invalidate):
+            self.waits.invalidated(event.wait)
 
     def _taken(self, get: Get, role: str) -> dict[str, int] | None:
         """The payload of a transfer out of the design; what waits must stand."""
@@ -353,7 +373,11 @@ class CachingBench:
         result = decode(make(RESPONSE, response))
         self._note(Answer(tag, result))
         self._progress = self._cycle
-        if isinstance(result, Translated) and request.access in (Access.WRITE, Access.RMW):
+        store = request.access in (Access.WRITE, Access.RMW)
+        reads = self._design.parameters["read_grants"] and request.access != Access.PROBE
+        granted = isinstance(result, Translated) and (store or reads)
+        self.waits.answered(tag, granted=granted, store=store)
+        if granted:
             self._granted[tag] = self._cycle + 1 + self._rng.randint(0, self._conditions.retirement)
         if isinstance(result, PageFault) and request.access != Access.PROBE:
             self.expected_faults.append((request.linear, result.code, tag))

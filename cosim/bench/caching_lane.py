@@ -16,9 +16,10 @@ from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.events import Accept, Answer, Foreign, Invalidate, LogEvent, Read, SetContext, Swap, WalkEnd
 from ptewalk.cosim.bench.headers import lane_files, structures
 from ptewalk.cosim.bench.records import REQUEST, Records, context_values, result_of
+from ptewalk.cosim.bench.waits import WAIT_COUNTS
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
-from ptewalk.model.x86 import PAGE_SHIFT, Invalidation
+from ptewalk.model.x86 import PAGE_SHIFT, Invalidation, Wait
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = [
@@ -66,6 +67,7 @@ class CachingStatus(IntEnum):
     TWO_OUTSTANDING = 3
     STRAY_ANSWER = 4
     DRAINED_EARLY = 5
+    COMPLETE_EARLY = 6
 
 
 DIRECTIVE: Final = np.dtype(
@@ -78,6 +80,7 @@ DIRECTIVE: Final = np.dtype(
         ("pcid", np.uint16),
         ("kind", np.uint8),  # DirectiveKind
         ("invalidation", np.uint8),  # x86.Invalidation
+        ("wait", np.uint8),  # x86.Wait
     ],
     align=True,
 )
@@ -92,6 +95,8 @@ _EVENT: Final = np.dtype(
     align=True,
 )
 _COUNTERS: Final = ("delivered_faults", "lost_faults", "marks", "mends", "hits", "overtaken", "replays", "wraps")
+_WAITS: Final = ("completed_stores", "completed_all", "accepted_waiting")
+"""Invalidations that were complete, by what they waited for; requests accepted while one waited."""
 _BATCH: Final = np.dtype(
     [
         *((name, np.uint64) for name in ("requests", "contexts", "directives", "keys", "rows", "words")),
@@ -100,7 +105,7 @@ _BATCH: Final = np.dtype(
         *((name, np.uint64) for name in ("go_on", "serial", "stop_on_fault")),
         *((name, np.uint64) for name in ("seed", "tags", "latency", "latency_spread")),
         *((name, np.uint64) for name in ("idle", "stalls", "errors", "drains")),
-        *((name, np.uint64) for name in ("log", "log_count", "cycles", "drains_done", *_COUNTERS)),
+        *((name, np.uint64) for name in ("log", "log_count", "cycles", "drains_done", *_WAITS, *_COUNTERS)),
     ],
     align=True,
 )
@@ -110,13 +115,14 @@ _RULES: Final = {
     CachingStatus.TWO_OUTSTANDING: "a walker has two accesses to memory outstanding",
     CachingStatus.STRAY_ANSWER: "an answer with a tag that is not in flight",
     CachingStatus.DRAINED_EARLY: "a drain ended while requests or grants were outstanding",
+    CachingStatus.COMPLETE_EARLY: "an invalidation was complete before what it waits for, or as none that waits",
 }
 
 
 def caching_lane_files(design: DesignDescription) -> Mapping[str, str]:
     """File name to text of all that is compiled into a model of `design` for this lane."""
     numbers = []
-    for kind in (DirectiveKind, CachingKind, CachingStatus):
+    for kind in (DirectiveKind, CachingKind, CachingStatus, Wait):
         values = ", ".join(f"{one.name} = {one.value}" for one in kind)
         numbers.append(f"namespace {kind.__name__} {{ enum : uint32_t {{ {values} }}; }}")
     kinds = {"Directive": DIRECTIVE, "CachingEvent": _EVENT, "CachingBatch": _BATCH}
@@ -161,6 +167,8 @@ class CachingRun:
     cycles, drains : int
     counters : dict of str to int
         The gateware's, since the reset.
+    waits : dict of str to int
+        Of invalidations that waited: see `WaitRules.counts`.
     """
 
     work: CachingWork
@@ -168,12 +176,15 @@ class CachingRun:
     cycles: int
     drains: int
     counters: dict[str, int] = field(default_factory=dict)
+    waits: dict[str, int] = field(default_factory=dict)
 
     def read(self) -> Iterator[LogEvent]:
         """The log for the golden TLB."""
         work, directives = self.work, self.work.directives.tolist()
         names = DIRECTIVE.names or ()
-        at_kind, at_linear, at_pcid = (names.index(name) for name in ("invalidation", "address", "pcid"))
+        at_kind, at_linear, at_pcid, at_wait = (
+            names.index(name) for name in ("invalidation", "address", "pcid", "wait")
+        )
         for row in self.events.tolist():
             address, old, new, _, tag, index, code, kind, done, error, outcome, level, pwt, pcd, pat = row
             if kind == CachingKind.READ:
@@ -188,7 +199,7 @@ class CachingRun:
                 yield SetContext(*work.contexts[index])
             elif kind == CachingKind.INVALIDATE:
                 asked = directives[index]
-                yield Invalidate(Invalidation(asked[at_kind]), asked[at_linear], asked[at_pcid])
+                yield Invalidate(Invalidation(asked[at_kind]), asked[at_linear], asked[at_pcid], Wait(asked[at_wait]))
             elif kind == CachingKind.WALK_END:
                 yield WalkEnd(tag, index)
             elif kind == CachingKind.ANSWER:
@@ -283,7 +294,8 @@ class CachingLane:
         raw = ctypes.string_at(int(one["log"]), size)
         events: Records = np.frombuffer(raw, _EVENT)
         counters = {name: int(one[name]) for name in _COUNTERS}
-        return CachingRun(work, events, int(one["cycles"]), int(one["drains_done"]), counters)
+        waits = dict(zip(WAIT_COUNTS, (int(one[name]) for name in _WAITS), strict=True))
+        return CachingRun(work, events, int(one["cycles"]), int(one["drains_done"]), counters, waits)
 
 
 def request_records(asked: list[Request]) -> Records:

@@ -105,9 +105,10 @@ class CachingSession:
         rows = []
         for event in before:
             if isinstance(event, SetContext):
-                rows.append((0, 0, 0, 0, contexts.index(event), 0, DirectiveKind.CONTEXT, 0))
+                rows.append((0, 0, 0, 0, contexts.index(event), 0, DirectiveKind.CONTEXT, 0, 0))
             else:
-                rows.append((event.linear, 0, 0, 0, 0, event.pcid, DirectiveKind.INVALIDATION, int(event.kind)))
+                kinds = (DirectiveKind.INVALIDATION, int(event.kind), int(event.wait))
+                rows.append((event.linear, 0, 0, 0, 0, event.pcid, *kinds))
         told = [(context.state, context.pcid, context.keep) for context in contexts]
         asked = list(requests)
         work = CachingWork(

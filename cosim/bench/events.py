@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ptewalk.model.paging import Request, Result, State
-from ptewalk.model.x86 import Invalidation
+from ptewalk.model.x86 import Invalidation, Wait
 
 __all__ = ["Accept", "Answer", "Foreign", "Invalidate", "LogEvent", "Read", "Reset", "SetContext", "Swap", "WalkEnd"]
 
@@ -71,11 +71,15 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Invalidate:
-    """An invalidation was accepted; `linear` counts for one address, `pcid` for INVPCID's types 0 and 1."""
+    """An invalidation was accepted; `linear` counts for one address, `pcid` for INVPCID's types 0 and 1.
+
+    What it waits for changes nothing in what is permitted after it; `bench.waits` watches that.
+    """
 
     kind: Invalidation
     linear: int = 0
     pcid: int = 0
+    wait: Wait = Wait.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ STREAMS: Final[dict[str, tuple[str, ...]]] = {
     "retired": ("tag",),
     "written": tuple(records.WRITTEN.names or ()),
     "walked": tuple(records.WALKED.names or ()),
-    "invalidations": ("kind", "linear", "pcid"),
+    "invalidations": ("kind", "linear", "pcid", "wait"),
+    "completions": ("wait",),
 }
 """Role of each stream that a testbench knows to the fields that it knows."""
 GROUPS: Final[dict[str, tuple[str, ...]]] = {"translation": tuple(records.TRANSLATION.names or ())}
@@ -212,6 +213,8 @@ def pins_header(design: DesignDescription) -> str:
         "namespace pins {",
         f"constexpr unsigned WALKER_MASK = {(1 << (design.parameters.get('walkers', 1) - 1).bit_length()) - 1};"
         "  // of the id of an access: whose it is",
+        f"constexpr bool READ_GRANTS = {str(design.parameters.get('read_grants', False)).lower()};"
+        "  // an OK to a read retires",
     ]
     for role in STREAMS:
         lines += _stream(design, role, design.stream(role))

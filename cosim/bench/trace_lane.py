@@ -52,7 +52,7 @@ class TraceStatus(IntEnum):
     STRAY_ANSWER = 2
 
 
-INVALIDATION: Final = np.dtype([(name, np.uint64) for name in ("kind", "linear", "pcid")], align=True)
+INVALIDATION: Final = np.dtype([(name, np.uint64) for name in ("kind", "linear", "pcid", "wait")], align=True)
 _COUNTS: Final = ("cycles", "answered", "walks", "reads", "swaps", "marks", "mends")
 _BATCH: Final = np.dtype(
     [
@@ -225,7 +225,7 @@ class TraceLane:
             one["keys"], one["rows"], one["words"] = keys.ctypes.data, rows.ctypes.data, words.ctypes.data
             one["key_bits"] = len(keys).bit_length() - 1
             self._keys = keys
-        asked = np.array([(int(kind), linear, 0) for kind, linear in invalidations], INVALIDATION)
+        asked = np.array([(int(kind), linear, 0, 0) for kind, linear in invalidations], INVALIDATION)
         one["accesses"], one["access_count"] = accesses.ctypes.data, len(accesses)
         one["last"] = 0 if last is None else last.ctypes.data
         one["context"] = 0 if context is None else context.ctypes.data

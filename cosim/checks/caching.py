@@ -17,7 +17,7 @@ from ptewalk.cosim.stimulus.caches import CacheStory
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import PageFault, Request
-from ptewalk.model.x86 import Access, EntryBit
+from ptewalk.model.x86 import Access, EntryBit, Wait
 
 __all__ = ["COUNTERS", "CachingVerdict", "compare_counted", "judge_run", "random_work"]
 
@@ -25,6 +25,7 @@ COUNTERS: Final = ("delivered_faults", "lost_faults", "marks", "mends", "hits", 
 """The gateware's counters."""
 _SD: Final = 1 << SoftBit.SOFT_DIRTY
 _RW: Final = 1 << EntryBit.RW
+_WAITS: Final = (*(Wait.NONE,) * 3, Wait.STORES, Wait.ALL)
 
 
 @dataclass
@@ -119,26 +120,27 @@ def random_work(story: CacheStory, count: int, seed: str) -> CachingWork:
     What is invalidated is often what was just asked for: so changes and invalidations come at every distance from the
     start of a walk, its reads and its end.
     """
-    rng = random.Random(f"work {seed}")
+    rng, waits = random.Random(f"work {seed}"), random.Random(f"waits {seed}")
     contexts = [story.context()]
-    rows: list[tuple[int, ...]] = [(0, 0, 0, 0, 0, 0, DirectiveKind.CONTEXT, 0)]
+    rows: list[tuple[int, ...]] = [(0, 0, 0, 0, 0, 0, DirectiveKind.CONTEXT, 0, 0)]
     memory = story.memory.copy()
     asked: list[Request] = []
     while len(asked) < count:
         number = len(asked)
         if rng.random() < 0.015:
-            rows.append((0, 0, number, rng.randrange(8), len(contexts), 0, DirectiveKind.CONTEXT, 0))
+            rows.append((0, 0, number, rng.randrange(8), len(contexts), 0, DirectiveKind.CONTEXT, 0, 0))
             contexts.append(story.context())
         asked += [story.request() for _ in range(rng.randint(1, 6))]
         changes = rng.random() < 0.25
         if changes:
             address, value = story.change()
             story.memory.store(address, value)
-            rows.append((address, value, len(asked), rng.randrange(20), 0, 0, DirectiveKind.CHANGE, 0))
+            rows.append((address, value, len(asked), rng.randrange(20), 0, 0, DirectiveKind.CHANGE, 0, 0))
         if changes or rng.random() < 0.05:
             kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]], changes=changes)
             delay = rng.choice((0, 0, 1, 2, rng.randrange(20)))
-            rows.append((linear, 0, len(asked), delay, 0, pcid, DirectiveKind.INVALIDATION, int(kind)))
+            wait = waits.choice(_WAITS)
+            rows.append((linear, 0, len(asked), delay, 0, pcid, DirectiveKind.INVALIDATION, int(kind), int(wait)))
     asked = asked[:count]
     rows = [row for row in rows if row[2] <= count]
     return CachingWork(

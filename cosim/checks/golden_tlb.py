@@ -153,7 +153,7 @@ class GoldenTlb:
                     self._walk_end(tag, walker)
                 case Answer(tag, result):
                     self._answer(tag, result)
-                case Invalidate(kind, linear, pcid):
+                case Invalidate(kind, linear, pcid, _):
                     self._stale.invalidate(kind, linear, pcid, self._context.pcid, self._place)
                 case SetContext():
                     self._set_context(event)

@@ -167,4 +167,5 @@ def _volume_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> 
     except RuleOfCachingBroken as broken:
         return {"problems": [str(broken)], "counts": {}}
     verdict = judge_run(list(run.read()), run.faults(), before, asked.memory, run.counters.get)
-    return {"problems": verdict.problems, "counts": {**verdict.counts, "drains": run.drains, "cycles": run.cycles}}
+    told = {"drains": run.drains, "cycles": run.cycles}
+    return {"problems": verdict.problems, "counts": {**verdict.counts, **run.waits, **told}}

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ptewalk.cosim.bench.caching import CachingBench, CachingConditions, Set
-from ptewalk.cosim.bench.events import Accept, Answer, Foreign, Invalidate, SetContext, WalkEnd
+from ptewalk.cosim.bench.caching import CachingBench, CachingConditions, Get, Set
+from ptewalk.cosim.bench.events import Accept, Answer, Foreign, SetContext, WalkEnd
 from ptewalk.cosim.bench.records import context_values
 from ptewalk.cosim.checks.caching import judge_run
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State, Translated
-from ptewalk.model.x86 import Access, Control, Invalidation
+from ptewalk.model.x86 import Access, Control, Invalidation, Wait
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
 from ptewalk.rtl.walker import WalkerConfig
@@ -78,6 +78,9 @@ class Directed(CachingBench):
         self._script = script(self)
         self._over = False
         self.takes_faults = True
+        self.status = False  # a bit of it was raised
+        self.held: set[int] = set()  # tags whose grants do not retire
+        self.complete: list[int] = []  # the cycles in which invalidations that wait were
         self.counts: Counter[str] = Counter()
 
     @property
@@ -91,12 +94,26 @@ class Directed(CachingBench):
             self._over = next(self._script, self) is self
         for role in ("contexts", "invalidations", "requests"):
             self._show(put, role)
+        for tag in self.held & self._granted.keys():
+            self._granted[tag] = self._cycle + 1
         self._retire(put)
         put(self._pin("drain"), 0)
         for role in ("responses", "reads", "swaps", "faults"):
             stream = self._design.stream(role)
             assert stream is not None and stream.ready is not None
             put(stream.ready, role != "faults" or self.takes_faults)
+
+    def sample(self, get: Get) -> None:
+        known = self._completed()
+        super().sample(get)
+        raised = ("fault_overflow", "tag_reused", "stray_retirement")
+        self.status |= any(get(self._design.plain[f"supervisor.status.{name}"]) for name in raised)
+        if self._completed() > known:
+            self.complete.append(self._cycle - 1)
+
+    def _completed(self) -> int:
+        counts = self.waits.counts
+        return counts["completed stores"] + counts["completed all"]
 
     # What a test says -------------------------------------------------------------------------------------------------
 
@@ -119,10 +136,16 @@ class Directed(CachingBench):
         fields = {"linear": linear, "access": int(access), "user": user, "implicit": 0, "ac": 0, "tag": tag}
         self._offer("requests", fields, Accept(tag, Request(linear, access, user)))
 
-    def invalidate(self, kind: Invalidation = Invalidation.INVLPG, linear: int = LINEAR, pcid: int = 1) -> Steps:
+    def invalidate(
+        self,
+        kind: Invalidation = Invalidation.INVLPG,
+        linear: int = LINEAR,
+        pcid: int = 1,
+        wait: Wait = Wait.NONE,
+    ) -> Steps:
         while "invalidations" in self._offered:
             yield
-        self._offer("invalidations", {"kind": kind, "linear": linear, "pcid": pcid}, Invalidate(kind, linear, pcid))
+        self._offer_invalidation(kind, linear, pcid, wait)
 
     def context(
         self, control: int = 0, pcid: int = 1, *, keep: bool = True, root: int = ROOT, track: Track = Track.OFF
@@ -131,6 +154,14 @@ class Directed(CachingBench):
             yield
         state = State(root, control, track=track)
         self._offer("contexts", context_values(state, pcid, keep=keep), SetContext(state, pcid, keep))
+
+    def flying(self) -> bool:
+        """A request is in flight."""
+        return bool(self._flying)
+
+    def granted(self) -> set[int]:
+        """Tags whose grants have not retired."""
+        return {*self._granted}
 
     def offers(self, role: str) -> bool:
         """Something waits there to be taken."""

@@ -15,7 +15,8 @@ from ptewalk.rtl.grants import GrantTable
 @pytest.mark.parametrize("seed", [1, 2])
 def test_against_a_set(tag_bits: int, seed: int, late: bool) -> None:
     """Grants and retirements of any tag, also of one in one cycle; `taken` is heeded, retirements are not honest."""
-    table = GrantTable(tag_bits, late=late)
+    note_bits = 2 if late else 0
+    table = GrantTable(tag_bits, late=late, note_bits=note_bits)
     rng = random.Random(seed)
     seen = {"taken": 0, "stray": 0, "passing": 0, "full": 0}
 
@@ -24,7 +25,7 @@ def test_against_a_set(tag_bits: int, seed: int, late: bool) -> None:
             assert not ctx.get(table.ready), cycle
             await ctx.tick()
         assert ctx.get(table.ready)
-        out: set[int] = set()
+        out: dict[int, int] = {}  # tag to its note
         gone = 0
         for cycle in range(3000):
             busy = cycle % 200 < 100
@@ -41,19 +42,25 @@ def test_against_a_set(tag_bits: int, seed: int, late: bool) -> None:
             granting &= grant not in out
             ctx.set(table.grant, granting)
             ctx.set(table.retire, retiring)
-            passing = granting and retiring and grant == retire
+            note = rng.getrandbits(2)
+            if note_bits:
+                ctx.set(table.grant_note, note)
+                assert ctx.get(table.gone) == (retiring and retire in out)
+                assert not ctx.get(table.gone) or ctx.get(table.gone_note) == out[retire]
+            # A retirement that is told late was made before a grant of this cycle.
+            passing = not late and granting and retiring and grant == retire
             assert ctx.get(table.stray) == (retiring and retire not in out and not passing)
             assert ctx.get(table.count) == len(out) + (gone if late else 0)
             seen["taken"] += grant in out
             seen["stray"] += ctx.get(table.stray)
-            seen["passing"] += passing
+            seen["passing"] += granting and retiring and grant == retire
             seen["full"] += len(out) == 1 << tag_bits
             await ctx.tick()
-            if granting:
-                out.add(grant)
             gone = retiring and retire in out
             if retiring:
-                out.discard(retire)
+                out.pop(retire, None)
+            if granting and not passing:
+                out[grant] = note
 
     simulator = Simulator(table)
     simulator.add_clock(1e-6)

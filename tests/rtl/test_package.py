@@ -20,6 +20,7 @@ def test_numbers() -> None:
         "track": {"off": 0, "fault": 1, "native": 2},
         "control_bits": {"wp": 0, "nxe": 1, "smep": 2, "smap": 3, "pke": 4, "pks": 5, "pge": 6, "la57": 7},
         "invalidation": {"address": 0, "pcid": 1, "all": 2, "not_global": 3, "invlpg": 4},
+        "wait": {"none": 0, "stores": 1, "all": 2},
         "error_code_bits": {"p": 0, "wr": 1, "us": 2, "rsvd": 3, "id": 4, "pk": 5},
     }
 

@@ -95,7 +95,12 @@ async def caching(dut: Any) -> None:
             *(bench.log, bench.faults, before, story.memory),
             lambda name: stage.get(name) if name in stage.handles else None,
         )
-        results.append({"problems": broken + verdict.problems, "counts": {**verdict.counts, "drains": bench.drains}})
+        results.append(
+            {
+                "problems": broken + verdict.problems,
+                "counts": {**verdict.counts, **bench.waits.counts, "drains": bench.drains},
+            }
+        )
     job.publish({"results": results})
 
 

@@ -42,13 +42,21 @@ def test_random_work(simulator: str) -> None:
     assert counts["hits"] >= 160 and counts["overtaken"] >= 1 and counts["gateware wraps"] >= 3
     assert sum(counts.get(kind, 0) for kind in KINDS) >= 20
     assert counts["drains"] >= 1 and counts["marks"] >= 20
+    assert min(counts["completed stores"], counts["completed all"]) >= 2 and counts["accepted beside a wait"] >= 20
 
 
 @pytest.mark.parametrize(
     "config",
     [
         CachingMmuConfig(WalkerConfig(levels=4, soft_dirty=False, tag_bits=6), fault_depth=1, waiting=3, slots=2),
-        CachingMmuConfig(WalkerConfig(trace=True, tag_bits=5), small_sets=16, small_ways=4, large_sets=16, slots=8),
+        CachingMmuConfig(
+            *(WalkerConfig(trace=True, tag_bits=5),),
+            small_sets=16,
+            small_ways=4,
+            large_sets=16,
+            slots=8,
+            read_grants=True,
+        ),
     ],
 )
 def test_other_shapes_under_errors_and_latency(config: CachingMmuConfig) -> None:
@@ -56,6 +64,7 @@ def test_other_shapes_under_errors_and_latency(config: CachingMmuConfig) -> None
     told = caching_work(400, 3, config=config, conditions=conditions)
     assert (told["compared"], told["wrong"], told["failures"]) == (400, 0, [])
     assert told["counts"]["hits"] >= 40
+    assert min(told["counts"][f"completed {kind}"] for kind in ("stores", "all")) >= 1
 
 
 def test_volume() -> None:
