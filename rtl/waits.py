@@ -36,8 +36,8 @@ class Waits(Component):
         Fewer than two wait; from a register.
     begins : In(1), wait : In(2)
         One is accepted, and its kind. Only with `room`.
-    epoch : Out(1), Out(2) with `reads`
-        Of a request that is accepted in this cycle: bit 0 that of stores, bit 1 that of reads.
+    epoch : Out(epoch_bits)
+        Of a request that is accepted in this cycle: bit 0 that of stores, bit 1 that of reads, only with `reads`.
     accepted : In(1)
         A request is.
     left, left_epoch : In(1)

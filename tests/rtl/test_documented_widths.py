@@ -45,6 +45,9 @@ SIZES: dict[str, Any] = {
     "walkers": 6,
     "width": 9,
     "depth": 4,
+    "epoch_bits": 1,
+    "most": 30,
+    "reads": False,
 }
 """Different ones where they are free, so that none stands for another."""
 
