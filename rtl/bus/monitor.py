@@ -8,11 +8,12 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.rtl.bus.axi import AddressLayout, AxiSignature, Burst, Response, check_widths
 
-__all__ = ["ExclusiveMonitor", "MonitorConfig", "MonitorRegisters", "RangeLayout", "WriteState"]
+__all__ = ["ExclusiveMonitor", "MonitorConfig", "MonitorRegisters", "RangeLayout", "ReadState", "WriteState"]
 
 GRANULE = 3
 """Log2 of the bytes in which it is judged whether a write ends a reservation."""
@@ -20,6 +21,8 @@ LINE = 7
 """Log2 of the bytes in which it is judged whether an exclusive read meets a write that is not finished."""
 PAGE = 12
 """A burst does not cross 4 KiB [A3.4.1]."""
+PHASES = 4
+"""Cycles in which the reservations are compared with a write: one of each bank in each."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class MonitorConfig:
         if not isinstance(self.observe, bool):
             raise ValueError(f"observe must be True or False, not {self.observe!r}")
 
+    @property
+    def banks(self) -> int:
+        """Into which reservations are sorted, `PHASES` each."""
+        return -(-self.reservations // PHASES)
+
 
 class RangeLayout(data.StructLayout):
     """The granules of a burst, or its lines: they lie in one page.
@@ -81,20 +89,33 @@ class RangeLayout(data.StructLayout):
         super().__init__({"page": page, "first": place, "last": place})
 
 
-class ReservationLayout(data.StructLayout):
-    """A reservation, as its exclusive read was: aligned, and of at most 128 bytes.
+class BlockLayout(data.StructLayout):
+    """What a reservation covers: aligned, and in one line.
+
+    Members
+    -------
+    line : unsigned(address_bits - 7)
+    first, last : unsigned(4)
+        Granules of the line.
+    """
+
+    def __init__(self, address_bits: int) -> None:
+        place = unsigned(LINE - GRANULE)
+        super().__init__({"line": unsigned(address_bits - LINE), "first": place, "last": place})
+
+
+class KeyLayout(data.StructLayout):
+    """What an exclusive write must have in common with its reservation.
 
     Members
     -------
     addr : unsigned(address_bits)
     size : unsigned(3)
     len : unsigned(4)
-    last : unsigned(4)
-        The low bits of its last granule; the others are those of its first.
     """
 
     def __init__(self, address_bits: int) -> None:
-        super().__init__({"addr": unsigned(address_bits), "size": unsigned(3), "len": unsigned(4), "last": unsigned(4)})
+        super().__init__({"addr": unsigned(address_bits), "size": unsigned(3), "len": unsigned(4)})
 
 
 class WriteState(IntEnum):
@@ -102,11 +123,11 @@ class WriteState(IntEnum):
 
     EMPTY = 0
     RANGE = 1
-    """Finds its granules, and the reservation of its ID."""
-    MATCH = 2
-    """Compares them."""
-    DECIDE = 3
-    """Sent, or failed, when there is room for it."""
+    """Finds its granules, and compares itself with the reservation of its ID."""
+    DECIDE = 2
+    """Sent, or failed, when the reservations have been compared with the write before it."""
+    OFFER = 3
+    """On offer below."""
 
 
 class ReadState(IntEnum):
@@ -114,7 +135,7 @@ class ReadState(IntEnum):
 
     EMPTY = 0
     RANGE = 1
-    """An exclusive one: finds its granules."""
+    """An exclusive one: finds its granules, and compares itself with the writes in flight."""
     DECIDE = 2
     """An exclusive one: reserves, is refused, or waits."""
     SEND = 3
@@ -126,20 +147,25 @@ class MonitorRegisters(data.StructLayout):
     Members
     -------
     write_state : WriteState
-    offered : 1
-        The write has its slot, and AW is on offer below.
-    matches : 1
-        The exclusive write has its reservation.
-    lawful : 1
-        It may be exclusive.
+    phase : unsigned(3)
+        0: reservations are not compared, or the first of each bank. 1 to 4: so many of each bank have been.
+    hits : unsigned(banks)
+        What was compared last overlaps the write.
+    same : 1
+        The write is as the reservation of its ID, if there is one.
     read_state : ReadState
+    meets : unsigned(writes)
+        Slots whose write is in flight and shares a line with the exclusive read, a cycle ago.
+    allowed : 1
+        The exclusive read may reserve.
     granted : 1
         The read that is sent has reserved.
-    write_range, read_range : RangeLayout
+    write_range : RangeLayout
+    block : BlockLayout
+        Of the exclusive read.
     write, read : AddressLayout
         As they were taken.
     valid : unsigned(reservations)
-    reservations : ArrayLayout of ReservationLayout
     busy, sent, finished, failed, exclusive : unsigned(writes)
         Of each slot: a write is in it; all of its W have gone; its answer is here; it was not sent; it was exclusive.
     ranges : ArrayLayout of RangeLayout
@@ -149,82 +175,78 @@ class MonitorRegisters(data.StructLayout):
     """
 
     def __init__(self, config: MonitorConfig) -> None:
-        ranges = RangeLayout(config.address_bits)
-        address = AddressLayout(config.address_bits, config.id_bits)
+        bits = config.address_bits
+        address = AddressLayout(bits, config.id_bits)
         slots, pointer = unsigned(config.writes), unsigned((config.writes - 1).bit_length())
         super().__init__(
             {
                 "write_state": WriteState,
-                "offered": 1,
-                "matches": 1,
-                "lawful": 1,
+                "phase": unsigned(3),
+                "hits": unsigned(config.banks),
+                "same": 1,
                 "read_state": ReadState,
+                "meets": slots,
+                "allowed": 1,
                 "granted": 1,
-                "write_range": ranges,
-                "read_range": ranges,
+                "write_range": RangeLayout(bits),
+                "block": BlockLayout(bits),
                 "write": address,
                 "read": address,
                 "valid": unsigned(config.reservations),
-                "reservations": data.ArrayLayout(ReservationLayout(config.address_bits), config.reservations),
                 **dict.fromkeys(("busy", "sent", "finished", "failed", "exclusive"), slots),
-                "ranges": data.ArrayLayout(RangeLayout(config.address_bits, LINE), config.writes),
+                "ranges": data.ArrayLayout(RangeLayout(bits, LINE), config.writes),
                 **dict.fromkeys(("tail", "data_at", "answer_at", "head"), pointer),
             }
         )
 
 
-def crosses(one: Any, other: Any) -> Value:
-    """Two ranges of one page share a granule."""
-    result: Value = (one.first <= other.last) & (other.first <= one.last)
-    return result
-
-
-def range_of(reservation: Any) -> SimpleNamespace:
-    """The range of a reservation, but for the page."""
-    first = reservation.addr[GRANULE:PAGE]
-    return SimpleNamespace(first=first, last=Cat(reservation.last, first[4:]))
-
-
-def lines(burst: Any) -> SimpleNamespace:
-    """The lines of a range, 128 bytes each."""
-    return SimpleNamespace(page=burst.page, first=burst.first[LINE - GRANULE :], last=burst.last[LINE - GRANULE :])
-
-
-def granules(m: Module, name: str, address: Any) -> tuple[Any, Value, Value]:
-    """Of a burst: its range, that of an exclusive one, which is aligned, and whether it may be exclusive.
-
-    An exclusive burst has 1, 2, 4, 8 or 16 beats, at most 128 bytes, and an address aligned to all of them [A7.2.4]. A
-    burst of FIXED is taken for INCR: its range is larger, never smaller.
-    """
+def range_of(m: Module, address: Any, data_bits: int) -> Any:
+    """The granules of a burst. One of FIXED is taken for INCR: its range is larger, never smaller."""
     low = address.addr[:PAGE]
-    beat = Signal(PAGE, name=f"{name}_beat")
-    mask = Signal(PAGE + 4, name=f"{name}_mask")  # its bytes - 1
-    begin = Signal(PAGE, name=f"{name}_begin")
-    end = Signal(PAGE + 5, name=f"{name}_end")
-    found = Signal(RangeLayout(len(address.addr)), name=f"{name}_granules")
-    block = Signal(RangeLayout(len(address.addr)), name=f"{name}_block")
+    most = (data_bits // 8 - 1).bit_length()  # AxSIZE is that of the bus at most [A3.4.1]
+    size = address.size[: most.bit_length()]
+    beat = Signal(PAGE, name="write_beat")  # its bytes - 1
+    mask = Signal(max(PAGE, 8 + most), name="write_mask")  # those of the burst
+    begin = Signal(PAGE, name="write_begin")
+    end = Signal(PAGE + 1, name="write_end")
+    found = Signal(RangeLayout(len(address.addr)), name="write_granules")
     m.d.comb += [
-        beat.eq((1 << address.size) - 1),
-        mask.eq((address.len << address.size) | beat),
+        beat.eq((1 << size) - 1),
+        mask.eq((address.len << size) | beat),
         # WRAP begins at its container, INCR at the beat of its address.
         begin.eq(low & ~Mux(address.burst == Burst.WRAP, mask[:PAGE], beat)),
-        end.eq(begin + mask),
+        end.eq(begin + mask[:PAGE]),
         found.page.eq(address.addr[PAGE:]),
         found.first.eq(begin[GRANULE:]),
         # What would cross the page is not AXI: it is taken to reach the page's end.
-        found.last.eq(end[GRANULE:PAGE] | end[PAGE:].any().replicate(PAGE - GRANULE)),
-        block.page.eq(address.addr[PAGE:]),
-        block.first.eq(low[GRANULE:]),
-        block.last.eq(low[GRANULE:] | mask[GRANULE:PAGE]),
+        found.last.eq(end[GRANULE:PAGE] | (end[PAGE] | mask[PAGE:].any()).replicate(PAGE - GRANULE)),
     ]
-    count = address.len
-    power = Cat(count == (1 << bit) - 1 for bit in range(5)).any()
-    lawful = power & (mask[7:] == 0) & ((low[:7] & mask[:7]) == 0) & (address.burst != Burst.FIXED)
-    return found, block, lawful
+    return found
+
+
+def block_of(m: Module, address: Any, data_bits: int) -> tuple[Any, Value]:
+    """Of an exclusive read: what it covers, and whether it is lawful.
+
+    It has 1, 2, 4, 8 or 16 beats, at most 128 bytes, and an address aligned to all of them [A7.2.4].
+    """
+    most = (data_bits // 8 - 1).bit_length()
+    size = address.size[: most.bit_length()]
+    mask = Signal(4 + most, name="read_mask")  # its bytes - 1
+    found = Signal(BlockLayout(len(address.addr)), name="read_block")
+    first = address.addr[GRANULE:LINE]
+    m.d.comb += [
+        mask.eq((address.len[:4] << size) | ((1 << size) - 1)),
+        found.line.eq(address.addr[LINE:]),
+        found.first.eq(first),
+        found.last.eq(first | mask[GRANULE:LINE]),
+    ]
+    power = Cat(address.len == (1 << bit) - 1 for bit in range(5)).any()
+    aligned = (address.addr[:LINE] & mask[:LINE]) == 0
+    return found, power & (mask[LINE:] == 0) & aligned & (address.burst != Burst.FIXED)
 
 
 class ExclusiveMonitor(Component):
-    """AXI4 in and out; below it nothing is exclusive. A read costs 1 cycle more, an exclusive one 3, a write 4.
+    """AXI4 in and out; below it nothing is exclusive. A read costs 1 cycle more, an exclusive one 3, a write 3.
 
     There is one reservation per ID, of the IDs 0 to `reservations` - 1: what the ID's last exclusive read reserved, by
     address, size and length. Every write that is sent and overlaps it ends it, whoever sent it, in granules of 8 bytes.
@@ -236,6 +258,10 @@ class ExclusiveMonitor(Component):
 
     *Exclusive writes*: sent, and answered EXOKAY, if the ID has a reservation of the same address, size and length.
     Otherwise nothing is sent, W is taken, and the answer is OKAY.
+
+    *What it overlaps* is found while the write is on its way: reservations lie in banks of four in LUT RAM, and one of
+    each bank is compared in each of the four cycles from the one in which the write is decided. The next write is
+    decided after them, five cycles after this one.
 
     Answers of reads come in the order of AR, of writes in the order of AW. What is sent has ID 0 and no AxLOCK, and
     AWCACHE[0] is 0: an answer to a write must mean that it is visible.
@@ -262,33 +288,37 @@ class ExclusiveMonitor(Component):
         super().__init__(members)
         self._ids = Array([Signal(config.id_bits, name=f"slot{number}_id") for number in range(config.writes)])
         self._responses = Array([Signal(2, name=f"slot{number}_response") for number in range(config.writes)])
+        bits, attributes = config.address_bits, {"ram_style": "distributed"}
+        self.keys = Memory(shape=KeyLayout(bits), depth=max(2, config.reservations), init=[], attrs=attributes)
+        self.banks = [
+            Memory(shape=BlockLayout(bits), depth=PHASES, init=[], attrs=attributes) for _ in range(config.banks)
+        ]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
         names = [(str(name), field.shape) for name, field in MonitorRegisters(config)]
         self._r = r = SimpleNamespace(**{name: Signal(shape, name=name) for name, shape in names})
-        self._open = Signal(config.writes)  # slots whose write was sent and is not finished
-        m.d.comb += self._open.eq(r.busy & ~r.finished & ~r.failed)
 
-        room = Signal()  # for one write more
-        m.d.comb += room.eq(~r.busy.bit_select(r.tail, 1))
-        # A reservation changes while no write is being looked up.
-        idle = (r.write_state == WriteState.EMPTY) | ((r.write_state == WriteState.DECIDE) & (r.offered | ~room))
-        settles, reserves = self._reads(m, idle)
-        sends, fails = self._writes(m, room, settles)
+        settles, reserves = self._reads(m)
+        sends, fails = self._writes(m)
+        self._compare(m, sends)
         self._answers(m)
 
+        # After `_compare`: what is reserved in the cycle in which the one before it ends is reserved.
+        m.submodules.keys = self.keys
+        key = self.keys.write_port()
+        m.d.comb += [key.addr.eq(r.read.id), key.en.eq(reserves)]
+        m.d.comb += [key.data[name].eq(r.read[name]) for name in ("addr", "size", "len")]
         for number in range(config.reservations):
             with m.If(settles & (r.read.id == number)):
                 m.d.sync += r.valid[number].eq(reserves)
-                m.d.sync += [r.reservations[number][name].eq(r.read[name]) for name in ("addr", "size", "len")]
-                m.d.sync += r.reservations[number].last.eq(r.read_range.last)
 
         with m.If(sends | fails):
-            line = lines(r.write_range)
             m.d.sync += [r.tail.eq(r.tail + 1), self._ids[r.tail].eq(r.write.id)]
-            m.d.sync += [r.ranges[r.tail][name].eq(getattr(line, name)) for name in ("page", "first", "last")]
+            line = {name: r.write_range[name][LINE - GRANULE :] for name in ("first", "last")}
+            m.d.sync += [r.ranges[r.tail].page.eq(r.write_range.page)]
+            m.d.sync += [r.ranges[r.tail][name].eq(value) for name, value in line.items()]
             for field, value in (
                 ("busy", 1),
                 ("sent", 0),
@@ -301,17 +331,18 @@ class ExclusiveMonitor(Component):
             m.d.comb += [self.o_registers[name].eq(getattr(r, name)) for name, _ in names]
         return m
 
-    def _reads(self, m: Module, idle: Value) -> tuple[Value, Value]:
+    def _reads(self, m: Module) -> tuple[Value, Value]:
         """AR and R: in which cycle an exclusive read settles the reservation of its ID, and whether it has one then."""
         r, above, below, config = self._r, self.s_axi, self.m_axi, self.config
         m.submodules.order = order = SyncFIFO(width=config.id_bits + 1, depth=config.reads)
-        _, found, lawful = granules(m, "read", r.read)
-        allowed, settles, reserves = Signal(), Signal(), Signal()
-        meets = Signal(config.writes)  # open slots that share a line with it
-        line = lines(r.read_range)
+        block, lawful = block_of(m, r.read, config.data_bits)
+        settles, reserves = Signal(), Signal()
+        # Slots whose write is in flight and shares its line; a lawful one lies in one line.
+        page, line = r.read.addr[PAGE:], r.read.addr[LINE:PAGE]
         for number in range(config.writes):
             other = r.ranges[number]
-            m.d.comb += meets[number].eq(self._open[number] & (line.page == other.page) & crosses(line, other))
+            shares = (page == other.page) & (other.first <= line) & (line <= other.last)
+            m.d.sync += r.meets[number].eq((r.busy & ~r.finished & ~r.failed)[number] & shares)
 
         m.d.comb += [
             below.ar.valid.eq((r.read_state == ReadState.SEND) & order.w_rdy),
@@ -331,14 +362,16 @@ class ExclusiveMonitor(Component):
             m.d.sync += r.read_state.eq(ReadState.EMPTY)
         with m.If(r.read_state == ReadState.RANGE):
             m.d.sync += [
-                *(r.read_range.eq(found), allowed.eq(lawful & (r.read.id < config.reservations))),
+                *(r.block.eq(block), r.allowed.eq(lawful & (r.read.id < config.reservations))),
                 r.read_state.eq(ReadState.DECIDE),
             ]
-        with m.If((r.read_state == ReadState.DECIDE) & idle):
+        # A reservation changes while no write is being decided, nor in the cycle after: `meets` does not know of it.
+        still = (r.write_state != WriteState.RANGE) & (r.write_state != WriteState.DECIDE) & (r.phase != 1)
+        with m.If((r.read_state == ReadState.DECIDE) & still):
             # It waits for memory alone: never for a W that may wait for it.
             m.d.comb += [
-                settles.eq(~allowed | ((meets & ~r.sent) != 0) | (meets == 0)),
-                reserves.eq(allowed & (meets == 0)),
+                settles.eq(~r.allowed | ((r.meets & ~r.sent) != 0) | (r.meets == 0)),
+                reserves.eq(r.allowed & (r.meets == 0)),
             ]
         with m.If(settles):
             m.d.sync += [r.granted.eq(reserves), r.read_state.eq(ReadState.SEND)]
@@ -352,31 +385,24 @@ class ExclusiveMonitor(Component):
             above.r.payload.resp.eq(Mux(response[1], response, order.r_data[0])),
             order.r_en.eq(below.r.valid & above.r.ready & below.r.payload.last),
         ]
+        for number, bank in enumerate(self.banks):
+            m.submodules[f"bank{number}"] = bank
+            port = bank.write_port()
+            mine = (r.read.id >> (PHASES - 1).bit_length()) == number
+            m.d.comb += [port.addr.eq(r.read.id), port.data.eq(r.block), port.en.eq(reserves & mine)]
         return settles, reserves
 
-    def _writes(self, m: Module, room: Value, settles: Value) -> tuple[Value, Value]:
+    def _writes(self, m: Module) -> tuple[Value, Value]:
         """AW and W: in which cycle a write is sent, or fails."""
         r, above, below, config = self._r, self.s_axi, self.m_axi, self.config
-        found, _, lawful = granules(m, "write", r.write)
         sends, fails = Signal(), Signal()
-        # The reservation of its ID is as it is.
-        own = Signal(config.reservations)
-        pages = Signal(config.reservations)  # in its page
-        for number in range(config.reservations):
-            kept = r.reservations[number]
-            same = (
-                (kept.addr[:PAGE] == r.write.addr[:PAGE]) & (kept.size == r.write.size) & (kept.len == r.write.len[:4])
-            )
-            m.d.comb += [
-                pages[number].eq(kept.addr[PAGE:] == r.write_range.page),
-                own[number].eq(r.valid[number] & (r.write.id == number) & pages[number] & same),
-            ]
-            # What is sent ends every reservation that it overlaps.
-            with m.If(sends & pages[number] & crosses(range_of(kept), r.write_range)):
-                m.d.sync += r.valid[number].eq(0)
+        key = self.keys.read_port(domain="comb")
+        found = range_of(m, r.write, config.data_bits)
+        kept, wanted = key.data, r.write
         m.d.comb += [
-            above.aw.ready.eq(r.write_state == WriteState.EMPTY),
-            below.aw.valid.eq(r.offered),
+            key.addr.eq(r.write.id),
+            above.aw.ready.eq((r.write_state == WriteState.EMPTY) & ~r.busy.bit_select(r.tail, 1)),
+            below.aw.valid.eq(r.write_state == WriteState.OFFER),
             below.aw.payload.eq(r.write),
             below.aw.payload.id.eq(0),
             below.aw.payload.lock.eq(0),
@@ -384,27 +410,24 @@ class ExclusiveMonitor(Component):
         ]
         with m.Switch(r.write_state):
             with m.Case(WriteState.EMPTY):
-                with m.If(above.aw.valid):
+                with m.If(above.aw.valid & above.aw.ready):
                     m.d.sync += [r.write.eq(above.aw.payload), r.write_state.eq(WriteState.RANGE)]
             with m.Case(WriteState.RANGE):
+                is_kept = (kept.addr == wanted.addr) & (kept.size == wanted.size) & (kept.len == wanted.len)
                 m.d.sync += [
-                    *(r.write_range.eq(found), r.lawful.eq(lawful)),
-                    r.write_state.eq(WriteState.MATCH),
+                    r.write_range.eq(found),
+                    r.same.eq(is_kept & (wanted.burst != Burst.FIXED)),
+                    r.write_state.eq(WriteState.DECIDE),
                 ]
-            with m.Case(WriteState.MATCH):
-                m.d.sync += [r.matches.eq(r.lawful & own.any()), r.write_state.eq(WriteState.DECIDE)]
             with m.Case(WriteState.DECIDE):
-                passes = ~r.write.lock | r.matches
-                with m.If(r.offered):
-                    with m.If(below.aw.ready):
-                        m.d.sync += [r.offered.eq(0), r.write_state.eq(WriteState.EMPTY)]
-                with m.Elif(room):
+                owned = Cat(r.valid[number] & (r.write.id == number) for number in range(config.reservations)).any()
+                passes = ~r.write.lock | (r.same & owned)
+                with m.If(r.phase == 0):
                     m.d.comb += [sends.eq(passes), fails.eq(~passes)]
-                    m.d.sync += r.offered.eq(passes)
-                    with m.If(fails):
-                        m.d.sync += r.write_state.eq(WriteState.EMPTY)
-                with m.Elif(settles & (r.read.id == r.write.id)):
-                    m.d.sync += r.matches.eq(0)  # what is reserved after it is not for it
+                    m.d.sync += r.write_state.eq(Mux(passes, WriteState.OFFER, WriteState.EMPTY))
+            with m.Case(WriteState.OFFER):
+                with m.If(below.aw.ready):
+                    m.d.sync += r.write_state.eq(WriteState.EMPTY)
 
         # W goes where its AW went.
         takes = (r.busy & ~r.sent).bit_select(r.data_at, 1)
@@ -417,6 +440,25 @@ class ExclusiveMonitor(Component):
         with m.If(above.w.valid & above.w.ready & above.w.payload.last):
             m.d.sync += [r.data_at.eq(r.data_at + 1), r.sent.bit_select(r.data_at, 1).eq(1)]
         return sends, fails
+
+    def _compare(self, m: Module, sends: Value) -> None:
+        """Ends what is overlapped by the write that is sent: one reservation of each bank is compared in a cycle."""
+        r, config = self._r, self.config
+        with m.If(sends | (r.phase != 0)):
+            m.d.sync += r.phase.eq(Mux(r.phase == PHASES, 0, r.phase + 1))
+        for number, bank in enumerate(self.banks):
+            port = bank.read_port(domain="comb")
+            kept, burst = port.data, r.write_range
+            place = PAGE - LINE  # of the line in its page
+            first, last = Cat(kept.first, kept.line[:place]), Cat(kept.last, kept.line[:place])
+            m.d.comb += port.addr.eq(r.phase)
+            m.d.sync += r.hits[number].eq(
+                (kept.line[place:] == burst.page) & (first <= burst.last) & (burst.first <= last)
+            )
+        for number in range(config.reservations):
+            bank, place = divmod(number, PHASES)
+            with m.If((r.phase == place + 1) & r.hits[bank]):
+                m.d.sync += r.valid[number].eq(0)
 
     def _answers(self, m: Module) -> None:
         """B: memory's is taken whatever becomes of those above, which go in order."""

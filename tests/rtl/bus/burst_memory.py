@@ -99,7 +99,8 @@ class Memory(Channels):
         self.answer = 0
         self.reads: list[Fields] = []
         self.writes: list[Fields] = []
-        self._waiting: dict[str, deque[list[int]]] = {"ar": deque(), "aw": deque()}
+        self._waiting: dict[str, deque[int]] = {"ar": deque(), "aw": deque()}
+        self._complete: deque[tuple[int, Fields, list[Fields]]] = deque()
 
     def word(self, address: int) -> int:
         """Eight bytes."""
@@ -111,11 +112,10 @@ class Memory(Channels):
             while taken:
                 address = taken.pop(0)
                 assert address["id"] == 0 and not address["lock"]
-                delay = self.latency if self.rng is None else self.rng.randint(1, 12)
                 (self.reads if name == "ar" else self.writes).append(address)
-                self._waiting[name].append([self.now + delay])
+                self._waiting[name].append(self.now + self._delay() if name == "ar" else 0)
         lane = self.bits // 8
-        while self._waiting["ar"] and self._waiting["ar"][0][0] <= self.now:
+        while self._waiting["ar"] and self._waiting["ar"][0] <= self.now:
             self._waiting["ar"].popleft()
             address = self.reads[len(self.reads) - len(self._waiting["ar"]) - 1]
             for beat, at in enumerate(addresses_of(address)):
@@ -123,19 +123,29 @@ class Memory(Channels):
                 value = sum(self.bytes.get(base + byte, 0) << 8 * byte for byte in range(lane))
                 last = int(beat == address["len"])
                 self.out["r"].append({"id": 0, "data": value, "resp": self.answer, "last": last})
-        while self._waiting["aw"] and self._waiting["aw"][0][0] <= self.now:
-            address = self.writes[len(self.writes) - len(self._waiting["aw"])]
-            beats = self.seen["w"][: address["len"] + 1]
-            if len(beats) <= address["len"]:
-                return
-            del self.seen["w"][: address["len"] + 1]
-            self._waiting["aw"].popleft()
+        self._take_bursts()
+        while self._complete and self._complete[0][0] <= self.now:
+            address, beats = self._complete.popleft()[1:]
             assert [beat["last"] for beat in beats] == [0] * address["len"] + [1]
             for at, beat in zip(addresses_of(address), beats, strict=True):
                 for byte in range(lane):
                     if beat["strb"] >> byte & 1:
                         self.bytes[(at & -lane) + byte] = beat["data"] >> 8 * byte & 0xFF
             self.out["b"].append({"id": 0, "resp": self.answer})
+
+    def _delay(self) -> int:
+        return self.latency if self.rng is None else self.rng.randint(1, 12)
+
+    def _take_bursts(self) -> None:
+        """Writes of which all is here: they are made, and answered, so many cycles from now."""
+        while self._waiting["aw"]:
+            address = self.writes[len(self.writes) - len(self._waiting["aw"])]
+            beats = self.seen["w"][: address["len"] + 1]
+            if len(beats) <= address["len"]:
+                return
+            del self.seen["w"][: address["len"] + 1]
+            self._waiting["aw"].popleft()
+            self._complete.append((self.now + self._delay(), address, beats))
 
 
 class Manager(Channels):

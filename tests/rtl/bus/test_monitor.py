@@ -4,9 +4,11 @@ import random
 from typing import Any
 
 import pytest
+from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.bus.rules import AxiRules, broken_rules
 
 from .burst_memory import Manager, Memory
 
@@ -45,19 +47,35 @@ class Bench:
         return answer["resp"]
 
 
-def run(job: Any, config: MonitorConfig | None = None, *, rng: random.Random | None = None, latency: int = 2) -> Memory:
-    """Run `job(bench)`; the memory after it."""
+def run(
+    job: Any,
+    config: MonitorConfig | None = None,
+    *,
+    rng: random.Random | None = None,
+    latency: int = 2,
+    watched: bool = False,
+) -> Memory:
+    """Run `job(bench)`; the memory after it. `watched`: AXI's rules are, on both sides in every cycle."""
     config = config or MonitorConfig()
     monitor = ExclusiveMonitor(config)
     manager = Manager(monitor.s_axi, rng=rng)
     memory = Memory(monitor.m_axi, rng=rng, latency=latency, bits=config.data_bits)
+    top = Module()
+    top.submodules.monitor = monitor
+    rules = [AxiRules(axi, reads=8, writes=8) for axi in (monitor.s_axi, monitor.m_axi) if watched]
+    top.submodules += rules
 
     async def bench(ctx: Any) -> None:
         await job(Bench(ctx, manager, memory))
 
-    simulator = Simulator(monitor)
+    async def watch(ctx: Any) -> None:
+        async for _, _, *found in ctx.tick().sample(*(one.broken for one in rules)):
+            assert not [broken_rules(bits) for bits in found if bits]
+
+    simulator = Simulator(top)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
+    simulator.add_testbench(watch, background=True)
     for side in (manager, memory):
         simulator.add_testbench(side.run, background=True)
     simulator.run()
@@ -179,6 +197,37 @@ def test_a_wrapping_line_is_its_container() -> None:
     run(job)
 
 
+def test_cycles() -> None:
+    """A read comes out one cycle after it went in, an exclusive one and a write three; a write enters each fifth."""
+
+    async def job(bench: Bench) -> None:
+        async def passes(name: str, payload: dict[str, int]) -> int:
+            bench.manager.out[name].append(payload)
+            above, below = getattr(bench.manager.bus, name), getattr(bench.memory.bus, name)
+            entered = None
+            for cycle in range(20):
+                _, _, valid, ready, leaves = await bench.ctx.tick().sample(above.valid, above.ready, below.valid)
+                if valid and ready and entered is None:
+                    entered = cycle
+                if leaves and entered is not None:
+                    return cycle - entered
+            raise AssertionError("it stays")
+
+        assert await passes("ar", bench.manager.address(1, AT)) == 1
+        assert await passes("ar", bench.manager.address(1, AT, lock=1)) == 3
+        assert await passes("aw", bench.manager.address(2, AT)) == 3
+        bench.manager.send([1])
+        await bench.wait("b")
+        for value in range(9):
+            bench.manager.write(3, AT + 8 * value, [value], lock=0)
+        start = bench.memory.now
+        for _ in range(9):
+            await bench.wait("b")
+        assert bench.memory.now - start <= 8 * 5 + 12
+
+    run(job, latency=1)
+
+
 def test_it_waits_for_a_write_in_flight() -> None:
     """Its W has gone: the read is sent after memory's answer, and reserves."""
 
@@ -222,22 +271,57 @@ def test_it_does_not_wait_for_w() -> None:
     run(job)
 
 
-def test_a_later_reservation_is_not_for_a_write_that_waits() -> None:
-    """Its ID reads anew while it waits for a slot: what it writes is not made of what that read gives."""
+@pytest.mark.parametrize("lead", range(4))
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_later_reservation_is_not_for_a_write_that_was_taken(lead: int, before: int) -> None:
+    """Its ID reads anew, `lead` cycles after AW was offered: what it writes is not made of what that read gives.
+
+    With a write `before` it, it waits until that one has been compared with the reservations.
+    """
 
     async def job(bench: Bench) -> None:
-        assert await bench.read(1, AT + 0x100) == EXOKAY
-        for identity in range(2, 6):
-            bench.manager.out["aw"].append(bench.manager.address(identity, AT + 64 * identity))
-        bench.manager.out["aw"].append(bench.manager.address(1, AT + 0x800, lock=1))
-        for _ in range(60):
+        for identity in range(2, 2 + before):
+            bench.manager.write(identity, AT + 0x100, [1])
+        bench.manager.write(1, AT, [1], lock=1)
+        for _ in range(4 * before + lead):
             await bench.ctx.tick()
-        assert await bench.read(1, AT + 0x800) == EXOKAY
-        for _ in range(5):
-            bench.manager.send([1])
-        assert [(await bench.wait("b"))["resp"] for _ in range(5)] == [OKAY] * 5
+        assert await bench.read(1) == EXOKAY
+        assert [(await bench.wait("b"))["resp"] for _ in range(1 + before)] == [OKAY] * (1 + before)
+        assert await bench.write(1, [1]) == EXOKAY
 
     run(job)
+
+
+def test_an_id_beyond_takes_nobodys_place() -> None:
+    """One of the IDs that can hold no reservation reads exclusively, and the others' stand."""
+
+    async def job(bench: Bench) -> None:
+        assert [await bench.read(identity, AT + 8 * identity) for identity in range(5)] == [EXOKAY] * 5
+        assert [await bench.read(identity, AT + 0x100) for identity in range(5, 16)] == [OKAY] * 11
+        assert [await bench.write(identity, [1], AT + 8 * identity) for identity in range(5)] == [EXOKAY] * 5
+
+    run(job, MonitorConfig(reservations=5))
+
+
+@pytest.mark.parametrize("reservations", [1, 5, 8])
+def test_each_reservation_is_compared(reservations: int) -> None:
+    """A word inside a reservation ends that one, whichever it is; a write across all of them ends all."""
+
+    async def job(bench: Bench) -> None:
+        at = (AT & ~0xFFF) + 0xE00 - 32 * (reservations // 2)  # round a place whose upper bits are set
+        everybody = range(reservations)
+        for hit in (range(0, reservations, 2), range(1, reservations, 2), everybody):
+            for identity in everybody:
+                assert await bench.read(identity, at + 32 * identity, beats=4) == EXOKAY
+            if hit is everybody:
+                assert await bench.write(15, [1] * 64, at, lock=0) == OKAY
+            else:
+                for identity in hit:
+                    assert await bench.write(15, [1], at + 32 * identity + 16, lock=0) == OKAY
+            answers = [await bench.write(identity, [1] * 4, at + 32 * identity) for identity in everybody]
+            assert answers == [OKAY if identity in hit else EXOKAY for identity in everybody]
+
+    run(job, MonitorConfig(reservations=reservations))
 
 
 def test_errors_of_memory_pass() -> None:
@@ -250,6 +334,53 @@ def test_errors_of_memory_pass() -> None:
         assert await bench.write(1, [1], lock=0) == SLVERR
 
     run(job)
+
+
+@pytest.mark.parametrize(
+    ("bits", "bytes_of_line", "latency", "ids"),
+    [(64, 128, 1, 3), (64, 128, 16, 5), (64, 128, 40, 8), (64, 64, 4, 6), (128, 128, 4, 6)],
+)
+def test_lines_stream(bits: int, bytes_of_line: int, latency: int, ids: int) -> None:
+    """Lines that are read and written back exclusively, each ID one at a time: at least 0.95 beat a cycle each way."""
+    beats = 8 * bytes_of_line // bits
+    size = (bits // 8).bit_length() - 1
+    count = 24
+
+    async def job(bench: Bench) -> None:
+        manager, begun, ended = bench.manager, 0, 0
+        idle = list(range(ids))
+        at: dict[int, int] = {}
+        read: dict[int, list[int]] = {identity: [] for identity in range(ids)}
+        start, times = bench.memory.now, []
+        while ended < count:
+            while idle and begun < count:
+                identity = idle.pop(0)
+                at[identity] = (AT & ~0xFFF) + bytes_of_line * begun
+                manager.read(identity, at[identity], lock=1, beats=beats, size=size)
+                begun += 1
+            await bench.ctx.tick()
+            for answer in manager.seen["r"]:
+                assert answer["resp"] == EXOKAY
+                read[answer["id"]].append(answer["data"] + 1)
+                if answer["last"]:
+                    identity = answer["id"]
+                    manager.write(
+                        identity, at[identity], read[identity], lock=1, size=size, strobes=(1 << bits // 8) - 1
+                    )
+                    read[identity] = []
+            manager.seen["r"].clear()
+            for answer in manager.seen["b"]:
+                assert answer["resp"] == EXOKAY
+                idle.append(answer["id"])
+                ended += 1
+                times.append(bench.memory.now)
+            manager.seen["b"].clear()
+            assert bench.memory.now - start < 20 * count * beats
+        # From the first answer on: what fills and drains the pipe does not count.
+        assert (count - 1) * beats / (times[-1] - times[0]) >= 0.95
+
+    memory = run(job, MonitorConfig(data_bits=bits), latency=latency, watched=latency == 4)
+    assert memory.word(AT & ~0xFFF) == 1
 
 
 @pytest.mark.thorough
@@ -342,7 +473,7 @@ def test_no_update_is_lost(bits: int, reservations: int, seed: int) -> None:
             expected = added[place] | (plain[place - 3] << 56 if place in (3, 4) else 0)
             assert memory.word(line + 8 * place) == expected, place
 
-    run(job, config, rng=rng)
+    run(job, config, rng=rng, watched=True)
     assert min(seen.values()) > 5, seen
 
 
