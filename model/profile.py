@@ -304,6 +304,10 @@ class Profile(NamedTuple):
     mremap_table_move: TableMove
     mremap_dontunmap: bool
     """MREMAP_DONTUNMAP exists (6.1)."""
+    mremap_unlocks_all: bool
+    """MREMAP_DONTUNMAP of a part of a locked area unlocks all of it (dontunmap_complete of 6.18, not of 7.2)."""
+    mremap_failure_takes_reserve: bool
+    """A move of hugetlb memory that fails takes the reservation of what stays (copy_vma_and_data; 6.18)."""
     reclaim_lazy_batch: LazyBatch
     """What is unmapped together of a large page with MADV_FREE (ANY 6.18, ALIKE 7.2)."""
     reclaim_swaps_files_whole: bool

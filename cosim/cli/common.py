@@ -29,11 +29,13 @@ __all__ = [
     "BAD_USE",
     "DEFECT",
     "CACHING",
+    "DESIGNS",
     "DIFFER",
     "INTERRUPTED",
     "MUTANT",
     "SIMULATORS",
     "TRACKS",
+    "UNCACHED",
     "chosen_kernel",
     "counted",
     "deb_option",
@@ -57,6 +59,8 @@ _TOLD: Final = 100
 T = TypeVar("T")
 CACHING = ("mmu-small", "mmu", "mmu-8walkers")
 """Designs with caches: keys of `rtl.presets.CACHING`, which is imported late."""
+UNCACHED = "mmu-uncached"
+DESIGNS = (UNCACHED, *CACHING)
 
 
 def _activate(context: click.Context, _: click.Parameter, name: str | None) -> str | None:
@@ -85,8 +89,8 @@ simulator_option = option(
 )
 design_option = option(
     "--design",
-    type=click.Choice(("mmu-uncached", *CACHING)),
-    default="mmu-uncached",
+    type=click.Choice(DESIGNS),
+    default=UNCACHED,
     show_default=True,
     help="For --backend gateware: no caches, a TLB, caches of upper entries too, or eight walkers as well.",
 )

@@ -19,8 +19,10 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
 from ptewalk.cosim.cli.common import (
     CACHING,
+    DESIGNS,
     DIFFER,
     TRACKS,
+    UNCACHED,
     chosen_kernel,
     deb_option,
     design_option,
@@ -184,6 +186,7 @@ def run(
         checkpoint=checkpoint,
         every=every,
         told=backend,
+        design=design,
         pages=report is not None,
         root=root,
         scratch=scratch,
@@ -209,7 +212,6 @@ def run(
         report,
         as_json,
         pass_status,
-        design,
         guest,
     )
 
@@ -218,7 +220,7 @@ def run(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
 @option("--epoch", "number", type=click.IntRange(1), help="Number of the image; by default the last.")
 @option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
-@design_option
+@option("--design", type=click.Choice(DESIGNS), help="For the gateware; by default as before.")
 @option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -236,7 +238,7 @@ def restore(
     folder: Path,
     number: int | None,
     backend: str | None,
-    design: str,
+    design: str | None,
     root: Path | None,
     scratch: Path | None,
     seconds: float | None,
@@ -264,10 +266,14 @@ def restore(
     chosen = number
     settings = Settings.from_json(read_image(folder, chosen).state.get("settings"))
     settings = replace(settings, pages=report is not None)
-    changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend}
+    if backend == "model" and design is None:
+        settings = replace(settings, design=UNCACHED)
+    changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend, "design": design}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if settings.told not in ("model", "gateware"):
         raise ToolError(f"{folder}: backend {settings.told!r} in image {chosen}; give --backend model or gateware")
+    if settings.design not in DESIGNS:
+        raise ToolError(f"{folder}: design {settings.design!r} in image {chosen}; give --design: {', '.join(DESIGNS)}")
     result = {"image": str(folder / f"{chosen:06}")}
     return _go(
         settings,
@@ -277,7 +283,6 @@ def restore(
         report,
         as_json,
         pass_status,
-        design,
     )
 
 
@@ -302,7 +307,6 @@ def _go(
     report: Path | None,
     as_json: bool,
     pass_status: bool,
-    design: str,
     guest: str | None = None,
 ) -> int:
     """Run a program to its end, and tell of it; the exit code. `guest`: the kernel that it is to be compared with."""
@@ -310,7 +314,7 @@ def _go(
     from ptewalk.cosim.programs.run import ProgramRun
     from ptewalk.model.linux import Track
 
-    walker = make_walker(settings.told, design)
+    walker, design = make_walker(settings.told, settings.design), settings.design
     with ExitStack() as stack:
         streams = {
             "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
@@ -352,7 +356,7 @@ def _go(
     return _passed(status) if pass_status else 0
 
 
-def make_walker(backend: str, design: str = "mmu-uncached") -> Callable[[Any], Any]:
+def make_walker(backend: str, design: str = UNCACHED) -> Callable[[Any], Any]:
     """What makes the MMU for a memory."""
     if design in CACHING:
         if backend != "gateware":

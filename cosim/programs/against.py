@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.oracles.linux.program_guest import (
+    ONE_PROCESS,
     Area,
     Call,
     GuestFile,
@@ -108,6 +109,11 @@ class Watcher:
     stdin : bytes
         Its standard input.
 
+    Raises
+    ------
+    ToolError
+        While it runs: it made a process, or ran another program.
+
     Attributes
     ----------
     states : list of ProgramState
@@ -128,13 +134,20 @@ class Watcher:
         self.calls: list[Call] = []
         self.told: list[Told] = []
         self._writes: list[tuple[int, bytes]] = []
+        self._departures = 0
         self._before = running.system.before_call
         running.watch = self._watch
         running.system.before_call = self._begin
         running.system.after_call = self._end
         running.memory.wrote = lambda linear, data: self._writes.append((linear, data))
 
+    def _refuse(self) -> None:
+        system = self._running.system
+        if system.last_pid > 1 or system.departures > self._departures:
+            raise ToolError(ONE_PROCESS)
+
     def _begin(self, number: int) -> None:
+        self._refuse()
         self._writes.clear()
         self._before(number)
 
@@ -152,13 +165,11 @@ class Watcher:
 
     def _watch(self) -> None:
         if not self.states:
+            self._departures = self._running.system.departures
             registers = self._running.system.current.registers
             assert registers is not None
             told = [(linear, data) for linear, data in self._writes if len(data) == _RANDOM_BYTES]
             self.told += [Told(0, registers["rsp"], 0, linear, data) for linear, data in told]
-        alive = [task for task in self._running.system.tasks.values() if task.status is None]
-        if len(alive) > 1:
-            raise ToolError("the program makes a process, or runs another program; --against takes one process")
         calls, self.calls = self.calls, []
         self.states.append(state_of_process(self._running, calls))
 

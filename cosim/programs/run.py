@@ -93,8 +93,8 @@ class Settings:
         When an epoch ends; None: there are none.
     checkpoint : Path or None
         Where an image is written at the end of each `every`-th epoch.
-    told : str
-        What images say of who walks.
+    told, design : str
+        What images say of who walks: the backend, and which gateware ("mmu-uncached" caches nothing).
     swap : int
         Private pages that a process may keep in memory, the rest is swapped out; 0: all.
     pages : bool
@@ -117,6 +117,7 @@ class Settings:
     checkpoint: Path | None = None
     every: int = 1
     told: str = ""
+    design: str = "mmu-uncached"
     pages: bool = False
     swap: int = 0
 
@@ -127,6 +128,7 @@ class Settings:
             "track": self.track.name.lower(),
             "root": str(self.root),
             "backend": self.told,
+            "design": self.design,
             "epoch": None if self.epoch is None else str(self.epoch),
             **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed", "swap")},
         }
@@ -145,6 +147,7 @@ class Settings:
                 epoch=None if said["epoch"] is None else Every.parse(said["epoch"]),
                 exact=exact,
                 told=str(said["backend"]),
+                design=str(said.get("design", "mmu-uncached")),
                 **numbers,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -184,7 +184,8 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
     modify.check_split(vma, old + old_pages)
     if vma.flags & VmFlag.MERGEABLE:
         ksm.unmerge_range(mm, vma, old, old + old_pages)
-    if keep_source and vma.flags & VmFlag.LOCKED:
+    profile = mm.entries.profile
+    if keep_source and vma.flags & VmFlag.LOCKED and not profile.mremap_unlocks_all:
         if vma.start != old:
             modify.split(mm, vma, old, new_below=True)
         if vma.end != old + old_pages:
@@ -193,7 +194,7 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
     vma, area = modify.copy_vma(mm, vma, new, new_pages, vma.offset(old), keep_source)
     moved = _move_page_tables(mm, vma, area, old, new, old_pages)
     if not vma.flags & VmFlag.MAYSHARE:
-        (vma if moved else area).reservation = None
+        (vma if moved or profile.mremap_failure_takes_reserve else area).reservation = None
     if not moved:
         mmap.do_munmap(mm, new, new_pages)
         raise Errno("ENOMEM")

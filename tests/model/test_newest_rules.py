@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ptewalk.model import PAGE, Errno
-from ptewalk.model.linux import PagemapBit
+from ptewalk.model.linux import PagemapBit, VmFlag
 
+GIGANTIC = 262144
 SD, D = 0x800, 0x40
 SWP_SD = 2
 NEWEST = ["linux-6.18", "linux-7.2", "linux-7.3"]
@@ -51,6 +52,33 @@ def test_mremap_to_a_place_shrinks_beyond_its_area(machine, profile: str) -> Non
         m.mmap(22, 15)
         m.mremap(22, 16, 15, 7)
         assert m.areas() == [(7, 15)]
+
+
+@pytest.mark.parametrize(
+    ("profile", "locked"), [("linux-6.12", [0, 4, 32]), ("linux-6.18", [32]), ("linux-7.2", [0, 4, 32])]
+)
+def test_dontunmap_unlocks(machine, profile: str, locked: list[int]) -> None:  # type: ignore[no-untyped-def]
+    """dontunmap_complete: of a part of a locked area; 6.18 unlocks the whole area, the others that part."""
+    m = machine(profile)
+    m.mmap(0, 8, flags=("locked",))
+    m.mremap(2, 2, 2, 32, ("MAYMOVE", "FIXED", "DONTUNMAP"))
+    assert [vma.start - m.kernel.base for vma in m.mm().areas if vma.flags & VmFlag.LOCKED] == locked
+
+
+@pytest.mark.parametrize(
+    ("profile", "taken"), [("linux-6.12", 0), ("linux-6.18", 1), ("linux-7.2", 1), ("linux-7.3", 0)]
+)
+def test_a_move_of_hugetlb_memory_that_fails(machine, profile: str, taken: int) -> None:  # type: ignore[no-untyped-def]
+    """copy_vma_and_data: the reservation of what stays is gone, so that a store to it may have no page (SIGBUS)."""
+    m = machine(profile)
+    m.mmap(0, GIGANTIC, kind="hugetlb1g")
+    assert m.error(m.mremap, 0, GIGANTIC, GIGANTIC, 2 * GIGANTIC) == "ENOMEM"
+    if not taken:
+        assert m.error(m.mmap, 4 * GIGANTIC, GIGANTIC, kind="hugetlb1g") == "ENOMEM"
+        assert m.write(0) == ["ok"]
+        return
+    m.mmap(4 * GIGANTIC, GIGANTIC, kind="hugetlb1g")
+    assert m.write(0) == ["bus"]
 
 
 @pytest.mark.parametrize("profile", NEWEST)

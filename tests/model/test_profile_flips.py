@@ -125,6 +125,8 @@ FLIPS: dict[str, tuple[str, str, str]] = {
     "mremap_splits_nohugepage": ("flips-linux-6.1.jsonl.gz", "flip_move_nohuge", "linux-3.11"),
     "mremap_table_move": ("own-linux-6.12.jsonl.gz", "table_000003", "linux-6.1"),
     "mremap_dontunmap": ("own-linux-6.1.jsonl.gz", "move_000019", "linux-3.11"),
+    "mremap_unlocks_all": ("flips-linux-6.18.jsonl.gz", "dontunmap_locked", "linux-7.2"),
+    "mremap_failure_takes_reserve": ("flips-linux-7.2.jsonl.gz", "giga_move_fails", "linux-7.3"),
     "reclaim_lazy_batch": ("flips-linux-7.2.jsonl.gz", "free_batch2", "linux-6.18"),
     "reclaim_swaps_files_whole": ("flips-linux-7.3.jsonl.gz", "shs_out", "linux-6.12"),
     "reclaim_splits_lazy": ("flips-linux-7.2.jsonl.gz", "free_whole", "linux-7.3"),

@@ -30,8 +30,11 @@ from ptewalk.cosim.oracles.linux.image import GuestKernel, build_agent, cpio
 from ptewalk.cosim.oracles.linux.state import read_tables
 from ptewalk.model import x86
 
-__all__ = ["Area", "Call", "ProgramState", "GuestFile", "GuestProgram", "ProgramGuest"]
+__all__ = ["ONE_PROCESS", "Area", "Call", "ProgramState", "GuestFile", "GuestProgram", "ProgramGuest"]
 
+ONE_PROCESS: Final = (
+    "the program makes a process, or runs another program: --against takes one process; compare each program by itself"
+)
 TRACER_SOURCE: Final = Path(__file__).with_name("tracer.c")
 COMMAND_START, COMMAND_PARK, COMMAND_UNPARK, COMMAND_NEXT, COMMAND_FILE, COMMAND_END = range(1, 7)
 SYSCALLS, MARKER = 1, 2
@@ -224,7 +227,7 @@ class ProgramGuest(Guest):
             self._ask("the next epoch", COMMAND_NEXT)
             stopped, status, _ = self._words(AT_STOPPED, 3).tolist()
             if stopped == PROCESS:
-                raise ToolError("the program makes a process, or runs another program; --against takes one process")
+                raise ToolError(ONE_PROCESS)
             if stopped == ENDED:
                 self.status = status
                 return

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.single import SingleWalker
 from ptewalk.cosim.oracles.linux.guest import missing_tools
-from ptewalk.cosim.oracles.linux.program_guest import Area, Call, ProgramState, Told
+from ptewalk.cosim.oracles.linux.program_guest import ONE_PROCESS, Area, Call, ProgramState, Told
 from ptewalk.cosim.programs.against import Against, Answered, Watcher, ask_linux, compare, tree_files
 from ptewalk.cosim.programs.against_runs import EPOCHS
 from ptewalk.cosim.programs.epochs import Every
@@ -154,6 +155,39 @@ def test_bad_use_of_workloads(ptewalk: Callable[..., tuple[int, str, str]], argu
     assert code == 2 and said in errors and len(errors.splitlines()) == 1
 
 
+PIPE = "read line < /etc/services; echo $line | cat"
+
+
+@pytest.mark.parametrize("words", [["sh", "-c", PIPE], ["env", "busybox", "true"]])
+def test_a_second_process_or_program_is_refused(have: Callable[[str], str], words: list[str]) -> None:
+    """Before the real kernel is asked; also between two epochs."""
+    with pytest.raises(ToolError) as error:
+        watched([have("busybox"), *words], "linux-6.1", Track.OFF, every=10000)
+    assert str(error.value) == ONE_PROCESS and "\n" not in ONE_PROCESS
+
+
+@pytest.mark.slow
+def test_the_command_refuses_a_pipeline(
+    have: Callable[[str], str], ptewalk: Callable[..., tuple[int, str, str]]
+) -> None:
+    if missing_tools():
+        pytest.skip("; ".join(missing_tools()))
+    asked = ("run", "--backend", "model", "--track", "off", "--against", "linux", "--epoch", "syscalls:5")
+    code, told, errors = ptewalk(*asked, "--", have("busybox"), "sh", "-c", PIPE)
+    assert (code, told, errors) == (2, "", f"ptewalk: {ONE_PROCESS}\n")
+
+
+@pytest.mark.slow
+def test_the_tracer_refuses_a_pipeline(have: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model's side lets pass."""
+    if missing_tools():
+        pytest.skip("; ".join(missing_tools()))
+    monkeypatch.setattr(Watcher, "_refuse", lambda self: None)
+    with pytest.raises(ToolError) as error:
+        watched([have("busybox"), "sh", "-c", "true | true"], "linux-6.1", Track.OFF, every=10000, ask=True)
+    assert str(error.value) == ONE_PROCESS
+
+
 def test_every_workload_of_one_process_can_be_compared() -> None:
     assert set(WORKLOADS) - set(EPOCHS) == {"pipeline"} and set(EPOCHS) <= set(WORKLOADS)
 
@@ -170,9 +204,11 @@ class Live:
     answered: Answered
 
 
-def watched(command: list[str], profile: str, track: Track, *, gateware: bool = False, ask: bool = False) -> Any:
+def watched(
+    command: list[str], profile: str, track: Track, *, gateware: bool = False, ask: bool = False, every: int = 4
+) -> Any:
     """Run a program as `ptewalk run --against linux` does; with `ask`, on a real kernel too."""
-    settings = Settings(PROFILES[profile], track, seed=7, epoch=Every("syscalls", 4))
+    settings = Settings(PROFILES[profile], track, seed=7, epoch=Every("syscalls", every))
     out = io.BytesIO()
     library = WalkerLibrary.make() if gateware else None
     walker = ModelWalker if library is None else lambda memory: SingleWalker(library.lane, memory)

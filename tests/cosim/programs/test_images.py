@@ -291,6 +291,34 @@ def test_the_command(tmp_path: Path, have: Have, ptewalk: Command) -> None:
 
 
 @pytest.mark.slow
+def test_the_design_of_the_run_goes_on_or_another_one(tmp_path: Path, have: Have, ptewalk: Command) -> None:
+    images, out = str(tmp_path / "images"), str(tmp_path / "out")
+    asked = ("run", "--design", "mmu-small", "--seed", "1", "--epoch", "syscalls:8", "--every", "2", "--checkpoint")
+    code, printed, _ = ptewalk(*asked, images, "--", have("busybox"), "sort", "-n", "/etc/services")
+    assert code == 0 and read_image(Path(images), 1).state["settings"]["design"] == "mmu-small"
+    said = {}
+    for more in ((), ("--design", "mmu"), ("--backend", "model")):
+        code, report, errors = ptewalk("restore", "--epoch", "1", "--json", "--stdout", out, *more, images)
+        assert (code, Path(out).read_text()) == (0, printed), errors
+        told = json.loads(report)
+        said[more] = told["backend"], told.get("design"), told.get("hits", 0) > 0, told["lost"]
+    assert list(said.values()) == [
+        ("gateware", "mmu-small", True, 0),
+        ("gateware", "mmu", True, 0),
+        ("model", None, False, 0),
+    ]
+    code, _, errors = ptewalk("restore", "--backend", "model", "--design", "mmu", images)
+    assert code == 2 and errors == "ptewalk: --design mmu is for --backend gateware\n"
+
+
+def test_a_design_that_is_none_is_refused(tmp_path: Path, ptewalk: Command) -> None:
+    said = settings(None).as_json() | {"backend": "gateware", "design": "mmu-huge"}
+    write_image(tmp_path / "images", 1, Image({"settings": said}, b"", []))
+    code, _, errors = ptewalk("restore", str(tmp_path / "images"))
+    assert code == 2 and errors.count("\n") == 1 and "design 'mmu-huge' in image 1; give --design: mmu-un" in errors
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "lost"), [("linux-seed", 1), ("linux-3.11", 1), ("linux-6.1", 0)])
 def test_a_kernel_that_forgets_a_store_makes_images_that_are_wrong(
     tmp_path: Path, program: Programs, profile: str, lost: int
