@@ -22,6 +22,7 @@ from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.bus.on_axi import AxiMmu, AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
+from ptewalk.rtl.engine.on_axi import AxiEngine, AxiEngineConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
@@ -53,6 +54,7 @@ Config = (
     | TranslatingBridgeConfig
     | UnitConfig
     | EngineConfig
+    | AxiEngineConfig
 )
 """What can be exported."""
 
@@ -87,9 +89,10 @@ BUS_DESIGNS: Final = {
     "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),
     "unit": Design(UnitConfig, Unit),
     "table_engine": Design(EngineConfig, TableEngine),
+    "axi_engine": Design(AxiEngineConfig, AxiEngine),
 }
 """Name to design of what stands between a memory port and memory, of MMU, bridge and unit with that in them, and the
-table engine."""
+table engine, alone and on AXI4."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

@@ -10,6 +10,7 @@ from ptewalk.rtl.bus.lock import LockRamConfig
 from ptewalk.rtl.bus.monitor import MonitorConfig
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.on_axi import AxiEngineConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
@@ -54,9 +55,10 @@ BUS: Final[dict[str, Config]] = {
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
     "unit": UnitConfig(_full(WalkerConfig(trace=False))),
     "table-engine": EngineConfig(),
+    "table-engine-axi": AxiEngineConfig(),
 }
 """What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, that with a
-bridge before it, and with registers; and the table engine."""
+bridge before it, and with registers; the table engine, alone and on AXI4."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

@@ -9,9 +9,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux, x86
+from ptewalk.rtl.bus.line_port import LinePortSignature
 from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, EntryKind, WordsLayout
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
-from ptewalk.rtl.engine.line_port import LinePortSignature
 from ptewalk.rtl.engine.lines import ENTRY_FAILURES
 
 __all__ = ["Fetcher", "RangeLayout", "Stop"]

@@ -7,9 +7,9 @@ from amaranth.lib import data, fifo, stream
 from amaranth.lib.memory import Memory, WritePort
 from amaranth.lib.wiring import Component, In, Out
 
+from ptewalk.rtl.bus.line_port import LinePortSignature
 from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
-from ptewalk.rtl.engine.line_port import LinePortSignature
 
 __all__ = ["ENTRY_FAILURES", "LINE_FAILURES", "LOOK_CYCLES", "DoneLayout", "Lines"]
 

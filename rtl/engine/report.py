@@ -9,8 +9,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux
+from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
-from ptewalk.rtl.engine.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.lines import LOOK_CYCLES, DoneLayout
 
 __all__ = ["LineWriter", "Report", "Reporter"]

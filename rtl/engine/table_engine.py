@@ -7,10 +7,10 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
+from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.change import ChangeLayout, WordsLayout
 from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
 from ptewalk.rtl.engine.jobs import PAGES_BITS
-from ptewalk.rtl.engine.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.lines import Lines
 from ptewalk.rtl.engine.report import Report, Reporter
 
@@ -189,6 +189,7 @@ class TableEngine(Component):
             lines.release.eq(reporter.release),
         ]
         self._share(m)
+        counted = Signal.like(told)
         ends = lines.told.valid & lines.told.ready
         broken = ends & lines.told.payload.error
         m.d.comb += [
@@ -196,9 +197,9 @@ class TableEngine(Component):
             fetcher.because.eq(Mux(broken, Stop.BUS_ERROR, Stop.ABORTED)),
             self.completions.valid.eq(state == State.ANSWER),
             self.commands.ready.eq((state == State.ANSWER) & self.completions.ready),
-            *(told.stopped.eq(fetcher.stopped), told.page.eq(reporter.page_now), told.lost.eq(reporter.failed)),
+            told.stopped.eq(Mux(counted.failed & (fetcher.stopped == Stop.DONE), Stop.BUS_ERROR, fetcher.stopped)),
+            *(told.page.eq(reporter.page_now), told.lost.eq(reporter.failed)),
         ]
-        counted = Signal.like(told)
         m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
         m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
         m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed)
