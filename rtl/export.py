@@ -200,11 +200,15 @@ def flat_top(config: Config) -> FlatTop:
 
 
 def _parameters(config: object) -> dict[str, Any]:
-    """Every parameter of a configuration, those of configurations in it by their own names."""
+    """Every parameter of a configuration, those of configurations in it by their own names.
+
+    A name that is taken already has that of its configuration before it: `bridge_fault_depth`.
+    """
     found: dict[str, Any] = {}
     for parameter in fields(config):  # type: ignore[arg-type]
         value = getattr(config, parameter.name)
-        found |= _parameters(value) if is_dataclass(value) else {parameter.name: value}
+        inside = _parameters(value) if is_dataclass(value) else {parameter.name: value}
+        found |= {f"{parameter.name}_{name}" if name in found else name: value for name, value in inside.items()}
     return found
 
 

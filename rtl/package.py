@@ -1,4 +1,4 @@
-"""What is handed to somebody who has no Python: Verilog, a description in JSON, and a template of its instance."""
+"""What is handed to somebody who has no Python: Verilog, its description, a template, a core file, registers."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +9,9 @@ from typing import Any, Final
 from ptewalk.model import linux, x86
 from ptewalk.rtl.description import DesignDescription
 from ptewalk.rtl.export import Config, describe
+from ptewalk.rtl.registers.map import REGISTERS
+from ptewalk.rtl.registers.render import c_header, system_rdl
+from ptewalk.rtl.registers.unit import UnitConfig
 
 __all__ = ["NUMBERS", "Package", "package"]
 
@@ -43,12 +46,33 @@ class Package:
         As JSON: `DesignDescription.as_json`, with "version", "clock", "reset" and "numbers".
     template : str
         Verilog to be included in a module: a wire for each port, and the instance.
+    registers : dict of str to str
+        Suffix of a file to its text: ``.rdl``, the map of registers in SystemRDL, and ``.h``, a C header; where there
+        are registers.
     """
 
     top: str
     verilog: str
     description: dict[str, Any]
     template: str
+    registers: dict[str, str]
+
+    def core(self, file: str) -> str:
+        """A FuseSoC core file, CAPI2, for the Verilog in `file`; its name is ``ptewalk:gateware:TOP``."""
+        lines = [
+            "CAPI=2:",
+            f'name: "ptewalk:gateware:{self.top}:{version("ptewalk")}"',
+            f"description: {self.description['design']}, by ptewalk export",
+            "filesets:",
+            "  rtl:",
+            f"    files: [{file}]",
+            "    file_type: verilogSource",
+            "targets:",
+            "  default:",
+            "    filesets: [rtl]",
+            f"    toplevel: {self.top}",
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def package(config: Config, verilog: Callable[..., str], *, name: str | None = None, command: str = "") -> Package:
@@ -80,7 +104,7 @@ def package(config: Config, verilog: Callable[..., str], *, name: str | None = N
         "numbers": NUMBERS,
     }
     text = _header(design, top, command) + verilog(name=top) + _footer()
-    return Package(top, text, described, _template(design, top))
+    return Package(top, text, described, _template(design, top), _registers(config, top))
 
 
 def _header(design: DesignDescription, top: str, command: str) -> str:
@@ -96,6 +120,13 @@ def _header(design: DesignDescription, top: str, command: str) -> str:
         *(f"/* verilator lint_off {warning} */" for warning in _LINT),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _registers(config: Config, top: str) -> dict[str, str]:
+    """The map of a unit's registers for other tools; nothing for other designs."""
+    if not isinstance(config, UnitConfig):
+        return {}
+    return {".rdl": system_rdl(REGISTERS, name=top, built=config.built), ".h": c_header(REGISTERS)}
 
 
 def _listed(values: Mapping[str, Any]) -> str:

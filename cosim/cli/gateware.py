@@ -145,6 +145,9 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
     help="The MMU's memory port as AXI4, with data of so many bits.",
 )
 @option("--monitor", is_flag=True, help="With --axi: an exclusive monitor before a memory that has none.")
+@option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
+@option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
+@option("--core", is_flag=True, help="Write FILE.core for FuseSoC too, and with --registers FILE.rdl and FILE.h.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
 @option("--json", "as_json", is_flag=True, help="Print the description instead of writing files.")
 @mutant_option
@@ -155,6 +158,9 @@ def export(
     levels: str,
     axi: str | None,
     monitor: bool,
+    registers: bool,
+    bridge: bool,
+    core: bool,
     fault_depth: int | None,
     as_json: bool,
     **parameters: int,
@@ -164,13 +170,17 @@ def export(
     mmu-uncached is the walker with a fault unit; mmu-small has a TLB; mmu a larger one, and caches of upper
     entries; mmu-8walkers eight walks in flight.
 
-    Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance.
+    Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance; with
+    --core FILE.core is for FuseSoC, and FILE.rdl and FILE.h are the map of registers, in SystemRDL and C.
     """
     from dataclasses import replace
 
     from ptewalk.cosim.runs.gateware import verilog_of
+    from ptewalk.rtl.bridge.config import BridgeConfig
     from ptewalk.rtl.bus.on_axi import AxiMmuConfig
+    from ptewalk.rtl.caching_mmu import CachingMmuConfig
     from ptewalk.rtl.presets import preset
+    from ptewalk.rtl.registers.unit import UnitConfig
     from ptewalk.rtl.walker import WalkerConfig
 
     to_stdout = str(output) == "-"
@@ -186,11 +196,20 @@ def export(
         raise ToolError("--axi is the MMU's: give --design mmu")
     if monitor and axi is None:
         raise ToolError("--monitor stands on AXI4: give --axi 64")
+    if registers and (axi is None or design not in CACHING):
+        raise ToolError("--registers are those of an MMU that caches, on AXI4: give --design mmu --axi 64")
+    if bridge and not registers:
+        raise ToolError("--bridge is used by registers: give --registers")
     try:
         walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
         depth = {} if fault_depth is None else {"fault_depth": fault_depth}
         config = replace(preset(design, walker), **depth)  # type: ignore[arg-type]
-        if axi is not None:
+        if registers:
+            assert isinstance(config, CachingMmuConfig)
+            bits = {"data_bits": int(axi or 0), "physical_bits": config.walker.physical_bits}
+            between = BridgeConfig(**bits) if bridge else None
+            config = UnitConfig(config, between, table_bits=int(axi or 0), monitor=monitor)
+        elif axi is not None:
             assert not isinstance(config, WalkerConfig)
             config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor)  # type: ignore[arg-type]
     except ValueError as error:
@@ -201,11 +220,10 @@ def export(
     if as_json or to_stdout:
         click.echo(described if as_json else made.verilog, nl=False)
         return 0
-    for path, text in (
-        (output, made.verilog),
-        (output.with_suffix(".json"), described),
-        (output.with_suffix(".vh"), made.template),
-    ):
+    files = {".json": described, ".vh": made.template}
+    if core:
+        files |= {".core": made.core(output.name), **made.registers}
+    for path, text in ((output, made.verilog), *((output.with_suffix(end), text) for end, text in files.items())):
         write_whole(path, text)
     click.echo(f"{output}: module {made.top}")
     return 0

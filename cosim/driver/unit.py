@@ -13,7 +13,7 @@ from ptewalk.model.x86 import Access, Invalidation, Outcome
 from ptewalk.rtl.registers.map import BY_NAME, COUNTERS, ID, SOURCES, VERSION, Command
 from ptewalk.rtl.registers.map import Wait as WaitFor
 
-__all__ = ["POLLS", "Answer", "Fault", "Unit", "WaitFor"]
+__all__ = ["POLLS", "Answer", "BridgeFault", "Fault", "Unit", "WaitFor"]
 
 POLLS: Final = 10_000
 """How often a command is asked for whether it has ended."""
@@ -53,6 +53,33 @@ class Fault:
     linear: int
     code: int
     tag: int
+
+
+@dataclass(frozen=True)
+class BridgeFault:
+    """A burst that the bridge did not send: docs/bridge.md.
+
+    Attributes
+    ----------
+    linear : int
+        AxADDR.
+    kind : int
+        Why: 0 AXI forbids it, 1 page fault, 2 general protection, 3 bus error of the tables.
+    code : int
+        Error code of a page fault.
+    id, length : int
+        AxID; beats.
+    write, stalled : bool
+        It is a write; it waits for `resume`.
+    """
+
+    linear: int
+    kind: int
+    code: int
+    id: int
+    length: int
+    write: bool
+    stalled: bool
 
 
 def _read(name: str) -> Steps[dict[str, int]]:
@@ -238,6 +265,78 @@ class Unit:
             yield from self.write_word(answer.physical, value)
             yield from self.retire()
         return answer
+
+    # The bridge --------------------------------------------------------------------------------------------------
+
+    def bridge(
+        self,
+        *,
+        enable: bool = True,
+        stall: bool = False,
+        timeout: int = 0,
+        final_response: bool = True,
+        ac: bool = False,
+        whose: str | None = None,
+        pat_map: int | None = None,
+    ) -> Steps[None]:
+        """Set the bridge's modes.
+
+        Parameters
+        ----------
+        enable : bool
+            False: bursts wait.
+        stall : bool
+            What page-faults waits for `resume`, for `timeout` cycles where that is not 0; False: it is answered SLVERR.
+        final_response : bool
+            AWCACHE[0] is cleared.
+        ac : bool
+            RFLAGS.AC of every burst.
+        whose : str, optional
+            "user" or "supervisor": every burst is; by default AxPROT says.
+        pat_map : int, optional
+            AxCACHE by memory type; by default it passes.
+
+        Raises
+        ------
+        ValueError
+            The unit has no bridge, or `whose` is none of these.
+        """
+        self._needs_bridge()
+        if whose not in (None, "user", "supervisor"):
+            raise ValueError(f"whose must be user or supervisor, not {whose!r}")
+        yield from _write("TIMEOUT", value=timeout)
+        yield from _write("PAT_MAP", value=pat_map or 0)
+        yield from _write(
+            "CTRL",
+            enable=enable,
+            fault_mode=stall,
+            final_response=final_response,
+            map_cache=pat_map is not None,
+            ac=ac,
+            fixed_prot=whose is not None,
+            user=whose == "user",
+        )
+
+    def pop_bridge_fault(self) -> Steps[BridgeFault | None]:
+        """The oldest burst that was not sent; None when there is none."""
+        self._needs_bridge()
+        found = yield from _read("BRIDGE_FAULT")
+        if not found["valid"]:
+            return None
+        burst = yield from _read("BRIDGE_BURST")
+        linear = yield from _read_wide("BRIDGE_LINEAR")
+        yield from _write("DO", pop_bridge_fault=1)
+        flags = {name: bool(found[name]) for name in ("write", "stalled")}
+        return BridgeFault(linear, found["kind"], found["code"], burst["id"], burst["len"] + 1, **flags)
+
+    def resume(self, *, write: bool, retry: bool) -> Steps[None]:
+        """What becomes of the stalled write, or read: it is asked for again, or answered SLVERR."""
+        self._needs_bridge()
+        yield from _write("RESUME", **{f"{'retry' if retry else 'abort'}_{'write' if write else 'read'}": 1})
+
+    def _needs_bridge(self) -> None:
+        if not self.built["bridge"]:
+            raise ValueError("this unit was built without a bridge")
 
     # Memory ------------------------------------------------------------------------------------------------------
 

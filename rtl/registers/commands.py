@@ -89,6 +89,8 @@ class Commands(Component):
         As the supervisor's.
     retire : In(1)
         The store that was granted is visible.
+    retiring : In(1)
+        The MMU has not been told yet of a store that is: no request is made.
     granted : Out(1)
         A store was allowed and is not retired.
     busy : Out(1)
@@ -117,6 +119,7 @@ class Commands(Component):
                 "drain": Out(1),
                 "drained": In(1),
                 "retire": In(1),
+                "retiring": In(1),
                 "granted": Out(1),
                 "busy": Out(1),
                 "ended": Out(1),
@@ -157,7 +160,8 @@ class Commands(Component):
 
         state = Signal(State)
         offers = Signal()
-        retires = Signal()  # a grant in its own cycle
+        retires = Signal()  # the grant that is outstanding
+        at_once = Signal()  # the one of the last cycle
         m.d.comb += [
             offers.eq(queue.r_rdy & (state == State.OFFER)),
             self.contexts.payload.eq(head[Command.APPLY]),
@@ -192,8 +196,9 @@ class Commands(Component):
                         with m.Else():
                             m.d.sync += state.eq(State.END)
                 with m.Case(Command.REQUEST):
-                    m.d.comb += self.requester.requests.valid.eq(~self.granted)
-                    with m.If(self.requester.requests.ready & ~self.granted):
+                    free = ~(self.granted | self.retiring | at_once)
+                    m.d.comb += self.requester.requests.valid.eq(free)
+                    with m.If(self.requester.requests.ready & free):
                         m.d.sync += state.eq(State.ANSWER)
                 with m.Case(Command.DRAIN):
                     m.d.sync += state.eq(State.DRAIN)
@@ -207,15 +212,16 @@ class Commands(Component):
                             m.d.sync += self.value.eq(found.value)
         with m.If(self.drain & self.drained):
             m.d.sync += state.eq(State.END)
-        self._answer(m, head[Command.REQUEST], state, failed, retires)
+        self._answer(m, head[Command.REQUEST], state, failed, retires, at_once)
         return m
 
-    def _answer(self, m: Module, asked: data.View, state: Signal, failed: Signal, retires: Signal) -> None:
+    def _answer(
+        self, m: Module, asked: data.View, state: Signal, failed: Signal, retires: Signal, at_once: Signal
+    ) -> None:
         """The answer to a request, and its grant."""
         responses = self.requester.responses
         access, outcome = asked.request.access, responses.payload.outcome
         store = (access == x86.Access.WRITE) | (access == x86.Access.RMW)
-        at_once = Signal()
         with m.If(retires):
             m.d.sync += self.granted.eq(0)
         with m.If((state == State.ANSWER) & responses.valid):

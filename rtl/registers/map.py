@@ -1,4 +1,4 @@
-"""The map of the unit's registers. Where the engine, the log and the bridge will have theirs nothing else may stand."""
+"""The map of the unit's registers. Where the engine and the log will have theirs nothing else may stand."""
 
 from enum import IntEnum
 from typing import Final
@@ -42,11 +42,12 @@ class Wait(IntEnum):
 
 
 SOURCES: Final = {
-    "fault": (0, "The fault queue is not empty: stays until it is."),
-    "fault_overflow": (1, "A page fault was answered, and its record lost."),
+    "fault": (0, "FAULT or BRIDGE_FAULT has a record: stays until it has none."),
+    "fault_overflow": (1, "A record of a fault was lost."),
     "command_done": (2, "A command has ended."),
     "bus_error": (8, "A command ended in a bus error, or the outcome of a swap is unknown."),
     "no_monitor": (9, "A swap was given up: the bus refused each exclusive read."),
+    "stall_timeout": (11, "A stalled burst of the bridge was aborted, since TIMEOUT had passed."),
 }
 """Interrupt to its bit and meaning; those between are the engine's and the log's."""
 
@@ -171,6 +172,21 @@ _BUILT: Final = (
 )
 _CONDITION: Final = (
     Register(
+        "CTRL",
+        0x020,
+        (
+            Field("enable", 0, 1, RW, "Bursts are translated; 0: they wait."),
+            Field("fault_mode", 1, 1, RW, "0: a burst that faults is answered SLVERR; 1: it waits for RESUME."),
+            Field("final_response", 2, 1, RW, "AWCACHE[0] is cleared, so that B means visible.", 1),
+            Field("map_cache", 3, 1, RW, "AxCACHE is what PAT_MAP says; 0: it passes."),
+            Field("ac", 4, 1, RW, "RFLAGS.AC of every burst."),
+            Field("fixed_prot", 8, 1, RW, "The next two say whose each burst is; 0: AxPROT says."),
+            Field("user", 9, 1, RW, "It is the user's."),
+            Field("fetch", 10, 1, RW, "Reads are fetches."),
+        ),
+        "Modes of the bridge; count with CAPS.bridge.",
+    ),
+    Register(
         "STATUS",
         0x024,
         (
@@ -179,12 +195,17 @@ _CONDITION: Final = (
             Field("granted", 8, 1, RO, "A store of the request window was allowed and is not retired."),
             Field("memory_done", 9, 1, RO, "The last READ was answered, or the last SWAP replaced the word."),
             Field("memory_error", 10, 1, RO, "The bus refused the last READ or SWAP."),
+            Field("bridge_busy", 11, 1, RO, "The bridge has taken a burst and not answered it."),
+            Field("stalled_read", 12, 1, RO, "A read of the bridge waits for RESUME."),
+            Field("stalled_write", 13, 1, RO, "A write of the bridge waits for RESUME."),
             Field("fault_overflow", 16, 1, W1C, "A page fault was answered, and its record lost."),
             Field("tag_reused", 17, 1, W1C, "A store was allowed whose tag has a grant outstanding."),
             Field("stray_retirement", 18, 1, W1C, "A tag was retired that has no grant outstanding."),
             Field("no_monitor", 19, 1, W1C, "A swap was given up: each exclusive read was refused."),
             Field("retry_limit", 20, 1, W1C, "A swap was given up: each exclusive write failed."),
             Field("outcome_unknown", 21, 1, W1C, "The bus refused a swap's write: see UNKNOWN_ADDRESS."),
+            Field("bridge_overflow", 22, 1, W1C, "A record of the bridge was lost."),
+            Field("stall_timeout", 23, 1, W1C, "A stalled burst was aborted, since TIMEOUT had passed."),
         ),
         "What goes on, and what went wrong since it was cleared.",
     ),
@@ -196,6 +217,7 @@ _CONDITION: Final = (
             Field("clear_counters", 1, 1, WO, "Clears every counter, after the copy where both are written."),
             Field("pop_fault", 2, 1, WO, "Takes the fault that is shown off the queue."),
             Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
+            Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
         ),
         "What is done at once.",
     ),
@@ -246,6 +268,12 @@ _CONTEXT: Final = (
         ),
         "Staged: who tracks.",
     ),
+    Register(
+        "PAT_MAP",
+        0x09C,
+        _word(RW, "Field (PAT, PCD, PWT) of the leaf, four bits each, is AxCACHE."),
+        "Memory types of the bridge, not staged; counts with CTRL.map_cache.",
+    ),
 )
 _WINDOWS: Final = (
     *_wide("INV_LINEAR", 0x0C0, RW, "Staged: linear address of an invalidation."),
@@ -287,6 +315,25 @@ _WINDOWS: Final = (
     ),
     *_wide("ANSWER_PHYSICAL", 0x0E0, RO, "Physical address of the access; counts when OK."),
     Register(
+        "BRIDGE_FAULT",
+        0x0E8,
+        (
+            Field("valid", 0, 1, RO, "There is one; the rest counts only then."),
+            Field("write", 1, 1, RO, "It is a write."),
+            Field("stalled", 2, 1, RO, "It waits for RESUME."),
+            Field("kind", 4, 2, RO, "0 AXI forbids it, 1 page fault, 2 general protection, 3 bus error of the tables."),
+            Field("code", 16, 16, RO, "Error code of a page fault."),
+        ),
+        "The oldest burst that was not sent.",
+    ),
+    Register(
+        "BRIDGE_BURST",
+        0x0EC,
+        (Field("id", 0, 8, RO, "AxID."), Field("len", 16, 8, RO, "AxLEN.")),
+        "Its burst.",
+    ),
+    *_wide("BRIDGE_LINEAR", 0x0F0, RO, "Its AxADDR."),
+    Register(
         "FAULT",
         0x100,
         (
@@ -294,9 +341,21 @@ _WINDOWS: Final = (
             Field("tag", 4, 10, RO, "The request's.", None),
             Field("code", 16, 16, RO, "Page-fault error code.", None),
         ),
-        "The oldest fault that is queued.",
+        "The oldest fault of the request window that is queued.",
     ),
     *_wide("FAULT_LINEAR", 0x108, RO, "Its linear address."),
+    Register(
+        "RESUME",
+        0x110,
+        (
+            Field("retry_read", 0, 1, WO, "The stalled read is asked for again."),
+            Field("abort_read", 1, 1, WO, "It is answered SLVERR."),
+            Field("retry_write", 2, 1, WO, "The stalled write is asked for again."),
+            Field("abort_write", 3, 1, WO, "It is answered SLVERR."),
+        ),
+        "What becomes of what the bridge has stalled.",
+    ),
+    Register("TIMEOUT", 0x114, _word(RW, "Cycles; 0: for ever."), "How long the bridge stalls a burst."),
     *_wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap was whose outcome is unknown."),
     *_wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word of 64 bits; bits 2:0 do not count."),
     *_wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
@@ -314,10 +373,7 @@ BY_NAME: Final = {register.name: register for register in REGISTERS}
 
 RESERVED: Final = (
     Reserved(0x01C, 0x020, "Result of the self-test."),
-    Reserved(0x020, 0x024, "Modes of the bridge and of the log."),
-    Reserved(0x09C, 0x0A4, "The bridge: memory attributes."),
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
-    Reserved(0x110, 0x118, "The bridge: what to do with a stalled access."),
     Reserved(0x140, 0x1A0, "The table engine: a command."),
     Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
     Reserved(0x1C0, 0x200, "The dirty log."),

@@ -1,10 +1,12 @@
 """The unit: an MMU that caches, with registers through which alone all of it can be used."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
+from ptewalk.rtl.bridge.config import BridgeConfig
+from ptewalk.rtl.bridge.core import Bridge
 from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig, PortStatusLayout
@@ -15,6 +17,7 @@ from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.counting import Counters, growth
 from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
 from ptewalk.rtl.registers.map import COUNTERS, ID, REGISTERS, SOURCES, VERSION
+from ptewalk.rtl.registers.requesters import RequesterShare
 from ptewalk.rtl.registers.share import MemoryShare
 
 __all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore", "built_values"]
@@ -37,18 +40,23 @@ class UnitConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker.
+        With one walker. With a bridge its tags and physical addresses are as wide as that needs them.
+    bridge : BridgeConfig or None
+        With a translating bridge; None (default): without.
     queue_depth : int
         Commands that may wait, 2 to 16; default 4.
-    data_bits, link, prot
+    table_bits : int
+        Data bits of the tables' bus: 64 (default), 128, 256 or 512.
+    link, prot
         As in `ExclusivePortConfig`.
     monitor : bool
         As in `AxiMmuConfig`.
     """
 
     mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
+    bridge: BridgeConfig | None = None
     queue_depth: int = 4
-    data_bits: int = 64
+    table_bits: int = 64
     link: bool = True
     prot: int = 0b001
     monitor: bool = False
@@ -60,26 +68,43 @@ class UnitConfig:
             raise ValueError(
                 f"walkers of a unit must be 1, since its memory port takes one's ids, not {self.mmu.walkers}"
             )
+        if self.bridge is not None and not isinstance(self.bridge, BridgeConfig):
+            raise ValueError(f"bridge must be a BridgeConfig or None, not {self.bridge!r}")
         if not isinstance(self.queue_depth, int) or not 2 <= self.queue_depth <= 16:
             raise ValueError(f"queue_depth must be an integer from 2 to 16, not {self.queue_depth!r}")
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
-        _ = self.port
+        _ = (self.port, self.inner)
+
+    @property
+    def inner(self) -> CachingMmuConfig:
+        """The MMU, as the bridge needs it."""
+        if self.bridge is None:
+            return self.mmu
+        bits = {"tag_bits": self.bridge.tag_bits + 1, "physical_bits": self.bridge.physical_bits}
+        return replace(self.mmu, walker=replace(self.mmu.walker, **bits))
 
     @property
     def port(self) -> ExclusivePortConfig:
         """The parameters of the memory port; ValueError where they are not allowed."""
-        bits = self.mmu.walker.physical_bits
-        return ExclusivePortConfig(physical_bits=bits, data_bits=self.data_bits, link=self.link, prot=self.prot)
+        bits = self.inner.walker.physical_bits
+        return ExclusivePortConfig(physical_bits=bits, data_bits=self.table_bits, link=self.link, prot=self.prot)
+
+    @property
+    def built(self) -> dict[tuple[str, str], int]:
+        """(register, field) to what it says, of each that says what was built."""
+        return built_values(self.inner, self.queue_depth, self.path, bridge=self.bridge is not None)
 
     @property
     def path(self) -> MemoryPath:
         """The way to memory."""
         ids = self.port.exclusive_ids
-        return MemoryPath(data_bits=self.data_bits, exclusive_ids=ids, monitor=self.monitor)
+        return MemoryPath(data_bits=self.table_bits, exclusive_ids=ids, monitor=self.monitor)
 
 
-def built_values(mmu: CachingMmuConfig, queue_depth: int, path: MemoryPath) -> dict[tuple[str, str], int]:
+def built_values(
+    mmu: CachingMmuConfig, queue_depth: int, path: MemoryPath, *, bridge: bool = False
+) -> dict[tuple[str, str], int]:
     """(register, field) to what it says, of each that says what was built."""
     walker = mmu.walker
     said = {
@@ -87,7 +112,8 @@ def built_values(mmu: CachingMmuConfig, queue_depth: int, path: MemoryPath) -> d
             "soft_dirty": walker.soft_dirty,
             "exclusive": path.exclusive_ids > 0,
             "monitor": path.monitor,
-            **dict.fromkeys(("selftest", "bridge", "engine", "log"), 0),
+            "bridge": bridge,
+            **dict.fromkeys(("selftest", "engine", "log"), 0),
         },
         "PARAM0": {
             "physical_bits": walker.physical_bits,
@@ -118,6 +144,8 @@ class UnitCore(Component):
     queue_depth : int
         As in `UnitConfig`.
     path : MemoryPath
+    bridge : BridgeConfig or None
+        `mmu` has tags one bit wider than its.
 
     Members
     -------
@@ -128,12 +156,17 @@ class UnitCore(Component):
     memory : Out(MemoryPortSignature)
     port_status : In(PortStatusLayout), port_clear : Out(PortStatusLayout), unknown_address : In(physical_bits)
         Of the port behind `memory`; 0 where it has none.
+    s_axi : In(AxiSignature), m_axi : Out(AxiSignature)
+        The bridge's; only with one.
     """
 
-    def __init__(self, mmu: CachingMmuConfig, *, queue_depth: int, path: MemoryPath) -> None:
+    def __init__(
+        self, mmu: CachingMmuConfig, *, queue_depth: int, path: MemoryPath, bridge: BridgeConfig | None = None
+    ) -> None:
         walker = mmu.walker
         bits = walker.physical_bits
-        self._built = built_values(mmu, queue_depth, path)
+        self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None)
+        self.bridge = None if bridge is None else Bridge(bridge)
         self._bits = bits
         self.mmu = CachingMmu(mmu)
         self.file = RegisterFile(REGISTERS)
@@ -148,6 +181,7 @@ class UnitCore(Component):
                 "port_status": In(PortStatusLayout()),
                 "port_clear": Out(PortStatusLayout()),
                 "unknown_address": In(unsigned(bits)),
+                **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
             }
         )
 
@@ -161,7 +195,7 @@ class UnitCore(Component):
         connect(m, mmu.memory, share.walker)
         connect(m, commands.words, share.words)
         connect(m, share.memory, flipped(self.memory))
-        connect(m, commands.requester, mmu.requester)
+        self._ask(m)
         connect(m, commands.contexts, mmu.contexts)
         connect(m, commands.invalidations, mmu.invalidations)
         now, told = file.now, file.told
@@ -187,16 +221,51 @@ class UnitCore(Component):
         with m.If(commands.ended):
             m.d.sync += now.DONE.value.eq(now.DONE.value + 1)
         faults = mmu.supervisor.faults
+        foreign = Const(0) if self.bridge is None else ~faults.payload.tag[-1]  # the bridge has a record of its own
         m.d.comb += [
-            now.FAULT.valid.eq(faults.valid),
+            now.FAULT.valid.eq(faults.valid & ~foreign),
             now.FAULT.tag.eq(faults.payload.tag),
             now.FAULT.code.eq(faults.payload.code),
-            faults.ready.eq(told.DO.pop_fault),
+            faults.ready.eq(told.DO.pop_fault | foreign),
         ]
         self._status(m)
         self._interrupts(m)
         self._count(m)
         return m
+
+    def _ask(self, m: Module) -> None:
+        """Who asks the MMU, and what the registers have of the bridge."""
+        commands, mmu, bridge = self.commands, self.mmu, self.bridge
+        if bridge is None:
+            connect(m, commands.requester, mmu.requester)
+            return
+        m.submodules.bridge = bridge
+        m.submodules.requesters = share = RequesterShare(
+            physical_bits=bridge.config.physical_bits, bridge_bits=bridge.config.tag_bits
+        )
+        connect(m, commands.requester, share.window)
+        connect(m, bridge.mmu, share.bridge)
+        connect(m, share.mmu, mmu.requester)
+        connect(m, flipped(self.s_axi), bridge.s_axi)
+        connect(m, bridge.m_axi, flipped(self.m_axi))
+        now, held, told, control = self.file.now, self.file.held, self.file.told, bridge.control
+        record = bridge.faults.payload
+        m.d.comb += [
+            commands.retiring.eq(share.retiring),
+            *(Value.cast(control[str(name)]).eq(held.CTRL[str(name)]) for name, _ in held.CTRL.shape()),
+            *(control[str(name)].eq(told.RESUME[str(name)]) for name, _ in told.RESUME.shape()),
+            *(control.timeout.eq(held.TIMEOUT.value), control.pat_map.eq(held.PAT_MAP.value)),
+            control.clear_overflow.eq(told.STATUS.bridge_overflow),
+            control.clear_timeout.eq(told.STATUS.stall_timeout),
+            now.STATUS.bridge_busy.eq(bridge.status.busy),
+            now.STATUS.bridge_overflow.eq(bridge.status.fault_overflow),
+            *(now.STATUS[n].eq(bridge.status[n]) for n in ("stalled_read", "stalled_write", "stall_timeout")),
+            now.BRIDGE_FAULT.valid.eq(bridge.faults.valid),
+            *(now.BRIDGE_FAULT[n].eq(Value.cast(record[n])) for n in ("write", "stalled", "kind", "code")),
+            *(now.BRIDGE_BURST.id.eq(record.id), now.BRIDGE_BURST.len.eq(record.len)),
+            Cat(now.BRIDGE_LINEAR_LO.value, now.BRIDGE_LINEAR_HI.value).eq(record.linear),
+            bridge.faults.ready.eq(told.DO.pop_bridge_fault),
+        ]
 
     def _stage(self, m: Module) -> None:
         """What software has staged, as the parts take it."""
@@ -241,15 +310,18 @@ class UnitCore(Component):
         seen = {}  # a status bit is raised in this cycle
         for name, bit in (
             ("fault_overflow", status.fault_overflow),
+            ("bridge_overflow", now.STATUS.bridge_overflow),
+            ("stall_timeout", now.STATUS.stall_timeout),
             ("no_monitor", port.no_monitor),
             ("unknown", port.outcome_unknown),
         ):
             last = Signal(name=f"{name}_last")
             m.d.sync += last.eq(bit)
             seen[name] = bit & ~last
-        lasting = {"fault": self.mmu.supervisor.faults.valid}
+        lasting = {"fault": now.FAULT.valid | now.BRIDGE_FAULT.valid}
         events = {
-            "fault_overflow": seen["fault_overflow"],
+            "fault_overflow": seen["fault_overflow"] | seen["bridge_overflow"],
+            "stall_timeout": seen["stall_timeout"],
             "command_done": self.commands.ended,
             "bus_error": self.commands.failed | seen["unknown"],
             "no_monitor": seen["no_monitor"],
@@ -292,16 +364,18 @@ class Unit(Component):
     s_axil : In(AxiLiteSignature), irq : Out(1)
         As the core's.
     m_axi : Out(AxiSignature)
-        As that of `AxiMmu`.
+        As that of `AxiMmu`. With a bridge this is `t_axi`, and `m_axi` the bridge's, with `s_axi`: In(AxiSignature).
     """
 
     def __init__(self, config: UnitConfig = UnitConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
-        self.core = UnitCore(config.mmu, queue_depth=config.queue_depth, path=config.path)
+        self.core = UnitCore(config.inner, queue_depth=config.queue_depth, path=config.path, bridge=config.bridge)
+        self._tables = "m_axi" if config.bridge is None else "t_axi"
         port = config.port
         axi = AxiSignature(address_bits=port.physical_bits, data_bits=port.data_bits, id_bits=port.id_bits)
-        members = {name: self.core.signature.members[name] for name in ("s_axil", "irq")}
-        super().__init__({**members, "m_axi": Out(axi)})
+        inside = self.core.signature.members
+        members = {name: inside[name] for name in ("s_axil", "irq", "s_axi", "m_axi") if name in inside}
+        super().__init__({**members, self._tables: Out(axi)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -320,7 +394,10 @@ class Unit(Component):
             m.submodules.monitor = monitor = self._monitor()
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
-        connect(m, axi, flipped(self.m_axi))
+        connect(m, axi, flipped(getattr(self, self._tables)))
+        if self.config.bridge is not None:
+            connect(m, flipped(self.s_axi), core.s_axi)
+            connect(m, core.m_axi, flipped(self.m_axi))
         return m
 
     def _monitor(self) -> ExclusiveMonitor:

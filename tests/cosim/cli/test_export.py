@@ -42,6 +42,24 @@ def test_export_on_axi(run: Run, tmp_path: Path) -> None:
     assert "m_axi_arlock" in (tmp_path / "m.v").read_text() and ".m_axi_awvalid(" in (tmp_path / "m.vh").read_text()
 
 
+def test_export_with_registers(run: Run, tmp_path: Path) -> None:
+    """With FuseSoC's core file and the map of registers, as built."""
+    arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--bridge", "--core", "--name", "my_unit")
+    code, out, _ = run("export", "-o", "m.v", "--physical-bits", "36", *arguments)
+    assert (code, out) == (0, "m.v: module my_unit\n")
+    described = json.loads((tmp_path / "m.json").read_text())
+    widths = {port["name"]: port["width"] for port in described["ports"]}
+    assert [widths[name] for name in ("s_axil_awaddr", "s_axi_awaddr", "m_axi_awaddr", "t_axi_araddr", "irq")] == [
+        *(12, 64, 36, 36, 1)
+    ]
+    assert described["parameters"]["bridge_physical_bits"] == 36
+    assert (tmp_path / "m.core").read_text().startswith('CAPI=2:\nname: "ptewalk:gateware:my_unit:')
+    assert "    files: [m.v]\n" in (tmp_path / "m.core").read_text()
+    assert "#define PTEWALK_COMMAND 0x02cu\n" in (tmp_path / "m.h").read_text()
+    rdl = (tmp_path / "m.rdl").read_text()
+    assert rdl.startswith("addrmap my_unit {") and "physical_bits[7:0] = 8'h24;" in rdl and "bridge[4:4] = 1'h1;" in rdl
+
+
 @pytest.mark.thorough
 def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
@@ -57,6 +75,10 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     [
         (("-o", "no/such/b.v"), "there is no folder no/such"),
         (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
+        (("-o", "b.v", "--design", "mmu", "--registers"), "--registers are those of an MMU that caches, on AXI4: give"),
+        (("-o", "b.v", "--design", "mmu-uncached", "--axi", "64", "--registers"), "--registers are those of an MMU"),
+        (("-o", "b.v", "--design", "mmu", "--axi", "64", "--bridge"), "--bridge is used by registers: give"),
+        (("-o", "b.v", "--design", "mmu-8walkers", "--axi", "64", "--registers"), "walkers of a unit must be 1"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
         (("-o", "b.v", "--axi", "64", "--design", "mmu-8walkers"), "walkers of an MMU on AXI4 must be 1"),

@@ -12,7 +12,7 @@ from ptewalk.rtl.presets import BUS
 from ptewalk.rtl.registers.map import BY_NAME, REGISTERS, RESERVED
 from ptewalk.rtl.registers.render import c_header, markdown, system_rdl
 from ptewalk.rtl.registers.table import Access, Field, Register, check
-from ptewalk.rtl.registers.unit import UnitConfig, built_values
+from ptewalk.rtl.registers.unit import UnitConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 OFFSETS = {
@@ -68,7 +68,7 @@ def test_systemrdl_agrees(tmp_path: Path) -> None:
     """Every offset, bit, access and reset value, and nothing else."""
     config = BUS["unit"]
     assert isinstance(config, UnitConfig)
-    built = built_values(config.mmu, config.queue_depth, config.path)
+    built = config.built
     found = {}
     for register in compiled(system_rdl(REGISTERS, built=built), tmp_path).registers():
         assert register.get_property("regwidth") == 32
@@ -91,7 +91,7 @@ def test_systemrdl_agrees(tmp_path: Path) -> None:
 
 def test_what_was_built_is_said_of_each_such_field() -> None:
     config = UnitConfig()
-    built = built_values(config.mmu, config.queue_depth, config.path)
+    built = config.built
     hardware = {("STATUS", "room"), ("FAULT", "tag"), ("FAULT", "code")}
     unset = {(r.name, f.name) for r in REGISTERS for f in r.fields if f.reset is None}
     assert built.keys() == unset - hardware

@@ -1,0 +1,196 @@
+"""A unit with a bridge in it, by its registers: window and bursts share one MMU."""
+
+import random
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from ptewalk.cosim.driver.simulated import AmaranthRegisters
+from ptewalk.cosim.driver.steps import run_async
+from ptewalk.cosim.driver.unit import BridgeFault, Unit
+from ptewalk.model.linux import Track
+from ptewalk.model.x86 import Access, Invalidation, Outcome
+from ptewalk.rtl.bridge.config import BridgeConfig
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.registers.unit import Unit as Gateware
+from ptewalk.rtl.registers.unit import UnitConfig
+from ptewalk.rtl.walker import WalkerConfig
+
+from ..bridge.bench import Bench
+from ..bridge.doubles import OKAY, SLVERR, Memory
+from ..bus.axi_memory import AxiMemory
+from ..bus.burst_memory import Manager
+from ..walker_bench import LEAF, SD, TABLE, US, A, D, P, slot, tables
+
+pytestmark = pytest.mark.thorough
+
+LINEAR, FRAME = 0x0000_5A5A_7654_3000, 0x12_3456_7000
+CONFIG = UnitConfig(CachingMmuConfig(WalkerConfig(trace=False)), bridge=BridgeConfig(data_bits=64, id_bits=4))
+
+
+class Whole(Bench):
+    """A manager and memories round the unit, with the driver.
+
+    Attributes
+    ----------
+    words : dict of int to int
+        The tables.
+    unit : Unit
+    """
+
+    words: dict[int, int]
+    unit: Unit
+    bus: AmaranthRegisters
+
+    @property
+    def leaf(self) -> int:
+        return self.words[slot(LINEAR, 1)]
+
+    async def do(self, steps: Any) -> Any:
+        return await run_async(self.bus, steps)
+
+    async def clear(self) -> None:
+        """Soft-dirty of the leaf, by registers alone."""
+        old = await self.do(self.unit.read_word(slot(LINEAR, 1)))
+        assert await self.do(self.unit.swap_word(slot(LINEAR, 1), old, old & ~SD))
+        await self.do(self.unit.invalidate(Invalidation.INVLPG, linear=LINEAR))
+
+
+def run(job: Any, leaf: int = LEAF & ~D & ~A, *, rng: random.Random | None = None) -> None:
+    """Run `job(bench)` with one page mapped, and tracking; at the end nothing is under way."""
+    top = Gateware(CONFIG)
+    manager, memory = Manager(top.s_axi, rng=rng), Memory(top.m_axi, rng=rng)
+    table = AxiMemory(top.t_axi, rng=rng, words=tables(LINEAR, leaf))
+
+    async def testbench(ctx: Any) -> None:
+        bench = Whole(ctx, top, manager, memory, None)  # type: ignore[arg-type]
+        bench.words, bench.bus = table.words, AmaranthRegisters(ctx, top.s_axil)
+        await bench.ticks(80)  # the table of grants is cleared
+        bench.unit = await bench.do(Unit.open())
+        assert bench.unit.built["bridge"] == 1 and bench.unit.built["tag_bits"] == 6
+        await bench.do(bench.unit.context(TABLE[4], track=Track.NATIVE))
+        await bench.do(bench.unit.bridge())
+        await job(bench)
+        await bench.do(bench.unit.drain())
+        assert not (await bench.do(bench.unit.status()))["bridge_busy"]
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    for side in (manager, memory, table):
+        simulator.add_testbench(side.run, background=True)
+    simulator.run()
+
+
+def test_bursts_wait_until_the_bridge_is_enabled() -> None:
+    async def job(bench: Whole) -> None:
+        await bench.do(bench.unit.bridge(enable=False))
+        bench.manager.write(1, LINEAR, [7])
+        await bench.ticks(100)
+        assert bench.memory.writes == [] and bench.leaf & SD == 0
+        assert (await bench.do(bench.unit.status()))["bridge_busy"] == 1
+        await bench.do(bench.unit.bridge())
+        assert [answer["resp"] for answer in await bench.wait("b")] == [OKAY]
+        assert bench.leaf & SD == SD
+
+    run(job)
+
+
+def test_bursts_and_window_at_random() -> None:
+    """Each store has its mark after each clear, whoever made it; bytes are those last written; nothing hangs."""
+    rng = random.Random(11)
+
+    async def job(bench: Whole) -> None:
+        words: dict[int, int] = {}
+        clears = stores = 0
+        for _ in range(24):
+            at = LINEAR + 8 * rng.randrange(16)
+            kind = rng.randrange(4)
+            if kind == 0:
+                words[at] = rng.getrandbits(64)
+                assert await bench.write(at, [words[at]], identity=rng.randrange(16)) == OKAY
+                assert bench.leaf & (D | SD) == D | SD
+                stores += 1
+            elif kind == 1 and words:
+                at = rng.choice(sorted(words))
+                assert await bench.read(at) == (OKAY, [words[at]])
+            elif kind == 2:
+                await bench.clear()
+                clears += 1
+            else:  # both at once
+                words[at] = rng.getrandbits(64)
+                bench.manager.write(3, at, [words[at]])
+                access = rng.choice((Access.READ, Access.WRITE))
+                answer = await bench.do(bench.unit.translate(at, access))
+                assert (answer.outcome, answer.physical) == (Outcome.OK, FRAME + at - LINEAR)
+                assert [answer["resp"] for answer in await bench.wait("b")] == [OKAY]
+                assert bench.leaf & (D | SD) == D | SD
+        assert clears >= 3 and stores >= 3
+        for at, value in words.items():
+            assert bench.memory.load(FRAME + at - LINEAR, 8) == value.to_bytes(8, "little")
+        status = await bench.do(bench.unit.status())
+        assert (status["tag_reused"], status["stray_retirement"]) == (0, 0)
+
+    run(job, rng=rng)
+
+
+def test_faults_of_both_have_their_own_records() -> None:
+    """A read-only page: the burst is answered SLVERR; the window's fault is not the bridge's."""
+
+    async def job(bench: Whole) -> None:
+        assert await bench.write(LINEAR + 8, [1], identity=5) == SLVERR
+        assert (await bench.do(bench.unit.translate(LINEAR + 16, Access.WRITE))).outcome == Outcome.PAGE_FAULT
+        assert await bench.do(bench.unit.interrupts()) >= {"fault"}
+        expected = BridgeFault(LINEAR + 8, 1, 0b111, 5, 1, write=True, stalled=False)
+        assert await bench.do(bench.unit.pop_bridge_fault()) == expected
+        assert await bench.do(bench.unit.pop_bridge_fault()) is None
+        fault = await bench.do(bench.unit.pop_fault())
+        assert (fault.linear, fault.code) == (LINEAR + 16, 0b111)
+        assert await bench.do(bench.unit.pop_fault()) is None
+        await bench.do(bench.unit.clear_interrupts("fault"))
+        assert "fault" not in await bench.do(bench.unit.interrupts())
+        assert bench.memory.writes == []
+
+    run(job, leaf=FRAME | P | US)
+
+
+def test_a_stalled_burst_is_mended_retried_and_timed_out() -> None:
+    """Software makes the page writable by a swap, while the burst waits; it holds no grant, so that ends."""
+
+    async def job(bench: Whole) -> None:
+        await bench.do(bench.unit.bridge(stall=True))
+        bench.manager.write(2, LINEAR, [0x55])
+        await bench.ticks(200)
+        record = await bench.do(bench.unit.pop_bridge_fault())
+        assert (record.write, record.stalled, record.kind) == (True, True, 1)
+        assert (await bench.do(bench.unit.status()))["stalled_write"] == 1
+        old = await bench.do(bench.unit.read_word(slot(LINEAR, 1)))
+        assert await bench.do(bench.unit.swap_word(slot(LINEAR, 1), old, old | 2))
+        await bench.do(bench.unit.invalidate(Invalidation.INVLPG, linear=LINEAR))
+        await bench.do(bench.unit.resume(write=True, retry=True))
+        assert [answer["resp"] for answer in await bench.wait("b")] == [OKAY]
+        assert bench.memory.load(FRAME, 1) == b"\x55"
+        for abort in (True, False):
+            await bench.do(bench.unit.bridge(stall=True, timeout=0 if abort else 300))
+            bench.manager.read(4, LINEAR ^ 1 << 40)
+            await bench.ticks(60)
+            if abort:
+                await bench.do(bench.unit.resume(write=False, retry=False))
+            assert [answer["resp"] for answer in await bench.wait("r")] == [SLVERR]
+            assert await bench.do(bench.unit.pop_bridge_fault()) is not None
+            timed_out = "stall_timeout" in await bench.do(bench.unit.interrupts())
+            assert timed_out == (not abort) == bool((await bench.do(bench.unit.status()))["stall_timeout"])
+        await bench.do(bench.unit.clear_status(stall_timeout=1))
+        assert (await bench.do(bench.unit.status()))["stall_timeout"] == 0
+
+    run(job, leaf=FRAME | P | US)
+
+
+def test_without_a_bridge() -> None:
+    with pytest.raises(ValueError, match="this unit was built without a bridge"):
+        next(Unit({"bridge": 0}).bridge())
+    with pytest.raises(ValueError, match="whose must be user or supervisor, not 'mine'"):
+        next(Unit({"bridge": 1}).bridge(whose="mine"))
+    with pytest.raises(ValueError, match="bridge must be a BridgeConfig or None, not 1"):
+        UnitConfig(bridge=1)  # type: ignore[arg-type]
