@@ -58,14 +58,17 @@ class Package:
     registers: dict[str, str]
 
     def core(self, file: str) -> str:
-        """A FuseSoC core file, CAPI2, for the Verilog in `file`; its name is ``ptewalk:gateware:TOP``."""
+        """A FuseSoC core file, CAPI2, for the Verilog in `file` with its template; it is ``ptewalk:gateware:TOP``."""
+        stem = file.rpartition(".")[0] or file
         lines = [
             "CAPI=2:",
             f'name: "ptewalk:gateware:{self.top}:{version("ptewalk")}"',
             f"description: {self.description['design']}, by ptewalk export",
             "filesets:",
             "  rtl:",
-            f"    files: [{file}]",
+            "    files:",
+            f"    - {file}",
+            f"    - {stem}.vh: {{is_include_file: true}}",
             "    file_type: verilogSource",
             "targets:",
             "  default:",

@@ -206,9 +206,9 @@ def export(
         config = replace(preset(design, walker), **depth)  # type: ignore[arg-type]
         if registers:
             assert isinstance(config, CachingMmuConfig)
-            bits = {"data_bits": int(axi or 0), "physical_bits": config.walker.physical_bits}
-            between = BridgeConfig(**bits) if bridge else None
-            config = UnitConfig(config, between, table_bits=int(axi or 0), monitor=monitor)
+            bits, width = config.walker.physical_bits, int(axi or 0)
+            between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
+            config = UnitConfig(config, between, table_bits=width, monitor=monitor)
         elif axi is not None:
             assert not isinstance(config, WalkerConfig)
             config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor)  # type: ignore[arg-type]

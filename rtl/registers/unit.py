@@ -81,8 +81,8 @@ class UnitConfig:
         """The MMU, as the bridge needs it."""
         if self.bridge is None:
             return self.mmu
-        bits = {"tag_bits": self.bridge.tag_bits + 1, "physical_bits": self.bridge.physical_bits}
-        return replace(self.mmu, walker=replace(self.mmu.walker, **bits))
+        tags, bits = self.bridge.tag_bits + 1, self.bridge.physical_bits
+        return replace(self.mmu, walker=replace(self.mmu.walker, tag_bits=tags, physical_bits=bits))
 
     @property
     def port(self) -> ExclusivePortConfig:

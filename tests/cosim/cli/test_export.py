@@ -54,7 +54,7 @@ def test_export_with_registers(run: Run, tmp_path: Path) -> None:
     ]
     assert described["parameters"]["bridge_physical_bits"] == 36
     assert (tmp_path / "m.core").read_text().startswith('CAPI=2:\nname: "ptewalk:gateware:my_unit:')
-    assert "    files: [m.v]\n" in (tmp_path / "m.core").read_text()
+    assert "    - m.v\n    - m.vh: {is_include_file: true}\n" in (tmp_path / "m.core").read_text()
     assert "#define PTEWALK_COMMAND 0x02cu\n" in (tmp_path / "m.h").read_text()
     rdl = (tmp_path / "m.rdl").read_text()
     assert rdl.startswith("addrmap my_unit {") and "physical_bits[7:0] = 8'h24;" in rdl and "bridge[4:4] = 1'h1;" in rdl
