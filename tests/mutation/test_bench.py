@@ -1,4 +1,4 @@
-"""Defects of what checks are noticed by the tests of that: the bench's, the scoreboard's, the export's."""
+"""Defects that no run of the gateware can tell of are noticed by tests: of bench, scoreboard, export, table engine."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ COUNTS = {
     "cosim/bench/scoreboard.py": 3,
     "cosim/checks/relation.py": 2,
     "cosim/checks/golden_tlb.py": 1,
+    "rtl/engine/lines.py": 2,
+    "rtl/engine/fetcher.py": 1,
+    "rtl/engine/report.py": 1,
+    "rtl/bus/lines.py": 1,
 }
 """Mutants by file: one that is lost must be noticed."""
 
@@ -60,6 +64,7 @@ def test_its_text_stands_once(mutant: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.share(2)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant["name"])
 def test_noticed(mutant: dict[str, Any], workshop: Workshop) -> None:
     path = workshop.folder / mutant["file"]
