@@ -31,7 +31,7 @@ class Bridge(Component):
     m_axi : Out(AxiSignature)
         Physical ones.
     mmu : Out(RequesterSignature, with retires)
-        Answers are taken at once.
+        Answers are taken at once. Reads and stores that were allowed retire: a read when all of R is in the bridge.
     control : In(BridgeControlLayout), status : Out(BridgeStatusLayout)
     faults : Out(stream of FaultRecordLayout)
     """
@@ -64,20 +64,22 @@ class Bridge(Component):
                 outward = "from" if name in ("r", "b") else "to"
                 connect(m, flipped(getattr(above, name)), getattr(side, name))
                 connect(m, getattr(side, f"{outward}_{name}"), flipped(getattr(below, name)))
+        self._crowded = Signal()
         self._ask(m)
+        self._retire(m)
         self._record(m)
         return m
 
     def _ask(self, m: Module) -> None:
         """One request register for both directions, which take turns; the MMU's answers."""
         reads, writes, control = self.reads, self.writes, self.control
-        requests, responses, retired = self.mmu.requests, self.mmu.responses, self.mmu.retired
+        requests, responses = self.mmu.requests, self.mmu.responses
         asked = Signal(AskLayout(self.config.slot_bits))
         is_write, turn = Signal(), Signal()  # what is asked about; the write goes first
         free, picks = Signal(), Signal()
         m.d.comb += [
             free.eq(~requests.valid | requests.ready),
-            picks.eq(writes.wants & (turn | ~reads.wants)),
+            picks.eq(writes.wants & ~self._crowded & (turn | ~reads.wants)),
             reads.asks.eq(free & reads.wants & ~picks),
             writes.asks.eq(free & picks),
             *(requests.payload[name].eq(asked[name]) for name in ("linear", "access", "user")),
@@ -101,7 +103,20 @@ class Bridge(Component):
                 side.verdict.frame.eq(found.physical[x86.PAGE_SHIFT :]),
                 *(side.verdict[name].eq(found[name]) for name in ("outcome", "code", "pwt", "pcd", "pat")),
             ]
-        m.d.comb += [retired.valid.eq(writes.ends), retired.payload.tag.eq(writes.ended | 1 << self.config.slot_bits)]
+
+    def _retire(self, m: Module) -> None:
+        """Stores retire at once, reads between them. Where many reads wait no store is asked about."""
+        reads, writes, retired = self.reads, self.writes, self.mmu.retired
+        m.submodules.read = read = SyncFIFO(width=len(reads.ended), depth=self.config.reads)
+        m.d.comb += [
+            read.w_data.eq(reads.ended),
+            read.w_en.eq(reads.ends),
+            read.r_en.eq(~writes.ends),
+            *(reads.frees.eq(read.r_rdy & read.r_en), reads.freed.eq(read.r_data)),
+            retired.valid.eq(writes.ends | read.r_rdy),
+            retired.payload.tag.eq(Mux(writes.ends, writes.ended | 1 << self.config.slot_bits, read.r_data)),
+        ]
+        m.d.sync += self._crowded.eq(read.level >= 4)
 
     def _record(self, m: Module) -> None:
         """The queue of faults, and what software is told."""

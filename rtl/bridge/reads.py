@@ -38,7 +38,9 @@ class ReadSide(Component):
     reports : Out(1), record : Out(FaultRecordLayout), reported, room : In(1)
         As of `BurstFaults`.
     ends : Out(1), ended : Out(slot)
-        All of a burst's answer is here.
+        All of a burst's answer is here: nobody will read its page any more.
+    frees : In(1), freed : In(slot)
+        That was told: the slot is free.
     stalled, times_out, busy : Out(1)
     """
 
@@ -70,6 +72,8 @@ class ReadSide(Component):
                 "room": In(1),
                 "ends": Out(1),
                 "ended": Out(slot),
+                "frees": In(1),
+                "freed": In(slot),
                 "stalled": Out(1),
                 "times_out": Out(1),
                 "busy": Out(1),
@@ -166,7 +170,7 @@ class ReadSide(Component):
         ]
         m.d.comb += [
             *(self.ends.eq(outstanding.ends), self.ended.eq(outstanding.ended)),
-            *(ring.frees.eq(outstanding.ends), ring.freed.eq(outstanding.ended)),
+            *(ring.frees.eq(self.frees), ring.freed.eq(self.freed)),
             self.busy.eq(~ring.empty | (free != self.config.beats)),
         ]
         return m

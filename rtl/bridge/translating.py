@@ -26,7 +26,7 @@ class TranslatingBridgeConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker; its tags and physical addresses are as wide as the bridge needs them.
+        With one walker; its tags and physical addresses are as wide as the bridge needs them, and reads are granted.
     bridge : BridgeConfig
     table_bits : int
         Data bits of the tables' bus: 64 (default), 128, 256 or 512.
@@ -52,7 +52,8 @@ class TranslatingBridgeConfig:
         """The MMU, as the bridge needs it."""
         bridge = self.bridge
         walker = replace(self.mmu.walker, tag_bits=bridge.tag_bits, physical_bits=bridge.physical_bits)
-        return AxiMmuConfig(replace(self.mmu, walker=walker), data_bits=self.table_bits, monitor=self.monitor)
+        mmu = replace(self.mmu, walker=walker, read_grants=True)
+        return AxiMmuConfig(mmu, data_bits=self.table_bits, monitor=self.monitor)
 
 
 class TranslatingBridge(Component):
@@ -73,7 +74,7 @@ class TranslatingBridge(Component):
     drain, drained, granted, mmu_status, mmu_clear
         The MMU's supervisor's.
 
-    All else is the MMU's: contexts, invalidations, o_written, counters, and with `trace` o_walked.
+    All else is the MMU's: contexts, invalidations, completions, o_written, counters, and with `trace` o_walked.
     """
 
     def __init__(self, config: TranslatingBridgeConfig = TranslatingBridgeConfig()) -> None:  # noqa: B008 - frozen

@@ -24,7 +24,7 @@ from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, State, Translated
-from ptewalk.model.x86 import Access, Control, Invalidation, Outcome
+from ptewalk.model.x86 import Access, Control, Invalidation, Outcome, Wait
 
 PERIOD = 10
 PAGE = 4096
@@ -107,8 +107,15 @@ class Bench:
     async def context(self, state: State) -> None:
         await self.put("contexts", context_values(state))
 
-    async def forget(self, kind: Invalidation, linear: int = 0) -> None:
-        await self.put("invalidations", {"kind": kind, "linear": linear, "pcid": 0})
+    async def forget(self, kind: Invalidation, linear: int = 0, wait: Wait = Wait.NONE) -> None:
+        """An invalidation, until it is complete."""
+        await self.put("invalidations", {"kind": kind, "linear": linear, "pcid": 0, "wait": wait})
+        while wait:
+            await ReadOnly()
+            complete = int(self.dut.completions__valid.value)
+            await RisingEdge(self.dut.clk)
+            if complete:
+                break
 
     async def drain(self) -> None:
         self.dut.drain.value = 1
@@ -210,8 +217,7 @@ async def random_bursts(dut: Any) -> None:
             wrote.discard(page)
             entry = memory.load(leaf_of(page))
             memory.store(leaf_of(page), entry & ~SD)
-            await bench.forget(Invalidation.INVLPG, LINEAR + page * PAGE)
-            await bench.drain()
+            await bench.forget(Invalidation.INVLPG, LINEAR + page * PAGE, rng.choice((Wait.STORES, Wait.ALL)))
             clearing.discard(page)
             counts["clears"] += 1
             counts["cleared"] += bool(entry & SD)

@@ -132,7 +132,7 @@ def run(
         bench.control(enable=1, final_response=1)
         await job(bench)
         await bench.ticks(4)
-        assert not bench.status("busy") and not mmu.granted
+        assert not bench.status("busy") and not mmu.granted and not mmu.reading
 
     machine.sides, machine.testbench = {"manager": manager, "memory": memory, "mmu": mmu}, testbench
     if machine.used:

@@ -137,9 +137,10 @@ class Mmu:
         No request is taken.
     requests : list
         As they were accepted, each with its cycle.
-    granted : dict
-        Tag to page, of grants that have not retired.
+    granted, reading : dict
+        Tag to page, of stores and reads that were granted and have not retired.
     retired : list of (page, cycle)
+        Of stores.
     """
 
     port: Any
@@ -150,6 +151,7 @@ class Mmu:
     closed: bool = False
     requests: list[tuple[int, Fields]] = field(default_factory=list)
     granted: dict[int, int] = field(default_factory=dict)
+    reading: dict[int, int] = field(default_factory=dict)
     retired: list[tuple[int, int]] = field(default_factory=list)
     now: int = 0
 
@@ -179,9 +181,13 @@ class Mmu:
             assert offered is None or (valid and offered == request), "a request was withdrawn or changed"
             offered = request if valid and not ready else None
             if retires:
-                self.retired.append((self.granted.pop(int(tag["tag"])), self.now))
+                if tag["tag"] in self.reading:
+                    del self.reading[int(tag["tag"])]
+                else:
+                    self.retired.append((self.granted.pop(int(tag["tag"])), self.now))
             if valid and ready:
-                assert request["tag"] not in {*self.granted, *(one["tag"] for _, one in flying)}, "a tag is used twice"
+                used = {*self.granted, *self.reading, *(one["tag"] for _, one in flying)}
+                assert request["tag"] not in used, "a tag is used twice"
                 self.requests.append((self.now, request))
                 delay = self.latency if self.rng is None else self.rng.randint(3, 20)
                 flying.append((self.now - 1 + delay, request))
@@ -189,8 +195,8 @@ class Mmu:
                 assert taken, "answers are taken at once"
                 flying.remove(shown)
                 page = shown[1]["linear"] // PAGE
-                if shown[1]["access"] in (WRITE, RMW) and self.pages[page][0] == OK:
-                    self.granted[shown[1]["tag"]] = page
+                if shown[1]["access"] != PROBE and self.pages[page][0] == OK:
+                    (self.granted if shown[1]["access"] == WRITE else self.reading)[shown[1]["tag"]] = page
 
     def _answer(self, request: Fields) -> Fields:
         linear = request["linear"]

@@ -147,7 +147,7 @@ def test_a_master_that_takes_no_answer_holds_no_grant() -> None:
         assert not bench.mmu.granted
         assert len(bench.mmu.retired) == len(bench.memory.writes) == 16  # as many as have room for their B
         assert 16 <= len(bench.memory.reads) < 40
-        assert not bench.memory.out["r"] and not bench.memory.out["b"]
+        assert not bench.memory.out["r"] and not bench.memory.out["b"] and not bench.mmu.reading
         bench.manager.held.clear()
         assert {answer["resp"] for answer in await bench.wait("b", 40)} == {OKAY}
         assert {answer["resp"] for answer in await bench.wait("r", 640)} == {OKAY}
@@ -177,10 +177,13 @@ def test_what_has_no_grant_lets_go_when_memory_is_stuck() -> None:
         bench.memory.stuck = True
         for number in range(3):
             bench.manager.write(number, LINEAR, [number])
+            bench.manager.read(number, LINEAR, beats=2)
         await bench.ticks(100)
         assert len(bench.mmu.granted) == 3 == len(bench.memory.writes)
+        assert len(bench.mmu.reading) == 3 == len(bench.memory.reads)
         bench.memory.stuck = False
         await bench.wait("b", 3)
+        await bench.wait("r", 6)
 
     run(job)
 

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import pytest
 from amaranth.sim import Simulator
 
 from ptewalk.rtl.bridge.config import BridgeConfig
@@ -15,7 +16,7 @@ from .bench import Bench
 from .doubles import OKAY, SLVERR, Memory
 
 LINEAR, FRAME = 0x0000_5A5A_7654_3000, 0x12_3456_7000
-INVLPG = 4
+INVLPG, STORES, ALL = 4, 1, 2
 
 
 class Whole(Bench):
@@ -34,16 +35,24 @@ class Whole(Bench):
         await self.ctx.tick().until(stream.ready)
         self.ctx.set(stream.valid, 0)
 
-    async def drain(self) -> None:
-        self.ctx.set(self.bridge.drain, 1)
-        await self.ctx.tick().until(self.bridge.drained)
-        self.ctx.set(self.bridge.drain, 0)
+    async def invalidate(self, wait: int) -> bool:
+        """Of the page; whether it was complete in time."""
+        await self.put(self.bridge.invalidations, kind=INVLPG, linear=LINEAR, pcid=0, wait=wait)
+        return await self.completes()
+
+    async def completes(self) -> bool:
+        """An invalidation is complete before 100 cycles have passed."""
+        for _ in range(100):
+            if self.ctx.get(self.bridge.completions.valid):
+                await self.ctx.tick()
+                return True
+            await self.ctx.tick()
+        return False
 
     async def clear(self) -> None:
         """Soft-dirty of the leaf, as software clears it: entry, invalidation, drain."""
         self.words[slot(LINEAR, 1)] &= ~SD
-        await self.put(self.bridge.invalidations, kind=INVLPG, linear=LINEAR, pcid=0)
-        await self.drain()
+        await self.invalidate(STORES)
 
 
 def run(job: Any, leaf: int = LEAF & ~D & ~A, *, rng: random.Random | None = None) -> Whole:
@@ -103,6 +112,32 @@ def test_a_fault_reaches_neither_memory_nor_mark() -> None:
         assert not bench.memory.writes and bench.leaf & (D | SD) == 0
 
     run(job, leaf=FRAME | P | US)
+
+
+@pytest.mark.parametrize(("write", "wait"), [(True, STORES), (True, ALL), (False, STORES), (False, ALL)])
+def test_what_an_invalidation_waits_for(write: bool, wait: int) -> None:
+    """For stores until memory has answered; where it says so for reads until R is in the bridge, and no longer."""
+
+    async def job(bench: Whole) -> None:
+        await bench.read(LINEAR)
+        bench.memory.stuck = True
+        bench.manager.held |= {"r", "b"}
+        if write:
+            bench.manager.write(1, LINEAR, [1])
+        else:
+            bench.manager.read(1, LINEAR, beats=2)
+        await bench.ticks(60)
+        assert len(bench.memory.writes) + len(bench.memory.reads) == 2
+        waits = write or wait == ALL
+        assert await bench.invalidate(wait) is not waits
+        bench.memory.stuck = False
+        if waits:
+            assert await bench.completes()
+        assert not bench.manager.seen["r"] and not bench.manager.seen["b"]
+        bench.manager.held.clear()
+        await bench.wait("b" if write else "r", 1 if write else 2)
+
+    run(job)
 
 
 def test_random_words_against_a_dictionary() -> None:
