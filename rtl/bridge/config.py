@@ -30,6 +30,8 @@ class BridgeConfig:
         Beats that each of the two buffers holds, a power of two, 512 (default) to 4096.
     fault_depth : int
         Records of faults, 1 to 1024; default 4.
+    read_grants : bool
+        True: the MMU grants reads too, and each retires when all of R is in the bridge; default False.
     atomic : bool
         AXI5's atomic transactions above: must be False.
     """
@@ -42,6 +44,7 @@ class BridgeConfig:
     writes: int = 16
     beats: int = 512
     fault_depth: int = 4
+    read_grants: bool = False
     atomic: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class BridgeConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high or value & (value - 1):
                 raise ValueError(f"{name} of a bridge must be a power of two from {low} to {high}, not {value!r}")
+        if not isinstance(self.read_grants, bool):
+            raise ValueError(f"read_grants of a bridge must be True or False, not {self.read_grants!r}")
         if self.atomic is not False:
             raise ValueError(f"atomic must be False: a bridge takes no AWATOP, not {self.atomic!r}")
 

@@ -16,6 +16,9 @@ from ptewalk.rtl.interfaces import RequesterSignature
 
 __all__ = ["Bridge"]
 
+_CROWD = 4
+"""Reads that wait to retire, at which no store is asked about any more."""
+
 
 class Bridge(Component):
     """AXI4 in, AXI4 out, and an MMU beside it that is asked once for each burst. Meaning: docs/bridge.md.
@@ -31,7 +34,7 @@ class Bridge(Component):
     m_axi : Out(AxiSignature)
         Physical ones.
     mmu : Out(RequesterSignature, with retires)
-        Answers are taken at once. Reads and stores that were allowed retire: a read when all of R is in the bridge.
+        Answers are taken at once.
     control : In(BridgeControlLayout), status : Out(BridgeStatusLayout)
     faults : Out(stream of FaultRecordLayout)
     """
@@ -107,16 +110,23 @@ class Bridge(Component):
     def _retire(self, m: Module) -> None:
         """Stores retire at once, reads between them. Where many reads wait no store is asked about."""
         reads, writes, retired = self.reads, self.writes, self.mmu.retired
+        m.d.comb += [
+            retired.valid.eq(writes.ends),
+            retired.payload.tag.eq(writes.ended | 1 << self.config.slot_bits),
+        ]
+        if not self.config.read_grants:
+            m.d.comb += [reads.frees.eq(reads.ends), reads.freed.eq(reads.ended)]
+            return
         m.submodules.read = read = SyncFIFO(width=len(reads.ended), depth=self.config.reads)
         m.d.comb += [
             read.w_data.eq(reads.ended),
             read.w_en.eq(reads.ends),
             read.r_en.eq(~writes.ends),
             *(reads.frees.eq(read.r_rdy & read.r_en), reads.freed.eq(read.r_data)),
-            retired.valid.eq(writes.ends | read.r_rdy),
-            retired.payload.tag.eq(Mux(writes.ends, writes.ended | 1 << self.config.slot_bits, read.r_data)),
         ]
-        m.d.sync += self._crowded.eq(read.level >= 4)
+        with m.If(~writes.ends):
+            m.d.comb += [retired.valid.eq(read.r_rdy), retired.payload.tag.eq(read.r_data)]
+        m.d.sync += self._crowded.eq(read.level >= _CROWD)
 
     def _record(self, m: Module) -> None:
         """The queue of faults, and what software is told."""

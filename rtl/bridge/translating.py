@@ -26,7 +26,8 @@ class TranslatingBridgeConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker; its tags and physical addresses are as wide as the bridge needs them, and reads are granted.
+        With one walker; its tags and physical addresses are as wide as the bridge needs them, and it
+        grants reads.
     bridge : BridgeConfig
     table_bits : int
         Data bits of the tables' bus: 64 (default), 128, 256 or 512.
@@ -80,7 +81,7 @@ class TranslatingBridge(Component):
     def __init__(self, config: TranslatingBridgeConfig = TranslatingBridgeConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self.mmu = AxiMmu(config.axi_mmu)
-        self.bridge = Bridge(config.bridge)
+        self.bridge = Bridge(replace(config.bridge, read_grants=True))
         inside = self.mmu.signature.members
         members = {name: member for name, member in self.bridge.signature.members.items() if name != "mmu"}
         self._passed = {name: _RENAMED.get(name, name) for name in inside if name not in ("requester", "supervisor")}

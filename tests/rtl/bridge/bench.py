@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -116,7 +117,7 @@ def run(
     latency: int = 1,
 ) -> Bench:
     """Run `job(bench)`, with the bridge enabled; at the end nothing is under way."""
-    config = config or BridgeConfig()
+    config = replace(config or BridgeConfig(), read_grants=True)
     machine = _machine(config)
     bridge = machine.bridge
     manager = Manager(bridge.s_axi, rng=rng)

@@ -538,6 +538,7 @@ def test_disabled() -> None:
         ({"writes": 2}, "writes of a bridge must be a power of two from 4 to 64, not 2"),
         ({"beats": 256}, "beats of a bridge must be a power of two from 512 to 4096, not 256"),
         ({"fault_depth": 0}, "fault_depth of a bridge must be an integer from 1 to 1024, not 0"),
+        ({"read_grants": 1}, "read_grants of a bridge must be True or False, not 1"),
         ({"atomic": True}, "atomic must be False: a bridge takes no AWATOP, not True"),
     ],
 )
