@@ -8,17 +8,18 @@ stands in each harness's `assumptions`, and is printed with the result.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
-from ptewalk.cosim.formal.tlb import TlbHarness
+from ptewalk.cosim.formal.tlb import FullTlbHarness, TlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["PROPERTIES", "Property"]
+__all__ = ["PROPERTIES", "Property", "harness_of"]
 
 _CONFIGS: Final = {
     "levels-4": WalkerConfig(levels=4),
@@ -45,5 +46,16 @@ PROPERTIES: dict[str, Property] = {
     TlbHarness.title: TlbHarness,
     PcidSlotsHarness.title: PcidSlotsHarness,
     UpperCachesHarness.title: UpperCachesHarness,
+    InTurnHarness.title: InTurnHarness,
+    WaitingHarness.title: WaitingHarness,
+    FullTlbHarness.title: FullTlbHarness,
 }
 """Name to harness, for ``ptewalk prove``."""
+
+
+def harness_of(name: str) -> type[Harness]:
+    """The class of a property's harness."""
+    make: Any = PROPERTIES[name]
+    found: Any = make.func if isinstance(make, partial) else make
+    assert issubclass(found, Harness)
+    return found

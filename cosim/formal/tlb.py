@@ -9,9 +9,10 @@ from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal, Value
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
+from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.tlb import Tlb, TlbBank, TlbOp
 
-__all__ = ["TlbHarness"]
+__all__ = ["FullTlbHarness", "TlbHarness"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
 
@@ -29,16 +30,21 @@ class TlbHarness(Harness):
     constants = ("linear", "slot")
     depth = 3
     search_depth = 5
+    SLOT_BITS = 2
 
     def __init__(self, *, searching: bool = False) -> None:
-        self.tlb = Tlb(physical_bits=24, slot_bits=2, small=(2, 2), large=(2, 2))
+        self.tlb = self._tlb()
         super().__init__(self.tlb, searching=searching)
         self._rows = [[memory.read_port(domain="comb") for memory in bank.memories] for bank in self.tlb.banks]
+
+    def _tlb(self) -> Tlb:
+        """Small: z3 closes it."""
+        return Tlb(physical_bits=24, slot_bits=self.SLOT_BITS, small=(2, 2), large=(2, 2))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.tlb = tlb = self.tlb
-        linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, 2, "slot")
+        linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, self.SLOT_BITS, "slot")
         op = tlb.ops.payload
         offered = Signal()  # what was on offer in the last cycle is in the register
         m.d.sync += offered.eq(~tlb.busy & ~tlb.hold)
@@ -89,7 +95,7 @@ class TlbHarness(Harness):
         ghost = SimpleNamespace(
             valid=Signal(name=f"{name}_valid"),
             of_all=Signal(name=f"{name}_global"),
-            filled=Signal(2, name=f"{name}_slot"),
+            filled=Signal(self.SLOT_BITS, name=f"{name}_slot"),
             payload=Signal(bank.payload, name=f"{name}_payload"),
             taken=Signal(name=f"{name}_taken"),
         )
@@ -177,6 +183,24 @@ class TlbHarness(Harness):
         with m.If(r.valid & r.second):
             m.d.comb += Assert(bank.global_ways == bank.globals)
             m.d.comb += [Assert(Value.cast(bank.found[way]) == Value.cast(bank.parts[way])) for way in range(bank.ways)]
+
+
+class FullTlbHarness(TlbHarness):
+    """The same of the TLB of preset mmu."""
+
+    title = "tlb-hit/full"
+    solver = "yices"
+    SLOT_BITS = 3
+
+    def _tlb(self) -> Tlb:
+        config = CACHING["mmu"]
+        assert config.slots == 1 << self.SLOT_BITS
+        return Tlb(
+            physical_bits=config.walker.physical_bits,
+            slot_bits=self.SLOT_BITS,
+            small=(config.small_sets, config.small_ways),
+            large=(config.large_sets, config.large_ways),
+        )
 
 
 def _is_kind(kind: Value) -> Value:
