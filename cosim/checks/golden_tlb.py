@@ -219,9 +219,7 @@ class GoldenTlb:
     def _accept(self, tag: int, request: Request) -> None:
         if tag in self._flights:
             self._problem(f"tag {tag} was accepted while it is in flight")
-        linear, pcid = request.linear, self._context.pcid
-        covers = [self._stale.cover(linear, pcid, is_global, level) for is_global in (False, True) for level in SIZES]
-        above = self._stale.above(linear, pcid)
+        covers, above = self._stale.at(request.linear, self._context.pcid)
         self._flights[tag] = _Flight(self._place, request, self._context, self._key, covers, above)
 
     def _walk_end(self, tag: int, walker: int) -> None:
@@ -255,7 +253,7 @@ class GoldenTlb:
             walk = LoggedWalk(accesses, self._bits, start)
             again = False
             try:
-                result = translate(walk, replace(state, root=start.root), request)
+                result = translate(walk, _at_root(state, start.root), request)
                 if start.above and isinstance(result, PageFault):
                     again = True
                     walk.restart()
@@ -412,7 +410,7 @@ class GoldenTlb:
         request = flight.request
         key = (flight.key, request.access, request.user, request.implicit, request.ac)
         if key not in made.served:
-            state = replace(flight.context.state, root=made.root)
+            state = _at_root(flight.context.state, made.root)
             try:
                 found = translate(CachedEntries(made.chain, self._bits), state, request)
             except NotSo:
@@ -428,6 +426,10 @@ class GoldenTlb:
 
 def _track(state: State) -> Track:
     return state.track if state.soft_dirty else Track.OFF
+
+
+def _at_root(state: State, root: int) -> State:
+    return state if state.root == root else replace(state, root=root)
 
 
 def _canonical(flight: _Flight) -> bool:

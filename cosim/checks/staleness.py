@@ -40,6 +40,7 @@ class Staleness:
         self._pcids: dict[int, list[int]] = {}
         self._others = ([0] * len(KINDS), [0] * len(KINDS))  # of what is not global, and of what is
         self._known: dict[tuple[int, int, int], Cover] = {}
+        self._now: dict[tuple[int, int], tuple[list[Cover], dict[int, int]]] = {}  # `at`, since the last event
         # Of upper entries: the last place of each, whatever the event's kind.
         self._upper_pages: dict[tuple[int, int, int], int] = {}  # (PCID, level, page)
         self._upper_pcids: dict[int, int] = {}
@@ -48,6 +49,7 @@ class Staleness:
 
     def page(self, kind: str, linear: int, pcid: int, place: int) -> None:
         """What translates `linear` under `pcid`, and the upper entries on the way."""
+        self._now.clear()
         for level in SIZES:
             key = pcid, level, linear >> LEVEL_SHIFT[level]
             self._pages.setdefault(key, [0] * len(KINDS))[_PLACE[kind]] = place
@@ -62,6 +64,7 @@ class Staleness:
 
     def all(self, kind: str, place: int, *, spare_global: bool = False) -> None:
         """Everything that is cached."""
+        self._now.clear()
         self._known.clear()
         self._others[False][_PLACE[kind]] = self._upper_all = place
         if not spare_global:
@@ -69,6 +72,7 @@ class Staleness:
 
     def of_pcid(self, kind: str, pcid: int, place: int) -> None:
         """What is cached of a PCID and not global."""
+        self._now.clear()
         self._known.clear()
         self._pcids.setdefault(pcid, [0] * len(KINDS))[_PLACE[kind]] = self._upper_pcids[pcid] = place
 
@@ -96,6 +100,23 @@ class Staleness:
             *_, before, last = sorted(by_kind)
             known = self._known[own, level, page] = Cover(last, before, by_kind)
         return known
+
+    def at(self, linear: int, pcid: int) -> tuple[list[Cover], dict[int, int]]:
+        """What covers `linear` by now.
+
+        Returns
+        -------
+        covers : list of Cover
+            By level of the leaf what covers a translation that is not global, then one that is.
+        above : dict of int to int
+            As `above`. Neither is changed by later events.
+        """
+        page = linear >> LEVEL_SHIFT[1]
+        found = self._now.get((pcid, page))
+        if found is None:
+            covers = [self.cover(linear, pcid, is_global, level) for is_global in (False, True) for level in SIZES]
+            found = self._now[pcid, page] = covers, self.above(linear, pcid)
+        return found
 
     def above(self, linear: int, pcid: int) -> dict[int, int]:
         """Level of an upper entry of `linear` to the place of the last event that covers it."""

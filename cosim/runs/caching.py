@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -124,9 +125,11 @@ def caching_volume(
 
     def work(chunk: Chunk) -> dict[str, Any]:
         lane = CachingLane(model.library)
+        gc.disable()  # a log is a million small objects, none of them in a cycle
         try:
             return _volume_chunk(lane, config, chunk)
         finally:
+            gc.enable()
             lane.close()
 
     identity = {"design": design.as_json(), "chunks": [count, seed], "model": model.path.name}
