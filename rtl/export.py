@@ -13,6 +13,7 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, Flow, Signature
 
+from ptewalk.rtl.board.top import BoardConfig, BoardUnit
 from ptewalk.rtl.bridge.translating import TranslatingBridge, TranslatingBridgeConfig
 from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
@@ -53,6 +54,7 @@ Config = (
     | AxiMmuConfig
     | TranslatingBridgeConfig
     | UnitConfig
+    | BoardConfig
     | EngineConfig
     | AxiEngineConfig
 )
@@ -88,6 +90,7 @@ BUS_DESIGNS: Final = {
     "axi_mmu": Design(AxiMmuConfig, AxiMmu),
     "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),
     "unit": Design(UnitConfig, Unit),
+    "board": Design(BoardConfig, BoardUnit),
     "table_engine": Design(EngineConfig, TableEngine),
     "axi_engine": Design(AxiEngineConfig, AxiEngine),
 }

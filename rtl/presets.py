@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from ptewalk.rtl.board.top import BoardConfig
 from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRamConfig
@@ -54,6 +55,7 @@ BUS: Final[dict[str, Config]] = {
     "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
     "unit": UnitConfig(_full(WalkerConfig(trace=False))),
+    "ulx3s": BoardConfig(),
     "table-engine": EngineConfig(),
     "table-engine-axi": AxiEngineConfig(),
 }
