@@ -22,12 +22,9 @@ class Harness(Elaboratable):
     assumptions : tuple of str
         What is assumed of the environment.
     depth : int
-        k of the k-induction; with `bounded` the number of steps.
+        k of the k-induction.
     search_depth : int
         Steps of the bounded search: enough to refute each mutant whose check is this property.
-    bounded : bool
-        True: no induction; the assertions hold for the first `depth` steps, within which each cover is reached. Those
-        that only help shorten the way there.
     solver : str
         z3, or yices where z3 takes too long.
     searching : bool
@@ -44,7 +41,6 @@ class Harness(Elaboratable):
     constants: tuple[str, ...] = ()
     depth = 4
     search_depth = 10
-    bounded = False
     solver = "z3"
 
     def __init__(self, core: Component, *, searching: bool) -> None:

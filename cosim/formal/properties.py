@@ -14,7 +14,7 @@ from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
-from ptewalk.cosim.formal.tlb import FullTlbHarness, TlbHarness
+from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
@@ -48,7 +48,7 @@ PROPERTIES: dict[str, Property] = {
     UpperCachesHarness.title: UpperCachesHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
-    FullTlbHarness.title: FullTlbHarness,
+    WideTlbHarness.title: WideTlbHarness,
 }
 """Name to harness, for ``ptewalk prove``."""
 

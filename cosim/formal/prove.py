@@ -1,4 +1,4 @@
-"""``ptewalk prove``: the properties of cosim/formal/properties.py, by k-induction or a bounded search, through sby."""
+"""``ptewalk prove``: the properties of cosim/formal/properties.py, unbounded, by k-induction through sby."""
 
 from __future__ import annotations
 
@@ -31,12 +31,9 @@ from ptewalk.cosim.formal.properties import PROPERTIES, Property, harness_of
 KEPT: Final = Path("results") / "proofs"
 """Where counterexamples are left."""
 COVER_DEPTH = 40
-"""Steps within which every cover must be reached, where the search is not all."""
+"""Steps within which every cover must be reached."""
 _SOLVERS: Final = {"z3": ("z3", "formal"), "yices": ("yices-smt2", "yices")}
 """By solver: its program, and the extra that brings it."""
-HOLDS: Final = ("proved", "bounded")
-"""Results with which all is well."""
-
 _running: Final[set[subprocess.Popen[str]]] = set()
 _ending: Final = threading.Event()
 
@@ -48,8 +45,7 @@ class ProofResult:
     Parameters
     ----------
     result : str
-        ``proved``, ``bounded`` (holds for the first steps, and nothing is said of later ones), ``failed`` (a
-        counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached).
+        ``proved``, ``failed`` (a counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached).
     engine : str
     unbounded : bool
     seconds : float
@@ -181,18 +177,17 @@ def prove(
         elif verdict == "vacuous":
             found |= {"result": "vacuous", "detail": "the assumptions contradict each other"}
         else:
-            found |= _prove_and_cover(name, folder, harness)
-    how = f"bounded, {harness.depth} steps" if harness.bounded else f"k-induction, k = {harness.depth}"
+            found |= _prove_and_cover(name, folder)
     result = ProofResult(
         property=name,
-        engine=f"smtbmc {harness.solver}, {how}",
+        engine=f"smtbmc {harness.solver}, k-induction, k = {harness.depth}",
         unbounded=found["result"] == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
         searched=harness.search_depth,
         **found,
     )
-    if journal is not None and result.result in HOLDS:
+    if journal is not None and result.result == "proved":
         journal.add(name, {"source": source, "result": asdict(result)})
     return result
 
@@ -250,8 +245,8 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
         f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
-        f"prove: mode {'bmc' if harness.bounded else 'prove'}\nprove: depth {harness.depth}\n"
-        f"cover: mode cover\ncover: depth {_cover_depth(harness)}\n\n"
+        f"prove: mode prove\nprove: depth {harness.depth}\n"
+        f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
         f"[engines]\nsmtbmc {harness.solver}\n\n"
         "[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\nprep -top top\n\n"
         "[files]\ntop.il\nsearch.il\n"
@@ -263,12 +258,7 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
     return hashlib.sha256("\0".join([*texts, *tools]).encode()).hexdigest()
 
 
-def _cover_depth(harness: Harness) -> int:
-    """Steps within which each cover must be reached."""
-    return harness.depth if harness.bounded else COVER_DEPTH
-
-
-def _prove_and_cover(name: str, folder: Path, harness: Harness) -> dict[str, Any]:
+def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:
     """`ProofResult`'s result, detail and covers of what the bounded search did not refute."""
     word, log = _sby(folder, "prove")
     result, detail = _verdict(name, word, log), ""
@@ -278,12 +268,11 @@ def _prove_and_cover(name: str, folder: Path, harness: Harness) -> dict[str, Any
         # A counterexample beyond the search, or to an assertion that only helps: no refutation of the property.
         place = next(iter(_places("Assert failed in", log)), "")
         return {"result": "open" if result == "failed" else result, "detail": detail or place, "covers": 0}
-    result = "bounded" if harness.bounded else result
-    return {"result": result, "detail": detail} | _cover(name, folder, _cover_depth(harness))
+    return {"result": result, "detail": detail} | _cover(name, folder)
 
 
-def _cover(name: str, folder: Path, depth: int) -> dict[str, Any]:
-    """`ProofResult`'s covers; and if one is not reached within `depth` steps, its result and detail."""
+def _cover(name: str, folder: Path) -> dict[str, Any]:
+    """`ProofResult`'s covers; and if one is not reached within `COVER_DEPTH` steps, its result and detail."""
     word, log = _sby(folder, "cover")
     covers = len(_places("Reached cover statement", log))
     missed = _places("Unreached cover statement", log)
@@ -291,7 +280,7 @@ def _cover(name: str, folder: Path, depth: int) -> dict[str, Any]:
         return {"result": "vacuous", "detail": "the assumptions contradict each other", "covers": covers}
     if missed or not covers:
         missing = ", ".join(missed) or "there is no cover"
-        return {"result": "vacuous", "detail": f"not reached within {depth} steps: {missing}", "covers": covers}
+        return {"result": "vacuous", "detail": f"not reached within {COVER_DEPTH} steps: {missing}", "covers": covers}
     return {"covers": covers}
 
 

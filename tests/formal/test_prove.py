@@ -12,7 +12,6 @@ from ptewalk.cosim.formal import prove as module
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
 from ptewalk.cosim.formal.properties import PROPERTIES, harness_of
 from ptewalk.cosim.formal.prove import last_values, prove
-from ptewalk.cosim.formal.queues import InTurnHarness
 from ptewalk.cosim.formal.tlb import TlbHarness
 
 CONFIGS = ("levels-4", "no-soft-dirty", "no-gigabyte-pages")
@@ -33,10 +32,10 @@ COVERS = {
     "upper-caches": 5,
     "in-turn": 2,
     "waiting": 3,
-    "tlb-hit/full": 5,
+    "tlb-hit/wide": 5,
 }
-AT_LENGTH = ("in-turn", "tlb-hit/full")
-"""What takes minutes: of these a quick one is first, which stands for all in `make test`."""
+AT_LENGTH = ("in-turn", "waiting", "tlb-hit/wide")
+"""Of these `make test` has the first only, and nightly all."""
 SECONDS = 900
 """Of processor time, which another program on the machine does not lengthen."""
 
@@ -73,20 +72,19 @@ def test_proved_in_another_configuration(name: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", AT_LENGTH)
 def test_proved_at_length(name: str) -> None:
-    """With yices, which the same command installs as the rest."""
+    """The queues of several walkers; a wide TLB, with yices, which the same command installs as the rest."""
     proves(name)
 
 
 def proves(name: str) -> None:
-    """The property is proved, or holds as far as the bounded search goes."""
+    """The property is proved."""
     before = processor_time()
     result = prove(name)
-    bounded = harness_of(name).bounded
-    assert (result.result, result.unbounded, result.detail) == ("bounded" if bounded else "proved", not bounded, "")
+    assert (result.result, result.unbounded, result.detail) == ("proved", True, "")
     assert result.covers == COVERS[name]
     assert 0 < processor_time() - before < SECONDS
     assert result.assumptions
-    assert ("bounded, 24 steps" if bounded else "k-induction") in result.engine
+    assert result.engine == f"smtbmc {harness_of(name).solver}, k-induction, k = {harness_of(name).depth}"
 
 
 class Fixed(TlbHarness):
@@ -204,45 +202,10 @@ def test_one_cover_not_reached_is_enough() -> None:
 def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda program, path: None if program == "yices-smt2" else program)
     with pytest.raises(ToolError) as error:
-        prove("tlb-hit/full")
+        prove("tlb-hit/wide")
     mend = "run 'make setup' (or pip install '.[yices]')"
-    assert str(error.value) == f"tlb-hit/full needs yices (yices-smt2 was not found): {mend}"
-    assert {name for name in PROPERTIES if module.missing_solver(name)} == {"tlb-hit/full"}
-
-
-class Short(InTurnHarness):
-    """Asks no more than a bounded search."""
-
-    bounded = True
-    depth = 5
-
-
-class Late(Short):
-    """Refuted beyond the search, by what is asserted up to the depth."""
-
-    def elaborate(self, platform: object) -> Module:
-        m = super().elaborate(platform)
-        if not self.searching:
-            steps = Signal(4)
-            m.d.sync += steps.eq(steps + 1)
-            m.d.comb += Assert(steps < 4)
-        return m
-
-
-class Early(Late):
-    """The same, one step beyond the depth."""
-
-    depth = 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("harness", "result"), [(Late, "open"), (Early, "bounded")])
-def test_a_bounded_search_says_what_it_is(harness: type[Short], result: str) -> None:
-    """Nothing is said of later steps."""
-    found = prove("in-turn", harness)
-    assert (found.result, found.unbounded) == (result, False)
-    assert found.engine == f"smtbmc z3, bounded, {harness.depth} steps"
-    assert found.covers == (COVERS["in-turn"] if result == "bounded" else 0)
+    assert str(error.value) == f"tlb-hit/wide needs yices (yices-smt2 was not found): {mend}"
+    assert {name for name in PROPERTIES if module.missing_solver(name)} == {"tlb-hit/wide"}
 
 
 def test_unknown_property() -> None:
