@@ -5,7 +5,7 @@ from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.memory import Memory
@@ -302,7 +302,7 @@ class ExclusiveMonitor(Component):
 
         settles, reserves = self._reads(m)
         sends, fails = self._writes(m)
-        self._compare(m, sends)
+        self._compare(m, sends, settles)
         self._answers(m)
 
         # After `_compare`: what is reserved in the cycle in which the one before it ends is reserved.
@@ -441,7 +441,7 @@ class ExclusiveMonitor(Component):
             m.d.sync += [r.data_at.eq(r.data_at + 1), r.sent.bit_select(r.data_at, 1).eq(1)]
         return sends, fails
 
-    def _compare(self, m: Module, sends: Value) -> None:
+    def _compare(self, m: Module, sends: Value, settles: Value) -> None:
         """Ends what is overlapped by the write that is sent: one reservation of each bank is compared in a cycle."""
         r, config = self._r, self.config
         with m.If(sends | (r.phase != 0)):
@@ -452,9 +452,10 @@ class ExclusiveMonitor(Component):
             place = PAGE - LINE  # of the line in its page
             first, last = Cat(kept.first, kept.line[:place]), Cat(kept.last, kept.line[:place])
             m.d.comb += port.addr.eq(r.phase)
-            m.d.sync += r.hits[number].eq(
-                (kept.line[place:] == burst.page) & (first <= burst.last) & (burst.first <= last)
-            )
+            # What is reserved now is not what is compared now, and was reserved after the write.
+            is_old = settles & (r.read.id == Cat(r.phase[: PHASES.bit_length() - 1], Const(number, 8)))
+            overlaps = (kept.line[place:] == burst.page) & (first <= burst.last) & (burst.first <= last)
+            m.d.sync += r.hits[number].eq(overlaps & ~is_old)
         for number in range(config.reservations):
             bank, place = divmod(number, PHASES)
             with m.If((r.phase == place + 1) & r.hits[bank]):

@@ -324,6 +324,23 @@ def test_each_reservation_is_compared(reservations: int) -> None:
     run(job, MonitorConfig(reservations=reservations))
 
 
+@pytest.mark.parametrize("identity", range(4))
+def test_a_reservation_is_not_ended_for_the_one_before(identity: int) -> None:
+    """An ID reserves elsewhere while what it had is compared with a write: what it has now stands, in any cycle."""
+
+    async def job(bench: Bench) -> None:
+        for lead in range(8):
+            assert await bench.read(identity) == EXOKAY
+            bench.manager.write(7, AT, [1])
+            for _ in range(lead):
+                await bench.ctx.tick()
+            assert await bench.read(identity, AT + 0x200) == EXOKAY
+            assert (await bench.wait("b"))["id"] == 7
+            assert await bench.write(identity, [1], AT + 0x200) == EXOKAY
+
+    run(job)
+
+
 def test_errors_of_memory_pass() -> None:
     async def job(bench: Bench) -> None:
         assert await bench.read(1) == EXOKAY
