@@ -24,7 +24,7 @@ from ptewalk.model.scenario.report import Report
 from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
 from ptewalk.model.scenario.verbs import Unsupported
 
-__all__ = ["ask", "kernel_of", "replay_linux"]
+__all__ = ["answerable", "ask", "kernel_of", "replay_linux"]
 
 _A = 1 << 5
 _DEBIAN: Final = {f"linux-{series}": series for series in ("6.1", "6.12", "6.18", "7.2", "7.3")}
@@ -72,6 +72,12 @@ def _unanswerable(scenario: Scenario, profile: str) -> str | None:
     return None
 
 
+def answerable(asked: Sequence[Scenario], profile: str) -> tuple[list[Scenario], dict[str, str]]:
+    """Those that a live kernel may be asked, and of the others why not, by name."""
+    refused = {one.name: why for one in asked if (why := _unanswerable(one, profile))}
+    return [one for one in asked if one.name not in refused], refused
+
+
 def replay_linux(
     asked: Sequence[Scenario],
     profile: str,
@@ -92,7 +98,7 @@ def replay_linux(
                 f"{old.name} was recorded on {recorded}, and {booted} would be asked: name it with --kernel"
             )
     bare = {old.name for old in asked if any(step.recorded is None for step in old.steps)}
-    refused = {old.name: why for old in asked if old.name in bare and (why := _unanswerable(old, profile))}
+    _, refused = answerable([old for old in asked if old.name in bare], profile)
     put = [old for old in asked if old.name not in refused]
     live, version, unanswered = ask(put, kernel_of(profile, kernel), progress, keep_going=bool(bare))
     refused |= unanswered

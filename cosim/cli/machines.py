@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from ptewalk.cosim.cli.common import (
     TRACKS,
     chosen_kernel,
     deb_option,
-    files_argument,
     json_option,
     kernel_option,
     mutant_option,
     option,
     progress,
+    seed_option,
     show,
     simulator_option,
 )
@@ -93,7 +94,12 @@ def procfs(
 
 
 @click.command()
-@files_argument
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[FILE]...")
+@option("--generate", "count", type=click.IntRange(1), metavar="COUNT", help="Random scenarios instead of files.")
+@option("--theme", "themes", multiple=True, help="Of the random scenarios; by default all that the kernel knows.")
+@seed_option
+@option("--first", type=click.IntRange(0), default=0, metavar="NUMBER", help="Number of the first random scenario.")
+@option("--profile", help="Whose random scenarios; by default those of --kernel's series.")
 @option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".jsonl or .jsonl.gz.")
 @kernel_option
 @deb_option
@@ -102,6 +108,11 @@ def procfs(
 @json_option
 def record(
     files: tuple[Path, ...],
+    count: int | None,
+    themes: tuple[str, ...],
+    seed: int | None,
+    first: int,
+    profile: str | None,
     output: Path,
     kernel: str | None,
     packages: tuple[Path, ...],
@@ -109,7 +120,12 @@ def record(
     proc: bool,
     as_json: bool,
 ) -> int:
-    """Ask a real kernel under QEMU what it answers to scenarios, and write that; an interrupted run goes on."""
+    """Ask a real kernel under QEMU what it answers to scenarios, and write that; an interrupted run goes on.
+
+    `hash` is of scenarios and answers: two recordings of one kernel have the same. With --generate and the same --seed
+    the scenarios are those of `replay --generate`; those whose last step never ends are left out, and named.
+    """
+    from ptewalk.cosim.formats.scenarios import as_request, content_hash, load
     from ptewalk.cosim.oracles.linux.recorder import read_requests
     from ptewalk.cosim.oracles.linux.recorder import record as record_all
 
@@ -117,8 +133,27 @@ def record(
         raise ToolError(f"{output}: name an output that ends in .jsonl or .jsonl.gz")
     if not output.parent.is_dir():
         raise ToolError(f"{output}: there is no folder {output.parent}; make it, or name another")
+    if bool(files) == bool(count):
+        raise ToolError("give either scenario files or --generate COUNT")
+    if count is None and (themes or first or profile or seed is not None):
+        raise ToolError("--theme, --seed, --first and --profile go with --generate")
+    refused: dict[str, str] = {}
+    if count is None:
+        requests = [request for path in files for request in read_requests(path)]
+    else:
+        from ptewalk.cosim.checks.live import answerable, kernel_of
+        from ptewalk.cosim.checks.replay import find_profile
+        from ptewalk.cosim.stimulus.scenarios import generated
+        from ptewalk.model.profiles import PROFILES
+
+        profile = profile or (f"linux-{kernel}" if f"linux-{kernel}" in PROFILES else "linux-6.1")
+        seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        drawn = generated(count, seed, find_profile(profile), themes, first=first)
+        asked, refused = answerable(drawn, profile)
+        requests = [as_request(one) for one in asked]
+        kernel = kernel if kernel or packages else kernel_of(profile, None)
     kernel = chosen_kernel(kernel, packages)
-    requests = [replace(request, files=proc) for path in files for request in read_requests(path)]
+    requests = [replace(request, files=proc) for request in requests]
     try:
         with progress("scenarios") as advance:
             done = record_all(requests, output, kernel=kernel, keep_going=keep_going, progress=advance)
@@ -126,11 +161,14 @@ def record(
         click.echo("ptewalk: interrupted; the same command goes on from there", err=True)
         return INTERRUPTED
     result = {"scenarios": done.scenarios, "steps": done.steps, "kernel": done.kernel, "resumed": done.resumed}
+    told = {"hash": content_hash(load([output]))} | ({"seed": seed, "profile": profile} if count else {})
+    failures = [*done.failures, *refused.items()]
     if as_json:
-        click.echo(json.dumps(result | {"failures": done.failures, "output": str(output)}))
+        click.echo(json.dumps(result | told | {"failures": failures, "output": str(output)}))
     else:
         show([result], f"record: {output}")
-        for name, why in done.failures:
+        click.echo(", ".join(f"{name} {value}" for name, value in told.items()))
+        for name, why in failures:
             click.echo(f"no answer to {name}: {why}")
     for note in done.notes:
         click.echo(f"ptewalk: {note}", err=True)

@@ -66,24 +66,28 @@ def _reduce(
 def scenarios(files: tuple[Path, ...], verbs: tuple[str, ...], as_json: bool) -> int:
     """List the scenarios of files: name, the profiles that describe its kernel, steps, how many are answered, verbs."""
     from ptewalk.cosim.checks.replay import load, summary
+    from ptewalk.cosim.formats.scenarios import content_hash
     from ptewalk.model.scenario.verbs import VERBS
 
     for verb in verbs:
         if verb not in VERBS:
             raise ToolError(f"no verb {verb!r}: choose of {', '.join(sorted(VERBS))}")
-    rows = [{"file": str(file)} | summary(scenario) for file in files for scenario in load([file])]
+    there = {str(file): load([file]) for file in files}
+    rows = [{"file": file} | summary(scenario) for file, found in there.items() for scenario in found]
     rows = [row for row in rows if set(verbs) <= row["verbs"].keys()]
     if as_json:
-        click.echo(json.dumps({"scenarios": rows}))
+        hashes = {file: content_hash(found) for file, found in there.items()}
+        click.echo(json.dumps({"scenarios": rows, "hashes": hashes}))
         return 0
     shown = ("name", "kernel", "profiles", "steps", "answers", "levels", "verbs")
-    for file in map(str, files):
+    for file, scenarios_there in there.items():
         found = [{name: row[name] for name in shown} for row in rows if row["file"] == file]
         for row in found:
             row["profiles"] = ", ".join(row["profiles"] or ())
             row["verbs"] = ", ".join(f"{verb} {count}" if count > 1 else verb for verb, count in row["verbs"].items())
         if found:
             show(found, file)
+        click.echo(f"hash of {file}: {content_hash(scenarios_there)}")
         click.echo(f"{file}: {len(found)} scenarios, {sum(row['steps'] for row in found)} steps")
     return 0
 

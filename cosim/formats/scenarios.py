@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.scenario.format import FormatError, Scenario, Step, read
-from ptewalk.model.x86 import Control
+from ptewalk.model.scenario.runs import entry_table
+from ptewalk.model.x86 import Control, EntryBit
 
 __all__ = [
     "DEFAULT_BASE",
@@ -20,6 +22,7 @@ __all__ = [
     "ScenarioRequest",
     "as_request",
     "as_scenario",
+    "content_hash",
     "load",
     "plain_text",
     "request_lines",
@@ -121,6 +124,31 @@ def _header(request: ScenarioRequest) -> Line:
     head: Line = {"t": "scenario", "name": request.name, "doc": request.doc, "base": hex(request.base)}
     head |= {"steps": len(request.ops)} | (_FIVE_LEVELS if request.five_levels else {})
     return head | ({"thp_anon": request.thp_anon} if request.thp_anon else {})
+
+
+def content_hash(scenarios: Iterable[Scenario]) -> str:
+    """SHA-256 over scenarios and answers, in their order: the same for two recordings of one kernel.
+
+    A (bit 5) of leaves does not count where the recording says that it is unsure.
+    """
+    digest = hashlib.sha256()
+    for scenario in scenarios:
+        unsure = scenario.header.get("a_unsure_from", len(scenario.steps))
+        for index, line in enumerate(scenario_lines(scenario), -1):
+            kept = _without_accessed(line) if index >= unsure else line
+            digest.update(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _without_accessed(line: Line) -> Line:
+    """A step's line whose leaves are told one by one, without A."""
+    state = {
+        who: seen | {"ptes": sorted(map(list, entry_table(seen["ptes"] or [], 1 << EntryBit.A).items()))}
+        if "ptes" in seen
+        else seen
+        for who, seen in line.get("state", {}).items()
+    }
+    return line | {"state": state}
 
 
 def without_answers(lines: Sequence[Line]) -> Scenario:

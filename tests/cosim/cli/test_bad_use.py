@@ -25,7 +25,7 @@ def test_unknown_command(run: Run) -> None:
     fails(run, "no-such", says="No such command 'no-such'", mend="see 'ptewalk --help'")
 
 
-@pytest.mark.parametrize("command", ["walks", "record", "scenarios"])
+@pytest.mark.parametrize("command", ["walks", "scenarios"])
 def test_no_file_given(run: Run, command: str) -> None:
     fails(run, command, says="Missing argument 'FILE...'", mend=f"see 'ptewalk {command} --help'")
 
