@@ -143,7 +143,7 @@ class CachingBench:
         self._design, self._story, self._left = design, story, count
         self._conditions = conditions or CachingConditions()
         self._rng, self._waits_rng = random.Random(seed), random.Random(f"waits {seed}")
-        self._cycle = self._progress = 0
+        self._cycle = self._progress = self._waited = 0
         self._flying: dict[int, Request] = {}
         self._granted: dict[int, int] = {}  # tag to the cycle in which it retires
         self._offered: dict[str, Mapping[str, int]] = {}  # role of a stream to what is offered
@@ -317,6 +317,11 @@ class CachingBench:
         self._cycle += 1
         if not self._flying and not self._offered and not self.waits.waiting:
             self._progress = self._cycle
+        # Contexts and invalidations that wait for nothing are progress, but not of one that waits.
+        if completion is not None or not self.waits.waiting:
+            self._waited = self._cycle
+        if self._cycle - self._waited > self.LATE:
+            raise RuleOfCachingBroken(f"cycle {self._cycle}: an invalidation that waits is not complete")
         if self._cycle - self._progress > self.LATE:
             raise RuleOfCachingBroken(f"cycle {self._cycle}: no progress; in flight are tags {sorted(self._flying)}")
 

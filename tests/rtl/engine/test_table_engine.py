@@ -159,7 +159,7 @@ def test_a_clear_over_any_range(name: str, report: Report) -> None:
     accessed = 0x20
     assert [one & ~accessed for one in found] == [one & ~accessed for one in after]
     assert told["changed"] == len(bench.memory.log) > 100
-    assert bench.memory.counts["failed"] > 1
+    assert bench.memory.counts["failed"] >= 1
     if report == Report.BITMAP:
         assert bench.bits(pages) == dirty
         assert sum(dirty) > 50
