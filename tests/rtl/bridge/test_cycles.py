@@ -15,6 +15,8 @@ from ..bus.burst_memory import Manager
 from .bench import LINEAR, Bench, run
 from .doubles import Memory
 
+pytestmark = pytest.mark.thorough
+
 
 class Wire(Component):
     """No bridge."""

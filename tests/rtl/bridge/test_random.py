@@ -13,6 +13,8 @@ from ..bus.burst_memory import Fields, addresses_of
 from .bench import FRAME, LINEAR, Bench, run
 from .doubles import EXOKAY, OKAY, PAGE, SLVERR
 
+pytestmark = pytest.mark.thorough
+
 PAGES = 4
 UNMAPPED, BROKEN = PAGES, PAGES - 1
 """A page that faults; one whose memory answers SLVERR."""

@@ -15,6 +15,8 @@ from ..walker_bench import LEAF, NATIVE, SD, TABLE, US, A, D, P, slot, tables
 from .bench import Bench
 from .doubles import OKAY, SLVERR, Memory
 
+pytestmark = pytest.mark.thorough
+
 LINEAR, FRAME = 0x0000_5A5A_7654_3000, 0x12_3456_7000
 INVLPG, STORES, ALL = 4, 1, 2
 

@@ -283,6 +283,7 @@ def test_errors_of_memory_pass() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("bits", "bytes_of_line", "latency", "ids"),
     [(64, 128, 1, 3), (64, 128, 16, 5), (64, 128, 40, 8), (64, 64, 4, 6), (128, 128, 4, 6)],
