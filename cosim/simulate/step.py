@@ -7,6 +7,7 @@ end its parent controls.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ _FOREIGN: Final = (
 """Beginnings of the environment variables that would change what a step does."""
 PROGRAMS: Final = "programs"
 """Name of the folder, in a step's own, whose programs it finds first."""
+_PR_SET_PDEATHSIG: Final = 1
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ended: Final[set[subprocess.Popen[bytes]]] = set()
 
@@ -143,8 +145,20 @@ def run_command(
     return status
 
 
+def _end_with_parent() -> None:
+    """Have this step and its simulator end when the process that started the step has ended, however it did.
+
+    Of Linux alone (PR_SET_PDEATHSIG of prctl(2)); elsewhere a parent that is killed leaves its step running.
+    """
+    if sys.platform != "linux":
+        return
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # its own group: see `run_command`
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def main() -> None:
     """Do the step that the file named on the command line describes."""
+    _end_with_parent()
     from cocotb_tools import config
     from cocotb_tools.runner import get_runner
 

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
@@ -263,6 +265,7 @@ def test_below_a_path_with_a_space(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
+import psutil
 from ptewalk.cosim.simulate.build import build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
@@ -384,6 +387,44 @@ def test_steps_of_other_threads_can_be_ended(
     assert isinstance(running.exception(), KeyboardInterrupt)
     assert time.monotonic() < started + 30
     assert not list(tmp_path.glob("ptewalk-run-*"))
+
+
+def _simulators_in(folder: Path) -> list[int]:
+    """Process ids of the `vvp` that run in `folder` or below it."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "vvp" and Path(process.info["cwd"] or "/").is_relative_to(folder)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="optional: prctl is Linux's")
+def test_a_simulator_ends_with_the_process_that_runs_it(counter: BuildDir, tmp_path: Path) -> None:
+    """Also where that was killed, and could do nothing about it."""
+    script = (
+        "from pathlib import Path; import sys; from ptewalk.cosim.simulate.build import build\n"
+        "from ptewalk.cosim.simulate.run import run_test\n"
+        "from ptewalk.cosim.simulate.find import select\n"
+        "counter = build(select('icarus'), sys.stdin.read(), 'counter', parameters={'WIDTH': 6})\n"
+        f"places = {{'folder': Path({str(tmp_path)!r}), 'module_path': Path({str(HERE)!r})}}\n"
+        "run_test(counter, 'tb_small', testcase='hangs', **places)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        child.stdin.write(COUNTER)
+        child.stdin.close()
+        _until(lambda: bool(_simulators_in(tmp_path)))
+        child.kill()
+    _until(lambda: not _simulators_in(tmp_path))
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """Wait until it holds, and fail after a minute."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
