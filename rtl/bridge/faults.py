@@ -8,10 +8,12 @@ from amaranth.lib.wiring import Component, In, Out
 from ptewalk.model import x86
 from ptewalk.rtl.bridge.layouts import FaultKind, FaultMode
 
-__all__ = ["BurstFaults"]
+__all__ = ["BurstFaults", "FaultState"]
 
 
-class _State(IntEnum):
+class FaultState(IntEnum):
+    """How far it is with the head."""
+
     WATCH = 0
     """Nothing is known against the head."""
     STALLED = 1
@@ -47,11 +49,17 @@ class BurstFaults(Component):
         It is to be asked about anew.
     stalled, times_out : Out(1)
         It waits for software; it has waited too long.
+
+    Attributes
+    ----------
+    state : Signal
+        `FaultState`; proofs look at it.
     """
 
     def __init__(self) -> None:
         single = ("judged", "illegal", "alone", "retry", "abort", "reported", "room", "passes")
         told = ("good", "reports", "stalls", "failed", "again", "stalled", "times_out")
+        self.state = Signal(FaultState)
         super().__init__(
             {
                 **dict.fromkeys(single, In(1)),
@@ -65,33 +73,33 @@ class BurstFaults(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        state = Signal(_State)
+        state = self.state
         waited = Signal(32)
         allowed = ~self.illegal & (self.outcome == x86.Outcome.OK)
         m.d.comb += [
             self.good.eq(self.judged & allowed),
-            self.reports.eq(self.judged & ~allowed & (state == _State.WATCH)),
+            self.reports.eq(self.judged & ~allowed & (state == FaultState.WATCH)),
             self.kind.eq(Mux(self.illegal, FaultKind.ILLEGAL, self.outcome)),
             self.stalls.eq(
                 (self.mode == FaultMode.STALL) & (self.kind == FaultKind.PAGE_FAULT) & self.alone & self.room
             ),
-            self.stalled.eq(state == _State.STALLED),
-            self.failed.eq(state == _State.FAILED),
+            self.stalled.eq(state == FaultState.STALLED),
+            self.failed.eq(state == FaultState.FAILED),
             self.again.eq(self.stalled & self.retry & ~self.abort & ~self.times_out),
             self.times_out.eq(self.stalled & (waited == self.timeout) & (self.timeout != 0)),
         ]
         with m.Switch(state):
-            with m.Case(_State.WATCH):
+            with m.Case(FaultState.WATCH):
                 m.d.sync += waited.eq(1)
                 with m.If(self.reports & self.reported):
-                    m.d.sync += state.eq(Mux(self.stalls, _State.STALLED, _State.FAILED))
-            with m.Case(_State.STALLED):
+                    m.d.sync += state.eq(Mux(self.stalls, FaultState.STALLED, FaultState.FAILED))
+            with m.Case(FaultState.STALLED):
                 m.d.sync += waited.eq(waited + 1)
                 with m.If(self.abort | self.times_out):
-                    m.d.sync += state.eq(_State.FAILED)
+                    m.d.sync += state.eq(FaultState.FAILED)
                 with m.Elif(self.retry):
-                    m.d.sync += state.eq(_State.WATCH)
-            with m.Case(_State.FAILED):
+                    m.d.sync += state.eq(FaultState.WATCH)
+            with m.Case(FaultState.FAILED):
                 with m.If(self.passes):
-                    m.d.sync += state.eq(_State.WATCH)
+                    m.d.sync += state.eq(FaultState.WATCH)
         return m

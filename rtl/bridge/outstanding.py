@@ -26,11 +26,19 @@ class Outstanding(Component):
         The slot of the oldest.
     none : Out(1)
         Nothing is in work; a burst that begins in this cycle counts.
+
+    Attributes
+    ----------
+    busy, ids, older : Signal, list of Signal
+        Slots in work; of each the ID, and how many of that are older. Proofs look at them.
     """
 
     def __init__(self, *, slots: int, id_bits: int) -> None:
         slot = unsigned((slots - 1).bit_length())
-        self._slots, self._id_bits = slots, id_bits
+        self._slots = slots
+        self.busy = Signal(slots)
+        self.ids = [Signal(id_bits, name=f"id_{slot}") for slot in range(slots)]
+        self.older = [Signal(range(slots), name=f"older_{slot}") for slot in range(slots)]
         super().__init__(
             {
                 "begins": In(1),
@@ -45,10 +53,8 @@ class Outstanding(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        busy, oldest, same, ended = (Signal(self._slots, name=name) for name in ("busy", "oldest", "same", "mine"))
-        ids = [Signal(self._id_bits, name=f"id_{slot}") for slot in range(self._slots)]
-        # Of each slot: older ones of its ID.
-        older = [Signal(range(self._slots), name=f"older_{slot}") for slot in range(self._slots)]
+        busy, ids, older = self.busy, self.ids, self.older
+        oldest, same, ended = (Signal(self._slots, name=name) for name in ("oldest", "same", "mine"))
         m.d.comb += [
             ended.eq(Cat(busy[slot] & (ids[slot] == self.ended_id) for slot in range(self._slots))),
             oldest.eq(Cat(ended[slot] & (older[slot] == 0) for slot in range(self._slots))),

@@ -44,6 +44,12 @@ class BurstRing(Component):
         The head's slot is free.
     empty : Out(1)
         All slots are free.
+
+    Attributes
+    ----------
+    tail, busy, done, bad, waiting, asked : Signal
+        The slot that is taken next; slots that are not free, whose verdict is known, and is that it is illegal; how
+        many wait to be asked about; how many were, and have not passed. Proofs look at them, and into `verdicts`.
     """
 
     def __init__(self, *, slots: int, burst: BurstLayout, physical_bits: int, passing: bool) -> None:
@@ -51,6 +57,8 @@ class BurstRing(Component):
         slot, verdict = unsigned((slots - 1).bit_length()), VerdictLayout(physical_bits)
         self.bursts = Memory(shape=burst, depth=slots, init=[])
         self.verdicts = Memory(shape=verdict, depth=slots, init=[])
+        self.tail, self.busy, self.done, self.bad = Signal(slot), Signal(slots), Signal(slots), Signal(slots)
+        self.waiting, self.asked = Signal(range(slots + 1)), Signal(range(slots + 1))
         super().__init__(
             {
                 "room": Out(1),
@@ -88,9 +96,10 @@ class BurstRing(Component):
         at_next, at_head = (self.bursts.read_port(domain="comb") for _ in range(2))
         verdict_at_head = self.verdicts.read_port(domain="comb")
 
-        tail = Signal.like(self.next_slot)
-        busy, done, bad = Signal(slots), Signal(slots), Signal(slots)
-        waiting, asked = Signal(range(slots + 1)), Signal(range(slots + 1))  # how many
+        tail, busy, done, bad, waiting, asked = (
+            *(self.tail, self.busy, self.done, self.bad),
+            *(self.waiting, self.asked),
+        )
         m.d.comb += [
             self.room.eq(~busy.bit_select(tail, 1)),
             burst_in.addr.eq(tail),

@@ -29,6 +29,8 @@ class WriteSide(Component):
     Parameters
     ----------
     config : BridgeConfig
+    beats : int, optional
+        Beats of the buffer, where it is not `config`'s: fewer, for a proof.
 
     Members
     -------
@@ -38,9 +40,15 @@ class WriteSide(Component):
         Memory has answered: the store is visible, and its grant retires.
 
     The others are the read side's.
+
+    Attributes
+    ----------
+    owed, repeats, still : Signal
+        Bursts that were taken and whose B was not; the head is asked about once more; of each slot: no byte changes.
+        Proofs look at them.
     """
 
-    def __init__(self, config: BridgeConfig) -> None:
+    def __init__(self, config: BridgeConfig, *, beats: int | None = None) -> None:
         self.config = config
         slot = unsigned((config.writes - 1).bit_length())
         self.ring = BurstRing(
@@ -50,8 +58,12 @@ class WriteSide(Component):
             passing=False,
         )
         self.outstanding = Outstanding(slots=config.writes, id_bits=config.id_bits)
+        self.faults = BurstFaults()
+        self.whole = SyncFIFO(width=10, depth=config.writes)
+        self.answers = SyncFIFO(width=ResponseLayout(config.id_bits).size, depth=config.writes)
+        self.owed, self.repeats, self.still = Signal(range(config.writes + 1)), Signal(), Signal(config.writes)
         self.beat, self.answer = WriteLayout(config.data_bits), ResponseLayout(config.id_bits)
-        self.buffer = BeatBuffer(width=self.beat.size, depth=config.beats, passing=False)
+        self.buffer = BeatBuffer(width=self.beat.size, depth=beats or config.beats, passing=False)
         super().__init__(
             {
                 "aw": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
@@ -85,12 +97,12 @@ class WriteSide(Component):
         m.submodules.ring = ring = self.ring
         m.submodules.outstanding = outstanding = self.outstanding
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.faults = faults = BurstFaults()
+        m.submodules.faults = faults = self.faults
         writes, control = self.config.writes, self.control
         head, verdict = ring.head.address, ring.head_verdict
 
         # AW is taken; room for its B is set aside.
-        owed = Signal(range(writes + 1))
+        owed = self.owed
         m.d.comb += [
             self.aw.ready.eq(ring.room & (owed != writes)),
             ring.takes.eq(self.aw.valid & self.aw.ready),
@@ -100,7 +112,7 @@ class WriteSide(Component):
         m.d.sync += owed.eq(owed + ring.takes - (self.b.valid & self.b.ready))
 
         # W is taken; of each burst that is whole it is known how long it is and whether it changes anything.
-        m.submodules.whole = whole = SyncFIFO(width=10, depth=writes)
+        m.submodules.whole = whole = self.whole
         count, changes = Signal(9), Signal()  # of the burst that comes: beats before, 256 of more; one had a strobe
         changing = changes | self.w.payload.strb.any()
         comes = Signal()
@@ -120,8 +132,8 @@ class WriteSide(Component):
 
         # It is asked about when all of W is here. Where it may be stalled it is alone.
         address = ring.next.address
-        repeats, changed = Signal(), Signal()  # it is the head, once more; a byte of the one asked about last changes
-        still = Signal(writes)  # of each slot: no byte changes
+        repeats, still = self.repeats, self.still
+        changed = Signal()  # a byte of the one asked about last changes
         changing_now = Mux(repeats, changed, whole.r_data[-1])
         may_ask = control.enable & ~faults.stalled & ((control.fault_mode == FaultMode.TERMINATE) | ring.quiet)
         m.d.comb += [
@@ -182,7 +194,7 @@ class WriteSide(Component):
         m.d.sync += ahead.eq(ahead + ring.passes - leaves)
 
         # B.
-        m.submodules.answers = answers = SyncFIFO(width=self.answer.size, depth=writes)
+        m.submodules.answers = answers = self.answers
         made = Signal(self.answer)
         m.d.comb += [
             made.id.eq(head.id),

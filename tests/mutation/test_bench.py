@@ -20,6 +20,8 @@ TESTS = sorted({test for mutant in MUTANTS for test in mutant["tests"]})
 COUNTS = {
     "rtl/export.py": 2,
     "rtl/layouts.py": 1,
+    "rtl/bridge/writes.py": 3,
+    "rtl/bridge/faults.py": 1,
     "cosim/bench/records.py": 1,
     "cosim/bench/conditions.py": 2,
     "cosim/bench/scoreboard.py": 3,
