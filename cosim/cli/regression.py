@@ -23,7 +23,7 @@ from ptewalk.cosim.cli.common import (
     simulator_option,
 )
 
-_PARTS = ("recorded", "random", "replay", "caches")
+_PARTS = ("recorded", "random", "replay", "caches", "bus")
 
 
 @click.command()

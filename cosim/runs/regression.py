@@ -14,6 +14,7 @@ from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks, spread
+from ptewalk.cosim.runs.bus import BURSTS, bus_bursts
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
 from ptewalk.cosim.runs.plans import Progress, ending_chunks, walks_plan
@@ -26,7 +27,7 @@ from ptewalk.rtl.presets import CACHING
 
 __all__ = ["LEAST", "PARTS", "run_regression"]
 
-PARTS = ("recorded", "random", "replay", "caches")
+PARTS = ("recorded", "random", "replay", "caches", "bus")
 """What the regression is made of."""
 
 _PER_CYCLE_CASES = 400
@@ -48,7 +49,7 @@ _PICTURED = ("linux-seed", "fault")
 _PICTURE = "h24_mremap_partial_move"
 _WALKS = {True: 30_000, False: 400}
 """Random walks by whether there is a batch level."""
-LEAST = {"verilator": 80_708, "icarus": 2_556}
+LEAST = {"verilator": 81_008, "icarus": 2_856}
 """Simulator to the comparisons that the whole regression makes in it, at least."""
 
 
@@ -136,6 +137,9 @@ def run_regression(
                     count, seed, config=config, preset=design, jobs=jobs, journal=file, progress=progress
                 )
                 rows.append(_cached(volume, design, "library", failures))
+        if not only or "bus" in only:
+            say(f"{walker.simulator}: random bursts through the bridge, seed {seed}")
+            rows.append(_on_the_bus(seed, walker.model.simulator.name, failures))
         compared = sum(row["compared"] for row in rows)
         least = LEAST.get(walker.model.simulator.name, 0)
         if not only and walks is None and not failures and compared < least:
@@ -207,6 +211,23 @@ def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) 
         f"{counts.get('restarts', 0)} of them again at it, {counts.get('overtaken', 0)} overtaken, "
         f"{counts.get('many', 0)} of several answers, {counts.get('gateware wraps', 0)} slot wraps; "
         f"discriminating: {listed}",
+    }
+
+
+def _on_the_bus(seed: int, simulator: str, failures: list[str]) -> dict[str, Any]:
+    """The row of random bursts through the translating bridge."""
+    told = bus_bursts(BURSTS, seed, simulator=simulator)
+    repeat = f"ptewalk cosim --only bus --simulator {simulator} --seed {seed}{option()}"
+    failures += [f"{told['simulator']}, bus: {text}\nrepeat: {repeat}" for text in told["failures"]]
+    return {
+        "part": "bursts through the bridge",
+        "expected by": "last write, mark of each store",
+        "simulator": told["simulator"],
+        "level": _level(True),
+        "compared": told["transactions"],
+        "differ": len(told["failures"]),
+        "notes": f"{told['judged']} bytes read, {told['refused']} refused, {told['clears']} clears, "
+        f"{told['marks']} marks",
     }
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotbext.axi import AxiBus, AxiSlave, MemoryInterface
+from cocotbext.axi import AxiBus, AxiSlave
 
+from ptewalk.cosim.bench.axi import AxiTables, stalled
 from ptewalk.cosim.bench.conditions import Conditions, Stalls
 from ptewalk.cosim.bench.records import decode
 from ptewalk.cosim.bench.walker import WalkerBench
@@ -23,48 +23,12 @@ from ptewalk.model.paging import translate
 from ptewalk.model.x86 import Outcome
 
 
-class Tables(MemoryInterface):
-    """A `SparseMemory` as the target of an AXI subordinate: where there is none, SLVERR.
-
-    Attributes
-    ----------
-    accesses : list of ("read" or "write", address, bytes)
-    """
-
-    def __init__(self, memory: SparseMemory) -> None:
-        super().__init__(size=1 << memory.physical_bits)
-        self.memory = memory
-        self.accesses: list[tuple[str, int, int]] = []
-
-    async def _read(self, address: int, length: int, **keywords: Any) -> bytes:
-        first, last = address >> 3, address + length + 7 >> 3
-        self.accesses.append(("read", address, length))
-        words = b"".join(self.memory.load(word << 3).to_bytes(8, "little") for word in range(first, last))
-        return words[address & 7 : (address & 7) + length]
-
-    async def _write(self, address: int, data: bytes, **keywords: Any) -> None:
-        assert address % 8 == 0 and len(data) == 8, "an entry is written whole"
-        self.accesses.append(("write", address, len(data)))
-        self.memory.store(address, int.from_bytes(data, "little"))
-
-
-def pauses(rng: random.Random) -> Iterator[bool]:
-    """A channel that stalls one cycle in four."""
-    while True:
-        yield rng.random() < 0.25
-
-
-async def begin(dut: Any, seed: int, memory: SparseMemory) -> tuple[WalkerBench, Tables]:
+async def begin(dut: Any, seed: int, memory: SparseMemory) -> tuple[WalkerBench, AxiTables]:
     """A bench that runs, and the memory behind its AXI port, which stalls at random on every channel."""
     bench = WalkerBench(dut, memory, Conditions(seed=seed, stalls=Stalls(requests=0.2, responses=0.2)))
-    tables = Tables(memory)
+    tables = AxiTables(memory)
     subordinate = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=tables)
-    rng = random.Random(seed)
-    for interface in (subordinate.write_if, subordinate.read_if):
-        for name in ("aw", "w", "b", "ar", "r"):
-            channel = getattr(interface, f"{name}_channel", None)
-            if channel is not None:
-                channel.set_pause_generator(pauses(random.Random(rng.random())))
+    stalled(subordinate, random.Random(seed))
     await bench.start()
     return bench, tables
 

@@ -1,4 +1,4 @@
-"""In-simulator side of test_bridge.py: the bridge between cocotbext-axi's manager and memories."""
+"""Inside the simulator: the bridge between cocotbext-axi's manager and memories; `runs.bus` starts it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, ReadOnly, RisingEdge, Timer
 from cocotb.utils import get_sim_time
-from cocotbext.axi import AxiBus, AxiMaster, AxiProt, AxiResp, AxiSlave, MemoryInterface
-from tb_axi_walks import Tables, pauses
+from cocotbext.axi import AxiBus, AxiMaster, AxiProt, AxiResp, AxiSlave
 
+from ptewalk.cosim.bench.axi import AxiBytes, AxiTables, stalled
 from ptewalk.cosim.bench.records import context_values
 from ptewalk.cosim.bench.walker import described
 from ptewalk.cosim.checks.last_written import LastWritten
@@ -35,24 +35,6 @@ SD = 1 << SoftBit.SOFT_DIRTY
 UNMAPPED, READ_ONLY = PAGES, PAGES + 1
 
 
-class Data(MemoryInterface):
-    """Bytes of data; each write is told before it lands."""
-
-    def __init__(self) -> None:
-        super().__init__(size=1 << 40)
-        self.bytes: dict[int, int] = {}
-        self.problems: list[str] = []
-        self.before_write = lambda address: True
-
-    async def _read(self, address: int, length: int, **keywords: Any) -> bytes:
-        return bytes(self.bytes.get(at, 0) for at in range(address, address + length))
-
-    async def _write(self, address: int, data: bytes, **keywords: Any) -> None:
-        if not self.before_write(address):
-            self.problems.append(f"a store to {address:#x} without its mark")
-        self.bytes |= {address + place: value for place, value in enumerate(data)}
-
-
 class Bench:
     """The bridge and who stands round it; every channel stalls at random."""
 
@@ -62,15 +44,11 @@ class Bench:
             if port.direction == "input":
                 getattr(dut, port.name).value = 0
         self.master = AxiMaster(AxiBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
-        self.data, self.tables = Data(), Tables(memory)
+        self.data, self.tables = AxiBytes(), AxiTables(memory)
         below = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=self.data)
         tables = AxiSlave(AxiBus.from_prefix(dut, "t_axi"), dut.clk, dut.rst, target=self.tables)
         for side in (self.master, below, tables) if stalls else ():
-            for interface in (side.write_if, side.read_if):
-                for name in ("aw", "w", "b", "ar", "r"):
-                    channel = getattr(interface, f"{name}_channel", None)
-                    if channel is not None:
-                        channel.set_pause_generator(pauses(random.Random(self.rng.random())))
+            stalled(side, self.rng)
 
     async def start(self) -> None:
         dut = self.dut
@@ -277,7 +255,10 @@ async def recorded(dut: Any) -> None:
         else:
             record = await bench.record()
             assert not addresses and record["linear"] == request.linear
-            known = {Outcome.PAGE_FAULT: PageFault(record["code"]), Outcome.GENERAL_PROTECTION: GeneralProtection()}
+            known: dict[Outcome, Result] = {
+                Outcome.PAGE_FAULT: PageFault(record["code"]),
+                Outcome.GENERAL_PROTECTION: GeneralProtection(),
+            }
             result = known[Outcome(record["kind"])]
         reason = check(case, result, table_words(bench.tables.memory, case.table_frames()))
         if reason is not None:
