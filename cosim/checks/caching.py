@@ -114,11 +114,17 @@ def _faults(log: Sequence[LogEvent]) -> list[tuple[int, int, int]]:
     return faults
 
 
-def random_work(story: CacheStory, count: int, seed: str) -> CachingWork:
+def random_work(story: CacheStory, count: int, seed: str, *, changes: float = 0.25) -> CachingWork:
     """`count` accesses of a story, with contexts, and with invalidations soon after the changes that they are for.
 
     What is invalidated is often what was just asked for: so changes and invalidations come at every distance from the
     start of a walk, its reads and its end.
+
+    Parameters
+    ----------
+    changes : float
+        The chance of a change after one to six accesses. The more accesses are in flight at a time the more of them a
+        change leaves with several answers.
     """
     rng, waits = random.Random(f"work {seed}"), random.Random(f"waits {seed}")
     contexts = [story.context()]
@@ -131,13 +137,13 @@ def random_work(story: CacheStory, count: int, seed: str) -> CachingWork:
             rows.append((0, 0, number, rng.randrange(8), len(contexts), 0, DirectiveKind.CONTEXT, 0, 0))
             contexts.append(story.context())
         asked += [story.request() for _ in range(rng.randint(1, 6))]
-        changes = rng.random() < 0.25
-        if changes:
+        changed = rng.random() < changes
+        if changed:
             address, value = story.change()
             story.memory.store(address, value)
             rows.append((address, value, len(asked), rng.randrange(20), 0, 0, DirectiveKind.CHANGE, 0, 0))
-        if changes or rng.random() < 0.05:
-            kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]], changes=changes)
+        if changed or rng.random() < 0.05:
+            kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]], changes=changed)
             delay = rng.choice((0, 0, 1, 2, rng.randrange(20)))
             wait = waits.choice(_WAITS)
             rows.append((linear, 0, len(asked), delay, 0, pcid, DirectiveKind.INVALIDATION, int(kind), int(wait)))

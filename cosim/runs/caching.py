@@ -31,6 +31,8 @@ CHUNK = 400
 """Requests between two resets."""
 VOLUME_CHUNK = 20_000
 """The same where compiled code asks."""
+_CHANGES = {False: 0.25, True: 0.14}
+"""The chance of a change after a few accesses, by whether there are several walkers."""
 _MODULE = "ptewalk.cosim.runs.inside.tb_caching"
 
 
@@ -163,7 +165,7 @@ def _volume_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> 
         tags=1 << min(config.walker.tag_bits, rng.choice((4, 5, 8))),
     )
     story = CacheStory(name, physical_bits=config.walker.physical_bits, soft_dirty=config.walker.soft_dirty)
-    asked = random_work(story, chunk.size, name)
+    asked = random_work(story, chunk.size, name, changes=_CHANGES[config.walkers > 1])
     before = asked.memory.copy()
     try:
         run = lane.run(asked, rng.getrandbits(64), conditions)

@@ -65,6 +65,7 @@ class CacheStory:
         self._tables: dict[int, int] = {}  # address of an upper entry to its table
         self._linears: list[int] = []
         self._changed: list[int] = []  # linear addresses whose entries changed last
+        self._level = 1  # of that entry
         self._space = 1
         self._track = Track.NATIVE if soft_dirty else Track.OFF
         self._hot: list[int] = []
@@ -159,6 +160,7 @@ class CacheStory:
         level = rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3))
         linear = rng.choice(self._hot if self._hot and rng.random() < 0.8 else self._linears)
         level, address = self._entry_of(linear, level)
+        self._level = level
         self._changed = [linear, linear, rng.choice(self._linears)]
         old = self.memory.load(address)
         if level == 1:
@@ -191,12 +193,15 @@ class CacheStory:
         flying : sequence of int
             Addresses of requests in flight.
         changes : bool
-            It follows a change, and is mostly one that takes what was changed in the address space that runs.
+            It follows a change, and is mostly one that takes what was changed in the address space that runs: where
+            that was above the leaf, what was translated by it for other pages too.
         """
         rng = self._rng
         kinds = (*(Invalidation.INVLPG,) * 6, *(Invalidation.ADDRESS,) * 5, *(Invalidation.PCID,) * 3)
         kind = rng.choice((*kinds, Invalidation.ALL, Invalidation.NOT_GLOBAL))
-        if changes and rng.random() < 0.9:
+        if changes and rng.random() < 0.93:
+            if self._level > 1 and kind in (Invalidation.INVLPG, Invalidation.ADDRESS) and rng.random() < 0.85:
+                kind = rng.choice((Invalidation.ALL, Invalidation.NOT_GLOBAL, Invalidation.PCID, Invalidation.ALL))
             return kind, self._changed[0], self._space
         aim = rng.random()
         linear = rng.choice(self._linears)
