@@ -142,7 +142,10 @@ def random_work(story: CacheStory, count: int, seed: str, *, changes: float = 0.
             address, value = story.change()
             story.memory.store(address, value)
             rows.append((address, value, len(asked), rng.randrange(20), 0, 0, DirectiveKind.CHANGE, 0, 0))
-        if changed or rng.random() < 0.05:
+        if changed and rng.random() < 0.04:
+            rows.append((0, 0, len(asked), rng.randrange(8), len(contexts), 0, DirectiveKind.CONTEXT, 0, 0))
+            contexts.append(story.reload())
+        elif changed or rng.random() < 0.05:
             kind, linear, pcid = story.invalidation([request.linear for request in asked[-4:]], changes=changed)
             delay = rng.choice((0, 0, 1, 2, rng.randrange(20)))
             wait = waits.choice(_WAITS)

@@ -15,7 +15,7 @@ from ptewalk.cosim.checks.caching import COUNTERS, compare_counted
 from ptewalk.cosim.checks.caching_walks import CachedWalks
 from ptewalk.cosim.checks.driven import check_all, replay_all
 from ptewalk.cosim.checks.golden_tlb import GoldenTlb
-from ptewalk.cosim.checks.staleness import KINDS
+from ptewalk.cosim.checks.minima import DISCRIMINATING
 from ptewalk.cosim.formats.walks import read_walks
 from ptewalk.model.access import state_of
 from ptewalk.model.kernel import Kernel
@@ -24,7 +24,7 @@ from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["CACHING_PERFORMANCES", "Caches", "CachingPerformance"]
 
-TLB_COUNTS: Final = ("answers", "hits", "walks", "many", *KINDS, "OTHER_PCID")
+TLB_COUNTS: Final = ("answers", "hits", "walks", "many", *DISCRIMINATING)
 """Counts of `GoldenTlb` that a replay tells."""
 CachingPerformance = Callable[[dict[str, Any], CachingLane, DesignDescription], dict[str, Any]]
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from ptewalk.cosim.checks.minima import seen_of
 from ptewalk.cosim.checks.pictures import page_map
 from ptewalk.cosim.checks.replay import ReplayJob
-from ptewalk.cosim.checks.staleness import KINDS
 from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
@@ -196,10 +196,14 @@ def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) 
     """The row of random accesses to an MMU that caches; a run that could not have failed is a failure."""
     failures += told["failures"]
     counts, compared = told["counts"], told["compared"]
-    kinds = {kind: counts.get(kind, 0) for kind in (*KINDS, "OTHER_PCID")}
-    if not told["failures"] and (counts.get("hits", 0) < compared // 5 or sum(kinds.values()) < compared // 100):
-        failures.append(f"{told['simulator']}: {counts.get('hits', 0)} hits, discriminating {kinds}: too few")
-    listed = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    seen = seen_of(counts, compared)
+    missed = [str(one) for one in seen if one.missed]
+    if missed and not told["failures"]:
+        failures.append(
+            f"{told['simulator']}: {compared} accesses to {design} could hardly have failed: {', '.join(missed)}; "
+            f"--walks asks for more"
+        )
+    others = f"{counts.get('partial', 0)} walks begun below the root, {counts.get('restarts', 0)} of them again at it"
     return {
         "part": f"accesses to {design}",
         "expected by": "golden TLB",
@@ -207,10 +211,7 @@ def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) 
         "level": level,
         "compared": compared,
         "differ": told["wrong"],
-        "notes": f"{counts.get('hits', 0)} hits, {counts.get('partial', 0)} walks begun below the root, "
-        f"{counts.get('restarts', 0)} of them again at it, {counts.get('overtaken', 0)} overtaken, "
-        f"{counts.get('many', 0)} of several answers, {counts.get('gateware wraps', 0)} slot wraps; "
-        f"discriminating: {listed}",
+        "notes": f"{others}; {', '.join(str(one) for one in seen)}",
     }
 
 

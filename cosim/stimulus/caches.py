@@ -70,6 +70,7 @@ class CacheStory:
         self._track = Track.NATIVE if soft_dirty else Track.OFF
         self._hot: list[int] = []
         self._control = _BASE
+        self._state = State(_ROOT << PAGE_SHIFT)
         self._build()
 
     def _build(self) -> None:
@@ -144,7 +145,7 @@ class CacheStory:
             self._control = _BASE if self._control != _BASE else _BASE ^ 1 << rng.choice(_CONTROLS)
         if self._soft_dirty and rng.random() < 0.1:
             self._track = rng.choice(tuple(Track))
-        state = State(
+        self._state = State(
             (_ROOT + self._space) << PAGE_SHIFT,
             self._control,
             pkru=rng.choice((0, 0, 0, 4, 0x30)),
@@ -152,7 +153,11 @@ class CacheStory:
             track=self._track,
             soft_dirty=self._soft_dirty,
         )
-        return state, self._space, rng.random() < (0.4 if stays else 0.8)
+        return self._state, self._space, rng.random() < (0.4 if stays else 0.8)
+
+    def reload(self) -> tuple[State, int, bool]:
+        """The last context again, without `keep`: what software does to CR3 to invalidate."""
+        return self._state, self._space, False
 
     def change(self) -> tuple[int, int]:
         """(address, value) of the next write by software."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from ptewalk.cosim.bench.events import Invalidate
+from ptewalk.cosim.bench.events import Accept, Invalidate
 from ptewalk.model.x86 import Access, Invalidation, Wait
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
 
-from .directed_bench import FAR, LINEAR, NEIGHBOUR, SMALL, THIRD, Directed, Steps, run
+from .directed_bench import FAR, LINEAR, NEIGHBOUR, SMALL, THIRD, Directed, Steps, run, walks
 
 READS = replace(SMALL, read_grants=True)
 SEVERAL = replace(SMALL, walkers=2)
@@ -80,6 +81,58 @@ def test_it_waits_for_the_answers_of_the_requests_before_it(access: Access) -> N
         assert len(bench.complete) == 1
 
     run(script)
+
+
+@pytest.mark.parametrize("config", [SMALL, SEVERAL], ids=["one", "several"])
+@pytest.mark.parametrize("wait", [Wait.STORES, Wait.ALL])
+def test_what_is_accepted_right_before_it_is_waited_for(wait: Wait, config: CachingMmuConfig) -> None:
+    """Nothing else is in flight, so it is known late that one is: a request of its own cycle, or one before it."""
+
+    def script(bench: Directed) -> Steps:
+        yield from bench.context()
+        yield from settle(20)  # the table of grants is cleared
+        for later in range(6):
+            bench.held = {0}
+            yield from bench.ask(LINEAR, Access.WRITE)
+            yield from settle(later)
+            yield from bench.invalidate(wait=wait)
+            while not bench.granted():
+                yield
+            yield from settle()
+            assert len(bench.complete) == later
+            bench.held = set()
+            yield from bench.quiet()
+            assert len(bench.complete) == later + 1
+
+    bench = run(script, config, latency=3)
+    accepted, taken = (
+        [when for event, when in zip(bench.log, bench.when, strict=True) if isinstance(event, kind)]
+        for kind in (Accept, Invalidate)
+    )
+    assert [two - one for one, two in zip(accepted, taken, strict=True)] == [*range(6)]
+
+
+@pytest.mark.parametrize("wait", [Wait.STORES, Wait.ALL])
+def test_one_right_before_it_that_is_answered_right_after_it(wait: Wait) -> None:
+    """A hit: its answer grants a store, at every distance from the invalidation, and the grant moves to its count."""
+
+    def script(bench: Directed) -> Steps:
+        yield from bench.context()
+        yield from bench.ask(LINEAR, Access.WRITE)
+        yield from settle(20)
+        for later in range(8):
+            bench.held = {0}
+            yield from bench.ask(LINEAR, Access.WRITE)
+            yield from settle(later)
+            yield from bench.invalidate(Invalidation.PCID, pcid=2, wait=wait)
+            yield from answered(bench)
+            yield from settle()
+            assert bench.granted() == {0} and len(bench.complete) == later
+            bench.held = set()
+            yield from bench.quiet()
+            assert len(bench.complete) == later + 1
+
+    assert walks(run(script)) == 1
 
 
 def test_reads_that_were_granted_are_waited_for_where_all_are() -> None:

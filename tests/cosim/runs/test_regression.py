@@ -1,0 +1,39 @@
+"""The regression: what a run of an MMU that caches must have met, or it is a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptewalk.cosim.checks.minima import DISCRIMINATING
+from ptewalk.cosim.runs import regression
+
+COUNTS = {
+    "hits": 450_000,
+    "many": 20_000,
+    "overtaken": 500,
+    "gateware wraps": 50,
+    **dict.fromkeys(DISCRIMINATING, 2_000),
+}
+
+
+def row(**counts: int) -> tuple[dict[str, Any], list[str]]:
+    """The row of a million accesses, and its failures."""
+    failures: list[str] = []
+    told = {"simulator": "verilator 5", "compared": 1_000_000, "wrong": 0, "failures": [], "counts": COUNTS | counts}
+    return regression._cached(told, "mmu", "library", failures), failures
+
+
+def test_what_was_met_is_printed_beside_what_had_to_be() -> None:
+    made, failures = row()
+    assert failures == []
+    assert "450000 hits (at least 400000), 20000 of several answers (at most 49999)" in made["notes"]
+    assert "500 overtaken (at least 100), 50 slot wraps (at least 10)" in made["notes"]
+    assert all(f"2000 discriminating {kind} (at least 100)" in made["notes"] for kind in DISCRIMINATING)
+
+
+def test_a_run_that_missed_something_is_a_failure_of_one_line() -> None:
+    _, failures = row(hits=399_999, CONTEXT=7)
+    assert failures == [
+        "verilator 5: 1000000 accesses to mmu could hardly have failed: 399999 hits (at least 400000), "
+        "7 discriminating CONTEXT (at least 100); --walks asks for more"
+    ]
