@@ -69,12 +69,12 @@ class Waits(Component):
         stores, reads = self.epoch[0], self.epoch[-1]
         answered = [(self.left, self.left_epoch), (self.stored, self.stored_epoch)]
         over = self._nothing_left(m, "stores", (self.accepted, stores), answered).bit_select(~stores, 1)
-        kind, next_kind = Signal(2), Signal(2)
+        kind, next_kind = Signal(2, name="kind"), Signal(2, name="next_kind")
         if self._reads:
             granted, retired = (self.read_granted, self.read_epoch), (self.read, self.retired_epoch)
             reads_over = self._nothing_left(m, "reads", granted, [retired]).bit_select(~reads, 1)
             over &= reads_over | ~kind[1]
-        waits, complete, begins = Signal(), Signal(), Signal()
+        waits, complete, begins = (Signal(name=name) for name in ("waits", "complete", "begins"))
         # An event in an epoch's last cycle is counted two cycles later, and known in the cycle after that.
         counted = Signal(2)
         begin_kind = Mux(self.room, self.wait, next_kind)
