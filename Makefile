@@ -64,6 +64,7 @@ nightly: $(STAMP) system
 	$(BIN)/ptewalk replay --generate 200 --backend gateware --track fault --simulator icarus
 	for track in off fault native; do $(BIN)/ptewalk replay --generate 2000 --backend gateware --track $$track || exit 1; done
 	$(BIN)/ptewalk cosim --simulator verilator --only caches --walks 10000000 --output results/nightly-caches.json --journal results/nightly-caches.jsonl
+	$(BIN)/ptewalk cosim --simulator verilator --only bus --walks 1000000 --output results/nightly-bus.json --journal results/nightly-bus.jsonl
 	for kernel in seed 3.11 6.1 6.12; do for track in off fault native; do \
 	  $(BIN)/ptewalk replay tests/data/own-linux-$$kernel.jsonl.gz --profile linux-$$kernel --backend gateware --design mmu --track $$track || exit 1; \
 	done; done

@@ -1,14 +1,21 @@
-"""The translating bridge on a bus at protocol level: random bursts, and recorded walks as bursts of one byte."""
+"""The translating bridge on a bus: random bursts at protocol level and by compiled code, and recorded walks."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.bench.bridge_lane import BridgeConditions, BridgeLane, bridge_lane_files
 from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.simulate.build import build
+from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
+from ptewalk.cosim.simulate.build import BuildDir, build, build_library
 from ptewalk.cosim.simulate.find import select
+from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
@@ -16,10 +23,12 @@ from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe, top_name
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["BURSTS", "bridge_config", "bus_bursts", "bus_walks"]
+__all__ = ["BURSTS", "CHUNK", "bridge_config", "bus_bursts", "bus_library", "bus_volume", "bus_walks"]
 
 BURSTS = 300
 """Transactions of a regression, on each simulator."""
+CHUNK = 2500
+"""Bursts between two resets, where compiled code asks."""
 _MODULE = "ptewalk.cosim.runs.inside.tb_bridge"
 _QUIET = ("granted", "busy", "tag_reused", "stray_retirement")
 """What must be 0 when all is answered."""
@@ -90,3 +99,95 @@ def bus_walks(file: Path, count: int, seed: int, *, bits: int = 64, simulator: s
         simulator, compared, differ (texts), and how many walks there are of each outcome, by its name.
     """
     return _told(simulator, bits, "recorded", {"file": str(file), "seed": seed, "count": count})
+
+
+def bus_library(bits: int = 64) -> BuildDir:
+    """The compiled lane of a bridge whose tables' memory has the monitor, built, or found built."""
+    config = replace(bridge_config(bits), monitor=False)
+    design = describe(config)
+    return build_library(select("verilator"), verilog_of(config), design, bridge_lane_files(design))
+
+
+def bus_volume(
+    count: int,
+    seed: int,
+    *,
+    bits: int = 64,
+    jobs: int = 1,
+    journal: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """`count` random bursts by compiled code, each chunk of them from a reset and under conditions of its own.
+
+    Bursts of every kind, some of which AXI forbids, to pages that are mapped, read-only, unmapped, or broken below;
+    soft-dirty is cleared and pages are unmapped between; channels stall, memory is slow, answers in any order or errs,
+    refuses reservations or has none, and all is reset in the middle.
+
+    Returns
+    -------
+    dict
+        simulator, compared (bursts), wrong (chunks in which something is not as it must be), failures (texts), counts:
+        as `BridgeRun` has them, and how many chunks had which condition.
+
+    Raises
+    ------
+    ToolError
+        There is no Verilator, or it failed.
+    """
+    model = bus_library(bits)
+    chunks = walks_plan(seed, count, CHUNK)
+
+    def work(chunk: Chunk) -> dict[str, Any]:
+        lane = BridgeLane(model.library)
+        try:
+            name, conditions = drawn_conditions(chunk)
+            run = lane.run(chunk.size, random.Random(f"bus {chunk.seed} {chunk.number}").getrandbits(64), conditions)
+        finally:
+            lane.close()
+        return {"problem": run.problem, "counts": {**run.counts, f"chunks: {name}": 1}}
+
+    identity = {"bits": bits, "chunks": [count, seed], "model": model.path.name}
+    told = execute(chunks, work, jobs=jobs, journal=Journal(journal, identity), progress=progress)
+    counts: Counter[str] = Counter()
+    for one in told:
+        counts.update(one["counts"])
+    repeat = f"ptewalk cosim --only bus --simulator verilator --walks {count} --seed {seed}{option()}"
+    problems = [(number, one["problem"]) for number, one in enumerate(told) if one["problem"]]
+    return {
+        "simulator": f"{model.simulator.name} {model.simulator.version_text}",
+        "compared": counts["answered"],
+        "wrong": len(problems),
+        "failures": [f"bus, chunk {number}: {text}\nrepeat: {repeat}" for number, text in problems[:5]],
+        "counts": dict(counts),
+    }
+
+
+def drawn_conditions(chunk: Chunk) -> tuple[str, BridgeConditions]:
+    """The conditions of a chunk, by what is special about them: nine kinds, one after the other."""
+    rng = random.Random(f"conditions {chunk.seed} {chunk.number}")
+    stalls = [rng.choice((0.0, 0.1, 0.3)) for _ in range(15)]
+    common: dict[str, Any] = {
+        "idle": rng.choice((0.0, 0.1, 0.6)),
+        "outstanding": rng.choice((4, 24, 40)),
+        "latency": rng.choice((1, 1, 4, 12)),
+        "latency_spread": rng.choice((0, 8)),
+        "table_latency": rng.choice((1, 4)),
+        "table_latency_spread": rng.choice((0, 5)),
+        "mixed": rng.random() < 0.5,
+        "clears": rng.choice((0.003, 0.02)),
+        "unmaps": rng.choice((0.001, 0.004)),
+    }
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("at full speed", {"stalls": [0.0] * 15, "idle": 0.0, "latency": 1, "latency_spread": 0}),
+        ("one channel stalls", {"stalls": [0.9 if at == rng.randrange(15) else 0.02 for at in range(15)]}),
+        ("slow memory", {"latency": 40, "latency_spread": 30, "table_latency": 40, "outstanding": 40}),
+        ("in any order", {"mixed": True, "latency_spread": 20}),
+        ("erring memory", {"errors": 0.02, "table_errors": 0.02}),
+        ("few reservations", {"refusals": rng.choice((0.05, 0.5))}),
+        ("no monitor", {"monitored": False}),
+        ("stalled faults", {"stall_mode": True, "timeout": rng.choice((0, 150))}),
+        ("reset in the middle", {"resets": 0.0005}),
+    )
+    name, special = kinds[chunk.number % len(kinds)]
+    values = {"stalls": stalls, **common, **special}
+    return name, BridgeConditions(**values | {"stalls": tuple(values["stalls"])})

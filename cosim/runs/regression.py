@@ -14,7 +14,7 @@ from ptewalk.cosim.checks.walks import merge_tallies
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks, spread
-from ptewalk.cosim.runs.bus import BURSTS, bus_bursts
+from ptewalk.cosim.runs.bus import BURSTS, bus_bursts, bus_volume
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
 from ptewalk.cosim.runs.plans import Progress, ending_chunks, walks_plan
@@ -140,6 +140,10 @@ def run_regression(
         if not only or "bus" in only:
             say(f"{walker.simulator}: random bursts through the bridge, seed {seed}")
             rows.append(_on_the_bus(seed, walker.model.simulator.name, failures))
+            if walks is not None and walker.model.batch:
+                say(f"{walker.simulator}, library: {walks} random bursts through the bridge, seed {seed}")
+                file = journal if only == ("bus",) else None
+                rows.append(_bus_volume(walks, seed, jobs, file, progress, failures))
         compared = sum(row["compared"] for row in rows)
         least = LEAST.get(walker.model.simulator.name, 0)
         if not only and walks is None and not failures and compared < least:
@@ -229,6 +233,25 @@ def _on_the_bus(seed: int, simulator: str, failures: list[str]) -> dict[str, Any
         "differ": len(told["failures"]),
         "notes": f"{told['judged']} bytes read, {told['refused']} refused, {told['clears']} clears, "
         f"{told['marks']} marks",
+    }
+
+
+def _bus_volume(
+    count: int, seed: int, jobs: int, journal: Path | None, progress: Progress, failures: list[str]
+) -> dict[str, Any]:
+    """The row of random bursts by compiled code."""
+    told = bus_volume(count, seed, jobs=jobs, journal=journal, progress=progress)
+    failures += [f"{told['simulator']}: {text}" for text in told["failures"]]
+    counts = told["counts"]
+    return {
+        "part": "bursts through the bridge",
+        "expected by": "last write, mark of each store",
+        "simulator": told["simulator"],
+        "level": "library",
+        "compared": told["compared"],
+        "differ": told["wrong"],
+        "notes": f"{counts['judged']} bytes read, {counts['refused']} refused, {counts['clears_done']} clears and "
+        f"unmappings, {counts['marked_stores']} stores in marked pages, {counts['resets_done']} resets",
     }
 
 
