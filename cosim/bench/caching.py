@@ -53,8 +53,8 @@ class Story(Protocol):
     def change(self) -> tuple[int, int]:
         """The next write by software: address, value."""
 
-    def invalidation(self, flying: Sequence[int]) -> tuple[Invalidation, int, int]:
-        """The next invalidation: kind, linear, PCID."""
+    def invalidation(self, flying: Sequence[int], *, changes: bool = False) -> tuple[Invalidation, int, int]:
+        """The next invalidation: kind, linear, PCID; with `changes` of what was changed last, mostly."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class CachingConditions:
         Each of reads, swaps, responses and faults is not ready.
     errors : float
         An access to memory is refused.
+    follows : float
+        A change is followed by an invalidation that is mostly of what was changed, within few cycles.
     waits : float
         An invalidation waits, for stores or for all.
     latency, latency_spread : int
@@ -90,6 +92,7 @@ class CachingConditions:
     drains: float = 0.001
     stalls: float = 0.1
     errors: float = 0.0
+    follows: float = 0.0
     waits: float = 0.3
     latency: int = 1
     latency_spread: int = 2
@@ -144,6 +147,7 @@ class CachingBench:
         self._conditions = conditions or CachingConditions()
         self._rng, self._waits_rng = random.Random(seed), random.Random(f"waits {seed}")
         self._cycle = self._progress = self._waited = 0
+        self._follows: int | None = None  # the cycle in which the last change is invalidated
         self._flying: dict[int, Request] = {}
         self._granted: dict[int, int] = {}  # tag to the cycle in which it retires
         self._offered: dict[str, Mapping[str, int]] = {}  # role of a stream to what is offered
@@ -172,13 +176,18 @@ class CachingBench:
             address, value = self._story.change()
             self._story.memory.store(address, value)
             self._note(Foreign(address, value))
+            if conditions.follows and rng.random() < conditions.follows:
+                self._follows = self._cycle + rng.choice((0, 0, 1, 2, rng.randrange(20)))
         if "contexts" not in self._offered and (not self._context or rng.random() < conditions.contexts):
             self._offer_context()
-        if self._context and "invalidations" not in self._offered and rng.random() < conditions.invalidations:
+        follows = self._follows is not None and self._follows <= self._cycle
+        may_invalidate = self._context and "invalidations" not in self._offered
+        if may_invalidate and (follows or rng.random() < conditions.invalidations):
             flying = [request.linear for request in self._flying.values()]
             waits = self._waits_rng.random() < conditions.waits
             wait = self._waits_rng.choice((Wait.STORES, Wait.ALL)) if waits else Wait.NONE
-            self._offer_invalidation(*self._story.invalidation(flying), wait)
+            self._offer_invalidation(*self._story.invalidation(flying, changes=follows), wait)
+            self._follows = None if follows else self._follows
         if self._context and self._left and "requests" not in self._offered and rng.random() >= conditions.idle:
             self._offer_request()
         for role in ("contexts", "invalidations", "requests"):

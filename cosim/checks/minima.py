@@ -45,6 +45,8 @@ class Seen:
         return self.seen < self.least or (self.most is not None and self.seen > self.most)
 
     def __str__(self) -> str:
+        if self.most is None and not self.least:
+            return f"{self.seen} {self.name}"
         bound = f"at least {self.least}" if self.most is None else f"at most {self.most}"
         return f"{self.seen} {self.name} ({bound})"
 

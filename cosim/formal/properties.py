@@ -16,6 +16,7 @@ from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
+from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -48,6 +49,8 @@ PROPERTIES: dict[str, Property] = {
     UpperCachesHarness.title: UpperCachesHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
+    WaitsHarness.title: WaitsHarness,
+    WaitsReadsHarness.title: WaitsReadsHarness,
     WideTlbHarness.title: WideTlbHarness,
 }
 """Name to harness, for ``ptewalk prove``."""

@@ -78,7 +78,8 @@ def caching_work(
     wrong = 0
     for chunk, told in zip(chunks, result.values["results"], strict=True):
         counts.update(told["counts"])
-        repeat = f"ptewalk cosim --only caches{_named(preset)} --simulator {chosen.name} --seed {seed}{option()}"
+        by = f"{_named(preset)} --simulator {chosen.name}" + (f" --walks {count}" if conditions else "")
+        repeat = f"ptewalk cosim --only caches{by} --seed {seed}{option()}"
         wrong += len(told["problems"])
         failures += [f"caches, chunk {chunk}: {problem}\nrepeat: {repeat}" for problem in told["problems"][:5]]
     return {

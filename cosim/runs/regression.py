@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.checks.minima import seen_of
 from ptewalk.cosim.checks.pictures import page_map
 from ptewalk.cosim.checks.replay import ReplayJob
@@ -41,6 +42,8 @@ _REPLAYS = {
 """(profile, way to track) by whether there is a batch level."""
 _CACHED_ACCESSES = {"mmu-small": 800, "mmu": 800, "mmu-8walkers": 400}
 """Accesses to each MMU that caches; Python serves every cycle."""
+_LONG_CONDITIONS = CachingConditions(changes=0.012, follows=0.93)
+"""Of as many as are asked for, where there is no compiled code: what is changed is invalidated, as there."""
 _CACHED_VOLUME = 20_000
 """The same by compiled code."""
 _VOLUME_SHARES = {"mmu": 1, "mmu-8walkers": 10}
@@ -124,7 +127,10 @@ def run_regression(
             for design in asked:
                 config = CACHING[design]
                 say(f"{walker.simulator}: random accesses to {design}, seed {seed}")
-                told = caching_work(_CACHED_ACCESSES[design], seed, simulator=name, config=config, preset=design)
+                count, conditions = _CACHED_ACCESSES[design], None
+                if walks is not None and not walker.model.batch:
+                    count, conditions = walks, _LONG_CONDITIONS
+                told = caching_work(count, seed, simulator=name, config=config, preset=design, conditions=conditions)
                 rows.append(_cached(told, design, "protocol", failures))
             for design in [name for name in asked if name in _VOLUME_SHARES and walker.model.batch]:
                 wanted_count = walks or _CACHED_VOLUME

@@ -32,9 +32,11 @@ COVERS = {
     "upper-caches": 5,
     "in-turn": 2,
     "waiting": 3,
+    "waits": 4,
+    "waits/reads": 3,
     "tlb-hit/wide": 5,
 }
-AT_LENGTH = ("in-turn", "waiting", "tlb-hit/wide")
+AT_LENGTH = ("in-turn", "waiting", "waits", "waits/reads", "tlb-hit/wide")
 """Of these `make test` has the first only, and nightly all."""
 SECONDS = 900
 """Of processor time, which another program on the machine does not lengthen."""
@@ -72,7 +74,7 @@ def test_proved_in_another_configuration(name: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", AT_LENGTH)
 def test_proved_at_length(name: str) -> None:
-    """The queues of several walkers; a wide TLB, with yices, which the same command installs as the rest."""
+    """Queues of several walkers; invalidations that wait; a wide TLB, with yices, which is installed as the rest is."""
     proves(name)
 
 

@@ -57,7 +57,7 @@ class Tables:
     def change(self) -> tuple[int, int]:
         raise AssertionError("no change was asked for")
 
-    def invalidation(self, flying: object) -> tuple[Invalidation, int, int]:
+    def invalidation(self, flying: object, *, changes: bool = False) -> tuple[Invalidation, int, int]:
         raise AssertionError("no invalidation was asked for")
 
 

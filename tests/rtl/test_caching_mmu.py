@@ -110,7 +110,7 @@ class Script:
     def change(self) -> tuple[int, int]:
         raise AssertionError("no change was asked for")
 
-    def invalidation(self, flying: Sequence[int]) -> tuple[Invalidation, int, int]:
+    def invalidation(self, flying: Sequence[int], *, changes: bool = False) -> tuple[Invalidation, int, int]:
         return Invalidation.ADDRESS, LINEAR, 0  # a live slot's, and no walk is overtaken
 
 

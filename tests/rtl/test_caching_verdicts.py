@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ptewalk.cosim.bench.events import Accept, Answer, WalkEnd
 from ptewalk.model.memory import BusError, SparseMemory
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Translated
 from ptewalk.model.x86 import Access, Control, Invalidation
@@ -190,6 +191,38 @@ def test_a_page_fault_is_not_remembered(config: CachingMmuConfig) -> None:
     assert answers(bench)[:2] == [PageFault(4)] * 2
     assert frames(bench)[2::2] == [OLD] * 2 and answers(bench)[3] == PageFault(7)
     assert frames(bench)[5] == OLD
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("config", [SMALL, UPPERS], ids=["small", "uppers"])
+def test_a_page_fault_takes_what_it_faulted_on_as_its_walk_ends(config: CachingMmuConfig) -> None:
+    """Of a page that is cached: who asks before that moment may hit, who asks after it walks, answered or not."""
+
+    def script(bench: Directed) -> Steps:
+        yield from bench.context()
+        bench.write(leaf_at(LINEAR), OLD | P | US | A)
+        for later in range(28):
+            yield from bench.ask()
+            yield from bench.quiet()
+            yield from bench.ask(LINEAR, Access.WRITE)
+            for _ in range(later):
+                yield
+            yield from bench.ask()
+            yield from bench.quiet()
+
+    bench = run(script, config, latency=2)
+    log = list(enumerate(bench.log))
+    asked = [(number, event.tag) for number, event in log if isinstance(event, Accept)]
+    before = after = 0
+    for (store, tag), (read, other) in zip(asked[1::3], asked[2::3], strict=True):
+        end = next(number for number, event in log[store:] if isinstance(event, WalkEnd) and event.tag == tag)
+        assert Answer(tag, PageFault(7)) in bench.log[end:]
+        answered = next(number for number, event in log[read:] if isinstance(event, Answer) and event.tag == other)
+        walked = any(isinstance(event, WalkEnd) and event.tag == other for event in bench.log[read:answered])
+        assert walked or read < end
+        before += not walked
+        after += read > end
+    assert min(before, after) >= 3
 
 
 def test_each_page_has_its_own_rights() -> None:

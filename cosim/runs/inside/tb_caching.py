@@ -122,7 +122,7 @@ class _Recited:
         """There is none."""
         raise AssertionError("nothing is changed")
 
-    def invalidation(self, flying: Sequence[int]) -> tuple[Invalidation, int, int]:
+    def invalidation(self, flying: Sequence[int], *, changes: bool = False) -> tuple[Invalidation, int, int]:
         """There is none."""
         raise AssertionError("nothing is invalidated")
 

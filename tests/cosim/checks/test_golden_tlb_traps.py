@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.bench.events import Answer, Foreign, Invalidate, LogEvent, Read, Reset, SetContext, Swap, WalkEnd
-from ptewalk.model.paging import BusFault, State, Translated
+from ptewalk.model.paging import BusFault, PageFault, State, Translated
 from ptewalk.model.x86 import Access, Control, Invalidation
 
 from .test_golden_tlb import (
@@ -57,6 +57,11 @@ def of_walker(number: int, events: list[LogEvent]) -> list[LogEvent]:
 CLEAN = LEAF & ~D
 FAULTED = [*uppers(), Read(LEAF_AT, 0), WalkEnd(1), Answer(1, PAGE_FAULT)]
 NXE, LA57 = (1 << bit for bit in (Control.NXE, Control.LA57))
+
+READ_ONLY = LEAF & ~RW
+STORES: list[LogEvent] = [asked(Access.WRITE, 2), *uppers(), Read(LEAF_AT, READ_ONLY)]
+"""A store to a page that is cached, and may not be written."""
+DENIED = Answer(2, PageFault(7))
 
 # Two pages of one 2 MiB leaf, a walk for each: both have read the leaf when software takes it away.
 LARGE = 0x4000_0000 | UPPER | D | PS
@@ -119,6 +124,9 @@ PERMITTED: dict[str, list[LogEvent]] = {
     "a page fault of a sibling in one large page": SIBLINGS,
     "a 1 GiB page serves all its addresses": [*WALKED_HUGE, *HUGE_HIT],
     "a refused swap ends in a bus error": REFUSED,
+    "what was asked before the end of a walk that faults may hit after it": [
+        *(CONTEXT, *walk(READ_ONLY), *STORES, asked(tag=3), WalkEnd(2), DENIED, answer(READ_ONLY, tag=3)),
+    ],
     "a page that was not there is found as soon as it is": [CONTEXT, asked(), *FAULTED, *walk(), *hit()],
     "what was global stands beside the PCID's own": [*BESIDE, *hit(OTHER)],
     "and either may answer": [*BESIDE, *hit(LEAF | G)],
@@ -177,6 +185,10 @@ FORBIDDEN: dict[str, tuple[str, list[LogEvent]]] = {
     "a read's answer given to the store that waited with it": (
         "without a walk",
         [CONTEXT, asked(tag=0), asked(Access.WRITE, 1), *walk(LEAF & ~RW)[1:], answer(LEAF)],
+    ),
+    "what was asked between the end of a walk that faults and its answer": (
+        "without a walk",
+        [CONTEXT, *walk(READ_ONLY), *STORES, WalkEnd(2), asked(tag=3), DENIED, answer(READ_ONLY, tag=3)],
     ),
     "NXE changes, and nothing is flushed": ("without a walk", [CONTEXT, *walk(), context(control=NXE), *hit()]),
     "LA57 changes, and nothing is flushed": ("without a walk", [CONTEXT, *walk(), context(control=LA57), *hit()]),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from ptewalk.cosim.checks.minima import DISCRIMINATING
 from ptewalk.cosim.runs import regression
@@ -37,3 +40,23 @@ def test_a_run_that_missed_something_is_a_failure_of_one_line() -> None:
         "verilator 5: 1000000 accesses to mmu could hardly have failed: 399999 hits (at least 400000), "
         "7 discriminating CONTEXT (at least 100); --walks asks for more"
     ]
+
+
+@pytest.mark.parametrize(("batch", "walks", "count"), [(False, 5_000, 5_000), (False, None, 800), (True, 5_000, 800)])
+def test_walks_are_asked_at_protocol_level_where_there_is_no_compiled_code(
+    monkeypatch: pytest.MonkeyPatch, batch: bool, walks: int | None, count: int
+) -> None:
+    """Then what is changed is invalidated, as compiled code does it; else as ever, so that a seed says the same."""
+    seen: list[tuple[int, bool]] = []
+
+    def work(count: int, seed: int, *, conditions: Any, **_: Any) -> dict[str, Any]:
+        seen.append((count, conditions is not None and conditions.follows > 0.9))
+        return {"simulator": "a simulator", "compared": count, "wrong": 0, "failures": [], "counts": {}}
+
+    model = SimpleNamespace(batch=batch, simulator=SimpleNamespace(name="a simulator"))
+    monkeypatch.setattr(
+        regression.BuiltWalker, "make", lambda name: SimpleNamespace(simulator="a simulator", model=model)
+    )
+    monkeypatch.setattr(regression, "caching_work", work)
+    regression.run_regression("icarus", walks, ("caches",), 1, designs=("mmu-small",), say=lambda text: None)
+    assert seen == [(count, walks is not None and not batch)]
