@@ -200,6 +200,8 @@ class Profile(NamedTuple):
     """A forced write leaves the entry of an area without VM_WRITE read-only (hugetlb_wp; 6.18)."""
     hugetlb_prepares_first: bool
     """A first touch gives the area its anon_vma before it asks for a page (6.12; hugetlb_no_page)."""
+    hugetlb_counts_any_table: bool
+    """How many share a table is asked of those with entries of 1 GiB too (6.18; copy_hugetlb_page_range)."""
     collapse_hole_is_ebusy: bool
     """MADV_COLLAPSE of an empty entry where a userfaultfd is fails with EBUSY, before with EINVAL.
 

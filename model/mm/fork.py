@@ -123,7 +123,8 @@ def _copy_part(parent: Mm, child: Mm, vma: Vma, twin: Vma, first: int, last: int
     for position in np.flatnonzero(~present):
         entry = int(old[position])
         if entries.is_marker(entry):
-            new[position] = entry if entries.is_guard(entry) else 0  # copy_pte_marker
+            # copy_pte_marker, make_pte_marker: made anew, without the SD that mremap may have given it
+            new[position] = entries.make_guard_marker() if entries.is_guard(entry) else 0
             continue
         slot = parent.kernel.swap.slots.get((entries.swp_type(entry), entries.swp_offset(entry)))
         if slot is not None:  # None: rule A30 of linux-seed

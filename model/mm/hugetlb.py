@@ -307,6 +307,24 @@ def change_protection(mm: Mm, vma: Vma, start: int, end: int, prot: int, wp: boo
             mm.tables.set_huge(at, entries.make_uffd_marker(), level)
 
 
+def table_counts_as_shared(mm: Mm, at: int, level: int, lacks: str = "") -> bool:
+    """Is the table of an entry taken for one that several address spaces share (ptdesc_pmd_is_shared)?
+
+    Only a table of level 2 begins with a count of 0 (pagetable_pmd_ctor). That of a table above, with entries of 1 GiB,
+    is what its page held before it became a table.
+
+    Parameters
+    ----------
+    lacks : str
+        The letter that a recording does not show of the page now if so.
+    """
+    if level == 2 or not mm.entries.profile.hugetlb_counts_any_table:
+        return False
+    choices = mm.kernel.choices
+    shown = choices.letters(mm.who, at - mm.kernel.base) if lacks else None
+    return choices.counted(mm.tables.table(at, level), None if shown is None else lacks not in shown)
+
+
 def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
     """fork of a hugetlb area (copy_hugetlb_page_range): A stays in the child.
 
@@ -324,6 +342,8 @@ def copy_range(child: Mm, parent: Mm, child_vma: Vma, vma: Vma) -> None:
         entry = parent.tables.get_huge(at, level)
         child.tables.alloc(at, level)
         if not entries.pte_present(entry):
+            continue
+        if table_counts_as_shared(child, at, level, "P"):
             continue
         frame = _frame(parent, entry)
         if frames.flags[frame] & page.ANON and parent.has_pinned and frames.is_pinned(frame):

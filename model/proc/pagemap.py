@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ptewalk.model import bulk
 from ptewalk.model.linux import PAGEMAP_FRAME_BITS, PAGEMAP_V1_SHIFT_LOW, PagemapBit, VmFlag
+from ptewalk.model.mm import hugetlb
 from ptewalk.model.pte import SPECIAL
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
@@ -61,8 +62,8 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
     return words
 
 
-def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
-    """The word of the first page under a huge leaf; the next pages have the next frames (pagemap_pmd_range)."""
+def huge_word(mm: Mm, vma: Vma, head: int, entry: int, level: int) -> int:
+    """The word of the first page, `head`, under a huge leaf; the next have the next frames (pagemap_pmd_range)."""
     entries, frames = mm.entries, mm.frames
     word = area_word(mm, vma)
     if not entries.pte_present(entry):
@@ -72,7 +73,8 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
     frame = entries.pte_pfn(entry) if vma.huge_level else entries.pte_pfn(entry, level)
     word |= int(PRESENT) | frame
     flags = int(frames.flags[frame])
-    if entries.profile.pagemap_tells_exclusive and frames.mapcount(frame) == 1 and not flags & page.ZERO:
+    exclusive = entries.profile.pagemap_tells_exclusive and frames.mapcount(frame) == 1 and not flags & page.ZERO
+    if exclusive and not hugetlb.table_counts_as_shared(mm, head, level, "X"):
         word |= int(EXCLUSIVE)
     if entry & int(bulk.Layout.of(entries).uffd):
         word |= int(UFFD)
@@ -91,7 +93,7 @@ def huge_word(mm: Mm, vma: Vma, entry: int, level: int) -> int:
 def huge_words(mm: Mm, vma: Vma, piece: Piece) -> Words:
     """The words of pages under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
     first, last, head = piece.first, piece.last, piece.head
-    word = huge_word(mm, vma, piece.leaf, piece.level)
+    word = huge_word(mm, vma, head, piece.leaf, piece.level)
     words = np.full(last - first, word, np.uint64)
     if not word & int(PRESENT):
         return words

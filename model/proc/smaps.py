@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model.linux import FIRST_SPECIAL_SWAP_TYPE, HUGE_PAGES, PAGEMAP_SWAP_TYPE_BITS, SMAPS_FLAGS, VmFlag
-from ptewalk.model.mm import thp
+from ptewalk.model.mm import hugetlb, thp
 from ptewalk.model.pte import PROTNONE, SPECIAL, A, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.files import File
@@ -250,6 +250,7 @@ class _Usage:
             if not mm.entries.pte_present(piece.leaf):
                 continue
             shared = mm.frames.mapcount(mm.entries.pte_pfn(piece.leaf)) >= 2
+            shared = shared or hugetlb.table_counts_as_shared(mm, piece.head, piece.level)
             self.sizes["Shared_Hugetlb" if shared else "Private_Hugetlb"] += vma.leaf_pages * PAGE_BYTES
 
     def _swapped_pages(self, file: File) -> int:

@@ -214,8 +214,11 @@ def _mmap(call: Call) -> Answer:
 def _mremap(call: Call) -> Answer:
     kernel, given = call.kernel, call.given
     new_at = kernel.base + given["new_page"]
-    new = kernel.mremap(call.process, call.at, call.n, given["new_n"], given["flags"], new_at)
-    return Answer(new - kernel.base)
+    new = kernel.mremap(call.process, call.at, call.n, given["new_n"], given["flags"], new_at) - kernel.base
+    wrong = outside_window("mremap", new, given["new_n"])
+    if wrong is not None:
+        raise OperationError(wrong)
+    return Answer(new)
 
 
 def _touch(access: Access) -> Callable[[Call], Answer]:
@@ -306,6 +309,13 @@ def _in_window(page: str, n: str) -> Callable[[Mapping[str, Any]], str | None]:
         return None
 
     return rule
+
+
+def outside_window(verb: str, page: int, n: int) -> str | None:
+    """Why a scenario cannot go on: a call put `n` pages outside the window; None: they lie in it."""
+    if page >= 0 and page + n <= WINDOW_PAGES:
+        return None
+    return f"{verb} put its pages where the kernel chose, outside the window: give FIXED, or a new_page that is free"
 
 
 def _few_accesses(given: Mapping[str, Any]) -> str | None:

@@ -1,10 +1,10 @@
 """What no rule determines: the choices of a recorded kernel, taken from its recording.
 
 A kernel may take any free swap slot, may or may not have a huge page at hand, and may give a frame that was just freed
-to whatever comes next. A replay does as the recording shows, in these three things and in nothing else; without a
-recording there are no choices, and the model makes its own. Besides, some recordings of 3.11 do not say which of two
-kernels answered, and that is told from what they show. The recorded state is the `state` of a step in
-docs/scenario-format.md.
+to whatever comes next; linux-6.18 reads a number of a page table that nobody set. A replay does as the recording shows,
+in these four things and in nothing else; without a recording there are no choices, and the model makes its own.
+Besides, some recordings of 3.11 do not say which of two kernels answered, and that is told from what they show. The
+recorded state is the `state` of a step in docs/scenario-format.md.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _BLOCK_SHIFT = 9
 
 
 class Choices:
-    """The choices that a recording shows in one step."""
+    """The choices that a recording shows, step by step."""
 
     def __init__(self) -> None:
         self._state: State | None = None
         self._slots: dict[tuple[int, int], tuple[int, int]] = {}
         self._refused: set[tuple[int, int]] = set()
+        self._counted: dict[int, bool] = {}
 
     def take(self, state: State | None) -> None:
         """Those of the next step.
@@ -66,6 +67,25 @@ class Choices:
             if run[0] <= page < run[0] + run[1]:
                 return None if run[4] is None else int(run[4] + (page - run[0]) * run[5])
         return None
+
+    def letters(self, who: int, page: int) -> str | None:
+        """The letters that the recording shows of a page of the window in pagemap; None: it shows no pagemap."""
+        runs = ((self._state or {}).get(str(who)) or {}).get("pages")
+        if runs is None:
+            return None
+        return next((str(run[2]) for run in runs if run[0] <= page < run[0] + run[1]), "")
+
+    def counted(self, table: int, shown: bool | None) -> bool:
+        """Is a table, named by its frame, counted as shared though it is not?
+
+        It stays what the recording showed first, for as long as the table lives.
+
+        Parameters
+        ----------
+        shown : bool or None
+            What the recording shows of this step; None: nothing.
+        """
+        return self._counted.get(table, False) if shown is None else self._counted.setdefault(table, shown)
 
     def tables(self, who: int) -> dict[tuple[int, int], int]:
         """(level, first page) of an entry to the number of the table that the recording shows below it."""

@@ -75,6 +75,7 @@ FLIPS: dict[str, tuple[str, str, str]] = {
     "hugetlb_fork_keeps_wp": ("kinds-linux-6.12.jsonl.gz", "hugetlb_fork_wp", "linux-6.1"),
     "hugetlb_forced_is_read_only": ("flips-linux-7.3.jsonl.gz", "forced_hugetlb_new", "linux-6.12"),
     "hugetlb_prepares_first": ("flips-linux-6.12.jsonl.gz", "flip_prepares_first", "linux-6.1"),
+    "hugetlb_counts_any_table": ("flips-linux-6.18.jsonl.gz", "gigantic_56_000014", "linux-6.12"),
     "collapse_hole_is_ebusy": ("found-linux-6.12.jsonl", "part_000165", "linux-6.1"),
     "collapse_retracts_all": ("kinds-linux-6.12.jsonl.gz", "shmem_pte", "linux-6.1"),
     "collapse_part_is_fine": ("flips-linux-7.3.jsonl.gz", "coll_part", "linux-6.18"),

@@ -45,7 +45,7 @@ from ptewalk.cosim.oracles.linux.operations import (
 from ptewalk.cosim.oracles.linux.state import ProcessState, StateWriter, parse_state, read_tables
 from ptewalk.model import x86
 from ptewalk.model.scenario.arguments import OperationError
-from ptewalk.model.scenario.verbs import Lives
+from ptewalk.model.scenario.verbs import Lives, outside_window
 
 __all__ = [
     "Answer",
@@ -231,6 +231,11 @@ class LinuxVm(Guest):
                 self.read_file(f"/proc/{self._pid(who)}/pagemap", 0, 0)
             self._ask(where, COMMAND_OPERATION, int(call.operation), who, call.pack())
             answer = self._take_answer()
+            if call.operation is Operation.MREMAP and answer.result != -1:
+                page = (answer.result - request.base) >> x86.PAGE_SHIFT
+                wrong = outside_window("mremap", page, call.arguments[2] >> x86.PAGE_SHIFT)
+                if wrong is not None:
+                    raise ScenarioError(f"{where}: {wrong}")
             if call.operation is Operation.EXIT:
                 del roots[who]
             if child is not None and answer.result == 0:

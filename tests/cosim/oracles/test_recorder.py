@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
@@ -212,3 +213,17 @@ def test_ctrl_c_in_a_scenario_asks_the_guest_nothing_more(monkeypatch: pytest.Mo
         machine.run(ScenarioRequest("one", []))
     assert asked == ["the start of one"]
     assert not machine.alive
+
+
+def test_what_mremap_puts_where_the_kernel_chose_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by the model; the guest goes on with the next scenario."""
+    machine = linux_vm.LinuxVm(KERNEL)
+    machine.alive = True
+    request = ScenarioRequest("one", [{"who": 0, "op": "mremap", "page": 0, "n": 2, "new_n": 2, "flags": ["MAYMOVE"]}])
+    answers = iter([linux_vm.Answer(request.base + (4096 << 27), 0, [], 0, [], np.zeros(0, np.int64))])
+    monkeypatch.setattr(machine, "_ask", lambda *arguments, **options: "K")
+    monkeypatch.setattr(machine, "_find_root", lambda who: 0x1000)
+    monkeypatch.setattr(machine, "_take_answer", lambda: next(answers))
+    with pytest.raises(ScenarioError, match="^one step 0: mremap put its pages where the kernel chose"):
+        machine.run(request)
+    assert machine.alive

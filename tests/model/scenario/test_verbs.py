@@ -141,6 +141,18 @@ def test_every_backend_refuses_alike(tmp_path: Path, ops: list[Op], text: str) -
     assert str(model_error.value) == text
 
 
+@pytest.mark.parametrize("profile", ["linux-6.1", "linux-7.3"])
+def test_what_mremap_puts_where_the_kernel_chose_is_refused(profile: str) -> None:
+    """No two kernels choose alike, and the recorder reads the window alone."""
+    new = {"who": 0, "op": "mremap", "page": 0, "n": 2, "new_n": 2, "flags": ["MAYMOVE", "DONTUNMAP"]}
+    ops: list[Op] = [{"who": 0} | MMAP, new | {"new_page": 40}, new | {"page": 40, "new_page": 0}]
+    run = Replay(Scenario("s", "", BASE, [Step(i, op, None) for i, op in enumerate(ops)], "s", {}), PROFILES[profile])
+    run.step()
+    assert run.step().ret == 40, "a free place is taken as it is told"
+    with pytest.raises(Unsupported, match="^mremap put its pages where the kernel chose, outside"):
+        run.step()
+
+
 def test_a_verb_is_needed(tmp_path: Path) -> None:
     for op, text in (({"who": 0}, "unknown verb None"), ({"op": "exit"}, "exit needs 'who': 0 to 15")):
         with pytest.raises(FormatError, match=f":2: {text}"):

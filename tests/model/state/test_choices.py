@@ -1,4 +1,4 @@
-"""What a replay takes from a recording: three things, by one object, and nothing else."""
+"""What a replay takes from a recording: four things, by one object, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def test_choices_of_a_step() -> None:
     assert choices.frame(2, 4) is choices.frame(5, 4) is None
     assert choices.tables(0) == {(4, 0): 2, (3, 0): 5} and choices.tables(1) == {}
     assert [choices.huge_page_to_be_had(who, page) for who, page in ((0, 511), (0, 512), (1, 0))] == [False, True, True]
+
+
+def test_a_table_counts_as_shared_as_the_recording_showed_first() -> None:
+    choices = Choices()
+    assert not choices.counted(77, None), "no recording: no choice, and none is kept"
+    assert choices.counted(77, True) and choices.counted(77, None) and choices.counted(77, False)
+    assert not choices.counted(78, False) and not choices.counted(78, True)
+    choices.take(STATE)
+    assert [choices.letters(0, page) for page in (3, 4, 6, 9)] == ["", "PX", "PX", "S"]
+    assert choices.letters(2, 4) is choices.letters(5, 4) is None
+    assert choices.counted(77, None), "for as long as the table lives"
 
 
 def test_a_step_without_a_recording_leaves_nothing_behind() -> None:
@@ -76,9 +87,16 @@ def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) ->
 
 
 def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without them steps of these scenarios differ: a swap slot, a frame, a table."""
-    for name, profile in (("reuse_311045", "linux-3.11"), ("none_000004", "linux-6.1"), ("table_000009", "linux-6.1")):
-        scenarios = [scenario for scenario in read(OWN / f"own-{profile}.jsonl.gz") if scenario.name == name]
+    """Without them steps of these scenarios differ: a swap slot, a frame, a table, a table's count."""
+    for file, name in (
+        ("own-linux-3.11", "reuse_311045"),
+        ("own-linux-6.1", "none_000004"),
+        ("own-linux-6.1", "table_000009"),
+        ("flips-linux-6.18", "gigantic_56_000008"),
+        ("flips-linux-6.18", "gigantic_56_000014"),
+    ):
+        profile = file.partition("-")[2]
+        scenarios = [scenario for scenario in read(OWN / f"{file}.jsonl.gz") if scenario.name == name]
         assert (report := replay(scenarios, profile)).differ == 0 and report.agree
         with monkeypatch.context() as patch:
             patch.setattr(Choices, "take", lambda self, state: None)
