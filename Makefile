@@ -57,27 +57,9 @@ test: $(STAMP) system lint
 mutants: $(STAMP)
 	$(BIN)/python tests/mutate.py --draw 300
 
-# Hours, not minutes: what the tests do on a few hundred cases, on many.
+# Hours, not minutes: what the tests do on a few hundred cases, on many (docs/campaigns.md). Goes on where it was interrupted.
 nightly: $(STAMP) system
-	$(BIN)/ptewalk cosim --simulator verilator --walks 1000000 --output results/nightly-cosim.json --journal results/nightly-walks.jsonl
-	$(BIN)/ptewalk cosim --simulator icarus --only random --walks 20000 --output results/nightly-icarus.json
-	$(BIN)/ptewalk replay --generate 200 --backend gateware --track fault --simulator icarus
-	for track in off fault native; do $(BIN)/ptewalk replay --generate 2000 --backend gateware --track $$track || exit 1; done
-	$(BIN)/ptewalk cosim --simulator verilator --only caches --walks 10000000 --output results/nightly-caches.json --journal results/nightly-caches.jsonl
-	$(BIN)/ptewalk cosim --simulator verilator --only bus --walks 1000000 --output results/nightly-bus.json --journal results/nightly-bus.jsonl
-	for kernel in seed 3.11 6.1 6.12; do for track in off fault native; do \
-	  $(BIN)/ptewalk replay tests/data/own-linux-$$kernel.jsonl.gz --profile linux-$$kernel --backend gateware --design mmu --track $$track || exit 1; \
-	done; done
-	$(BIN)/ptewalk replay tests/data/own-linux-6.12.jsonl.gz --profile linux-6.12 --backend gateware --design mmu-8walkers --track native
-	$(BIN)/ptewalk walks cosim/formats/data/x86-walks-sample.jsonl.gz --backend gateware --design mmu-8walkers
-	$(BIN)/pytest -q -n 2 -m "slow and share" --whole
-	$(BIN)/ptewalk replay --generate 5000 --backend linux
-	$(BIN)/ptewalk accuracy --generate 1000
-	$(BIN)/ptewalk workloads
-	$(BIN)/ptewalk workloads --against linux --profile linux-6.1 --profile linux-7.3
-	$(BIN)/ptewalk workloads --small --kills 100 --profile linux-6.1
-	$(BIN)/ptewalk bench
-	$(MAKE) mutants
+	$(BIN)/ptewalk campaign nightly
 
 clean:
 	rm -rf $(VENV) build dist results *.egg-info

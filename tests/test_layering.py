@@ -186,7 +186,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bench", "oracles"),
     ("checks",),
     ("runs", "formal", "fpga", "procfs", "programs"),
-    ("speed",),
+    ("speed", "campaigns"),
     ("report",),
     ("cli",),
 )

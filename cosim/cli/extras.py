@@ -6,12 +6,15 @@ from typing import Final
 
 _EXTRAS: Final = {"export": "rtl", "synth": "synth", "prove": "formal"}
 """Command to the extra that brings all it needs; every other command's is `_COSIM`."""
+_OWN: Final = {"distributed": "campaign"}
+"""Module to the extra that brings it, whatever the command."""
 _COSIM: Final = "cosim"
 _BROUGHT: Final = frozenset(
     (
         "amaranth",
         "cocotb",
         "cocotb_tools",
+        "distributed",
         "jinja2",
         "mfusepy",
         "unicorn",
@@ -27,6 +30,6 @@ def missing_extra(command: str, module: str | None) -> str | None:
     """What is to be said when `command` did not find `module`; None: no extra would bring it."""
     if module is None or module.split(".")[0] not in _BROUGHT:
         return None
-    extra = _EXTRAS.get(command, _COSIM)
     plain = module.split(".")[0]
+    extra = _OWN.get(plain) or _EXTRAS.get(command, _COSIM)
     return f"{command} needs the extra {extra} ({plain} is not installed): in the checkout, pip install '.[{extra}]'"

@@ -17,6 +17,7 @@ import click
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import settle_homes
 from ptewalk.cosim.cli import (
+    campaigns,
     environment,
     gateware,
     kernels,
@@ -99,6 +100,7 @@ for _command in (
     machines.record,
     regression.cosim,
     regression.waves,
+    campaigns.campaign,
     measurements.cycles,
     measurements.bench,
     gateware.synth,

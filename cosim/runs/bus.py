@@ -23,7 +23,7 @@ from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe, top_name
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["BURSTS", "CHUNK", "bridge_config", "bus_bursts", "bus_library", "bus_volume", "bus_walks"]
+__all__ = ["BURSTS", "CHUNK", "bridge_config", "bus_bursts", "bus_chunk", "bus_library", "bus_volume", "bus_walks"]
 
 BURSTS = 300
 """Transactions of a regression, on each simulator."""
@@ -138,13 +138,7 @@ def bus_volume(
     chunks = walks_plan(seed, count, CHUNK)
 
     def work(chunk: Chunk) -> dict[str, Any]:
-        lane = BridgeLane(model.library)
-        try:
-            name, conditions = drawn_conditions(chunk)
-            run = lane.run(chunk.size, random.Random(f"bus {chunk.seed} {chunk.number}").getrandbits(64), conditions)
-        finally:
-            lane.close()
-        return {"problem": run.problem, "counts": {**run.counts, f"chunks: {name}": 1}}
+        return bus_chunk(model, chunk)
 
     identity = {"bits": bits, "chunks": [count, seed], "model": model.path.name}
     told = execute(chunks, work, jobs=jobs, journal=Journal(journal, identity), progress=progress)
@@ -160,6 +154,17 @@ def bus_volume(
         "failures": [f"bus, chunk {number}: {text}\nrepeat: {repeat}" for number, text in problems[:5]],
         "counts": dict(counts),
     }
+
+
+def bus_chunk(model: BuildDir, chunk: Chunk) -> dict[str, Any]:
+    """One chunk on the model of `bus_library`: `problem`, what went wrong or "", and `counts`; see `bus_volume`."""
+    lane = BridgeLane(model.library)
+    try:
+        name, conditions = drawn_conditions(chunk)
+        run = lane.run(chunk.size, random.Random(f"bus {chunk.seed} {chunk.number}").getrandbits(64), conditions)
+    finally:
+        lane.close()
+    return {"problem": run.problem, "counts": {**run.counts, f"chunks: {name}": 1}}
 
 
 def drawn_conditions(chunk: Chunk) -> tuple[str, BridgeConditions]:

@@ -17,7 +17,7 @@ from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching import judge_run, random_work
 from ptewalk.cosim.runs.gateware import verilog_of
 from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
-from ptewalk.cosim.simulate.build import build, build_library
+from ptewalk.cosim.simulate.build import BuildDir, build, build_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
@@ -25,7 +25,7 @@ from ptewalk.cosim.stimulus.caches import CacheStory
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
 
-__all__ = ["CHUNK", "VOLUME_CHUNK", "caching_volume", "caching_work"]
+__all__ = ["CHUNK", "VOLUME_CHUNK", "caching_chunk", "caching_library", "caching_volume", "caching_work"]
 
 CHUNK = 400
 """Requests between two resets."""
@@ -120,19 +120,17 @@ def caching_volume(
         There is no Verilator, or it failed.
     """
     config = config or CachingMmuConfig()
-    chosen, design = select("verilator"), describe(config)
-    model = build_library(chosen, verilog_of(config), design, caching_lane_files(design))
+    model = caching_library(config)
+    chosen, design = model.simulator, describe(config)
     chunks = walks_plan(seed, count, VOLUME_CHUNK)
     by = f"{_named(preset)} --simulator verilator --walks {count} --seed {seed}{option()}"
     repeat = f"ptewalk cosim --only caches{by}"
 
     def work(chunk: Chunk) -> dict[str, Any]:
         lane = CachingLane(model.library)
-        gc.disable()  # a log is a million small objects, none of them in a cycle
         try:
-            return _volume_chunk(lane, config, chunk)
+            return caching_chunk(lane, config, chunk)
         finally:
-            gc.enable()
             lane.close()
 
     identity = {"design": design.as_json(), "chunks": [count, seed], "model": model.path.name}
@@ -152,8 +150,22 @@ def _named(preset: str | None) -> str:
     return "" if preset is None else f" --design {preset}"
 
 
-def _volume_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
-    """One chunk: what went wrong, and the counts."""
+def caching_library(config: CachingMmuConfig) -> BuildDir:
+    """The model that compiled code drives, built; `ToolError` when that fails or there is no Verilator."""
+    design = describe(config)
+    return build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
+
+
+def caching_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
+    """One chunk by compiled code: `problems`, what went wrong in words, and `counts`; see `caching_volume`."""
+    gc.disable()  # a log is a million small objects, none of them in a cycle
+    try:
+        return _chunk(lane, config, chunk)
+    finally:
+        gc.enable()
+
+
+def _chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
     name = f"{chunk.seed} {chunk.number}"
     rng = random.Random(f"conditions {name}")
     conditions = CachingConditions(

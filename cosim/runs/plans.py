@@ -36,6 +36,7 @@ def execute(
     jobs: int = 1,
     journal: Journal | None = None,
     progress: Progress = lambda done, total: None,
+    lost: Callable[[Chunk], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """What `work` gives for each chunk, in the plan's order.
 
@@ -49,11 +50,13 @@ def execute(
         What it has is not run again.
     progress : callable
         Told after each chunk.
+    lost : callable, optional
+        See `workers.work_on`.
     """
     journal = journal or Journal(None, {})
     left = [chunk for chunk in chunks if chunk.number not in journal.done]
     progress(len(chunks) - len(left), len(chunks))
-    for chunk, told in work_on(left, work, jobs):
+    for chunk, told in work_on(left, work, jobs, lost):
         journal.add(chunk.number, told)
         progress(len(journal.done), len(chunks))
     return [journal.done[chunk.number] for chunk in chunks]

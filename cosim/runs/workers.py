@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,6 +22,8 @@ __all__ = ["Chunk", "ending_chunks", "work_on"]
 
 _PATIENCE: Final = 2.0
 """Seconds after which a process that is not asked looks whether anybody is there."""
+_TRIES: Final = 3
+"""Processes that may end over one chunk where a lost one does not end the whole."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,20 @@ _working: set[BaseProcess] = set()
 _ending = threading.Event()
 
 
-def work_on(chunks: Sequence[Chunk], work: Work, jobs: int) -> Iterator[tuple[Chunk, dict[str, Any]]]:
+def work_on(
+    chunks: Sequence[Chunk], work: Work, jobs: int, lost: Work | None = None
+) -> Iterator[tuple[Chunk, dict[str, Any]]]:
     """Each chunk with what `work` gives for it, in the order in which they are done.
+
+    Parameters
+    ----------
+    chunks : sequence of Chunk
+    work : callable
+    jobs : int
+        Processes; with one, or for one chunk, `work` runs in this process.
+    lost : callable, optional
+        Where it is given, all work is done in processes, and one that ends before it has answered ends nothing: another
+        takes its chunk; this is called for what the chunk gives after three such ends.
 
     Raises
     ------
@@ -62,26 +77,41 @@ def work_on(chunks: Sequence[Chunk], work: Work, jobs: int) -> Iterator[tuple[Ch
     KeyboardInterrupt
         See `ending_chunks`.
     """
-    if jobs <= 1 or len(chunks) <= 1:
+    if lost is None and (jobs <= 1 or len(chunks) <= 1):
         for chunk in chunks:
             if _ending.is_set():
                 raise KeyboardInterrupt
             yield chunk, work(chunk)
         return
     left = list(reversed(chunks))
-    workers = [_Worker(work) for _ in range(min(jobs, len(chunks)))]
+    workers: list[_Worker] = []
+    ends: Counter[int] = Counter()
     try:
-        for worker in workers:
-            worker.ask(left.pop())
-        busy = workers[:]
-        while busy:
-            ready = wait([end for worker in busy for end in worker.ends])
-            for worker in [worker for worker in busy if not set(ready).isdisjoint(worker.ends)]:
-                yield worker.chunk, worker.told()
+        while left or workers:
+            while left and len(workers) < jobs:
+                workers.append(_Worker(work, left.pop()))
+            ready = wait([end for worker in workers for end in worker.ends])
+            for worker in [worker for worker in workers if not set(ready).isdisjoint(worker.ends)]:
+                chunk = worker.chunk
+                try:
+                    told = worker.told()
+                except _Ended:
+                    if lost is None or _ending.is_set():
+                        raise
+                    workers.remove(worker)
+                    worker.end()
+                    ends[chunk.number] += 1
+                    if ends[chunk.number] < _TRIES:
+                        left.append(chunk)
+                    else:
+                        yield chunk, lost(chunk)
+                    continue
+                yield chunk, told
                 if left:
                     worker.ask(left.pop())
                 else:
-                    busy.remove(worker)
+                    workers.remove(worker)
+                    worker.end()
     except _Ended as ended:
         if _ending.is_set():
             raise KeyboardInterrupt from None
@@ -117,7 +147,7 @@ class _Ended(Exception):
 class _Worker:
     """A process that works on one chunk at a time."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, chunk: Chunk) -> None:
         context = multiprocessing.get_context("fork")
         self._connection, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(work, there, os.getpid()), daemon=True)
@@ -126,15 +156,14 @@ class _Worker:
         _working.add(self._process)
         self.ends = (self._connection, self._process.sentinel)
         """What is ready when it has answered, or ended."""
-        self.chunk = Chunk(0, 0, 0)
+        self.chunk = chunk
         """What it works on."""
+        self.ask(chunk)
 
     def ask(self, chunk: Chunk) -> None:
         self.chunk = chunk
-        try:
+        with contextlib.suppress(ConnectionError):  # it has ended: `told` says so
             self._connection.send_bytes(json.dumps(asdict(chunk)).encode())
-        except ConnectionError:
-            raise _Ended(chunk.number) from None
 
     def told(self) -> dict[str, Any]:
         try:

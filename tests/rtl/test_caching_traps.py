@@ -116,6 +116,7 @@ def test_a_walk_born_beside_an_invalidation_leaves_nothing_made_of_a_stale_pde(k
     assert late == [NEW] * 14
 
 
+@pytest.mark.thorough
 def test_a_storm_of_invalidations_starves_nobody() -> None:
     """One is always on offer: overtaken walks are not begun again, and every request is walked once at most."""
 

@@ -183,6 +183,7 @@ def test_what_a_grant_is(read_grants: bool) -> None:
     assert not bench.status, "no retirement was stray, no tag used twice"
 
 
+@pytest.mark.thorough
 def test_two_wait_and_a_third_is_not_taken_until_one_is_complete() -> None:
     """One that waits for nothing is taken before; contexts and requests go on."""
 

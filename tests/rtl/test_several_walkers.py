@@ -52,6 +52,8 @@ from .directed_bench import (
 )
 from .test_caching_mmu import Script, cycles_of, read, timed
 
+pytestmark = pytest.mark.thorough  # each elaborates an MMU of several walkers
+
 TWO = replace(SMALL, walkers=2)
 TWO_UPPERS = replace(TWO, upper_entries=2)
 EIGHT = replace(SMALL, walkers=8, waiting=12, upper_entries=2)

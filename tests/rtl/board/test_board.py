@@ -82,6 +82,7 @@ def test_messages() -> None:
     run(BoardUnit(BoardConfig(words=8192, divider=DIVIDER, silence=3000)), body)
 
 
+@pytest.mark.thorough
 def test_a_message_that_stops_is_forgotten() -> None:
     async def body(ctx: Any, line: Line) -> None:
         for length in (1, 2, 4, 8):

@@ -1,5 +1,7 @@
 """What the designs of the bus look like in Verilog."""
 
+import pytest
+
 from ptewalk.rtl.export import BUS_DESIGNS, describe
 from ptewalk.rtl.presets import BUS
 
@@ -27,6 +29,7 @@ def test_axi_has_its_names() -> None:
     assert ports == expected
 
 
+@pytest.mark.thorough
 def test_each_design_has_a_preset() -> None:
     assert [type(config) for config in BUS.values()] == [design.config for design in BUS_DESIGNS.values()]
     assert [describe(config).top for config in BUS.values()] == [f"ptewalk_{name}" for name in BUS_DESIGNS]

@@ -1,0 +1,178 @@
+"""What a part of a campaign can be made of: kinds of work, each cut into chunks that can be run alone, anywhere.
+
+A chunk is the same whatever ran before it: its seed and its number decide all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.results import Counts, Failure
+from ptewalk.cosim.bench.caching_lane import CachingLane
+from ptewalk.cosim.campaigns.commands import open_command
+from ptewalk.cosim.campaigns.told import Told, Work
+from ptewalk.cosim.formats.scenarios import scenario_lines, scenario_text
+from ptewalk.cosim.runs.bus import CHUNK as BUS_CHUNK
+from ptewalk.cosim.runs.bus import bus_chunk, bus_library
+from ptewalk.cosim.runs.caching import VOLUME_CHUNK, caching_chunk, caching_library
+from ptewalk.cosim.runs.caching_library import gateware_named
+from ptewalk.cosim.runs.gateware import BATCH, WalkerLibrary
+from ptewalk.cosim.runs.workers import Chunk
+from ptewalk.cosim.simulate.mutants import option
+from ptewalk.cosim.stimulus.scenarios import generated
+from ptewalk.model.profiles import NAMED
+from ptewalk.rtl.presets import CACHING
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["KINDS", "Kind", "options_of"]
+
+_BATCHES: Final = 10
+"""Batches of random walks in a chunk."""
+_SCENARIOS: Final = 25
+"""Random scenarios in a chunk."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work.
+
+    Attributes
+    ----------
+    unit : str
+        What a part's `count` counts.
+    chunk : int
+        So many of them at a time.
+    open : callable
+        Options to what does a chunk, and the name of what it runs on. Builds it, or finds it built: `ToolError` when
+        that fails.
+    options : mapping
+        Name of an option to the values it can have, the first by default; None for a list of words.
+    alone : bool
+        True: it uses both cores by itself, so nothing runs beside it.
+    shrinks : bool
+        True: fewer cases of a chunk are a smaller chunk of the same kind.
+    """
+
+    unit: str
+    chunk: int
+    open: Callable[[Mapping[str, Any]], tuple[Work, str]]
+    options: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    alone: bool = False
+    shrinks: bool = True
+
+
+def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a kind with its value; `ToolError` for a value that it cannot have."""
+    values: dict[str, Any] = {}
+    for name, allowed in KINDS[kind].options.items():
+        value = given.get(name, allowed[0] if allowed else None)
+        if allowed is None:
+            if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):
+                raise ToolError(f"{name} is {value!r}: give a list of words")
+        elif value not in allowed:
+            raise ToolError(f"{name} is {value!r}: choose of {', '.join(allowed)}")
+        values[name] = value
+    return values
+
+
+def _open_walks(_: Mapping[str, Any]) -> tuple[Work, str]:
+    """Random walks, with a second writer, against the golden model."""
+    library = WalkerLibrary.make()
+    name = library.model.simulator.name + option()
+
+    def work(chunk: Chunk) -> Told:
+        library.lane.reset()
+        sizes = range(0, chunk.size, BATCH)
+        batches = [
+            [chunk.number * _BATCHES + place, min(BATCH, chunk.size - begun)] for place, begun in enumerate(sizes)
+        ]
+        values = {"seed": chunk.seed, "chunks": batches, "repeat": "", "name": name}
+        told = library.perform("randomised", values)
+        failures = [Failure(told["failure"])] if told["failure"] else []
+        numbers = {name: told[name] for name in ("failed_swaps", "drains", "lost_faults", "words", "events", "traced")}
+        return Told(Counts.of(told["comparisons"], told["mismatches"], failures=failures, **numbers))
+
+    return work, library.model.path.name
+
+
+def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
+    """Random accesses to an MMU that caches, judged by the golden TLB."""
+    config = CACHING[options["design"]]
+    model = caching_library(config)
+
+    def work(chunk: Chunk) -> Told:
+        lane = CachingLane(model.library)
+        try:
+            told = caching_chunk(lane, config, chunk)
+        finally:
+            lane.close()
+        numbers = {name: count for name, count in told["counts"].items() if name != "answers"}
+        failures = [Failure(problem) for problem in told["problems"][:5]]
+        wrong = len(told["problems"])
+        return Told(Counts.of(told["counts"].get("answers", 0), wrong, failures=failures, **numbers))
+
+    return work, model.path.name
+
+
+def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
+    """Random bursts through the translating bridge, every byte judged."""
+    model = bus_library(int(options["bits"]))
+
+    def work(chunk: Chunk) -> Told:
+        told = bus_chunk(model, chunk)
+        failures = [Failure(told["problem"])] if told["problem"] else []
+        numbers = {name: count for name, count in told["counts"].items() if name != "answered"}
+        return Told(Counts.of(told["counts"].get("answered", 0), len(failures), failures=failures, **numbers))
+
+    return work, model.path.name
+
+
+def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
+    """Random scenarios of a kernel with the gateware as the MMU, in step with the golden model."""
+    profile, exact = NAMED[options["profile"]]
+    if exact:
+        raise ToolError("exact is a way to report: choose a kernel")
+    built = gateware_named(options["design"], WalkerConfig())
+
+    def work(chunk: Chunk) -> Told:
+        scenarios = generated(chunk.size, chunk.seed, profile, first=chunk.number * _SCENARIOS)
+        values = {
+            "profile": options["profile"],
+            "track": options["track"],
+            "soft_dirty": True,
+            "scenarios": [scenario_lines(scenario) for scenario in scenarios],
+            "seed": chunk.seed + chunk.number,
+        }
+        told = built.perform("checked", values)
+        failures = [Failure(str(text), name) for name, text in told["differing"].items()]
+        numbers = {name: told[name] for name in ("words", "events", "traced", "stored", "scenarios") if name in told}
+        counts = Counts.of(told["agree"] + told["differ"], told["differ"], told["skipped"], failures, **numbers)
+        return Told(counts, "" if told["shrunk"] is None else scenario_text(told["shrunk"]))
+
+    return work, built.model.path.name
+
+
+_KERNELS: Final = tuple(name for name, (_, exact) in NAMED.items() if not exact)
+_TRACKS: Final = ("native", "off", "fault")
+KINDS: Final[dict[str, Kind]] = {
+    "walks": Kind("walks", _BATCHES * BATCH, _open_walks),
+    "accesses": Kind(
+        "accesses", VOLUME_CHUNK, _open_accesses, {"design": ("mmu", *(name for name in CACHING if name != "mmu"))}
+    ),
+    "bus": Kind("bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512")}),
+    "scenarios": Kind(
+        "scenarios",
+        _SCENARIOS,
+        _open_scenarios,
+        {
+            "profile": ("linux-6.1", *(name for name in _KERNELS if name != "linux-6.1")),
+            "track": _TRACKS,
+            "design": ("mmu-uncached", *CACHING),
+        },
+    ),
+    "command": Kind("runs", 1, open_command, {"run": None}, alone=True, shrinks=False),
+}
+"""Name of a kind, in a plan file, to what it is."""

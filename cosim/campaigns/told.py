@@ -1,0 +1,31 @@
+"""What a chunk of a campaign gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ptewalk.cosim.base.results import Counts
+from ptewalk.cosim.runs.workers import Chunk
+
+__all__ = ["Told", "Work"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a chunk gave.
+
+    Attributes
+    ----------
+    counts : Counts
+        Without a line that repeats them in its failures: only the campaign knows it.
+    kept : str
+        What is left of a failure for a file of its own: a scenario, reduced, as text; "" for nothing.
+    """
+
+    counts: Counts
+    kept: str = ""
+
+
+Work = Callable[[Chunk], Told]
+"""What is done with a chunk."""

@@ -1,0 +1,145 @@
+"""Campaigns: work of hours, cut into chunks, in processes or on a Dask scheduler."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.cli.common import DIFFER, MUTANT, jobs_option, json_option, mutant_option, option, seed_option, show
+
+
+@click.command()
+@click.argument("plan", metavar="PLAN")
+@option("--only", multiple=True, metavar="PART", help="Part of the plan; may be given several times, by default all.")
+@option("--share", type=click.IntRange(1), default=1, show_default=True, help="Of each part one in so many cases.")
+@option("--part", "part_name", metavar="PART", help="Instead: run one chunk of this part again, and keep nothing.")
+@option("--chunk", "number", type=click.IntRange(0), help="With --part: its number.")
+@option("--size", type=click.IntRange(1), help="With --part: so many cases of it; by default all.")
+@option(
+    "--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, such as tcp://host:8786, instead of processes here."
+)
+@option(
+    *("--output", "-o"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of chunks and result; by default results/campaign-PLAN. The same command goes on with what it has.",
+)
+@seed_option
+@jobs_option
+@json_option
+@mutant_option
+def campaign(
+    plan: str,
+    only: tuple[str, ...],
+    share: int,
+    part_name: str | None,
+    number: int | None,
+    size: int | None,
+    scheduler: str | None,
+    output: Path | None,
+    seed: int | None,
+    jobs: int,
+    as_json: bool,
+) -> int:
+    """Run a plan of much work: a file, or one that comes with ptewalk (nightly, standard).
+
+    What each chunk gave is appended to a file as it is done, so an interrupted campaign goes on by the same command. A
+    process that dies loses nothing. --seed is by default the plan's.
+    """
+    if (part_name is None) != (number is None) or (part_name is None and size is not None):
+        raise ToolError("--part NAME and --chunk NUMBER go together, and --size with them")
+    if part_name is not None and (only or share > 1 or scheduler or output):
+        raise ToolError("--part runs one chunk here: leave out --only, --share, --scheduler and --output")
+    from ptewalk.cosim.campaigns.plan import read_plan
+    from ptewalk.cosim.campaigns.run import in_processes, run_campaign
+
+    mutant = click.get_current_context().meta.get(MUTANT)
+    read = read_plan(plan, seed=seed, share=share, only=only)
+
+    def repeat(part: Any, chunk: Any, cases: int) -> str:
+        words = f"ptewalk campaign {plan} --part {part.name} --chunk {chunk.number} --size {cases} --seed {part.seed}"
+        return words + (f" --mutant {mutant}" if mutant else "")
+
+    if part_name is not None:
+        assert number is not None
+        return _one_chunk(read.part(part_name), number, size, repeat, seed, as_json)
+    if scheduler is None:
+        execute = in_processes(jobs)
+    else:
+        from ptewalk.cosim.campaigns.dask import on_scheduler
+
+        execute = on_scheduler(scheduler)
+    folder = output or Path("results") / f"campaign-{read.name}{f'-{mutant}' if mutant else ''}"
+    with _progress() as advance:
+        result = run_campaign(
+            *(read, folder, execute),
+            repeat=repeat,
+            progress=advance,
+            say=lambda text: click.echo(text, err=True),
+        )
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        names = ("part", "kind", "chunks", "comparisons", "mismatches", "skipped", "failed_chunks")
+        rows = [{name: row[name] for name in names} | {"notes": _notes(row["numbers"])} for row in result["parts"]]
+        show(rows, f"campaign {read.name}")
+        for text in result["failures"]:
+            click.echo(text)
+        told = f"{result['comparisons']} comparisons, {result['mismatches']} mismatches"
+        click.echo(f"{told}; {folder / 'result.json'}")
+    return DIFFER if result["mismatches"] or result["failures"] else 0
+
+
+def _one_chunk(
+    part: Any, number: int, size: int | None, repeat: Callable[[Any, Any, int], str], seed: int | None, as_json: bool
+) -> int:
+    """Run a chunk again, here."""
+    from ptewalk.cosim.campaigns.kinds import KINDS
+    from ptewalk.cosim.campaigns.run import placed, run_chunk, told_of
+    from ptewalk.cosim.runs.workers import Chunk
+
+    most = KINDS[part.kind].chunk
+    if size is not None and size > most:
+        raise ToolError(f"--size {size}: a chunk of {part.kind} has {most} cases at most")
+    chunk = Chunk(part.seed if seed is None else seed, number, size or most)
+    told = told_of(run_chunk(KINDS[part.kind].open(part.options)[0], part, chunk, smallest=False))
+    failures = [placed(one, part, chunk, repeat(part, chunk, chunk.size)) for one in told.counts.failures[:1]]
+    if as_json:
+        click.echo(json.dumps(told.counts.as_json() | {"kept": told.kept}))
+    else:
+        for failure in failures:
+            click.echo(str(failure))
+        click.echo(told.kept, nl=False)
+        click.echo(f"{told.counts.comparisons} comparisons, {told.counts.mismatches} mismatches")
+    return DIFFER if told.counts.mismatches or failures else 0
+
+
+def _notes(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in numbers.items())
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, int], None]]:
+    """Chunks, comparisons a second and the time left on stderr, where that is a terminal."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("chunks, {task.fields[rate]}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    began: list[tuple[float, int]] = []
+    with bar:
+        task = bar.add_task("", total=None, rate="")
+
+        def advance(done: int, total: int, compared: int) -> None:
+            began.append((time.monotonic(), compared)) if not began else None
+            (start, before), now = began[0], time.monotonic()
+            rate = f"{(compared - before) / (now - start):,.0f} comparisons a second" if now > start else ""
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield advance
