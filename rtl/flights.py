@@ -94,7 +94,7 @@ def several_walks(
         walker.i_epoch.eq(r.stage_2.epoch),
         walker.i_page.eq(r.stage_1.request.linear[x86.PAGE_SHIFT :]),
     ]
-    room = ~walker.o_walking.all()
+    room = walker.o_room
     return SimpleNamespace(
         walking=walker.o_walking.any(),
         next_waits=goes & room,

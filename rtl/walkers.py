@@ -42,7 +42,7 @@ MOST_WALKERS = 8
 
 
 class Walkers(Component):
-    """As many walks in flight as there are walkers, on one datapath: an entry a cycle is looked at, and one judged.
+    """As many walks in flight as there are walkers, on one datapath: an entry a cycle is looked at, one in two judged.
 
     A walk alone takes as many cycles as `Walker` would take for it. What must wait does so in order: reads that memory
     does not take, walks that are to be judged, what memory said of swaps. Each has at most one place for each walker,
@@ -77,6 +77,8 @@ class Walkers(Component):
         The next request's page is walked there, and will be kept. From a register.
     o_walking, o_ended : Out(count)
         Walkers that are not free; those that ended an odd number of walks.
+    o_room : Out(1)
+        One is free: a cycle later than it is, and from a register.
     memory : Out(MemoryPortSignature)
         A read or a swap of each walker is outstanding at most. Ids: the walker below the generation.
     o_translation, o_written, o_walked, o_upper, o_passes, o_judges, o_code
@@ -108,6 +110,7 @@ class Walkers(Component):
             "o_same": Out(count),
             "o_walking": Out(count),
             "o_ended": Out(count),
+            "o_room": Out(1),
             "memory": Out(MemoryPortSignature(bits, walkers=count)),
             "o_translation": Out(TranslationLayout(bits, soft_dirty=soft_dirty)),
             "o_written": Out(stream.Signature(EntryWrittenLayout(bits, tag_bits), always_ready=True)),
@@ -140,14 +143,15 @@ class Walkers(Component):
             pages=[Signal(PAGE_BITS, name=f"page_{number}") for number in range(count)],
             matches=Signal(count),
         )
-        asked = {"request": RequestLayout(config.tag_bits), "access": AccessClassLayout(), "epoch": len(self.i_epoch)}
-        m.submodules.requests = requested = Memory(shape=data.StructLayout(asked), depth=count, init=[])
-        m.submodules.indexes = indexes = Memory(
-            shape=data.StructLayout({"page": unsigned(PAGE_BITS), "probe": 1}), depth=count, init=[]
+        asked = data.StructLayout(
+            {"request": RequestLayout(config.tag_bits), "access": AccessClassLayout(), "epoch": len(self.i_epoch)}
         )
+        entered = data.StructLayout({"step": step, "place": physical, "found": FoundLayout()})
+        known = data.StructLayout({"turn": turn, "asked": asked, "entered": entered})
+        m.submodules.requests = requested = Memory(shape=asked, depth=count, init=[])
         m.submodules.steps = steps = Memory(shape=step, depth=count, init=[])
         m.submodules.places = places = Memory(shape=physical, depth=count, init=[])
-        m.submodules.entries = entries = Memory(shape=FoundLayout(), depth=count, init=[])
+        m.submodules.entries = entries = Memory(shape=entered, depth=count, init=[])
         m.submodules.generation = generation = ResetGeneration()
         m.submodules.begun = to_begin = fifo.SyncFIFO(width=next_read.size, depth=count)
         m.submodules.further = to_go_on = fifo.SyncFIFO(width=next_read.size, depth=count)
@@ -163,7 +167,7 @@ class Walkers(Component):
         m.d.comb += [
             free.eq(~self.o_walking & (self.o_walking + 1)),
             free_number.eq(number_of(free)),
-            request.ready.eq(~self.o_walking.all()),
+            request.ready.eq(self.o_room),
             begins.eq(request.valid & request.ready),
         ]
         start, linear = self.i_start, request.payload.linear
@@ -172,7 +176,7 @@ class Walkers(Component):
             for level in range(1, config.levels + 1):
                 with m.Case(1 << (level - 1)):
                     m.d.comb += index.eq(index_of(linear, level))
-        first, write_request, write_index = Signal(next_read), requested.write_port(), indexes.write_port()
+        first, write_request = Signal(next_read), requested.write_port()
         m.d.comb += [
             first.whose.eq(free_number),
             first.address.eq(slot(start.frame, index)),
@@ -185,10 +189,6 @@ class Walkers(Component):
             write_request.data.access.eq(self.i_access),
             write_request.data.epoch.eq(self.i_epoch),
             write_request.en.eq(begins),
-            write_index.addr.eq(free_number),
-            write_index.data.page.eq(page_of(linear)),
-            write_index.data.probe.eq(self.i_access.probe),
-            write_index.en.eq(begins),
         ]
         begun = free & begins.replicate(count)
 
@@ -197,9 +197,10 @@ class Walkers(Component):
         reads, found = self.memory.reads, self.memory.data
         arrives, arrived = Signal(), found.payload.id[: self.bits]
         m.d.comb += arrives.eq(found.valid & (found.payload.id[self.bits :] == generation.value))
-        index_port, step_port = indexes.read_port(domain="comb"), steps.read_port(domain="comb")
-        m.d.comb += [index_port.addr.eq(arrived), step_port.addr.eq(arrived)]
-        page, here = index_port.data.page, step_port.data
+        ports = [memory.read_port(domain="comb") for memory in (requested, steps, places)]
+        m.d.comb += [port.addr.eq(arrived) for port in ports]
+        by, here, place = (port.data for port in ports)
+        page, probe = page_of(by.request.linear), by.access.probe
         entry = data.View(EntryLayout(soft_dirty=config.soft_dirty), found.payload.value)
         m.submodules.check = check = EntryCheck(
             levels=config.levels, physical_bits=config.physical_bits, gigabyte_pages=config.gigabyte_pages
@@ -210,22 +211,25 @@ class Walkers(Component):
             check.at.eq(here.at),
             check.nxe.eq(self.i_context.control.nxe),
             passable.eq(entry.p & ~check.reserved & ~found.payload.error & ~check.leaf),
-            on.eq(arrives & passable & (entry.a | index_port.data.probe)),
-            self.o_passes.eq(arrives & passable & entry.a & ~index_port.data.probe & r.keeps.bit_select(arrived, 1)),
+            on.eq(arrives & passable & (entry.a | probe)),
+            self.o_passes.eq(arrives & passable & entry.a & ~probe & r.keeps.bit_select(arrived, 1)),
             self.o_upper.at.eq(here.at),
             self.o_upper.linear.eq(Cat(Const(0, x86.PAGE_SHIFT), page)),
             self.o_upper.frame.eq(self._frame(found.payload.value)),
             *(self.o_upper.rights[name].eq(value) for name, value in rights_below(here.rights, entry).items()),
         ]
-        write_entry = entries.write_port()
+        new, write_entry = Signal(entered), entries.write_port()
         m.d.comb += [
+            new.step.eq(here),
+            new.place.eq(place),
+            new.found.entry.eq(found.payload.value),
+            new.found.leaf.eq(check.leaf),
+            new.found.reserved.eq(check.reserved),
+            new.found.broken.eq(found.payload.error),
+            new.found.user_key.eq(key_rights(self.i_context.pkru, entry)),
+            new.found.supervisor_key.eq(key_rights(self.i_context.pkrs, entry)),
             write_entry.addr.eq(arrived),
-            write_entry.data.entry.eq(found.payload.value),
-            write_entry.data.leaf.eq(check.leaf),
-            write_entry.data.reserved.eq(check.reserved),
-            write_entry.data.broken.eq(found.payload.error),
-            write_entry.data.user_key.eq(key_rights(self.i_context.pkru, entry)),
-            write_entry.data.supervisor_key.eq(key_rights(self.i_context.pkrs, entry)),
+            write_entry.data.eq(new),
             write_entry.en.eq(arrives),
         ]
 
@@ -233,18 +237,18 @@ class Walkers(Component):
 
         waits = data.View(next_read, Mux(to_go_on.r_rdy, to_go_on.r_data, to_begin.r_data))
         pops = Signal()
-        reading, new = Signal(next_read), Signal()
+        reading, reads_it = Signal(next_read), Signal()
         below = {"at": here.at >> 1, "cached": here.cached}
         m.d.comb += [
-            pops.eq((to_go_on.r_rdy | to_begin.r_rdy) & ~arrives),
-            to_go_on.r_en.eq(~arrives),
-            to_begin.r_en.eq(~arrives & ~to_go_on.r_rdy),
+            pops.eq((to_go_on.r_rdy | to_begin.r_rdy) & ~found.valid),
+            to_go_on.r_en.eq(~found.valid),
+            to_begin.r_en.eq(~found.valid & ~to_go_on.r_rdy),
             to_begin.w_data.eq(first),
             to_begin.w_en.eq(begins),
-            new.eq(on | (pops & waits.good)),
+            reads_it.eq(on | (pops & waits.good)),
             reading.eq(waits),
         ]
-        with m.If(arrives):
+        with m.If(found.valid):
             m.d.comb += [
                 reading.whose.eq(arrived),
                 reading.address.eq(slot(self._frame(found.payload.value), index_below(m, page, here.at))),
@@ -257,33 +261,39 @@ class Walkers(Component):
         m.d.comb += [
             write_step.addr.eq(reading.whose),
             write_step.data.eq(reading.step),
-            write_step.en.eq(new),
+            # What of an entry that ends its walk is written here nobody reads.
+            write_step.en.eq(arrives | pops),
             write_place.addr.eq(reading.whose),
             write_place.data.eq(reading.address),
-            write_place.en.eq(new),
-            reads.valid.eq(offered.r_rdy | new),
+            write_place.en.eq(arrives | pops),
+            reads.valid.eq(offered.r_rdy | reads_it),
             reads.payload.address.eq(Mux(offered.r_rdy, out.address, reading.address)),
             reads.payload.id.eq(Mux(offered.r_rdy, out.id, read_id)),
             offered.w_data.eq(Cat(reading.address, read_id)),
-            offered.w_en.eq(new & (offered.r_rdy | ~reads.ready)),
+            offered.w_en.eq(reads_it & (offered.r_rdy | ~reads.ready)),
             offered.r_en.eq(reads.ready),
         ]
 
         # Whose turn it is to be judged, in the order in which that came: the entry that ends a walk or needs a swap, or
-        # what memory said of the swap. The latter at once where nobody waits.
+        # what memory said of the swap. All that is known of that walk comes into a register before; an entry that
+        # arrives while nobody waits and none is judged goes there with it.
 
         swapped = self.memory.swapped
-        written, at_once, fires = Signal(), Signal(), Signal()
+        written, judging, fires = Signal(), Signal(), Signal()
         told = data.View(said, swaps_said.r_data)
+        ports = [memory.read_port(domain="comb") for memory in (requested, entries)]
+        m.d.comb += [port.addr.eq(turns.head.whose) for port in ports]
+        of_turn, new_turn = [port.data for port in ports], Signal(turn)
+        r.judged = Signal(known, name="judged")
+        judged = r.judged.turn
         m.d.comb += [
+            new_turn.whose.eq(arrived),
             written.eq(swapped.valid & (swapped.payload.id[self.bits :] == generation.value)),
-            at_once.eq(written & ~turns.valid & ~swaps_said.r_rdy),
             swaps_said.w_data.eq(Cat(swapped.payload.id[: self.bits], swapped.payload.done, swapped.payload.error)),
-            swaps_said.w_en.eq(written & ~(at_once & fires)),
-            turns.take.eq(turns.valid & fires),
+            turns.take.eq(turns.valid & ~judging),
         ]
-        with m.If(arrives):
-            m.d.comb += [turns.push.eq(~on), turns.new.whose.eq(arrived)]
+        with m.If(found.valid):
+            m.d.comb += [turns.push.eq(arrives & ~on & (turns.valid | judging)), turns.new.whose.eq(arrived)]
         with m.Elif(pops & ~waits.good):
             m.d.comb += [turns.push.eq(1), turns.new.whose.eq(waits.whose), turns.new.noncanonical.eq(1)]
         with m.Else():
@@ -292,32 +302,36 @@ class Walkers(Component):
                 swaps_said.r_en.eq(1),
                 turns.new.eq(Cat(told.whose, Const(0, 1), Const(1, 1), told.done, told.error)),
             ]
+        with m.If(judging):
+            m.d.sync += judging.eq(~fires)
+        with m.Else():
+            m.d.sync += judging.eq(turns.valid | (arrives & ~on))
+            with m.If(turns.valid | found.valid):
+                m.d.sync += Value.cast(r.judged).eq(Mux(turns.valid, Cat(turns.head, *of_turn), Cat(new_turn, by, new)))
 
         # It is judged: conditional write, one more read, or answer.
 
-        judged = Signal(turn)
-        with m.If(turns.valid):
-            m.d.comb += judged.eq(turns.head)
-        with m.Else():
-            m.d.comb += [
-                judged.whose.eq(swapped.payload.id[: self.bits]),
-                judged.after.eq(1),
-                judged.done.eq(swapped.payload.done),
-                judged.error.eq(swapped.payload.error),
-            ]
-        answer, update, known = self._judge(m, judged, requested, steps, places, entries)
+        at_once, done, error = Signal(), Signal(), Signal()
+        answer, update, known = self._judge(m, r.judged, error)
+        m.d.comb += [
+            # What memory says of the swap of the walk that is in the register still.
+            at_once.eq(written & (judged.whose == swapped.payload.id[: self.bits])),
+            done.eq(Mux(judging, judged.done, swapped.payload.done)),
+            error.eq(judged.after & Mux(judging, judged.error, swapped.payload.error)),
+            swaps_said.w_en.eq(written & ~(at_once & fires)),
+        ]
         stale = ~known.access.probe & ~judged.after & update.missing
         restarts = ~judged.after & (answer.outcome == x86.Outcome.PAGE_FAULT) & known.step.cached
-        said_well = judged.after & ~judged.error
+        said_well = judged.after & ~error
         swaps_now, reads_again, goes_below, answers = Signal(), Signal(), Signal(), Signal()
         swaps, responses = self.memory.swaps, self.requester.responses
         m.d.comb += [
             swaps_now.eq((answer.outcome == x86.Outcome.OK) & stale),
-            reads_again.eq(said_well & ~judged.done),
-            goes_below.eq(said_well & judged.done & ~known.found.leaf),
+            reads_again.eq(said_well & ~done),
+            goes_below.eq(said_well & done & ~known.found.leaf),
             answers.eq(~(swaps_now | restarts | reads_again | goes_below)),
-            self.o_judges.eq(turns.valid | at_once),
-            swaps.valid.eq(turns.valid & swaps_now),
+            self.o_judges.eq(judging | at_once),
+            swaps.valid.eq(judging & swaps_now),
             swaps.payload.address.eq(known.place),
             swaps.payload.old.eq(known.found.entry),
             swaps.payload.new.eq(update.new),
@@ -332,7 +346,7 @@ class Walkers(Component):
                 further.address.eq(known.place),
                 further.step.eq(known.step),
             ]
-            with m.If(judged.done):
+            with m.If(done):
                 own = page_of(known.request.linear)
                 rights = rights_below(known.step.rights, known.entry)
                 m.d.comb += [
@@ -356,6 +370,8 @@ class Walkers(Component):
         with m.Else():
             m.d.comb += fires.eq(1)
         m.d.comb += [to_go_on.w_data.eq(further), to_go_on.w_en.eq(self.o_judges & reads_on)]
+        with m.If(swaps.valid & swaps.ready):
+            m.d.sync += judged.after.eq(1)
 
         # Which walkers are free, and what they will leave.
 
@@ -364,6 +380,7 @@ class Walkers(Component):
         keeps = (~self.i_stale & ~self.i_access.probe).replicate(count)
         m.d.sync += [
             self.o_walking.eq((self.o_walking | begun) & ~ended),
+            self.o_room.eq(~(self.o_walking | begun).all()),
             self.o_ended.eq(self.o_ended ^ ended),
             r.keeps.eq(Mux(self.i_overtakes, 0, r.keeps & ~begun) | (begun & keeps)),
         ]
@@ -394,8 +411,8 @@ class Walkers(Component):
             event.address.eq(known.place),
             event.old.eq(known.found.entry),
             event.new.eq(update.new),
-            event.done.eq(judged.done & ~judged.error),
-            event.error.eq(judged.error),
+            event.done.eq(done & ~error),
+            event.error.eq(error),
         ]
         if config.trace:
             m.d.comb += [
@@ -410,14 +427,10 @@ class Walkers(Component):
         """The frame number in an entry."""
         return entry[x86.FRAME_LOW : self.config.physical_bits]
 
-    def _judge(
-        self, m: Module, judged: data.View, requested: Memory, steps: Memory, places: Memory, entries: Memory
-    ) -> tuple[WalkAnswer, EntryUpdate, SimpleNamespace]:
-        """The nets that judge the walk whose turn it is, and all that is known of it."""
+    def _judge(self, m: Module, judged: data.View, error: Value) -> tuple[WalkAnswer, EntryUpdate, SimpleNamespace]:
+        """The nets that judge the walk in the register, and all that is known of it; `error`: its swap was refused."""
         config = self.config
-        ports = [memory.read_port(domain="comb") for memory in (requested, steps, places, entries)]
-        m.d.comb += [port.addr.eq(judged.whose) for port in ports]
-        asked, step, place, found = (port.data for port in ports)
+        asked, (step, place, found) = judged.asked, (judged.entered[name] for name in ("step", "place", "found"))
         entry = data.View(EntryLayout(soft_dirty=config.soft_dirty), found.entry)
         m.submodules.rights = rights = AccessRights(soft_dirty=config.soft_dirty)
         m.submodules.update = update = EntryUpdate(soft_dirty=config.soft_dirty)
@@ -446,8 +459,8 @@ class Walkers(Component):
             answer.upper.eq(step.rights),
             answer.leaf.eq(found.leaf),
             answer.reserved.eq(found.reserved),
-            answer.noncanonical.eq(judged.noncanonical),
-            answer.broken.eq(found.broken | (judged.after & judged.error)),
+            answer.noncanonical.eq(judged.turn.noncanonical),
+            answer.broken.eq(found.broken | error),
             answer.new.eq(update.new),
             answer.address.eq(place),
             answer.denied.eq(rights.denied),
