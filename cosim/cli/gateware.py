@@ -28,6 +28,12 @@ from ptewalk.cosim.cli.common import (
 
 @click.command()
 @option("--config", default="walker", show_default=True, help="Which gateware.")
+@option(
+    "--part",
+    default="ecp5",
+    show_default=True,
+    help="Which FPGA: an ECP5-85F, ice40-hx8k, ice40-up5k or gowin (GW2A-18), the last three by the extra fpgas.",
+)
 @option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route, the first.")
 @option("--seeds", type=click.IntRange(1, 15), default=1, show_default=True, help="How many: Fmax is their median.")
 @option("--beside", is_flag=True, help="A second row: the same without soft-dirty tracking.")
@@ -41,36 +47,47 @@ from ptewalk.cosim.cli.common import (
 )
 @json_option
 def synth(
-    config: str, seed: int, seeds: int, beside: bool, output: Path | None, journal: Path | None, as_json: bool
+    config: str,
+    part: str,
+    seed: int,
+    seeds: int,
+    beside: bool,
+    output: Path | None,
+    journal: Path | None,
+    as_json: bool,
 ) -> int:
-    """Area and post-route Fmax on an ECP5-85F, speed grade 8, beside its peers'."""
+    """Area and post-route Fmax on an FPGA, an ECP5-85F, speed grade 8, if no other is named, beside its peers'."""
     from dataclasses import asdict
 
     from ptewalk.cosim.base.journal import Journal
+    from ptewalk.cosim.fpga.parts import PARTS
     from ptewalk.cosim.fpga.synth import CONFIGS, KEPT, PEERS, since_baseline, synthesise
 
     names = [config, f"{config}-no-soft-dirty"] if beside else [config]
     for name in names:
         if name not in CONFIGS:
             raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
+    if part not in PARTS:
+        raise ToolError(f"no part {part!r}: choose one of {', '.join(PARTS)}")
     click.echo(f"synthesis, place and route of {config}: some minutes", err=True)
     if output is not None:
         check_writable(output / KEPT[0])
     with progress("synthesis, then place and route") as advance:
         kept = Journal(journal, {"command": "synth"})
-        work = partial(synthesise, seed=seed, seeds=seeds, journal=kept, progress=advance)
+        work = partial(synthesise, part=part, seed=seed, seeds=seeds, journal=kept, progress=advance)
         results = [work(names[0], folder=output), *(work(name) for name in names[1:])]
     rows = [asdict(result) for result in results]
     if as_json:
         click.echo(json.dumps(rows if beside else rows[0]))
     else:
-        show(rows, "ECP5-85F, speed 8, CABGA756, harness excluded")
+        show(rows, f"{PARTS[part].title}, harness excluded")
         if changes := [row for result in results if (row := since_baseline(result)) is not None]:
             show(changes, "And what changed since the committed baseline, cosim/fpga/baseline.json")
-        show(
-            [dict(zip(("peer", "lut4", "ff", "fmax_mhz"), peer, strict=True)) for peer in PEERS],
-            "Peers, measured beforehand on the same part",
-        )
+        if part == "ecp5":
+            show(
+                [dict(zip(("peer", "lut4", "ff", "fmax_mhz"), peer, strict=True)) for peer in PEERS],
+                "Peers, measured beforehand on the same part",
+            )
     return 0
 
 

