@@ -187,22 +187,22 @@ class Delivery(Component):
             m.d.sync += behind_out.eq(self._passes(behind_out, behind.response.tag))
 
         self._wait(m, held, answered & grants_store, answered & grants_read, answered & ~grants_store)
-        fault = Signal(FaultLayout(len(answer.tag)))
+        # A fault is queued in the cycle after its answer: a long net says that it is delivered.
+        fault, faulted = Signal(FaultLayout(len(answer.tag))), Signal()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
         m.d.comb += [
             self.delivered.eq(answered & ~held.probe & (answer.outcome == x86.Outcome.PAGE_FAULT)),
-            self.lost.eq(self.delivered & ~queue.w_rdy),
-            fault.linear.eq(held.linear),
-            fault.code.eq(answer.code),
-            fault.tag.eq(answer.tag),
+            self.lost.eq(faulted & ~queue.w_rdy),
             queue.w_data.eq(fault),
-            queue.w_en.eq(self.delivered),
+            queue.w_en.eq(faulted),
             supervisor.faults.payload.eq(queue.r_data),
             supervisor.faults.valid.eq(queue.r_rdy),
             queue.r_en.eq(supervisor.faults.ready),
             supervisor.granted.eq(grants.count),
             supervisor.drained.eq(supervisor.drain & self.idle & (grants.count == 0)),
         ]
+        m.d.sync += faulted.eq(self.delivered)
+        m.d.sync += [fault.linear.eq(held.linear), fault.code.eq(answer.code), fault.tag.eq(answer.tag)]
         raised = {"fault_overflow": self.lost, "tag_reused": reused, "stray_retirement": grants.stray}
         for name, event in raised.items():
             with m.If(event):

@@ -91,26 +91,26 @@ class Maintenance(Component):
         )
         invalidations, contexts = self.invalidations, self.contexts
         free = ~r.valid & self.may_begin
-        first, turns = Signal(), Signal()
+        room = Signal()
         m.d.comb += [
             self.idle.eq(~r.valid),
-            turns.eq(~r.others & (self.may_wait | (invalidations.payload.wait == x86.Wait.NONE))),
-            first.eq(invalidations.valid & turns),
-            invalidations.ready.eq(free & turns),
-            self.begins.eq(free & first),
-            contexts.ready.eq(free & self.may_change & ~first),
+            room.eq(self.may_wait | (invalidations.payload.wait == x86.Wait.NONE)),
+            invalidations.ready.eq(free & ~r.others & room),
+            self.begins.eq(invalidations.valid & invalidations.ready),
+            contexts.ready.eq(free & r.others & self.may_change),
             # What is on offer is looked for, taken or not.
-            slots.pcid.eq(Mux(first, invalidations.payload.pcid, contexts.payload.pcid)),
+            slots.pcid.eq(Mux(r.others, contexts.payload.pcid, invalidations.payload.pcid)),
             slots.look.eq(~r.valid),
             self.slot.eq(slots.current),
             self.wraps.eq(slots.wraps),
         ]
         m.d.sync += r.valid.eq(self.begins | (contexts.valid & contexts.ready))
         with m.If(free):
-            m.d.sync += r.others.eq(first)
+            # Whose turn it is is a register: so nothing that is on offer decides what is looked for.
+            m.d.sync += r.others.eq(~r.others & (self.begins | (contexts.valid & self.may_change)))
         with m.If(~r.valid):
             m.d.sync += r.linear.eq(invalidations.payload.linear)
-            self._decode(m, r, first)
+            self._decode(m, r)
         self._cover(m, invalidations.payload)
         op, missing = self.ops.payload, Signal()
         m.d.comb += [
@@ -142,12 +142,12 @@ class Maintenance(Component):
         spares = (asked.kind == x86.Invalidation.ADDRESS) | (asked.kind == x86.Invalidation.PCID)
         m.d.comb += self.covers.eq(~spares | self._is_own(asked))
 
-    def _decode(self, m: Module, r: SimpleNamespace, first: Signal) -> None:
+    def _decode(self, m: Module, r: SimpleNamespace) -> None:
         """What is on offer: what it does to slots and TLB, a cycle later."""
         asked, keep = self.invalidations.payload, self.contexts.payload.keep
         acts = Cat(r.operates, r.operates_if_found, r.renews, r.uses, r.ends)
         operates, if_found, renews, uses, ends = (1 << place for place in range(len(acts)))
-        with m.If(~first):
+        with m.If(r.others):
             m.d.sync += acts.eq(Mux(keep, uses, renews) | Mux(self._flushes(), operates, 0))
             # Where the count of slots comes round all goes that is not global.
             m.d.sync += r.kind.eq(Mux(self._flushes(), TlbOp.FLUSH, TlbOp.FLUSH_LOCAL))

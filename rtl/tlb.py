@@ -371,27 +371,32 @@ class Tlb(Component):
             found.eq(Cat(Value.cast(part).all() for part in bank.found)),
             same.eq(Cat(part.tag.all() & part.valid for part in bank.found)),
         ]
-        with m.If(kind.fills):
+        mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
+        fills, drops, local = (Signal(name=f"{name}_{what}") for what in ("fills", "drops", "local"))
+        all_go = kind.flushes | (kind.drops & r.fragments) if is_large else kind.flushes
+        # What is done in the second cycle is decoded in the first.
+        starts = r.valid & ~last
+        m.d.sync += [
+            fills.eq(starts & kind.fills & mine),
+            drops.eq(starts & kind.drops),
+            local.eq(kind.local),
+            bank.write.eq((starts & kind.fills & mine) << victim),
+            bank.flush.eq(starts & all_go & ~kind.local),
+            bank.flush_local.eq(starts & all_go & kind.local),
+        ]
+        with m.If(fills):
             # One that is global would serve beside that of any slot, and it is one of them.
             m.d.comb += touched.eq(found | (same & op.g.replicate(bank.ways)))
-        with m.Elif(~kind.local):
+        with m.Elif(~local):
             m.d.comb += touched.eq(found)
         with m.Else():
             m.d.comb += touched.eq(found & ~bank.global_ways)
 
-        mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
-        fills = last & kind.fills & mine
-        drops = last & kind.drops
-        all_go = kind.flushes | (kind.drops & r.fragments) if is_large else kind.flushes
-        flushes, local = last & all_go & ~kind.local, last & all_go & kind.local
         m.d.comb += [
             bank.at.eq(op.linear),
             bank.kill.eq(touched & (fills | drops).replicate(bank.ways)),
-            bank.write.eq(fills << victim),
             bank.new_slot.eq(op.slot),
             bank.new_global.eq(op.g),
-            bank.flush.eq(flushes),
-            bank.flush_local.eq(local),
         ]
         for field, shaped in bank.payload:
             value = op.entry[str(field)]

@@ -99,7 +99,8 @@ async def through_a_reset(
     for number, (linear, cycles) in enumerate(((first, moment), (LINEAR, 200))):
         ctx.set(mmu.contexts.payload.root, TABLE[4] >> 12)
         ctx.set(mmu.contexts.valid, 1)
-        assert ctx.get(mmu.contexts.ready)
+        while not ctx.get(mmu.contexts.ready):
+            await memory.cycle()
         await memory.cycle()
         ctx.set(mmu.contexts.valid, 0)
         ctx.set(requests.payload, {"linear": linear, "access": x86.Access(WRITE), "user": 1})
