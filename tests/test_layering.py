@@ -91,7 +91,7 @@ def test_facts_decide_nothing(name: str) -> None:
 ROWS = (
     ("x86", "linux"),
     ("profile", "profiles", "errors", "page_set", "memory"),
-    ("paging", "translation", "mmu", "pte", "bulk", "bulk_compiled"),
+    ("paging", "translation", "mmu", "pte", "bulk", "bulk_compiled", "engine"),
     ("state",),
     ("mm",),
     ("proc",),

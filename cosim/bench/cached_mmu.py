@@ -10,6 +10,7 @@ from typing import Final
 from ptewalk.cosim.bench.caching_lane import CachingRun
 from ptewalk.cosim.bench.caching_session import CALM, CachingSession, quiet_conditions
 from ptewalk.cosim.bench.events import Answer, Invalidate, SetContext
+from ptewalk.model.engine import Engine
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State, translate
 from ptewalk.model.x86 import PAGE_BYTES, Access, Invalidation
@@ -38,6 +39,8 @@ class CachedMmu:
         How many tags the design has.
     recent : int
         Pages that are asked about again after each step: those accessed last.
+    engine : Engine, optional
+        What is beside it.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class CachedMmu:
         watch: Callable[[CachingRun], None] = lambda run: None,
         tags: int = 256,
         recent: int = 8,
+        engine: Engine | None = None,
     ) -> None:
+        self.engine = engine
         self._session, self._memory, self._watch, self._tags = session, memory, watch, tags
         self._rng = None if seed is None else random.Random(f"conditions {seed}")
         self._state: State | None = None

@@ -17,7 +17,17 @@ from ptewalk.cosim.bench.conditions import Counters
 from ptewalk.model.x86 import Access, Outcome
 from ptewalk.rtl.description import DesignDescription, StreamDescription
 
-__all__ = ["BATCH", "COUNTERS", "STREAMS", "lane_files", "pins_header", "records_header", "structures"]
+__all__ = [
+    "BATCH",
+    "COUNTERS",
+    "STREAMS",
+    "lane_files",
+    "pins_header",
+    "records_header",
+    "stream_accessors",
+    "structures",
+    "wide_accessors",
+]
 
 _SOURCE: Final = Path(__file__).with_name("lane.cpp")
 _WORDS: Final = Path(__file__).with_name("words.h")
@@ -142,7 +152,7 @@ def _member(port: str) -> str:
     return "t." + port.replace("__", "___05F")
 
 
-def _stream(design: DesignDescription, role: str, found: StreamDescription | None) -> list[str]:
+def stream_accessors(design: DesignDescription, role: str, found: StreamDescription | None) -> list[str]:
     """The accessors of a stream; of one that is not there, such that code which uses them compiles."""
     fields = found.fields if found else {}
     valid, ready = (_member(found.valid), found.ready and _member(found.ready)) if found else ("", None)
@@ -189,6 +199,25 @@ def _stream(design: DesignDescription, role: str, found: StreamDescription | Non
     ]
 
 
+def wide_accessors(design: DesignDescription, role: str) -> list[str]:
+    """The accessors of a stream that is driven, of ports of any width: each field of a record is 64-bit words."""
+    found = design.stream(role)
+    assert found is not None
+    puts = " ".join(f"wide({_member(port)}, r.{_c(field)});" for field, port in found.fields.items())
+    ready = _member(found.ready) if found.ready else "true"
+    return [
+        f"namespace {role} {{",
+        "template <class P> inline void wide(P &port, const uint64_t *words) {",
+        "    if constexpr (std::is_integral_v<P>) port = static_cast<P>(words[0]);",
+        "    else std::memcpy(port.data(), words, sizeof port);",
+        "}",
+        f"template <class T> inline bool ready(const T &t) {{ return {ready}; }}",
+        f"template <class T> inline void set_valid(T &t, bool v) {{ {_member(found.valid)} = v; }}",
+        "template <class T, class R> inline void put(T &t, const R &r) { " + puts + " }",
+        "}",
+    ]
+
+
 def _group(role: str, ports: Mapping[str, str]) -> list[str]:
     """The accessors of a plain struct that the design tells; of one that is not there, too."""
     get = " ".join(f"r.{_c(field)} = {_member(port)};" for field, port in ports.items())
@@ -217,7 +246,7 @@ def pins_header(design: DesignDescription) -> str:
         "  // an OK to a read retires",
     ]
     for role in STREAMS:
-        lines += _stream(design, role, design.stream(role))
+        lines += stream_accessors(design, role, design.stream(role))
     for role in GROUPS:
         lines += _group(role, design.group(role))
     for role in _PINS:

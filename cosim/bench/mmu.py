@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptewalk.cosim.bench.conditions import BatchResult, Conditions, Counters, random_conditions
 from ptewalk.cosim.bench.lane import Lane
 from ptewalk.cosim.bench.records import EVENT, RESPONSE, EventKind, Records, decode, encode_requests
+from ptewalk.model.engine import Engine
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, Result, State
 
@@ -36,6 +37,8 @@ class GatewareMmu:
         Told what each call gave.
     tags : int
         How many tags the design has.
+    engine : Engine, optional
+        What is beside it.
     """
 
     def __init__(
@@ -47,7 +50,9 @@ class GatewareMmu:
         seed: int | None = None,
         watch: Callable[[BatchResult, SparseMemory], None] = lambda result, memory: None,
         tags: int = 256,
+        engine: Engine | None = None,
     ) -> None:
+        self.engine = engine
         self._lane = lane
         self._memory = memory
         self._counters = counters

@@ -13,7 +13,7 @@ from ptewalk.cosim.bench.caching_session import CachingSession
 from ptewalk.cosim.bench.events import Read, Swap, WalkEnd
 from ptewalk.cosim.checks.caching import COUNTERS, compare_counted
 from ptewalk.cosim.checks.caching_walks import CachedWalks
-from ptewalk.cosim.checks.driven import check_all, replay_all
+from ptewalk.cosim.checks.driven import Engines, check_all, replay_all
 from ptewalk.cosim.checks.golden_tlb import GoldenTlb
 from ptewalk.cosim.checks.minima import DISCRIMINATING
 from ptewalk.cosim.formats.walks import read_walks
@@ -55,7 +55,8 @@ class _Watch:
         Of the machine that runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, further: Callable[[], list[str]]) -> None:
+        self._further = further
         self.counts: Counter[str] = Counter()
         self.events = self.walks = 0
         self._found: list[str] = []
@@ -83,22 +84,23 @@ class _Watch:
         """As `Watch.take`; what was accessed last is asked about again."""
         assert self.mmu is not None
         again = self.mmu.ask_again([state_of(kernel, process) for process in kernel.processes.values()])
-        found, self._found = self._found + again, []
+        found, self._found = self._found + again + self._further(), []
         return found
 
 
 class Caches:
     """An MMU that caches, as `driven.Driven`: each machine has it from a reset on."""
 
-    def __init__(self, lane: CachingLane, design: DesignDescription, seed: int | None) -> None:
-        self._lane, self._seed = lane, seed
+    def __init__(self, lane: CachingLane, design: DesignDescription, seed: int | None, engines: Engines) -> None:
+        self._lane, self._seed, self._engines = lane, seed, engines
         self._tags = 1 << int(design.parameters["tag_bits"])
-        self.watch = _Watch()
+        self.watch = _Watch(engines.take)
 
     def mmu(self, memory: SparseMemory) -> CachedMmu:
         """As `Driven.mmu`."""
         given: dict[str, Any] = {"seed": self._seed, "watch": self.watch.of(memory), "tags": self._tags}
-        self.watch.mmu = CachedMmu(CachingSession(self._lane), memory, **given)
+        engine = self._engines.of(memory)
+        self.watch.mmu = CachedMmu(CachingSession(self._lane), memory, engine=engine, **given)
         return self.watch.mmu
 
     def told(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,8 @@ class LogWatch:
     Parameters
     ----------
     design : DesignDescription
+    further : callable, optional
+        What else differed since it was called last.
 
     Attributes
     ----------
@@ -40,7 +43,8 @@ class LogWatch:
         As in `Verdict`, added up.
     """
 
-    def __init__(self, design: DesignDescription) -> None:
+    def __init__(self, design: DesignDescription, further: Callable[[], list[str]] = list) -> None:
+        self._further = further
         self._golden = Golden(design)
         self._found: list[str] = []
         self.events = 0
@@ -55,7 +59,7 @@ class LogWatch:
 
     def take(self, kernel: Kernel) -> list[str]:
         """As `Watch.take`."""
-        found, self._found = self._found, []
+        found, self._found = self._found + self._further(), []
         return found
 
 

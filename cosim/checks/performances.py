@@ -17,7 +17,7 @@ from ptewalk.cosim.bench.lane import Lane
 from ptewalk.cosim.bench.mmu import GatewareMmu, MmuNotes
 from ptewalk.cosim.bench.records import decode, encode_requests
 from ptewalk.cosim.bench.scoreboard import Scoreboard, ScoreboardError
-from ptewalk.cosim.checks.driven import check_all, replay_all
+from ptewalk.cosim.checks.driven import Engines, check_all, replay_all
 from ptewalk.cosim.checks.golden import Golden, compare_responses
 from ptewalk.cosim.checks.lockstep import LockstepJudge, LogWatch
 from ptewalk.cosim.checks.random_walks import Judge, random_batch
@@ -175,16 +175,23 @@ def timed(values: dict[str, Any], lane: Lane, design: DesignDescription) -> dict
 class _Walks:
     """A walker, or an MMU without caches, as `driven.Driven`."""
 
-    def __init__(self, lane: Lane, design: DesignDescription, seed: int | None, notes: MmuNotes | None = None) -> None:
-        self._lane, self._seed, self._notes = lane, seed, notes
+    def __init__(
+        self,
+        lane: Lane,
+        design: DesignDescription,
+        seed: int | None,
+        engines: Engines,
+        notes: MmuNotes | None = None,
+    ) -> None:
+        self._lane, self._seed, self._notes, self._engines = lane, seed, notes, engines
         self._tags = min(256, 1 << design.parameters["tag_bits"])
         self._counters = Counters()
-        self.watch = LogWatch(design)
+        self.watch = LogWatch(design, engines.take)
 
     def mmu(self, memory: SparseMemory) -> GatewareMmu:
         """As `Driven.mmu`."""
         given: dict[str, Any] = {"seed": self._seed, "watch": self._see, "tags": self._tags}
-        return GatewareMmu(self._lane, memory, self._counters, **given)
+        return GatewareMmu(self._lane, memory, self._counters, engine=self._engines.of(memory), **given)
 
     def told(self) -> dict[str, Any]:
         """As `Driven.told`."""
@@ -225,7 +232,7 @@ class Left:
 
 def left_behind(state: ServedState, lane: Lane, design: DesignDescription, notes: MmuNotes | None = None) -> Left:
     """Run a scenario with every access through the gateware, in step with the golden model; `notes` take it down."""
-    walks = _Walks(lane, design, None, notes)
+    walks = _Walks(lane, design, None, Engines(None, None), notes)
     judge = LockstepJudge(watch=walks.watch)
     kernel = state.run(walks.mmu, judge)
     kernel.mmu = ModelMmu(kernel.memory)

@@ -147,8 +147,9 @@ def replay(
 
     The gateware backend also compares all of physical memory with the golden model after each step. `closed` counts
     steps that differ from the recording as they may, where the kernel loses a store and the MMU does not; `stored`
-    counts stores to tracked pages that were checked to be reported. Random scenarios,
-    and files without answers, are compared with the golden model alone. In a design with caches each process has a PCID
+    counts stores to tracked pages that were checked to be reported. What clear_refs, pagemap and PAGEMAP_SCAN do to
+    tables the gateware's table engine does. Random scenarios, and files without answers, are compared with the golden
+    model alone. In a design with caches each process has a PCID
     and is switched to without a flush; after each step what may be cached is asked about again.
     """
     if (kernel is not None or packages) and backend != "linux":
@@ -247,6 +248,10 @@ def replay(
         if "counters" in result:
             told = f"{result['words']} words of memory, {result['events']} accesses, {result['traced']} trace records"
             click.echo(f"the gateware counted: {result['counters']}; {told} compared")
+        if result.get("engine"):
+            click.echo(f"the table engine did, all of it compared with the golden model: {result['engine']}")
+        elif backend == "gateware":
+            click.echo("no table engine: it needs Verilator; clear_refs, pagemap and PAGEMAP_SCAN were the model's")
         if "tlb" in result:
             click.echo(
                 f"the golden TLB counted, an access for each invalidation that it would have shown: {result['tlb']}"

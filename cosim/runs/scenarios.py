@@ -33,6 +33,13 @@ def _built(simulator: str | None, soft_dirty: bool, design: str) -> Any:
     return gateware_named(design, WalkerConfig(soft_dirty=soft_dirty), simulator)
 
 
+def _engine() -> str | None:
+    """The library of the table engine; None where no Verilator can make one."""
+    from ptewalk.cosim.runs.engine import built_engine, can_build
+
+    return str(built_engine().library) if can_build() else None
+
+
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Results of parts of one whole, in order: numbers add, lists and texts follow, the first of firsts stays."""
     whole: dict[str, Any] = {}
@@ -83,8 +90,9 @@ def replay_gateware(
     found = [job.scenarios() for job in jobs]
     ((soft_dirty, design),) = {(job.soft_dirty, job.design) for job in jobs}
     built = by or _built(simulator, soft_dirty, design)
+    engine = _engine()
     if not built.in_process:
-        values = {"jobs": [asdict(job) for job in jobs]}
+        values = {"jobs": [asdict(job) for job in jobs], "engine": engine}
         told: list[dict[str, Any]] = built.perform("replayed", values, protocol=protocol)["results"]
         return [one | {"simulator": built.simulator} for one in told]
     parts: list[ReplayJob] = []
@@ -96,7 +104,9 @@ def replay_gateware(
             whose.append(place)
 
     def work(chunk: Chunk) -> dict[str, Any]:
-        told: dict[str, Any] = built.perform("replayed", {"jobs": [asdict(parts[chunk.number])]})["results"][0]
+        told: dict[str, Any] = built.perform("replayed", {"jobs": [asdict(parts[chunk.number])], "engine": engine})[
+            "results"
+        ][0]
         return told
 
     chunks = [Chunk(0, number, 1) for number in range(len(parts))]
@@ -120,12 +130,14 @@ def check_on_gateware(
 ) -> dict[str, Any]:
     """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
     built = by or _built(simulator, soft_dirty, design)
+    engine = _engine()
     groups = _groups(scenarios, workers if built.in_process else 1)
 
     def work(chunk: Chunk) -> dict[str, Any]:
         lines = [scenario_lines(scenario) for scenario in groups[chunk.number]]
         own = None if seed is None else seed + chunk.number
         values = {"profile": profile, "track": track, "soft_dirty": soft_dirty, "scenarios": lines, "seed": own}
+        values["engine"] = engine
         return built.perform("checked", values)
 
     chunks = [Chunk(seed or 0, number, len(group)) for number, group in enumerate(groups)]

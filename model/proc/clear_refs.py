@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import bulk
+from ptewalk.model.engine import Engine
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import modify, thp
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.tables import SPAN_TABLES
+from ptewalk.model.state.tables import PMD_PAGES, SPAN_TABLES
 from ptewalk.model.state.vma import Vma
 
 Words = NDArray[np.uint64]
@@ -111,6 +112,10 @@ def _clear_area_flags(mm: Mm) -> None:
 def _walk(mm: Mm, vma: Vma, value: int) -> None:
     """clear_refs_pte_range over one area."""
     splits = mm.entries.profile.clear_refs_splits_huge
+    engine = mm.kernel.engine
+    if engine is not None:
+        _by_engine(mm, vma, value, engine)
+        return
     for piece in mm.tables.pieces(vma, vma.start, vma.end, together=SPAN_TABLES):
         if piece.leaf:
             if not splits:
@@ -119,6 +124,34 @@ def _walk(mm: Mm, vma: Vma, value: int) -> None:
             thp.split_huge_pmd(mm, vma, piece.head)
         change = clear_soft_dirty if value == CLEAR_REFS_SOFT_DIRTY else _clear_accessed
         mm.tables.change(piece.first, piece.last, partial(change, mm, vma))
+
+
+def _by_engine(mm: Mm, vma: Vma, value: int, engine: Engine) -> None:
+    """As `_walk`: an engine changes the entries; what is to be split, and what is pinned, is found here."""
+    rules, splits = mm.entries, mm.entries.profile.clear_refs_splits_huge
+    kept = _pinned(mm, vma) if value == CLEAR_REFS_SOFT_DIRTY else []
+    at = vma.start
+    for last in [*kept, vma.end]:
+        while at < last:
+            pages = mm.tables.pages(at, last)
+            if value == CLEAR_REFS_SOFT_DIRTY:
+                at = engine.clear(pages, rules, permit=permit(vma), splits=splits)
+            else:
+                at = engine.make_old(pages, rules, splits=splits)
+            if at < last:
+                thp.split_huge_pmd(mm, vma, at & -PMD_PAGES)
+        at = last + 1
+
+
+def _pinned(mm: Mm, vma: Vma) -> list[int]:
+    """Pages of an area whose level-1 entries stay as they are, since they may map a pinned page."""
+    kept: list[int] = []
+    if keeps_pinned(mm, vma):
+        for piece in mm.tables.pieces(vma, vma.start, vma.end, together=SPAN_TABLES):
+            if not piece.leaf:
+                places = pinned_places(mm, mm.tables.entries(piece.first, piece.last))
+                kept += (piece.first + places).tolist()
+    return kept
 
 
 def _clear_accessed(mm: Mm, vma: Vma, part: Words) -> None:
@@ -133,17 +166,27 @@ def clear_soft_dirty(mm: Mm, vma: Vma, part: Words) -> None:
     An entry that may map a pinned page of a private area stays as it is.
     """
     entries = mm.entries
-    if not (mm.has_pinned and vma.is_cow) or not entries.profile.clear_refs_keeps_pinned:
+    if not keeps_pinned(mm, vma):
         bulk.clear_refs(part, entries, permit=permit(vma))
         return
-    frames = mm.frames
-    writable = np.flatnonzero(((part & np.uint64(P | PROTNONE)) != 0) & ((part & np.uint64(RW)) != 0))
-    heads = frames.head[entries.pte_pfn(part[writable]).view(np.int64)]
-    near = writable[np.isin(heads, frames.head[np.array(list(frames.pins), np.int64)])]
-    pinned = near[[frames.is_pinned(entries.pte_pfn(entry)) for entry in part[near].tolist()]]
+    pinned = pinned_places(mm, part)
     kept = part[pinned]
     bulk.clear_refs(part, entries, permit=permit(vma))
     part[pinned] = kept
+
+
+def keeps_pinned(mm: Mm, vma: Vma) -> bool:
+    """May some entries of the area stay as they are?"""
+    return mm.has_pinned and vma.is_cow and mm.entries.profile.clear_refs_keeps_pinned
+
+
+def pinned_places(mm: Mm, part: Words) -> NDArray[np.intp]:
+    """Places of writable entries that may map a pinned page."""
+    entries, frames = mm.entries, mm.frames
+    writable = np.flatnonzero(((part & np.uint64(P | PROTNONE)) != 0) & ((part & np.uint64(RW)) != 0))
+    heads = frames.head[entries.pte_pfn(part[writable]).view(np.int64)]
+    near = writable[np.isin(heads, frames.head[np.array(list(frames.pins), np.int64)])]
+    return near[[frames.is_pinned(entries.pte_pfn(entry)) for entry in part[near].tolist()]]
 
 
 def permit(vma: Vma) -> bool:

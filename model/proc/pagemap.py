@@ -36,7 +36,7 @@ def area_word(mm: Mm, vma: Vma) -> int:
     return int(SOFT_DIRTY) if vma.flags & mm.entries.VM_SOFTDIRTY & VmFlag.SOFTDIRTY else 0
 
 
-def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
+def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Words | None = None) -> Words:
     """The words of a run of level-1 entries of one area (pte_to_pagemap_entry), frame numbers included.
 
     Parameters
@@ -44,9 +44,15 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None) -> Words:
     part : uint64 array (n,)
     out : uint64 array (n,), optional
         Where the words go.
+    told : uint64 array (n,), optional
+        What an engine says of them: the words without what is the frame's or the area's.
     """
     frames = mm.frames
-    words = bulk.pagemap(part, mm.entries, out=out)
+    if told is None:
+        words = bulk.pagemap(part, mm.entries, out=out)
+    else:
+        words = np.empty_like(part) if out is None else out
+        words[:] = told
     normal = (words >= PRESENT) & ((part & np.uint64(SPECIAL)) == 0)  # PRESENT is the highest bit
     index = (words & FRAME).view(np.int64)
     index[~normal] = 0
@@ -90,14 +96,20 @@ def huge_word(mm: Mm, vma: Vma, head: int, entry: int, level: int) -> int:
     return word
 
 
-def huge_words(mm: Mm, vma: Vma, piece: Piece) -> Words:
-    """The words of pages under a huge leaf; 6.12 tells for each page whether it is mapped exclusively."""
+def huge_words(mm: Mm, vma: Vma, piece: Piece, told: Words | None = None) -> Words:
+    """The words of pages under a huge leaf; 6.12 tells for each page whether it is mapped exclusively.
+
+    `told` is as in `pte_words`; what is not present an engine does not tell of.
+    """
     first, last, head = piece.first, piece.last, piece.head
     word = huge_word(mm, vma, head, piece.leaf, piece.level)
     words = np.full(last - first, word, np.uint64)
     if not word & int(PRESENT):
         return words
-    words += np.arange(first - head, last - head, dtype=np.uint64)
+    if told is None:
+        words += np.arange(first - head, last - head, dtype=np.uint64)
+    else:
+        words = told | np.uint64(word & int(FILE | EXCLUSIVE) | area_word(mm, vma))
     if mm.entries.profile.pagemap_exclusive_by_page and not vma.huge_level:
         frame = mm.entries.pte_pfn(piece.leaf, piece.level)
         counts = mm.frames.maps[frame + first - head : frame + last - head] + mm.frames.huge_maps.get(frame, 0)
@@ -156,20 +168,26 @@ def read_area(mm: Mm, vma: Vma, *, show_frames: bool = True) -> tuple[Words, lis
 
 def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mapped] | None = None) -> None:
     """Put the words of pages [start, end) of one area into `out`, which is all zero."""
+    engine = mm.kernel.engine
+    told: Words | None = None
+    if engine is not None:
+        told = engine.words(mm.tables.pages(start, end), mm.entries, marks=not vma.huge_level)
+        out[:] = told
     if area_word(mm, vma):
         out |= SOFT_DIRTY
     for piece in mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
         place = out[piece.first - start : piece.last - start]
+        own = None if told is None else told[piece.first - start : piece.last - start]
         if piece.leaf:
-            place[:] = huge_words(mm, vma, piece)
+            place[:] = huge_words(mm, vma, piece, own)
             if mapped is not None:
                 mapped.append(Mapped(piece, _NOWHERE, _NO_WORDS))
             continue
         part = mm.tables.entries(piece.first, piece.last)
         dense = len(part) > TABLE_ENTRIES or 2 * np.count_nonzero(part) > len(part)  # many tables: not looked at
         used = _NOWHERE if dense and mapped is None else part.nonzero()[0]
-        if dense:
-            pte_words(mm, vma, part, place)
+        if dense or own is not None:
+            pte_words(mm, vma, part, place, own)
         elif len(used):
             place[used] = pte_words(mm, vma, part[used])
         if mapped is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.model import bulk
+from ptewalk.model.engine import Engine
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import (
     HUGE_PAGES,
@@ -28,7 +29,7 @@ from ptewalk.model.linux import (
     VmFlag,
 )
 from ptewalk.model.mm import thp, uffd
-from ptewalk.model.proc.pagemap import FRAME, PRESENT, UFFD, Words
+from ptewalk.model.proc.pagemap import FRAME, PRESENT, SOFT_DIRTY, UFFD, Words
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
@@ -267,7 +268,8 @@ class _Scan:
         """pagemap_scan_thp_entry"""
         mm = self.mm
         pmd = mm.tables.get_huge(start)
-        categories = self.area_category | self._huge_category(vma, pmd) & ~self.untold
+        told = None if mm.kernel.engine is None else int(self._words(start, start + 1)[0])
+        categories = self.area_category | self._huge_category(vma, pmd, told) & ~self.untold
         if not self.interesting(categories):
             return
         stop, full = self.push(categories, start, end)
@@ -280,21 +282,40 @@ class _Scan:
                 else:
                     self.hole(vma, start, end)
                 return
-            mm.tables.set_huge(start, mm.entries.pte_mkuffd_wp(pmd))
+            if mm.kernel.engine is None:
+                mm.tables.set_huge(start, mm.entries.pte_mkuffd_wp(pmd))
+            else:
+                self._protect_by(mm.kernel.engine, start, stop)
         if full:
             raise _Full
 
-    def _huge_category(self, vma: Vma, pmd: int) -> int:
-        """pagemap_thp_category"""
+    def _words(self, start: int, end: int) -> Words:
+        """The words of pages by what maps them alone."""
+        mm = self.mm
+        if mm.kernel.engine is None:
+            return bulk.pagemap(mm.tables.entries(start, end), mm.entries)
+        return mm.kernel.engine.words(mm.tables.pages(start, end), mm.entries, marks=True)
+
+    def _protect_by(self, engine: Engine, start: int, end: int) -> None:
+        tables = self.mm.tables
+        tables.forget(start, end)
+        engine.protect(tables.pages(start, end), self.mm.entries)
+
+    def _huge_category(self, vma: Vma, pmd: int, told: int | None) -> int:
+        """pagemap_thp_category; `told`: the word of its first page, from an engine."""
         mm = self.mm
         categories = ScanCategory.HUGE | ScanCategory.PRESENT
-        if not pmd & UFFD_WP:
+        marked = mm.entries.pmd_soft_dirty(pmd)
+        protected = pmd & UFFD_WP
+        if told is not None:
+            marked, protected = told & int(SOFT_DIRTY), told & int(UFFD)
+        if not protected:
             categories |= ScanCategory.WRITTEN
         if thp.is_huge_zero(mm, pmd):
             categories |= ScanCategory.PFNZERO
         elif self.interest & ScanCategory.FILE and not mm.frames.flags[thp.pmd_frame(mm, pmd)] & page.ANON:
             categories |= ScanCategory.FILE
-        if mm.entries.pmd_soft_dirty(pmd):
+        if marked:
             categories |= ScanCategory.SOFT_DIRTY
         return int(categories)
 
@@ -302,7 +323,7 @@ class _Scan:
         """pagemap_scan_pmd_entry over page tables."""
         argument = self.argument
         part = self.mm.tables.entries(start, end)
-        words = bulk.pagemap(part, self.mm.entries)
+        words = self._words(start, end)
         unprotected = (words & UFFD) == 0
         if self.protects and not argument.vec_len:
             self._protect(start, end, unprotected)
@@ -360,7 +381,12 @@ class _Scan:
             absent = np.where(old, old | np.uint64(entries.SWP_UFFD_WP), np.uint64(entries.make_uffd_marker()))
             part[taken] = np.where(old & np.uint64(P | PROTNONE), entries.pte_mkuffd_wp(old), absent)
 
-        if taken.any():
+        engine = self.mm.kernel.engine
+        if engine is not None:
+            for first, last in _runs(taken.astype(np.int64)):
+                if taken[first]:
+                    self._protect_by(engine, start + first, start + last)
+        elif taken.any():
             self.mm.tables.change(start, end, protect)
 
     def hugetlb(self, vma: Vma, start: int, end: int) -> None:

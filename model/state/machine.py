@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ptewalk.model.engine import Engine, HasEngine
 from ptewalk.model.errors import Errno
 from ptewalk.model.linux import HUGETLB_POOL, PKRU_AFTER_FAULT, STACK_PAGE, Track, VmFlag
 from ptewalk.model.memory import SparseMemory
@@ -270,6 +271,11 @@ class MachineState:
         self.maps_above_window = True
         """A process has further mappings above the window: program, libraries, stack."""
         self.new_process(0)
+
+    @property
+    def engine(self) -> Engine | None:
+        """What changes and reads many entries in its place, where the MMU has that beside it."""
+        return self.mmu.engine if isinstance(self.mmu, HasEngine) else None
 
     def new_process(self, who: int) -> Process:
         """A process with nothing mapped. Raises `Errno` EAGAIN when there is no PCID for it."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ptewalk.model.engine import Pages
 from ptewalk.model.linux import TABLE_FLAGS, TASK_PAGES, SoftBit
 from ptewalk.model.pte import RW, A, D, P
 from ptewalk.model.state.frames import Frames
@@ -111,6 +112,10 @@ class PageTables:
         frame = self.frames.alloc(0)
         self.memory.add_frame(frame)
         return frame
+
+    def pages(self, first: int, last: int) -> Pages:
+        """Pages [first, last), as an engine is told."""
+        return Pages(self.root, self.levels, first, last)
 
     def forget(self, start: int, end: int) -> None:
         """The MMU may hold translations of pages [start, end) that it must not use any more."""

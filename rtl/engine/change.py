@@ -63,7 +63,7 @@ class KindLayout(data.StructLayout):
 
 
 class ChangeLayout(data.StructLayout):
-    """An operation's masks. An entry that is zero never matches and never changes.
+    """An operation's masks. An entry that is zero never matches.
 
     Members
     -------
@@ -74,11 +74,16 @@ class ChangeLayout(data.StructLayout):
         D of one sets SAVED_DIRTY.
     only_matching : 1
         Entries that do not match stay as they are.
+    spares : FlagsLayout
+        A present or hidden entry of level 1 that has one of these bits stays as it is, as those without a struct page.
+    empty : unsigned(64)
+        What an entry of level 1 that is zero becomes, as a marker where a page is protected; 0: it stays.
     """
 
     def __init__(self) -> None:
         kinds = {name: KindLayout() for name in ("present", "hidden", "swap")}
-        super().__init__({**kinds, "arm": 1, "save_dirty": 1, "only_matching": 1})
+        flags = {"arm": 1, "save_dirty": 1, "only_matching": 1}
+        super().__init__({**kinds, **flags, "spares": FlagsLayout(), "empty": unsigned(64)})
 
 
 class WordsLayout(data.StructLayout):
@@ -122,7 +127,7 @@ class EntryChange(Component):
     kind : Out(EntryKind)
     matches : Out(1)
     new : Out(64)
-        What the entry becomes; its frame is that of `entry`, always.
+        What the entry becomes; its frame is that of `entry`, unless that is zero and becomes `change.empty`.
     changes : Out(1)
         It is not what it was.
     word : Out(64)
@@ -171,13 +176,16 @@ class EntryChange(Component):
             self.matches.eq((bits & Value.cast(chosen.match)).any()),
             new.eq(bits & ~Value.cast(chosen.clear) | Value.cast(chosen.set) | Value.cast(raised)),
         ]
-        stays = Signal()
+        stays, spared = Signal(), Signal()
         m.d.comb += [
-            stays.eq((change.only_matching & ~self.matches) | (self.kind == EntryKind.NONE)),
+            spared.eq(maps & (bits & Value.cast(change.spares)).any()),
+            stays.eq((change.only_matching & ~self.matches) | spared),
             self.changes.eq(~stays & (Value.cast(new) != bits)),
             self.new.eq(entry),
         ]
-        with m.If(~stays):
+        with m.If(self.kind == EntryKind.NONE):
+            m.d.comb += [self.new.eq(change.empty), self.changes.eq(change.empty.any())]
+        with m.Elif(~stays):
             m.d.comb += [self.new[:_LOW].eq(new.low), self.new[-_HIGH:].eq(new.high)]
         self._tell(m)
         return m

@@ -169,6 +169,7 @@ class Fetcher(Component):
         m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
         m.submodules.net = net = EntryChange()
         m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
+        m.d.comb += net.change.spares.eq(0)  # they are of level 1
         here = self._here(m, r)
         entry = self._kept_entry(m, r, kept, here)
         jobs, port, found = self.jobs.payload, self.port, self.port.data

@@ -226,23 +226,24 @@ class TableEngine(Component):
         return m
 
     def _share(self, m: Module) -> None:
-        """The port: upper tables go before lines; a swap of a line is not parted."""
+        """The port: upper tables go before lines, but not before one that waits; a swap of a line is not parted."""
         fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
-        inside = Signal()
-        with m.If(fetcher.reads.valid):
+        waits, inside = Signal(), Signal()  # a line's read that was offered; a swap of a line that was begun
+        with m.If(fetcher.reads.valid & ~waits):
             m.d.comb += [port.reads.valid.eq(1), port.reads.payload.eq(fetcher.reads.payload)]
             m.d.comb += fetcher.reads.ready.eq(port.reads.ready)
         with m.Else():
             m.d.comb += [port.reads.valid.eq(lines.reads.valid), port.reads.payload.eq(lines.reads.payload)]
             m.d.comb += lines.reads.ready.eq(port.reads.ready)
+            m.d.sync += waits.eq(lines.reads.valid & ~port.reads.ready)
         with m.If(fetcher.swaps.valid & ~inside):
             m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.eq(fetcher.swaps.payload)]
             m.d.comb += fetcher.swaps.ready.eq(port.swaps.ready)
         with m.Else():
             m.d.comb += [port.swaps.valid.eq(lines.swaps.valid), port.swaps.payload.eq(lines.swaps.payload)]
             m.d.comb += lines.swaps.ready.eq(port.swaps.ready)
-            with m.If(lines.swaps.valid & port.swaps.ready):
-                m.d.sync += inside.eq(~lines.swaps.payload.last)
+            with m.If(lines.swaps.valid):
+                m.d.sync += inside.eq(~(port.swaps.ready & lines.swaps.payload.last))
         for one in (fetcher, lines):
             m.d.comb += [one.data.valid.eq(port.data.valid), one.data.payload.eq(port.data.payload)]
             m.d.comb += [one.swapped.valid.eq(port.swapped.valid), one.swapped.payload.eq(port.swapped.payload)]

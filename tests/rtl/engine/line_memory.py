@@ -139,6 +139,7 @@ class LineMemory:
         port = self.port
         collected: dict[str, list[Fields]] = {"swaps": [], "writes": []}
         sending: list[Fields] = []
+        waiting: dict[str, Fields] = {}
         while True:
             if not sending:
                 sending = self._due(self.answers) or []
@@ -157,9 +158,13 @@ class LineMemory:
             self.now += 1
             for place, name in enumerate(("reads", "swaps", "writes")):
                 valid, ready, payload = sampled[3 * place : 3 * place + 3]
+                fields = {str(key): int(payload[key]) for key, _ in payload.shape()}
+                before = waiting.pop(name, None)
+                assert before is None or (valid and fields == before), f"{name} changed before it was taken"
+                if valid and not ready:
+                    waiting[name] = fields
                 if not (valid and ready):
                     continue
-                fields = {str(key): int(payload[key]) for key, _ in payload.shape()}
                 if name == "reads":
                     self._read(fields)
                     continue

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from ptewalk.cosim.bench.engine_masks import ageing, clearing, protecting, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.rtl.engine.change import EntryChange, EntryKind
-
-from .masks import clearing, telling
 
 ENTRIES = 200
 INTERESTING = (0, 1, 2, 3, 6, 7, 8, 9, 10, 11, 12, 51, 52, 58, 59, 62, 63)
@@ -76,6 +75,34 @@ def test_a_clear_is_the_models(name: str, track: Track) -> None:
         assert found["matches"] == word >> PagemapBit.SOFT_DIRTY & 1, hex(entry)
         differing += new != entry
     assert differing > len(entries) // 8
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_an_ageing_takes_a_of_what_has_a_page(name: str) -> None:
+    """clear_refs 1 to 3 (clear_refs_pte_range): A of present and PROT_NONE entries, unless bit 9, SPECIAL, is set."""
+    rng = random.Random(name)
+    entries = [draw(rng) for _ in range(ENTRIES)] + [0]
+    told = through(entries, ageing(), telling(Entries(PROFILES[name])))
+    for entry, found in zip(entries, told, strict=True):
+        ages = entry & 0x101 and not entry & 0x200
+        assert found["new"] == (entry & ~0x20 if ages else entry), hex(entry)
+        assert found["changes"] == bool(ages and entry & 0x20), hex(entry)
+
+
+@pytest.mark.parametrize("track", list(Track))
+@pytest.mark.parametrize("name", [name for name, kernel in PROFILES.items() if "pagemap_scan" in kernel.verbs])
+def test_a_protection_is_the_models(name: str, track: Track) -> None:
+    """PAGEMAP_SCAN write-protects (make_uffd_wp_pte): all that is there, and what maps nothing becomes a marker."""
+    rng = random.Random(f"{name}{track}")
+    rules = Entries(PROFILES[name], track=track)
+    entries = [draw(rng) for _ in range(ENTRIES)] + [0]
+    for entry, found in zip(entries, through(entries, protecting(rules), telling(rules)), strict=True):
+        if entry & 0x101:
+            new = rules.pte_mkuffd_wp(entry)
+        else:
+            new = entry | rules.SWP_UFFD_WP if entry else rules.make_uffd_marker()
+        assert found["new"] == new, hex(entry)
+        assert found["changes"] == (new != entry), hex(entry)
 
 
 def test_the_kinds() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from ptewalk.cosim.bench.engine_masks import clearing, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES
@@ -20,7 +21,6 @@ from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.engine.table_engine import EngineConfig
 
 from ..bus.burst_memory import Memory
-from .masks import clearing, telling
 from .test_change import draw
 
 UPPER = 0x67

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from ptewalk.cosim.bench.engine_masks import clearing, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES
@@ -18,7 +19,6 @@ from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
 
 from .line_memory import LineMemory
-from .masks import clearing, telling
 from .test_change import draw
 
 UPPER = 0x67

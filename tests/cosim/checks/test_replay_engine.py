@@ -1,0 +1,113 @@
+"""What /proc does to tables in a replay on gateware is the table engine's doing, and what it gets wrong is seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptewalk.cosim.bench.engine import GatewareEngine
+from ptewalk.cosim.bench.engine_lane import EngineLane, EngineRun
+from ptewalk.cosim.checks.replay import ReplayJob
+from ptewalk.cosim.formats.scenarios import load
+from ptewalk.cosim.runs.scenarios import check_on_gateware, replay_gateware
+from ptewalk.model.engine import Pages
+from ptewalk.model.pte import Entries
+
+pytestmark = pytest.mark.thorough
+PAGES = 5
+STEPS: list[dict[str, Any]] = [
+    {"op": "mmap", "page": 0, "n": PAGES, "prot": "rw", "kind": "anon"},
+    {"op": "write", "page": 0, "n": PAGES},
+    {"op": "clear_refs", "value": "4"},
+    {"op": "write", "page": 3, "n": 1},
+    {"op": "clear_refs", "value": "1"},
+    {"op": "clear_refs", "value": "4"},
+]
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    """A scenario without answers: five pages written, cleared, one written, made old, cleared."""
+    path = tmp_path / "few.jsonl"
+    head = {"t": "scenario", "name": "few", "base": "0x100000000000", "steps": len(STEPS)}
+    steps = [{"t": "step", "name": "few", "i": i, "op": {"who": 0} | step} for i, step in enumerate(STEPS)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [head, *steps]))
+    return path
+
+
+def checked(path: Path, track: str, design: str = "mmu-uncached") -> dict[str, Any]:
+    """The scenario in step with the golden model."""
+    return check_on_gateware(load([path], None), "linux-6.1", track, True, None, design=design, seed=1)
+
+
+@pytest.mark.parametrize("track", ["off", "fault", "native"])
+def test_the_engine_clears_ages_and_tells(scenario: Path, track: str) -> None:
+    """Changed: five entries cleared, then A of five, then one cleared of SD and RW; in `native` of SD alone."""
+    result = checked(scenario, track)
+    assert (result["agree"], result["differ"]) == (len(STEPS), 0), result["first_difference"]
+    engine = result["engine"]
+    assert (engine["clears"], engine["agings"]) == (2, 1)
+    assert engine["changed"] == PAGES + PAGES + 1
+    assert engine["words"] >= len(STEPS) * PAGES
+    assert engine["cycles"] > engine["words"]
+
+
+def test_an_engine_that_only_says_so_is_seen(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else clears: where a clear is not done, memory differs from the golden model's."""
+
+    def lazy(self: GatewareEngine, pages: Pages, rules: Entries, *, permit: bool, splits: bool) -> int:
+        return pages.last
+
+    monkeypatch.setattr(GatewareEngine, "clear", lazy)
+    result = checked(scenario, "native")
+    assert result["differ"] and "few step 2" in result["first_difference"], result["first_difference"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [("changed", 4, "4 entries changed, of 5"), ("stopped", 4, "BUS_ERROR"), ("given_up", 1, "given_up")],
+)
+def test_what_a_completion_says_is_compared(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: int, text: str
+) -> None:
+    real = EngineLane.run
+
+    def wrong(self: EngineLane, *given: Any, **named: Any) -> EngineRun:
+        run = real(self, *given, **named)
+        if run.completions[0]["changed"] == PAGES:
+            run.completions[0][field] = value
+        return run
+
+    monkeypatch.setattr(EngineLane, "run", wrong)
+    assert text in checked(scenario, "off")["first_difference"]
+
+
+def test_words_that_are_wrong_are_seen(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = EngineLane.run
+
+    def wrong(self: EngineLane, *given: Any, **named: Any) -> EngineRun:
+        run = real(self, *given, **named)
+        run.report[run.report != 0] ^= 1 << 55
+        return run
+
+    monkeypatch.setattr(EngineLane, "run", wrong)
+    assert "golden model's state" in checked(scenario, "off")["first_difference"]
+
+
+def test_beside_an_mmu_that_caches(scenario: Path) -> None:
+    result = checked(scenario, "fault", "mmu-small")
+    assert (result["agree"], result["differ"]) == (len(STEPS), 0), result["first_difference"]
+    assert result["engine"]["changed"] == 2 * PAGES + 1
+
+
+def test_recorded_scenarios(tmp_path: Path) -> None:
+    """A recording goes through the engine too: what a kernel answered, and each word of memory."""
+    sample = Path(__file__).parents[3] / "cosim" / "formats" / "data" / "linux-6.12-sample.jsonl.gz"
+    names = tuple(one.name for one in load([sample], None) if any(s.op["op"] == "pagemap_scan" for s in one.steps))[:6]
+    job = ReplayJob((str(sample),), "linux-6.12", "fault", names=names, seed=2)
+    (result,) = replay_gateware([job], None)
+    assert names and result["differ"] == 0 and result["agree"] == result["steps"]
+    assert result["engine"]["pagemaps"] > len(names)
