@@ -56,6 +56,24 @@ class Engine(Protocol):
     def protect(self, pages: Pages, rules: Entries) -> None:
         """Write-protect each page (fs/proc/task_mmu.c:make_uffd_wp_pte); what maps nothing becomes a marker."""
 
+    def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
+        """Entries move to where those of other pages stand, whose tables exist (mm/mremap.c:move_ptes).
+
+        Parameters
+        ----------
+        pages : Pages
+            Whose entries move; the rest of what they map above level 1 moves with it.
+        target : int
+            The page to which the first goes; there is nothing yet.
+        level : int
+            Of the tables that hold the entries, 1 to 3.
+        rules : Entries
+        marks : bool
+            Each becomes soft-dirty.
+        unprotects : bool
+            Write-protection goes, and with it markers that say nothing else.
+        """
+
     def words(self, pages: Pages, rules: Entries, *, marks: bool) -> NDArray[np.uint64]:
         """The pagemap words, without FILE and EXCLUSIVE; 0 where nothing is mapped.
 

@@ -17,21 +17,24 @@ from ptewalk.cosim.bench.engine_lane import (
     EngineRun,
     RuleOfEngineBroken,
 )
-from ptewalk.cosim.bench.engine_masks import ageing, clearing, looking, protecting, telling
+from ptewalk.cosim.bench.engine_masks import ageing, clearing, looking, moving, protecting, telling
 from ptewalk.model.engine import Pages
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import ENTRY_BYTES, LEVELS_5
+from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.report import Report
 
 __all__ = ["ENGINE_COUNTS", "GatewareEngine"]
 
-ENGINE_COUNTS: Final = ("clears", "agings", "pagemaps", "protections", "changed", "words", "cycles")
-"""Commands by what they do; entries that the gateware says it changed; words of pagemap; cycles."""
+ENGINE_COUNTS: Final = (
+    *("clears", "agings", "pagemaps", "protections", "moves", "relinks"),
+    *("changed", "moved", "words", "cycles"),
+)
+"""Commands by what they do; entries that the gateware says it changed, or moved; words of pagemap; cycles."""
 
 _CALM: Final = EngineConditions()
-_FAILED: Final = ("failed", "given_up", "lost")
+_FAILED: Final = ("failed", "given_up", "lost", "homeless")
 
 
 class GatewareEngine:
@@ -84,6 +87,17 @@ class GatewareEngine:
         self._counts["words"] += count
         self._ended("pagemaps", pages, run.completions[0])
         return run.report[skipped:]
+
+    def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
+        """As `Engine.move`."""
+        name, shift = "moves" if marks else "relinks", INDEX_BITS * (level - 1)
+        change = moving(rules, marks=marks, unprotects=unprotects)
+        command = self._command(pages, change, rules, marks=True, changes=True, splits=False)
+        where = {"target": target, "level": level, "entries": pages.last - pages.first >> shift}
+        command |= {"moves": 1, "move": where | {"drops_markers": int(unprotects)}}
+        told = self._run(name, command, 0).completions[0]
+        self._counts["moved"] += told["changed"]
+        self._ended(name, pages, told)
 
     def _change(self, name: str, pages: Pages, change: Mapping[str, Any], rules: Entries, *, splits: bool) -> int:
         run = self._run(name, self._command(pages, change, rules, marks=True, changes=True, splits=splits), 0)

@@ -183,10 +183,10 @@ class EngineLane:
         return int(self.design.parameters["line_bytes"])
 
     def record(self, fields: Mapping[str, Any]) -> Records:
-        """A command as a record; `fields` by the names of `CommandLayout`."""
+        """A command as a record; `fields` by the names of `CommandLayout`, 0 where one is missing."""
         row = np.zeros(1, self._commands)
         for name, field in self._layout:
-            value = fields[name]
+            value = fields.get(name, 0)
             bits = field.shape.const(value).as_bits() if isinstance(value, Mapping) else int(value)
             numbers = row[0][name]
             numbers[:] = [bits >> 64 * number & (1 << 64) - 1 for number in range(len(numbers))]

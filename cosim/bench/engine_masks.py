@@ -9,7 +9,7 @@ import numpy as np
 from ptewalk.model import bulk
 from ptewalk.model.pte import RW, SPECIAL, UFFD_WP, A, D, Entries
 
-__all__ = ["ageing", "clearing", "flags", "looking", "protecting", "telling"]
+__all__ = ["ageing", "clearing", "flags", "looking", "moving", "protecting", "telling"]
 
 
 def flags(mask: int | np.uint64) -> dict[str, int]:
@@ -72,6 +72,24 @@ def protecting(rules: Entries) -> dict[str, Any]:
     swap = {"clear": none, "set": flags(rules.SWP_UFFD_WP), "match": none}
     saves = int(bool(clear and rules.SAVED_DIRTY))
     return _change(maps, swap) | {"save_dirty": saves, "empty": rules.make_uffd_marker()}
+
+
+def moving(rules: Entries, *, marks: bool, unprotects: bool) -> dict[str, Any]:
+    """What mremap makes of an entry on its way (mm/mremap.c:move_ptes, the seed commit's hunk).
+
+    Parameters
+    ----------
+    rules : Entries
+    marks : bool
+        It becomes soft-dirty.
+    unprotects : bool
+        Its write-protection by userfaultfd goes.
+    """
+    none = flags(0)
+    swapped = rules.SOFT_DIRTY if rules.swap_layout.soft_dirty is None else rules.SWP_SOFT_DIRTY
+    maps = {"clear": flags(UFFD_WP if unprotects else 0), "set": flags(rules.SOFT_DIRTY if marks else 0), "match": none}
+    clear = flags(rules.SWP_UFFD_WP if unprotects else 0)
+    return _change(maps, {"clear": clear, "set": flags(swapped if marks else 0), "match": none})
 
 
 def looking() -> dict[str, Any]:

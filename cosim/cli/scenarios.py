@@ -147,10 +147,10 @@ def replay(
 
     The gateware backend also compares all of physical memory with the golden model after each step. `closed` counts
     steps that differ from the recording as they may, where the kernel loses a store and the MMU does not; `stored`
-    counts stores to tracked pages that were checked to be reported. What clear_refs, pagemap and PAGEMAP_SCAN do to
-    tables the gateware's table engine does. Random scenarios, and files without answers, are compared with the golden
-    model alone. In a design with caches each process has a PCID
-    and is switched to without a flush; after each step what may be cached is asked about again.
+    counts stores to tracked pages that were checked to be reported. What clear_refs, pagemap, PAGEMAP_SCAN and mremap
+    do to tables the gateware's table engine does. Random scenarios, and files without answers, are compared with the
+    golden model alone. In a design with caches each process has a PCID and is switched to without a flush; after each
+    step what may be cached is asked about again.
     """
     if (kernel is not None or packages) and backend != "linux":
         raise ToolError(f"--{'deb' if packages else 'kernel'} goes with --backend linux, not with --backend {backend}")
@@ -251,7 +251,7 @@ def replay(
         if result.get("engine"):
             click.echo(f"the table engine did, all of it compared with the golden model: {result['engine']}")
         elif backend == "gateware":
-            click.echo("no table engine: it needs Verilator; clear_refs, pagemap and PAGEMAP_SCAN were the model's")
+            click.echo("no table engine: it needs Verilator; what it does the model did")
         if "tlb" in result:
             click.echo(
                 f"the golden TLB counted, an access for each invalidation that it would have shown: {result['tlb']}"

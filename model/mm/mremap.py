@@ -241,7 +241,7 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
             continue
         tables.alloc(new, 3)
         if by_table and extent == PUD_PAGES and not tables.table(new, 2):
-            tables.relink(old, new, 2)
+            _relink(mm, old, new, 2)
             old, new = old + extent, new + extent
             continue
         extent = _extent(PMD_PAGES, old, new, end)
@@ -262,7 +262,7 @@ def _move_page_tables(mm: Mm, vma: Vma, area: Vma, old: int, new: int, pages: in
                 old, new = old + extent, new + extent
                 continue
         elif by_table and extent == PMD_PAGES and not tables.table(new, 1):
-            tables.relink(old, new, 1)
+            _relink(mm, old, new, 1)
             old, new = old + extent, new + extent
             continue
         tables.alloc(new, 1)
@@ -295,8 +295,25 @@ def _can_align_down(mm: Mm, vma: Vma, at: int) -> bool:
     return before is None or before.end <= masked
 
 
+def _relink(mm: Mm, old: int, new: int, level: int) -> None:
+    """A whole table moves (move_normal_pmd, move_normal_pud): the entry that points to it."""
+    engine = mm.kernel.engine
+    if engine is None:
+        mm.tables.relink(old, new, level)
+        return
+    pages = mm.tables.pages(old, old + (PMD_PAGES if level == 1 else PUD_PAGES))
+    engine.move(pages, new, level + 1, mm.entries, marks=False, unprotects=False)
+    mm.tables.relinked(old, new, level)
+
+
 def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
     """mm/huge_memory.c:move_huge_pmd, with the seed commit's mark."""
+    engine = mm.kernel.engine
+    if engine is not None:
+        pages = mm.tables.pages(old, old + PMD_PAGES)
+        engine.move(pages, new, 2, mm.entries, marks=True, unprotects=clear_wp)
+        mm.tables.moved_huge(old, new)
+        return
     pmd = mm.entries.pmd_mksoft_dirty(mm.tables.get_huge(old))
     mm.tables.set_huge(old, 0)
     mm.tables.set_huge(new, mm.entries.pte_clear_uffd_wp(pmd) if clear_wp else pmd)
@@ -304,7 +321,12 @@ def _move_huge_pmd(mm: Mm, old: int, new: int, clear_wp: bool) -> None:
 
 def _move_ptes(mm: Mm, old: int, new: int, pages: int, clear_wp: bool) -> None:
     """Move single entries and mark them soft-dirty (mm/mremap.c:move_ptes, the seed commit's hunk)."""
-    entries = mm.entries
+    entries, engine = mm.entries, mm.kernel.engine
+    if engine is not None:
+        for at in (old, new):
+            mm.tables.forget(at, at + pages)
+        engine.move(mm.tables.pages(old, old + pages), new, 1, entries, marks=True, unprotects=clear_wp)
+        return
     source = mm.tables.edit(old, old + pages)
     target = mm.tables.edit(new, new + pages)
     used = np.flatnonzero(source)

@@ -163,6 +163,22 @@ class PageTables:
     def relink(self, old: int, new: int, level: int) -> None:
         """Move the whole table of `level` (1 or 2) at `old` to `new`, with what is below it (move_normal_pmd, _pud)."""
         self.link(new, level, self.unlink(old, level))
+        self._moved_below(old, new, level)
+
+    def relinked(self, old: int, new: int, level: int) -> None:
+        """An engine has done what `relink` does to entries."""
+        shift = INDEX_BITS * level
+        self._tables[level][new >> shift] = self._tables[level].pop(old >> shift)
+        self.forget(old >> shift << shift, (old >> shift) + 1 << shift)
+        self._moved_below(old, new, level)
+
+    def moved_huge(self, old: int, new: int) -> None:
+        """An engine has moved the leaf of level 2 that covers `old` to `new`."""
+        self._huge[2].discard(old >> PMD_SHIFT)
+        self._huge[2].add(new >> PMD_SHIFT)
+        self.forget(old & -PMD_PAGES, (old & -PMD_PAGES) + PMD_PAGES)
+
+    def _moved_below(self, old: int, new: int, level: int) -> None:
         if level == 1:
             return
         for block in range(PUD_PAGES >> PMD_SHIFT):

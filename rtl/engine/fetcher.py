@@ -32,6 +32,12 @@ class Stop(IntEnum):
     """A leaf above level 1 lies in the range only in part, and would change."""
     BUS_ERROR = 4
     """The bus refused, or a table lies beyond the physical addresses."""
+    NEED_TABLE = 5
+    """Of a move: where the entry goes there is no table."""
+    OCCUPIED = 6
+    """Of a move: where the entry goes there is another."""
+    RETRY_LIMIT = 7
+    """Of a move: swaps of an entry failed too often."""
 
 
 class RangeLayout(data.StructLayout):

@@ -12,6 +12,7 @@ from ptewalk.rtl.engine.change import ChangeLayout, WordsLayout
 from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
 from ptewalk.rtl.engine.jobs import PAGES_BITS
 from ptewalk.rtl.engine.lines import Lines
+from ptewalk.rtl.engine.mover import MoveLayout, Mover
 from ptewalk.rtl.engine.report import Report, Reporter
 
 __all__ = ["CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
@@ -59,6 +60,8 @@ class CommandLayout(data.StructLayout):
     range : RangeLayout
     change : ChangeLayout, words : WordsLayout
     report : Report
+    moves : 1, move : MoveLayout
+        Entries are moved, from the range's first page on; its number of pages does not count, nor `report`.
     address : unsigned(physical_bits)
         Where the report goes, 8-byte aligned. A bitmap's first page is a multiple of 64; of words the address and eight
         times the number of the first page are equal modulo a line.
@@ -71,6 +74,8 @@ class CommandLayout(data.StructLayout):
                 "change": ChangeLayout(),
                 "words": WordsLayout(),
                 "report": Report,
+                "moves": 1,
+                "move": MoveLayout(),
                 "address": unsigned(physical_bits),
             }
         )
@@ -86,7 +91,7 @@ class CompletionLayout(data.StructLayout):
     page : unsigned(PAGES_BITS)
         The number of the first page that was not dealt with: where to go on.
     changed : unsigned(PAGES_BITS)
-        Entries that were changed.
+        Entries that were changed, or moved.
     failed : 1, failed_page : unsigned(PAGES_BITS)
         The bus refused a line of entries, and it is not known whether they were written; the first page of the first
         such line. They are reported as matching.
@@ -94,6 +99,8 @@ class CompletionLayout(data.StructLayout):
         The swap of an entry failed too often, and it is as it was; the first page of the first line, or leaf.
     lost : 1
         The bus refused a line of the report.
+    homeless : unsigned(64)
+        Of a move: an entry that was taken from the source, or may have been, and is not at the target.
     """
 
     def __init__(self) -> None:
@@ -108,6 +115,7 @@ class CompletionLayout(data.StructLayout):
                 "given_up": 1,
                 "given_up_page": page,
                 "lost": 1,
+                "homeless": unsigned(64),
             }
         )
 
@@ -120,6 +128,7 @@ class State(IntEnum):
     FLUSH = 2
     """All entries are dealt with; the report is not written to its end."""
     ANSWER = 3
+    MOVE = 4
 
 
 class TableEngine(Component):
@@ -154,6 +163,8 @@ class TableEngine(Component):
         }
         self._fetcher = Fetcher(**widths, tag_bits=config.tag_bits, tag=config.lines)
         self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines)
+        # Neither upper tables nor lines are on their way while entries are moved.
+        self._mover = Mover(**widths, tag_bits=config.tag_bits, tags=(config.lines, 0))
         self._reporter = Reporter(**widths, slot_bits=self._lines.slot_bits, beat_bits=self._lines.beat_bits)
         super().__init__(
             {
@@ -169,10 +180,19 @@ class TableEngine(Component):
         m.submodules.fetcher = fetcher = self._fetcher
         m.submodules.lines = lines = self._lines
         m.submodules.reporter = reporter = self._reporter
+        m.submodules.mover = mover = self._mover
         command, told = self.commands.payload, self.completions.payload
-        state, start = Signal(State), Signal()
+        state, begins, start, moving = Signal(State), Signal(), Signal(), Signal()
         m.d.comb += [
-            start.eq((state == State.IDLE) & self.commands.valid),
+            begins.eq((state == State.IDLE) & self.commands.valid),
+            *(
+                start.eq(begins & ~command.moves),
+                mover.start.eq(begins & command.moves),
+                moving.eq(state == State.MOVE),
+            ),
+            *(mover.root.eq(command.range.root), mover.la57.eq(command.range.la57), mover.page.eq(command.range.page)),
+            *(mover.move.eq(command.move), mover.change.eq(command.change), mover.words.eq(command.words)),
+            mover.stop.eq(self.abort),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
             *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
             *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
@@ -188,7 +208,7 @@ class TableEngine(Component):
             *(reporter.words_lanes.eq(lines.words_lanes), reporter.beat_words.eq(lines.beat_words)),
             lines.release.eq(reporter.release),
         ]
-        self._share(m)
+        self._share(m, moving)
         counted = Signal.like(told)
         ends = lines.told.valid & lines.told.ready
         broken = ends & lines.told.payload.error
@@ -200,9 +220,12 @@ class TableEngine(Component):
             told.stopped.eq(Mux(counted.failed & (fetcher.stopped == Stop.DONE), Stop.BUS_ERROR, fetcher.stopped)),
             *(told.page.eq(reporter.page_now), told.lost.eq(reporter.failed)),
         ]
+        with m.If(command.moves):
+            m.d.comb += [told.stopped.eq(mover.stopped), told.page.eq(mover.page_now), told.lost.eq(0)]
+            m.d.comb += told.homeless.eq(mover.homeless)
         m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
         m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
-        m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed)
+        m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed + mover.moved)
         gives_up = Mux(ends, lines.told.payload.given_up, 0)
         first = Signal(PAGES_BITS)  # of the job that is told
         for name, event in (("failed", broken), ("given_up", gives_up)):
@@ -214,6 +237,11 @@ class TableEngine(Component):
             with m.Case(State.IDLE):
                 with m.If(start):
                     m.d.sync += [counted.eq(0), first.eq(command.range.page), state.eq(State.RUN)]
+                with m.Elif(mover.start):
+                    m.d.sync += [counted.eq(0), state.eq(State.MOVE)]
+            with m.Case(State.MOVE):
+                with m.If(mover.idle):
+                    m.d.sync += state.eq(State.ANSWER)
             with m.Case(State.RUN):
                 with m.If(fetcher.idle & lines.idle):
                     m.d.sync += state.eq(State.FLUSH)
@@ -225,7 +253,7 @@ class TableEngine(Component):
                     m.d.sync += state.eq(State.IDLE)
         return m
 
-    def _share(self, m: Module) -> None:
+    def _share(self, m: Module, moving: Signal) -> None:
         """The port: upper tables go before lines, but not before one that waits; a swap of a line is not parted."""
         fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
         waits, inside = Signal(), Signal()  # a line's read that was offered; a swap of a line that was begun
@@ -244,9 +272,16 @@ class TableEngine(Component):
             m.d.comb += lines.swaps.ready.eq(port.swaps.ready)
             with m.If(lines.swaps.valid):
                 m.d.sync += inside.eq(~(port.swaps.ready & lines.swaps.payload.last))
-        for one in (fetcher, lines):
-            m.d.comb += [one.data.valid.eq(port.data.valid), one.data.payload.eq(port.data.payload)]
-            m.d.comb += [one.swapped.valid.eq(port.swapped.valid), one.swapped.payload.eq(port.swapped.payload)]
+        mover = self._mover.port
+        with m.If(moving):
+            m.d.comb += [
+                *(port.reads.valid.eq(mover.reads.valid), port.reads.payload.eq(mover.reads.payload)),
+                *(port.swaps.valid.eq(mover.swaps.valid), port.swaps.payload.eq(mover.swaps.payload)),
+                *(mover.reads.ready.eq(port.reads.ready), mover.swaps.ready.eq(port.swaps.ready)),
+            ]
+        for one, on in ((fetcher, ~moving), (lines, ~moving), (mover, moving)):
+            m.d.comb += [one.data.valid.eq(port.data.valid & on), one.data.payload.eq(port.data.payload)]
+            m.d.comb += [one.swapped.valid.eq(port.swapped.valid & on), one.swapped.payload.eq(port.swapped.payload)]
         writes = self._reporter.writes
         m.d.comb += [
             *(port.writes.valid.eq(writes.valid), port.writes.payload.eq(writes.payload)),

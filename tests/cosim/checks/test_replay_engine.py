@@ -31,9 +31,14 @@ STEPS: list[dict[str, Any]] = [
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     """A scenario without answers: five pages written, cleared, one written, made old, cleared."""
-    path = tmp_path / "few.jsonl"
-    head = {"t": "scenario", "name": "few", "base": "0x100000000000", "steps": len(STEPS)}
-    steps = [{"t": "step", "name": "few", "i": i, "op": {"who": 0} | step} for i, step in enumerate(STEPS)]
+    return written(tmp_path, STEPS)
+
+
+def written(folder: Path, ops: list[dict[str, Any]]) -> Path:
+    """A file with one scenario of process 0, "few"."""
+    path = folder / "few.jsonl"
+    head = {"t": "scenario", "name": "few", "base": "0x100000000000", "steps": len(ops)}
+    steps = [{"t": "step", "name": "few", "i": i, "op": {"who": 0} | op} for i, op in enumerate(ops)]
     path.write_text("".join(json.dumps(line) + "\n" for line in [head, *steps]))
     return path
 
@@ -111,3 +116,35 @@ def test_recorded_scenarios(tmp_path: Path) -> None:
     (result,) = replay_gateware([job], None)
     assert names and result["differ"] == 0 and result["agree"] == result["steps"]
     assert result["engine"]["pagemaps"] > len(names)
+
+
+def test_mremap_goes_through_the_engine(tmp_path: Path) -> None:
+    """Five entries to where another table is; then all of a table, which goes as one entry."""
+    pages = 512
+    moving = {"op": "mremap", "flags": ["MAYMOVE", "FIXED"]}
+    steps = [
+        {"op": "mmap", "page": 0, "n": 3 * pages, "prot": "rw", "kind": "anon"},
+        {"op": "madvise", "page": 0, "n": 3 * pages, "advice": "NOHUGEPAGE"},
+        {"op": "write", "page": 0, "n": PAGES},
+        {"op": "write", "page": pages + 3, "n": 1},
+        {
+            "op": "mremap",
+            "page": 0,
+            "n": PAGES,
+            "new_n": PAGES,
+            "flags": ["MAYMOVE", "FIXED"],
+            "new_page": 4 * pages + 7,
+        },
+        {
+            "op": "mremap",
+            "page": pages,
+            "n": pages,
+            "new_n": pages,
+            "flags": ["MAYMOVE", "FIXED"],
+            "new_page": 8 * pages,
+        },
+    ]
+    path = written(tmp_path, steps)
+    result = check_on_gateware(load([path], None), "linux-6.1", "native", True, None, seed=1)
+    assert (result["agree"], result["differ"]) == (len(steps), 0), result["first_difference"]
+    assert (result["engine"]["moves"], result["engine"]["relinks"], result["engine"]["moved"]) == (1, 1, PAGES + 1)
