@@ -121,7 +121,6 @@ def test_recorded_scenarios(tmp_path: Path) -> None:
 def test_mremap_goes_through_the_engine(tmp_path: Path) -> None:
     """Five entries to where another table is; then all of a table, which goes as one entry."""
     pages = 512
-    moving = {"op": "mremap", "flags": ["MAYMOVE", "FIXED"]}
     steps = [
         {"op": "mmap", "page": 0, "n": 3 * pages, "prot": "rw", "kind": "anon"},
         {"op": "madvise", "page": 0, "n": 3 * pages, "advice": "NOHUGEPAGE"},
