@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.checks.caching_performances import Caches
+from ptewalk.cosim.checks.driven import Engines
 from ptewalk.cosim.checks.lockstep import LockstepJudge
 from ptewalk.cosim.formats.scenarios import without_answers
 from ptewalk.cosim.runs.caching_library import CachingLibrary
@@ -92,7 +93,7 @@ def recorded(verb: str) -> Iterator[tuple[str, Scenario]]:
 def differences(kernel: str, scenario: Scenario, forgets: str | None) -> Sequence[object]:
     """What differs first from the golden model on the MMU with a TLB, with the flush of the verb `forgets` left out."""
     profile, exact = NAMED[kernel]
-    caches = Caches(library().lane, library().design, None)
+    caches = Caches(library().lane, library().design, None, Engines(None, None))
     judge = LockstepJudge(watch=caches.watch)
     run = Replay(scenario, profile, track=Track.OFF, exact=exact, mmu=caches.mmu, raw_tables=False)
     judge.begin(run)
