@@ -370,7 +370,6 @@ LINUX_6_18: Final = LINUX_6_12._replace(
 )
 LINUX_7_2: Final = LINUX_6_18._replace(
     name="linux-7.2",
-    hugetlb_counts_any_table=False,
     swapin_always_cached=True,
     modify_keeps_marks=True,
     modify_joins_source=False,

@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "other_kernel",
     "profiles_of",
+    "profiles_of_version",
     "replay_model",
     "summary",
 ]
@@ -73,7 +74,12 @@ _SERIES: Final = {
 def profiles_of(scenario: Scenario) -> tuple[str, ...] | None:
     """The profiles that describe the kernel a scenario was recorded on; None: its line names no kernel."""
     kernel = scenario.header.get("kernel")
-    return _SERIES.get(".".join(kernel.split(".")[:2]), ()) if isinstance(kernel, str) else None
+    return profiles_of_version(kernel) if isinstance(kernel, str) else None
+
+
+def profiles_of_version(kernel: str) -> tuple[str, ...]:
+    """The profiles that describe a kernel, such as 6.12.117; none where there are none."""
+    return _SERIES.get(".".join(kernel.split(".")[:2]), ())
 
 
 def summary(scenario: Scenario) -> dict[str, Any]:

@@ -10,20 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.accuracy import Accuracy, count_scenario, spell
 from ptewalk.cosim.checks.live import ask
+from ptewalk.cosim.checks.replay import profiles_of_version
+from ptewalk.cosim.oracles.linux.kernels import find_kernel
+from ptewalk.model.linux import Track
 from ptewalk.model.profile import Profile
+from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
 from ptewalk.model.scenario.replay import Replay
+from ptewalk.model.scenario.report import replay
 from ptewalk.model.scenario.runs import page_table
 from ptewalk.model.scenario.verbs import Unsupported
 
-__all__ = ["KERNELS", "Seen", "changes", "compare", "on_live", "on_model", "rows_of"]
+__all__ = ["KERNELS", "SAME", "Seen", "Trial", "changes", "compare", "on_live", "on_model", "rows_of", "try_live"]
 
 KERNELS: Final = ("linux-3.11", "linux-6.1", "linux-6.12", "linux-6.18", "linux-7.3")
 """What is compared when nothing is named."""
 _UNKNOWN: Final = "not known"
 """A verb that the kernel, or what records it, has not."""
+SAME: Final = " (=)"
+"""A live kernel answered every step of a scenario as the model does."""
 Pages = dict[tuple[int, int], str]
 """(process, page) to the letters of its pagemap entry, where that is not empty."""
 
@@ -93,6 +101,53 @@ def on_live(
     return version, answers
 
 
+@dataclass
+class Trial:
+    """What a live kernel answered to scenarios, compared with the model.
+
+    Attributes
+    ----------
+    profile : str
+        What describes the kernel.
+    version : str
+        Such as 6.12.117.
+    told : dict
+        Scenario to what follows its cell: `SAME`, or the first difference.
+    """
+
+    profile: str
+    version: str
+    told: dict[str, str] = field(default_factory=dict)
+
+
+def _knows(profile: Profile, scenario: Scenario) -> bool:
+    """Has the kernel every verb of a scenario?"""
+    return all(step.op["op"] in profile.verbs for step in scenario.steps)
+
+
+def try_live(scenarios: Sequence[Scenario], kernel: str, progress: Callable[[int, int], None] | None) -> Trial:
+    """Ask a live kernel the scenarios whose verbs it has; compare all that it answered with the model, step by step.
+
+    Raises
+    ------
+    ToolError
+        No profile describes the kernel, or it cannot be asked.
+    """
+    booted = find_kernel(kernel).version
+    names = profiles_of_version(booted)
+    if not names:
+        raise ToolError(f"{kernel}: no profile describes Linux {booted}; name a kernel of a series that one does")
+    profile = PROFILES[names[0]]
+    asked = [scenario for scenario in scenarios if _knows(profile, scenario)]
+    live, version, unanswered = ask(asked, kernel, progress, keep_going=True)
+    trial = Trial(profile.name, version, {name: f" (**no answer: {why}**)" for name, why in unanswered.items()})
+    for scenario in live:
+        report = replay([scenario], profile.name, track=Track.OFF)
+        wrong = report.first_difference or next(iter(report.skipped_scenarios.values()), None)
+        trial.told[scenario.name] = SAME if wrong is None else f" (**live: {wrong}**)"
+    return trial
+
+
 def compare(scenario: Scenario, columns: Mapping[str, Sequence[Seen]]) -> list[dict[str, Any]]:
     """One row a step: the operation, each kernel's answer, and the pages that not all of them say the same of.
 
@@ -159,18 +214,24 @@ def rows_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[s
     return table
 
 
-def changes(scenarios: Sequence[Scenario], profiles: Sequence[Profile]) -> str:
+def changes(scenarios: Sequence[Scenario], profiles: Sequence[Profile], trials: Sequence[Trial] = ()) -> str:
     """A Markdown table of scenarios: on each kernel the last answer, and the pages that are reported after it.
 
     Lost stores, other changes that are missed, and false reports are counted as `ptewalk accuracy` does. A scenario's
-    `doc` is what stands in the last column, a colon, and a description.
+    `doc` is what stands in the last column, a colon, and a description. Where a live kernel was asked as well, its
+    version stands at the head of its profile's column, and behind each cell whether it did as the model.
     """
+    tried = {trial.profile: trial for trial in trials}
+    heads = [p.name + (f" (live {tried[p.name].version})" if p.name in tried else "") for p in profiles]
     lines = [
-        f"| scenario | {' | '.join(profile.name for profile in profiles)} | right |",
+        f"| scenario | {' | '.join(heads)} | right |",
         f"|---|{'---|' * len(profiles)}---|",
     ]
     for scenario in scenarios:
-        cells = [_cell(scenario, profile) for profile in profiles]
+        cells = [
+            _cell(scenario, p) + (tried[p.name].told.get(scenario.name, "") if p.name in tried else "")
+            for p in profiles
+        ]
         steps = "; ".join(spell({k: v for k, v in step.op.items() if v is not None}) for step in scenario.steps)
         right, _, why = scenario.doc.partition(": ")
         lines.append(f"| `{steps}`: {why} | {' | '.join(cells)} | {right} |")
@@ -180,7 +241,7 @@ def changes(scenarios: Sequence[Scenario], profiles: Sequence[Profile]) -> str:
 def _cell(scenario: Scenario, profile: Profile) -> str:
     """A kernel's cell of `changes`."""
     seen = on_model(scenario, profile)[-1]
-    if any(step.op["op"] not in profile.verbs for step in scenario.steps):
+    if not _knows(profile, scenario):
         return "-"
     whole, before = Accuracy(profile.name), Accuracy(profile.name)
     count_scenario(scenario, profile, whole)

@@ -36,6 +36,8 @@ COMMAND_LINE: Final = (
     " transparent_hugepage=madvise random.trust_cpu=on 8250.nr_uarts=2"
     # Newer kernels let only a debugger force writes through /proc/PID/mem, and have a thread that clears A of samples.
     " proc_mem.force_override=always damon_stat.enabled=0"
+    # On a busy machine QEMU's timer can be late, which older kernels take for a broken one and panic (setup_IO_APIC).
+    " no_timer_check"
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,12 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks import side_by_side
 from ptewalk.cosim.cli.kernels import kernels
 from ptewalk.cosim.formats.scenarios import load
+from ptewalk.cosim.oracles.linux.image import GuestKernel
 from ptewalk.model.profiles import PROFILES
+from ptewalk.model.scenario.format import Scenario
 
 ROOT = Path(__file__).resolve().parents[3]
+FLIPS = ROOT / "tests" / "data" / "flips-linux-7.3.jsonl.gz"
 CHANGES = ROOT / "tests" / "data" / "changes.jsonl"
 
 
@@ -41,8 +46,52 @@ def test_a_verb_that_a_kernel_has_not() -> None:
 def test_the_document_quotes_what_is_printed() -> None:
     scenarios = load([CHANGES])
     printed = side_by_side.changes(scenarios, [PROFILES[name] for name in side_by_side.KERNELS])
-    assert printed in (ROOT / "docs" / "kernels.md").read_text()
+    text = (ROOT / "docs" / "kernels.md").read_text()
+    assert printed in re.sub(r" \(live [0-9.]+\)(?= \|)", "", text).replace(side_by_side.SAME, "")
     assert printed.count("\n") == len(scenarios) + 2
+
+
+def test_the_document_says_of_every_cell_that_the_live_kernel_agreed() -> None:
+    table = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "kernels.md").read_text().splitlines()]
+    head, *cells = [row for row in table if len(row) == len(side_by_side.KERNELS) + 2]
+    assert [re.sub(r"(?<=live )[0-9.]+", "N", name) for name in head[2:6]] == [
+        f"{name} (live N)" for name in side_by_side.KERNELS[1:]
+    ]
+    assert len(cells) == len(load([CHANGES]))
+    asked = [cell for row in cells for cell in row[2:6] if cell != "-"]
+    assert len(asked) > 80 and all(cell.endswith(side_by_side.SAME) for cell in asked)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, version: str, **changed: object) -> list[Scenario]:
+    """A live kernel that answers as it did when it was recorded, but for fields of the last step."""
+    [scenario] = [one for one in load([FLIPS]) if one.name == "guard_fork_moved"]
+    last = scenario.steps[-1]
+    steps = [*scenario.steps[:-1], replace(last, recorded={**(last.recorded or {}), **changed})]
+    monkeypatch.setattr(side_by_side, "find_kernel", lambda name: GuestKernel(Path("vmlinuz"), version, version, None))
+    monkeypatch.setattr(side_by_side, "ask", lambda *a, **o: ([replace(scenario, steps=steps)], version, {"x": "died"}))
+    return [scenario]
+
+
+def test_a_live_kernel_stands_beside_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenarios = answers(monkeypatch, "7.3.4")
+    trial = side_by_side.try_live(scenarios, "7.3", None)
+    assert (trial.profile, trial.version) == ("linux-7.3", "7.3.4")
+    assert trial.told == {"guard_fork_moved": side_by_side.SAME, "x": " (**no answer: died**)"}
+    head, _, row = side_by_side.changes(scenarios, [PROFILES["linux-7.3"]], [trial]).splitlines()
+    assert "| linux-7.3 (live 7.3.4) |" in head and "| 8 reported (=) |" in row
+
+
+def test_a_live_kernel_that_differs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = side_by_side.try_live(answers(monkeypatch, "7.3.4", ret=5), "7.3", None)
+    assert trial.told["guard_fork_moved"].startswith(" (**live: guard_fork_moved step 5: ret")
+    arguments = [str(FLIPS), "--name", "guard_fork_moved", "--changes", "--kernel", "7.3"]
+    done = CliRunner().invoke(kernels, arguments, standalone_mode=False)
+    assert done.return_value == 1 and "live: guard_fork_moved step 5" in done.output
+
+
+def test_a_kernel_that_no_profile_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ToolError, match="no profile describes Linux 5.10.1"):
+        side_by_side.try_live(answers(monkeypatch, "5.10.1"), "FILE", None)
 
 
 def test_the_command() -> None:
@@ -59,7 +108,7 @@ def test_the_command() -> None:
     ("arguments", "text"),
     [
         (["--name", "none"], "no scenario of that name: none"),
-        (["--changes", "--json"], "--changes is of the model's kernels"),
+        (["--changes", "--json"], "--changes prints Markdown: leave out --json"),
         (["--profile", "linux-9"], "no profile 'linux-9'"),
     ],
 )
