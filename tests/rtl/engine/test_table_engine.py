@@ -375,3 +375,13 @@ def test_a_dense_table_goes_at_the_rate_of_the_port(what: str, latency: int) -> 
     filled(again, 0, 1024)
     again.run(command)
     assert 512 / (again.cycles - begun) >= 0.95
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_read_that_waits_gives_way_to_none(seed: int) -> None:
+    """Where upper tables and lines are read at once, at a port that is often busy: what is offered stands."""
+    bench = Bench(rules=PLAIN, rng=random.Random(seed))
+    middle = 16 << 9  # here a line of the table above ends
+    filled(bench, middle - 60, 120)
+    (told,) = bench.run(bench.command(middle - 60, 120))
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 120)
