@@ -28,8 +28,12 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
 
 RESET: Final = {"port": "rst", "kind": "synchronous", "active": "high"}
 CLOCK: Final = {"port": "clk", "edge": "rising"}
-# What write_verilog leaves and Verilator's -Wall names; none is about the design.
-_LINT: Final = ("CASEOVERLAP", "DECLFILENAME", "PROCASSINIT", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC")
+# What write_verilog leaves and Verilator's -Wall names; none is about the design. Signals of no bits are ASCRANGE, and
+# names that are a C++ word, or a memory's and its module's, SYMRSVDWORD and VARHIDDEN.
+_LINT: Final = (
+    *("ASCRANGE", "CASEOVERLAP", "DECLFILENAME", "PROCASSINIT", "SYMRSVDWORD", "UNUSEDSIGNAL", "VARHIDDEN"),
+    *("WIDTHEXPAND", "WIDTHTRUNC"),
+)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ptewalk.cosim.simulate.find import detect
+from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import Config, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.package import package
+from ptewalk.rtl.presets import BUS, PRESETS, preset
+from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 pytestmark = pytest.mark.slow
@@ -44,18 +48,58 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_simulators_take_it(files: Path) -> None:
     """Verilator -Wall says nothing of any design; Icarus builds all of them together, by their templates."""
-    verilator = next(simulator for simulator in detect() if simulator.name == "verilator")
     for name in DESIGNS:
-        command = [str(verilator.program), "--lint-only", "-Wall", "--top-module", name, f"{name}.v"]
-        environment = os.environ | ({"VERILATOR_ROOT": str(verilator.root)} if verilator.root else {})
-        done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=False, env=environment)
-        assert (done.returncode, re.findall("%.*", done.stdout + done.stderr)) == (0, [])
+        assert lint(files, name) == []
     icarus = shutil.which("iverilog")
     if icarus is None:
         pytest.skip("Icarus Verilog was not found")
     command = [icarus, "-g2012", "-o", "/dev/null", "top.v", *(f"{name}.v" for name in DESIGNS)]
     done = subprocess.run(command, cwd=files, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def every_preset() -> dict[str, Config]:
+    """All that `export` writes: each preset, and preset mmu on AXI4, with registers, and with a bridge too."""
+    unit = BUS["unit"]
+    assert isinstance(unit, UnitConfig)
+    bridge = BridgeConfig(data_bits=64, physical_bits=unit.mmu.walker.physical_bits)
+    return {**{name: preset(name) for name in PRESETS}, **BUS, "unit-with-bridge": replace(unit, bridge=bridge)}
+
+
+@pytest.mark.share(4)
+@pytest.mark.parametrize("name", every_preset())
+def test_verilator_finds_nothing_in_any_preset(name: str, tmp_path: Path) -> None:
+    """No latch, no combinational loop, nothing that is not driven or is driven twice: no waiver is of these."""
+    config, top = every_preset()[name], name.replace("-", "_")
+    text = package(config, partial(export_verilog, config), name=top).verilog
+    waived = set(re.findall(r"lint_off (\w+)", text))
+    assert len(waived) > 5 and not waived & {"LATCH", "UNOPTFLAT", "UNOPT", "UNDRIVEN", "PINMISSING", "MULTIDRIVEN"}
+    (tmp_path / f"{top}.v").write_text(text)
+    assert lint(tmp_path, top) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("always @* if (a) q = b;", "LATCH"),
+        ("wire c; assign c = ~q & a; always @* q = c | b;", "UNOPTFLAT"),
+        ("wire c; always @* q = a & c;", "UNDRIVEN"),
+    ],
+)
+def test_verilator_names_what_would_be_wrong(body: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "wrong.v").write_text(f"module wrong(input a, input b, output reg q);\n{body}\nendmodule\n")
+    assert any(f"%Warning-{named}:" in line for line in lint(tmp_path, "wrong"))
+
+
+def lint(folder: Path, top: str) -> list[str]:
+    """What Verilator says of a module in a file of its name, with all warnings."""
+    verilator = next(simulator for simulator in detect() if simulator.name == "verilator")
+    command = [str(verilator.program), "--lint-only", "-Wall", "--top-module", top, f"{top}.v"]
+    environment = os.environ | ({"VERILATOR_ROOT": str(verilator.root)} if verilator.root else {})
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    found = re.findall("%.*", done.stdout + done.stderr)
+    assert (done.returncode == 0) == (found == [])
+    return found
 
 
 @pytest.mark.parametrize("target", ["synth_ecp5", "synth_ice40", "synth_gowin", "synth_xilinx"])
