@@ -14,6 +14,9 @@
 #include "pins.h"
 #include "records.h"
 #include "words.h"
+#ifdef AXI_BITS
+#include "caching_axi.h"
+#endif
 
 namespace {
 
@@ -84,8 +87,15 @@ public:
 private:
     bool done() const {
         if (b.serial && !stopped && directive < b.directive_count) return false;
-        return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && waiting.empty() && pending.empty() && !offers_context &&
+        return (stopped || next == b.request_count) && !offering && !flying && !granted && !draining && waiting.empty() && memory_is_quiet() && !offers_context &&
                !offers_invalidation && faults_seen + lost() >= faults_due;
+    }
+    bool memory_is_quiet() const {
+#ifdef AXI_BITS
+        return axi_words.quiet();
+#else
+        return pending.empty();
+#endif
     }
     uint64_t lost() const { return static_cast<uint32_t>(pins::lost_faults::get(top) - lost_before); }
 
@@ -110,6 +120,9 @@ private:
                 e.address = d.address;
                 e.new_ = d.value;
                 if (word) *word = d.value;
+#ifdef AXI_BITS
+                axi_words.written(d.address);
+#endif
             } else if (d.kind == DirectiveKind::CONTEXT) {
                 if (offers_context) return;
                 pins::contexts::put(top, contexts[d.index]);
@@ -128,7 +141,15 @@ private:
     }
 
     void drive() {
+#ifdef AXI_BITS
+        axi_words.drive(top, axi_random, words, cycle, b.stalls, b.errors, [this](bool writes, uint64_t address) -> CachingEvent & {
+            CachingEvent &e = note(writes ? CachingKind::SWAP : CachingKind::READ);
+            e.address = address;
+            return e;
+        });
+#else
         answer_memory();
+#endif
         direct();
         if (!offering && next < b.request_count && may_offer() && !random.happens(b.idle)) offer();
         pins::requests::set_valid(top, offering);
@@ -251,7 +272,12 @@ private:
             e.tag = w.tag;
             e.index = static_cast<uint32_t>(pins::walker::get(top));
         }
+#ifdef AXI_BITS
+        axi_words.sample(top, cycle + b.latency + random.draw() % (b.latency_spread + 1));
+        if (axi_words.broken()) status = CachingStatus::UNSTABLE;
+#else
         sample_memory();
+#endif
         sample_response();
         if (pins::faults::valid(top) && pins::faults::ready(top)) {
             Fault f{};
@@ -372,6 +398,10 @@ private:
     Transfer waiting_read{}, waiting_swap{};
     Response response{};
     std::vector<Pending> pending;
+#ifdef AXI_BITS
+    AxiWords axi_words;
+    axi::Random axi_random{random.state};
+#endif
     std::deque<Waiting> waiting;
     std::array<InFlight, TAGS> tags{};
 };

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 _SOURCE: Final = Path(__file__).with_name("caching.cpp")
+_AXI: Final = ("axi.h", "caching_axi.h")
+"""Headers for tables behind AXI4."""
 
 
 class DirectiveKind(IntEnum):
@@ -127,7 +129,11 @@ def caching_lane_files(design: DesignDescription) -> Mapping[str, str]:
         numbers.append(f"namespace {kind.__name__} {{ enum : uint32_t {{ {values} }}; }}")
     kinds = {"Directive": DIRECTIVE, "CachingEvent": _EVENT, "CachingBatch": _BATCH}
     lines = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds), *numbers, ""]
-    return {**lane_files(design), "lane.cpp": _SOURCE.read_text(), "caching_records.h": "\n".join(lines)}
+    files = {**lane_files(design), "lane.cpp": _SOURCE.read_text()}
+    if any(port.name == "m_axi_rdata" for port in design.ports):
+        lines.insert(1, f"#define AXI_BITS {design.width('m_axi_rdata')}")
+        files |= {name: _SOURCE.with_name(name).read_text() for name in _AXI}
+    return {**files, "caching_records.h": "\n".join(lines)}
 
 
 @dataclass(frozen=True)

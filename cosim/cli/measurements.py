@@ -63,7 +63,7 @@ def cycles(
                 raise ToolError(f"{file}: name a file that ends in {ending}")
             check_writable(file)
     from ptewalk.cosim.runs.bus_cycles import bridge_cycles
-    from ptewalk.cosim.runs.caching_cycles import STEADY_LATENCY, caching_cycles, walkers_cycles
+    from ptewalk.cosim.runs.caching_cycles import STEADY_LATENCY, axi_cycles, caching_cycles, walkers_cycles
     from ptewalk.cosim.runs.gateware import LATENCIES, gateware
     from ptewalk.cosim.speed.curves import curves, table
 
@@ -74,6 +74,7 @@ def cycles(
         if walker.in_process:
             rows += caching_cycles(measured)
             rows += walkers_cycles() if STEADY_LATENCY in measured else []
+            rows += axi_cycles(measured)
             rows += bridge_cycles(measured)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     late += [row for row in rows if row["differs"]]

@@ -38,10 +38,12 @@ from ptewalk.model.x86 import (
     EntryBit,
     Outcome,
 )
+from ptewalk.rtl.bus.on_axi import AxiMmuConfig
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
 from ptewalk.rtl.presets import CACHING
 
-__all__ = ["HIT_LATENCY", "STEADY_LATENCY", "caching_cycles", "walkers_cycles"]
+__all__ = ["HIT_LATENCY", "STEADY_LATENCY", "axi_cycles", "caching_cycles", "walkers_cycles"]
 
 HIT_LATENCY: Final = 3
 """Cycles from the acceptance of a request that hits to its answer."""
@@ -65,6 +67,16 @@ _AT_LEAST: Final = {"from the root": 7.5, "below a PDE": 6.5}
 _EIGHT: Final = "mmu-8walkers"
 _ONE: Final = "mmu"
 """The preset that they are compared with: it has one walker, and else differs in nothing but how many may wait."""
+
+
+_ON_AXI: Final = (
+    ("walk4", (4, 10 + HIT_LATENCY)),
+    ("walk5", (5, 12 + HIT_LATENCY)),
+    ("pde_hit", (1, 5 + HIT_LATENCY)),
+    ("mark", (2, 8 + HIT_LATENCY)),
+    ("first write after clear", (5, 14 + HIT_LATENCY)),
+)
+"""What is measured with tables behind AXI4, at its pins: two cycles more for each read, and for a mark six in all."""
 
 
 def _work(levels: int, leaf: int, asked: list[Request]) -> CachingWork:
@@ -161,7 +173,7 @@ def walkers_cycles() -> list[dict[str, Any]]:
     Each walk is of another page, and answers are taken at once. The target is what the preset with one walker needs for
     eight, divided by how many times as fast eight walkers must be. Latency `STEADY_LATENCY` alone is measured.
     """
-    eight, one = _lane(_EIGHT), _lane(_ONE)
+    eight, one = _lane(CACHING[_EIGHT]), _lane(CACHING[_ONE])
     share = STEADY // CACHING[_EIGHT].walkers
     rows = []
     try:
@@ -194,9 +206,22 @@ def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
     return [row for name in CACHING for row in _cycles_of(name, latencies)]
 
 
-def _lane(name: str) -> CachingLane:
-    """A preset's, to be closed."""
-    config = CACHING[name]
+def axi_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
+    """The same of preset `mmu` with its tables behind AXI4, 64 bits wide; memory's latency is the bus's."""
+    lane = _lane(AxiMmuConfig(CACHING[_ONE]))
+    subjects = {name: subject for name, *subject in (*_SUBJECTS, *_WITH_UPPERS)}
+    try:
+        return [
+            _timed(lane, "mmu on AXI: ", (name, *subjects[name][:3], target), latency)
+            for name, target in _ON_AXI
+            for latency in latencies
+        ]
+    finally:
+        lane.close()
+
+
+def _lane(config: CachingMmuConfig | AxiMmuConfig) -> CachingLane:
+    """Of a configuration, to be closed."""
     design = describe(config)
     return CachingLane(
         build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design)).library
@@ -205,7 +230,7 @@ def _lane(name: str) -> CachingLane:
 
 def _cycles_of(name: str, latencies: Sequence[int]) -> list[dict[str, Any]]:
     """One preset's rows."""
-    config, lane = CACHING[name], _lane(name)
+    config, lane = CACHING[name], _lane(CACHING[name])
     subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
     try:
         return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]

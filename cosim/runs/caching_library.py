@@ -12,6 +12,7 @@ from ptewalk.cosim.checks.caching_performances import CACHING_PERFORMANCES
 from ptewalk.cosim.runs.gateware import Gateware, gateware, verilog_of
 from ptewalk.cosim.simulate.build import build_library
 from ptewalk.cosim.simulate.find import select
+from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
 from ptewalk.rtl.mmu import MmuConfig
@@ -29,8 +30,8 @@ class CachingLibrary(Gateware):
     _lane: list[CachingLane] = field(default_factory=list, compare=False)
 
     @staticmethod
-    def make(config: CachingMmuConfig | None = None) -> CachingLibrary:
-        """Build it, or find it built; `ToolError` when that fails or there is no Verilator."""
+    def make(config: CachingMmuConfig | AxiMmuConfig | None = None) -> CachingLibrary:
+        """Build it, its tables behind AXI4 or not, or find it built; `ToolError` without Verilator or a build."""
         config = config or CachingMmuConfig()
         design = describe(config)
         model = build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))

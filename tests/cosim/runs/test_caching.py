@@ -16,7 +16,7 @@ from ptewalk.cosim.bench.caching_lane import (
 from ptewalk.cosim.checks.caching import judge_run
 from ptewalk.cosim.checks.minima import DISCRIMINATING, seen_of
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
-from ptewalk.cosim.runs.caching_cycles import caching_cycles, walkers_cycles
+from ptewalk.cosim.runs.caching_cycles import axi_cycles, caching_cycles, walkers_cycles
 from ptewalk.cosim.runs.caching_library import CachingLibrary
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.model.memory import SparseMemory
@@ -106,6 +106,20 @@ def test_cycles() -> None:
             assert cycles[preset, "mark", latency] == 2 * latency + 5
             assert cycles[preset, "fault below a PDE", latency] == 5 * latency + 7
             assert cycles[preset, "fault from the root", latency] == 4 * latency + 5
+    assert all(row["cycles"] <= row["target"] for row in rows)
+
+
+def test_cycles_behind_axi() -> None:
+    """At the bus's pins, with three cycles of the TLB: two more for each read, and 2L + 6 for read and linked swap."""
+    rows = axi_cycles((1, 16))
+    assert [row["differs"] for row in rows] == [None] * 10
+    cycles = {(row["name"].partition(": ")[2], row["latency"]): (row["cycles"], row["swaps"]) for row in rows}
+    for latency in (1, 16):
+        assert cycles["walk4", latency] == (4 * latency + 9 + 3, 0)
+        assert cycles["walk5", latency] == (5 * latency + 11 + 3, 0)
+        assert cycles["pde_hit", latency] == (latency + 3 + 3, 0)
+        assert cycles["mark", latency] == (2 * latency + 6 + 3, 1)
+        assert cycles["first write after clear", latency] == (5 * latency + 12 + 3, 1)
     assert all(row["cycles"] <= row["target"] for row in rows)
 
 

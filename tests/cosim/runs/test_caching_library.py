@@ -20,6 +20,8 @@ from ptewalk.cosim.runs.scenarios import replay_gateware
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.model.x86 import Access
+from ptewalk.rtl.bus.on_axi import AxiMmuConfig
+from ptewalk.rtl.presets import CACHING
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +34,16 @@ def test_recorded_walks_three_times(seed: int | None) -> None:
     assert told["accesses"] == 9000
     assert told["hits"] - told["changed_hits"] == _ok(WALKS)
     assert told["changed_hits"] > 200
+
+
+@pytest.mark.share(12)
+@pytest.mark.parametrize(("bits", "part"), [(bits, part) for bits in (64, 128) for part in range(10)])
+def test_recorded_walks_behind_axi(bits: int, part: int) -> None:
+    """The same through an exclusive port, on memory with a monitor: 300 walks, all 3,000 at both widths with `--whole`."""
+    config = AxiMmuConfig(CACHING["mmu"], data_bits=bits)
+    told = CachingLibrary.make(config).recorded(WALKS, list(range(part, 3000, 10)), seed=part)
+    assert (told["cases"], told["agree"], told["differ"], told["skipped"]) == (300, 300, 0, 0)
+    assert told["accesses"] == 900 and told["hits"] >= 100
 
 
 def _ok(path: Path) -> int:

@@ -1,0 +1,88 @@
+// Made part of the compiled lane of an MMU that caches whose tables lie behind AXI4: memory with a monitor, one word at a
+// time. It stands for the streams of the memory port.
+
+#pragma once
+#include "axi.h"
+#include "words.h"
+
+namespace {
+
+AXI_MANAGER_OF_DESIGN(TableBus, m_axi)
+
+class AxiWords {
+public:
+    struct Access {
+        uint64_t due;
+        bool writes;
+        axi::Address address;
+        axi::Beat beat;
+    };
+    bool broken() const { return ar.broken || aw.broken || w.broken; }
+    bool quiet() const { return pending.empty() && addresses.empty() && beats.empty(); }
+
+    // Answers whose time has come; `note(writes, address)` makes an event of each.
+    template <class Note>
+    void drive(Vtop &t, axi::Random &random, const Words &words, uint64_t now, uint64_t stalls, uint64_t errors, Note note) {
+        for (size_t at = 0; at < pending.size();) {
+            const Access one = pending[at];
+            if (one.due > now || (one.writes ? !b.queue.empty() : !r.queue.empty())) {
+                ++at;
+                continue;
+            }
+            pending.erase(pending.begin() + static_cast<long>(at));
+            bool error;
+            uint64_t *const word = words.find(one.address.addr, error);
+            error = error || random.happens(errors);
+            auto &event = note(one.writes, one.address.addr);
+            event.error = error;
+            axi::Beat answer;
+            answer.id = one.address.id, answer.last = true, answer.resp = error ? axi::SLVERR : axi::OKAY;
+            const unsigned lane = one.address.addr / 8 % axi::WORDS;
+            if (one.writes) {
+                const bool good = word && !error && reserved && reserves == one.address.addr;
+                if (!error) reserved = false;
+                event.old = word ? *word : 0;
+                event.new_ = one.beat.data[lane];
+                event.done = good;
+                if (good) *word = one.beat.data[lane], answer.resp = axi::EXOKAY;
+                b.queue.push_back(answer);
+            } else {
+                if (one.address.lock && !error) answer.resp = axi::EXOKAY, reserved = true, reserves = one.address.addr;
+                event.old = error || !word ? 0 : *word;
+                answer.data[lane] = event.old;
+                r.queue.push_back(answer);
+            }
+        }
+        aw.drive(t, random, stalls);
+        w.drive(t, random, stalls);
+        ar.drive(t, random, stalls);
+        b.drive(t, random, stalls);
+        r.drive(t, random, stalls);
+    }
+    void sample(const Vtop &t, uint64_t due) {
+        b.sample(t);
+        r.sample(t);
+        if (ar.sample(t)) pending.push_back({due, false, ar.payload, {}});
+        if (aw.sample(t)) addresses.push_back(aw.payload);
+        if (w.sample(t)) beats.push_back(w.payload);
+        if (addresses.empty() || beats.empty()) return;
+        pending.push_back({due, true, addresses.front(), beats.front()});
+        addresses.pop_front(), beats.pop_front();
+    }
+    // Somebody else wrote there.
+    void written(uint64_t address) { reserved = reserved && reserves != address; }
+
+private:
+    axi::Taker<TableBus::Aw> aw;
+    axi::Taker<TableBus::W> w;
+    axi::Taker<TableBus::Ar> ar;
+    axi::Sender<TableBus::B> b;
+    axi::Sender<TableBus::R> r;
+    std::vector<Access> pending;
+    std::deque<axi::Address> addresses;
+    std::deque<axi::Beat> beats;
+    bool reserved = false;
+    uint64_t reserves = 0;
+};
+
+}  // namespace
