@@ -192,7 +192,7 @@ private:
         }
         t.begin = cycle;
         t.epoch = epochs[t.page];
-        t.absent = t.page < MAPPED && absent[t.page];
+        t.absent = absent[t.page], t.gone = gone[t.page];
         const uint32_t number = static_cast<uint32_t>(transactions.size());
         if (t.write) {
             const auto places = axi::addresses(a);
@@ -239,7 +239,7 @@ private:
         if (!t.lawful || t.page == UNMAPPED) return false;
         if (t.page == READ_ONLY) return !t.write || t.still;
         if (t.page == BROKEN) return t.write && t.still;
-        return !t.absent || epochs[t.page] != t.epoch;
+        return !t.gone || epochs[t.page] != t.epoch;
     }
 
     void sample() {
@@ -317,7 +317,11 @@ private:
         const bool good = resp < axi::SLVERR;
         if (resp == axi::EXOKAY) tell("EXOKAY, and nothing is exclusive");
         if (resp == axi::DECERR) tell("DECERR, which nobody said");
-        if (good ? !may_pass(t) : !may_fail(t)) tell(good ? "a burst is answered that must fault" : "a burst is refused");
+        if (good ? !may_pass(t) : !may_fail(t)) {
+            char text[100];
+            std::snprintf(text, sizeof text, "%s: page %u, begun in cycle %llu", good ? "a burst is answered that must fault" : "a burst is refused", t.page, static_cast<unsigned long long>(t.begin));
+            tell(text);
+        }
         b.refused += !good;
         ++b.answered;
         --under_way;

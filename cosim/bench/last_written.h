@@ -16,7 +16,7 @@ struct Transaction {
     bool write, lawful, still = true;  // no byte changes
     unsigned page;
     uint64_t begin, end = OPEN, aw = OPEN, w = OPEN, epoch;
-    bool absent;  // its page was not mapped when it began
+    bool absent, gone;  // when it began its page was not mapped; nor was it cached any more
     std::vector<axi::Beat> beats;
     std::vector<uint32_t> touched;
 };

@@ -2,24 +2,17 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
-from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout, ResponseLayout
-from ptewalk.rtl.registers.map import Command, Wait
+from ptewalk.rtl.layouts import CompletionLayout, ContextLayout, InvalidationLayout, RequestLayout, ResponseLayout
+from ptewalk.rtl.registers.map import Command
 from ptewalk.rtl.registers.share import WordLayout, WordSignature
 
-__all__ = ["AskedLayout", "Commands", "StagedLayout", "WaitedLayout"]
-
-
-class WaitedLayout(data.StructLayout):
-    """An invalidation, and what it waits for."""
-
-    def __init__(self) -> None:
-        super().__init__({"invalidation": InvalidationLayout(), "wait": Wait})
+__all__ = ["AskedLayout", "Commands", "StagedLayout"]
 
 
 class AskedLayout(data.StructLayout):
@@ -35,7 +28,7 @@ class StagedLayout(data.StructLayout):
     Members
     -------
     context : ContextLayout
-    invalidation : WaitedLayout
+    invalidation : InvalidationLayout
     request : AskedLayout
     word : WordLayout
     """
@@ -44,7 +37,7 @@ class StagedLayout(data.StructLayout):
         super().__init__(
             {
                 "context": ContextLayout(physical_bits, soft_dirty=soft_dirty, pcids=True),
-                "invalidation": WaitedLayout(),
+                "invalidation": InvalidationLayout(),
                 "request": AskedLayout(tag_bits),
                 "word": WordLayout(physical_bits),
             }
@@ -57,10 +50,12 @@ class State(IntEnum):
     OFFER = 0
     """It is offered to who carries it out."""
     DRAIN = 1
-    """What was asked before is waited for."""
-    ANSWER = 2
+    """What was asked before is waited for, and nothing is taken meanwhile."""
+    COMPLETE = 2
+    """An invalidation waits until it is complete."""
+    ANSWER = 3
     """A request waits for its answer."""
-    END = 3
+    END = 4
     """It has ended, and leaves the queue."""
 
 
@@ -73,6 +68,8 @@ class Commands(Component):
         As in `WalkerConfig`.
     depth : int
         Commands that may wait, the one in work included.
+    read_grants : bool
+        As in `CachingMmuConfig`: a read that is allowed retires at once.
 
     Members
     -------
@@ -82,6 +79,8 @@ class Commands(Component):
     room : Out(5)
         Places free.
     contexts : Out(ContextSignature, with pcids), invalidations : Out(stream of InvalidationLayout)
+    completions : In(stream of CompletionLayout, always ready)
+        The MMU's: an invalidation that waited is complete.
     requester : Out(RequesterSignature, with retires)
         One request at a time, of tag 0.
     words : Out(WordSignature)
@@ -103,8 +102,10 @@ class Commands(Component):
         Of the last request, and of the last access to memory.
     """
 
-    def __init__(self, *, physical_bits: int, tag_bits: int, soft_dirty: bool, depth: int) -> None:
-        self._depth = depth
+    def __init__(
+        self, *, physical_bits: int, tag_bits: int, soft_dirty: bool, depth: int, read_grants: bool = False
+    ) -> None:
+        self._depth, self._read_grants = depth, read_grants
         self._staged = StagedLayout(physical_bits, tag_bits, soft_dirty=soft_dirty)
         requester = RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits, retires=True)
         super().__init__(
@@ -114,6 +115,7 @@ class Commands(Component):
                 "room": Out(unsigned(5)),
                 "contexts": Out(ContextSignature(physical_bits=physical_bits, soft_dirty=soft_dirty, pcids=True)),
                 "invalidations": Out(stream.Signature(InvalidationLayout())),
+                "completions": In(stream.Signature(CompletionLayout(), always_ready=True)),
                 "requester": Out(requester),
                 "words": Out(WordSignature(physical_bits)),
                 "drain": Out(1),
@@ -165,7 +167,7 @@ class Commands(Component):
         m.d.comb += [
             offers.eq(queue.r_rdy & (state == State.OFFER)),
             self.contexts.payload.eq(head[Command.APPLY]),
-            self.invalidations.payload.eq(head[Command.INVALIDATE].invalidation),
+            self.invalidations.payload.eq(head[Command.INVALIDATE]),
             self.requester.requests.payload.eq(head[Command.REQUEST].request),
             self.words.asked.payload.eq(head[Command.SWAP]),
             self.words.asked.payload.swap.eq(kind == Command.SWAP),
@@ -190,11 +192,8 @@ class Commands(Component):
                 with m.Case(Command.INVALIDATE):
                     m.d.comb += self.invalidations.valid.eq(1)
                     with m.If(self.invalidations.ready):
-                        waits = head[Command.INVALIDATE].wait != Wait.NONE
-                        with m.If(waits):
-                            m.d.sync += state.eq(State.DRAIN)
-                        with m.Else():
-                            m.d.sync += state.eq(State.END)
+                        waits = head[Command.INVALIDATE].wait != x86.Wait.NONE
+                        m.d.sync += state.eq(Mux(waits, State.COMPLETE, State.END))
                 with m.Case(Command.REQUEST):
                     free = ~(self.granted | self.retiring | at_once)
                     m.d.comb += self.requester.requests.valid.eq(free)
@@ -210,7 +209,8 @@ class Commands(Component):
                         m.d.sync += [failed.eq(found.error), state.eq(State.END)]
                         with m.If(kind == Command.READ):
                             m.d.sync += self.value.eq(found.value)
-        with m.If(self.drain & self.drained):
+        completes = (state == State.COMPLETE) & self.completions.valid
+        with m.If(completes | (self.drain & self.drained)):
             m.d.sync += state.eq(State.END)
         self._answer(m, head[Command.REQUEST], state, failed, retires, at_once)
         return m
@@ -225,12 +225,14 @@ class Commands(Component):
         with m.If(retires):
             m.d.sync += self.granted.eq(0)
         with m.If((state == State.ANSWER) & responses.valid):
-            grants = store & (outcome == x86.Outcome.OK)
+            allowed = outcome == x86.Outcome.OK
+            grants = store & allowed
+            reads = allowed & ~store & (access != x86.Access.PROBE) if self._read_grants else Const(0)
             m.d.sync += [
                 self.answer.eq(responses.payload),
                 failed.eq(outcome == x86.Outcome.BUS_ERROR),
                 self.granted.eq(grants & ~asked.retire),
-                at_once.eq(grants & asked.retire),
+                at_once.eq((grants & asked.retire) | reads),
                 state.eq(State.END),
             ]
         with m.If(at_once):

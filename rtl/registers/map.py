@@ -36,7 +36,7 @@ class Wait(IntEnum):
 
     NONE = 0
     STORES = 1
-    """No store that was allowed before can land later. It waits for as much as ALL."""
+    """No store that was allowed before can land later."""
     ALL = 2
     """Nothing that was asked before is in flight."""
 

@@ -40,7 +40,8 @@ class UnitConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker. With a bridge its tags and physical addresses are as wide as that needs them.
+        With one walker. With a bridge its tags and physical addresses are as wide as that needs them, and it grants
+        reads.
     bridge : BridgeConfig or None
         With a translating bridge; None (default): without.
     queue_depth : int
@@ -82,7 +83,8 @@ class UnitConfig:
         if self.bridge is None:
             return self.mmu
         tags, bits = self.bridge.tag_bits + 1, self.bridge.physical_bits
-        return replace(self.mmu, walker=replace(self.mmu.walker, tag_bits=tags, physical_bits=bits))
+        walker = replace(self.mmu.walker, tag_bits=tags, physical_bits=bits)
+        return replace(self.mmu, walker=walker, read_grants=True)
 
     @property
     def port(self) -> ExclusivePortConfig:
@@ -145,7 +147,7 @@ class UnitCore(Component):
         As in `UnitConfig`.
     path : MemoryPath
     bridge : BridgeConfig or None
-        `mmu` has tags one bit wider than its.
+        `mmu` has tags one bit wider than its, and grants reads.
 
     Members
     -------
@@ -166,12 +168,16 @@ class UnitCore(Component):
         walker = mmu.walker
         bits = walker.physical_bits
         self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None)
-        self.bridge = None if bridge is None else Bridge(bridge)
+        self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits = bits
         self.mmu = CachingMmu(mmu)
         self.file = RegisterFile(REGISTERS)
         self.commands = Commands(
-            physical_bits=bits, tag_bits=walker.tag_bits, soft_dirty=walker.soft_dirty, depth=queue_depth
+            physical_bits=bits,
+            tag_bits=walker.tag_bits,
+            soft_dirty=walker.soft_dirty,
+            depth=queue_depth,
+            read_grants=mmu.read_grants,
         )
         super().__init__(
             {
@@ -198,6 +204,7 @@ class UnitCore(Component):
         self._ask(m)
         connect(m, commands.contexts, mmu.contexts)
         connect(m, commands.invalidations, mmu.invalidations)
+        connect(m, mmu.completions, commands.completions)
         now, told = file.now, file.told
         m.d.comb += [now[register][name].eq(value) for (register, name), value in self._built.items()]
         m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
@@ -281,8 +288,8 @@ class UnitCore(Component):
             *(context.control[name].eq(held.CONTROL[name]) for name in control),
             *(context.pkru.eq(held.PKRU.value), context.pkrs.eq(held.PKRS.value)),
             *(context.pcid.eq(held.PCID.pcid), context.keep.eq(held.PCID.keep)),
-            *(waited.invalidation.linear.eq(wide("INV_LINEAR")), waited.invalidation.pcid.eq(held.INV.pcid)),
-            *(waited.invalidation.kind.eq(held.INV.kind), Value.cast(waited.wait).eq(held.INV.wait)),
+            *(waited.linear.eq(wide("INV_LINEAR")), waited.pcid.eq(held.INV.pcid)),
+            *(waited.kind.eq(held.INV.kind), Value.cast(waited.wait).eq(held.INV.wait)),
             asked.request.linear.eq(wide("REQUEST_LINEAR")),
             *(asked.request[name].eq(held.REQUEST[name]) for name in ("access", "user", "implicit", "ac")),
             *(asked.request.tag.eq(0), asked.retire.eq(held.REQUEST.retire)),

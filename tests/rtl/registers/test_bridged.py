@@ -13,6 +13,8 @@ from ptewalk.model.linux import Track
 from ptewalk.model.x86 import Access, Invalidation, Outcome
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.registers.map import BY_NAME, Command
+from ptewalk.rtl.registers.map import Wait as WaitFor
 from ptewalk.rtl.registers.unit import Unit as Gateware
 from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -26,6 +28,7 @@ from ..walker_bench import LEAF, SD, TABLE, US, A, D, P, slot, tables
 pytestmark = pytest.mark.thorough
 
 LINEAR, FRAME = 0x0000_5A5A_7654_3000, 0x12_3456_7000
+OFFSET = {name: register.offset for name, register in BY_NAME.items()}
 CONFIG = UnitConfig(CachingMmuConfig(WalkerConfig(trace=False)), bridge=BridgeConfig(data_bits=64, id_bits=4))
 
 
@@ -93,6 +96,37 @@ def test_bursts_wait_until_the_bridge_is_enabled() -> None:
         await bench.do(bench.unit.bridge())
         assert [answer["resp"] for answer in await bench.wait("b")] == [OKAY]
         assert bench.leaf & SD == SD
+
+    run(job)
+
+
+@pytest.mark.parametrize("wait", [WaitFor.STORES, WaitFor.ALL])
+@pytest.mark.parametrize("write", [False, True])
+def test_what_an_invalidation_waits_for(write: bool, wait: WaitFor) -> None:
+    """Of a burst that memory does not answer: for a store always, for a read where all is waited for; others go on."""
+
+    async def job(bench: Whole) -> None:
+        await bench.read(LINEAR)
+        bench.memory.stuck = True
+        if write:
+            bench.manager.write(1, LINEAR, [1])
+        else:
+            bench.manager.read(1, LINEAR, beats=2)
+        await bench.ticks(60)
+        await bench.bus.write(OFFSET["INV"], BY_NAME["INV"].pack(kind=Invalidation.NOT_GLOBAL, wait=wait))
+        await bench.bus.write(OFFSET["COMMAND"], Command.INVALIDATE)
+        await bench.ticks(80)
+        waits = write or wait == WaitFor.ALL
+        assert (await bench.do(bench.unit.status()))["busy"] == waits
+        # What is asked meanwhile is translated and sent.
+        bench.manager.read(2, LINEAR + 8)
+        await bench.ticks(80)
+        assert bench.memory.reads[-1]["id"] == 2
+        assert (await bench.do(bench.unit.status()))["busy"] == waits
+        bench.memory.stuck = False
+        await bench.wait("b" if write else "r", 1)
+        await bench.ticks(40)
+        assert (await bench.do(bench.unit.status()))["busy"] == 0
 
     run(job)
 
