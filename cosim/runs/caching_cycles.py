@@ -209,10 +209,10 @@ def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
 def axi_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
     """The same of preset `mmu` with its tables behind AXI4, 64 bits wide; memory's latency is the bus's."""
     lane = _lane(AxiMmuConfig(CACHING[_ONE]))
-    subjects = {name: subject for name, *subject in (*_SUBJECTS, *_WITH_UPPERS)}
+    subjects = {subject[0]: subject for subject in (*_SUBJECTS, *_WITH_UPPERS)}
     try:
         return [
-            _timed(lane, "mmu on AXI: ", (name, *subjects[name][:3], target), latency)
+            _timed(lane, "mmu on AXI: ", (*subjects[name][:4], target), latency)
             for name, target in _ON_AXI
             for latency in latencies
         ]
