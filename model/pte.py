@@ -181,9 +181,14 @@ class Entries:
         """No struct page."""
         return pte | SPECIAL
 
+    @property
+    def uffd_wp_protects(self) -> bool:
+        """Write-protection by userfaultfd takes the right to write from the entry as well."""
+        return self.profile.pte_uffd_wp_protects
+
     def pte_mkuffd_wp(self, pte: E) -> E:
         """Write-protected by userfaultfd; later kernels clear RW in the same helper."""
-        return self.pte_wrprotect(pte | UFFD_WP) if self.profile.pte_uffd_wp_protects else pte | UFFD_WP
+        return self.pte_wrprotect(pte | UFFD_WP) if self.uffd_wp_protects else pte | UFFD_WP
 
     @staticmethod
     def pte_clear_uffd_wp(pte: E) -> E:

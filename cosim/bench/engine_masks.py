@@ -66,7 +66,7 @@ def ageing() -> dict[str, Any]:
 def protecting(rules: Entries) -> dict[str, Any]:
     """Write-protection by userfaultfd (make_uffd_wp_pte): what maps nothing becomes a marker."""
     none, clear = flags(0), 0
-    if rules.profile.pte_uffd_wp_protects:
+    if rules.uffd_wp_protects:
         clear = RW | rules.ARM | (D if rules.SAVED_DIRTY else 0)
     maps = {"clear": flags(clear), "set": flags(UFFD_WP), "match": none}
     swap = {"clear": none, "set": flags(rules.SWP_UFFD_WP), "match": none}
