@@ -260,16 +260,22 @@ private:
     std::array<bool, TAGS> busy{};
 };
 
+// The model, in a time of its own: in a simulator's process there is another model, whose time goes on.
+struct Engine {
+    VerilatedContext context;
+    Vtop top{&context};
+};
+
 }  // namespace
 
 extern "C" {
 uint64_t ptewalk_engine_size() { return sizeof(EngineBatch); }
-void *ptewalk_engine_open() { return new Vtop; }
-void ptewalk_engine_close(void *model) { delete static_cast<Vtop *>(model); }
+void *ptewalk_engine_open() { return new Engine; }
+void ptewalk_engine_close(void *engine) { delete static_cast<Engine *>(engine); }
 
 // Commands one after the other, from a reset of four cycles.
 int64_t ptewalk_engine_run(void *handle, void *batch) {
-    Vtop &top = *static_cast<Vtop *>(handle);
+    Vtop &top = static_cast<Engine *>(handle)->top;
     EngineBatch &b = *static_cast<EngineBatch *>(batch);
     pins::commands::set_valid(top, false);
     pins::data::set_valid(top, false);

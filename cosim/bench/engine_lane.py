@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -164,7 +165,8 @@ class EngineLane:
         self.design = DesignDescription.from_json(json.loads(library.with_name("design.json").read_text()))
         self._layout = CommandLayout(self.design.parameters["physical_bits"])
         self._commands, self._completions = _commands(self.design), _completions(self.design)
-        self._library = ctypes.CDLL(str(library))
+        # In the process of a simulator that Verilator made, names such as Vtop are the simulator's: its own come first.
+        self._library = ctypes.CDLL(str(library), mode=os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
         self._library.ptewalk_engine_open.restype = ctypes.c_void_p
         self._library.ptewalk_engine_run.restype = ctypes.c_int64
         self._library.ptewalk_engine_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]

@@ -312,7 +312,7 @@ def _library_command(folder: Path, job: _Job) -> list[str]:
     """Verilator's command for a model as a library."""
     flags = ["--cc", "--exe", "--build", *_VERILATOR_FLAGS, "--timescale", "1ns/1ps", "--prefix", "Vtop"]
     flags += ["--Mdir", str(folder / "model"), "-o", LIBRARY, "--top-module", job.toplevel]
-    flags += ["-CFLAGS", "-fPIC -DPTEWALK_LIBRARY", "-LDFLAGS", "-shared"]
+    flags += ["-CFLAGS", "-fPIC -DPTEWALK_LIBRARY -DVL_TIME_CONTEXT", "-LDFLAGS", "-shared"]
     return [str(job.simulator.program), *flags, str(folder / _SOURCE), str(folder / "lane.cpp")]
 
 
