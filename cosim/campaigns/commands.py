@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.processes import told_of_parents_end
 from ptewalk.cosim.base.results import Counts, Failure
 from ptewalk.cosim.campaigns.told import Told, Work
 from ptewalk.cosim.runs.workers import Chunk
@@ -25,7 +25,6 @@ _PROGRAMS: Final = {
 """First word of a command to what Python is called with."""
 _LAST: Final = 15
 """Lines of a failed command's output that are kept."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def open_command(options: Mapping[str, Any]) -> tuple[Work, str]:
@@ -50,7 +49,7 @@ def _run(words: Sequence[str], command: Sequence[str]) -> Told:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        preexec_fn=lambda: told_of_parents_end(signal.SIGINT),  # as by Ctrl-C
     ) as child:
         output = child.communicate()[0]
     lines = output.strip().splitlines()
@@ -74,8 +73,3 @@ def _counted(lines: Sequence[str]) -> tuple[int, int]:
             differ = int(told.get("differ", 0))
             return told["agree"] + differ, differ
     return 1, 0
-
-
-def _end_with_parent() -> None:
-    """In the child: as by Ctrl-C when the campaign that began it has ended, however it did (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

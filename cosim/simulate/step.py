@@ -7,7 +7,6 @@ end its parent controls.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.places import plain, plain_python
+from ptewalk.cosim.base.processes import told_of_parents_end
 from ptewalk.cosim.simulate.find import Simulator
 
 __all__ = ["PROGRAMS", "end_steps", "run_command", "run_step"]
@@ -37,7 +37,6 @@ _FOREIGN: Final = (
 """Beginnings of the environment variables that would change what a step does."""
 PROGRAMS: Final = "programs"
 """Name of the folder, in a step's own, whose programs it finds first."""
-_PR_SET_PDEATHSIG: Final = 1
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ended: Final[set[subprocess.Popen[bytes]]] = set()
 
@@ -146,14 +145,9 @@ def run_command(
 
 
 def _end_with_parent() -> None:
-    """Have this step and its simulator end when the process that started the step has ended, however it did.
-
-    Of Linux alone (PR_SET_PDEATHSIG of prctl(2)); elsewhere a parent that is killed leaves its step running.
-    """
-    if sys.platform != "linux":
-        return
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # its own group: see `run_command`
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have this step and its simulator end when the process that started the step has ended, however it did."""
+    if told_of_parents_end(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))  # its own group: see `run_command`
 
 
 def main() -> None:
