@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import made_folder, write_whole
@@ -24,6 +25,17 @@ __all__ = ["Executor", "Item", "in_processes", "placed", "run_campaign", "run_ch
 
 _KEPT: Final = 5
 """Failures of a part that are kept in words, and in files."""
+_locks: Final[set[TextIO]] = set()
+"""Of the folders that this process works in."""
+
+
+def _let_go() -> None:
+    """In a forked process: it works on after a campaign was killed, and must not hold its folder."""
+    for handle in _locks:
+        handle.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,11 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         with (folder / ".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+            _locks.add(handle)
+            try:
+                yield
+            finally:
+                _locks.discard(handle)
     except BlockingIOError:
         raise ToolError(f"{folder} is in use by another campaign: wait for its end, or name another folder") from None
     except PermissionError as error:

@@ -1,0 +1,23 @@
+"""Child processes that do not outlive who began them."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from typing import Final
+
+__all__ = ["told_of_parents_end"]
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def told_of_parents_end(by: signal.Signals) -> bool:
+    """Have this process get a signal when the process that began it has ended, however it did.
+
+    Of Linux alone (PR_SET_PDEATHSIG of prctl(2)): False elsewhere, where nothing is done.
+    """
+    if sys.platform != "linux":
+        return False
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
+    return True
