@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.base.files import locked, made_folder, user_cache_folder
 from ptewalk.cosim.checks.replay import collect
 from ptewalk.cosim.formats.scenarios import as_request, load
 from ptewalk.cosim.oracles.linux.kernels import find_kernel
 from ptewalk.cosim.oracles.linux.machine import require_tools
-from ptewalk.cosim.oracles.linux.recorder import record
+from ptewalk.cosim.oracles.linux.recorder import Recording, identity, record
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario import report as scenarios
@@ -24,7 +25,7 @@ from ptewalk.model.scenario.report import Report
 from ptewalk.model.scenario.runs import contents_table, entry_table, page_table
 from ptewalk.model.scenario.verbs import Unsupported
 
-__all__ = ["answerable", "ask", "kernel_of", "replay_linux"]
+__all__ = ["answerable", "ask", "journal_of", "kernel_of", "replay_linux"]
 
 _A = 1 << 5
 _DEBIAN: Final = {f"linux-{series}": series for series in ("6.1", "6.12", "6.18", "7.2", "7.3")}
@@ -49,16 +50,23 @@ def ask(
     progress: Callable[[int, int], None] | None = None,
     *,
     keep_going: bool = False,
-) -> tuple[list[Scenario], str, dict[str, str]]:
-    """The same scenarios with the answers of a live kernel, that kernel's version, and why others have no answer.
+    journal: Path | None = None,
+) -> tuple[list[Scenario], Recording]:
+    """The same scenarios with the answers of a live kernel, and what `record` says of it.
 
     Raises `ToolError` when the machine cannot be started, and unless `keep_going` when a scenario has no answer.
     """
     requests = [as_request(found) for found in asked]
     with tempfile.TemporaryDirectory(prefix="ptewalk-live-") as folder:
         path = Path(folder) / "answers.jsonl"
-        done = record(requests, path, kernel=kernel, progress=progress, keep_going=keep_going)
-        return load([path]) if done.scenarios else [], done.kernel, dict(done.failures)
+        done = record(requests, path, kernel=kernel, progress=progress, keep_going=keep_going, journal=journal)
+        return load([path]) if done.scenarios else [], done
+
+
+def journal_of(asked: Sequence[Scenario], kernel: str | None) -> Path:
+    """Where the answers to these scenarios are kept while `replay_linux` asks that kernel."""
+    told = identity([as_request(found) for found in asked], find_kernel(kernel))
+    return user_cache_folder() / "answers" / f"{told[:20]}.journal"
 
 
 def _unanswerable(scenario: Scenario, profile: str) -> str | None:
@@ -87,7 +95,13 @@ def replay_linux(
     """Ask a live kernel; compare its answers with the recorded ones, where there are none the golden model with them.
 
     Without a kernel's name the profile's own is asked, of a recording no other than it is of; one that is named is
-    asked whatever was recorded. Returns `replay.collect`'s object with `kernel`.
+    asked whatever was recorded. What is answered is kept in a journal: an interrupted run goes on from there.
+
+    Returns
+    -------
+    dict
+        `replay.collect`'s object with `kernel`, `resumed` (scenarios of an interrupted run) and `journal`: a file that
+        is to be removed once the result is told.
     """
     require_tools()
     booted = find_kernel(kernel_of(profile, kernel)).version
@@ -100,8 +114,11 @@ def replay_linux(
     bare = {old.name for old in asked if any(step.recorded is None for step in old.steps)}
     _, refused = answerable([old for old in asked if old.name in bare], profile)
     put = [old for old in asked if old.name not in refused]
-    live, version, unanswered = ask(put, kernel_of(profile, kernel), progress, keep_going=bool(bare))
-    refused |= unanswered
+    chosen = kernel_of(profile, kernel)
+    journal = journal_of(put, chosen)
+    with made_folder(journal.parent), locked(journal.with_suffix(".lock")):
+        live, done = ask(put, chosen, progress, keep_going=bool(bare), journal=journal)
+    refused |= dict(done.failures)
     answers = {new.name: new for new in live}
     report = Report()
     fresh = [answers[name] for name in answers if name in bare]
@@ -129,7 +146,7 @@ def replay_linux(
             merged[name] |= modelled[name]
     merged["skipped"] += sum(len(old.steps) for old in asked if old.name in refused)
     merged["skipped_scenarios"] |= refused
-    return merged | {"kernel": version}
+    return merged | {"kernel": done.kernel, "resumed": done.resumed, "journal": str(journal)}
 
 
 def _differences(old: Scenario, new: Scenario, index: int) -> Difference | None:

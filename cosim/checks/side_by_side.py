@@ -84,7 +84,7 @@ def on_live(
     scenarios: Sequence[Scenario], kernel: str, progress: Callable[[int, int], None] | None
 ) -> tuple[str, dict[str, list[Seen]]]:
     """The version of a live kernel, and its answers by scenario."""
-    live, version, _ = ask(scenarios, kernel, progress, keep_going=True)
+    live, done = ask(scenarios, kernel, progress, keep_going=True)
     answers: dict[str, list[Seen]] = {}
     for scenario in live:
         answers[scenario.name] = []
@@ -98,7 +98,7 @@ def on_live(
             answers[scenario.name].append(
                 Seen(_answer(told["ret"], told["errno"], told["vals"], told.get("scan")), pages)
             )
-    return version, answers
+    return done.kernel, answers
 
 
 @dataclass
@@ -139,8 +139,8 @@ def try_live(scenarios: Sequence[Scenario], kernel: str, progress: Callable[[int
         raise ToolError(f"{kernel}: no profile describes Linux {booted}; name a kernel of a series that one does")
     profile = PROFILES[names[0]]
     asked = [scenario for scenario in scenarios if _knows(profile, scenario)]
-    live, version, unanswered = ask(asked, kernel, progress, keep_going=True)
-    trial = Trial(profile.name, version, {name: f" (**no answer: {why}**)" for name, why in unanswered.items()})
+    live, done = ask(asked, kernel, progress, keep_going=True)
+    trial = Trial(profile.name, done.kernel, {name: f" (**no answer: {why}**)" for name, why in done.failures})
     for scenario in live:
         report = replay([scenario], profile.name, track=Track.OFF)
         wrong = report.first_difference or next(iter(report.skipped_scenarios.values()), None)

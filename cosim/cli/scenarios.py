@@ -15,6 +15,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, keep_earlier, write_whole
 from ptewalk.cosim.cli.common import (
     DIFFER,
+    INTERRUPTED,
     MUTANT,
     TRACKS,
     chosen_kernel,
@@ -192,8 +193,13 @@ def replay(
     if backend == "linux":
         from ptewalk.cosim.checks.live import replay_linux
 
-        with progress("scenarios") as advance:
-            result = replay_linux(asked, profile, kernel, advance)
+        try:
+            with progress("scenarios") as advance:
+                result = replay_linux(asked, profile, kernel, advance)
+        except KeyboardInterrupt:
+            named = "" if seed is None else f" (--seed {seed})"
+            click.echo(f"ptewalk: interrupted; the same command{named} goes on from there", err=True)
+            return INTERRUPTED
     elif not recorded and not picture:
         with progress("parts") as advance:
             result = check_scenarios(
@@ -210,6 +216,7 @@ def replay(
     else:
         with progress("scenarios") as advance:
             result = replay_model(job, advance)
+    journal = result.pop("journal", None)
     result |= {"backend": backend, "profile": profile, "track": track}
     if seed is not None:
         result["seed"] = seed
@@ -240,7 +247,7 @@ def replay(
         click.echo(json.dumps(result))
     else:
         columns = ("backend", "simulator", "kernel", "profile", "track", "seed")
-        counts = ("scenarios", "steps", "agree", "differ", "skipped", "closed", "stored")
+        counts = ("resumed", "scenarios", "steps", "agree", "differ", "skipped", "closed", "stored")
         shown = {name: result[name] for name in (*columns, *counts) if name in result}
         show([shown], f"replay: {', '.join(map(str, files)) or f'{count} generated scenarios'}")
         for name, reason in result["skipped_scenarios"].items():
@@ -273,6 +280,8 @@ def replay(
             left_at = result["shrunk_file"] or "not written"
             click.echo(f"{left_at}, the first one reduced:\n{plain_text(reduced)}", nl=False)
             click.echo(f"repeat: {result['repeat'] or 'with --output FILE'}")
+    if journal is not None:
+        Path(journal).unlink(missing_ok=True)
     if result["differ"]:
         return DIFFER
     if result.get("missing"):

@@ -29,6 +29,7 @@ from ptewalk.model.scenario.format import FormatError, read
 
 __all__ = [
     "Recording",
+    "identity",
     "read_requests",
     "record",
 ]
@@ -100,7 +101,8 @@ class _Journal:
             self.path.unlink()
 
 
-def _identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
+def identity(requests: Sequence[ScenarioRequest], kernel: GuestKernel) -> str:
+    """What tells one run of `record` from another: a hash over scenarios, kernel and agent."""
     asked = [[r.name, r.doc, r.base, r.five_levels, r.thp_anon, r.files, r.ops] for r in requests]
     text = json.dumps(asked) + kernel.version
     return hashlib.sha256(text.encode() + AGENT_SOURCE.read_bytes()).hexdigest()
@@ -121,6 +123,7 @@ def record(
     keep_going: bool = False,
     seconds: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
+    journal: Path | None = None,
 ) -> Recording:
     """Execute `requests` on a real kernel and write its answers to `out_path`, whole or not at all.
 
@@ -141,6 +144,9 @@ def record(
         Time limit of one operation in the guest.
     progress : callable or None
         Called with (scenarios done, scenarios) after each.
+    journal : Path or None
+        The journal's place, where the caller wants it to outlast the run; he removes it. None (default): beside
+        `out_path`, and removed in the end.
 
     Raises
     ------
@@ -150,29 +156,29 @@ def record(
     require_tools()
     image = find_kernel(kernel)
     result = Recording(image.version)
-    journal = _Journal(out_path.with_name(out_path.name + ".journal"), _identity(requests, image))
-    result.resumed = len(journal.done)
-    todo = sorted(set(range(len(requests))) - set(journal.done), key=lambda i: (*requests[i].needs, i))
+    answers = _Journal(journal or out_path.with_name(out_path.name + ".journal"), identity(requests, image))
+    result.resumed = len(answers.done)
+    todo = sorted(set(range(len(requests))) - set(answers.done), key=lambda i: (*requests[i].needs, i))
     try:
         with LinuxMachines(image, seconds=seconds) as machines:
             for i in todo:
                 try:
-                    journal.add(i, machines.run(requests[i]))
+                    answers.add(i, machines.run(requests[i]))
                 except ScenarioError as error:
                     result.failures.append((requests[i].name, str(error)))
                 if progress is not None:
-                    progress(len(journal.done) + len(result.failures), len(requests))
+                    progress(len(answers.done) + len(result.failures), len(requests))
     except BaseException:
-        journal.close(remove=False)
+        answers.close(remove=False)
         raise
     if result.failures and not keep_going:
-        journal.close(remove=False)
+        answers.close(remove=False)
         name, why = result.failures[0]
         raise ToolError(f"{len(result.failures)} of {len(requests)} scenarios have no answer; the first: {name}: {why}")
-    lines = [line for i in sorted(journal.done) for line in journal.done[i]]
+    lines = [line for i in sorted(answers.done) for line in answers.done[i]]
     write_lines(out_path, lines)
     if any(line.get("swap") == "none" for line in lines):
         result.notes.append(_no_swap(image))
-    journal.close(remove=True)
-    result.scenarios, result.steps = len(journal.done), len(lines) - len(journal.done)
+    answers.close(remove=journal is None)
+    result.scenarios, result.steps = len(answers.done), len(lines) - len(answers.done)
     return result
