@@ -15,6 +15,7 @@ from ptewalk.cosim.checks import side_by_side
 from ptewalk.cosim.cli.kernels import kernels
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.oracles.linux.image import GuestKernel
+from ptewalk.cosim.oracles.linux.recorder import Recording
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario
 
@@ -68,7 +69,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, version: str, **changed: object) ->
     last = scenario.steps[-1]
     steps = [*scenario.steps[:-1], replace(last, recorded={**(last.recorded or {}), **changed})]
     monkeypatch.setattr(side_by_side, "find_kernel", lambda name: GuestKernel(Path("vmlinuz"), version, version, None))
-    monkeypatch.setattr(side_by_side, "ask", lambda *a, **o: ([replace(scenario, steps=steps)], version, {"x": "died"}))
+    done = Recording(version, failures=[("x", "died")])
+    monkeypatch.setattr(side_by_side, "ask", lambda *a, **o: ([replace(scenario, steps=steps)], done))
     return [scenario]
 
 
