@@ -18,6 +18,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import settle_homes
 from ptewalk.cosim.cli import (
     campaigns,
+    demo,
     environment,
     gateware,
     kernels,
@@ -90,6 +91,7 @@ def commands() -> None:
 
 
 for _command in (
+    demo.demo,
     environment.doctor,
     walks.walks,
     scenarios.scenarios,
