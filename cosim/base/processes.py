@@ -10,6 +10,8 @@ from typing import Final
 __all__ = ["told_of_parents_end"]
 
 _PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+"""Loaded once: nothing is loaded between fork and exec."""
 
 
 def told_of_parents_end(by: signal.Signals) -> bool:
@@ -17,7 +19,7 @@ def told_of_parents_end(by: signal.Signals) -> bool:
 
     Of Linux alone (PR_SET_PDEATHSIG of prctl(2)): False elsewhere, where nothing is done.
     """
-    if sys.platform != "linux":
+    if _LIBC is None:
         return False
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, by)
     return True

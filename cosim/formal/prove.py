@@ -25,6 +25,7 @@ from amaranth.back import rtlil
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.base.processes import told_of_parents_end
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.properties import PROPERTIES, Property, harness_of
 
@@ -119,6 +120,7 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=lambda: told_of_parents_end(signal.SIGTERM),  # it then ends what it started
     )
     _running.add(child)
     try:

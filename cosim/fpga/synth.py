@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from amaranth.lib.wiring import Flow
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.base.processes import told_of_parents_end
 from ptewalk.cosim.fpga.parts import PARTS, Part
 from ptewalk.rtl.export import Config, FlatTop, flat_top
 from ptewalk.rtl.presets import BUS, PRESETS, preset
@@ -118,6 +120,7 @@ def _run(arguments: list[str], cwd: Path, log: str) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
+            preexec_fn=lambda: told_of_parents_end(signal.SIGKILL),  # it asks for no signals, and runs for minutes
         )
         output.seek(0)
         tail = "\n".join(output.read().strip().splitlines()[-5:])

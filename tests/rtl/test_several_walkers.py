@@ -57,6 +57,7 @@ pytestmark = pytest.mark.thorough  # each elaborates an MMU of several walkers
 TWO = replace(SMALL, walkers=2)
 TWO_UPPERS = replace(TWO, upper_entries=2)
 EIGHT = replace(SMALL, walkers=8, waiting=12, upper_entries=2)
+NOT_THERE, NOT_THERE_2 = LINEAR + 0x10_0000, LINEAR + 0x10_1000
 PAGES = [LINEAR + number * 0x1000 for number in range(3)]
 
 
@@ -194,6 +195,50 @@ def test_who_waited_for_a_walk_that_faults_walks_by_itself() -> None:
     assert answers(bench) == [PageFault(4)] * 3
     assert walks(bench) == 3
     assert max(cycles(bench)) <= 2 * (4 * 8 + 5) + 16, "the two that waited are walked side by side"
+
+
+def test_who_waits_for_a_walker_has_it_though_it_may_wait_for_a_walk_anew() -> None:
+    """A new request, at every distance, takes no walker from the one whose turn to be looked up again it is.
+
+    The last asked for NOT_THERE waited for a walk of walker 0, which has ended two since. So it seems to wait anew as
+    the one before it begins a walk there: it has its turn already, has to walk, and finds the other walker free.
+    """
+    distances = range(12)
+
+    def ends(bench: Directed, count: int) -> Steps:
+        """So many walks have ended."""
+        while walks(bench) < count:
+            yield
+
+    def script(bench: Directed) -> Steps:
+        yield from bench.context()
+        for distance in distances:
+            before = walks(bench)
+            yield from bench.invalidate(Invalidation.ALL)
+            yield from bench.taken()
+            bench.latency(8)
+            yield from bench.ask(NOT_THERE)  # in walker 0
+            yield from bench.taken()
+            yield from [None] * 4
+            bench.latency(90)
+            yield from bench.ask(NOT_THERE_2)  # in walker 1
+            yield from bench.taken()
+            yield from [None] * 4
+            bench.latency(1)
+            yield from bench.ask(NOT_THERE_2)
+            yield from bench.taken()
+            yield from bench.ask(NOT_THERE)
+            yield from bench.taken()
+            yield from ends(bench, before + 1)
+            yield from bench.ask(THIRD)  # in walker 0 again
+            yield from ends(bench, before + 3)
+            yield from [None] * distance
+            yield from bench.ask(NEIGHBOUR)
+            yield from bench.quiet()
+
+    bench = run(script, TWO)
+    assert frames(bench) == [None, None, None, None, OLD + 0x2000, OLD + 0x1000] * len(distances)
+    assert walks(bench) == 6 * len(distances)
 
 
 def test_nobody_waits_for_a_probe() -> None:
