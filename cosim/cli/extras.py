@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_EXTRAS: Final = {"export": "rtl", "synth": "synth", "prove": "formal"}
+_EXTRAS: Final = {"board": "board", "export": "rtl", "synth": "synth", "prove": "formal"}
 """Command to the extra that brings all it needs; every other command's is `_COSIM`."""
 _OWN: Final = {"distributed": "campaign"}
 """Module to the extra that brings it, whatever the command."""
@@ -12,6 +12,7 @@ _COSIM: Final = "cosim"
 _BROUGHT: Final = frozenset(
     (
         "amaranth",
+        "amaranth_boards",
         "cocotb",
         "cocotb_tools",
         "distributed",

@@ -32,7 +32,8 @@ from ptewalk.cosim.cli.common import (
     "--part",
     default="ecp5",
     show_default=True,
-    help="Which FPGA: an ECP5-85F, ice40-hx8k, ice40-up5k or gowin (GW2A-18), the last three by the extra fpgas.",
+    help="Which FPGA: an ECP5-85F, ulx3s (the board's ECP5-12F, speed grade 6), or by the extra fpgas ice40-hx8k, "
+    "ice40-up5k or gowin (GW2A-18).",
 )
 @option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route, the first.")
 @option("--seeds", type=click.IntRange(1, 15), default=1, show_default=True, help="How many: Fmax is their median.")
@@ -138,6 +139,37 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
 
 
 @click.command()
+@click.argument("name", metavar="BOARD", type=click.Choice(("ulx3s",)))
+@option(
+    "--size", type=click.Choice(("12f", "25f", "45f", "85f")), default="12f", show_default=True, help="Of its FPGA."
+)
+@option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route.")
+@option(
+    *("--output", "-o"),
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results/board"),
+    show_default=True,
+    help="Folder for bitstream, report and logs.",
+)
+@json_option
+def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
+    """Build a bitstream: a unit with block RAM and a serial line, which docs/examples/ulx3s talks to."""
+    from dataclasses import asdict
+
+    from ptewalk.cosim.fpga.board import build_bitstream
+
+    click.echo(f"synthesis, place and route for {name} {size}: some minutes", err=True)
+    check_writable(output / "ptewalk.bit")
+    with progress("synthesis, then place and route"):
+        made = build_bitstream(name, size, output, seed=seed)
+    if as_json:
+        click.echo(json.dumps(asdict(made)))
+    else:
+        show([asdict(made)])
+    return 0
+
+
+@click.command()
 @option(
     *("--output", "-o"),
     required=True,
@@ -207,10 +239,6 @@ def export(
 
     to_stdout = str(output) == "-"
     if not to_stdout:
-        if not output.absolute().parent.is_dir():
-            raise ToolError(
-                f"{output}: there is no folder {output.parent}; name a file in a folder that can be written"
-            )
         check_writable(output)
     if fault_depth is not None and design == "walker":
         raise ToolError("--fault-depth is the MMU's: give --design mmu")

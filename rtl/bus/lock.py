@@ -1,8 +1,9 @@
 """The memory port on block RAM: one holder, which keeps the RAM for itself while a swap compares."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
@@ -22,16 +23,26 @@ class LockRamConfig:
         Of an address at both ports, 32 to 52; default 40.
     words : int
         64-bit words of the RAM, which begins at address 0: a power of two, 512 to 1 Mi; default 8192, 64 KiB.
+    registered : bool
+        What the RAM gives goes through a register: L = 2, for a faster clock; default False.
     """
 
     physical_bits: int = 40
     words: int = 8192
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= 52:
             raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")
         if not isinstance(self.words, int) or not 512 <= self.words <= 1 << 20 or self.words & (self.words - 1):
             raise ValueError(f"words must be a power of two from 512 to {1 << 20}, not {self.words!r}")
+        if not isinstance(self.registered, bool):
+            raise ValueError(f"registered must be True or False, not {self.registered!r}")
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a transfer to its answer."""
+        return 2 if self.registered else 1
 
 
 class WordsSignature(Signature):
@@ -61,9 +72,9 @@ class WordsSignature(Signature):
 
 
 class LockRam(Component):
-    """Block RAM behind the memory port; every answer comes one cycle after the transfer: L = 1.
+    """Block RAM behind the memory port; every answer comes L cycles after the transfer, one or, `registered`, two.
 
-    A read takes the RAM for a cycle, a swap for two: nothing comes between its comparison and its write. All accesses
+    A read takes the RAM for a cycle, a swap for L + 1: nothing comes between its comparison and its write. All accesses
     go through here, those of software and of other devices by `words`: so a swap is atomic towards them too.
     Swaps go before reads, and both before `words`; `words` that waited once goes first.
 
@@ -96,24 +107,33 @@ class LockRam(Component):
         found, swapped, answers = self.memory.data, self.memory.swapped, self.words.answers
         index_bits = (self.config.words - 1).bit_length()
 
-        # What had the RAM in the last cycle is answered in this one; a swap holds it for its write.
-        reading, swapping, plain, beyond = Signal(), Signal(), Signal(), Signal()
+        # What had the RAM L cycles before is answered in this one; a swap holds it until its write.
+        latency = self.config.latency
+        taken = data.StructLayout({"read": 1, "swap": 1, "plain": 1, "beyond": 1, "id": len(reads.payload.id)})
+        stages = [Signal(taken, name=f"taken_{number}") for number in range(1 + latency)]
+        m.d.sync += [later.eq(earlier) for earlier, later in pairwise(stages)]
+        now, due = stages[0], stages[-1]
+        value = fetch.data
+        for number in range(1, latency):
+            held = Signal(64, name=f"value_{number}")
+            m.d.sync += held.eq(value)
+            value = held
         swap = Signal(swaps.payload.shape())
-        identity = Signal(len(reads.payload.id))
-        done = Signal()
+        swapping, done = Signal(), Signal()
         m.d.comb += [
-            done.eq(swapping & ~beyond & (fetch.data == swap.old)),
-            found.valid.eq(reading),
-            found.payload.value.eq(fetch.data),
-            found.payload.error.eq(beyond),
-            found.payload.id.eq(identity),
-            swapped.valid.eq(swapping),
+            swapping.eq(Cat(stage.swap for stage in stages[1:]).any()),
+            done.eq(due.swap & ~due.beyond & (value == swap.old)),
+            found.valid.eq(due.read),
+            found.payload.value.eq(value),
+            found.payload.error.eq(due.beyond),
+            found.payload.id.eq(due.id),
+            swapped.valid.eq(due.swap),
             swapped.payload.done.eq(done),
-            swapped.payload.error.eq(beyond),
+            swapped.payload.error.eq(due.beyond),
             swapped.payload.id.eq(swap.id),
-            answers.valid.eq(plain),
-            answers.payload.value.eq(fetch.data),
-            answers.payload.error.eq(beyond),
+            answers.valid.eq(due.plain),
+            answers.payload.value.eq(value),
+            answers.payload.error.eq(due.beyond),
         ]
 
         # Who has it in this cycle.
@@ -133,14 +153,14 @@ class LockRam(Component):
             m.d.comb += address.eq(reads.payload.address)
         outside = Signal()
         m.d.comb += [outside.eq(address[3 + index_bits :].any()), fetch.addr.eq(address[3:]), fetch.en.eq(~swapping)]
-        m.d.sync += [
-            waited.eq(words.valid & ~words.ready),
-            reading.eq(reads.valid & reads.ready),
-            swapping.eq(swaps.valid & swaps.ready),
-            plain.eq(words.valid & words.ready),
-            beyond.eq(outside),
-            identity.eq(reads.payload.id),
+        m.d.comb += [
+            now.read.eq(reads.valid & reads.ready),
+            now.swap.eq(swaps.valid & swaps.ready),
+            now.plain.eq(words.valid & words.ready),
+            now.beyond.eq(outside),
+            now.id.eq(reads.payload.id),
         ]
+        m.d.sync += waited.eq(words.valid & ~words.ready)
         with m.If(swaps.ready):
             m.d.sync += swap.eq(swaps.payload)
 

@@ -54,15 +54,19 @@ module example_tb;
   assign s_axil_arvalid = register_reads;
   assign s_axil_rready = 1;
 
+  // All that is driven here changes at a falling edge and is looked at at a rising one: no simulator can take it for
+  // what it was before, or will be after.
   task write_register(input [11:0] at, input [31:0] value);
     begin
-      register_at <= at;
-      register_value <= value;
-      register_writes <= 1;
-      @(posedge clk);
+      @(negedge clk);
+      register_at = at;
+      register_value = value;
+      register_writes = 1;
       @(posedge clk);
       while (!(s_axil_awready && s_axil_wready)) @(posedge clk);
-      register_writes <= 0;
+      @(negedge clk);
+      register_writes = 0;
+      @(posedge clk);
       while (!s_axil_bvalid) @(posedge clk);
       check("a register's write", {62'b0, s_axil_bresp}, {62'b0, OKAY});
     end
@@ -70,12 +74,14 @@ module example_tb;
 
   task read_register(input [11:0] at, output [31:0] value);
     begin
-      register_at <= at;
-      register_reads <= 1;
-      @(posedge clk);
+      @(negedge clk);
+      register_at = at;
+      register_reads = 1;
       @(posedge clk);
       while (!s_axil_arready) @(posedge clk);
-      register_reads <= 0;
+      @(negedge clk);
+      register_reads = 0;
+      @(posedge clk);
       while (!s_axil_rvalid) @(posedge clk);
       value = s_axil_rdata;
     end
@@ -122,38 +128,49 @@ module example_tb;
   assign s_axi_arvalid = burst_reads;
   assign s_axi_rready = 1;
 
-  always @(posedge clk) begin
-    if (s_axi_awvalid && s_axi_awready) burst_writes <= 0;
-    if (s_axi_arvalid && s_axi_arready) burst_reads <= 0;
-    if (s_axi_wvalid && s_axi_wready) begin
-      beat <= beat + 1;
-      if (s_axi_wlast) burst_data <= 0;
-    end
-  end
-
   task write_burst(input [63:0] at, input [63:0] value, output [1:0] answer);
     begin
-      burst_at <= at;
-      burst_value <= value;
-      burst_writes <= 1;
-      burst_data <= 1;
+      @(negedge clk);
+      burst_at = at;
+      burst_value = value;
+      beat = 0;
+      burst_writes = 1;
+      burst_data = 1;
+      fork
+        begin
+          @(posedge clk);
+          while (!s_axi_awready) @(posedge clk);
+          @(negedge clk) burst_writes = 0;
+        end
+        while (burst_data) begin
+          @(posedge clk);
+          if (s_axi_wready) begin
+            @(negedge clk);
+            if (s_axi_wlast) burst_data = 0;
+            beat = beat + 1;
+          end
+        end
+      join
       @(posedge clk);
       while (!s_axi_bvalid) @(posedge clk);
       answer = s_axi_bresp;
-      @(posedge clk);
     end
   endtask
 
   task read_burst(input [63:0] at, input [63:0] value);
     integer number;
     begin
-      burst_at <= at;
-      burst_reads <= 1;
+      @(negedge clk);
+      burst_at = at;
+      burst_reads = 1;
       @(posedge clk);
+      while (!s_axi_arready) @(posedge clk);
+      @(negedge clk);
+      burst_reads = 0;
       for (number = 0; number < 4; number = number + 1) begin
+        @(posedge clk);
         while (!s_axi_rvalid) @(posedge clk);
         check("a word read", s_axi_rdata, value + number);
-        @(posedge clk);
       end
     end
   endtask
@@ -181,8 +198,7 @@ module example_tb;
     tables.words[(TABLE >> 3) + 1] = 64'h8007;
     tables.words[(TABLE >> 3) + 2] = 64'h9005;
     repeat (4) @(posedge clk);
-    reset <= 0;
-    @(posedge clk);
+    @(negedge clk) reset = 0;
 
     read_register(ID, value);
     check("ID", {32'b0, value}, 64'h57455450);

