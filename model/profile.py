@@ -158,6 +158,8 @@ class Profile(NamedTuple):
     """A read fault that maps a file's dirty page writable sets D and soft-dirty (set_pte_range; 6.18)."""
     faults_reuse_compound: bool
     """A write reuses a part of a huge page that only this process maps (__wp_can_reuse_large_anon_folio; 6.18)."""
+    faults_empty_batches: bool
+    """A write to a page that is on no LRU list yet empties the batches, as a recording shows (do_wp_page; 6.18)."""
     thp_reuses_by_mapcount: bool
     """A write reuses a huge page that one entry maps (do_huge_pmd_wp_page, in 3.11)."""
     thp_copies_whole: bool

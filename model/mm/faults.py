@@ -265,7 +265,7 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
             frames.mark_dirty(int(frames.head[frame]))
             _reuse(mm, vma, at, pte)
             return None
-        if anon and _may_reuse(mm, frame):
+        if anon and _may_reuse(mm, at, frame):
             if not entries.profile.faults_reuse_by_mapcount:
                 assert vma.anon_vma is not None
                 frames.move_anon_rmap(frame, vma.anon_vma.identity)
@@ -275,8 +275,8 @@ def do_wp_page(mm: Mm, vma: Vma, at: int, pte: int) -> Signal | None:
     return None
 
 
-def _may_reuse(mm: Mm, frame: int) -> bool:
-    """May the write go to this anonymous page itself?"""
+def _may_reuse(mm: Mm, at: int, frame: int) -> bool:
+    """May the write go to this anonymous page itself (wp_can_reuse_anon_folio)?"""
     frames = mm.frames
     if mm.entries.profile.faults_reuse_by_mapcount:
         return swapin.reuse_swap_page(mm.kernel, frame)
@@ -287,6 +287,9 @@ def _may_reuse(mm: Mm, frame: int) -> bool:
         return False
     if flags & page.COMPOUND and mm.entries.profile.faults_copy_compound:
         return mm.entries.profile.faults_reuse_compound and _owns_compound(mm, frame)
+    empties = mm.entries.profile.faults_empty_batches and frames.waiting[frame]
+    if empties and mm.kernel.choices.keeps_frame(mm.who, at - mm.kernel.base):
+        mm.kernel.lru.drain()  # here, or where another page that is on no list yet was written
     if frames.references(frame) > 1 + (frame in frames.cached_slot):
         return False
     release.free_cache(mm.kernel, frame)

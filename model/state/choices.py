@@ -1,8 +1,9 @@
 """What no rule determines: the choices of a recorded kernel, taken from its recording.
 
 A kernel may take any free swap slot, may or may not have a huge page at hand, and may give a frame that was just freed
-to whatever comes next; linux-6.18 and later read a number of a page table that nobody set. A replay does as the
-recording shows, in these four things and in nothing else; without a recording there are no choices, and the model
+to whatever comes next; linux-6.18 and later read a number of a page table that nobody set; and the LRU batches are
+emptied when a page is written that is on no list yet, which goes by all that the machine allocates. A replay does as
+the recording shows, in these five things and in nothing else; without a recording there are no choices, and the model
 makes its own. Besides, some recordings of 3.11 do not say which of two kernels answered, and that is told from what
 they show. The recorded state is the `state` of a step in docs/scenario-format.md.
 """
@@ -25,6 +26,7 @@ class Choices:
 
     def __init__(self) -> None:
         self._state: State | None = None
+        self._before: State | None = None
         self._slots: dict[tuple[int, int], tuple[int, int]] = {}
         self._refused: set[tuple[int, int]] = set()
         self._counted: dict[int, bool] = {}
@@ -37,7 +39,7 @@ class Choices:
         state : mapping or None
             What was recorded after it; None: nothing was.
         """
-        self._state = state
+        self._before, self._state = self._state, state
         self._slots.clear()
         self._refused.clear()
         for who, seen in (state or {}).items():
@@ -63,10 +65,12 @@ class Choices:
 
     def frame(self, who: int, page: int) -> int | None:
         """The number of the frame that the recording shows at a page of the window."""
-        for run in self._seen(who, "pages"):
-            if run[0] <= page < run[0] + run[1]:
-                return None if run[4] is None else int(run[4] + (page - run[0]) * run[5])
-        return None
+        return _frame(self._seen(who, "pages"), page)
+
+    def keeps_frame(self, who: int, page: int) -> bool:
+        """Does the recording show the same frame at a page of the window as after the step before?"""
+        frame = self.frame(who, page)
+        return frame is not None and frame == _frame(_of(self._before, who, "pages"), page)
 
     def letters(self, who: int, page: int) -> str | None:
         """The letters that the recording shows of a page of the window in pagemap; None: it shows no pagemap."""
@@ -92,7 +96,18 @@ class Choices:
         return {(row[0], row[1]): row[3] for row in self._seen(who, "tables")}
 
     def _seen(self, who: int, key: str) -> list[list[Any]]:
-        return ((self._state or {}).get(str(who)) or {}).get(key) or []
+        return _of(self._state, who, key)
+
+
+def _of(state: State | None, who: int, key: str) -> list[list[Any]]:
+    return ((state or {}).get(str(who)) or {}).get(key) or []
+
+
+def _frame(runs: list[list[Any]], page: int) -> int | None:
+    for run in runs:
+        if run[0] <= page < run[0] + run[1]:
+            return None if run[4] is None else int(run[4] + (page - run[0]) * run[5])
+    return None
 
 
 def keeps_first_layout(steps: Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> bool:

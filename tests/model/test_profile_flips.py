@@ -55,6 +55,7 @@ FLIPS: dict[str, tuple[str, str, str]] = {
     "faults_whole_folio": ("flips-linux-6.12.jsonl.gz", "flip_whole_folio", "linux-6.1"),
     "faults_mark_dirty_files": ("linux-7.3-sample.jsonl.gz", "c8", "linux-6.12"),
     "faults_reuse_compound": ("flips-linux-7.3.jsonl.gz", "flip_reuse_compound", "linux-6.12"),
+    "faults_empty_batches": ("flips-linux-7.3.jsonl.gz", "lru_two", "linux-6.12"),
     "thp_reuses_by_mapcount": ("flips-linux-6.1.jsonl.gz", "flip_reuse_huge", "linux-3.11"),
     "thp_copies_whole": ("kinds-linux-6.1.jsonl.gz", "cross_1_000043", "linux-3.11"),
     "thp_shared_by_process": ("flips-linux-7.3.jsonl.gz", "shs_out_priv", "linux-6.12"),

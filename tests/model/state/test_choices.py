@@ -1,4 +1,4 @@
-"""What a replay takes from a recording: four things, by one object, and nothing else."""
+"""What a replay takes from a recording: five things, by one object, and nothing else."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ def test_a_table_counts_as_shared_as_the_recording_showed_first() -> None:
     assert choices.counted(77, None), "for as long as the table lives"
 
 
+def test_a_frame_is_kept_from_one_step_to_the_next() -> None:
+    choices = Choices()
+    choices.take(STATE)
+    assert not choices.keeps_frame(0, 4), "there was no step before"
+    choices.take({"0": {"pages": [[4, 1, "PX", "a", 7, 1], [5, 1, "PX", "a", 31, 1], [9, 1, "PX", "a", 12, 1]]}})
+    assert [choices.keeps_frame(0, page) for page in (3, 4, 5, 6, 9)] == [False, True, False, False, False]
+    choices.take(None)
+    assert not choices.keeps_frame(0, 4)
+
+
 def test_a_step_without_a_recording_leaves_nothing_behind() -> None:
     choices = Choices()
     choices.take(STATE)
@@ -87,13 +97,15 @@ def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) ->
 
 
 def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without them steps of these scenarios differ: a swap slot, a frame, a table, a table's count."""
+    """Without them steps of these scenarios differ: a swap slot, a frame, a table, a table's count, emptied batches."""
     for file, name in (
         ("own-linux-3.11", "reuse_311045"),
         ("own-linux-6.1", "none_000004"),
         ("own-linux-6.1", "table_000009"),
         ("flips-linux-6.18", "gigantic_56_000008"),
         ("flips-linux-6.18", "gigantic_56_000014"),
+        ("flips-linux-6.18", "lru_forced"),
+        ("flips-linux-7.3", "lru_two"),
     ):
         profile = file.partition("-")[2]
         scenarios = [scenario for scenario in read(OWN / f"{file}.jsonl.gz") if scenario.name == name]
