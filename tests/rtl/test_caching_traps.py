@@ -13,7 +13,7 @@ import pytest
 from ptewalk.cosim.bench.events import Read
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.x86 import Access, Control, Invalidation
+from ptewalk.model.x86 import Access, Control, EntryBit, Invalidation
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 
 from .directed_bench import (
@@ -263,6 +263,30 @@ def test_pcids_that_share_slots_share_nothing_else() -> None:
     assert frames(bench)[::2] == frames(bench)[1::2] == expected
     assert bench.counts["gateware wraps"] >= 6
     assert bench.counts["hits"] >= len(order)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("pge", [False, True])
+@pytest.mark.parametrize("kind", [None, *Invalidation])
+def test_what_takes_a_global_page(kind: Invalidation | None, pge: bool) -> None:
+    """It serves another PCID, with CR4.PGE alone, and goes by INVLPG and by what takes all, whoever runs."""
+
+    def script(bench: Directed) -> Steps:
+        bench.write(leaf_at(LINEAR), OLD | UPPER | D | 1 << EntryBit.G)
+        yield from bench.context(PGE * pge)
+        yield from bench.ask()
+        yield from bench.quiet()
+        bench.write(leaf_at(LINEAR), NEW | UPPER | D | 1 << EntryBit.G)
+        yield from bench.context(PGE * pge, pcid=2)
+        yield from bench.taken()
+        if kind is not None:
+            yield from bench.invalidate(kind, LINEAR, 1)
+            yield from bench.taken()
+        yield from bench.ask()
+        yield from bench.quiet()
+
+    stays = pge and kind not in (Invalidation.INVLPG, Invalidation.ALL)
+    assert frames(run(script, UPPERS)) == [OLD, OLD if stays else NEW]
 
 
 @pytest.mark.thorough

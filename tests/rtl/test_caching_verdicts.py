@@ -314,3 +314,30 @@ def test_a_probe_leaves_no_upper_entry_without_a() -> None:
         assert bench.load(entry) == PT | UPPER
 
     assert walks(run(script, UPPERS)) == 2
+
+
+def test_a_store_over_two_pages_is_allowed_in_both_before_it_marks_either() -> None:
+    """Probes first: where one of them faults the other page stays clean; the fault is that of the store's own half."""
+    first, second = NEIGHBOUR - 4, NEIGHBOUR
+
+    def script(bench: Directed) -> Steps:
+        bench.write(leaf_at(LINEAR), OLD | UPPER)
+        bench.write(leaf_at(NEIGHBOUR), 0)
+        yield from bench.context(WP)
+        for access in (Access.PROBE, Access.WRITE):
+            if access == Access.PROBE:
+                yield from bench.ask(first, access)
+            yield from bench.ask(second, access)
+            yield from bench.quiet()
+        assert bench.load(leaf_at(LINEAR)) == OLD | UPPER and bench.load(leaf_at(NEIGHBOUR)) == 0
+        bench.write(leaf_at(NEIGHBOUR), OLD | 0x1000 | UPPER)
+        for access in (Access.PROBE, Access.WRITE):
+            for linear in (first, second):
+                yield from bench.ask(linear, access)
+            yield from bench.quiet()
+        assert bench.load(leaf_at(LINEAR)) == OLD | UPPER | D
+        assert bench.load(leaf_at(NEIGHBOUR)) == OLD | 0x1000 | UPPER | D
+
+    bench = run(script)
+    assert frames(bench) == [OLD, None, None, *(OLD, OLD + 0x1000) * 2]
+    assert answers(bench)[1:3] == [PageFault(6)] * 2 and bench.faults == [(second, 6, bench.faults[0][2])]

@@ -232,3 +232,11 @@ def test_documented_logs() -> None:
     named = set(re.findall(r"log `([^`]+)`", text))
     assert len(named) > 30 and named <= {*FORBIDDEN, *PLAIN_FORBIDDEN}, named - {*FORBIDDEN, *PLAIN_FORBIDDEN}
     assert not {*FORBIDDEN} & {*PLAIN_FORBIDDEN}
+
+
+def test_each_way_to_go_wrong_is_shown_by_the_gateware() -> None:
+    """Each row of docs/mmu.md's table names a test of it; tests/test_docs.py says that it exists."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "mmu.md").read_text()
+    table = text.partition("| what goes wrong | shown by |\n|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert len(table) >= 38
+    assert [row for row in table if not re.search(r"`tests/rtl/\w+\.py::test_\w+`", row)] == []
