@@ -10,6 +10,7 @@ from typing import Final
 from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
 from ptewalk.model.linux import Track
 from ptewalk.model.x86 import Access, Invalidation, Outcome
+from ptewalk.rtl.bus.self_test import CHECKS
 from ptewalk.rtl.registers.map import BY_NAME, COUNTERS, ID, SOURCES, VERSION, Command
 from ptewalk.rtl.registers.map import Wait as WaitFor
 
@@ -17,6 +18,8 @@ __all__ = ["POLLS", "Answer", "BridgeFault", "Fault", "Unit", "WaitFor"]
 
 POLLS: Final = 10_000
 """How often a command is asked for whether it has ended."""
+_NEEDED: Final = ("pair", "spent", "write", "one_byte", "other")
+"""What no mark is safe without; the unit's own port has one reservation, so it does not need `two`."""
 _BUILT: Final = ("CAPS", "PARAM0", "PARAM1", "PARAM2", "PARAM3")
 
 
@@ -121,13 +124,18 @@ class Unit:
         self.built = MappingProxyType(dict(built))
 
     @staticmethod
-    def open() -> Steps[Unit]:
-        """Look at the registers.
+    def open(*, scratch: int | None = None) -> Steps[Unit]:
+        """Look at the registers, and try the memory.
+
+        Parameters
+        ----------
+        scratch : int, optional
+            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run.
 
         Raises
         ------
         DriverError
-            They are not those of this driver.
+            They are not those of this driver, or the memory does not serve: then no mark would be safe.
         """
         found = (yield from _read("ID"))["value"]
         if found != ID:
@@ -138,7 +146,16 @@ class Unit:
         built: dict[str, int] = {}
         for name in _BUILT:
             built |= yield from _read(name)
-        return Unit(built)
+        unit = Unit(built)
+        if scratch is not None and built["selftest"]:
+            tested = yield from unit.self_test(scratch)
+            bad = [name for name in _NEEDED if not tested[name]]
+            if tested["error"]:
+                raise DriverError(f"self-test: the bus refuses an access at {scratch:#x}; name memory that is there")
+            if bad:
+                why = " ".join(CHECKS[name] for name in bad)
+                raise DriverError(f"self-test: the exclusive monitor does not serve; what does not hold: {why}")
+        return unit
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -156,6 +173,37 @@ class Unit:
                 return
             yield Wait()
         raise DriverError(f"{kind.name} did not end within {POLLS} polls; is a grant not retired?")
+
+    def self_test(self, scratch: int) -> Steps[dict[str, int]]:
+        """Try whether the memory has an exclusive monitor that serves, on 16 bytes that are lost.
+
+        Parameters
+        ----------
+        scratch : int
+            Their physical address, a multiple of 16.
+
+        Returns
+        -------
+        dict of str to int
+            Each of `CHECKS` to 1 where it holds, and `error`, 1 where the bus refused an access.
+
+        Raises
+        ------
+        ValueError
+            The address does not fit, or the unit has block RAM behind it, which needs no monitor.
+        """
+        if not self.built["selftest"]:
+            raise ValueError("this unit has no self-test: CAPS.selftest is 0")
+        if scratch % 16 or scratch >> self.built["physical_bits"]:
+            raise ValueError(
+                f"scratch must be a multiple of 16 below 2**{self.built['physical_bits']}, not {scratch:#x}"
+            )
+        yield from _write_wide("MEMORY_ADDRESS", scratch)
+        yield from self._command(Command.SELFTEST)
+        found = yield from _read("SELFTEST")
+        if not found.pop("ran"):
+            raise DriverError("SELFTEST ended, and SELFTEST.ran is 0")
+        return found
 
     def context(
         self,

@@ -142,6 +142,7 @@ class Commands(Component):
             Command.REQUEST: self.staged.request,
             Command.READ: self.staged.word,
             Command.SWAP: self.staged.word,
+            Command.SELFTEST: self.staged.word,
         }
         width = max(part.shape().size for part in parts.values())
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=3 + width, depth=self._depth)
@@ -171,6 +172,7 @@ class Commands(Component):
             self.requester.requests.payload.eq(head[Command.REQUEST].request),
             self.words.asked.payload.eq(head[Command.SWAP]),
             self.words.asked.payload.swap.eq(kind == Command.SWAP),
+            self.words.asked.payload.test.eq(kind == Command.SELFTEST),
             self.drain.eq(state == State.DRAIN),
             self.ended.eq(state == State.END),
             queue.r_en.eq(state == State.END),
@@ -201,7 +203,7 @@ class Commands(Component):
                         m.d.sync += state.eq(State.ANSWER)
                 with m.Case(Command.DRAIN):
                     m.d.sync += state.eq(State.DRAIN)
-                with m.Default():  # READ and SWAP
+                with m.Default():  # READ, SWAP and SELFTEST
                     m.d.comb += self.words.asked.valid.eq(1)
                     with m.If(self.words.answered.valid):
                         found = self.words.answered.payload

@@ -4,12 +4,13 @@ from enum import IntEnum
 from typing import Final
 
 from ptewalk.model import x86
+from ptewalk.rtl.bus.self_test import CHECKS
 from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check
 
 __all__ = ["BY_NAME", "COUNTERS", "ID", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 0)
+VERSION: Final = (1, 1)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -29,6 +30,8 @@ class Command(IntEnum):
     """The word at MEMORY_ADDRESS becomes MEMORY_NEW if it is MEMORY_OLD."""
     DRAIN = 6
     """Waits until nothing is in flight and no grant is outstanding."""
+    SELFTEST = 7
+    """The memory at MEMORY_ADDRESS is tried, and SELFTEST says what was found; its 16 bytes are lost."""
 
 
 class Wait(IntEnum):
@@ -169,6 +172,16 @@ _BUILT: Final = (
         ),
         "The queues that were built.",
     ),
+    Register(
+        "SELFTEST",
+        0x01C,
+        (
+            Field("ran", 0, 1, RO, "One has ended since the reset; the rest counts only then."),
+            *(Field(name, 1 + number, 1, RO, text) for number, (name, text) in enumerate(CHECKS.items())),
+            Field("error", 1 + len(CHECKS), 1, RO, "The bus refused an access; the other bits are 0."),
+        ),
+        "What the last SELFTEST found; a bit is 1 where memory serves.",
+    ),
 )
 _CONDITION: Final = (
     Register(
@@ -227,7 +240,7 @@ _CONDITION: Final = (
         (
             Field(
                 *("kind", 0, 3, WO),
-                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, with what is staged for it; 6 DRAIN.",
+                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, with what is staged for it; 6 DRAIN; 7 SELFTEST.",
             ),
         ),
         "Puts a command into the queue; SLVERR, and nothing is done, when that is full.",
@@ -372,7 +385,6 @@ REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *_COUNTED)
 BY_NAME: Final = {register.name: register for register in REGISTERS}
 
 RESERVED: Final = (
-    Reserved(0x01C, 0x020, "Result of the self-test."),
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
     Reserved(0x140, 0x1A0, "The table engine: a command."),
     Reserved(0x1A0, 0x1C0, "The table engine: its rings."),

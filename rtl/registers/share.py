@@ -10,10 +10,11 @@ __all__ = ["MemoryShare", "WordLayout", "WordSignature"]
 
 
 class WordLayout(data.StructLayout):
-    """An access to a word: a read, or a swap as `SwapLayout`."""
+    """An access to a word: a read, or a swap as `SwapLayout`; or, with `test`, the self-test of memory there."""
 
     def __init__(self, physical_bits: int) -> None:
-        super().__init__({"swap": 1, "address": unsigned(physical_bits), "old": unsigned(64), "new": unsigned(64)})
+        words = {"address": unsigned(physical_bits), "old": unsigned(64), "new": unsigned(64)}
+        super().__init__({"swap": 1, **words, "test": 1})
 
 
 class WordSignature(Signature):
@@ -27,7 +28,7 @@ class WordSignature(Signature):
     -------
     asked : Out(stream of WordLayout)
     answered : In(stream of {value, done, error}, always ready)
-        `value` counts for a read, `done` is 1 for a read that was answered.
+        `value` counts for a read, `done` is 1 for a read or test that was answered.
     """
 
     def __init__(self, physical_bits: int) -> None:
@@ -56,6 +57,8 @@ class MemoryShare(Component):
     walker : In(MemoryPortSignature)
     words : In(WordSignature)
     memory : Out(MemoryPortSignature)
+    test : Out(1), tested : In(1)
+        Software has its turn for the self-test of what is behind the port; it has ended. The address is `words`' own.
     """
 
     def __init__(self, physical_bits: int) -> None:
@@ -64,6 +67,8 @@ class MemoryShare(Component):
                 "walker": In(MemoryPortSignature(physical_bits)),
                 "words": In(WordSignature(physical_bits)),
                 "memory": Out(MemoryPortSignature(physical_bits)),
+                "test": Out(1),
+                "tested": In(1),
             }
         )
 
@@ -79,7 +84,7 @@ class MemoryShare(Component):
             mine, passes = Signal(name=f"{name}_mine"), Signal(name=f"{name}_passes")
             # What memory has seen on offer stays there.
             m.d.comb += [
-                mine.eq(turn & ~sent & (asked.payload.swap == (name == "swaps"))),
+                mine.eq(turn & ~sent & ~asked.payload.test & (asked.payload.swap == (name == "swaps"))),
                 passes.eq(~turn & (~asked.valid | seen)),
                 out.valid.eq(Mux(turn, mine, offers.valid & passes)),
                 offers.ready.eq(out.ready & passes),
@@ -101,10 +106,13 @@ class MemoryShare(Component):
         accepted = Signal()
         m.d.comb += [
             accepted.eq((memory.reads.valid & memory.reads.ready) | (memory.swaps.valid & memory.swaps.ready)),
-            answered.valid.eq(turn & sent & (memory.data.valid | memory.swapped.valid)),
+            self.test.eq(turn & asked.payload.test),
+            answered.valid.eq(turn & Mux(self.test, self.tested, sent & (memory.data.valid | memory.swapped.valid))),
             asked.ready.eq(answered.valid),
             answered.payload.value.eq(memory.data.payload.value),
-            answered.payload.error.eq(Mux(asked.payload.swap, memory.swapped.payload.error, memory.data.payload.error)),
+            answered.payload.error.eq(
+                Mux(asked.payload.swap, memory.swapped.payload.error, memory.data.payload.error) & ~self.test
+            ),
             answered.payload.done.eq(Mux(asked.payload.swap, memory.swapped.payload.done, 1) & ~answered.payload.error),
         ]
         with m.If(~turn):

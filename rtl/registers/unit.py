@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
-from amaranth.lib.wiring import Component, In, Out, connect, flipped
+from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.core import Bridge
@@ -11,6 +11,7 @@ from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig, PortStatusLayout
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.interfaces import MemoryPortSignature
 from ptewalk.rtl.registers.commands import Commands
@@ -31,6 +32,7 @@ class MemoryPath:
     line_bytes: int = 8
     exclusive_ids: int = 0
     monitor: bool = False
+    selftest: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class UnitConfig:
     def path(self) -> MemoryPath:
         """The way to memory."""
         ids = self.port.exclusive_ids
-        return MemoryPath(data_bits=self.table_bits, exclusive_ids=ids, monitor=self.monitor)
+        return MemoryPath(data_bits=self.table_bits, exclusive_ids=ids, monitor=self.monitor, selftest=True)
 
 
 def built_values(
@@ -115,7 +117,8 @@ def built_values(
             "exclusive": path.exclusive_ids > 0,
             "monitor": path.monitor,
             "bridge": bridge,
-            **dict.fromkeys(("selftest", "engine", "log"), 0),
+            "selftest": path.selftest,
+            **dict.fromkeys(("engine", "log"), 0),
         },
         "PARAM0": {
             "physical_bits": walker.physical_bits,
@@ -132,6 +135,16 @@ def built_values(
         "PARAM3": {"fault_depth": mmu.fault_depth, "queue_depth": queue_depth, "slots": mmu.slots},
     }
     return {(register, name): int(value) for register, fields in said.items() for name, value in fields.items()}
+
+
+def _tests(physical_bits: int) -> dict[str, Member]:
+    """The members of who has a `SelfTest` behind the port."""
+    return {
+        "test": Out(1),
+        "test_address": Out(unsigned(physical_bits)),
+        "tested": In(1),
+        "test_result": In(SelfTestLayout()),
+    }
 
 
 class UnitCore(Component):
@@ -158,6 +171,9 @@ class UnitCore(Component):
     memory : Out(MemoryPortSignature)
     port_status : In(PortStatusLayout), port_clear : Out(PortStatusLayout), unknown_address : In(physical_bits)
         Of the port behind `memory`; 0 where it has none.
+    test : Out(1), test_address : Out(physical_bits), tested : In(1), test_result : In(SelfTestLayout)
+        As the start, address, done and result of a `SelfTest` behind the port; only where `path` has one. Elsewhere
+        the command SELFTEST ends at once, and nothing has run.
     s_axi : In(AxiSignature), m_axi : Out(AxiSignature)
         The bridge's; only with one.
     """
@@ -169,7 +185,7 @@ class UnitCore(Component):
         bits = walker.physical_bits
         self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
-        self._bits = bits
+        self._bits, self._tests = bits, path.selftest
         self.mmu = CachingMmu(mmu)
         self.file = RegisterFile(REGISTERS)
         self.commands = Commands(
@@ -187,6 +203,7 @@ class UnitCore(Component):
                 "port_status": In(PortStatusLayout()),
                 "port_clear": Out(PortStatusLayout()),
                 "unknown_address": In(unsigned(bits)),
+                **(_tests(bits) if path.selftest else {}),
                 **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
             }
         )
@@ -201,6 +218,14 @@ class UnitCore(Component):
         connect(m, mmu.memory, share.walker)
         connect(m, commands.words, share.words)
         connect(m, share.memory, flipped(self.memory))
+        if self._tests:
+            m.d.comb += [
+                *(self.test.eq(share.test), self.test_address.eq(commands.words.asked.payload.address)),
+                share.tested.eq(self.tested),
+                *(file.now.SELFTEST[str(name)].eq(self.test_result[name]) for name, _ in self.test_result.shape()),
+            ]
+        else:
+            m.d.comb += share.tested.eq(1)
         self._ask(m)
         connect(m, commands.contexts, mmu.contexts)
         connect(m, commands.invalidations, mmu.invalidations)
@@ -396,7 +421,13 @@ class Unit(Component):
             port.clear.eq(core.port_clear),
             core.unknown_address.eq(port.unknown_address),
         ]
-        axi = port.m_axi
+        m.submodules.self_test = test = SelfTest(self.config.port)
+        connect(m, port.m_axi, test.s_axi)
+        m.d.comb += [
+            *(test.start.eq(core.test), test.address.eq(core.test_address)),
+            *(core.tested.eq(test.done), core.test_result.eq(test.result)),
+        ]
+        axi = test.m_axi
         if self.config.monitor:
             m.submodules.monitor = monitor = self._monitor()
             connect(m, axi, monitor.s_axi)

@@ -57,7 +57,9 @@ async def by_registers_alone(dut: Any) -> None:
     async def do(steps: Any) -> Any:
         return await run_async(bus, steps)
 
-    unit = await do(Unit.open())
+    scratch = (1 << 16) - 16
+    unit = await do(Unit.open(scratch=scratch))
+    tested = await do(unit.self_test(scratch))
     golden = SparseMemory()
     state = State(root=ROOT, track=Track.NATIVE)
 
@@ -107,4 +109,13 @@ async def by_registers_alone(dut: Any) -> None:
         if entries + address < DATA and kept != golden.load(entries + address):
             differ.append(f"word {entries + address:#x}: {kept:#x}")
     counters = await do(unit.counters())
-    job.publish({"built": dict(unit.built), "differ": differ, "counters": counters, "accesses": bus.accesses, **counts})
+    job.publish(
+        {
+            "tested": tested,
+            "built": dict(unit.built),
+            "differ": differ,
+            "counters": counters,
+            "accesses": bus.accesses,
+            **counts,
+        }
+    )

@@ -10,7 +10,7 @@ from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.linux import Track
 from ptewalk.rtl.registers.map import BY_NAME
 
-BUILT = {"physical_bits": 40, "soft_dirty": 0}
+BUILT = {"physical_bits": 40, "soft_dirty": 0, "selftest": 1}
 
 
 class Paper:
@@ -60,6 +60,37 @@ def test_a_unit_that_never_ends_or_never_has_room() -> None:
         run(Paper(STATUS=0b11), Unit(BUILT).drain())
 
 
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (0b0111_1111, None),
+        (0b0011_1111, None),
+        (0b0110_1111, "does not hold: So does one of a single byte inside the word."),
+        (0b0100_0101, "does not hold: An exclusive read and an exclusive write succeed. A plain write of another ID"),
+        (0b1000_0001, "the bus refuses an access at 0xfff0; name memory that is there"),
+        (0b0000_0000, "SELFTEST.ran is 0"),
+    ],
+)
+def test_the_self_test_at_start(found: int, says: str | None) -> None:
+    """All but `two` must hold. Nothing is tried where the unit has no self-test, or no memory is named for it."""
+    words = {"ID": 0x57455450, "VERSION": 1 << 16, "CAPS": 0b1011, "PARAM0": 40, "STATUS": 1 << 1}
+    bus = Paper(**words, SELFTEST=found)
+    if says is None:
+        run(bus, Unit.open(scratch=0xFFF0))
+    else:
+        with pytest.raises(DriverError, match=says):
+            run(bus, Unit.open(scratch=0xFFF0))
+    assert [step for step in bus.steps if step[0] == "write"] == [
+        ("write", 0x120, 0xFFF0),
+        ("write", 0x124, 0),
+        ("write", 0x02C, 7),
+    ]
+    for untried, scratch in ((bus, None), (Paper(**words | {"CAPS": 0b0011}), 0xFFF0)):
+        untried.steps.clear()
+        run(untried, Unit.open(scratch=scratch))
+        assert all(step[0] == "read" for step in untried.steps)
+
+
 REFUSED: dict[str, Callable[[Unit], Steps[Any]]] = {
     "built without tracking: track must be OFF, not FAULT": lambda unit: unit.context(0, track=Track.FAULT),
     "root must be a multiple of 4096, not 0x1008": lambda unit: unit.context(0x1008),
@@ -67,6 +98,8 @@ REFUSED: dict[str, Callable[[Unit], Steps[Any]]] = {
     "a multiple of 8, not 0x1004": lambda unit: unit.read_word(0x1004),
     r"an address must be below 2\*\*40": lambda unit: unit.read_word(1 << 40),
     "REQUEST_LINEAR has 64 bits": lambda unit: unit.translate(1 << 64),
+    "this unit has no self-test: CAPS.selftest is 0": lambda unit: Unit({**BUILT, "selftest": 0}).self_test(0x1000),
+    r"scratch must be a multiple of 16 below 2\*\*40, not 0x1008": lambda unit: unit.self_test(0x1008),
     "no interrupt other: there are fault, fault_overflow": lambda unit: unit.clear_interrupts("other"),
 }
 

@@ -27,6 +27,9 @@ def test_by_registers_alone(simulator: str) -> None:
     told = result.values
     assert told["differ"] == []
     assert (told["built"]["monitor"], told["built"]["exclusive_ids"], told["built"]["levels"]) == (1, 1, 4)
+    # Its own monitor has one reservation.
+    held = dict.fromkeys(("pair", "spent", "write", "one_byte", "other"), 1)
+    assert told["tested"] == {**held, "two": 0, "error": 0}
     assert told["counters"]["requests"] == told["requests"] >= 20
     assert told["clears"] >= 8 and told["faults"] >= 3 and told["counters"]["marks"] >= 5
     assert told["accesses"] >= 600

@@ -21,12 +21,14 @@ class Shared(Component):
 
     def __init__(self, memory: LockRam | ExclusivePort) -> None:
         self.behind = memory
-        super().__init__({"walker": In(MemoryPortSignature(40)), "words": In(WordSignature(40))})
+        self.share = MemoryShare(40)
+        super().__init__({"walker": In(MemoryPortSignature(40)), "words": In(WordSignature(40)), "tested": In(1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.behind = self.behind
-        m.submodules.share = share = MemoryShare(40)
+        m.submodules.share = share = self.share
+        m.d.comb += share.tested.eq(self.tested)
         connect(m, flipped(self.walker), share.walker)
         connect(m, flipped(self.words), share.words)
         connect(m, share.memory, self.behind.memory)
@@ -99,3 +101,47 @@ def test_both_count_to_the_sum(kind: str) -> None:
     simulator.run()
     assert done == {"walker": 40, "software": 40}
     assert sum(failed.values()) >= 5, failed
+
+
+def test_a_self_test_has_the_port_for_itself() -> None:
+    """It begins when the walker has nothing in flight; what the walker offers then waits until it has ended."""
+    top = Shared(ExclusivePort())
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    memory = AxiMemory(top.behind.m_axi, latency=9, words={64: 7})
+    simulator.add_testbench(memory.run, background=True)
+    answered: list[int] = []
+    began: list[int] = []
+
+    async def walker(ctx: Any) -> None:
+        for _ in range(4):
+            ctx.set(top.walker.reads.payload, {"address": 64, "id": 1})
+            ctx.set(top.walker.reads.valid, 1)
+            await ctx.tick().until(top.walker.reads.ready)
+            ctx.set(top.walker.reads.valid, 0)
+            (found,) = await ctx.tick().sample(top.walker.data.payload).until(top.walker.data.valid)
+            answered.append(int(found.value))
+
+    async def software(ctx: Any) -> None:
+        await ctx.tick().repeat(14)  # in the middle of the walker's second read
+        ctx.set(top.words.asked.payload, {"address": 128, "test": 1})
+        ctx.set(top.words.asked.valid, 1)
+        await ctx.tick().until(top.share.test)
+        began.append(len(answered))
+        for _ in range(30):
+            await ctx.tick()
+            assert not ctx.get(top.behind.m_axi.ar.valid) and not ctx.get(top.words.answered.valid)
+        assert len(answered) == began[0]
+        ctx.set(top.tested, 1)
+        (found,) = await ctx.tick().sample(top.words.answered.payload).until(top.words.answered.valid)
+        ctx.set(top.tested, 0)
+        ctx.set(top.words.asked.valid, 0)
+        assert (found.done, found.error) == (1, 0)
+        while len(answered) < 4:
+            await ctx.tick()
+
+    simulator.add_testbench(walker)
+    simulator.add_testbench(software)
+    simulator.run()
+    assert began == [2] and answered == [7] * 4
+    assert {address for _, address, *_ in memory.log} == {64}
