@@ -125,6 +125,10 @@ class Profile(NamedTuple):
     """An area without an anon_vma merges with pages that have one, and takes it over (is_mergeable_anon_vma; 6.18)."""
     modify_joins_source: bool
     """MREMAP_DONTUNMAP may merge the source with the copy (copy_vma of 6.18, not of 7.2)."""
+    modify_keeps_offsets: bool
+    """The source of MREMAP_DONTUNMAP keeps its offsets (dontunmap_complete; 6.18 alone)."""
+    modify_moves_files_apart: bool
+    """A private file's area with an anon_vma merges with none that lacks one as it moves (copy_vma; 7.3)."""
     modify_moves_uffd_apart: bool
     """An area with a userfaultfd merges with nothing as it moves (copy_vma; 7.3)."""
     stack_guard_page: bool
@@ -192,6 +196,8 @@ class Profile(NamedTuple):
     """A migration entry keeps neither soft-dirty nor D nor A (remove_migration_pte of 3.11)."""
     remap_marks: bool
     """A dirty page gains soft-dirty by migration (remove_migration_pte of 6.1)."""
+    remap_protects: bool
+    """A read-only entry stays so though its area's pages are mapped writable (remove_migration_pte, up to 6.1)."""
     hugetlb_touched: bool
     """get_user_pages for a write sets A, D and soft-dirty in hugetlb entries (follow_page_pte serves them; 6.12)."""
     hugetlb_restores_reserve: bool
@@ -248,6 +254,8 @@ class Profile(NamedTuple):
     """A KSM page is broken up by FAULT_FLAG_UNSHARE: the copy is read-only and keeps soft-dirty (6.12)."""
     ksm_needs_access: bool
     """KSM scans PROT_NONE pages too, but later finds none of them: a search ends there, and none is broken up."""
+    ksm_skips: bool
+    """Pages that were scanned in vain are left out of later passes, as a recording shows (smart_scan; 6.7)."""
     ksm_max_sharing: int | None
     """Entries that may map one KSM page (max_page_sharing); None: any number."""
     madvise_advices: frozenset[str]

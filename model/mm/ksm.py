@@ -39,6 +39,7 @@ def scan(kernel: MachineState, *, use_zero_pages: bool) -> None:
     kernel.lru.drain()
     while _pass(kernel, use_zero_pages):
         pass
+    kernel.ksm_scanned = {(mm.who, at) for mm, _, at, _, _ in _candidates(kernel, every=True)}
 
 
 def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
@@ -117,8 +118,18 @@ def _frame_at(mm: Mm, at: int) -> int:
     return mm.entries.vm_normal_page(pte) if mm.entries.pte_present(pte) else 0
 
 
-def _candidates(kernel: MachineState) -> list[tuple[Mm, Vma, int, int, bytes]]:
-    """Present anonymous pages of mergeable areas, in scan order, with their contents: nothing when all zero."""
+def _is_skipped(kernel: MachineState, who: int, at: int) -> bool:
+    """Does ksmd leave out a page that it scanned in vain before, as the recording shows (should_skip_rmap_item)?"""
+    if not kernel.profile.ksm_skips or (who, at) not in kernel.ksm_scanned:
+        return False
+    return "X" in (kernel.choices.letters(who, at - kernel.base) or "")
+
+
+def _candidates(kernel: MachineState, *, every: bool = False) -> list[tuple[Mm, Vma, int, int, bytes]]:
+    """Present anonymous pages of mergeable areas, in scan order, with their contents: nothing when all zero.
+
+    `every`: those too that are left out.
+    """
     found = []
     frames = kernel.frames
     for process in kernel.processes.values():
@@ -130,6 +141,8 @@ def _candidates(kernel: MachineState) -> list[tuple[Mm, Vma, int, int, bytes]]:
                 for at in range(piece.first, piece.last):
                     frame = _frame_at(mm, at)
                     if not frame or not frames.flags[frame] & page.ANON:
+                        continue
+                    if not every and _is_skipped(kernel, mm.who, at):
                         continue
                     row = kernel.memory_row(frame)
                     found.append((mm, vma, at, frame, b"" if row is None or not row.any() else row.tobytes()))

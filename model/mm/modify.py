@@ -106,10 +106,10 @@ def grow_down(vma: Vma, start: int) -> None:
     vma.start = start
 
 
-def begin_anew(vma: Vma) -> None:
+def begin_anew(mm: Mm, vma: Vma) -> None:
     """All that an area held is gone: it shares nothing, and its offsets are its addresses (MREMAP_DONTUNMAP)."""
     unlink_anon_vmas(vma)
-    if vma.is_anonymous:
+    if vma.is_anonymous and not mm.entries.profile.modify_keeps_offsets:
         vma.pgoff = vma.start
 
 
@@ -135,7 +135,7 @@ def copy_vma(mm: Mm, vma: Vma, new: int, pages: int, pgoff: int, keep_source: bo
         exclude = None
     apart = vma.uffd is not None and mm.entries.profile.modify_moves_uffd_apart
     if not apart and (exclude is None or mm.entries.profile.modify_merge == MergeRule.RANGES):
-        part = Part(new, new + pages, vma.flags, vma, vma.file, pgoff, vma.uffd)
+        part = Part(new, new + pages, vma.flags, vma, vma.file, pgoff, vma.uffd, moved=True)
         merged = merge(mm, before, part, exclude=exclude, keeps_mark=True)
     if merged:
         _take_anon(merged, vma)
@@ -183,6 +183,8 @@ class Part(NamedTuple):
     file: File | None
     pgoff: int
     uffd: Userfaultfd | None
+    moved: bool = False
+    """Is it the copy of an area that mremap moves?"""
 
 
 def _same_kind(mm: Mm, vma: Vma, part: Part) -> bool:
@@ -201,7 +203,8 @@ def _may_share(mm: Mm, part: Part, vma: Vma) -> bool:
     if anon_vma and vma.anon_vma or not (anon_vma or vma.anon_vma):
         return anon_vma is vma.anon_vma
     if mm.entries.profile.modify_takes_anon and part.vma and anon_vma:
-        return len(part.vma.chain) == 1
+        apart = part.moved and part.file and mm.entries.profile.modify_moves_files_apart
+        return len(part.vma.chain) == 1 and not apart
     return len(vma.chain) == 1
 
 

@@ -204,7 +204,7 @@ def _move_vma(mm: Mm, vma: Vma, old: int, old_pages: int, new_pages: int, new: i
     if keep_source:
         modify.clear_flags(vma, VmFlag.LOCKED)
         if vma.start == old and vma.end == old + old_pages:
-            modify.begin_anew(vma)
+            modify.begin_anew(mm, vma)
         return new
     if not old_pages:
         modify.clear_flags(vma, VmFlag.ACCOUNT)

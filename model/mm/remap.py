@@ -33,4 +33,6 @@ def remade(mm: Mm, vma: Vma, old: int, frame: int, level: int = 1) -> int:
     if old & UFFD_WP:
         new = entries.pte_mkuffd_wp(new)
         return entries.pte_wrprotect(new) if level > 1 else new
-    return entries.pte_wrprotect(new) | old & entries.ARM
+    if level > 1 or entries.profile.remap_protects:
+        new = entries.pte_wrprotect(new)
+    return new | old & entries.ARM

@@ -1,11 +1,12 @@
 """What no rule determines: the choices of a recorded kernel, taken from its recording.
 
 A kernel may take any free swap slot, may or may not have a huge page at hand, and may give a frame that was just freed
-to whatever comes next; linux-6.18 and later read a number of a page table that nobody set; and the LRU batches are
-emptied when a page is written that is on no list yet, which goes by all that the machine allocates. A replay does as
-the recording shows, in these five things and in nothing else; without a recording there are no choices, and the model
-makes its own. Besides, some recordings of 3.11 do not say which of two kernels answered, and that is told from what
-they show. The recorded state is the `state` of a step in docs/scenario-format.md.
+to whatever comes next; linux-6.18 and later read a number of a page table that nobody set; the LRU batches are emptied
+when a page is written that is on no list yet, which goes by all that the machine allocates; and ksmd leaves out pages
+that it scanned in vain. A replay does as the recording shows, in these six things and in nothing else; without a
+recording there are no choices, and the model makes its own. Besides, some recordings of 3.11 do not say which of two
+kernels answered, and that is told from what they show. The recorded state is the `state` of a step in
+docs/scenario-format.md.
 """
 
 from __future__ import annotations

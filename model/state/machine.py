@@ -254,6 +254,7 @@ class MachineState:
         self.files = Files(self.frames)
         self.choices = Choices()
         self.swap = SwapDevice(self.choices)
+        self.ksm_scanned: set[tuple[int, int]] = set()
         self.pools = {2: Pool(*HUGETLB_POOL), 3: Pool(1)}
         self.pagemap_v2 = profile.machine_pagemap_v2 or bool(pagemap_v2)
         self.pagemap_fixed = pagemap_fixed

@@ -1,4 +1,4 @@
-"""What a replay takes from a recording: five things, by one object, and nothing else."""
+"""What a replay takes from a recording: six things, by one object, and nothing else."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) ->
 
 
 def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without them steps of these scenarios differ: a swap slot, a frame, a table, a table's count, emptied batches."""
+    """Without them steps of these scenarios differ: a swap slot, a frame, a table, its count, batches, KSM."""
     for file, name in (
         ("own-linux-3.11", "reuse_311045"),
         ("own-linux-6.1", "none_000004"),
@@ -106,6 +106,7 @@ def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("flips-linux-6.18", "gigantic_56_000014"),
         ("flips-linux-6.18", "lru_forced"),
         ("flips-linux-7.3", "lru_two"),
+        ("flips-linux-7.3", "ksm_skipped"),
     ):
         profile = file.partition("-")[2]
         scenarios = [scenario for scenario in read(OWN / f"{file}.jsonl.gz") if scenario.name == name]
