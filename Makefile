@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache
-test nightly: SYSTEM_PACKAGES += qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3 xz:xz-utils busybox:busybox-static sqlite3:sqlite3 chromium:chromium
+test nightly: SYSTEM_PACKAGES += qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3 xz:xz-utils busybox:busybox-static sqlite3:sqlite3 chromium:chromium berkeley-abc:berkeley-abc
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: check setup lint unit cosim test mutants nightly clean

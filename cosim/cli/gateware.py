@@ -105,14 +105,14 @@ def synth(
 def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json: bool) -> int:
     """Prove properties of the gateware (all by default), unbounded, with their covers.
 
-    First a bounded search looks for a counterexample; its waves are kept in results/proofs. What needs Yices is left
-    out, and named, where that is not installed.
+    First a bounded search looks for a counterexample; its waves are kept in results/proofs. What needs Yices or
+    ABC is left out, and named, where that is not installed.
     """
     from dataclasses import asdict
 
     from ptewalk.cosim.base.journal import Journal
     from ptewalk.cosim.formal.properties import PROPERTIES
-    from ptewalk.cosim.formal.prove import missing_solver, prove_all
+    from ptewalk.cosim.formal.prove import HOLDS, missing_solver, prove_all
 
     for name in properties:
         if name not in PROPERTIES:
@@ -135,7 +135,7 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
                 click.echo(f"{result.property} is refuted in step {result.step}: {values}\nwaves: {result.trace}")
     for text in missing.values():
         click.echo(f"not run: {text}", err=True)
-    return 0 if all(result.result == "proved" for result in results) else DIFFER
+    return 0 if all(result.result in HOLDS for result in results) else DIFFER
 
 
 @click.command()

