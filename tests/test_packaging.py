@@ -6,10 +6,11 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
+
+from ptewalk.cosim.simulate.doctor import PYTHONS, doctor
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -67,19 +68,32 @@ def test_constraints_pin_everything_installed() -> None:
                 assert pinned == importlib.metadata.version(name)
 
 
-@pytest.mark.slow
-def test_wheel_holds_every_module(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)]
-    subprocess.run(command, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    expected = {
-        f"ptewalk/{path.relative_to(source)}"
-        for part in ("rtl", "model", "cosim")
-        for path in (source / part).rglob("*")
-        if path.suffix in (".py", ".cpp", ".c", ".typed", ".gz")
-    }
-    assert len(expected) > 100
-    assert expected <= inside
+def test_which_python() -> None:
+    """Said alike to pip, by `make` and by `ptewalk doctor`."""
+    low, high = PYTHONS
+    assert PROJECT["project"]["requires-python"] == f">={low[0]}.{low[1]},<{high[0]}.{high[1] + 1}"
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"not {low} <= sys.version_info[:2] <= {high}" in makefile
+    assert "ptewalk needs Python {}.{} to {}.{}, ".format(*low, *high) in makefile
+
+
+@pytest.mark.parametrize(("version", "ok"), [((3, 10), False), ((3, 11), True), ((3, 14), True), ((3, 15), False)])
+def test_the_doctor_judges_python(version: tuple[int, int], ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+    row = doctor()[0]
+    assert (row.thing, row.version, row.ok) == ("python", "{}.{}".format(*version), ok)
+    assert bool(row.mend) is not ok
+
+
+def test_make_refuses_another_python(tmp_path: Path) -> None:
+    """One line, and no environment is begun."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    other = tmp_path / "python2.7"
+    other.write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
+    command = ["make", "-s", "setup", f"PYTHON={other}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    said = f"ptewalk needs Python 3.11 to 3.14, and {other} is none: install one, or name it with make PYTHON=..."
+    assert done.returncode == 2 and done.stdout.splitlines()[0] == said
+    assert not (tmp_path / ".venv").exists()

@@ -24,6 +24,8 @@ from ptewalk.cosim.simulate.find import (
 
 __all__ = ["DoctorRow", "doctor"]
 
+PYTHONS: Final = ((3, 11), (3, 14))
+"""The oldest and the newest Python for which all pins have wheels; pyproject.toml and Makefile say so too."""
 OPTIONAL_PROGRAMS: Final = {
     "qemu-system-x86_64": ("a live kernel (record, replay --backend linux)", "qemu-system-x86"),
     "fusermount3": ("procfs", "fuse3"),
@@ -62,7 +64,7 @@ class DoctorRow:
 def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
     """What was looked for, what was found, what is used and why, and how to mend the rest, in order of preference."""
     environment = os.environ if environment is None else environment
-    rows: list[DoctorRow] = []
+    rows = [_python_row(sys.version_info[:2])]
     missing = missing_compilers(environment)
     chosen: set[str] = set()
     for candidate in candidates(environment):
@@ -102,6 +104,15 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
     if not chosen:
         rows.append(DoctorRow("simulator", "none can be used", mend="pip install '.[cosim]'", ok=False))
     return rows
+
+
+def _python_row(version: tuple[int, int]) -> DoctorRow:
+    """The Python that runs this."""
+    low, high = ("{}.{}".format(*one) for one in PYTHONS)
+    said = "{}.{}".format(*version)
+    if PYTHONS[0] <= version <= PYTHONS[1]:
+        return DoctorRow("python", sys.executable, said, f"used: {low} to {high} can be")
+    return DoctorRow("python", sys.executable, said, mend=f"make PYTHON=python{high}, or any from {low} on", ok=False)
 
 
 def _cache_row() -> DoctorRow:

@@ -88,6 +88,7 @@ def test_clear_refs(name: str, track: Track, permit: bool, compiled: bool) -> No
     assert sum(a != b for a, b in zip(expected, before.tolist(), strict=True)) > COUNT // 10
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("name", KERNELS)
 def test_pagemap(name: str, compiled: bool) -> None:

@@ -203,6 +203,7 @@ def mixed(profile: str) -> Machine:
     return machine
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", [*OLD, *NEW])
 @pytest.mark.parametrize("path", ["1/pagemap", "2/pagemap", "kpageflags", "kpagecount"])
 def test_a_bulk_read_is_the_same_as_word_by_word(profile: str, path: str) -> None:

@@ -85,6 +85,7 @@ def test_the_document_lists_the_files_of_each_kernel() -> None:
     assert [line for line in text.splitlines() if line.startswith("| linux-")] == rows
 
 
+@pytest.mark.thorough
 def test_nothing_outside_the_model_asks_which_kernel_it_is() -> None:
     """But for the name, the verbs, and tests of the helpers of entries."""
     found = {

@@ -34,6 +34,7 @@ def missed(run: Replay) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", [Track.FAULT, Track.NATIVE])
 @pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])
 def test_no_store_of_private_memory_is_missed(profile: str, track: Track) -> None:
@@ -81,6 +82,7 @@ def test_tracking_changes_nothing_else_that_a_user_sees(profile: str, track: Tra
     assert marks or profile in ("linux-6.1", "linux-6.12")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", [Track.FAULT, Track.NATIVE])
 def test_armed_entries_keep_their_invariant(track: Track) -> None:
     """ARM implies P=1, RW=0, no uffd-wp, and an exclusive or shared page; `native` has none."""

@@ -94,6 +94,7 @@ CLAIMS: list[tuple[tuple[str, ...], str, int, dict[int, str]]] = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("file", "name", "step", "pages"),
     [(file, name, step, pages) for files, name, step, pages in CLAIMS for file in files],

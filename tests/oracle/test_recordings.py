@@ -48,6 +48,7 @@ def test_own_recording(path: Path) -> None:
     assert report.agree == report.steps > 500
 
 
+@pytest.mark.thorough
 def test_sizes_of_huge_pages() -> None:
     """A machine with thp_anon=16K-64K:always: scenarios written by hand, most of them those of the plain machine."""
     scenarios = read(ROOT / "tests" / "data" / "mthp-linux-7.3.jsonl.gz")
@@ -82,6 +83,7 @@ def test_recordings_of_modern_kernels_tell_what_pages_contain(path: Path) -> Non
     assert any(seen["contents"] for seen in states)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])
 def test_recording_with_five_levels(profile: str) -> None:
     """Guests with CR4.LA57: tables of level 5 too, and one more upper entry on the way to each leaf."""

@@ -38,6 +38,7 @@ def compare(engine: UnicornMmu, cases: list[WalkCase]) -> WalkTally:
     return tally
 
 
+@pytest.mark.thorough
 def test_recorded_walks(engine: UnicornMmu) -> None:
     tally = compare(engine, read_walks(SAMPLE))
     assert tally.first_difference is None
@@ -45,6 +46,7 @@ def test_recorded_walks(engine: UnicornMmu) -> None:
     assert {reason.split()[1]: len(numbers) for reason, numbers in tally.skipped.items()} == {"has": 34, "lets": 3}
 
 
+@pytest.mark.thorough
 def test_random_walks(engine: UnicornMmu) -> None:
     """The golden model's answers (seed in SEED) are Unicorn's."""
     rng = random.Random(SEED)

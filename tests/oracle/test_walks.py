@@ -52,6 +52,7 @@ def test_sample_covers_every_family_and_outcome(cases: list[WalkCase]) -> None:
     assert {case.levels for case in cases} == {4, 5}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bit", [x86.Control.WP, x86.Control.NXE, x86.Control.SMEP, x86.Control.SMAP, x86.Control.PKE])
 def test_a_control_bit_that_is_lost_is_noticed(cases: list[WalkCase], bit: x86.Control) -> None:
     differ = 0

@@ -158,6 +158,7 @@ def test_a_walk_takes_three_cycles_more_than_the_walkers(levels: int, latency: i
     assert cycles_of(bench) == [levels * latency + 5]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("latency", [1, 4])
 def test_the_mark_of_a_page_that_hits_is_a_walk_with_a_swap(latency: int) -> None:
     """The leaf was read before: the store walks again, and swaps. The swap's answer is the walk's last cycle."""
@@ -191,6 +192,7 @@ def test_hits_go_on_under_a_miss() -> None:
     assert order.index(asked[1]) > 1, "the second walk was overtaken by hits"
 
 
+@pytest.mark.thorough
 def test_invalidations_are_taken_at_once_and_hold_requests_for_few_cycles() -> None:
     bench = timed(Script([read() for _ in range(300)]), 300, invalidations=0.5)
     events = list(zip(bench.log, bench.when, strict=True))

@@ -106,6 +106,7 @@ def test_a_supervisor_store_hits_a_read_only_page_without_wp() -> None:
     assert walks(bench) == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("control", "lowest"), [(0, 47), (1 << Control.LA57, 56)])
 def test_an_address_that_is_not_canonical_never_hits(control: int, lowest: int) -> None:
     """The page of its other bits is cached."""
@@ -225,6 +226,7 @@ def test_a_page_fault_takes_what_it_faulted_on_as_its_walk_ends(config: CachingM
     assert min(before, after) >= 3
 
 
+@pytest.mark.thorough
 def test_each_page_has_its_own_rights() -> None:
     """Eight neighbours of all rights, cached by a supervisor's reads, then asked for by a user."""
     xd = 1 << 63

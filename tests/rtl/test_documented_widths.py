@@ -131,6 +131,7 @@ def test_enough_is_documented() -> None:
     assert sum(counts.values()) >= 175, counts
 
 
+@pytest.mark.thorough
 def test_registers_of_a_fault_unit_are_shown_on_demand() -> None:
     assert inspect.signature(FaultUnit.__init__).parameters["observe"].default is False
     assert "o_registers" in made(FaultUnit).signature.members

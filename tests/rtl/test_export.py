@@ -98,6 +98,7 @@ def test_ports_of_the_walker() -> None:
     assert ports(WalkerConfig(trace=False)) == COMMON | TRANSLATION
 
 
+@pytest.mark.thorough
 def test_ports_of_the_trace() -> None:
     extra = ports(WalkerConfig()).keys() - ports(WalkerConfig(trace=False)).keys()
     fields = ("linear", "outcome", "code", "physical", "level", "pwt", "pcd", "pat", "tag")
@@ -144,6 +145,7 @@ def test_ports_of_the_mmu() -> None:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("config", [WalkerConfig(soft_dirty=False), MmuConfig(WalkerConfig(soft_dirty=False))])
 def test_no_trace_of_soft_dirty(config: Config) -> None:
     """CONFIG_MEM_SOFT_DIRTY=n: no port, no signal and no register is named after tracking."""

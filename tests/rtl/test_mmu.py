@@ -145,6 +145,7 @@ def test_timing_is_the_walkers() -> None:
     run(test)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("leaf", "track", "outcome", "marks", "mends"),
     [

@@ -38,6 +38,7 @@ def test_names_begin_with_the_top(name: str) -> None:
     assert "// made by: ptewalk export --design mmu\n" in made.verilog
 
 
+@pytest.mark.thorough
 def test_description() -> None:
     config = WalkerConfig(tag_bits=3, physical_bits=52)
     made = package(config, partial(export_verilog, config))

@@ -156,6 +156,7 @@ def test_late_answers_are_dropped(core: Any, latency: int, takes: int, moment: i
     assert seen[0] <= 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("core", [caching, several])
 def test_nothing_that_was_cached_survives_a_reset(core: Any) -> None:
     """The page and its upper entries were walked before, with a root that the context gives again: a whole walk."""
@@ -170,6 +171,7 @@ def test_nothing_that_was_cached_survives_a_reset(core: Any) -> None:
     simulate(dut, job)
 
 
+@pytest.mark.thorough
 def test_some_answers_were_late() -> None:
     """The test above would show it: at three moments at least an answer of the first walk reaches the second."""
     late = 0

@@ -117,6 +117,7 @@ def test_cycles_and_page_sizes(levels: int, leaf_level: int, frame: int, physica
     unchanged(words, before)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("latency", LATENCIES)
 @pytest.mark.parametrize("unset", [(), (4,), (3,), (2,), (4, 3), (4, 3, 2)])
 @pytest.mark.parametrize("leaf_unset", [False, True])
@@ -236,6 +237,7 @@ def reserved_cases() -> list[Any]:
     return [pytest.param(*case, id=f"{case[0]}-{case[1]}-{case[2]:#x}") for case in cases]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "level", "flag", "reserved"), reserved_cases())
 def test_reserved_bits(bits: int, level: int, flag: int, reserved: bool) -> None:
     """[SDM 3A 4.7 and tables 4-14 to 4-20] Bits 51:MAXPHYADDR; XD without NXE; PS of a PML5E and a PML4E."""

@@ -80,6 +80,7 @@ def test_pins_follow_the_configuration() -> None:
     assert "contexts___05Fpayload___05Ftrack" not in bare
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DESIGNS)
 def test_a_description_survives_json(name: str) -> None:
     design = describe(DESIGNS[name].config())

@@ -155,6 +155,7 @@ run_campaign(plan, Path(sys.argv[1]), in_processes(3), repeat=lambda *_: "")
 """
 
 
+@pytest.mark.thorough
 def test_killed_five_times_it_has_the_same_result(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -103,6 +103,7 @@ def test_clear_then_write(profile: str, track: Track) -> None:
     assert [bench.frame(page) for page in range(4)] == frames
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", Track)
 def test_write_clear_write_again_and_again(track: Track) -> None:
     """The second and third write after a clear are never lost (the class of bug that a POWER9 kernel had)."""
@@ -114,6 +115,7 @@ def test_write_clear_write_again_and_again(track: Track) -> None:
         assert bench.flags(1) & 0x800
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", Track)
 def test_clear_fork_write_in_parent_and_child(track: Track) -> None:
     """Two frames, and nothing lost: fork disarms."""
@@ -130,6 +132,7 @@ def test_clear_fork_write_in_parent_and_child(track: Track) -> None:
         assert not bench.flags(1, who) & 0x800
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", Track)
 def test_mprotect_of_an_armed_page_needs_a_fault(track: Track) -> None:
     """Software's write-protection disarms: the MMU may not undo it."""

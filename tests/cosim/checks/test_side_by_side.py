@@ -44,6 +44,7 @@ def test_a_verb_that_a_kernel_has_not() -> None:
     assert found[-1]["answers"] == {"linux-6.1": "not known", "linux-6.12": "EINVAL", "linux-7.3": "0 []"}
 
 
+@pytest.mark.thorough
 def test_the_document_quotes_what_is_printed() -> None:
     scenarios = load([CHANGES])
     printed = side_by_side.changes(scenarios, [PROFILES[name] for name in side_by_side.KERNELS])

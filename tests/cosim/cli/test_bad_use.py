@@ -185,6 +185,7 @@ def test_named_verilator_that_is_none(run: Run, monkeypatch: pytest.MonkeyPatch)
     fails(run, "cycles", says="PTEWALK_VERILATOR=/nonexistent/verilator", mend="unset PTEWALK_VERILATOR")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif("icarus" not in simulators(), reason="Icarus Verilog was not found")
 def test_bench_needs_the_batch_level(run: Run, tmp_path: Path) -> None:
     code, out, err = run("bench", "--simulator", "icarus")

@@ -8,6 +8,7 @@ import pytest
 from .program import Run
 
 
+@pytest.mark.thorough
 def test_export(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "walker.v", "--physical-bits", "36", "--no-trace")
     assert (code, out) == (0, "walker.v: module ptewalk_walker\n")
@@ -31,6 +32,7 @@ def test_export_of_the_mmu_with_a_name(run: Run, tmp_path: Path) -> None:
     assert (parameters["levels"], parameters["soft_dirty"], parameters["fault_depth"]) == (4, False, 8)
 
 
+@pytest.mark.thorough
 def test_export_on_axi(run: Run, tmp_path: Path) -> None:
     """AXI's names in the place of the memory port's, in all three files."""
     code, out, _ = run("export", "-o", "m.v", "--design", "mmu-uncached", "--axi", "128", "--monitor")
@@ -42,6 +44,7 @@ def test_export_on_axi(run: Run, tmp_path: Path) -> None:
     assert "m_axi_arlock" in (tmp_path / "m.v").read_text() and ".m_axi_awvalid(" in (tmp_path / "m.vh").read_text()
 
 
+@pytest.mark.thorough
 def test_export_with_registers(run: Run, tmp_path: Path) -> None:
     """With FuseSoC's core file and the map of registers, as built."""
     arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--bridge", "--core", "--name", "my_unit")

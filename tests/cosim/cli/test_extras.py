@@ -94,19 +94,3 @@ def test_another_module_that_is_missing_is_a_defect(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, "walks", WALKS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 3 and "Traceback" in done.stderr
-
-
-@pytest.mark.slow
-def test_a_fresh_environment_has_the_model(tmp_path: Path) -> None:
-    """As README says: pip install . and the ten lines; `walks` on the model works, `cosim` names its extra."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    binaries = tmp_path / "venv" / "bin"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "checkout")], check=True)
-    subprocess.run([str(binaries / "pip"), "install", "-q", str(tmp_path / "checkout")], check=True)
-    program = "import ptewalk.model as m; t = m.Machine().spawn(); print(t.read(t.mmap(m.PAGE), 2))"
-    said = subprocess.run([str(binaries / "python"), "-c", program], capture_output=True, text=True, check=True)
-    assert said.stdout == "b'\\x00\\x00'\n"
-    for arguments, code in ((["walks", "--limit", "300", WALKS], 0), (["cosim"], 2)):
-        done = subprocess.run([str(binaries / "ptewalk"), *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == code, done.stderr
-        assert code == 0 or done.stderr.count("\n") == 1

@@ -23,6 +23,7 @@ def test_a_difference_exits_with_1(run: Run, tmp_path: Path) -> None:
     assert code == 1 and f"first difference: case {number} " in out
 
 
+@pytest.mark.thorough
 def test_a_difference_is_shown_where_nothing_can_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file stands in the way")
     code, out, err = run("replay", str(SCENARIOS), "--profile", "linux-3.11")

@@ -112,6 +112,7 @@ def test_broken_values(kind: str, tmp_path: Path) -> None:
     assert refused > ROUNDS // 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", READERS)
 def test_broken_gzip(kind: str, tmp_path: Path) -> None:
     read, sample = READERS[kind]
@@ -136,6 +137,7 @@ def test_the_place_is_named(kind: str, tmp_path: Path) -> None:
     assert re.match(rf"{re.escape(str(path))}:8: ", str(error.value))
 
 
+@pytest.mark.thorough
 def test_what_is_accepted_can_be_replayed(tmp_path: Path) -> None:
     """A scenario with strange values that the reader takes is run to its end, or refused in one line."""
     rng = random.Random(SEED)

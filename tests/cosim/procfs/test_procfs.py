@@ -136,6 +136,7 @@ def dirty(mountpoint: Path, pid: int = 1) -> list[int]:
 # A reader of the project's own: plain open, pread and write.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", BACKENDS)
 def test_written_pages_and_no_others(tmp_path: Path, scenario: Path, options: tuple[str, ...]) -> None:
     with served(tmp_path, scenario, *options) as mountpoint:
@@ -159,6 +160,7 @@ def test_the_pages_are_marked_by_the_gateware_itself(tmp_path: Path, scenario: P
         assert dirty(mountpoint) == [page for page in WRITTEN if page != 33]
 
 
+@pytest.mark.thorough
 def test_frames_by_way_of_pagemap(tmp_path: Path, scenario: Path) -> None:
     """Pages that parent and child share are counted twice, and are one frame."""
     with served(tmp_path, scenario) as mountpoint:
@@ -171,6 +173,7 @@ def test_frames_by_way_of_pagemap(tmp_path: Path, scenario: Path) -> None:
         assert all(words(mountpoint / "kpageflags", word & FRAME, 1)[0] >> 12 & 1 for word in parent)  # KPF_ANON
 
 
+@pytest.mark.thorough
 def test_system_calls_fail_as_in_proc(tmp_path: Path, scenario: Path) -> None:
     def errno_of(call: Any, *arguments: Any) -> int | None:
         try:
@@ -214,6 +217,7 @@ def test_shell_redirection(tmp_path: Path, scenario: Path) -> None:
         assert subprocess.run(["sh", "-c", f"echo 9 > {target}"], stderr=subprocess.DEVNULL).returncode
 
 
+@pytest.mark.thorough
 def test_the_unprivileged_see_no_frames(tmp_path: Path, scenario: Path) -> None:
     with served(tmp_path, scenario, "--unprivileged") as mountpoint:
         assert dirty(mountpoint) == WRITTEN
@@ -271,6 +275,7 @@ def test_the_model_errno_becomes_the_system_errno(scenario: Path) -> None:
 # Beginning and end.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_unmounts(tmp_path: Path, scenario: Path, end: int) -> None:
     with served(tmp_path, scenario, end=end) as mountpoint:
@@ -344,6 +349,7 @@ def test_bad_use_gets_one_line(
     assert not os.path.ismount(empty)
 
 
+@pytest.mark.thorough
 def test_missing_libfuse_is_named(tmp_path: Path, scenario: Path) -> None:
     need_fuse()
     (tmp_path / "empty").mkdir()
@@ -428,6 +434,7 @@ def test_page_types_of_the_kernel_lists_the_written_pages(
         assert in_place_of_proc(f"{call} --bits softdirty") == [header]
 
 
+@pytest.mark.thorough
 def test_ps_and_pmap_of_procps(tmp_path: Path, scenario: Path) -> None:
     """Debian's ps and pmap, with the tree in the place of /proc: they find the processes, their parents and sizes."""
     if not shutil.which("pmap") or not shutil.which("ps"):
@@ -459,6 +466,7 @@ def test_ps_and_pmap_of_procps(tmp_path: Path, scenario: Path) -> None:
     assert areas[1]["Mapping"] == "file1"
 
 
+@pytest.mark.thorough
 def test_psutil(tmp_path: Path, scenario: Path) -> None:
     code = """
 import psutil
@@ -476,6 +484,7 @@ print(psutil.virtual_memory().total)
     ]
 
 
+@pytest.mark.thorough
 def test_smem(tmp_path: Path, scenario: Path) -> None:
     if not shutil.which("smem"):
         pytest.skip("optional: no smem: sudo apt-get install smem")

@@ -129,6 +129,7 @@ def test_the_guests_tree_has_what_the_program_looked_at(tmp_path: Path) -> None:
     assert stat.S_ISLNK(found["/a/link"].mode) and found["/a/link"].data == b"file"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -143,6 +144,7 @@ def test_bad_use(ptewalk: Callable[..., tuple[int, str, str]], arguments: list[s
     assert code == 2 and said in errors and len(errors.splitlines()) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -311,6 +311,7 @@ def test_the_design_of_the_run_goes_on_or_another_one(tmp_path: Path, have: Have
     assert code == 2 and errors == "ptewalk: --design mmu is for --backend gateware\n"
 
 
+@pytest.mark.thorough
 def test_a_design_that_is_none_is_refused(tmp_path: Path, ptewalk: Command) -> None:
     said = settings(None).as_json() | {"backend": "gateware", "design": "mmu-huge"}
     write_image(tmp_path / "images", 1, Image({"settings": said}, b"", []))

@@ -124,6 +124,7 @@ def test_the_heat_map() -> None:
     assert second.runs == [(0, 3, "present"), (3, 1, "changed"), (4, 1, "lost")]
 
 
+@pytest.mark.thorough
 def test_a_large_heat_map_hides_no_loss() -> None:
     count = 3 * COLUMNS + 1
     pages = [
@@ -159,6 +160,7 @@ def test_bad_folders(tmp_path: Path, name: str, text: str, says: str) -> None:
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.thorough
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("ptewalk")), "report", str(folder), "-o"]
     ended = subprocess.run([*command, str(tmp_path / "page.html")], capture_output=True, text=True)

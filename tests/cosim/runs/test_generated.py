@@ -73,6 +73,7 @@ def test_no_two_seeds_share_a_scenario() -> None:
     assert not [ops for ops in one if ops in other]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_a_kernel_is_asked_what_it_knows(profile: Any) -> None:
     verbs = {step.op["op"] for scenario in generated(400, 1, profile) for step in scenario.steps}
@@ -142,6 +143,7 @@ def test_no_store_is_missed(profile: str, track: Track) -> None:
     assert result["stored"] > 500
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", Track)
 def test_the_golden_model_in_step_with_itself(track: Track) -> None:
     result = run_all(generated(40, 3, LINUX_6_12), Setup(LINUX_6_12, track, mmu=ModelMmu))
@@ -205,6 +207,7 @@ def test_an_mmu_that_leads_elsewhere_is_caught() -> None:
     assert result["shrunk"][0]["steps"] <= 3
 
 
+@pytest.mark.thorough
 def test_what_differs_is_shrunk() -> None:
     setup = Setup(LINUX_6_1, Track.NATIVE, mmu=Forgetful)
     result = run_all(generated(30, 1, LINUX_6_1), setup)
@@ -382,6 +385,7 @@ def test_bad_use(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_the_seed_is_printed_and_accepted(tmp_path: Path) -> None:
     first = json.loads(run("replay", "--generate", "4", "--track", "native", "--json", folder=tmp_path).stdout)
     again = run(
@@ -390,6 +394,7 @@ def test_the_seed_is_printed_and_accepted(tmp_path: Path) -> None:
     assert json.loads(again.stdout) == first
 
 
+@pytest.mark.thorough
 def test_files_without_answers(tmp_path: Path) -> None:
     path = tmp_path / "bare.jsonl"
     path.write_text(scenario_text(scenario_lines(as_scenario(ScenarioRequest("bare", MARKED)))))
@@ -398,6 +403,7 @@ def test_files_without_answers(tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["stored"]) == (0, 4)
 
 
+@pytest.mark.thorough
 def test_a_recorded_difference_is_left_as_a_file(tmp_path: Path) -> None:
     done = run("replay", str(KERNELS["linux-6.12"]), "--profile", "linux-6.1", folder=tmp_path)
     assert done.returncode == 1

@@ -15,6 +15,7 @@ from ptewalk.cosim.simulate.find import detect
 from ptewalk.model.memory import SparseMemory
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", ["off", "fault", "native"])
 def test_what_was_noted_is_repeated(mmu_library: BuildDir, track: str) -> None:
     """Answers and words, and so the whole machine."""

@@ -373,6 +373,7 @@ def test_a_simulator_that_dies_is_one_error_with_the_end_of_its_log(counter: Bui
     assert "these are my last words" in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_steps_of_other_threads_can_be_ended(
     counter: BuildDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ SLACK = 1.5
 """Measured beside other work, a speed may miss its target by this factor."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", ["linux-6.1", "linux-6.12"])
 def test_results_on_the_entries_measured(monkeypatch: pytest.MonkeyPatch, name: str, compiled: bool) -> None:

@@ -43,6 +43,7 @@ def test_the_product_draws_mappings_that_reserve_nothing() -> None:
     assert any("noreserve" not in op["flags"] for op in mapped)
 
 
+@pytest.mark.thorough
 def test_guard_regions_are_installed_touched_and_removed() -> None:
     """In the model's answers: each kind of thing that comes of a guard region."""
     seen: Counter[str] = Counter()

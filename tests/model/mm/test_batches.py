@@ -50,6 +50,7 @@ DRAINS: dict[str, Callable[[Machine, Task], object]] = {
 }
 
 
+@pytest.mark.thorough
 @modern
 @pytest.mark.parametrize("call", DRAINS)
 def test_calls_that_empty_the_batches(profile: str, call: str) -> None:

@@ -20,6 +20,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("profile", "scenario"), CASES, ids=[f"{p}-{scenario.name}" for p, scenario in CASES])
 def test_the_files_say_what_the_kernels_said(profile: str, scenario: Scenario) -> None:
     said = recorded(scenario)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.compare import differences
 from ptewalk.model.scenario.format import Scenario, read
 from ptewalk.model.scenario.numbering import TableIds
 from ptewalk.model.scenario.replay import Replay
 
-SAMPLE = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
+SAMPLE = KERNELS["linux-6.1"]
 
 
 def sample(name: str) -> Scenario:
     return next(scenario for scenario in read(SAMPLE) if scenario.name == name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("path", "value", "field"),
     [

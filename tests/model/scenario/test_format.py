@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.model.scenario.format import FormatError, read
 from ptewalk.model.state.machine import CONTROL
 from ptewalk.model.x86 import Control
 
-SAMPLE = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
+SAMPLE = KERNELS["linux-6.1"]
 Line = dict[str, Any]
 
 

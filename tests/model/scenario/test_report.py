@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.model.linux import Track
 from ptewalk.model.scenario.format import Scenario, Step, read
 from ptewalk.model.scenario.report import replay
 
-SAMPLE = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data" / "linux-6.1-sample.jsonl.gz"
+SAMPLE = KERNELS["linux-6.1"]
 
 
 def test_the_wrong_profile_is_noticed() -> None:
@@ -45,6 +45,7 @@ def test_unknown_profile_or_switch(profile: str, switch: str) -> None:
         replay([], profile, pagemap_v2=switch)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", [Track.FAULT, Track.NATIVE])
 def test_other_ways_of_tracking_agree_but_for_lost_stores(track: Track) -> None:
     report = replay(read(SAMPLE), "linux-6.1", track=track)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.format import Scenario, read
 from ptewalk.model.scenario.replay import Replay
@@ -14,7 +15,6 @@ from ptewalk.model.scenario.report import replay
 from ptewalk.model.scenario.snapshot import Outcome
 from ptewalk.model.state.choices import Choices, keeps_first_layout
 
-DATA = Path(__file__).resolve().parents[3] / "cosim" / "formats" / "data"
 OWN = Path(__file__).resolve().parents[2] / "data"
 STATE = {
     "0": {
@@ -89,13 +89,14 @@ def outcomes(scenario: Scenario, profile: str) -> list[Outcome]:
 @pytest.mark.parametrize("profile", ["linux-seed", "linux-3.11", "linux-6.1", "linux-6.12"])
 def test_nothing_else_is_taken(monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
     """With a recording whose choices nobody tells, everything is as without one."""
-    scenarios = read(DATA / f"{profile}-sample.jsonl.gz")
+    scenarios = read(KERNELS[profile])
     monkeypatch.setattr(Choices, "take", lambda self, state: None)
     for scenario in scenarios:
         bare = replace(scenario, steps=[replace(step, recorded=None) for step in scenario.steps])
         assert outcomes(scenario, profile) == outcomes(bare, profile), scenario.name
 
 
+@pytest.mark.thorough
 def test_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them steps of these scenarios differ: a swap slot, a frame, a table, its count, batches, KSM."""
     for file, name in (

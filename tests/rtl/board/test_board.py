@@ -57,6 +57,7 @@ def run(top: Any, body: Any) -> None:
     simulator.run()
 
 
+@pytest.mark.thorough
 def test_messages() -> None:
     """Bytes as LiteX's client sends them, typed by hand; RAM and registers."""
 

@@ -28,6 +28,7 @@ def test_one_word_there_and_back() -> None:
     assert [page for page, _ in bench.mmu.retired] == [LINEAR // PAGE]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "burst",
     [
@@ -63,6 +64,7 @@ def test_bursts_pass_as_they_are(burst: Fields) -> None:
     assert len(bench.mmu.retired) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "burst",
     [
@@ -98,6 +100,7 @@ def test_illegal_bursts(burst: Fields) -> None:
     assert not bench.mmu.requests and not bench.memory.reads and not bench.memory.writes
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("beats", [1, 3, 5, 257, 300])
 def test_w_of_another_length_than_aw(beats: int) -> None:
     """A master that breaks the protocol breaks nobody else: that burst is illegal, the next is as any."""
@@ -135,6 +138,7 @@ def test_no_grant_before_w_is_whole() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 def test_a_master_that_takes_no_answer_holds_no_grant() -> None:
     """B and R are not taken for long; every grant retires, every answer of memory is taken at once."""
 
@@ -155,6 +159,7 @@ def test_a_master_that_takes_no_answer_holds_no_grant() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 def test_room_for_r_is_set_aside_before_ar() -> None:
     """Bursts of 256 beats, R not taken: no more than the buffer holds."""
 
@@ -375,6 +380,7 @@ def test_protection(controls: dict[str, int], prot: int, read: tuple[int, int], 
     assert bench.memory.reads[0]["prot"] == bench.memory.writes[0]["prot"] == prot
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("final", [0, 1])
 @pytest.mark.parametrize("mapped", [0, 1])
 def test_memory_attributes(final: int, mapped: int) -> None:

@@ -46,6 +46,7 @@ def test_a_full_queue_stalls_nobody() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("end", ["retry", "retry twice", "abort", "timeout"])
 def test_stalled(write: bool, end: str) -> None:

@@ -70,6 +70,7 @@ def status_of(ctx: Any, port: Any) -> set[str]:
     return {name for name in ("no_monitor", "retry_limit", "outcome_unknown") if ctx.get(port.status[name])}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "latency"), [(64, 1), (64, 40), (128, 4), (256, 1), (512, 16)])
 def test_cycles(bits: int, latency: int) -> None:
     """A read L + 1, a linked swap at most L + 3, another 2L + 4; at every lane of the beat."""
@@ -161,6 +162,7 @@ def test_a_link_that_is_stale_is_not_believed() -> None:
     run(job, words={WORD: OLD})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("failures", [1, 2, 63])
 def test_a_reservation_that_goes_is_taken_again(failures: int) -> None:
     async def job(ctx: Any, port: Any, below: AxiMemory) -> None:

@@ -11,6 +11,7 @@ from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
 WORDS = 512
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("latency", [1, 2])
 @pytest.mark.parametrize("seed", range(2))
 def test_against_a_dictionary(seed: int, latency: int) -> None:

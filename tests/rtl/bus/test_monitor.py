@@ -26,6 +26,7 @@ def test_a_pair_succeeds_once() -> None:
     assert [write["cache"] for write in memory.writes] == [2]  # not bufferable
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("offset", "values", "identity", "lock", "ends"),
     [
@@ -69,6 +70,7 @@ def test_an_exclusive_write_inside_ends_it() -> None:
     assert [memory.word(AT + 8 * place) for place in range(8)] == [4] * 8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "other", [{"at": AT + 8}, {"size": 2}, {"values": [1, 1]}, {"identity": 2}, {"at": AT + (1 << 39)}]
 )
@@ -84,6 +86,7 @@ def test_it_must_match(other: dict[str, Any]) -> None:
     run(job)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "how",
     [
@@ -201,6 +204,7 @@ def test_it_does_not_wait_for_w() -> None:
     run(job)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lead", range(4))
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_later_reservation_is_not_for_a_write_that_was_taken(lead: int, before: int) -> None:
@@ -233,6 +237,7 @@ def test_an_id_beyond_takes_nobodys_place() -> None:
     run(job, MonitorConfig(reservations=5))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("reservations", [1, 5, 8])
 def test_each_reservation_is_compared(reservations: int) -> None:
     """A word inside a reservation ends that one, whichever it is; a write across all of them ends all."""
@@ -254,6 +259,7 @@ def test_each_reservation_is_compared(reservations: int) -> None:
     run(job, MonitorConfig(reservations=reservations))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("identity", range(4))
 def test_a_reservation_is_not_ended_for_the_one_before(identity: int) -> None:
     """An ID reserves elsewhere while what it had is compared with a write: what it has now stands, in any cycle."""

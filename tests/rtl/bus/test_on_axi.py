@@ -12,6 +12,7 @@ from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mmu", [MmuConfig(), CachingMmuConfig()])
 @pytest.mark.parametrize("monitor", [False, True])
 def test_ports_are_the_mmus_with_axi_for_memory(mmu: MmuConfig | CachingMmuConfig, monitor: bool) -> None:

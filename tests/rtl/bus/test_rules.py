@@ -98,6 +98,7 @@ CASES: dict[str, tuple[list[Cycle], list[str]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_each_is_seen(name: str) -> None:
     """In the last cycle, and nothing before."""
@@ -111,6 +112,7 @@ def test_every_rule_has_a_case() -> None:
     assert MANAGER & SUBORDINATE == 0 and MANAGER | SUBORDINATE == (1 << Rule.UNWATCHED) - 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("aw", "strobes"),
     [
@@ -136,6 +138,7 @@ def test_lanes(aw: dict[str, int], strobes: list[int]) -> None:
     assert broken(cycles, reads=2, writes=2) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(2))
 def test_lawful_traffic_breaks_none(seed: int) -> None:
     """Random bursts of four IDs; W before and after its AW, answers in any order of the IDs, all channels stalling."""

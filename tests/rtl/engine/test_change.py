@@ -57,6 +57,7 @@ def through(entries: list[int], change: Any, words: Any) -> list[dict[str, int]]
     return told
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("track", list(Track))
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_clear_is_the_models(name: str, track: Track) -> None:

@@ -56,6 +56,7 @@ def seen(bench: Bench, page: int, pages: int) -> list[int]:
     return [bench.memory.words.get(bench.tables.at(1, page + number), 0) for number in range(pages)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "levels", "shift"), [(64, 4, 0), (64, 5, 500), (512, 4, 3)])
 @pytest.mark.parametrize("unprotects", [False, True])
 def test_entries_move_source_first(bits: int, levels: int, shift: int, unprotects: bool) -> None:
@@ -100,6 +101,7 @@ def test_a_marker_goes_with_its_protection_and_a_guard_stays() -> None:
     assert seen(bench, TARGET, 3) == [0, guard | 2, 0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", [2, 3])
 def test_a_table_moves_whole(level: int) -> None:
     """One entry, as it is; what is below goes with it."""
@@ -124,6 +126,7 @@ def test_a_huge_leaf_moves_and_is_marked() -> None:
     assert (told["stopped"], bench.memory.words[place]) == (Stop.DONE.value, 0x8E7 | 0x600 << 12)
 
 
+@pytest.mark.thorough
 def test_what_has_no_table_is_passed_over_and_a_leaf_is_named() -> None:
     bench = bench_of({1024: 0x1867}, range(TARGET, TARGET + 1025, 512))
     bench.tables.put(SOURCE + 1536, 0x8E7 | 0x600 << 12, level=2)
@@ -132,6 +135,7 @@ def test_what_has_no_table_is_passed_over_and_a_leaf_is_named() -> None:
     assert seen(bench, TARGET + 1024, 1) == [0x1867]
 
 
+@pytest.mark.thorough
 def test_a_table_is_needed_before_anything_is_taken() -> None:
     bench = bench_of({0: 0x1067, 1: 0x2067}, range(TARGET + 511, TARGET + 512))
     (told,) = bench.run(command(bench, SOURCE, TARGET + 511, 2))
@@ -151,6 +155,7 @@ def test_an_occupied_place_stops_before_anything_is_taken() -> None:
     assert seen(bench, TARGET, 2) == [0x1867, 0x9067]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("both", [False, True])
 def test_a_place_that_is_taken_meanwhile(both: bool) -> None:
     """The entry goes back as it was; where that is taken too, the completion has it: nothing is lost."""
@@ -170,6 +175,7 @@ def test_a_place_that_is_taken_meanwhile(both: bool) -> None:
     assert (seen(bench, SOURCE, 1), seen(bench, TARGET, 1)) == ([0x8067 if both else 0x1067], [0x9067])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_swaps_that_always_fail(side: str) -> None:
     bench = bench_of({0: 0x1067}, range(TARGET, TARGET + 1))
@@ -187,6 +193,7 @@ def test_swaps_that_always_fail(side: str) -> None:
     assert told["homeless"] == (0 if side == "source" else 0x1067)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["upper", "source", "target"])
 def test_a_bus_that_refuses(place: str) -> None:
     bench = bench_of({0: 0x1067, 1: 0x2067}, range(TARGET, TARGET + 2))
@@ -206,6 +213,7 @@ def test_a_swap_that_the_bus_refuses_names_the_entry() -> None:
     assert (told["stopped"], told["homeless"]) == (Stop.BUS_ERROR.value, 0x1067)
 
 
+@pytest.mark.thorough
 def test_an_abort_stops_between_entries() -> None:
     bench = bench_of({number: 0x67 | number + 1 << 12 for number in range(100)}, range(TARGET, TARGET + 1))
     (told,) = bench.run(command(bench, SOURCE, TARGET, 100), abort_after=500)

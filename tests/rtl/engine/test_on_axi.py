@@ -144,6 +144,7 @@ def test_a_clear_behind_its_own_monitor(bits: int, report: Report) -> None:
         assert [run.memory.word(first + 8 * number) for number in range(pages)] == words.tolist()
 
 
+@pytest.mark.thorough
 def test_a_memory_without_a_monitor_is_named_and_nothing_is_written() -> None:
     run = Run(AxiEngineConfig(EngineConfig(lines=2)), kind=Unmonitored)
     entries = [0x867 | number << 12 for number in range(64)]
@@ -156,6 +157,7 @@ def test_a_memory_without_a_monitor_is_named_and_nothing_is_written() -> None:
     assert run.memory.locked > 17
 
 
+@pytest.mark.thorough
 def test_a_bus_that_refuses_swaps_leaves_the_outcome_open() -> None:
     run = Run(AxiEngineConfig(EngineConfig(lines=2), monitor=True), kind=Refusing)
     run.fill([0x867] * 16, 0)

@@ -176,6 +176,7 @@ def filled(bench: Bench, page: int, pages: int, entry: int = 0x867) -> None:
 PLAIN = Entries(PROFILES["linux-6.12"])
 
 
+@pytest.mark.thorough
 def test_huge_leaves_and_holes() -> None:
     """A giant leaf, two of 2 MiB with a hole between, PROT_NONE and swap-like ones; upper levels end and begin."""
     bench = Bench(rules=PLAIN)
@@ -227,6 +228,7 @@ def test_a_leaf_is_changed_by_one_swap_and_read_again_where_it_fails() -> None:
     assert bench.bits(512) == [1] * 512
 
 
+@pytest.mark.thorough
 def test_a_leaf_that_was_split_meanwhile_is_looked_at_anew() -> None:
     bench = Bench(rules=PLAIN)
     huge = 9 << 9
@@ -245,6 +247,7 @@ def test_a_leaf_that_was_split_meanwhile_is_looked_at_anew() -> None:
     assert bench.memory.words[address] & 0xFFF == UPPER
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("first", "pages", "flags", "stopped"),
     [
@@ -288,6 +291,7 @@ def test_five_levels_and_ends_of_tables() -> None:
     assert [word & (1 << 55) - 1 for word in bench.told_words(page, 10)] == list(range(0x200, 0x20A))
 
 
+@pytest.mark.thorough
 def test_an_abort_ends_what_was_begun_and_says_where_to_go_on() -> None:
     bench = Bench(rules=PLAIN, latency=20)
     filled(bench, 0, 1024)
@@ -301,6 +305,7 @@ def test_an_abort_ends_what_was_begun_and_says_where_to_go_on() -> None:
     assert found == [0] * page + [1] * (1024 - page)
 
 
+@pytest.mark.thorough
 def test_a_line_that_fails_goes_entry_by_entry_and_one_entry_is_given_up() -> None:
     bench = Bench(rules=PLAIN)
     filled(bench, 0, 64)
@@ -322,6 +327,7 @@ def test_a_line_that_fails_goes_entry_by_entry_and_one_entry_is_given_up() -> No
     assert found == [int(number == 21) for number in range(64)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("level", [1, 2, 4])
 def test_bus_errors(level: int) -> None:
     bench = Bench(rules=PLAIN, latency=10)
@@ -336,6 +342,7 @@ def test_bus_errors(level: int) -> None:
         assert bench.bits(told["page"]) == [1] * told["page"]
 
 
+@pytest.mark.thorough
 def test_a_table_beyond_the_physical_addresses_and_a_report_that_is_refused() -> None:
     bench = Bench(rules=PLAIN)
     filled(bench, 0, 64)
@@ -377,6 +384,7 @@ def test_a_dense_table_goes_at_the_rate_of_the_port(what: str, latency: int) -> 
     assert 512 / (again.cycles - begun) >= 0.95
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_read_that_waits_gives_way_to_none(seed: int) -> None:
     """Where upper tables and lines are read at once, at a port that is often busy: what is offered stands."""

@@ -35,6 +35,7 @@ class Shared(Component):
         return m
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["ram", "axi"])
 def test_both_count_to_the_sum(kind: str) -> None:
     """Walker and software add to one word by read and swap, each as fast as it can: no update is lost.
