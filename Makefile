@@ -9,7 +9,7 @@ SYSTEM_PACKAGES := iverilog:iverilog ccache:ccache
 test nightly: SYSTEM_PACKAGES += qemu-system-x86_64:qemu-system-x86 fusermount3:fuse3 xz:xz-utils busybox:busybox-static sqlite3:sqlite3 chromium:chromium berkeley-abc:berkeley-abc
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: check setup lint unit cosim test mutants nightly clean
+.PHONY: check setup lint unit cosim test mutants nightly site clean
 
 check: lint unit
 
@@ -60,6 +60,10 @@ mutants: $(STAMP)
 # Hours, not minutes: what the tests do on a few hundred cases, on many (docs/campaigns.md). Goes on where it was interrupted.
 nightly: $(STAMP) system
 	$(BIN)/ptewalk campaign nightly
+
+# The documentation as a site, in results/site; a warning is an error.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 clean:
 	rm -rf $(VENV) build dist results *.egg-info

@@ -1,0 +1,62 @@
+"""What the site does to the documents: README is its first page, and a claim's test becomes a footnote.
+
+In the repository a claim's test stands behind it, in brackets, so that it is seen by who changes either. On the site a
+page is to be read, so it goes to the page's end.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from mkdocs.structure.files import File, Files
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGES: Final = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+"""Page to the file at the top of the repository that it is."""
+API: Final = ("ptewalk.model.Machine", "ptewalk.model.Task", "ptewalk.model.paging", "ptewalk.model.bulk")
+"""What `api.md` tells of."""
+_LINK: Final = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
+_PROOF: Final = re.compile(r"[ \n]?\((`tests/[^()]*`)\)")
+_CODE: Final = re.compile(r"(^```[\s\S]*?^```$|^(?: {4}.*\n)+)", re.M)
+
+
+def _at_home(match: re.Match[str]) -> str:
+    """A link of a file at the top, or beside docs/: to the page where there is one, else its text."""
+    text, target = match[1], match[2]
+    place, _, anchor = target.removeprefix("docs/").partition("#")
+    pages = {file: page for page, file in PAGES.items()}
+    page = pages.get(place.removeprefix("../"), place)
+    if page in PAGES or (page.endswith(".md") and (ROOT / "docs" / page).is_file()):
+        return f"[{text}]({page}{'#' + anchor if anchor else ''})"
+    return text
+
+
+def with_footnotes(markdown: str) -> str:
+    """Each test in brackets as a footnote; code stays as it is."""
+    notes: list[str] = []
+
+    def noted(match: re.Match[str]) -> str:
+        notes.append(match[1])
+        return f"[^test-{len(notes)}]"
+
+    pieces = _CODE.split(markdown)
+    text = "".join(piece if place % 2 else _PROOF.sub(noted, piece) for place, piece in enumerate(pieces))
+    return text + "".join(f"\n\n[^test-{number}]: Tested by {note}." for number, note in enumerate(notes, 1))
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """The pages that are no file of docs/."""
+    for page, name in PAGES.items():
+        files.append(File.generated(config, page, content=(ROOT / name).read_text()))
+    told = "\n\n".join(f"::: {name}" for name in API)
+    files.append(File.generated(config, "api.md", content=f"# The model's API\n\nFrom its docstrings.\n\n{told}\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """The document as the site shows it."""
+    pieces = _CODE.split(markdown)
+    linked = "".join(piece if place % 2 else _LINK.sub(_at_home, piece) for place, piece in enumerate(pieces))
+    return with_footnotes(linked)
