@@ -24,7 +24,7 @@ OF_THE_REPOSITORY = (
     "test_seed_commit.py",  # needs Amaranth
 )
 """Tests of the model that are about the repository itself, or about the gateware."""
-FEWEST = 2300
+FEWEST = 2100
 """Tests of the model that must have run."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,98 +102,119 @@ def run_regression(
     names = [simulator] if simulator else list(dict.fromkeys(found.name for found in detect()))
     missing = [] if simulator else [name for name in ("verilator", "icarus") if name not in names]
 
-    def run(name: str | None) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-        rows: list[dict[str, Any]] = []
-        failures: list[str] = []
-        picture: list[str] = []
+    def build(name: str | None) -> BuiltWalker:
         say(f"{name or 'a simulator'}: building the gateware, if it is not built yet")
-        walker = BuiltWalker.make(name)
+        return BuiltWalker.make(name)
+
+    def parts_of(name: str | None, walker: BuiltWalker) -> Iterator[_Part]:
+        """What is done in one simulator, in the order of its rows; no part needs another."""
         # The linked lane where there is one, and the protocol level in every simulator.
-        for protocol in (False, True) if walker.model.batch else (True,):
-            level = f"{walker.simulator}, {'protocol level' if protocol else 'linked lane'}"
+        levels = (False, True) if walker.model.batch else (True,)
+        for protocol in levels:
             if not only or "recorded" in only:
-                say(f"{level}: recorded walks, seed {seed}")
-                rows.append(_recorded(walker, protocol, seed, failures))
+                yield partial(_recorded, walker, protocol, seed, say)
             if not only or "random" in only:
-                say(f"{level}: random walks with a second writer, seed {seed}")
                 count = _WALKS[not protocol] if walks is None or protocol != (not walker.model.batch) else walks
                 most = _WALKS[True] if walker.model.batch else count
-                rows.append(_randomised(walker, protocol, min(count, most), seed, failures))
+                yield partial(_randomised, walker, protocol, min(count, most), seed, say)
                 if count > most:
                     say(f"{walker.simulator}, library: {count - most} more random walks, seed {seed}")
-                    rows.append(_volume(count, most, seed, jobs, journal, progress, failures))
+                    yield partial(_volume, count, most, seed, jobs, journal, progress)
             if not only or "replay" in only:
-                rows += _replayed(walker, protocol, seed, say, failures, picture)
+                for profile in dict.fromkeys(profile for profile, _ in _REPLAYS[not protocol]):
+                    yield partial(_replayed, walker, protocol, seed, profile, say)
         if not only or "caches" in only:
             asked = designs or tuple(CACHING)
             for design in asked:
-                config = CACHING[design]
-                say(f"{walker.simulator}: random accesses to {design}, seed {seed}")
                 count, conditions = _CACHED_ACCESSES[design], None
                 if walks is not None and not walker.model.batch:
                     count, conditions = walks, _LONG_CONDITIONS
-                told = caching_work(count, seed, simulator=name, config=config, preset=design, conditions=conditions)
-                rows.append(_cached(told, design, "protocol", failures))
+                yield partial(_cached_work, name, walker, design, count, seed, conditions, say)
             for design in [name for name in asked if name in _VOLUME_SHARES and walker.model.batch]:
                 wanted_count = walks or _CACHED_VOLUME
                 share = _VOLUME_SHARES[design] if len(asked) > 1 else 1
                 count = max(wanted_count // share, min(wanted_count, _CACHED_VOLUME))
-                config = CACHING[design]
-                say(f"{walker.simulator}, library: {count} random accesses to {design}, seed {seed}")
                 file = journal if only == ("caches",) and design == "mmu" else None
-                volume = caching_volume(
-                    count, seed, config=config, preset=design, jobs=jobs, journal=file, progress=progress
-                )
-                rows.append(_cached(volume, design, "library", failures))
+                yield partial(_cached_volume, walker, design, count, seed, jobs, file, progress, say)
         if not only or "bus" in only:
-            say(f"{walker.simulator}: random bursts through the bridge, seed {seed}")
-            rows.append(_on_the_bus(seed, walker.model.simulator.name, failures))
+            yield partial(_on_the_bus, walker, seed, say)
             if walks is not None and walker.model.batch:
-                say(f"{walker.simulator}, library: {walks} random bursts through the bridge, seed {seed}")
                 file = journal if only == ("bus",) else None
-                rows.append(_bus_volume(walks, seed, jobs, file, progress, failures))
-        compared = sum(row["compared"] for row in rows)
-        least = LEAST.get(walker.model.simulator.name, 0)
-        if not only and walks is None and not failures and compared < least:
-            failures.append(f"{walker.simulator}: {compared} comparisons, fewer than the {least} promised")
-        say(f"{walker.simulator}: done")
-        return rows, failures, picture
+                yield partial(_bus_volume, walker, walks, seed, jobs, file, progress, say)
 
-    # The simulators are processes of their own, so they run side by side.
+    # A simulator is a process of its own, so parts run side by side, and simulators too.
     wanted: list[str | None] = [*names] or [None]
-    with ThreadPoolExecutor() as pool, ending_chunks() as end_chunks:
-        running = [pool.submit(run, name) for name in wanted]
+    with ThreadPoolExecutor(max(jobs, len(wanted))) as pool, ending_chunks() as end_chunks:
+        running: list[Future[Any]] = [pool.submit(build, name) for name in wanted]
         try:
-            results = [simulator_run.result() for simulator_run in running]
+            walkers = [built.result() for built in running]
+            asked = [list(parts_of(name, walker)) for name, walker in zip(wanted, walkers, strict=True)]
+            running = [pool.submit(_told, part) for parts in asked for part in parts]
+            told = iter([part.result() for part in running])
         except BaseException:  # Ctrl-C, or one of them failed: do not wait for the rest
+            for part in running:
+                part.cancel()
             while wait(running, timeout=0.1).not_done:
                 end_steps()
                 end_chunks()
             raise
-    rows = [row for result in results for row in result[0]]
+    rows: list[dict[str, Any]] = []
+    failures: list[str] = []
+    picture: list[str] = []
+    for walker, parts in zip(walkers, asked, strict=True):
+        of_this = [next(told) for _ in parts]
+        rows += (here := [row for one in of_this for row in one.rows])
+        failures += (wrong := [text for one in of_this for text in one.failures])
+        picture = picture or [line for one in of_this for line in one.picture]
+        compared, least = sum(row["compared"] for row in here), LEAST.get(walker.model.simulator.name, 0)
+        if not only and walks is None and not wrong and compared < least:
+            failures.append(f"{walker.simulator}: {compared} comparisons, fewer than the {least} promised")
     return {
         "comparisons": sum(row["compared"] for row in rows),
         "mismatches": sum(row["differ"] for row in rows),
         "simulator": ", ".join(dict.fromkeys(row["simulator"] for row in rows)),
         "seed": seed,
         "rows": rows,
-        "failures": [text for result in results for text in result[1]],
-        "picture": next((result[2] for result in results if result[2]), []),
+        "failures": failures,
+        "picture": picture,
         "not_run": [f"everything in {name}: not found ('ptewalk doctor' names the mend)" for name in missing],
     }
 
 
-def _recorded(walker: BuiltWalker, protocol: bool, seed: int, failures: list[str]) -> dict[str, Any]:
+@dataclass
+class _Told:
+    """What a part has to tell."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    picture: list[str] = field(default_factory=list)
+
+
+_Part = Callable[[_Told], None]
+"""One part of the regression, which enters its rows and failures."""
+_Say = Callable[[str], None]
+
+
+def _told(part: _Part) -> _Told:
+    told = _Told()
+    part(told)
+    return told
+
+
+def _recorded(walker: BuiltWalker, protocol: bool, seed: int, say: _Say, into: _Told) -> None:
+    say(f"{_where(walker, protocol)}: recorded walks, seed {seed}")
     cases = read_walks(WALKS)
     indices = spread(cases, _PER_CYCLE_CASES if protocol else None)
     told = walker.recorded(WALKS, indices, seed=seed, protocol=protocol)
     tally = merge_tallies([told])
     if tally["agree"] + tally["differ"] < len(indices):
-        failures.append(f"{walker.simulator}: {tally['agree'] + tally['differ']} of {len(indices)} walks were compared")
+        into.failures.append(
+            f"{walker.simulator}: {tally['agree'] + tally['differ']} of {len(indices)} walks were compared"
+        )
     if tally["first_difference"]:
         repeat = f"ptewalk cosim --only recorded --simulator {walker.model.simulator.name} --seed {seed}{option()}"
-        failures.append(f"{walker.simulator}: {tally['first_difference']}\nrepeat: {repeat}")
-    return {
+        into.failures.append(f"{walker.simulator}: {tally['first_difference']}\nrepeat: {repeat}")
+    row = {
         "part": "recorded walks",
         "expected by": "QEMU, Bochs, Unicorn",
         "simulator": walker.simulator,
@@ -200,6 +223,42 @@ def _recorded(walker: BuiltWalker, protocol: bool, seed: int, failures: list[str
         "differ": tally["differ"],
         "notes": f"of {len(cases)}; {told['events']} accesses, {told['traced']} trace records",
     }
+    into.rows.append(row)
+
+
+def _cached_work(
+    name: str | None,
+    walker: BuiltWalker,
+    design: str,
+    count: int,
+    seed: int,
+    conditions: CachingConditions | None,
+    say: _Say,
+    into: _Told,
+) -> None:
+    """Random accesses at protocol level."""
+    say(f"{walker.simulator}: random accesses to {design}, seed {seed}")
+    config = CACHING[design]
+    told = caching_work(count, seed, simulator=name, config=config, preset=design, conditions=conditions)
+    into.rows.append(_cached(told, design, "protocol", into.failures))
+
+
+def _cached_volume(
+    walker: BuiltWalker,
+    design: str,
+    count: int,
+    seed: int,
+    jobs: int,
+    journal: Path | None,
+    progress: Progress,
+    say: _Say,
+    into: _Told,
+) -> None:
+    """Random accesses by compiled code."""
+    say(f"{walker.simulator}, library: {count} random accesses to {design}, seed {seed}")
+    config = CACHING[design]
+    told = caching_volume(count, seed, config=config, preset=design, jobs=jobs, journal=journal, progress=progress)
+    into.rows.append(_cached(told, design, "library", into.failures))
 
 
 def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) -> dict[str, Any]:
@@ -225,12 +284,14 @@ def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) 
     }
 
 
-def _on_the_bus(seed: int, simulator: str, failures: list[str]) -> dict[str, Any]:
+def _on_the_bus(walker: BuiltWalker, seed: int, say: _Say, into: _Told) -> None:
     """The row of random bursts through the translating bridge."""
+    say(f"{walker.simulator}: random bursts through the bridge, seed {seed}")
+    simulator = walker.model.simulator.name
     told = bus_bursts(BURSTS, seed, simulator=simulator)
     repeat = f"ptewalk cosim --only bus --simulator {simulator} --seed {seed}{option()}"
-    failures += [f"{told['simulator']}, bus: {text}\nrepeat: {repeat}" for text in told["failures"]]
-    return {
+    into.failures += [f"{told['simulator']}, bus: {text}\nrepeat: {repeat}" for text in told["failures"]]
+    row = {
         "part": "bursts through the bridge",
         "expected by": "last write, mark of each store",
         "simulator": told["simulator"],
@@ -240,16 +301,25 @@ def _on_the_bus(seed: int, simulator: str, failures: list[str]) -> dict[str, Any
         "notes": f"{told['judged']} bytes read, {told['refused']} refused, {told['clears']} clears, "
         f"{told['marks']} marks",
     }
+    into.rows.append(row)
 
 
 def _bus_volume(
-    count: int, seed: int, jobs: int, journal: Path | None, progress: Progress, failures: list[str]
-) -> dict[str, Any]:
+    walker: BuiltWalker,
+    count: int,
+    seed: int,
+    jobs: int,
+    journal: Path | None,
+    progress: Progress,
+    say: _Say,
+    into: _Told,
+) -> None:
     """The row of random bursts by compiled code."""
+    say(f"{walker.simulator}, library: {count} random bursts through the bridge, seed {seed}")
     told = bus_volume(count, seed, jobs=jobs, journal=journal, progress=progress)
-    failures += [f"{told['simulator']}: {text}" for text in told["failures"]]
+    into.failures += [f"{told['simulator']}: {text}" for text in told["failures"]]
     counts = told["counts"]
-    return {
+    row = {
         "part": "bursts through the bridge",
         "expected by": "last write, mark of each store",
         "simulator": told["simulator"],
@@ -259,6 +329,7 @@ def _bus_volume(
         "notes": f"{counts['judged']} bytes read, {counts['refused']} refused, {counts['clears_done']} clears and "
         f"unmappings, {counts['marked_stores']} stores in marked pages, {counts['resets_done']} resets",
     }
+    into.rows.append(row)
 
 
 def _notes(told: Any) -> str:
@@ -267,18 +338,16 @@ def _notes(told: Any) -> str:
     return f"{happened}; {told['words']} words, {told['events']} accesses, {told['traced']} trace records"
 
 
-def _volume(
-    walks: int, done: int, seed: int, jobs: int, journal: Path | None, progress: Progress, failures: list[str]
-) -> dict[str, Any]:
+def _volume(walks: int, done: int, seed: int, jobs: int, journal: Path | None, progress: Progress, into: _Told) -> None:
     """The chunks of a plan that come after those of its first walks, on the library."""
     library = WalkerLibrary.make()
     chunks = walks_plan(seed, walks, BATCH)[done // BATCH :]
     repeat = f"ptewalk cosim --only random --simulator verilator --walks {walks} --seed {seed}{option()}"
     counts = walk_chunks(library, chunks, repeat, jobs=jobs, journal=journal, progress=progress)
-    failures += [f"{library.simulator}: {failure}" for failure in counts.failures]
+    into.failures += [f"{library.simulator}: {failure}" for failure in counts.failures]
     if not counts.failures and counts.comparisons < walks - done:
-        failures.append(f"{library.simulator}: {counts.comparisons} of {walks - done} walks were compared")
-    return {
+        into.failures.append(f"{library.simulator}: {counts.comparisons} of {walks - done} walks were compared")
+    row = {
         "part": "random walks",
         "expected by": "golden model",
         "simulator": library.simulator,
@@ -287,21 +356,29 @@ def _volume(
         "differ": counts.mismatches,
         "notes": _notes(counts),
     }
+    into.rows.append(row)
 
 
 def _level(protocol: bool) -> str:
     return "protocol" if protocol else "batch"
 
 
-def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, failures: list[str]) -> dict[str, Any]:
+def _where(walker: BuiltWalker, protocol: bool) -> str:
+    return f"{walker.simulator}, {'protocol level' if protocol else 'linked lane'}"
+
+
+def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, say: _Say, into: _Told) -> None:
+    say(f"{_where(walker, protocol)}: random walks with a second writer, seed {seed}")
     name = walker.model.simulator.name
     repeat = f"ptewalk cosim --only random --simulator {name} --walks {walks} --seed {seed}{option()}"
     result = walker.randomised(walks, seed, repeat, protocol=protocol)
     if result["failure"]:
-        failures.append(f"{walker.simulator}: {result['failure']}")
+        into.failures.append(f"{walker.simulator}: {result['failure']}")
     elif not result["failed_swaps"]:
-        failures.append(f"{walker.simulator}: no swap ever failed: the second writer was not seen\nrepeat: {repeat}")
-    return {
+        into.failures.append(
+            f"{walker.simulator}: no swap ever failed: the second writer was not seen\nrepeat: {repeat}"
+        )
+    row = {
         "part": "random walks",
         "expected by": "golden model",
         "simulator": walker.simulator,
@@ -310,39 +387,35 @@ def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, fail
         "differ": result["mismatches"],
         "notes": _notes(result),
     }
+    into.rows.append(row)
 
 
-def _replayed(
-    walker: BuiltWalker,
-    protocol: bool,
-    seed: int,
-    say: Callable[[str], None],
-    failures: list[str],
-    picture: list[str],
-) -> list[dict[str, Any]]:
+def _replayed(walker: BuiltWalker, protocol: bool, seed: int, profile: str, say: _Say, into: _Told) -> None:
+    """The scenarios of one kernel, in each way to track that is asked for."""
     jobs = []
-    for profile, track in _REPLAYS[not protocol]:
+    for track in [track for name, track in _REPLAYS[not protocol] if name == profile]:
         file = KERNELS[profile]
         few = tuple(scenario.name for scenario in load([file])[:_PER_CYCLE_SCENARIOS]) if protocol else None
         drawn = _PICTURE if (profile, track) == _PICTURED else None
         jobs.append(ReplayJob((str(file),), profile, track, True, few, drawn, seed))
-    say(f"{walker.simulator}: scenarios of {', '.join(dict.fromkeys(job.profile for job in jobs))}, seed {seed}")
-    rows = []
+    say(f"{_where(walker, protocol)}: scenarios of {profile}, seed {seed}")
     results = replay_gateware(jobs, walker.model.simulator.name, by=walker, protocol=protocol)
     for job, result in zip(jobs, results, strict=True):
         where = f"{walker.simulator}: {job.profile}, {job.track}"
-        failures += [f"{where}: {text}" for text in result["differing"].values()]
+        into.failures += [f"{where}: {text}" for text in result["differing"].values()]
         promised = sum(len(scenario.steps) for scenario in job.scenarios())
         done = result["agree"] + result["differ"]
         if result["skipped"] or done < promised:
-            failures.append(f"{where}: {done} of {promised} steps were compared")
+            into.failures.append(f"{where}: {done} of {promised} steps were compared")
         if result["picture"]:
-            picture.append(f"{job.picture}, recorded on {job.profile}, as the gateware ran it (tracking {job.track}):")
-            picture += page_map(result["picture"])
+            into.picture.append(
+                f"{job.picture}, recorded on {job.profile}, as the gateware ran it (tracking {job.track}):"
+            )
+            into.picture += page_map(result["picture"])
         counted = result["counters"]
         notes = f"{counted['marks']} marks, {counted['mends']} mends, {counted['delivered_faults']} faults"
         notes += f"; {result['events']} accesses, {result['traced']} trace records"
-        rows.append(
+        into.rows.append(
             {
                 "part": f"scenarios: {job.profile}, {job.track}",
                 "expected by": "real kernel, golden model",
@@ -353,4 +426,3 @@ def _replayed(
                 "notes": notes + (f", {result['closed']} lost stores closed" if result["closed"] else ""),
             }
         )
-    return rows
