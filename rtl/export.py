@@ -25,6 +25,7 @@ from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.description import DesignDescription, PortDescription, StreamDescription
 from ptewalk.rtl.engine.on_axi import AxiEngine, AxiEngineConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
+from ptewalk.rtl.engine.with_mmu import MmuEngine, MmuEngineConfig
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 from ptewalk.rtl.registers.unit import Unit, UnitConfig
@@ -57,6 +58,7 @@ Config = (
     | BoardConfig
     | EngineConfig
     | AxiEngineConfig
+    | MmuEngineConfig
 )
 """What can be exported."""
 
@@ -93,9 +95,10 @@ BUS_DESIGNS: Final = {
     "board": Design(BoardConfig, BoardUnit),
     "table_engine": Design(EngineConfig, TableEngine),
     "axi_engine": Design(AxiEngineConfig, AxiEngine),
+    "mmu_engine": Design(MmuEngineConfig, MmuEngine),
 }
 """Name to design of what stands between a memory port and memory, of MMU, bridge and unit with that in them, and the
-table engine, alone and on AXI4."""
+table engine, alone, on AXI4, and there with an MMU."""
 _ALL: Final = DESIGNS | BUS_DESIGNS
 
 _PACKAGES: Final = Path(__file__).resolve().parent.parent

@@ -13,6 +13,7 @@ from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.on_axi import AxiEngineConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
 from ptewalk.rtl.export import Config
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.registers.unit import UnitConfig
@@ -58,9 +59,10 @@ BUS: Final[dict[str, Config]] = {
     "ulx3s": BoardConfig(),
     "table-engine": EngineConfig(),
     "table-engine-axi": AxiEngineConfig(),
+    "mmu-engine": MmuEngineConfig(_full(WalkerConfig(trace=False))),
 }
 """What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, that with a
-bridge before it, and with registers; the table engine, alone and on AXI4."""
+bridge before it, and with registers; the table engine, alone, on AXI4, and there with preset `mmu`."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

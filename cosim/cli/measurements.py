@@ -64,6 +64,7 @@ def cycles(
             check_writable(file)
     from ptewalk.cosim.runs.bus_cycles import bridge_cycles
     from ptewalk.cosim.runs.caching_cycles import STEADY_LATENCY, axi_cycles, caching_cycles, walkers_cycles
+    from ptewalk.cosim.runs.engine_cycles import engine_cycles
     from ptewalk.cosim.runs.gateware import LATENCIES, gateware
     from ptewalk.cosim.speed.curves import curves, table
 
@@ -76,6 +77,7 @@ def cycles(
             rows += walkers_cycles() if STEADY_LATENCY in measured else []
             rows += axi_cycles(measured)
             rows += bridge_cycles(measured)
+            rows += engine_cycles(measured)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     late += [row for row in rows if row["differs"]]
     title = f"cycles from request to response ({walker.simulator})"

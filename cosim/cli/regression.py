@@ -23,7 +23,7 @@ from ptewalk.cosim.cli.common import (
     simulator_option,
 )
 
-_PARTS = ("recorded", "random", "replay", "caches", "bus")
+_PARTS = ("recorded", "random", "replay", "caches", "bus", "engine")
 
 
 @click.command()
@@ -32,7 +32,7 @@ _PARTS = ("recorded", "random", "replay", "caches", "bus")
     "--walks",
     "count",
     type=click.IntRange(1),
-    help="Random walks (and accesses of caches, and bursts of bus) on the batch level; fewer on Icarus.",
+    help="Random walks (accesses of caches, bursts of bus, grants of engine) on the batch level; fewer on Icarus.",
 )
 @option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
 @option("--design", "designs", type=click.Choice(CACHING), multiple=True, help="Of those that cache; by default all.")

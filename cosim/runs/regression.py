@@ -20,6 +20,7 @@ from ptewalk.cosim.formats.walks import read_walks, spread
 from ptewalk.cosim.runs.bus import BURSTS, bus_bursts, bus_volume
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
+from ptewalk.cosim.runs.mmu_engine import mmu_engine_work
 from ptewalk.cosim.runs.plans import Progress, ending_chunks, walks_plan
 from ptewalk.cosim.runs.scenarios import replay_gateware
 from ptewalk.cosim.runs.walks import walk_chunks
@@ -30,7 +31,7 @@ from ptewalk.rtl.presets import CACHING
 
 __all__ = ["LEAST", "PARTS", "run_regression"]
 
-PARTS = ("recorded", "random", "replay", "caches", "bus")
+PARTS = ("recorded", "random", "replay", "caches", "bus", "engine")
 """What the regression is made of."""
 
 _PER_CYCLE_CASES = 400
@@ -50,6 +51,8 @@ _CACHED_VOLUME = 20_000
 """The same by compiled code."""
 _VOLUME_SHARES = {"mmu": 1, "mmu-8walkers": 10}
 """Those that compiled code asks; of many accesses each takes one in so many, but `_CACHED_VOLUME` at least."""
+_ENGINE_GRANTS = 5_000
+"""Stores that an MMU with a table engine grants, by compiled code."""
 _PICTURED = ("linux-seed", "fault")
 _PICTURE = "h24_mremap_partial_move"
 _WALKS = {True: 30_000, False: 400}
@@ -141,6 +144,9 @@ def run_regression(
             if walks is not None and walker.model.batch:
                 file = journal if only == ("bus",) else None
                 yield partial(_bus_volume, walker, walks, seed, jobs, file, progress, say)
+        if (not only or "engine" in only) and walker.model.batch:
+            count = walks if only == ("engine",) and walks else _ENGINE_GRANTS
+            yield partial(_beside_an_engine, walker, count, seed, say)
 
     # A simulator is a process of its own, so parts run side by side, and simulators too.
     wanted: list[str | None] = [*names] or [None]
@@ -328,6 +334,28 @@ def _bus_volume(
         "differ": told["wrong"],
         "notes": f"{counts['judged']} bytes read, {counts['refused']} refused, {counts['clears_done']} clears and "
         f"unmappings, {counts['marked_stores']} stores in marked pages, {counts['resets_done']} resets",
+    }
+    into.rows.append(row)
+
+
+def _beside_an_engine(walker: BuiltWalker, count: int, seed: int, say: _Say, into: _Told) -> None:
+    """The row of stores beside clears, scans, moves, invalidations and tables that are freed."""
+    say(f"{walker.simulator}, library: {count} stores beside a table engine, seed {seed}")
+    told = mmu_engine_work(count, seed)
+    counts = told["counts"]
+    asked = "" if count == _ENGINE_GRANTS else f" --walks {count}"
+    repeat = f"ptewalk cosim --only engine --simulator verilator{asked} --seed {seed}{option()}"
+    into.failures += [f"{told['simulator']}: {text}\nrepeat: {repeat}" for text in told["failures"]]
+    row = {
+        "part": "stores beside a table engine",
+        "expected by": "what is promised: docs/engine.md",
+        "simulator": told["simulator"],
+        "level": "library",
+        "compared": counts.get("grants", 0),
+        "differ": len(told["failures"]),
+        "notes": f"{counts.get('marks', 0)} marks, {counts.get('reported', 0)} pages in reports of "
+        f"{counts.get('clear', 0)} clears, {counts.get('move', 0)} moves, {counts.get('invalidations', 0)} "
+        f"invalidations, {counts.get('freed', 0)} tables freed",
     }
     into.rows.append(row)
 

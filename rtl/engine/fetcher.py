@@ -117,6 +117,8 @@ class Fetcher(Component):
     change : In(ChangeLayout), words : In(WordsLayout)
     stop : In(1), because : In(Stop)
         No more jobs are made; what was begun ends first.
+    pause : In(1), paused : Out(1)
+        Between two jobs: nothing is read, swapped or handed on, and of upper tables nothing is kept but the root.
     jobs : Out(stream of JobLayout)
     port : Out(LinePortSignature)
         Only `reads`, `data`, `swaps` and `swapped`.
@@ -124,6 +126,8 @@ class Fetcher(Component):
         There is nothing to do; why.
     given_up : Out(1), changed : Out(1)
         In this cycle a leaf was left as it is, or was changed.
+    met_global : Out(1)
+        And it is global.
     """
 
     def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tag: int) -> None:
@@ -142,12 +146,15 @@ class Fetcher(Component):
                 "words": In(WordsLayout()),
                 "stop": In(1),
                 "because": In(Stop),
+                "pause": In(1),
+                "paused": Out(1),
                 "jobs": Out(stream.Signature(JobLayout(physical_bits, self._entries))),
                 "port": Out(port),
                 "idle": Out(1),
                 "stopped": Out(Stop),
                 "given_up": Out(1),
                 "changed": Out(1),
+                "met_global": Out(1),
             }
         )
 
@@ -183,6 +190,7 @@ class Fetcher(Component):
         answered = port.swapped.valid & (port.swapped.payload.tag == self._tag)
         m.d.comb += [
             self.idle.eq(r.state == State.IDLE),
+            self.paused.eq((r.state == State.IDLE) | ((r.state == State.LOOK) & self.pause)),
             port.reads.payload.link.eq(r.state == State.RELINK),
             port.reads.payload.line.eq(r.state == State.FETCH),
             port.reads.payload.tag.eq(self._tag),
@@ -322,7 +330,9 @@ class Fetcher(Component):
     def _look(self, m: Module, r: SimpleNamespace, here: SimpleNamespace, entry: Value) -> None:
         """Up where a table ended; to the entry, if its line is here."""
         top = Mux(self.range.la57, 3, 2)
-        with m.If((r.left == 0) | r.ends):
+        with m.If(self.pause):
+            m.d.sync += [r.level.eq(top), r.have.eq(0), r.climbs.eq(0)]
+        with m.Elif((r.left == 0) | r.ends):
             self._hand_on_hole(m, r)
             with m.If(r.hole == 0):
                 m.d.sync += r.state.eq(State.IDLE)
@@ -385,11 +395,11 @@ class Fetcher(Component):
         m.d.comb += [
             rest.eq(entries - place),
             count.eq(Mux(~r.left[len(rest) :].any() & (few < rest), few, rest)),
-            self.jobs.valid.eq(r.left != 0),
+            self.jobs.valid.eq((r.left != 0) & ~self.pause),
             *(jobs.kind.eq(JobKind.LINE), jobs.pages.eq(count), jobs.first.eq(place)),
             jobs.address.eq(Cat(Const(0, self._place_bits + 3), line, frame)),
         ]
-        with m.If(r.left == 0):
+        with m.If((r.left == 0) | self.pause):
             m.d.sync += r.state.eq(State.LOOK)
         with m.Elif(self.jobs.ready):
             self._advance(m, r, count)
@@ -401,7 +411,7 @@ class Fetcher(Component):
         with m.If(answer.error):
             m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
         with m.Elif(answer.done):
-            m.d.comb += self.changed.eq(1)
+            m.d.comb += [self.changed.eq(1), self.met_global.eq(r.entry[x86.EntryBit.G])]
             m.d.sync += r.state.eq(State.HAND_ON)
         with m.Elif(r.failures == ENTRY_FAILURES - 1):
             m.d.comb += self.given_up.eq(1)

@@ -7,6 +7,7 @@ from amaranth.lib import data, fifo, stream
 from amaranth.lib.memory import Memory, WritePort
 from amaranth.lib.wiring import Component, In, Out
 
+from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
 from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
@@ -90,6 +91,10 @@ class Lines(Component):
     changed : Out(unsigned)
         Entries that were changed by what ended in the last cycle.
     idle : Out(1)
+    quiet : Out(1)
+        In the last cycle no job was offered, and none is here of which anything may yet be read or swapped.
+    met_global : Out(1)
+        In the last cycle an entry came that is global, and to be changed.
     """
 
     def __init__(self, *, slots: int, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int) -> None:
@@ -122,6 +127,8 @@ class Lines(Component):
                 "release": In(1),
                 "changed": Out(self.entries.bit_length()),
                 "idle": Out(1),
+                "quiet": Out(1, init=1),
+                "met_global": Out(1),
             }
         )
 
@@ -148,7 +155,7 @@ class Lines(Component):
             tail=Signal(self.slot_bits),
             used=Signal(range(self.slots + 1)),
             untold=Signal(range(self.slots + 1)),  # of those
-            done=Signal(self.slots),
+            done=Signal(self.slots, init=(1 << self.slots) - 1),
             single=Signal(self.slots),  # entries are changed one by one
             given_up=Signal(self.slots),
             refused=Signal(self.slots),  # a swap's error
@@ -174,6 +181,7 @@ class Lines(Component):
             m.d.comb += [tries_writer.addr.eq(r.head), tries_writer.en.eq(1)]
         self._tell(m, r, memories)
         m.d.comb += self.idle.eq(r.used == 0)
+        m.d.sync += self.quiet.eq(r.done.all() & ~self.jobs.valid)
         return m
 
     def _take(
@@ -245,13 +253,16 @@ class Lines(Component):
         writer = buffer.write_port(granularity=64) if self.lanes > 1 else buffer.write_port()
         m.d.comb += [writer.addr.eq(self._place(slot, number)), writer.data.eq(beat.value)]
         matches, changes, mine = Signal(self.lanes), Signal(self.lanes), Signal(self.lanes)
+        shared = Signal(self.lanes)  # global
         for lane in range(self.lanes):
             m.submodules[f"arrival_{lane}"] = net = EntryChange()
             m.d.comb += [
                 *(net.entry.eq(beat.value[64 * lane : 64 * lane + 64]), net.change.eq(self.change)),
                 *(matches[lane].eq(net.matches), changes[lane].eq(net.changes)),
                 mine[lane].eq(~single | (tries.place[:lane_bits] == lane) if lane_bits else 1),
+                shared[lane].eq(net.changes & net.entry[x86.EntryBit.P] & net.entry[x86.EntryBit.G]),
             ]
+        m.d.sync += self.met_global.eq(came & self.changes & shared.any())
         m.d.comb += writer.en.eq(Mux(came, mine, 0))
         looked_at = SimpleNamespace(
             matches=Signal(self.lanes),

@@ -93,12 +93,16 @@ class Mover(Component):
         What an entry becomes on its way, and how a marker is told.
     stop : In(1)
         No further entry is begun.
+    pause : In(1), paused : Out(1)
+        Between two entries: nothing is read or swapped, and of upper tables nothing is kept but the root.
     port : Out(LinePortSignature)
         Only words.
     idle : Out(1), stopped : Out(Stop), page_now : Out(PAGES_BITS)
         There is nothing to do; why; the first page that was not dealt with.
     moved : Out(1)
         In this cycle an entry has left its source for good.
+    took_global : Out(1)
+        In this cycle one was taken that is global.
     homeless : Out(64)
         An entry that was taken from the source, or may have been, and could neither be put nor put back: another wrote
         there meanwhile, or the bus refused.
@@ -121,11 +125,14 @@ class Mover(Component):
                 "change": In(ChangeLayout()),
                 "words": In(WordsLayout()),
                 "stop": In(1),
+                "pause": In(1),
+                "paused": Out(1),
                 "port": Out(port),
                 "idle": Out(1),
                 "stopped": Out(Stop),
                 "page_now": Out(PAGES_BITS),
                 "moved": Out(1),
+                "took_global": Out(1),
                 "homeless": Out(64),
             }
         )
@@ -175,7 +182,9 @@ class Mover(Component):
             *(port.reads.payload.address.eq(here), port.reads.payload.tag.eq(tag)),
             port.reads.payload.link.eq(~upper),
             *(port.swaps.payload.address.eq(here), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
+            self.took_global.eq((state == State.TAKE_WAIT) & entry[x86.EntryBit.P] & entry[x86.EntryBit.G]),
             *(self.idle.eq(state == State.IDLE), self.page_now.eq(pages[0])),
+            self.paused.eq((state == State.IDLE) | ((state == State.NEXT) & self.pause)),
         ]
         lane_bits = (self._lanes - 1).bit_length()
         lane = here[3 : 3 + lane_bits]
@@ -230,7 +239,9 @@ class Mover(Component):
                     ]
             with m.Case(State.NEXT):
                 m.d.sync += [walk.eq(self.root), level.eq(Mux(self.la57, 5, 4)), side.eq(have[0])]
-                with m.If(left == 0):
+                with m.If(self.pause):
+                    m.d.sync += have.eq(0)
+                with m.Elif(left == 0):
                     m.d.sync += state.eq(State.IDLE)
                 with m.Elif(self.stop):
                     ends(Stop.ABORTED)
@@ -243,7 +254,9 @@ class Mover(Component):
             with m.Case(State.UPPER_WAIT):
                 with m.If(mine):
                     m.d.sync += [walk.eq(frame), level.eq(level - 1), state.eq(State.UPPER)]
-                    with m.If(found.error):
+                    with m.If(self.pause):
+                        m.d.sync += state.eq(State.NEXT)
+                    with m.Elif(found.error):
                         ends(Stop.BUS_ERROR)
                     with m.Elif((level <= _LEAVES) & (value != 0) & (~value[x86.EntryBit.P] | value[x86.EntryBit.PS])):
                         ends(Stop.NEED_SPLIT)

@@ -151,6 +151,14 @@ class TableEngine(Component):
     completions : Out(stream of CompletionLayout)
     abort : In(1)
         Nothing more is begun; what is in flight ends and is told.
+    pause : In(1), paused : Out(1)
+        Nothing is on its way to tables, and none will be before `pause` is 0 again; what was read of upper tables is
+        forgotten. While it is, `pause` is held until `paused`.
+    stepped : Out(1)
+        In this cycle entries are begun, or there is nothing to do.
+    met_global, met_leaf : Out(1)
+        The command changed an entry that is global, or may have; it changed a leaf above level 1, or moves such
+        entries. Valid with its completion.
     port : Out(LinePortSignature)
     """
 
@@ -171,6 +179,11 @@ class TableEngine(Component):
                 "commands": In(stream.Signature(CommandLayout(config.physical_bits))),
                 "completions": Out(stream.Signature(CompletionLayout())),
                 "abort": In(1),
+                "pause": In(1),
+                "paused": Out(1, init=1),
+                "stepped": Out(1),
+                "met_global": Out(1),
+                "met_leaf": Out(1),
                 "port": Out(LinePortSignature(**widths, tag_bits=config.tag_bits)),
             }
         )
@@ -192,7 +205,9 @@ class TableEngine(Component):
             ),
             *(mover.root.eq(command.range.root), mover.la57.eq(command.range.la57), mover.page.eq(command.range.page)),
             *(mover.move.eq(command.move), mover.change.eq(command.change), mover.words.eq(command.words)),
-            mover.stop.eq(self.abort),
+            *(mover.stop.eq(self.abort), mover.pause.eq(self.pause), fetcher.pause.eq(self.pause)),
+            self.paused.eq(fetcher.paused & mover.paused & lines.quiet),
+            self.stepped.eq((fetcher.jobs.valid & fetcher.jobs.ready) | mover.moved | (fetcher.idle & mover.idle)),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
             *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
             *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
@@ -226,6 +241,13 @@ class TableEngine(Component):
         m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
         m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
         m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed + mover.moved)
+        with m.If(begins):
+            m.d.sync += [self.met_global.eq(0), self.met_leaf.eq(command.moves & (command.move.level != 1))]
+        with m.Else():
+            m.d.sync += [
+                self.met_global.eq(self.met_global | lines.met_global | fetcher.met_global | mover.took_global),
+                self.met_leaf.eq(self.met_leaf | fetcher.changed),
+            ]
         gives_up = Mux(ends, lines.told.payload.given_up, 0)
         first = Signal(PAGES_BITS)  # of the job that is told
         for name, event in (("failed", broken), ("given_up", gives_up)):

@@ -1,0 +1,204 @@
+"""Judges the log of an MMU with a table engine: marks, reports, ends of commands, tables that were freed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.cosim.bench.mmu_engine_lane import Kind, Told
+from ptewalk.cosim.checks.mmu_engine_stories import REPORT, Area, Asked
+from ptewalk.model.linux import SoftBit
+from ptewalk.model.x86 import EntryBit
+from ptewalk.rtl.engine.fetcher import Stop
+
+__all__ = ["judge"]
+
+_SD: Final = 1 << SoftBit.SOFT_DIRTY
+_MARKS: Final = _SD | 1 << EntryBit.A | 1 << EntryBit.D
+_FAILED: Final = ("failed", "given_up", "lost", "homeless")
+_MOVES_END: Final = {Stop.DONE, Stop.NEED_TABLE, Stop.OCCUPIED}
+"""A move may meet a table that is away, and what such a move left."""
+
+
+class _Judge:
+    """One log, event by event.
+
+    Attributes
+    ----------
+    tables : dict of int to int
+        Tables of level 1 in use, or just unlinked, to the first page that they map.
+    """
+
+    def __init__(self, area: Area, told: Told, words: NDArray[np.uint64]) -> None:
+        self.area, self.told = area, told
+        self.problems: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.tables = area.first_tables
+        self.left: dict[int, int] = {}
+        """The same of those whose invalidation was taken: the engine must not write there, but the walker may."""
+        self.freed: set[int] = set()
+        self.dirty_at: dict[int, int] = {}  # page to when it was soft-dirty last; absent: it is now, or never was
+        self.dirty: set[int] = set()
+        self.cleared: dict[int, int] = {}  # page to when a command that is over took its mark, or saw none
+        self.begun: dict[int, tuple[int, int]] = {}
+        """Of a store that was granted: when, and its page."""
+        self.flying: Counter[int] = Counter()
+        self.active: tuple[int, Asked] | None = None
+        self.since = 0
+        self.took: dict[int, int] = {}
+        """Page to when the command that is under way took its mark."""
+        self.report: dict[int, int] = {}
+        self.pages: dict[str, set[int]] = {name: set() for name in ("granted", "reported", "first", "asked")}
+        for table, first in self.tables.items():
+            entries = words[table // 8 : table // 8 + 512]
+            self.dirty |= {first + int(place) for place in np.flatnonzero(entries & np.uint64(_SD))}
+        self.pages["first"] = set(self.dirty)
+
+    def page_of(self, address: int) -> int | None:
+        """The page whose entry of level 1 is there."""
+        first = self.tables.get(address & ~0xFFF, self.left.get(address & ~0xFFF))
+        return None if first is None else first + (address & 0xFFF) // 8
+
+    def problem(self, when: int, text: str) -> None:
+        event = self.told.events[when]
+        self.problems.append(f"cycle {int(event['cycle'])}: {text}")
+
+    def run(self) -> None:
+        for when, (_, kind, a, b, c) in enumerate(self.told.events.tolist()):
+            getattr(self, f"_{Kind(kind).name.lower()}")(when, a, b, c)
+        for number, told in enumerate(self.told.completions):
+            failed = [name for name in _FAILED if told[name]]
+            ends = _MOVES_END if self.area.asked[number].kind == "move" else {Stop.DONE}
+            if told["stopped"] not in ends or failed:
+                self.problems.append(f"command {number}: {Stop(told['stopped']).name} {' '.join(failed)}")
+        known = self.pages["reported"] | self.dirty
+        lost = self.pages["granted"] - known
+        invented = known - self.pages["asked"] - self.pages["first"]
+        if lost:
+            self.problems.append(f"pages granted and in no report: {sorted(map(hex, lost))}")
+        if invented:
+            self.problems.append(f"pages in a report and not asked for: {sorted(map(hex, invented))}")
+
+    def _asked(self, when: int, number: int, b: int, c: int) -> None:
+        page = self.area.story.stores[number].linear >> 12
+        self.flying[page] += 1
+        self.pages["asked"].add(page)
+
+    def _answered(self, when: int, number: int, b: int, c: int) -> None:
+        self.flying[self.area.story.stores[number].linear >> 12] -= 1
+
+    def _granted(self, when: int, number: int, b: int, c: int) -> None:
+        page = self.area.story.stores[number].linear >> 12
+        self.flying[page] -= 1
+        self.begun[number] = (when, page)
+        self.pages["granted"].add(page)
+        self.counts["grants"] += 1
+
+    def _retired(self, when: int, number: int, b: int, c: int) -> None:
+        """Property 4: since the last command that took the page's mark and is over, it was soft-dirty."""
+        begun, page = self.begun.pop(number)
+        took = self.cleared.get(page)
+        if took is not None and page not in self.dirty and self.dirty_at.get(page, -1) <= took:
+            self.problem(when, f"a store to page {page:#x}, granted at event {begun}, retires unmarked after a clear")
+
+    def _swap(self, when: int, address: int, old: int, new: int) -> None:
+        if address & ~0xFFF in self.freed:
+            self.problem(when, f"a swap in a table that was freed, at {address:#x}")
+        page = self.page_of(address)
+        if page is None:
+            if old ^ new not in (0, 1 << EntryBit.A) or not new >> EntryBit.A & 1:
+                self.problem(when, f"an upper entry goes from {old:#x} to {new:#x}")
+            return
+        self.counts["swaps"] += 1
+        moves = self.active is not None and self.active[1].kind == "move" and 0 in (old, new)
+        if address & ~0xFFF in self.left and (moves or old & ~new):
+            self.problem(when, f"the engine swaps in a table that was left, at {address:#x}")
+        if old & _SD and not new & _SD:
+            self.dirty.discard(page)
+            self.dirty_at[page] = when
+            self.took[page] = when
+            if self.active is None:
+                self.problem(when, f"page {page:#x} is cleared by nobody")
+            if moves:
+                self.pages["reported"].add(page)  # its mark goes with it
+            elif old ^ new != _SD:
+                self.problem(when, f"a clear goes from {old:#x} to {new:#x}")
+        elif not moves and (old & ~new or (old ^ new) & ~_MARKS):
+            self.problem(when, f"a mark goes from {old:#x} to {new:#x}")
+        if new & _SD and not old & _SD:
+            self.dirty.add(page)
+            self.counts["marks"] += 1
+            if not moves and not self.flying[page]:
+                self.problem(when, f"page {page:#x} is marked for nobody")
+            if moves:
+                self.pages["asked"].add(page)
+
+    def _write(self, when: int, address: int, old: int, new: int) -> None:
+        if not REPORT <= address < REPORT + 0x1000:
+            self.problem(when, f"a report is written at {address:#x}")
+        self.report[address] = new
+
+    def _command(self, when: int, number: int, b: int, c: int) -> None:
+        self.active, self.since, self.took, self.report = (number, self.area.asked[number]), when, {}, {}
+
+    def _done(self, when: int, number: int, b: int, c: int) -> None:
+        assert self.active is not None
+        asked = self.active[1]
+        self.active = None
+        self.counts[asked.kind] += 1
+        pages = range(asked.first, asked.first + asked.pages)
+        if asked.kind == "look":
+            return
+        for page in pages:
+            self.cleared[page] = self.took.get(page, self.since)
+        if asked.kind == "move":
+            late = [page for begun, page in self.begun.values() if page in pages and begun < self.since]
+            if late:
+                self.problem(when, f"a move ends while stores to its source are granted: {sorted(map(hex, late))}")
+            return
+        told = {
+            asked.first + 64 * place + bit
+            for place in range(-(-asked.pages // 64))
+            for bit in range(64)
+            if self.report.get(REPORT + 8 * place, 0) >> bit & 1
+        }
+        if told != set(self.took):
+            wrong = sorted(map(hex, told ^ set(self.took)))
+            self.problem(when, f"report {number} and what was cleared differ at {wrong}")
+        self.pages["reported"] |= told
+        self.counts["reported"] += len(told)
+
+    def _taken(self, when: int, step: int, b: int, c: int) -> None:
+        self.counts["invalidations"] += 1
+
+    def _complete(self, when: int, a: int, b: int, c: int) -> None:
+        self.counts["completed"] += 1
+
+    def _freed(self, when: int, address: int, b: int, c: int) -> None:
+        self.left[address] = self.tables.pop(address)
+        self.counts["freed"] += 1
+
+    def _reused(self, when: int, address: int, b: int, c: int) -> None:
+        """The spare table takes the place of the one that was left."""
+        old, first = self.left.popitem()
+        self.freed = self.freed - {address} | {old}
+        self.tables[address] = first
+
+
+def judge(area: Area, told: Told, words: NDArray[np.uint64]) -> tuple[list[str], Counter[str]]:
+    """What is wrong in a log, and what was seen in it.
+
+    Parameters
+    ----------
+    area : Area
+        The story, and its commands.
+    told : Told
+    words : uint64 array
+        Physical memory at the beginning.
+    """
+    judge = _Judge(area, told, words)
+    judge.run()
+    return judge.problems, judge.counts

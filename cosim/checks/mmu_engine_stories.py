@@ -1,0 +1,209 @@
+"""Random work for an MMU with a table engine: stores, clears, scans, moves, tables that are freed and used again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ptewalk.cosim.bench.engine_masks import clearing, looking, moving, telling
+from ptewalk.cosim.bench.mmu_engine_lane import Op, Step, Store, Story
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.pte import Entries
+from ptewalk.model.x86 import Access, Control, EntryBit, Invalidation, Wait
+from ptewalk.rtl.engine.report import Report
+
+__all__ = ["REPORT", "Area", "Asked", "draw_story"]
+
+_UPPER: Final = 0x67
+_ROOT, _UPPERS, _TABLES = 0x1000, (0x2000, 0x3000), 0x10000
+REPORT: Final = 0x40000
+"""Where bitmaps go."""
+_BYTES: Final = 0x60000
+_BASE: Final = 7 << 18
+"""The first page of all that is mapped."""
+_LEAVES, _SPARE = 4, 2
+_PCID: Final = 5
+_MOVED: Final = 48
+"""Entries of a move, between two places in the last table."""
+_RULES: Final = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
+_WP_NXE_PGE: Final = 1 << Control.WP | 1 << Control.NXE | 1 << Control.PGE
+
+
+class Asked(NamedTuple):
+    """A command: what is done to which pages."""
+
+    kind: str
+    """"clear", with a bitmap; "look", which changes nothing; "move"."""
+    first: int
+    pages: int
+    target: int = 0
+
+
+class Area:
+    """An address space of four tables of level 1, any of which a spare one may replace; nothing is mapped at first.
+
+    Attributes
+    ----------
+    story : Story
+    asked : list of Asked
+        A command each.
+    tables, spare : list of int
+        Addresses of the tables in use, by place, and of the others: after all steps so far.
+    base : int
+        The first page.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = random.Random(f"tracking {seed}")
+        self.story = Story(np.zeros(_BYTES // 8, np.uint64), seed=seed)
+        self.asked: list[Asked] = []
+        self.tables = [_TABLES + 0x1000 * number for number in range(_LEAVES)]
+        self.spare = [_TABLES + 0x1000 * (_LEAVES + number) for number in range(_SPARE)]
+        self.base = _BASE
+        self.moved_to = 0
+        self.put(_ROOT + (_BASE >> 27 & 511) * 8, _UPPERS[0] | _UPPER)
+        self.put(_UPPERS[0] + (_BASE >> 18 & 511) * 8, _UPPERS[1] | _UPPER)
+        for number, table in enumerate(self.tables):
+            self.put(self.upper(number), table | _UPPER)
+        self.steps(Step(Op.CONTEXT, _ROOT >> 12, _WP_NXE_PGE, Track.NATIVE, _PCID))
+
+    def put(self, address: int, value: int) -> None:
+        """A word, before anything happens."""
+        self.story.words[address // 8] = value
+
+    def upper(self, number: int) -> int:
+        """Where the entry of level 2 of a table is."""
+        return _UPPERS[1] + 8 * ((_BASE >> 9) + number & 511)
+
+    @property
+    def first_tables(self) -> dict[int, int]:
+        """Address of each table that is in use at first to its first page."""
+        return {_TABLES + 0x1000 * number: _BASE + 512 * number for number in range(_LEAVES)}
+
+    def place(self, page: int) -> int:
+        """Where a page's entry is at first."""
+        return _TABLES + 0x1000 * (page - _BASE >> 9) + page % 512 * 8
+
+    def steps(self, *steps: Step) -> int:
+        """Software's next steps; the number of the last."""
+        self.story.steps += steps
+        return len(self.story.steps) - 1
+
+    def store(self, page: int, access: Access = Access.WRITE, **other: int) -> None:
+        """A user's access."""
+        self.story.stores.append(Store(page << 12, int(access), **other))
+
+    def command(self, kind: str, first: int, pages: int, target: int = 0) -> int:
+        """A command, given as the next step; its number."""
+        where = {"root": _ROOT >> 12, "page": first, "pages": pages, "changes": int(kind != "look")}
+        fields: Mapping[str, Any] = {"range": where, "words": telling(_RULES), "pcid": _PCID, "address": REPORT}
+        if kind == "move":
+            move = {"target": target, "level": 1, "entries": pages}
+            fields = {**fields, "moves": 1, "move": move, "change": moving(_RULES, marks=True, unprotects=False)}
+        elif kind == "clear":
+            fields = {**fields, "change": clearing(_RULES), "report": Report.BITMAP}
+        else:
+            fields = {**fields, "change": looking()}
+        self.asked.append(Asked(kind, first, pages, target))
+        self.story.commands.append(fields)
+        self.steps(Step(Op.COMMAND, len(self.asked) - 1))
+        return len(self.asked) - 1
+
+    def invalidate(self, kind: Invalidation, page: int = 0, wait: Wait = Wait.STORES) -> int:
+        """As the next step."""
+        return self.steps(Step(Op.INVALIDATE, kind, page << 12, _PCID, wait))
+
+    def relink(self, number: int) -> None:
+        """Another table takes a table's place: unlinked, invalidated, copied, linked; the old one is written over.
+
+        It is told to be free when the invalidation is taken, which covers the engine, and the other to be in use when
+        it is complete, which covers the walker.
+        """
+        old, new = self.tables[number], self.spare.pop(0)
+        self.steps(Step(Op.WRITE, self.upper(number), 0))
+        self.invalidate(Invalidation.PCID, wait=Wait.STORES)
+        self.steps(Step(Op.FREE, old), Step(Op.AWAIT_COMPLETE), Step(Op.REUSE, new), Step(Op.COPY, old, new))
+        garbage = [Step(Op.WRITE, old + 8 * place, 0xABCD_0867 | place << 12) for place in range(0, 512, 7)]
+        self.steps(Step(Op.WRITE, self.upper(number), new | _UPPER), *garbage)
+        self.tables[number] = new
+        self.spare.append(old)
+
+    def fill(self, first: int, pages: int, flags: int = 0x867) -> None:
+        """Pages that are mapped at first."""
+        for page in range(first, first + pages):
+            self.put(self.place(page), flags | (0x1000 + page % 4096) << 12)
+
+
+def draw_story(seed: int, stores: int = 1000) -> Area:
+    """Everything at once.
+
+    Parameters
+    ----------
+    seed : int
+    stores : int
+        How many accesses.
+    """
+    area = Area(seed)
+    rng, story = area.rng, area.story
+    story.latency, story.latency_spread = rng.choice((1, 2, 6, 20)), rng.choice((0, 3, 15))
+    story.stalls, story.idle = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.5, 0.9))
+    shared = rng.choice((0, 0, 1 << EntryBit.G))
+    for number in range(_LEAVES - 1):
+        for page in range(_BASE + 512 * number, _BASE + 512 * (number + 1)):
+            if rng.random() < 0.9:
+                area.fill(page, 1, rng.choice((0x67, 0x867, 0x827, 0x27, 0x7)) | shared)
+    last = _BASE + 512 * (_LEAVES - 1)
+    area.fill(last, _MOVED)
+    hot = [_BASE + rng.randrange(512 * (_LEAVES - 1)) for _ in range(24)]
+    hot += [last + rng.randrange(_MOVED) for _ in range(3)] + [last + 256 + rng.randrange(_MOVED) for _ in range(3)]
+    for _ in range(stores):
+        page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * _LEAVES)
+        access = Access.WRITE if rng.random() < 0.85 else Access.READ
+        area.store(page, access, delay=rng.choice((0, 0, 3, 40, 300, 800)))
+    grants = 0
+    while grants < 0.5 * stores:
+        _command(area, last)
+        for _ in range(rng.randrange(5)):
+            _meanwhile(area)
+        area.steps(Step(Op.AWAIT_DONE))
+        grants += rng.randrange(stores // 8)
+        area.steps(Step(Op.AWAIT_GRANTS, grants))
+    return area
+
+
+def _command(area: Area, last: int) -> None:
+    rng = area.rng
+    kind = rng.choice(("clear", "clear", "clear", "look", "move"))
+    if kind == "move":
+        source, target = (last, last + 256)[:: 1 if area.moved_to == 0 else -1]
+        area.moved_to ^= 1
+        area.command("move", source, _MOVED, target)
+        return
+    first = area.base + 64 * rng.randrange(8 * (_LEAVES - 1))
+    pages = rng.choice((1, 8, 32, 33, 64, 200, 700))
+    area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
+
+
+def _meanwhile(area: Area) -> None:
+    rng = area.rng
+    area.steps(Step(Op.PAUSE, rng.randrange(60)))
+    what = rng.random()
+    page = area.base + rng.randrange(512 * (_LEAVES - 1))
+    if what < 0.35:
+        kind = rng.choice((Invalidation.ADDRESS, Invalidation.INVLPG, Invalidation.PCID, Invalidation.ALL))
+        area.invalidate(kind, page, rng.choice((Wait.NONE, Wait.STORES, Wait.ALL)))
+    elif what < 0.7:
+        # Not its SD, and no entry's P: other bits, as any other master might, in front of the engine.
+        asked = area.asked[-1]
+        for at in range(asked.first, asked.first + min(asked.pages, 96), rng.choice((1, 5, 16))):
+            number, index = divmod(at - area.base, 512)
+            area.steps(Step(Op.XOR, area.tables[number] + 8 * index, 1 << 9 if at % 2 else 1 << EntryBit.A))
+            area.steps(Step(Op.PAUSE, rng.randrange(4)))
+    else:
+        # Where the command is, or has been, or will be.
+        asked = area.asked[-1]
+        area.relink((asked.first + rng.randrange(asked.pages) - area.base) // 512)

@@ -1,0 +1,73 @@
+"""An MMU with a table engine, built and ready to be run in this process."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import cache
+from typing import Any, Final
+
+from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane, RuleOfUnitBroken, mmu_engine_lane_files
+from ptewalk.cosim.checks.mmu_engine import judge
+from ptewalk.cosim.checks.mmu_engine_stories import draw_story
+from ptewalk.cosim.runs.gateware import verilog_of
+from ptewalk.cosim.simulate.build import BuildDir, build_library
+from ptewalk.cosim.simulate.find import select
+from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
+from ptewalk.rtl.export import describe
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["TRACKED", "built_mmu_engine", "mmu_engine_work"]
+
+_STORES: Final = 600
+"""Accesses of a story."""
+
+TRACKED: Final = MmuEngineConfig(
+    CachingMmuConfig(WalkerConfig(tag_bits=4, trace=False), upper_entries=4, waiting=8), EngineConfig(lines=4)
+)
+"""What is built unless another is asked for: small enough that translations are driven out, and lines wait."""
+
+
+@cache
+def built_mmu_engine(config: MmuEngineConfig = TRACKED) -> BuildDir:
+    """A model with its compiled lane; `ToolError` when that fails or there is no Verilator."""
+    design = describe(config)
+    return build_library(select("verilator"), verilog_of(config), design, mmu_engine_lane_files(design))
+
+
+def mmu_engine_work(grants: int, seed: int) -> dict[str, Any]:
+    """Random stories until so many stores were granted.
+
+    Returns
+    -------
+    dict
+        simulator, failures (texts of the first story that went wrong), counts: see `judge`; stories and cycles too.
+    """
+    model = built_mmu_engine()
+    lane = MmuEngineLane(model.library)
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    try:
+        while counts["grants"] < grants and not failures:
+            problems, seen = _one(lane, seed, counts["stories"])
+            failures += [f"engine, story {counts['stories']}: {text}" for text in problems[:5]]
+            counts += seen
+            counts["stories"] += 1
+    finally:
+        lane.close()
+    name = f"{model.simulator.name} {model.simulator.version_text}"
+    return {"simulator": name, "failures": failures, "counts": dict(counts)}
+
+
+def _one(lane: MmuEngineLane, seed: int, number: int) -> tuple[list[str], Counter[str]]:
+    """A story, and what the judge says of it."""
+    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), _STORES)
+    before = area.story.words.copy()
+    try:
+        told = lane.run(area.story)
+    except RuleOfUnitBroken as error:
+        return [str(error)], Counter()
+    problems, seen = judge(area, told, before)
+    return problems, seen + Counter(cycles=told.cycles)

@@ -1,0 +1,23 @@
+"""The rows that `ptewalk cycles` has of the table engine."""
+
+import pytest
+
+from ptewalk.cosim.runs.engine_cycles import engine_cycles
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_rows_of_docs() -> None:
+    """As docs/engine.md tells them; a dense, sparse or empty table takes a cycle an entry, whatever is done."""
+    rows = engine_cycles([4, 40])
+    assert len(rows) == 2 * 12
+    assert not [row for row in rows if row["differs"]]
+    told = {(row["name"].removeprefix("engine: "), row["latency"]): row["cycles"] for row in rows}
+    entries = {name: cycles for (name, _), cycles in told.items() if name.startswith("4096 entries, ")}
+    assert len(entries) == 9 and set(entries.values()) == {4096}
+    assert [row["target"] for row in rows if row["target"] is not None] == [4311] * 18
+    assert told["256 entries moved", 4] == 256 * (5 + 4 * 4)
+    assert told["256 entries moved", 40] == 256 * (5 + 4 * 40)
+    for latency in (4, 40):
+        assert told["a table moved, the first", latency] == 15 + 8 * latency
+        assert told["a table moved, each further", latency] == 5 + 4 * latency
