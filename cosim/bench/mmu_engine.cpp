@@ -101,7 +101,7 @@ public:
     }
 
 private:
-    bool over() const { return step == b.step_count && next == b.store_count && !offering && !outstanding && !active && memory.quiet(); }
+    bool over() const { return step == b.step_count && next == b.store_count && !offering && !outstanding && !active && !waiting && memory.quiet(); }
     void tell(uint64_t kind, uint64_t a = 0, uint64_t c = 0, uint64_t d = 0) {
         log.push_back({cycle, kind, a, c, d});
         progress = cycle;

@@ -116,12 +116,17 @@ _SIGN_4: Final = x86.LINEAR_BITS[x86.LEVELS_4] - x86.PAGE_SHIFT - 1
 """The sign bit of a page's number with four levels."""
 
 
+_PATIENCE: Final = 8
+"""Cycles that whose turn it is may take; more than the MMU works on one that it has taken."""
+
+
 class Invalidations(Component):
     """Software's invalidations and those of a command's end, each taken while nothing of the engine is under way.
 
     One that is offered pauses the engine, between two jobs: what it began ends first. So one that was taken covers the
     engine too: no swap is outstanding, or will be sent, in a table that was reached by an upper entry read before.
-    After software's the engine begins one job before the next is taken: a storm of them starves no command.
+    After software's the engine goes on by one job, or one entry or table that it passes over, before the next is taken,
+    and after software's comes that of a command's end: a storm of them starves no command, whatever they wait for.
 
     Members
     -------
@@ -154,18 +159,24 @@ class Invalidations(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         software, own, out = self.software, self.own, self.invalidations
-        turn, chosen, owes, taken = Signal(), Signal(), Signal(), Signal()
+        turn, chosen, owes, taken = Signal(), Signal(), Signal(), Signal()  # turn: of `own`
+        tried, passes = Signal(range(_PATIENCE + 1)), Signal()
         may = self.pause & self.paused
         m.d.comb += [
-            # Neither waits for the other: one that has to wait for room holds up none that has not.
-            chosen.eq(own.valid & (turn | ~software.valid)),
+            # One that has to wait for room holds up none that has not; where both have to, they take turns.
+            passes.eq((tried == _PATIENCE) & (Mux(turn, software.payload.wait, own.payload.wait) == x86.Wait.NONE)),
+            chosen.eq(own.valid & ((turn ^ passes) | ~software.valid)),
             out.payload.eq(Mux(chosen, Value.cast(own.payload), Value.cast(software.payload))),
             out.valid.eq((own.valid | software.valid) & may),
             own.ready.eq(chosen & may & out.ready),
             software.ready.eq(~chosen & may & out.ready),
             taken.eq(out.valid & out.ready),
         ]
-        m.d.sync += [turn.eq(~turn), self.pause.eq((own.valid | software.valid) & ~owes & ~taken)]
+        m.d.sync += self.pause.eq((own.valid | software.valid) & ~owes & ~taken)
+        with m.If(taken):
+            m.d.sync += [turn.eq(~chosen), tried.eq(0)]
+        with m.Elif(may & own.valid & software.valid & (tried != _PATIENCE)):
+            m.d.sync += tried.eq(tried + 1)
         with m.If(taken & ~chosen):
             m.d.sync += owes.eq(1)
         with m.Elif(self.stepped):

@@ -126,8 +126,10 @@ class Fetcher(Component):
         There is nothing to do; why.
     given_up : Out(1), changed : Out(1)
         In this cycle a leaf was left as it is, or was changed.
-    met_global : Out(1)
-        And it is global.
+    touched : Out(1), met_global : Out(1)
+        One was changed, or may have been, since the bus refused its swap; and it is global.
+    passed : Out(1)
+        In this cycle entries are passed over that map nothing.
     """
 
     def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tag: int) -> None:
@@ -154,7 +156,9 @@ class Fetcher(Component):
                 "stopped": Out(Stop),
                 "given_up": Out(1),
                 "changed": Out(1),
+                "touched": Out(1),
                 "met_global": Out(1),
+                "passed": Out(1),
             }
         )
 
@@ -360,6 +364,7 @@ class Fetcher(Component):
         frame = r.entry[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
         asked = self.range
         with m.If(net.kind == EntryKind.NONE):
+            m.d.comb += self.passed.eq(1)
             m.d.sync += r.hole.eq(r.hole + r.span)
             self._advance(m, r, r.span)
         with m.Elif(r.hole != 0):
@@ -374,6 +379,7 @@ class Fetcher(Component):
             with m.Else():
                 m.d.sync += r.state.eq(State.RELINK)
         with m.Elif(~r.entry[0]):  # of a level that has no leaves
+            m.d.comb += self.passed.eq(1)
             m.d.sync += r.hole.eq(r.span)
             self._advance(m, r, r.span)
         with m.Elif(frame[self._physical_bits - x86.PAGE_SHIFT :].any()):
@@ -408,10 +414,14 @@ class Fetcher(Component):
 
     def _swapped(self, m: Module, r: SimpleNamespace) -> None:
         answer = self.port.swapped.payload
+        m.d.comb += [
+            self.touched.eq(answer.done | answer.error),
+            self.met_global.eq(self.touched & r.entry[x86.EntryBit.G]),
+        ]
         with m.If(answer.error):
             m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
         with m.Elif(answer.done):
-            m.d.comb += [self.changed.eq(1), self.met_global.eq(r.entry[x86.EntryBit.G])]
+            m.d.comb += self.changed.eq(1)
             m.d.sync += r.state.eq(State.HAND_ON)
         with m.Elif(r.failures == ENTRY_FAILURES - 1):
             m.d.comb += self.given_up.eq(1)

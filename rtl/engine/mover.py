@@ -102,7 +102,9 @@ class Mover(Component):
     moved : Out(1)
         In this cycle an entry has left its source for good.
     took_global : Out(1)
-        In this cycle one was taken that is global.
+        In this cycle one was taken that is global, or a table, in which some may be.
+    passed : Out(1)
+        In this cycle one is passed over, or what has no table.
     homeless : Out(64)
         An entry that was taken from the source, or may have been, and could neither be put nor put back: another wrote
         there meanwhile, or the bus refused.
@@ -133,6 +135,7 @@ class Mover(Component):
                 "page_now": Out(PAGES_BITS),
                 "moved": Out(1),
                 "took_global": Out(1),
+                "passed": Out(1),
                 "homeless": Out(64),
             }
         )
@@ -169,8 +172,8 @@ class Mover(Component):
                 with m.Case(number):
                     m.d.comb += walk_index.eq(walked_page[below : below + x86.INDEX_BITS])
 
-        at = [Cat(Const(0, 3), place, table) for place, table in zip(index, tables, strict=True)]
-        here, mine = Signal(self._physical_bits), Signal()
+        at = [Cat(Const(0, 3), place, frame_of) for place, frame_of in zip(index, tables, strict=True)]
+        here, mine, table = Signal(self._physical_bits), Signal(), Signal()
         upper = (state == State.UPPER) | (state == State.UPPER_WAIT)
         on_target = Signal()
         for one in (State.PEEK, State.PEEK_WAIT, State.PUT, State.PUT_WAIT, State.LOOK, State.LOOK_WAIT):
@@ -182,7 +185,8 @@ class Mover(Component):
             *(port.reads.payload.address.eq(here), port.reads.payload.tag.eq(tag)),
             port.reads.payload.link.eq(~upper),
             *(port.swaps.payload.address.eq(here), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
-            self.took_global.eq((state == State.TAKE_WAIT) & entry[x86.EntryBit.P] & entry[x86.EntryBit.G]),
+            self.took_global.eq((state == State.TAKE_WAIT) & entry[x86.EntryBit.P] & (entry[x86.EntryBit.G] | table)),
+            table.eq((self.move.level != 1) & ~entry[x86.EntryBit.PS]),
             *(self.idle.eq(state == State.IDLE), self.page_now.eq(pages[0])),
             self.paused.eq((state == State.IDLE) | ((state == State.NEXT) & self.pause)),
         ]
@@ -261,6 +265,7 @@ class Mover(Component):
                     with m.Elif((level <= _LEAVES) & (value != 0) & (~value[x86.EntryBit.P] | value[x86.EntryBit.PS])):
                         ends(Stop.NEED_SPLIT)
                     with m.Elif(~value[x86.EntryBit.P] & ~side):
+                        m.d.comb += self.passed.eq(1)
                         m.d.sync += [
                             *(pages[0].eq(pages[0] + skipped), pages[1].eq(pages[1] + skipped)),
                             *(left.eq(left - to_end), have.eq(0), state.eq(State.NEXT)),
@@ -271,9 +276,9 @@ class Mover(Component):
                         ends(Stop.BUS_ERROR)
                     with m.Elif(level == self.move.level + 1):
                         m.d.sync += state.eq(State.NEXT)
-                        for number, table in enumerate(tables):
+                        for number, found_table in enumerate(tables):
                             with m.If(side == number):
-                                m.d.sync += [table.eq(frame), have[number].eq(1)]
+                                m.d.sync += [found_table.eq(frame), have[number].eq(1)]
             with m.Case(State.READ):
                 asks(State.READ_WAIT)
             with m.Case(State.READ_WAIT):
@@ -282,6 +287,7 @@ class Mover(Component):
                     with m.If(found.error):
                         ends(Stop.BUS_ERROR)
                     with m.Elif(value == 0):
+                        m.d.comb += self.passed.eq(1)
                         self._advance(m, state, left, failures, have, pages, index, step)
             with m.Case(State.PEEK):
                 asks(State.PEEK_WAIT)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.lines import LinePort, LinePortConfig, LineStatusLayout
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
-from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
+from ptewalk.rtl.engine.table_engine import OF_INVALIDATIONS, EngineConfig, TableEngine
 
 __all__ = ["AxiEngine", "AxiEngineConfig"]
 
@@ -37,6 +37,8 @@ class AxiEngineConfig:
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         _ = self.port
+        if self.monitor:
+            _ = self.reservations
 
     @property
     def port(self) -> LinePortConfig:
@@ -50,6 +52,14 @@ class AxiEngineConfig:
             prot=self.prot,
         )
 
+    @property
+    def reservations(self) -> MonitorConfig:
+        """The parameters of the monitor; ValueError where they are not allowed."""
+        bits = self.port
+        return MonitorConfig(
+            address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=bits.id_bits, reservations=bits.tags
+        )
+
 
 class AxiEngine(Component):
     """A `TableEngine`, and a `LinePort` in the place of its line port.
@@ -60,14 +70,15 @@ class AxiEngine(Component):
 
     Members
     -------
-    All but `port` of the engine, and `m_axi`, `status` and `clear` of the line port.
+    `commands`, `completions` and `abort` of the engine, and `m_axi`, `status` and `clear` of the line port.
     """
 
     def __init__(self, config: AxiEngineConfig = AxiEngineConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self._engine, self._port = TableEngine(config.engine), LinePort(config.port)
         bits = config.port
-        members = {name: member for name, member in self._engine.signature.members.items() if name != "port"}
+        left_out = ("port", *OF_INVALIDATIONS)
+        members = {name: member for name, member in self._engine.signature.members.items() if name not in left_out}
         axi = AxiSignature(address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=bits.id_bits)
         members |= {"m_axi": Out(axi), "status": Out(LineStatusLayout()), "clear": In(LineStatusLayout())}
         super().__init__(members)
@@ -80,16 +91,9 @@ class AxiEngine(Component):
         connect(m, flipped(self.commands), engine.commands)
         connect(m, engine.completions, flipped(self.completions))
         m.d.comb += [engine.abort.eq(self.abort), self.status.eq(port.status), port.clear.eq(self.clear)]
-        axi, bits = port.m_axi, self.config.port
+        axi = port.m_axi
         if self.config.monitor:
-            m.submodules.monitor = monitor = ExclusiveMonitor(
-                MonitorConfig(
-                    address_bits=bits.physical_bits,
-                    data_bits=bits.data_bits,
-                    id_bits=bits.id_bits,
-                    reservations=bits.tags,
-                )
-            )
+            m.submodules.monitor = monitor = ExclusiveMonitor(self.config.reservations)
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
         connect(m, axi, flipped(self.m_axi))

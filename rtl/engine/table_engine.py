@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
@@ -15,7 +16,7 @@ from ptewalk.rtl.engine.lines import Lines
 from ptewalk.rtl.engine.mover import MoveLayout, Mover
 from ptewalk.rtl.engine.report import Report, Reporter
 
-__all__ = ["CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
+__all__ = ["OF_INVALIDATIONS", "CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,10 @@ class State(IntEnum):
     MOVE = 4
 
 
+OF_INVALIDATIONS: Final = ("pause", "paused", "stepped", "met_global", "met_leaf")
+"""Members that are for an MMU beside it."""
+
+
 class TableEngine(Component):
     """Goes through a range in the order of addresses, with some lines of entries in flight.
 
@@ -155,10 +160,10 @@ class TableEngine(Component):
         Nothing is on its way to tables, and none will be before `pause` is 0 again; what was read of upper tables is
         forgotten. While it is, `pause` is held until `paused`.
     stepped : Out(1)
-        In this cycle entries are begun, or there is nothing to do.
+        In this cycle entries are begun or passed over, or there is nothing to do.
     met_global, met_leaf : Out(1)
-        The command changed an entry that is global, or may have; it changed a leaf above level 1, or moves such
-        entries. Valid with its completion.
+        The command changed an entry that is global, or may have, or moved a table, in which some may be; it changed a
+        leaf above level 1, or may have, or moves such entries. Valid with its completion.
     port : Out(LinePortSignature)
     """
 
@@ -195,7 +200,7 @@ class TableEngine(Component):
         m.submodules.reporter = reporter = self._reporter
         m.submodules.mover = mover = self._mover
         command, told = self.commands.payload, self.completions.payload
-        state, begins, start, moving = Signal(State), Signal(), Signal(), Signal()
+        state, begins, start, moving, handed = Signal(State), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             begins.eq((state == State.IDLE) & self.commands.valid),
             *(
@@ -207,7 +212,8 @@ class TableEngine(Component):
             *(mover.move.eq(command.move), mover.change.eq(command.change), mover.words.eq(command.words)),
             *(mover.stop.eq(self.abort), mover.pause.eq(self.pause), fetcher.pause.eq(self.pause)),
             self.paused.eq(fetcher.paused & mover.paused & lines.quiet),
-            self.stepped.eq((fetcher.jobs.valid & fetcher.jobs.ready) | mover.moved | (fetcher.idle & mover.idle)),
+            handed.eq(fetcher.jobs.valid & fetcher.jobs.ready),
+            self.stepped.eq(handed | fetcher.passed | mover.moved | mover.passed | (fetcher.idle & mover.idle)),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
             *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
             *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
@@ -246,7 +252,7 @@ class TableEngine(Component):
         with m.Else():
             m.d.sync += [
                 self.met_global.eq(self.met_global | lines.met_global | fetcher.met_global | mover.took_global),
-                self.met_leaf.eq(self.met_leaf | fetcher.changed),
+                self.met_leaf.eq(self.met_leaf | fetcher.touched),
             ]
         gives_up = Mux(ends, lines.told.payload.given_up, 0)
         first = Signal(PAGES_BITS)  # of the job that is told

@@ -54,6 +54,8 @@ class MmuEngineConfig:
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         _ = (self.walker_port, self.line_port)
+        if self.monitor:
+            _ = self.reservations
 
     @property
     def walker_port(self) -> ExclusivePortConfig:
@@ -65,6 +67,17 @@ class MmuEngineConfig:
     def line_port(self) -> LinePortConfig:
         """The parameters of the engine's port; ValueError where they are not allowed."""
         return AxiEngineConfig(self.engine, prot=self.prot).port
+
+    @property
+    def reservations(self) -> MonitorConfig:
+        """The parameters of the monitor; ValueError where they are not allowed."""
+        bits = self.engine
+        return MonitorConfig(
+            address_bits=bits.physical_bits,
+            data_bits=bits.data_bits,
+            id_bits=self.id_bits,
+            reservations=self.line_port.tags + 2,
+        )
 
     @property
     def id_bits(self) -> int:
@@ -196,14 +209,7 @@ class MmuEngine(Component):
         ]
         axi = join.m_axi
         if config.monitor:
-            m.submodules.monitor = monitor = ExclusiveMonitor(
-                MonitorConfig(
-                    address_bits=config.engine.physical_bits,
-                    data_bits=config.engine.data_bits,
-                    id_bits=config.id_bits,
-                    reservations=tags + 2,
-                )
-            )
+            m.submodules.monitor = monitor = ExclusiveMonitor(config.reservations)
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
         connect(m, axi, flipped(self.m_axi))

@@ -31,7 +31,7 @@ class Command(IntEnum):
     DRAIN = 6
     """Waits until nothing is in flight and no grant is outstanding."""
     SELFTEST = 7
-    """The memory at MEMORY_ADDRESS is tried, and SELFTEST says what was found; its 16 bytes are lost."""
+    """Memory is tried, and SELFTEST says what was found; the 16 bytes that hold MEMORY_ADDRESS are lost."""
 
 
 class Wait(IntEnum):
@@ -370,7 +370,7 @@ _WINDOWS: Final = (
     ),
     Register("TIMEOUT", 0x114, _word(RW, "Cycles; 0: for ever."), "How long the bridge stalls a burst."),
     *_wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap was whose outcome is unknown."),
-    *_wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word of 64 bits; bits 2:0 do not count."),
+    *_wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word; bits 2:0 (SELFTEST: 3:0) do not count."),
     *_wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
     *_wide("MEMORY_NEW", 0x130, RW, "Staged: what it writes."),
     *_wide("MEMORY_VALUE", 0x138, RO, "What the last READ found."),

@@ -115,6 +115,7 @@ def test_a_table_moves_whole(level: int) -> None:
     assert bench.memory.words[place] == entry and entry & 0xFFF == UPPER
     assert bench.memory.words[bench.tables.at(level, source)] == 0
     assert len(bench.memory.log) == 2
+    assert (bench.met_global, bench.met_leaf) == (1, 1), "an entry of it may be global"
 
 
 def test_a_huge_leaf_moves_and_is_marked() -> None:
@@ -124,6 +125,7 @@ def test_a_huge_leaf_moves_and_is_marked() -> None:
     place = bench.tables.at(2, TARGET & -512)
     (told,) = bench.run(command(bench, SOURCE, TARGET & -512, 1, level=2))
     assert (told["stopped"], bench.memory.words[place]) == (Stop.DONE.value, 0x8E7 | 0x600 << 12)
+    assert (bench.met_global, bench.met_leaf) == (0, 1)
 
 
 @pytest.mark.thorough

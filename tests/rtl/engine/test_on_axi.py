@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Fragment
 from amaranth.sim import Simulator
 
 from ptewalk.cosim.bench.engine_masks import clearing, telling
@@ -172,3 +173,17 @@ def test_wrong_parameters(wrong: dict[str, int]) -> None:
 
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LinePortConfig(**wrong)
+
+
+def test_what_is_for_an_mmu_is_no_port() -> None:
+    """There is none beside it, and a pin that nothing drives would lie."""
+    dut = AxiEngine(AxiEngineConfig())
+    Fragment.get(dut, None)
+    names = set(dut.signature.members)
+    assert names == {"commands", "completions", "abort", "m_axi", "status", "clear"}
+
+
+def test_more_lines_than_the_monitor_has_reservations() -> None:
+    with pytest.raises(ValueError, match="reservations must be an integer from 1 to 64, not 65"):
+        AxiEngineConfig(EngineConfig(lines=64), monitor=True)
+    assert AxiEngineConfig(EngineConfig(lines=32), monitor=True).reservations.reservations == 33

@@ -59,7 +59,7 @@ class Bench:
         self.dut = TableEngine(config)
         self.memory = LineMemory(self.dut.port, config.data_bits, config.line_bytes, **memory)
         self.tables = Tables(self.memory)
-        self.cycles = 0
+        self.cycles = self.met_global = self.met_leaf = 0
 
     def command(
         self, page: int, pages: int, *, report: Report = Report.NONE, changes: bool = True, **range_: Any
@@ -88,6 +88,8 @@ class Bench:
                     assert self.cycles < 60_000, "it does not come to its end"
                     ctx.set(self.dut.abort, abort_after is not None and self.cycles >= abort_after)
                     if valid:
+                        self.met_global = int(ctx.get(self.dut.met_global))
+                        self.met_leaf = int(ctx.get(self.dut.met_leaf))
                         told.append(
                             {str(name): getattr(payload[name], "value", payload[name]) for name, _ in payload.shape()}
                         )
@@ -226,6 +228,25 @@ def test_a_leaf_is_changed_by_one_swap_and_read_again_where_it_fails() -> None:
     assert seen == [(address, 8)] * 2
     assert bench.memory.words[address] == 0x0A5 | 0x600 << 12 | 1 << 9 | 1 << 58
     assert bench.bits(512) == [1] * 512
+
+
+@pytest.mark.parametrize(("flag", "is_global"), [(0, 0), (1 << 8, 1)])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_leaf_that_was_changed_or_may_have_been_is_told_as_such(flag: int, is_global: int, refused: bool) -> None:
+    """A swap that the bus refuses may have been written: what is cached of the leaf must go all the same."""
+    bench = Bench(rules=PLAIN)
+    huge = 9 << 9
+    bench.tables.put(huge, 0x8E7 | flag | 0x600 << 12, level=2)
+    address = bench.tables.at(2, huge)
+
+    def refuses(start: int, length: int) -> None:
+        if refused:
+            bench.memory.bad.add(address)
+
+    bench.memory.before_swap = refuses
+    (told,) = bench.run(bench.command(huge, 512))
+    assert (told["stopped"], told["changed"]) == ((Stop.BUS_ERROR if refused else Stop.DONE).value, not refused)
+    assert (bench.met_global, bench.met_leaf) == (is_global, 1)
 
 
 @pytest.mark.thorough

@@ -9,6 +9,7 @@ import pytest
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
+from ptewalk.rtl.export import export_rtlil
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
         ({"engine": EngineConfig(physical_bits=36)}, "physical_bits of the engine must be the walker's, 40, not 36"),
         ({"engine": 1}, "engine must be an EngineConfig, not 1"),
         ({"monitor": 1}, "monitor must be True or False, not 1"),
+        ({"engine": EngineConfig(lines=64), "monitor": True}, "reservations must be an integer from 1 to 64, not 67"),
         ({"prot": 8}, "prot must be an integer from 0 to 7, not 8"),
     ],
 )
@@ -31,3 +33,10 @@ def test_each_user_of_the_bus_has_an_id_of_its_own(lines: int) -> None:
     """Lines, upper tables, reports, walker."""
     config = MmuEngineConfig(engine=EngineConfig(lines=lines))
     assert config.id_bits == (lines + 2).bit_length()
+
+
+@pytest.mark.thorough
+def test_with_a_monitor_of_its_own() -> None:
+    """It can be made; the memory behind needs none then."""
+    config = MmuEngineConfig(engine=EngineConfig(lines=2), monitor=True)
+    assert ".monitor" in export_rtlil(config)
