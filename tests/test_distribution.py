@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,7 @@ def own_tests(checkout: Path, binaries: Path, folder: Path) -> int:
     shutil.copy(checkout / "tests" / "conftest.py", folder / "tests")
     ignored = [f"--ignore=tests/model/{name}" for name in OF_THE_REPOSITORY]
     command = [str(binaries / "pytest"), "-q", "-m", "not slow", *ignored, "tests/model"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    alone = {name: value for name, value in os.environ.items() if name != "PTEWALK_REQUIRE_ALL"}  # without the extras
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=alone)
     assert done.returncode == 0, done.stdout[-3000:]
     return int(done.stdout.rsplit(" passed", 1)[0].split()[-1])
