@@ -192,6 +192,8 @@ class Profile(NamedTuple):
 
     They are dirty at once (folio_free_swap), and exclusive only where the entry says so.
     """
+    swapin_reads_ahead: bool
+    """Neighbours come back with a page whose slot several entries name, into the swap cache (swap_vma_readahead)."""
     remap_forgets: bool
     """A migration entry keeps neither soft-dirty nor D nor A (remove_migration_pte of 3.11)."""
     remap_marks: bool

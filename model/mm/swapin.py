@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ptewalk.model.errors import SwapDamage
 from ptewalk.model.linux import HUGE_PAGES, VmFlag
-from ptewalk.model.mm import release, rmap
+from ptewalk.model.mm import readahead, release, rmap
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
 from ptewalk.model.state.slots import Slot
@@ -27,6 +27,11 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
         frame = frames.alloc(page.ANON | page.DIRTY)
         frames.copy(slot.frame, frame)
     elif slot.frame:
+        frame = slot.frame
+        if profile.swapin_reads_ahead:
+            readahead.note_found(mm, vma, at, slot)
+    elif profile.swapin_reads_ahead and slot.count > 1:
+        readahead.around(mm, vma, at)
         frame = slot.frame
     else:
         frame = frames.alloc(page.ANON | page.DIRTY if profile.swapin_always_cached else page.ANON)
@@ -118,9 +123,14 @@ def _can_be_read(slot: Slot | None) -> bool:
 def willneed(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """MADV_WILLNEED reads pages into the swap cache one by one (mm/madvise.c:swapin_walk_pmd_entry)."""
     kernel, entries = mm.kernel, mm.entries
+    ahead = entries.profile.swapin_reads_ahead and vma.file is None
     kernel.lru.drain()
-    for piece in mm.tables.pieces(vma, start, end) if kernel.anon_sizes else ():
-        for at in range(piece.first, piece.last) if not piece.leaf else ():
+    for piece in mm.tables.pieces(vma, start, end) if kernel.anon_sizes or ahead else ():
+        if piece.leaf:
+            continue
+        if ahead:
+            readahead.read_range(mm, piece.first, piece.last)
+        for at in range(piece.first, piece.last):
             pte = mm.tables.get(at)
             if pte and not entries.pte_present(pte) and not entries.is_marker(pte):
                 kernel.swap.slots[entries.pte_to_swp_entry(pte)].in_row = False

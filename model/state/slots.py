@@ -22,6 +22,8 @@ class Slot:
         Contents; None: all zero.
     frame : int
         Its swap-cache page, 0 for none.
+    ahead : bool
+        Its swap-cache page was read ahead, and no fault has found it yet (PG_readahead).
     in_row : bool
         It was taken for a part of a large page, whose other parts have the slots around it, and can be read back so.
     """
@@ -29,6 +31,7 @@ class Slot:
     count: int
     words: NDArray[np.uint64] | None
     frame: int
+    ahead: bool = False
     in_row: bool = False
 
 

@@ -5,6 +5,8 @@ mm/rmap.c. All places are page numbers.
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from ptewalk.model.linux import VmFlag
 from ptewalk.model.state.files import File
 from ptewalk.model.state.pools import Reservation
@@ -43,6 +45,28 @@ class AnonVma:
         self.identity = identity
 
 
+class Readahead(NamedTuple):
+    """What an area's next readahead of swap goes by (mm/swap_state.c: SWAP_RA_VAL).
+
+    Attributes
+    ----------
+    page : int
+        The page of the last fault that asked the swap cache.
+    window : int
+        Pages of the last readahead; 0: there was none.
+    hits : int
+        Pages read ahead that were found since; at first a guess.
+    """
+
+    page: int
+    window: int
+    hits: int
+
+
+NO_READAHEAD: Final = Readahead(0, 0, 4)
+"""Of a new area (GET_SWAP_RA_VAL)."""
+
+
 class Vma:
     """One area: pages [start, end)."""
 
@@ -60,6 +84,7 @@ class Vma:
         "remapped",
         "reservation",
         "page_taken",
+        "readahead",
     )
 
     def __init__(self, start: int, end: int, flags: int, pgoff: int, file: File | None) -> None:
@@ -82,6 +107,8 @@ class Vma:
         """A hugetlb area's own pool pages."""
         self.page_taken = False
         """A hugetlb page was taken from the area for its owner's sake."""
+        self.readahead = NO_READAHEAD
+        """swap_readahead_info"""
 
     def copy(self) -> Vma:
         """vm_area_dup: the same area, with no anon_vma yet."""
@@ -91,6 +118,7 @@ class Vma:
         twin.huge_level = self.huge_level
         twin.remapped = self.remapped
         twin.reservation = self.reservation
+        twin.readahead = self.readahead
         return twin
 
     @property

@@ -58,6 +58,15 @@ def test_sizes_of_huge_pages() -> None:
     assert (report.scenarios, report.steps, report.agree, report.skipped) == (270, 2053, 2053, 0)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("profile", ["linux-6.12", "linux-6.18"])
+def test_neighbours_come_back_with_a_page(profile: str) -> None:
+    """Forked memory in swap, read, written and asked for ahead by both processes; then one of them ends."""
+    report = replay(read(ROOT / "tests" / "data" / f"readahead-{profile}.jsonl.gz"), profile)
+    assert report.first_difference is None
+    assert (report.scenarios, report.steps, report.agree) == (33, 428, 428)
+
+
 @pytest.mark.parametrize(
     "track", [Track.OFF, *(pytest.param(track, marks=pytest.mark.slow) for track in (Track.FAULT, Track.NATIVE))]
 )
