@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from ptewalk.cosim.simulate.doctor import PYTHONS, doctor
 
@@ -66,6 +67,21 @@ def test_constraints_pin_everything_installed() -> None:
             # An extra that `dev` leaves out need not be installed.
             if 'extra == "fpgas"' not in requirement or importlib.util.find_spec(name.replace("-", "_")):
                 assert pinned == importlib.metadata.version(name)
+
+
+def test_every_pin_is_for_the_oldest_python() -> None:
+    """Debian 12 has 3.11.2: a pin that asks for a later 3.11 cannot be installed there."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    names = [line.partition("==")[0] for line in lines if line and not line.startswith("#")]
+    found = 0
+    for name in names:
+        try:
+            asked = importlib.metadata.metadata(name).get("Requires-Python")
+        except importlib.metadata.PackageNotFoundError:  # of an extra that `dev` leaves out
+            continue
+        found += 1
+        assert SpecifierSet(asked or "").contains("3.11.2"), f"{name} asks for Python {asked}"
+    assert found > 80
 
 
 def test_which_python() -> None:
