@@ -15,7 +15,7 @@ from ptewalk.cosim.formal.properties import PROPERTIES
 from ptewalk.cosim.simulate.mutants import load_mutants
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED_TEST = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
 NAMED_FILE = re.compile(r"`((?:rtl|model|cosim|tests|docs)/[\w/.-]*)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -39,21 +39,30 @@ def test_a_test_in_brackets_is_a_footnote(hooks: ModuleType) -> None:
     assert said.endswith("\n\n[^test-1]: Tested by `tests/a.py::one`.") and said.count("[^") == 2
 
 
-def test_links_of_files_at_the_top(hooks: ModuleType) -> None:
-    text = "[a](docs/mmu.md#one), [b](rtl), [c](../LICENSE), [d](CHANGELOG.md), [e](https://example.org), [f](mmu.md)"
-    assert hooks.on_page_markdown(text, None) == (
-        "[a](mmu.md#one), b, c, [d](changelog.md), [e](https://example.org), [f](mmu.md)"
-    )
+@pytest.mark.parametrize(
+    ("uri", "text", "shown"),
+    [
+        ("index.md", "[a](docs/mmu.md#one), [b](rtl), [c](CHANGELOG.md)", "[a](mmu.md#one), b, [c](changelog.md)"),
+        ("mmu.md", "[a](bus.md), [b](../LICENSE), [c](../README.md)", "[a](bus.md), b, [c](index.md)"),
+        ("tutorials/kernels.md", "[a](../mmu.md#one), [b](index.md)", "[a](../mmu.md#one), [b](index.md)"),
+        ("tutorials/index.md", "[a](../../README.md), [b](../examples/bridge)", "[a](../index.md), b"),
+        ("mmu.md", "[a](https://example.org), [b](#here)", "[a](https://example.org), [b](#here)"),
+    ],
+)
+def test_links_are_the_sites(hooks: ModuleType, uri: str, text: str, shown: str) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri=uri))
+    assert hooks.on_page_markdown(text, page) == shown
 
 
 @pytest.mark.slow
 def test_it_builds(tmp_path: Path) -> None:
     done = build(ROOT, tmp_path / "site")
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
-    documents = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
-    assert len(documents) > 20
-    pages = {path.parent.name for path in (tmp_path / "site").glob("*/index.html")}
-    assert pages == {*documents, "api", "changelog", "contributing"}
+    documents = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
+    assert len(documents) >= 25
+    wanted = {path.parent if path.stem == "index" else path.with_suffix("") for path in documents}
+    pages = {path.parent.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
+    assert pages == {*wanted, *map(Path, (".", "api", "changelog", "contributing"))}
     assert "spawn" in (tmp_path / "site" / "api" / "index.html").read_text()
     assert (tmp_path / "site" / "mmu" / "index.html").read_text().count("Tested by") > 20
 

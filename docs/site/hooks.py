@@ -6,6 +6,7 @@ page is to be read, so it goes to the page's end.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -22,14 +23,15 @@ _PROOF: Final = re.compile(r"[ \n]?\((`tests/[^()]*`)\)")
 _CODE: Final = re.compile(r"(^```[\s\S]*?^```$|^(?: {4}.*\n)+)", re.M)
 
 
-def _at_home(match: re.Match[str]) -> str:
-    """A link of a file at the top, or beside docs/: to the page where there is one, else its text."""
+def _at_home(match: re.Match[str], uri: str) -> str:
+    """A link in the page at `uri`: to a page or picture of the site where there is one, else its text."""
     text, target = match[1], match[2]
-    place, _, anchor = target.removeprefix("docs/").partition("#")
-    pages = {file: page for page, file in PAGES.items()}
-    page = pages.get(place.removeprefix("../"), place)
-    if page in PAGES or (page.endswith(".md") and (ROOT / "docs" / page).is_file()):
-        return f"[{text}]({page}{'#' + anchor if anchor else ''})"
+    place, _, anchor = target.partition("#")
+    file = posixpath.normpath(posixpath.join("" if uri in PAGES else posixpath.dirname(f"docs/{uri}"), place))
+    page = {name: page for page, name in PAGES.items()}.get(file, file.removeprefix("docs/"))
+    if page in PAGES or (page.endswith((".md", ".svg")) and (ROOT / "docs" / page).is_file()):
+        there = posixpath.relpath(page, posixpath.dirname(uri) or ".")
+        return f"[{text}]({there}{'#' + anchor if anchor else ''})"
     return text
 
 
@@ -58,5 +60,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The document as the site shows it."""
     pieces = _CODE.split(markdown)
-    linked = "".join(piece if place % 2 else _LINK.sub(_at_home, piece) for place, piece in enumerate(pieces))
+    uri = page.file.src_uri
+    linked = "".join(
+        piece if place % 2 else _LINK.sub(lambda link: _at_home(link, uri), piece) for place, piece in enumerate(pieces)
+    )
     return with_footnotes(linked)
