@@ -24,8 +24,10 @@ from ptewalk.cosim.runs.workers import Chunk
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.model.profiles import NAMED
+from ptewalk.rtl.bins import Cross
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
+from ptewalk.rtl.walker_bins import WALKER
 
 __all__ = ["KINDS", "Kind", "options_of"]
 
@@ -54,6 +56,8 @@ class Kind:
         True: it uses both cores by itself, so nothing runs beside it.
     shrinks : bool
         True: fewer cases of a chunk are a smaller chunk of the same kind.
+    crosses : tuple of Cross
+        Functional coverage that its chunks count.
     """
 
     unit: str
@@ -62,6 +66,7 @@ class Kind:
     options: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     alone: bool = False
     shrinks: bool = True
+    crosses: tuple[Cross, ...] = ()
 
 
 def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +98,8 @@ def _open_walks(_: Mapping[str, Any]) -> tuple[Work, str]:
         told = library.perform("randomised", values)
         failures = [Failure(told["failure"])] if told["failure"] else []
         numbers = {name: told[name] for name in ("failed_swaps", "drains", "lost_faults", "words", "events", "traced")}
-        return Told(Counts.of(told["comparisons"], told["mismatches"], failures=failures, **numbers))
+        counts = Counts.of(told["comparisons"], told["mismatches"], failures=failures, **numbers)
+        return Told(counts, bins=told["bins"])
 
     return work, library.model.path.name
 
@@ -158,7 +164,7 @@ def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
 _KERNELS: Final = tuple(name for name, (_, exact) in NAMED.items() if not exact)
 _TRACKS: Final = ("native", "off", "fault")
 KINDS: Final[dict[str, Kind]] = {
-    "walks": Kind("walks", _BATCHES * BATCH, _open_walks),
+    "walks": Kind("walks", _BATCHES * BATCH, _open_walks, crosses=WALKER),
     "accesses": Kind(
         "accesses", VOLUME_CHUNK, _open_accesses, {"design": ("mmu", *(name for name in CACHING if name != "mmu"))}
     ),

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ Executor = Callable[[list[Item], list[tuple[Work, str]]], Iterator[tuple[int, di
 
 
 def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) -> dict[str, Any]:
-    """What a chunk gives, as JSON: counts, kept, and size, the fewest cases of it that fail, where it fails.
+    """What a chunk gives, as JSON: counts, kept, bins, and size, the fewest cases of it that fail, where it fails.
 
     An exception that is no `ToolError` is a failure of the chunk.
     """
@@ -75,12 +76,12 @@ def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) ->
                 size = fewer
                 break
             fewer *= 2
-    return {"counts": told.counts.as_json(), "kept": told.kept, "size": size}
+    return {"counts": told.counts.as_json(), "kept": told.kept, "bins": dict(told.bins), "size": size}
 
 
 def told_of(value: Mapping[str, Any]) -> Told:
     """What `run_chunk` gave."""
-    return Told(Counts.from_json(value["counts"]), value["kept"])
+    return Told(Counts.from_json(value["counts"]), value["kept"], value.get("bins", {}))
 
 
 def placed(failure: Failure, part: Part, chunk: Chunk, repeat: str) -> Failure:
@@ -112,7 +113,7 @@ def in_processes(jobs: int) -> Executor:
         def lost(at: Chunk) -> dict[str, Any]:
             failure = Failure("the process that ran it ended, three times")
             counts = Counts.of(mismatches=1, failures=[failure])
-            return {"counts": counts.as_json(), "kept": "", "size": items[at.number].chunk.size}
+            return {"counts": counts.as_json(), "kept": "", "bins": {}, "size": items[at.number].chunk.size}
 
         for at, told in work_on([Chunk(0, place, 1) for place in range(len(items))], work, jobs, lost):
             yield items[at.number].number, told
@@ -154,8 +155,8 @@ def run_campaign(
     Returns
     -------
     dict
-        plan, parts (rows: part, kind, chunks, and what `Counts.as_json` gives), comparisons, mismatches, failures. The
-        same for the same plan, however often it was interrupted.
+        plan, parts (rows: part, kind, chunks, what `Counts.as_json` gives, bins), comparisons, mismatches, failures.
+        The same for the same plan, however often it was interrupted.
 
     Raises
     ------
@@ -217,6 +218,7 @@ def _merged(
     sums = {part.name: Counts() for part in plan.parts}
     chunks = dict.fromkeys(sums, 0)
     failed = dict.fromkeys(sums, 0)
+    bins: dict[str, Counter[str]] = {name: Counter() for name in sums}
     for item in items:
         told = told_of(done[item.number])
         name, counts = item.part.name, told.counts
@@ -230,10 +232,12 @@ def _merged(
             else:
                 counts = replace(counts, failures=())
         sums[name] += counts
+        bins[name].update(told.bins)
         chunks[name] += 1
     rows = [
         {"part": part.name, "kind": part.kind, "chunks": chunks[part.name], "failed_chunks": failed[part.name]}
         | sums[part.name].as_json()
+        | {"bins": dict(sorted(bins[part.name].items()))}
         for part in plan.parts
     ]
     whole = sum(sums.values(), Counts())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from ptewalk.cosim.base.results import Counts
 from ptewalk.cosim.runs.workers import Chunk
@@ -21,10 +21,13 @@ class Told:
         Without a line that repeats them in its failures: only the campaign knows it.
     kept : str
         What is left of a failure for a file of its own: a scenario, reduced, as text; "" for nothing.
+    bins : mapping
+        Name of a bin of functional coverage (`checks.covered`) to how often it was met.
     """
 
     counts: Counts
     kept: str = ""
+    bins: Mapping[str, int] = field(default_factory=dict)
 
 
 Work = Callable[[Chunk], Told]

@@ -30,6 +30,7 @@ from ptewalk.cosim.bench.records import (
     merge_tags,
     relevant,
 )
+from ptewalk.cosim.checks.covered import Swap
 from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import BusError, SparseMemory
@@ -79,6 +80,10 @@ class Verdict:
     events, traced, words : int
         Accesses of the log; translations, records of trace port and fault queue; and words of memory that were
         compared.
+    depths : list of int
+        Entries that each walk read.
+    swaps : list of Swap
+        All that were made.
     """
 
     expected: Records
@@ -87,6 +92,8 @@ class Verdict:
     events: int = 0
     traced: int = 0
     words: int = 0
+    depths: list[int] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
 
     def wrong(self, text: str) -> None:
         """Count a difference."""
@@ -119,6 +126,8 @@ class _Log:
         """(address, value) of the entries that this walk has come to, as it leaves them."""
         self.written: list[tuple[Any, ...]] = []
         """(request, depth, event) of each swap."""
+        self.instead: dict[int, int] = {}
+        """Place in `written` of a swap that failed to what was read there then."""
 
     def begin(self, request: int) -> None:
         """The request of this index is accepted."""
@@ -136,6 +145,7 @@ class _Log:
         if self._again:
             self._again = False
             self.entries[-1] = address, value
+            self.instead[len(self.written) - 1] = value
         else:
             self.entries.append((address, value))
         if self._shadow is not None and (error or self._shadow.words.get(address) != value):
@@ -262,6 +272,7 @@ class Golden:
             if index == len(result.responses):
                 break
             log.begin(index)
+            verdict.depths.append(0)
             try:
                 outcome = translate(log, state, request)
                 log.end()
@@ -274,6 +285,11 @@ class Golden:
                 log.skip()
                 # The model's answer cannot be known: that of the gateware stands, and the difference is told above.
                 results.append(decode(result.responses[index]))
+            verdict.depths[-1] = len(log.entries)
+        verdict.swaps = [
+            (request, depth, event[_OLD], event[_NEW], bool(event[_DONE]), bool(event[_ERROR]), log.instead.get(place))
+            for place, (request, depth, event) in enumerate(log.written)
+        ]
         verdict.events = len(result.events)
         verdict.expected = merge_tags(encode_result(results), result.requests)
         self._judge_translations(result, found, verdict)

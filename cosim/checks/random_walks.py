@@ -15,6 +15,7 @@ import numpy as np
 from ptewalk.cosim.bench.conditions import BatchResult, Conditions, random_conditions
 from ptewalk.cosim.bench.records import INTERFERENCE, REQUEST, Records, relevant
 from ptewalk.cosim.bench.scoreboard import Scoreboard
+from ptewalk.cosim.checks.covered import walk_bins
 from ptewalk.cosim.checks.golden import Golden
 from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.cosim.stimulus.walks import Walk, pick, random_walk
@@ -123,6 +124,8 @@ class Judge:
         Outcome to responses.
     seen : Counter of str
         What happened: swaps, failed_swaps, foreign_writes, drains, lost_faults, words, events, traced, contexts.
+    bins : Counter of str
+        Functional coverage, as `covered.walk_bins`.
     differences : list of str
         What differs beside the responses.
     differ : int
@@ -132,6 +135,7 @@ class Judge:
     design: DesignDescription
     outcomes: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
+    bins: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
     differ: int = 0
 
@@ -152,6 +156,8 @@ class Judge:
         self.scoreboard.compare(relevant(result.responses), relevant(verdict.expected), result.requests)
         self.differ += verdict.differ
         self.differences += verdict.differences
+        five = self.design.parameters["levels"] == x86.LEVELS_5
+        self.bins += walk_bins(result.requests, result.responses, verdict.depths, verdict.swaps, five=five)
         for name in _COUNTED:
             self.seen[name] += getattr(result.counters, name)
         for name in _COMPARED:
@@ -166,4 +172,4 @@ class Judge:
 
     def as_json(self) -> dict[str, Any]:
         """The counts."""
-        return {"outcomes": dict(self.outcomes), **self.seen}
+        return {"outcomes": dict(self.outcomes), "bins": dict(sorted(self.bins.items())), **self.seen}

@@ -1,4 +1,4 @@
-"""Campaigns: work of hours, cut into chunks, in processes or on a Dask scheduler."""
+"""Campaigns: work of hours, cut into chunks, in processes or on a Dask scheduler; and what they covered."""
 
 from __future__ import annotations
 
@@ -97,6 +97,47 @@ def campaign(
         told = f"{result['comparisons']} comparisons, {result['mismatches']} mismatches"
         click.echo(f"{told}; {folder / 'result.json'}")
     return DIFFER if result["mismatches"] or result["failures"] else 0
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@json_option
+def coverage(folder: Path, as_json: bool) -> int:
+    """Tell what a campaign met of all that its components can meet.
+
+    FOLDER is that of `campaign`, ended or not. Each cross of functional coverage is a row; below stand the bins that
+    were not met, each with the chunk that came nearest. The exit code is 1 where there are any.
+    """
+    from ptewalk.cosim.campaigns import coverage as covered
+
+    found = covered.coverage_of(folder)
+    whole = all(one.met == one.bins and not one.surprises for one in found)
+    if as_json:
+        click.echo(json.dumps(covered.as_json(found)))
+        return 0 if whole else DIFFER
+    rows = [
+        {
+            "kind": one.kind,
+            "cross": one.cross.name,
+            "of": " x ".join(name for name, _ in one.cross.axes),
+            "bins": one.bins,
+            "met": one.met,
+            "not met": len(one.gaps),
+            "excluded": sum(one.excluded.values()),
+        }
+        for one in found
+    ]
+    show(rows, f"functional coverage of {folder}")
+    for one in found:
+        for reason, count in one.excluded.items():
+            click.echo(f"excluded: {count} of {one.cross.name}: {reason}")
+        for name in one.surprises:
+            click.echo(f"met although it is excluded: {name}")
+        for gap in one.gaps:
+            part, chunk = gap.nearest or (None, 0)
+            near = f"; nearest: part {part.name}, chunk {chunk}, seed {part.seed}" if part else ""
+            click.echo(f"not met: {gap.name}{near}")
+    return 0 if whole else DIFFER
 
 
 def _one_chunk(

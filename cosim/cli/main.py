@@ -103,6 +103,7 @@ for _command in (
     regression.cosim,
     regression.waves,
     campaigns.campaign,
+    campaigns.coverage,
     measurements.cycles,
     measurements.bench,
     gateware.synth,

@@ -1,0 +1,148 @@
+"""What a campaign covered: bins of its parts' components, which of them it met, and what came nearest to the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.campaigns.kinds import KINDS
+from ptewalk.cosim.campaigns.plan import Part
+from ptewalk.cosim.checks.covered import BIN
+from ptewalk.rtl.bins import Cross
+
+__all__ = ["Coverage", "Gap", "as_json", "coverage_of"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A bin that was not met.
+
+    Attributes
+    ----------
+    name : str
+    nearest : tuple of (Part, int) or None
+        Part and chunk that met the most bins which differ from it in one value; None: none did.
+    """
+
+    name: str
+    nearest: tuple[Part, int] | None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """A cross of a kind of work.
+
+    Attributes
+    ----------
+    kind : str
+    cross : Cross
+    bins, met : int
+        Those that can be met, and those that were.
+    excluded : dict
+        Reason to number of bins.
+    gaps : tuple of Gap
+    surprises : tuple of str
+        Bins that were met although they are excluded.
+    """
+
+    kind: str
+    cross: Cross
+    bins: int
+    met: int
+    excluded: dict[str, int]
+    gaps: tuple[Gap, ...]
+    surprises: tuple[str, ...]
+
+
+def coverage_of(folder: Path) -> list[Coverage]:
+    """What the chunks of a campaign, ended or not, met of each cross.
+
+    Parameters
+    ----------
+    folder : Path
+        Of `run_campaign`.
+
+    Raises
+    ------
+    ToolError
+        It holds no campaign, or none whose bins are counted.
+    """
+    parts, told = _read(folder / "chunks.jsonl")
+    places = [(part, chunk.number) for part in parts for chunk in part.chunks()]
+    found = []
+    for kind in sorted({part.kind for part in parts}):
+        chunks = [(places[number], bins) for number, bins in told.items() if places[number][0].kind == kind]
+        whole: Counter[str] = Counter()
+        for _, bins in chunks:
+            whole.update(bins)
+        found += [_of_cross(kind, cross, whole, chunks) for cross in KINDS[kind].crosses]
+    if not found:
+        counting = ", ".join(sorted(name for name, kind in KINDS.items() if kind.crosses))
+        raise ToolError(f"{folder}: no part of this campaign counts bins: have one of kind {counting} in its plan")
+    return found
+
+
+def _read(path: Path) -> tuple[list[Part], dict[int, Mapping[str, int]]]:
+    """The parts of a campaign, and of each chunk that was done the bins."""
+    told: dict[int, Mapping[str, int]] = {}
+    try:
+        first, *rest = path.read_text().split("\n")
+        parts = [Part(**part) for part in json.loads(first)["plan"]]
+        for line in rest:
+            with contextlib.suppress(ValueError):  # the last one may be cut off
+                number, one = json.loads(line)
+                told[number] = one.get("bins", {})
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}; name the folder of a campaign (`ptewalk campaign`)") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ToolError(f"{path}: no chunks of a campaign; name its folder, or run it anew") from error
+    return parts, told
+
+
+def _of_cross(
+    kind: str, cross: Cross, whole: Mapping[str, int], chunks: list[tuple[tuple[Part, int], Mapping[str, int]]]
+) -> Coverage:
+    def name(values: tuple[str, ...]) -> str:
+        return BIN.join((cross.name, *values))
+
+    excluded: Counter[str] = Counter()
+    surprises, gaps, met = [], [], 0
+    for values in cross.bins():
+        reason = cross.why_excluded(values)
+        if reason is not None:
+            excluded[reason] += 1
+            if whole.get(name(values)):
+                surprises.append(name(values))
+        elif whole.get(name(values)):
+            met += 1
+        else:
+            near = [name(other) for other in cross.bins() if sum(map(str.__ne__, values, other)) == 1]
+            scores = [(sum(bins.get(one, 0) for one in near), place) for place, bins in chunks]
+            best = max(scores, key=lambda scored: scored[0], default=(0, None))
+            gaps.append(Gap(name(values), best[1] if best[0] else None))
+    return Coverage(kind, cross, met + len(gaps), met, dict(excluded), tuple(gaps), tuple(surprises))
+
+
+def as_json(found: list[Coverage]) -> list[dict[str, Any]]:
+    """Rows of {kind, cross, bins, met, excluded, gaps, surprises}, for JSON."""
+    return [
+        {
+            "kind": one.kind,
+            "cross": one.cross.name,
+            "bins": one.bins,
+            "met": one.met,
+            "excluded": one.excluded,
+            "gaps": [
+                {"bin": gap.name, "nearest": gap.nearest and {"part": gap.nearest[0].name, "chunk": gap.nearest[1]}}
+                for gap in one.gaps
+            ],
+            "surprises": list(one.surprises),
+        }
+        for one in found
+    ]
