@@ -107,7 +107,7 @@ def _remap_move(mm: Mm, old: int, pages: int, flags: frozenset[str], new: int) -
     """
     end, at, target = old + pages, old, new
     last_end: int | None = None
-    while True:
+    while at < end:
         vma = mm.areas.find(at)
         if vma is None or vma.start >= end:
             break
