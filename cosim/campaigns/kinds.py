@@ -25,6 +25,7 @@ from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.model.profiles import NAMED
 from ptewalk.rtl.bins import Cross
+from ptewalk.rtl.caching_mmu_bins import CACHING_MMU
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
 from ptewalk.rtl.walker_bins import WALKER
@@ -112,13 +113,13 @@ def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
     def work(chunk: Chunk) -> Told:
         lane = CachingLane(model.library)
         try:
-            told = caching_chunk(lane, config, chunk)
+            told = caching_chunk(lane, config, chunk, counts_bins=True)
         finally:
             lane.close()
         numbers = {name: count for name, count in told["counts"].items() if name != "answers"}
         failures = [Failure(problem) for problem in told["problems"][:5]]
         wrong = len(told["problems"])
-        return Told(Counts.of(told["counts"].get("answers", 0), wrong, failures=failures, **numbers))
+        return Told(Counts.of(told["counts"].get("answers", 0), wrong, failures=failures, **numbers), bins=told["bins"])
 
     return work, model.path.name
 
@@ -166,7 +167,11 @@ _TRACKS: Final = ("native", "off", "fault")
 KINDS: Final[dict[str, Kind]] = {
     "walks": Kind("walks", _BATCHES * BATCH, _open_walks, crosses=WALKER),
     "accesses": Kind(
-        "accesses", VOLUME_CHUNK, _open_accesses, {"design": ("mmu", *(name for name in CACHING if name != "mmu"))}
+        "accesses",
+        VOLUME_CHUNK,
+        _open_accesses,
+        {"design": ("mmu", *(name for name in CACHING if name != "mmu"))},
+        crosses=CACHING_MMU,
     ),
     "bus": Kind("bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512")}),
     "scenarios": Kind(

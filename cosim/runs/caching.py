@@ -15,6 +15,7 @@ from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching import judge_run, random_work
+from ptewalk.cosim.checks.covered_mmu import mmu_bins
 from ptewalk.cosim.runs.gateware import verilog_of
 from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
 from ptewalk.cosim.simulate.build import BuildDir, build, build_library
@@ -156,16 +157,21 @@ def caching_library(config: CachingMmuConfig) -> BuildDir:
     return build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
 
 
-def caching_chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
-    """One chunk by compiled code: `problems`, what went wrong in words, and `counts`; see `caching_volume`."""
+def caching_chunk(
+    lane: CachingLane, config: CachingMmuConfig, chunk: Chunk, *, counts_bins: bool = False
+) -> dict[str, Any]:
+    """One chunk by compiled code: `problems`, what went wrong in words, and `counts`; see `caching_volume`.
+
+    With `counts_bins` also `bins`, as `covered_mmu.mmu_bins`; else they are empty.
+    """
     gc.disable()  # a log is a million small objects, none of them in a cycle
     try:
-        return _chunk(lane, config, chunk)
+        return _chunk(lane, config, chunk, counts_bins)
     finally:
         gc.enable()
 
 
-def _chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[str, Any]:
+def _chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk, counts_bins: bool) -> dict[str, Any]:
     name = f"{chunk.seed} {chunk.number}"
     rng = random.Random(f"conditions {name}")
     conditions = CachingConditions(
@@ -183,7 +189,9 @@ def _chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk) -> dict[st
     try:
         run = lane.run(asked, rng.getrandbits(64), conditions)
     except RuleOfCachingBroken as broken:
-        return {"problems": [str(broken)], "counts": {}}
-    verdict = judge_run(list(run.read()), run.faults(), before, asked.memory, run.counters.get)
+        return {"problems": [str(broken)], "counts": {}, "bins": {}}
+    log = list(run.read())
+    verdict = judge_run(log, run.faults(), before, asked.memory, run.counters.get)
     told = {"drains": run.drains, "cycles": run.cycles}
-    return {"problems": verdict.problems, "counts": {**verdict.counts, **run.waits, **told}}
+    bins = dict(sorted(mmu_bins(log).items())) if counts_bins else {}
+    return {"problems": verdict.problems, "counts": {**verdict.counts, **run.waits, **told}, "bins": bins}

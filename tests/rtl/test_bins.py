@@ -1,10 +1,11 @@
-"""Bins of functional coverage: what a cross is, and that those of the walker say no more than is so."""
+"""Bins of functional coverage: what a cross is, and that those of walker and MMU say no more than is so."""
 
 from __future__ import annotations
 
 import pytest
 
 from ptewalk.rtl.bins import Cross, Excluded
+from ptewalk.rtl.caching_mmu_bins import CACHING_MMU
 from ptewalk.rtl.walker_bins import WALKER
 
 
@@ -17,7 +18,7 @@ def test_a_cross_is_every_combination_but_those_that_are_excluded() -> None:
     assert [cross.why_excluded(values) for values in (("x", "1"), ("x", "3"), ("y", "1"))] == ["one", "two", None]
 
 
-@pytest.mark.parametrize("cross", WALKER, ids=lambda cross: cross.name)
+@pytest.mark.parametrize("cross", WALKER + CACHING_MMU, ids=lambda cross: cross.name)
 def test_each_exclusion_excludes_something_and_has_a_reason(cross: Cross) -> None:
     for one in cross.excluded:
         alone = Cross(cross.name, cross.axes, (one,))
@@ -33,9 +34,12 @@ def test_each_exclusion_excludes_something_and_has_a_reason(cross: Cross) -> Non
         ("control", 7 * 16, 112),
         ("swap", 5 * 15 * 3, 3 * 15 * 3 + 2 * 3),
         ("overtaken", 5 * 13, 65),
+        ("mmu-answer", 2 * 4 * 5, 5 + 20),
+        ("mmu-start", 5 * 3, 3 + 4 + 5),
+        ("mmu-invalidation", 5 * 7 * 3, 7 * (2 + 2 + 1 + 1 + 1)),
     ],
 )
-def test_the_bins_of_the_walker(name: str, bins: int, wanted: int) -> None:
+def test_the_bins_by_hand(name: str, bins: int, wanted: int) -> None:
     """Counted by hand: leaves at levels 1 to 3, what is absent, reserved or refused at each; keys but on fetches."""
-    (cross,) = (one for one in WALKER if one.name == name)
+    (cross,) = (one for one in WALKER + CACHING_MMU if one.name == name)
     assert (len(list(cross.bins())), len(cross.wanted())) == (bins, wanted)

@@ -78,7 +78,7 @@ def test_what_is_no_campaign_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="no chunks of a campaign; name its folder, or run it anew"):
         coverage_of(tmp_path)
     bus = PART | {"kind": "bus", "options": {"bits": "64"}}
-    with pytest.raises(ToolError, match="no part of this campaign counts bins: have one of kind walks in its plan"):
+    with pytest.raises(ToolError, match="counts bins: have one of kind accesses, walks in its plan"):
         coverage_of(kept(tmp_path, {}, part=bus))
 
 
