@@ -25,8 +25,10 @@ def started(root: Path, programs: Path) -> dict[str, str]:
     return {"PTEWALK": str(root), "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
 
 
-def test_there_are_tutorials() -> None:
-    assert len(TUTORIALS) >= 1
+def test_every_tutorial_is_on_the_start_page() -> None:
+    assert TUTORIALS == ["cocotb.md", "fpga.md", "kernels.md", "research.md"]
+    text = (FOLDER / START).read_text()
+    assert [name for name in TUTORIALS if f"]({name})" not in text] == []
 
 
 @pytest.mark.parametrize("name", [START, *TUTORIALS])
