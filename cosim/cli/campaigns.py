@@ -113,7 +113,7 @@ def coverage(folder: Path, as_json: bool) -> int:
     found = covered.coverage_of(folder)
     whole = all(one.met == one.bins and not one.surprises for one in found)
     if as_json:
-        click.echo(json.dumps(covered.as_json(found)))
+        click.echo(json.dumps({"coverage": covered.as_json(found)}))
         return 0 if whole else DIFFER
     rows = [
         {

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.x86 import PAGE_BYTES
 
-__all__ = ["BINS", "COLUMNS", "Bar", "Found", "Heat", "HeatColumn", "RunResult", "heat_of", "read_results"]
+__all__ = ["BINS", "COLUMNS", "Bar", "Found", "Heat", "HeatColumn", "RunResult", "Timing", "heat_of", "read_results"]
 
 BINS: Final = 96
 """Rows of a heat map at most."""
@@ -108,6 +108,33 @@ class RunResult:
         return int(self.totals.get("pages", 0))
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What `ptewalk cycles` measured.
+
+    Attributes
+    ----------
+    file : str
+    latencies : list of int
+        Of memory, in cycles.
+    rows : dict of str to dict of int to (int, int or None)
+        By name and latency the cycles, and the target where there is one.
+    """
+
+    file: str
+    latencies: list[int]
+    rows: dict[str, dict[int, tuple[int, int | None]]]
+
+    @staticmethod
+    def of(file: str, told: Sequence[dict[str, Any]]) -> Timing:
+        """Of the rows that `ptewalk cycles --json` writes."""
+        rows: dict[str, dict[int, tuple[int, int | None]]] = {}
+        for row in told:
+            target = None if row.get("target") is None else int(row["target"])
+            rows.setdefault(str(row["name"]), {})[int(row["latency"])] = int(row["cycles"]), target
+        return Timing(file, sorted({latency for of in rows.values() for latency in of}), rows)
+
+
 @dataclass
 class Found:
     """What is in a folder.
@@ -115,8 +142,10 @@ class Found:
     Attributes
     ----------
     runs : list of RunResult
-    traces, regressions : list of dict
-        Of `trace --json` and of `cosim`, each with its `file`.
+    traces, regressions, campaigns, coverages : list of dict
+        Of `trace --json`, of `cosim`, of `campaign` and of `coverage --json`, each with its `file`.
+    timings : list of Timing
+        Of `cycles --json`.
     passed_over : list of str
         Names of JSON files that are none of these.
     """
@@ -124,6 +153,9 @@ class Found:
     runs: list[RunResult] = field(default_factory=list)
     traces: list[dict[str, Any]] = field(default_factory=list)
     regressions: list[dict[str, Any]] = field(default_factory=list)
+    campaigns: list[dict[str, Any]] = field(default_factory=list)
+    coverages: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
 
@@ -144,9 +176,10 @@ def read_results(folder: Path) -> Found:
             _sort(found, path.name, told)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ToolError(f"{path}: it is not what a command writes: {error!r}; take it out of the folder") from None
-    if not (found.runs or found.traces or found.regressions):
+    if not any((found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)):
         raise ToolError(
-            f"{folder}: no results in it; write some with `run --report`, `trace --json` or `cosim --output`"
+            f"{folder}: no results in it; write some with `run --report`, `trace --json`, `cosim --output`, "
+            "`cycles --json`, `campaign` or `coverage --json`"
         )
     return found
 
@@ -172,6 +205,22 @@ def _sort(found: Found, name: str, told: Any) -> None:
         isinstance(row, dict) and {"part", "compared", "differ"} <= set(row) for row in told["rows"]
     ):
         found.regressions.append({**told, "file": name})
+    elif "plan" in told and "parts" in told:
+        for row in told["parts"]:
+            for key in ("chunks", "comparisons", "mismatches", "skipped", "failed_chunks"):
+                row[key] = int(row[key])
+        found.campaigns.append({**told, "file": name, "failures": list(map(str, told["failures"]))})
+    elif "coverage" in told:
+        for row in told["coverage"]:
+            for key in ("bins", "met"):
+                row[key] = int(row[key])
+            row["not_met"] = [str(gap["bin"]) for gap in row["gaps"]]
+            row["reasons"] = {str(reason): int(count) for reason, count in row["excluded"].items()}
+        found.coverages.append({**told, "file": name})
+    elif "rows" in told and all(
+        isinstance(row, dict) and {"name", "latency", "cycles", "target"} <= set(row) for row in told["rows"]
+    ):
+        found.timings.append(Timing.of(name, told["rows"]))
     else:
         found.passed_over.append(name)
 

@@ -66,7 +66,7 @@ def test_the_command_says_it_and_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "not met: overtaken/4/key; nearest: part w, chunk 0, seed 3" in done.stdout
     assert "met although it is excluded: swap/5/D/done" in done.stdout
-    rows = json.loads(told(tmp_path, "--json").stdout)
+    rows = json.loads(told(tmp_path, "--json").stdout)["coverage"]
     assert [row["cross"] for row in rows] == [cross.name for cross in WALKER]
     assert rows[4]["gaps"] == [{"bin": "overtaken/4/key", "nearest": {"part": "w", "chunk": 0}}]
 
@@ -90,7 +90,7 @@ def test_of_a_campaign(tmp_path: Path) -> None:
     command = [str(PROGRAM), "campaign", str(plan), "--output", str(tmp_path / "out"), "--json"]
     result = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout)
     met = result["parts"][0]["bins"]
-    rows = json.loads(told(tmp_path / "out", "--json").stdout)
+    rows = json.loads(told(tmp_path / "out", "--json").stdout)["coverage"]
     assert sum(row["met"] for row in rows) == len(met)
     assert [row["surprises"] for row in rows] == [[]] * len(WALKER)
     assert sum(row["met"] for row in rows) > 0.85 * sum(row["bins"] for row in rows) > 450

@@ -48,14 +48,26 @@ TRACE: dict[str, Any] = {
     ],
 }
 COSIM = {"comparisons": 12345, "rows": [{"part": "random walks", "compared": 12345, "differ": 0}]}
+PART = {"kind": "walks", "chunks": 41, "comparisons": 820017, "mismatches": 3, "skipped": 0, "failed_chunks": 2}
+CAMPAIGN = {"plan": "mine", "parts": [{"part": "w", **PART}], "failures": [f"w, chunk 7: {NASTY}"]}
+CROSS = {"kind": "walks", "cross": "swap", "bins": 141, "met": 140, "excluded": {"not so": 84}, "surprises": ["swap/x"]}
+COVERAGE = {"coverage": [CROSS | {"gaps": [{"bin": "swap/3/A RW/refused", "nearest": None}]}]}
+CYCLES = {
+    "rows": [
+        {"name": "walk4", "latency": 16, "cycles": 66, "target": 66},
+        {"name": "walk4", "latency": 40, "cycles": 170, "target": 162},
+        {"name": "first write", "latency": 40, "cycles": 1444, "target": None},
+    ]
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Results of three commands, and a file of somebody else's."""
+    """Results of each command, and a file of somebody else's."""
     path = tmp_path / "results"
     path.mkdir()
-    for name, told in {"run": RUN, "trace": TRACE, "cosim": COSIM, "other": [1, 2]}.items():
+    found = {"run": RUN, "trace": TRACE, "cosim": COSIM, "campaign": CAMPAIGN, "coverage": COVERAGE, "cycles": CYCLES}
+    for name, told in {**found, "other": [1, 2]}.items():
         (path / f"{name}.json").write_text(json.dumps(told))
     return path
 
@@ -89,6 +101,15 @@ def test_every_number_is_there(folder: Path) -> None:
     text = " ".join(" ".join(page.text).split())
     assert "Pages compared with what was reported: 10 . Lost stores: 1 ." in text
     assert "would send 16.0 KiB in 2 rounds" in text and "95.00 %" in text and "Not read: other.json." in text
+
+
+def test_campaigns_coverage_and_cycles(folder: Path) -> None:
+    text = " ".join(" ".join(seen(render(read_results(folder))).text).split())
+    assert "w 41 820017 3 0 2" in text and "w, chunk 7: " in text
+    assert "swap walks 141 140 99.29 % 84" in text and "not met: swap/3/A RW/refused" in text
+    assert "met although it is excluded: swap/x" in text and "excluded: 84 of swap: not so" in text
+    assert "walk4 66 / 66 170 / 162 first write 1444" in text
+    assert "<strong>170</strong> / 162" in render(read_results(folder))
 
 
 def test_it_stands_alone_and_runs_nothing(folder: Path) -> None:
