@@ -15,6 +15,7 @@ from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.flights import StageLayout, WaitingLayout, one_walk, several_walks
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
+from ptewalk.rtl.log.dirty_log import DirtyLog, LogConfig
 from ptewalk.rtl.maintenance import Maintenance
 from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessRights, classify, key_rights
@@ -59,6 +60,8 @@ class CachingMmuConfig:
         Walks in flight at most, 1 (default) to 8.
     read_grants : bool
         True: an OK to a read or fetch is a grant too, and retires; default False.
+    log : LogConfig or None
+        With a dirty log; only with one walker, and soft-dirty. Default None.
     """
 
     walker: WalkerConfig = field(default_factory=WalkerConfig)
@@ -72,6 +75,7 @@ class CachingMmuConfig:
     upper_entries: int = 0
     walkers: int = 1
     read_grants: bool = False
+    log: LogConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.walker, WalkerConfig):
@@ -92,6 +96,10 @@ class CachingMmuConfig:
             raise ValueError(f"walkers must be an integer from 1 to {MOST_WALKERS}, not {self.walkers!r}")
         if not isinstance(self.read_grants, bool):
             raise ValueError(f"read_grants must be True or False, not {self.read_grants!r}")
+        if self.log is not None and not isinstance(self.log, LogConfig):
+            raise ValueError(f"log must be a LogConfig or None, not {self.log!r}")
+        if self.log and (self.walkers > 1 or not self.walker.soft_dirty):
+            raise ValueError("log must be None with several walkers, or without soft_dirty")
 
 
 class CachingMmu(Component):
@@ -117,6 +125,8 @@ class CachingMmu(Component):
         One for each that waits, in order.
     memory, o_written, o_walked
         As the walker's.
+    log : Out(LogSignature), records : Out(RecordPortSignature)
+        What software sees of the dirty log, and where it writes; only with `log`. See docs/log.md.
     delivered_faults, lost_faults, marks, mends : Out(32)
         As the MMU's without a cache.
     hits, overtaken, replays, wraps : Out(32)
@@ -149,9 +159,11 @@ class CachingMmu(Component):
             ahead=config.walkers == 1,
             read_grants=config.read_grants,
             flights=config.waiting + config.walkers + _STAGES,
+            records=config.log is not None,
         )
+        self.log_unit = DirtyLog(config.log, physical_bits=bits, tag_bits=tag_bits) if config.log else None
         self.walker = (
-            Walker(walker, starts=True)
+            Walker(walker, starts=True, logs=config.log is not None)
             if config.walkers == 1
             else Walkers(walker, count=config.walkers, epoch_bits=len(self.delivery.epoch))
         )
@@ -167,6 +179,9 @@ class CachingMmu(Component):
         }
         if walker.trace:
             members |= {name: of_walker[name] for name in ("o_walked", "o_walker") if name in of_walker}
+        if self.log_unit is not None:
+            members |= {"log": self.log_unit.signature.members["software"]}
+            members |= {"records": self.log_unit.signature.members["records"]}
         self._counters = ["delivered_faults", "lost_faults", *(["marks", "mends"] if soft_dirty else [])]
         self._counters += ["hits", "overtaken", "replays", "wraps"]
         members |= {name: Out(unsigned(COUNTER_BITS)) for name in self._counters}
@@ -184,14 +199,17 @@ class CachingMmu(Component):
         m.submodules.delivery = delivery = self.delivery
         epoch_bits = len(delivery.epoch)
         waiting = WaitingLayout(tag_bits, epoch_bits)
+        # With a log a walk keeps its place in the queue, since it may be put back.
+        places = config.waiting + (self.log_unit is not None)
         m.submodules.queue = queue = (
             Waiting(width=waiting.size, depth=config.waiting, walkers=config.walkers)
             if several
-            else fifo.SyncFIFO(width=waiting.size, depth=config.waiting)
+            else fifo.SyncFIFO(width=waiting.size, depth=places)
         )
 
         connect(m, flipped(self.supervisor), delivery.supervisor)
-        connect(m, walker.memory, flipped(self.memory))
+        if self.log_unit is None:
+            connect(m, walker.memory, flipped(self.memory))
         connect(m, walker.o_written, flipped(self.o_written))
         if config.walker.trace:
             connect(m, walker.o_walked, flipped(self.o_walked))
@@ -215,7 +233,7 @@ class CachingMmu(Component):
             hit=Signal(),
             entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
             # As many bits from below are 1 as requests may come: whether one may is a bit.
-            room=Signal(config.waiting, init=(1 << config.waiting) - 1),
+            room=Signal(places, init=(1 << places) - 1),
             walking=Signal(),
             walked=Signal(StageLayout(tag_bits, epoch_bits)),
             overtaken=Signal(),
@@ -250,8 +268,9 @@ class CachingMmu(Component):
             self.completions.payload.eq(delivery.completions.payload),
             self.completions.valid.eq(delivery.completions.valid),
             delivery.accepted.eq(accepted),
-            delivery.idle.eq(idle),
         ]
+        if self.log_unit is None:
+            m.d.comb += delivery.idle.eq(idle)
         connect(m, flipped(self.invalidations), maintenance.invalidations)
         self._context(m, context)
 
@@ -336,7 +355,8 @@ class CachingMmu(Component):
             r.refused.eq(Cat(r.stage_2.request, Const(1, 1), r.stage_2.epoch)),
             r.began.eq(walks),
         ]
-        leaves = r.began | (r.served & ~r.denied)
+        left = r.began if self.log_unit is None else r.took
+        leaves = left | (r.served & ~r.denied)
         with m.If(accepted & ~leaves):
             m.d.sync += r.room.eq(r.room >> 1)
         with m.Elif(leaves & ~accepted):
@@ -388,6 +408,14 @@ class CachingMmu(Component):
                 fill.g.eq(translation.g & context.control.pge),
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
             ]
+        if self.log_unit is not None:
+            self._log(m, self.log_unit, context, idle, r.walked.epoch, ~waits & ~r.denied)
+            with m.If(self.log_unit.again):
+                m.d.comb += [
+                    queue.w_data.eq(Cat(r.walked.request, Const(0, 1), delivery.epoch)),
+                    queue.w_en.eq(1),
+                ]
+                m.d.sync += r.walking.eq(0)
         m.d.comb += [
             maintenance.ops.ready.eq(tlb.ops.ready),
             uppers.root.eq(context.root),
@@ -438,6 +466,30 @@ class CachingMmu(Component):
                 m.d.comb += walker.i_context[name].eq(context[name])
         with m.If(contexts.valid & contexts.ready):
             m.d.sync += context.eq(contexts.payload)
+
+    def _log(
+        self, m: Module, log: DirtyLog, context: data.View, idle: Value, epoch: Value, may_put_back: Value
+    ) -> None:
+        """The log stands before the port's swaps. A walk that waits for room is not waited for: it is put back."""
+        m.submodules.log = log
+        delivery, walker, inner, outer = self.delivery, self.walker, self.walker.memory, self.memory
+        assert isinstance(walker, Walker)
+        connect(m, inner.swaps, log.marks)
+        connect(m, log.swaps, flipped(outer.swaps))
+        connect(m, inner.reads, flipped(outer.reads))
+        for name in ("data", "swapped"):
+            ours, theirs = getattr(inner, name), getattr(outer, name)
+            m.d.comb += [ours.valid.eq(theirs.valid), ours.payload.eq(theirs.payload)]
+        connect(m, log.software, flipped(self.log))
+        connect(m, log.records, flipped(self.records))
+        told = walker.o_written
+        m.d.comb += [
+            *(log.written.valid.eq(told.valid), log.written.payload.eq(told.payload), log.pcid.eq(context.pcid)),
+            *(log.drains.eq((epoch[0] != delivery.epoch[0]) & may_put_back), walker.i_again.eq(log.again)),
+            *(delivery.moves.eq(log.again), delivery.moves_epoch.eq(epoch[0])),
+            *(log.closes.eq(delivery.closes), delivery.closed.eq(log.closed)),
+            delivery.idle.eq(idle & log.quiet),
+        ]
 
     def _judge(self, m: Module, context: data.View, r: SimpleNamespace) -> tuple[Value, Value]:
         """Whether the TLB's entry answers, if it allows the access: it has the marks that a store needs; and if not."""

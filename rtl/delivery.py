@@ -52,6 +52,8 @@ class Delivery(Component):
         True: an OK to a read or fetch is a grant too; default False.
     flights : int
         Requests in flight at most; default 8.
+    records : bool
+        True: records of a log are waited for; default False. See `Waits`.
     ahead : bool
         True (default): the next answer's tag is known a cycle before it, as `look_tag`. False: `look` does not count,
         and a longer net looks for it.
@@ -80,6 +82,8 @@ class Delivery(Component):
     may_wait : Out(1), waits : In(1), wait : In(2)
         An invalidation that waits may be accepted; one is, and its kind.
     completions : Out(stream of CompletionLayout, always ready)
+    moves, moves_epoch : In(1), closes : Out(1), closed : In(1)
+        As those of `Waits`; only with `records`.
     supervisor : In(SupervisorSignature)
     delivered, lost : Out(1)
         As the fault unit's `o_delivered`, `o_lost`.
@@ -94,10 +98,11 @@ class Delivery(Component):
         ahead: bool = True,
         read_grants: bool = False,
         flights: int = 8,
+        records: bool = False,
     ) -> None:
         check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
-        self._depth, self._ahead, self._read_grants = fault_depth, ahead, read_grants
-        self.waiting = Waits(most=(1 << tag_bits) + flights, reads=read_grants)
+        self._depth, self._ahead, self._read_grants, self._records = fault_depth, ahead, read_grants, records
+        self.waiting = Waits(most=(1 << tag_bits) + flights, reads=read_grants, records=records)
         epoch_bits = len(self.waiting.epoch)
         self.grants = GrantTable(tag_bits, late=True, note_bits=epoch_bits)
         tag = data.StructLayout({"tag": unsigned(tag_bits)})
@@ -123,6 +128,7 @@ class Delivery(Component):
                 "supervisor": In(SupervisorSignature(tag_bits=tag_bits)),
                 "delivered": Out(1),
                 "lost": Out(1),
+                **({"moves": In(1), "moves_epoch": In(1), "closes": Out(1), "closed": In(1)} if records else {}),
             }
         )
 
@@ -226,6 +232,11 @@ class Delivery(Component):
             self.completions.payload.eq(waiting.completions.payload),
             self.completions.valid.eq(waiting.completions.valid),
         ]
+        if self._records:
+            m.d.comb += [
+                *(waiting.moves.eq(self.moves), waiting.moves_epoch.eq(self.moves_epoch)),
+                *(self.closes.eq(waiting.closes), waiting.closed.eq(self.closed)),
+            ]
         if self._read_grants:
             m.d.comb += [
                 grants.grant_note.eq(Cat(Mux(held.store, held.epoch[0], held.epoch[1]), held.store)),

@@ -29,6 +29,8 @@ class Waits(Component):
         Requests in flight and grants outstanding together, at most.
     reads : bool
         True: reads are granted too.
+    records : bool
+        True: records of a log are waited for, too, and a request that waits for room there is not; default False.
 
     Members
     -------
@@ -46,14 +48,21 @@ class Waits(Component):
         A store retired that was granted; bit 0 of its request's epoch.
     read_granted, read_epoch, read, retired_epoch : In(1)
         A read was granted, and bit 1 of its epoch; a read retired, and bit 1 of its request's. Only with `reads`.
+    moves, moves_epoch : In(1)
+        A request leaves its epoch for that of a request accepted now; bit 0 of the one that it leaves. Only with
+        `records`.
+    closes : Out(1), closed : In(1)
+        One is complete but for records: held until they are written. Only with `records`.
     completions : Out(stream of CompletionLayout, always ready)
     """
 
-    def __init__(self, *, most: int, reads: bool) -> None:
-        self._most, self._reads = most, reads
+    def __init__(self, *, most: int, reads: bool, records: bool = False) -> None:
+        self._most, self._reads, self._records = most, reads, records
         names = ["accepted", "left", "left_epoch", "stored", "stored_epoch", "begins"]
         if reads:
             names += ["read_granted", "read_epoch", "read", "retired_epoch"]
+        if records:
+            names += ["moves", "moves_epoch", "closed"]
         super().__init__(
             {
                 "room": Out(1, init=1),
@@ -61,6 +70,7 @@ class Waits(Component):
                 "epoch": Out(2 if reads else 1),
                 "completions": Out(stream.Signature(CompletionLayout(), always_ready=True)),
                 **{name: In(1) for name in names},
+                **({"closes": Out(1)} if records else {}),
             }
         )
 
@@ -68,18 +78,26 @@ class Waits(Component):
         m = Module()
         stores, reads = self.epoch[0], self.epoch[-1]
         answered = [(self.left, self.left_epoch), (self.stored, self.stored_epoch)]
-        over = self._nothing_left(m, "stores", (self.accepted, stores), answered).bit_select(~stores, 1)
+        comes = [(self.accepted, stores)]
+        if self._records:
+            answered.append((self.moves, self.moves_epoch))
+            comes.append((self.moves, ~self.moves_epoch))
+        over = self._nothing_left(m, "stores", comes, answered).bit_select(~stores, 1)
         kind, next_kind = Signal(2, name="kind"), Signal(2, name="next_kind")
         if self._reads:
             granted, retired = (self.read_granted, self.read_epoch), (self.read, self.retired_epoch)
-            reads_over = self._nothing_left(m, "reads", granted, [retired]).bit_select(~reads, 1)
+            reads_over = self._nothing_left(m, "reads", [granted], [retired]).bit_select(~reads, 1)
             over &= reads_over | ~kind[1]
         waits, complete, begins = (Signal(name=name) for name in ("waits", "complete", "begins"))
         # An event in an epoch's last cycle is counted two cycles later, and known in the cycle after that.
         counted = Signal(2)
         begin_kind = Mux(self.room, self.wait, next_kind)
+        over = waits & counted.all() & over
+        if self._records:
+            m.d.comb += self.closes.eq(over)
+            over &= self.closed
         m.d.comb += [
-            complete.eq(waits & counted.all() & over),
+            complete.eq(over),
             begins.eq((self.begins | ~self.room) & (complete | ~waits)),
         ]
         m.d.sync += [
@@ -95,15 +113,17 @@ class Waits(Component):
             m.d.sync += [next_kind.eq(self.wait), self.room.eq(0)]
         return m
 
-    def _nothing_left(self, m: Module, name: str, comes: _Event, goes: Sequence[_Event]) -> Value:
+    def _nothing_left(self, m: Module, name: str, comes: Sequence[_Event], goes: Sequence[_Event]) -> Value:
         """Of each epoch whether all that came has gone, two cycles after it did; `goes` are for one coming each."""
         empty = Signal(2, init=3, name=f"{name}_nothing")
         for epoch in range(2):
-            came, *went = (Signal(name=f"{name}_{number}_{epoch}") for number in range(1 + len(goes)))
-            for happens, (event, whose) in zip((came, *went), (comes, *goes), strict=True):
+            events = [*comes, *goes]
+            happened = [Signal(name=f"{name}_{number}_{epoch}") for number in range(len(events))]
+            for happens, (event, whose) in zip(happened, events, strict=True):
                 m.d.sync += happens.eq(event & (whose == epoch))
+            came, went = happened[: len(comes)], happened[len(comes) :]
             count = Signal(range(self._most + 1), name=f"{name}_left_{epoch}")
-            change = Signal(Shape(2, signed=True), name=f"{name}_change_{epoch}")
-            m.d.comb += change.eq(came - sum(went[1:], went[0]))
+            change = Signal(Shape(1 + len(comes), signed=True), name=f"{name}_change_{epoch}")
+            m.d.comb += change.eq(sum(came[1:], came[0]) - sum(went[1:], went[0]))
             m.d.sync += [count.eq(count + change), empty[epoch].eq(count == 0)]
         return empty

@@ -157,6 +157,8 @@ class Walker(Component):
         True: a walk begins where `i_start` says. One that began below the root and would end in a page fault begins
         again at the root, once: no page fault rests on anything cached. The answer to a leaf's conditional write is
         the response, a cycle earlier than without. The context is somebody else's register.
+    logs : bool
+        True: a swap may have to wait for a log; default False. Only with `starts`.
 
     Members
     -------
@@ -170,6 +172,8 @@ class Walker(Component):
         A response may be on offer in this cycle; from registers. Only with `starts`.
     o_code : Out(16)
         The response's error code if it is a page fault, and anything else if not. Only with `starts`.
+    i_again : In(1)
+        The swap on offer will not be taken: the walk is over, without a response. Only with `logs`.
     contexts : In(ContextSignature)
         Without `starts`.
     i_context : In(ContextLayout)
@@ -186,9 +190,9 @@ class Walker(Component):
         Only with `observe`.
     """
 
-    def __init__(self, config: WalkerConfig = WalkerConfig(), *, starts: bool = False) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: WalkerConfig = WalkerConfig(), *, starts: bool = False, logs: bool = False) -> None:  # noqa: B008 - frozen
         self.config = config
-        self._starts = starts
+        self._starts, self._logs = starts, logs
         bits, tag_bits, soft_dirty = config.physical_bits, config.tag_bits, config.soft_dirty
         members = {
             "requester": In(RequesterSignature(physical_bits=bits, tag_bits=tag_bits)),
@@ -207,6 +211,8 @@ class Walker(Component):
             members["o_passes"] = Out(1)
             members["o_judges"] = Out(1)
             members["o_code"] = Out(16)
+            if logs:
+                members["i_again"] = In(1)
         else:
             members["contexts"] = In(ContextSignature(physical_bits=bits, soft_dirty=soft_dirty))
         self._cached = Signal()  # the walk began below the root, and may begin again
@@ -324,6 +330,9 @@ class Walker(Component):
                     m.d.comb += swaps.valid.eq(1)
                     with m.If(swaps.ready):
                         m.d.sync += r.state.eq(WalkState.SWAPPED)
+                    if self._logs:
+                        with m.Elif(self.i_again):
+                            m.d.sync += r.state.eq(WalkState.IDLE)
                 if self._starts:
                     with m.Elif((answer.outcome == x86.Outcome.PAGE_FAULT) & self._cached):
                         m.d.sync += [*self._from_root(la57), r.state.eq(WalkState.READ)]

@@ -35,6 +35,9 @@ struct Context {
 struct Invalidation {
     uint64_t kind, linear, pcid, wait;
 };
+struct LogSetup {
+    uint64_t mode, base, size, stalls, time_out, watermark, index;
+};
 struct InFlight {
     bool flying = false, granted = false;
     uint64_t store = 0, due = 0;
@@ -46,17 +49,18 @@ using Log = std::vector<TrackEvent>;
 class Tables : public axi::Memory<Bus> {
 public:
     Tables(size_t size, uint64_t report_base, Log &log, const uint64_t &cycle) : Memory(0, size), log(log), cycle(cycle), report_base(report_base) {}
-    uint64_t swaps = 0;
+    uint64_t swaps = 0, record_errors = 0;  // plain writes from there on are refused
 
 protected:
     uint32_t about(const Burst &one, bool writes) override {
         before.clear();
+        if (writes && record_errors && !one.address.lock && one.address.addr >= record_errors) return axi::SLVERR;
         if (writes)
             for (const uint64_t at : axi::addresses(one.address)) before.push_back(word(at & ~uint64_t{7}));
         return axi::OKAY;
     }
     void done(const Burst &one, bool writes, uint32_t resp) override {
-        if (!writes || (one.address.lock && resp != axi::EXOKAY)) return;
+        if (!writes || resp != (one.address.lock ? axi::EXOKAY : axi::OKAY)) return;
         swaps += one.address.lock;
         const auto places = axi::addresses(one.address);
         for (size_t i = 0; i < places.size(); ++i)
@@ -132,11 +136,19 @@ private:
         if (active) pins::table_commands::put(top, commands[command]);
         pins::table_commands::set_valid(top, active);
         pins::table_completions::set_ready(top, !random.happens(b.stalls));
+        const uint64_t done_with = (tail - lag) & 0x7FFFF;
+        if (head != done_with && random.happens(reads_log)) {
+            head = done_with;
+            tell(TrackKind::HEAD, head);
+        }
+        pins::log::set_head(top, head);
+        pins::log::set_epoch(top, parity);
     }
 
     // Steps that take no time are done; one that waits stays.
     void drive_software() {
-        bool invalidates = false, changes = false;
+        bool invalidates = false, changes = false, sets_up = false;
+        pins::log::clear(top, false);
         while (step < b.step_count) {
             const TrackStep &one = steps[step];
             switch (one.kind) {
@@ -181,6 +193,18 @@ private:
                 pins::contexts::put(top, Context{one.a, one.b, 0, 0, one.c, 0, one.d, 0});
                 changes = true;
                 goto waits;
+            case TrackOp::LOG:
+                pins::setups::put(top, LogSetup{one.a & 3, one.b, one.a >> 2 & 31, one.a >> 7 & 1, one.c, one.d, one.a >> 8});
+                sets_up = true;
+                goto waits;
+            case TrackOp::HEAD:
+                head = one.a;
+                tell(TrackKind::HEAD, head);
+                break;
+            case TrackOp::READ_LOG: reads_log = one.a, lag = one.b; break;
+            case TrackOp::EPOCH: parity = one.a; break;
+            case TrackOp::CLEAR_LOG: pins::log::clear(top, true); break;
+            case TrackOp::ERRORS: memory.record_errors = one.a; break;
             default: status = TrackStatus::BAD; goto waits;
             }
             ++step;
@@ -188,7 +212,8 @@ private:
     waits:
         pins::invalidations::set_valid(top, invalidates);
         pins::contexts::set_valid(top, changes);
-        this->invalidates = invalidates, this->changes = changes;
+        pins::setups::set_valid(top, sets_up);
+        this->invalidates = invalidates, this->changes = changes, this->sets_up = sets_up;
     }
 
     void sample() {
@@ -197,6 +222,13 @@ private:
         if (log.size() != told) progress = cycle;
         if (!memory.trouble.empty()) status = TrackStatus::BUS;
         if (changes && pins::contexts::ready(top)) ++step;
+        if (sets_up && pins::setups::ready(top)) {
+            ++step;
+            tell(TrackKind::SET_UP, step - 1);
+        }
+        const uint64_t now = pins::log::tail(top), flags = pins::log::flags(top);
+        if (now != tail) tell(TrackKind::TAIL, tail = now);
+        if (flags != said) tell(TrackKind::FLAGS, said = flags, pins::log::lost(top));
         if (invalidates && pins::invalidations::ready(top)) {
             waiting += steps[step].d != 0;
             tell(TrackKind::TAKEN, step);
@@ -254,8 +286,9 @@ private:
     uint64_t cycle = 0;
     Tables memory;
     uint32_t status = TrackStatus::COMPLETE;
+    uint64_t head = 0, tail = 0, said = 0, reads_log = 0, lag = 0, parity = 0;
     uint64_t step = 0, next = 0, progress = 0, pausing = 0, command = 0, waiting = 0, outstanding = 0, grants = 0;
-    bool offering = false, active = false, invalidates = false, changes = false;
+    bool offering = false, active = false, invalidates = false, changes = false, sets_up = false;
     Request offered{};
     size_t retiring = TAGS;
     InFlight flights[TAGS];
@@ -286,6 +319,7 @@ int64_t ptewalk_track_run(void *handle, void *batch) {
     pins::invalidations::set_valid(top, false);
     pins::retired::set_valid(top, false);
     pins::table_commands::set_valid(top, false);
+    pins::setups::set_valid(top, false);
     for (int edge = 0; edge < 8; ++edge) {
         top.rst = 1;
         top.clk = edge & 1;

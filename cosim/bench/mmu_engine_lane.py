@@ -19,8 +19,20 @@ from ptewalk.cosim.bench.records import Records
 from ptewalk.model.x86 import Access
 from ptewalk.rtl.description import DesignDescription
 from ptewalk.rtl.engine.with_mmu import MmuCommandLayout
+from ptewalk.rtl.log.layouts import LogMode
 
-__all__ = ["Kind", "MmuEngineLane", "Op", "RuleOfUnitBroken", "Step", "Store", "Story", "Told", "mmu_engine_lane_files"]
+__all__ = [
+    "Kind",
+    "MmuEngineLane",
+    "Op",
+    "RuleOfUnitBroken",
+    "Step",
+    "Store",
+    "Story",
+    "Told",
+    "log_setup",
+    "mmu_engine_lane_files",
+]
 
 _HERE: Final = Path(__file__).parent
 _TAGS: Final = 4
@@ -59,6 +71,18 @@ class Op(IntEnum):
     """{kind, linear, pcid, wait}"""
     CONTEXT = 12
     """{root frame, control, track, pcid}"""
+    LOG = 13
+    """{mode, size, stalls, index: see `log_setup`; base frame; time-out; watermark}: the dirty log is set up."""
+    HEAD = 14
+    """{count}: of records that software is done with."""
+    READ_LOG = 15
+    """{likelihood, lag}: from now on software has read all records but the last `lag` in so many of 2**32 cycles."""
+    EPOCH = 16
+    """{parity}"""
+    CLEAR_LOG = 17
+    """Its flags."""
+    ERRORS = 18
+    """{address}: from now on plain writes from there on are refused; 0: none."""
 
 
 class Kind(IntEnum):
@@ -87,6 +111,14 @@ class Kind(IntEnum):
     FREED = 10
     """{address}: a table."""
     REUSED = 11
+    SET_UP = 12
+    """{step}: the dirty log."""
+    TAIL = 13
+    """{count}"""
+    HEAD = 14
+    """{count}"""
+    FLAGS = 15
+    """{flags, lost address}: of `LogStatusLayout`, its first bit 0."""
 
 
 class Status(IntEnum):
@@ -153,6 +185,20 @@ class Step(NamedTuple):
     d: int = 0
 
 
+def log_setup(
+    mode: LogMode,
+    base: int,
+    *,
+    size: int = 9,
+    stalls: bool = True,
+    time_out: int = 0,
+    watermark: int = 0,
+    index: int = 511,
+) -> Step:
+    """The step that sets the dirty log up, by the names of `LogSetupLayout`; `base` is an address."""
+    return Step(Op.LOG, int(mode) | size << 2 | stalls << 7 | index << 8, base >> 12, time_out, watermark)
+
+
 @dataclass
 class Story:
     """What is done to the design.
@@ -217,6 +263,33 @@ def _completions(design: DesignDescription) -> np.dtype[np.void]:
     return np.dtype([(name, np.uint64) for name in found.fields])
 
 
+def _log_accessors(design: DesignDescription) -> list[str]:
+    """What software sees of the dirty log, but for its setups; of a design without one, such that all compiles."""
+
+    def port(path: str) -> str:
+        return "t." + design.plain[f"log.{path}"].replace("__", "___05F")
+
+    there = "log.head" in design.plain
+    names = [path.removeprefix("log.status.") for path in design.plain if path.startswith("log.status.")]
+    flags = " | ".join(f"uint64_t{{{port('status.' + name)}}} << {place}" for place, name in enumerate(names))
+    clears = " ".join(f"{port('clear.' + name)} = v;" for name in names)
+    told = {"tail": port("tail"), "lost": port("lost"), "flags": flags} if there else {}
+    sets = {name: f"{port(name)} = v;" for name in ("head", "epoch")} if there else {}
+    return [
+        "namespace log {",
+        *(
+            f"template <class T> inline uint64_t {name}(const T &t) {{ (void)t; return {told.get(name, '0')}; }}"
+            for name in ("tail", "lost", "flags")
+        ),
+        *(
+            f"template <class T> inline void set_{name}(T &t, uint64_t v) {{ (void)t; (void)v; {sets.get(name, '')} }}"
+            for name in ("head", "epoch")
+        ),
+        f"template <class T> inline void clear(T &t, bool v) {{ (void)t; (void)v; {clears} }}",
+        "}",
+    ]
+
+
 def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
     """File name to text of all that is compiled into a model of `design`, 64 bits wide, for this lane."""
     for name, needed in (("data_bits", 64), ("tag_bits", _TAGS)):
@@ -231,7 +304,8 @@ def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
         records.append(f"namespace {name} {{ enum : uint32_t {{ {values} }}; }}")
     pins = ["#pragma once", "#include <cstring>", "#include <type_traits>", "namespace pins {"]
     pins += wide_accessors(design, "table_commands")
-    roles = ("requests", "responses", "retired", "contexts", "invalidations", "completions", "faults")
+    pins += _log_accessors(design)
+    roles = ("requests", "responses", "retired", "contexts", "invalidations", "completions", "faults", "setups")
     for role in (*roles, "table_completions"):
         pins += stream_accessors(design, role, design.stream(role))
     return {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.cosim.bench.mmu_engine_lane import Kind, Told
+from ptewalk.cosim.bench.mmu_engine_lane import Kind, Op, Told
+from ptewalk.cosim.checks.dirty_log import LogJudge
 from ptewalk.cosim.checks.mmu_engine_stories import REPORT, Area, Asked
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.x86 import EntryBit
@@ -21,6 +23,15 @@ _MARKS: Final = _SD | 1 << EntryBit.A | 1 << EntryBit.D
 _FAILED: Final = ("failed", "given_up", "lost", "homeless")
 _MOVES_END: Final = {Stop.DONE, Stop.NEED_TABLE, Stop.OCCUPIED}
 """A move may meet a table that is away, and what such a move left."""
+
+
+@dataclass
+class _Waiting:
+    """An invalidation that waits: marks whose records are due at its end, accesses before it, waits for room so far."""
+
+    marks: int
+    before: set[int]
+    stalls: int
 
 
 class _Judge:
@@ -47,7 +58,7 @@ class _Judge:
         """Of a store that was granted: when, and its page."""
         self.flying: Counter[int] = Counter()
         self.active: tuple[int, Asked] | None = None
-        self.since = 0
+        self.since = self.marks_then = 0
         self.took: dict[int, int] = {}
         """Page to when the command that is under way took its mark."""
         self.report: dict[int, int] = {}
@@ -56,6 +67,10 @@ class _Judge:
             entries = words[table // 8 : table // 8 + 512]
             self.dirty |= {first + int(place) for place in np.flatnonzero(entries & np.uint64(_SD))}
         self.pages["first"] = set(self.dirty)
+        self.log = LogJudge(area.ring) if area.ring else None
+        self.open: set[int] = set()
+        """Accesses that were asked for and are not over."""
+        self.waiting: list[_Waiting] = []
 
     def page_of(self, address: int) -> int | None:
         """The page whose entry of level 1 is there."""
@@ -74,6 +89,10 @@ class _Judge:
             ends = _MOVES_END if self.area.asked[number].kind == "move" else {Stop.DONE}
             if told["stopped"] not in ends or failed:
                 self.problems.append(f"command {number}: {Stop(told['stopped']).name} {' '.join(failed)}")
+        if self.log:
+            self.log.close()
+            self.problems += self.log.problems
+            self.counts += self.log.counts
         known = self.pages["reported"] | self.dirty
         lost = self.pages["granted"] - known
         invented = known - self.pages["asked"] - self.pages["first"]
@@ -82,15 +101,25 @@ class _Judge:
         if invented:
             self.problems.append(f"pages in a report and not asked for: {sorted(map(hex, invented))}")
 
+    def _over(self, number: int) -> None:
+        """An access was answered or retired: what was marked by then must be in the log when it is not waited for."""
+        for one in self.waiting if self.log else ():
+            if number in one.before and self.log and self.log.counts["stalls"] == one.stalls:
+                one.marks = self.log.marks
+
     def _asked(self, when: int, number: int, b: int, c: int) -> None:
+        self.open.add(number)
         page = self.area.story.stores[number].linear >> 12
         self.flying[page] += 1
         self.pages["asked"].add(page)
 
     def _answered(self, when: int, number: int, b: int, c: int) -> None:
+        self.open.discard(number)
+        self._over(number)
         self.flying[self.area.story.stores[number].linear >> 12] -= 1
 
     def _granted(self, when: int, number: int, b: int, c: int) -> None:
+        self._over(number)
         page = self.area.story.stores[number].linear >> 12
         self.flying[page] -= 1
         self.begun[number] = (when, page)
@@ -100,6 +129,8 @@ class _Judge:
     def _retired(self, when: int, number: int, b: int, c: int) -> None:
         """Property 4: since the last command that took the page's mark and is over, it was soft-dirty."""
         begun, page = self.begun.pop(number)
+        self.open.discard(number)
+        self._over(number)
         took = self.cleared.get(page)
         if took is not None and page not in self.dirty and self.dirty_at.get(page, -1) <= took:
             self.problem(when, f"a store to page {page:#x}, granted at event {begun}, retires unmarked after a clear")
@@ -131,17 +162,23 @@ class _Judge:
         if new & _SD and not old & _SD:
             self.dirty.add(page)
             self.counts["marks"] += 1
+            if self.log and not moves:
+                self.log.mark(page)
             if not moves and not self.flying[page]:
                 self.problem(when, f"page {page:#x} is marked for nobody")
             if moves:
                 self.pages["asked"].add(page)
 
     def _write(self, when: int, address: int, old: int, new: int) -> None:
+        if self.log and self.log.holds(address):
+            self.log.write(address, new)
+            return
         if not REPORT <= address < REPORT + 0x1000:
             self.problem(when, f"a report is written at {address:#x}")
         self.report[address] = new
 
     def _command(self, when: int, number: int, b: int, c: int) -> None:
+        self.marks_then = self.log.marks if self.log else 0
         self.active, self.since, self.took, self.report = (number, self.area.asked[number]), when, {}, {}
 
     def _done(self, when: int, number: int, b: int, c: int) -> None:
@@ -152,6 +189,8 @@ class _Judge:
         pages = range(asked.first, asked.first + asked.pages)
         if asked.kind == "look":
             return
+        if self.log:
+            self.log.end(f"command {number}", self.marks_then)
         for page in pages:
             self.cleared[page] = self.took.get(page, self.since)
         if asked.kind == "move":
@@ -173,9 +212,28 @@ class _Judge:
 
     def _taken(self, when: int, step: int, b: int, c: int) -> None:
         self.counts["invalidations"] += 1
+        if self.log and self.area.story.steps[step].d:
+            self.waiting.append(_Waiting(self.log.marks, set(self.open), self.log.counts["stalls"]))
 
     def _complete(self, when: int, a: int, b: int, c: int) -> None:
         self.counts["completed"] += 1
+        if self.log:
+            self.log.end("an invalidation", self.waiting.pop(0).marks)
+
+    def _set_up(self, when: int, step: int, b: int, c: int) -> None:
+        assert self.area.story.steps[step].kind == Op.LOG
+
+    def _tail(self, when: int, tail: int, b: int, c: int) -> None:
+        if self.log:
+            self.log.told(tail)
+
+    def _head(self, when: int, head: int, b: int, c: int) -> None:
+        if self.log:
+            self.log.read(head)
+
+    def _flags(self, when: int, flags: int, lost: int, c: int) -> None:
+        if self.log:
+            self.log.flags(flags, lost)
 
     def _freed(self, when: int, address: int, b: int, c: int) -> None:
         self.left[address] = self.tables.pop(address)

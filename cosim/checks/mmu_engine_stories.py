@@ -9,19 +9,24 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ptewalk.cosim.bench.engine_masks import clearing, looking, moving, telling
-from ptewalk.cosim.bench.mmu_engine_lane import Op, Step, Store, Story
+from ptewalk.cosim.bench.mmu_engine_lane import Op, Step, Store, Story, log_setup
+from ptewalk.cosim.checks.dirty_log import Ring
+from ptewalk.model.dirty_log import COUNTS
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Control, EntryBit, Invalidation, Wait
 from ptewalk.rtl.engine.report import Report
+from ptewalk.rtl.log.layouts import LogMode
 
-__all__ = ["REPORT", "Area", "Asked", "draw_story"]
+__all__ = ["REPORT", "RING", "Area", "Asked", "draw_story"]
 
 _UPPER: Final = 0x67
 _ROOT, _UPPERS, _TABLES = 0x1000, (0x2000, 0x3000), 0x10000
 REPORT: Final = 0x40000
 """Where bitmaps go."""
+RING: Final = 0x50000
+"""Where records of a dirty log go."""
 _BYTES: Final = 0x60000
 _BASE: Final = 7 << 18
 """The first page of all that is mapped."""
@@ -55,6 +60,10 @@ class Area:
         Addresses of the tables in use, by place, and of the others: after all steps so far.
     base : int
         The first page.
+    ring : Ring, optional
+        Of a dirty log, whose records are judged.
+    reading : Step
+        By which software reads it.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -65,6 +74,8 @@ class Area:
         self.spare = [_TABLES + 0x1000 * (_LEAVES + number) for number in range(_SPARE)]
         self.base = _BASE
         self.moved_to = 0
+        self.ring: Ring | None = None
+        self.reading = Step(Op.READ_LOG)
         self.put(_ROOT + (_BASE >> 27 & 511) * 8, _UPPERS[0] | _UPPER)
         self.put(_UPPERS[0] + (_BASE >> 18 & 511) * 8, _UPPERS[1] | _UPPER)
         for number, table in enumerate(self.tables):
@@ -117,6 +128,15 @@ class Area:
         """As the next step."""
         return self.steps(Step(Op.INVALIDATE, kind, page << 12, _PCID, wait))
 
+    def log(self, *, left: int = 512, size: int = 9, reads: float = 1.0, **other: int) -> None:
+        """As the next steps: a log begins. Software reads in so many cycles, and leaves room for `left` records."""
+        overflows = not other.get("stalls", 1) or bool(other.get("time_out"))
+        self.ring = Ring(RING, 1 << size, _PCID, overflows)
+        setup = log_setup(LogMode.RING, RING, size=size, **other)  # type: ignore[arg-type]
+        lag = (1 << size) - left
+        self.reading = Step(Op.READ_LOG, min(int(reads * 2**32), 2**32 - 1), lag)
+        self.steps(setup, Step(Op.HEAD, -lag % COUNTS), self.reading)
+
     def relink(self, number: int) -> None:
         """Another table takes a table's place: unlinked, invalidated, copied, linked; the old one is written over.
 
@@ -138,7 +158,7 @@ class Area:
             self.put(self.place(page), flags | (0x1000 + page % 4096) << 12)
 
 
-def draw_story(seed: int, stores: int = 1000) -> Area:
+def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     """Everything at once.
 
     Parameters
@@ -146,8 +166,12 @@ def draw_story(seed: int, stores: int = 1000) -> Area:
     seed : int
     stores : int
         How many accesses.
+    logs : bool
+        True: with a dirty log, and so without moves, whose marks are in none.
     """
     area = Area(seed)
+    if logs:
+        _log(area, random.Random(f"log {seed}"))
     rng, story = area.rng, area.story
     story.latency, story.latency_spread = rng.choice((1, 2, 6, 20)), rng.choice((0, 3, 15))
     story.stalls, story.idle = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.5, 0.9))
@@ -175,9 +199,16 @@ def draw_story(seed: int, stores: int = 1000) -> Area:
     return area
 
 
+def _log(area: Area, rng: random.Random) -> None:
+    """A ring that software reads always, now and then, or seldom, and that is nearly full, or not."""
+    overflow = rng.choice(({}, {}, {"stalls": 0}, {"time_out": rng.choice((20, 400))}))
+    reads = rng.choice((1.0, 0.05, 0.002, 0.0005))
+    area.log(left=rng.choice((1, 3, 40, 512)), reads=reads, watermark=rng.randrange(600), **overflow)
+
+
 def _command(area: Area, last: int) -> None:
     rng = area.rng
-    kind = rng.choice(("clear", "clear", "clear", "look", "move"))
+    kind = rng.choice(("clear", "clear", "clear", "look", "move") if area.ring is None else ("clear", "clear", "look"))
     if kind == "move":
         source, target = (last, last + 256)[:: 1 if area.moved_to == 0 else -1]
         area.moved_to ^= 1
@@ -191,6 +222,11 @@ def _command(area: Area, last: int) -> None:
 def _meanwhile(area: Area) -> None:
     rng = area.rng
     area.steps(Step(Op.PAUSE, rng.randrange(60)))
+    if area.ring is not None and rng.random() < 0.3:
+        # Software stops reading, so that a store waits for room, and frees a table then: it may be that store's.
+        area.steps(Step(Op.READ_LOG), Step(Op.PAUSE, rng.choice((100, 1000))))
+        area.relink(rng.randrange(_LEAVES - 1))
+        area.steps(area.reading)
     what = rng.random()
     page = area.base + rng.randrange(512 * (_LEAVES - 1))
     if what < 0.35:

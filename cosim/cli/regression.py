@@ -23,7 +23,7 @@ from ptewalk.cosim.cli.common import (
     simulator_option,
 )
 
-_PARTS = ("recorded", "random", "replay", "caches", "bus", "engine")
+_PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log")
 
 
 @click.command()
@@ -34,7 +34,7 @@ _PARTS = ("recorded", "random", "replay", "caches", "bus", "engine")
     type=click.IntRange(1),
     help="Random walks (accesses of caches, bursts of bus, grants of engine) on the batch level; fewer on Icarus.",
 )
-@option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all.")
+@option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all but log.")
 @option("--design", "designs", type=click.Choice(CACHING), multiple=True, help="Of those that cache; by default all.")
 @option(
     "--output",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -17,9 +18,10 @@ from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["TRACKED", "built_mmu_engine", "mmu_engine_work"]
+__all__ = ["LOGGED", "TRACKED", "built_mmu_engine", "mmu_engine_work"]
 
 _STORES: Final = 600
 """Accesses of a story."""
@@ -28,6 +30,8 @@ TRACKED: Final = MmuEngineConfig(
     CachingMmuConfig(WalkerConfig(tag_bits=4, trace=False), upper_entries=4, waiting=8), EngineConfig(lines=4)
 )
 """What is built unless another is asked for: small enough that translations are driven out, and lines wait."""
+LOGGED: Final = replace(TRACKED, mmu=replace(TRACKED.mmu, log=LogConfig()))
+"""The same with a dirty log."""
 
 
 @cache
@@ -37,22 +41,22 @@ def built_mmu_engine(config: MmuEngineConfig = TRACKED) -> BuildDir:
     return build_library(select("verilator"), verilog_of(config), design, mmu_engine_lane_files(design))
 
 
-def mmu_engine_work(grants: int, seed: int) -> dict[str, Any]:
-    """Random stories until so many stores were granted.
+def mmu_engine_work(grants: int, seed: int, *, logs: bool = False) -> dict[str, Any]:
+    """Random stories until so many stores were granted; with `logs` on a design that has a dirty log.
 
     Returns
     -------
     dict
         simulator, failures (texts of the first story that went wrong), counts: see `judge`; stories and cycles too.
     """
-    model = built_mmu_engine()
+    model = built_mmu_engine(LOGGED if logs else TRACKED)
     lane = MmuEngineLane(model.library)
     counts: Counter[str] = Counter()
     failures: list[str] = []
     try:
         while counts["grants"] < grants and not failures:
-            problems, seen = _one(lane, seed, counts["stories"])
-            failures += [f"engine, story {counts['stories']}: {text}" for text in problems[:5]]
+            problems, seen = _one(lane, seed, counts["stories"], logs=logs)
+            failures += [f"{'log' if logs else 'engine'}, story {counts['stories']}: {text}" for text in problems[:5]]
             counts += seen
             counts["stories"] += 1
     finally:
@@ -61,9 +65,9 @@ def mmu_engine_work(grants: int, seed: int) -> dict[str, Any]:
     return {"simulator": name, "failures": failures, "counts": dict(counts)}
 
 
-def _one(lane: MmuEngineLane, seed: int, number: int) -> tuple[list[str], Counter[str]]:
+def _one(lane: MmuEngineLane, seed: int, number: int, *, logs: bool) -> tuple[list[str], Counter[str]]:
     """A story, and what the judge says of it."""
-    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), _STORES)
+    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), _STORES, logs=logs)
     before = area.story.words.copy()
     try:
         told = lane.run(area.story)

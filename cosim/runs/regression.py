@@ -31,7 +31,7 @@ from ptewalk.rtl.presets import CACHING
 
 __all__ = ["LEAST", "PARTS", "run_regression"]
 
-PARTS = ("recorded", "random", "replay", "caches", "bus", "engine")
+PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log")
 """What the regression is made of."""
 
 _PER_CYCLE_CASES = 400
@@ -82,7 +82,7 @@ def run_regression(
     walks : int or None
         Random walks, at the batch level where there is one; None: as many as fit the level.
     only : tuple of str
-        Of `PARTS`; empty: all.
+        Of `PARTS`; empty: all but "log", whose design is in no preset.
     seed : int
         Of the random walks, and of latencies, stalls, drains and the like in all parts.
     designs : tuple of str
@@ -147,6 +147,8 @@ def run_regression(
         if (not only or "engine" in only) and walker.model.batch:
             count = walks if only == ("engine",) and walks else _ENGINE_GRANTS
             yield partial(_beside_an_engine, walker, count, seed, say)
+        if "log" in only and walker.model.batch:
+            yield partial(_beside_an_engine, walker, walks or _ENGINE_GRANTS, seed, say, logs=True)
 
     # A simulator is a process of its own, so parts run side by side, and simulators too.
     wanted: list[str | None] = [*names] or [None]
@@ -338,23 +340,28 @@ def _bus_volume(
     into.rows.append(row)
 
 
-def _beside_an_engine(walker: BuiltWalker, count: int, seed: int, say: _Say, into: _Told) -> None:
-    """The row of stores beside clears, scans, moves, invalidations and tables that are freed."""
-    say(f"{walker.simulator}, library: {count} stores beside a table engine, seed {seed}")
-    told = mmu_engine_work(count, seed)
+def _beside_an_engine(
+    walker: BuiltWalker, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False
+) -> None:
+    """The row of stores beside clears, scans, moves, invalidations and tables that are freed; or with a dirty log."""
+    say(f"{walker.simulator}, library: {count} stores beside a table engine{' and a log' * logs}, seed {seed}")
+    told = mmu_engine_work(count, seed, logs=logs)
     counts = told["counts"]
     asked = "" if count == _ENGINE_GRANTS else f" --walks {count}"
-    repeat = f"ptewalk cosim --only engine --simulator verilator{asked} --seed {seed}{option()}"
+    part = "log" if logs else "engine"
+    repeat = f"ptewalk cosim --only {part} --simulator verilator{asked} --seed {seed}{option()}"
     into.failures += [f"{told['simulator']}: {text}\nrepeat: {repeat}" for text in told["failures"]]
+    kinds = {"records": "records", "lost": "marks without", "stalls": "waits for room"} if logs else {"move": "moves"}
+    seen = ", ".join(f"{counts.get(kind, 0)} {name}" for kind, name in kinds.items())
     row = {
-        "part": "stores beside a table engine",
-        "expected by": "what is promised: docs/engine.md",
+        "part": f"stores beside a table engine{', and a dirty log' * logs}",
+        "expected by": "the golden log, and what is promised" if logs else "what is promised: docs/engine.md",
         "simulator": told["simulator"],
         "level": "library",
         "compared": counts.get("grants", 0),
         "differ": len(told["failures"]),
         "notes": f"{counts.get('marks', 0)} marks, {counts.get('reported', 0)} pages in reports of "
-        f"{counts.get('clear', 0)} clears, {counts.get('move', 0)} moves, {counts.get('invalidations', 0)} "
+        f"{counts.get('clear', 0)} clears, {seen}, {counts.get('invalidations', 0)} "
         f"invalidations, {counts.get('freed', 0)} tables freed",
     }
     into.rows.append(row)

@@ -44,6 +44,8 @@ class TranslatingBridgeConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
             raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
+        if self.mmu.log is not None:
+            raise ValueError("log of the MMU of a bridge must be None: it has no registers for one")
         if not isinstance(self.bridge, BridgeConfig):
             raise ValueError(f"bridge must be a BridgeConfig, not {self.bridge!r}")
         _ = self.axi_mmu

@@ -41,6 +41,8 @@ class AxiMmuConfig:
             raise ValueError(
                 f"walkers of an MMU on AXI4 must be 1, since the port takes one walker's ids, not {self.mmu.walkers}"
             )
+        if isinstance(self.mmu, CachingMmuConfig) and self.mmu.log is not None:
+            raise ValueError("log of an MMU on AXI4 must be None: beside a table engine there is one")
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         _ = self.port

@@ -17,6 +17,7 @@ from ptewalk.rtl.engine.ending import Ending, Invalidations
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.on_axi import AxiEngineConfig
 from ptewalk.rtl.engine.table_engine import CommandLayout, CompletionLayout, EngineConfig, TableEngine
+from ptewalk.rtl.log.on_axi import RecordPort
 
 __all__ = ["MmuCommandLayout", "MmuEngine", "MmuEngineConfig"]
 
@@ -28,7 +29,7 @@ class MmuEngineConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker.
+        With one walker. Its log's records go to the same bus.
     engine : EngineConfig
         Its physical_bits are the walker's.
     prot : int
@@ -80,9 +81,14 @@ class MmuEngineConfig:
         )
 
     @property
+    def ids(self) -> int:
+        """IDs on AXI: a line each, upper tables, reports, the walker, and the records of a log."""
+        return self.line_port.tags + 2 + (self.mmu.log is not None)
+
+    @property
     def id_bits(self) -> int:
         """Width of AXI's IDs."""
-        return (self.line_port.tags + 1).bit_length()
+        return (self.ids - 1).bit_length()
 
 
 class MmuCommandLayout(data.StructLayout):
@@ -113,7 +119,7 @@ class MmuEngine(Component):
 
     Members
     -------
-    All but `memory` of the MMU, and
+    All but `memory` and `records` of the MMU, and
     table_commands : In(stream of MmuCommandLayout), table_completions : Out(stream of CompletionLayout)
     table_abort : In(1)
         As the engine's.
@@ -127,8 +133,9 @@ class MmuEngine(Component):
         self.mmu, self.engine = CachingMmu(config.mmu), TableEngine(config.engine)
         self.invalidating = Invalidations()
         bits = config.engine
-        self._passed = [name for name in self.mmu.signature.members if name not in ("memory", *_BETWEEN)]
-        members = {name: member for name, member in self.mmu.signature.members.items() if name != "memory"}
+        of_mmu = self.mmu.signature.members
+        self._passed = [name for name in of_mmu if name not in (*_TO_MEMORY, *_BETWEEN)]
+        members = {name: member for name, member in of_mmu.items() if name not in _TO_MEMORY}
         axi = AxiSignature(address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=config.id_bits)
         members |= {
             "table_commands": In(stream.Signature(MmuCommandLayout(bits.physical_bits))),
@@ -197,8 +204,7 @@ class MmuEngine(Component):
         m.submodules.line_port = lines = LinePort(config.line_port)
         bits = {"address_bits": config.engine.physical_bits, "data_bits": config.engine.data_bits}
         tags = config.line_port.tags
-        # IDs: a line each, upper tables, reports, the walker.
-        m.submodules.join = join = AxiJoin(**bits, id_bits=config.id_bits, ids=tags + 1, alone=tags + 1)
+        m.submodules.join = join = AxiJoin(**bits, id_bits=(tags + 1).bit_length(), ids=tags + 1, alone=tags + 1)
         connect(m, self.mmu.memory, walker.memory)
         connect(m, self.engine.port, lines.lines)
         connect(m, lines.m_axi, join.s_axi)
@@ -208,6 +214,15 @@ class MmuEngine(Component):
             *(self.line_status.eq(lines.status), lines.clear.eq(self.line_clear)),
         ]
         axi = join.m_axi
+        if config.mmu.log is not None:
+            id_bits = config.mmu.log.id_bits
+            m.submodules.record_port = records = RecordPort(**bits, id_bits=id_bits, prot=config.prot)
+            alone = config.ids - 1
+            m.submodules.record_join = second = AxiJoin(**bits, id_bits=config.id_bits, ids=alone, alone=alone)
+            connect(m, self.mmu.records, records.records)
+            connect(m, axi, second.s_axi)
+            connect(m, records.m_axi, second.t_axi)
+            axi = second.m_axi
         if config.monitor:
             m.submodules.monitor = monitor = ExclusiveMonitor(config.reservations)
             connect(m, axi, monitor.s_axi)
@@ -215,5 +230,7 @@ class MmuEngine(Component):
         connect(m, axi, flipped(self.m_axi))
 
 
+_TO_MEMORY = ("memory", "records")
+"""Of the MMU: what goes to the bus."""
 _BETWEEN = ("invalidations", "completions")
 """Of the MMU: what does not pass through."""

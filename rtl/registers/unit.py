@@ -67,6 +67,8 @@ class UnitConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
             raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
+        if self.mmu.log is not None:
+            raise ValueError("log of the MMU of a unit must be None: it has no registers for one")
         if self.mmu.walkers > 1:
             raise ValueError(
                 f"walkers of a unit must be 1, since its memory port takes one's ids, not {self.mmu.walkers}"
