@@ -49,6 +49,7 @@ class Agents:
         self.cycle = self.completed = self.tail = 0
         self.answer: dict[str, int] | None = None
         self.retired: int | None = None
+        self.drained = False
 
     def pin(self, name: str) -> Any:
         return getattr(self.dut, name)
@@ -107,11 +108,20 @@ class Agents:
         if self.get("completions") is not None:
             self.completed += 1
         self.tail = int(self.pin("log__tail").value)
+        self.drained = bool(int(self.pin("supervisor__drained").value))
 
     async def send(self, stream: str, fields: dict[str, int]) -> None:
         self.offer[stream] = fields
         while stream in self.offer:
             await self.step()
+
+    async def drain(self) -> None:
+        """Until nothing is in flight."""
+        self.pin("supervisor__drain").value = 1
+        await self.step()
+        while not self.drained:
+            await self.step()
+        self.pin("supervisor__drain").value = 0
 
     async def access(self, fields: dict[str, int]) -> dict[str, int]:
         self.answer = None
@@ -130,7 +140,7 @@ def draw(rng: random.Random) -> Iterator[Request]:
 
 @cocotb.test()
 async def epochs(dut: Any) -> None:
-    """Accesses one after the other, and clears between; publishes what differs, and counts."""
+    """Accesses one after the other, drains now and then, and clears between; publishes what differs, and counts."""
     job = Job.current()
     rng = random.Random(job.values["seed"])
     for name in job.values["inputs"]:
@@ -165,6 +175,10 @@ async def epochs(dut: Any) -> None:
                 problems.append(f"{request}: {answer}, expected {expected}")
             if ok and request.access == Access.WRITE:
                 agents.retired = answer["tag"]
+            if rng.random() < 0.2:
+                await agents.drain()
+                if agents.tail != golden.log.tail:
+                    problems.append(f"tail {agents.tail} when all is drained, expected {golden.log.tail}")
         marks_by_epoch.append(golden.log.tail - before)
         # clear_refs: marks go, and the translations that rest on them; then every record must be there.
         for address in [0x3008, *(TABLE + 8 * page for page in range(PAGES))]:
