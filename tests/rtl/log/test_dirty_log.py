@@ -259,7 +259,7 @@ def test_e4_an_index_outside_is_no_room(index: int) -> None:
 
 @pytest.mark.parametrize("size", [9, 13, 18])
 def test_e5_sizes(size: int) -> None:
-    """The last place and the first of the next round: its phase is the other one."""
+    """It is full when its last place is taken."""
 
     def script(bench: Bench) -> Steps:
         yield from bench.set_up(**RING | {"size": size})
@@ -271,6 +271,23 @@ def test_e5_sizes(size: int) -> None:
         assert len(bench.marks) == 1 and bench.status["stalled"]
 
     run(script)
+
+
+@pytest.mark.thorough
+def test_e5_a_larger_ring_wraps_at_its_own_end() -> None:
+    """Its last place, and the first one of the next round, whose phase is the other one."""
+
+    def script(bench: Bench) -> Steps:
+        yield from bench.set_up(**RING | {"size": 10})
+        for page in range(1030):
+            bench.mark(page << 12)
+        while bench.tail < 1030:
+            bench.head = bench.tail
+            yield from bench.serve(1)
+
+    bench = run(script, LogConfig(16))
+    assert bench.order == [BASE + 8 * (number % 1024) for number in range(1030)]
+    assert [record_of(word).phase for word in bench.words] == [1] * 1024 + [0] * 6
 
 
 @pytest.mark.parametrize("size", [0, 8, 19, 31])
