@@ -62,8 +62,9 @@ def test_it_builds(tmp_path: Path) -> None:
     assert len(documents) >= 25
     wanted = {path.parent if path.stem == "index" else path.with_suffix("") for path in documents}
     pages = {path.parent.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
-    assert pages == {*wanted, *map(Path, (".", "api", "changelog", "contributing"))}
-    assert "spawn" in (tmp_path / "site" / "api" / "index.html").read_text()
+    assert pages == {*wanted, *map(Path, (".", "api", "rtl-api", "changelog", "contributing"))}
+    for page, words in {"api": ("spawn", "clear_refs"), "rtl-api": ("physical_bits", "PRESETS", "o_written")}.items():
+        assert all(word in (tmp_path / "site" / page / "index.html").read_text() for word in words)
     assert (tmp_path / "site" / "mmu" / "index.html").read_text().count("Tested by") > 20
 
 
@@ -72,7 +73,8 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     shutil.copytree(ROOT / "docs", root / "docs")
-    shutil.copytree(ROOT / "model", root / ".venv" / "typing" / "ptewalk" / "model")
+    for part in ("model", "rtl"):
+        shutil.copytree(ROOT / part, root / ".venv" / "typing" / "ptewalk" / part)
     for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml"):
         shutil.copy(ROOT / name, root)
     with (root / "docs" / "trust.md").open("a") as page:

@@ -16,8 +16,30 @@ from mkdocs.structure.files import File, Files
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 """Page to the file at the top of the repository that it is."""
-API: Final = ("ptewalk.model.Machine", "ptewalk.model.Task", "ptewalk.model.paging", "ptewalk.model.bulk")
-"""What `api.md` tells of."""
+API: Final = {
+    "api.md": (
+        "The model's API",
+        ("ptewalk.model.Machine", "ptewalk.model.Task", "ptewalk.model.paging", "ptewalk.model.bulk"),
+    ),
+    "rtl-api.md": (
+        "The gateware's API",
+        (
+            "ptewalk.rtl.presets",
+            "ptewalk.rtl.walker.WalkerConfig",
+            "ptewalk.rtl.walker.Walker",
+            "ptewalk.rtl.mmu.MmuConfig",
+            "ptewalk.rtl.mmu.Mmu",
+            "ptewalk.rtl.caching_mmu.CachingMmuConfig",
+            "ptewalk.rtl.caching_mmu.CachingMmu",
+            "ptewalk.rtl.registers.unit.UnitConfig",
+            "ptewalk.rtl.registers.unit.Unit",
+            "ptewalk.rtl.export.describe",
+            "ptewalk.rtl.export.export_verilog",
+            "ptewalk.rtl.description",
+        ),
+    ),
+}
+"""Page to its title and what it tells of."""
 _LINK: Final = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
 _PROOF: Final = re.compile(r"[ \n]?\((`tests/[^()]*`)\)")
 _CODE: Final = re.compile(r"(^```[\s\S]*?^```$|^(?: {4}.*\n)+)", re.M)
@@ -52,8 +74,9 @@ def on_files(files: Files, config: Any) -> Files:
     """The pages that are no file of docs/."""
     for page, name in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text()))
-    told = "\n\n".join(f"::: {name}" for name in API)
-    files.append(File.generated(config, "api.md", content=f"# The model's API\n\nFrom its docstrings.\n\n{told}\n"))
+    for page, (title, names) in API.items():
+        told = "\n\n".join(f"::: {name}" for name in names)
+        files.append(File.generated(config, page, content=f"# {title}\n\nFrom its docstrings.\n\n{told}\n"))
     return files
 
 
