@@ -70,7 +70,7 @@ def _pass(kernel: MachineState, use_zero_pages: bool) -> bool:
             continue
         first_mm, first_vma, first_at = seen[content]
         first = _frame_at(first_mm, first_at)
-        if first in (0, frame):
+        if first in (0, frame) or _is_late(kernel, (first_mm.who, first_at), (mm.who, at)):
             continue
         if frames.flags[frame] & page.COMPOUND and frames.head[first] == frames.head[frame]:
             # Both hold a reference of the one compound page: 3.11 splits it all the same, later kernels only split it.
@@ -123,6 +123,17 @@ def _is_skipped(kernel: MachineState, who: int, at: int) -> bool:
     if not kernel.profile.ksm_skips or (who, at) not in kernel.ksm_scanned:
         return False
     return "X" in (kernel.choices.letters(who, at - kernel.base) or "")
+
+
+def _is_late(kernel: MachineState, first: tuple[int, int], second: tuple[int, int]) -> bool:
+    """Did ksmd leave out one of two (process, page) until others had merged, as the recording shows?
+
+    Then the second does not keep its frame, as the second of a content would.
+    """
+    if not kernel.profile.ksm_skips or not {first, second} & kernel.ksm_scanned:
+        return False
+    who, place = second[0], second[1] - kernel.base
+    return kernel.choices.frame(who, place) is not None and not kernel.choices.keeps_frame(who, place)
 
 
 def _candidates(kernel: MachineState, *, every: bool = False) -> list[tuple[Mm, Vma, int, int, bytes]]:
