@@ -10,6 +10,7 @@
 
 #include "bridge_records.h"
 #include "axi.h"
+#include "clock.h"
 #include "last_written.h"
 
 using axi::Address, axi::Beat, axi::Random;
@@ -147,11 +148,9 @@ private:
         top.invalidations___05Fvalid = offers_invalidation;
         top.faults___05Fready = !random.happens(b.stalls[4]);
         decide();
-        top.clk = 0;
-        top.eval();
+        clock_low(top);
         sample();
-        top.clk = 1;
-        top.eval();
+        clock_high(top);
         ++cycle;
     }
 
@@ -387,6 +386,8 @@ private:
     }
     // All is answered.
     void settle() {
+        top.clk = 0;
+        top.eval();
         for (unsigned page = 0; page < MAPPED; ++page)
             if (b.tracks && (tables.word(leaf(page)) & b.mark) && !wrote[page]) tell("a page is marked at the end, and nobody stored to it");
         if (top.status___05Fbusy || top.granted) tell("a grant, or a burst, is left at the end");

@@ -66,7 +66,7 @@ def bridge_lane_files(design: DesignDescription) -> Mapping[str, str]:
         f"#define AXI_BITS {design.width('s_axi_wdata')}",
     ]
     lines += structures({"BridgeBatch": _BATCH})
-    texts = {name: (_FOLDER / name).read_text() for name in ("axi.h", "last_written.h")}
+    texts = {name: (_FOLDER / name).read_text() for name in ("axi.h", "clock.h", "last_written.h")}
     return {**texts, "lane.cpp": (_FOLDER / "bridge.cpp").read_text(), "bridge_records.h": "\n".join([*lines, ""])}
 
 

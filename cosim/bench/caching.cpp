@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "clock.h"
 #include "caching_records.h"
 #include "pins.h"
 #include "records.h"
@@ -68,11 +69,9 @@ public:
     uint32_t go() {
         while (!status && !done()) {
             drive();
-            top.clk = 0;
-            top.eval();
+            clock_low(top);
             sample();
-            top.clk = 1;
-            top.eval();
+            clock_high(top);
             ++cycle;
             if (cycle - progress > LATE) status = CachingStatus::LATE_ANSWER;
         }
@@ -80,6 +79,8 @@ public:
         pins::contexts::set_valid(top, false);
         pins::invalidations::set_valid(top, false);
         pins::drain::set(top, false);
+        top.clk = 0;
+        top.eval();
         b.cycles = cycle;
         return status;
     }

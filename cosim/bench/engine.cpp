@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "clock.h"
 #include "engine_pins.h"
 #include "engine_records.h"
 #include "words.h"
@@ -62,11 +63,9 @@ public:
     uint32_t go() {
         while (!status && next < b.command_count) {
             drive();
-            top.clk = 0;
-            top.eval();
+            clock_low(top);
             sample();
-            top.clk = 1;
-            top.eval();
+            clock_high(top);
             ++b.cycles;
             if (b.cycles - progress > LATE) status = EngineStatus::LATE;
         }

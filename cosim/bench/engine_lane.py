@@ -126,6 +126,7 @@ def engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
         pins += stream_accessors(design, role, design.stream(role))
     return {
         "lane.cpp": _SOURCE.read_text(),
+        "clock.h": _WORDS.with_name("clock.h").read_text(),
         "words.h": _WORDS.read_text(),
         "engine_records.h": "\n".join(records),
         "engine_pins.h": "\n".join([*pins, "}", ""]),

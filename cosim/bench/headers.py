@@ -31,6 +31,7 @@ __all__ = [
 
 _SOURCE: Final = Path(__file__).with_name("lane.cpp")
 _WORDS: Final = Path(__file__).with_name("words.h")
+_CLOCK: Final = Path(__file__).with_name("clock.h")
 
 BATCH: Final = np.dtype(
     [
@@ -271,6 +272,7 @@ def lane_files(design: DesignDescription) -> Mapping[str, str]:
     """File name to text of all that is compiled into a model of `design` for the batch level."""
     return {
         "lane.cpp": _SOURCE.read_text(),
+        "clock.h": _CLOCK.read_text(),
         "words.h": _WORDS.read_text(),
         "records.h": records_header(),
         "pins.h": pins_header(design),

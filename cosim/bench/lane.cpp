@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "clock.h"
 #include "pins.h"
 #include "records.h"
 #include "words.h"
@@ -529,11 +530,9 @@ template <class Calm, class... Agents>
             ++idle_cycles;
         }
         (agents.drive(calm), ...);
-        top.clk = 0;
-        top.eval();
+        clock_low(top);
         (agents.sample(), ...);
-        top.clk = 1;
-        top.eval();
+        clock_high(top);
         ++l.cycle;
         if (!l.over && l.cycle - l.progress > b.max_cycles) l.violate(Status::TIMEOUT);
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "clock.h"
 #include "mmu_engine_records.h"
 #include "axi.h"
 #include "mmu_engine_pins.h"
@@ -90,11 +91,9 @@ public:
     uint32_t go() {
         while (!status && cycle - progress < (over() ? SETTLED : LATE)) {
             drive();
-            top.clk = 0;
-            top.eval();
+            clock_low(top);
             sample();
-            top.clk = 1;
-            top.eval();
+            clock_high(top);
             ++cycle;
         }
         if (!status && !over()) status = TrackStatus::LATE;

@@ -310,6 +310,7 @@ def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
         pins += stream_accessors(design, role, design.stream(role))
     return {
         "lane.cpp": (_HERE / "mmu_engine.cpp").read_text(),
+        "clock.h": (_HERE / "clock.h").read_text(),
         "axi.h": (_HERE / "axi.h").read_text(),
         "mmu_engine_records.h": "\n".join([*records, ""]),
         "mmu_engine_pins.h": "\n".join([*pins, "}", ""]),

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "clock.h"
 #include "pins.h"
 #include "records.h"
 #include "trace_records.h"
@@ -45,11 +46,9 @@ public:
         if (offers_context) pins::contexts::put(top, *reinterpret_cast<const Request *>(b.context));
         while (!status && !done()) {
             drive();
-            top.clk = 0;
-            top.eval();
+            clock_low(top);
             sample();
-            top.clk = 1;
-            top.eval();
+            clock_high(top);
             ++cycle;
             if (cycle - progress > LATE) status = TraceStatus::LATE_ANSWER;
         }

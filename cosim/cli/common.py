@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 TRACKS = ("off", "fault", "native")
-SIMULATORS = ("verilator", "icarus")
+SIMULATORS = ("verilator", "icarus", "cxxrtl")
 MUTANT = "ptewalk.mutant"
 _TOLD: Final = 100
 T = TypeVar("T")
@@ -85,7 +85,9 @@ mutant_option = option(
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 simulator_option = option(
-    "--simulator", type=click.Choice(SIMULATORS), help="Verilator or Icarus; by default the best there is."
+    "--simulator",
+    type=click.Choice(SIMULATORS),
+    help="Verilator, Icarus, or for what runs by compiled code CXXRTL; by default the best there is of the first two.",
 )
 design_option = option(
     "--design",

@@ -73,11 +73,12 @@ def cycles(
         measured = tuple(dict.fromkeys(latencies)) or LATENCIES
         rows = walker.timed(measured, software=software_cycles)
         if walker.in_process:
-            rows += caching_cycles(measured)
-            rows += walkers_cycles() if STEADY_LATENCY in measured else []
-            rows += axi_cycles(measured)
-            rows += bridge_cycles(measured)
-            rows += engine_cycles(measured)
+            by = walker.model.simulator.name
+            rows += caching_cycles(measured, by)
+            rows += walkers_cycles(by) if STEADY_LATENCY in measured else []
+            rows += axi_cycles(measured, by)
+            rows += bridge_cycles(measured, by)
+            rows += engine_cycles(measured, by)
     late = [row for row in rows if row["target"] is not None and row["cycles"] > row["target"]]
     late += [row for row in rows if row["differs"]]
     title = f"cycles from request to response ({walker.simulator})"

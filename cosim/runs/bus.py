@@ -11,9 +11,9 @@ from typing import Any
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.bench.bridge_lane import BridgeConditions, BridgeLane, bridge_lane_files
-from ptewalk.cosim.runs.gateware import verilog_of
+from ptewalk.cosim.runs.gateware import library_of, verilog_of
 from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
-from ptewalk.cosim.simulate.build import BuildDir, build, build_library
+from ptewalk.cosim.simulate.build import BuildDir, build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
@@ -101,11 +101,9 @@ def bus_walks(file: Path, count: int, seed: int, *, bits: int = 64, simulator: s
     return _told(simulator, bits, "recorded", {"file": str(file), "seed": seed, "count": count})
 
 
-def bus_library(bits: int = 64) -> BuildDir:
-    """The compiled lane of a bridge whose tables' memory has the monitor, built, or found built."""
-    config = replace(bridge_config(bits), monitor=False)
-    design = describe(config)
-    return build_library(select("verilator"), verilog_of(config), design, bridge_lane_files(design))
+def bus_library(bits: int = 64, simulator: str = "verilator") -> BuildDir:
+    """The compiled lane of a bridge whose tables' memory has the monitor; `ToolError` as `library_of`."""
+    return library_of(replace(bridge_config(bits), monitor=False), bridge_lane_files, simulator)
 
 
 def bus_volume(
@@ -113,6 +111,7 @@ def bus_volume(
     seed: int,
     *,
     bits: int = 64,
+    simulator: str = "verilator",
     jobs: int = 1,
     journal: Path | None = None,
     progress: Progress = lambda done, total: None,
@@ -132,9 +131,9 @@ def bus_volume(
     Raises
     ------
     ToolError
-        There is no Verilator, or it failed.
+        The simulator was not found, or it failed.
     """
-    model = bus_library(bits)
+    model = bus_library(bits, simulator)
     chunks = walks_plan(seed, count, CHUNK)
 
     def work(chunk: Chunk) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def bus_volume(
     counts: Counter[str] = Counter()
     for one in told:
         counts.update(one["counts"])
-    repeat = f"ptewalk cosim --only bus --simulator verilator --walks {count} --seed {seed}{option()}"
+    repeat = f"ptewalk cosim --only bus --simulator {simulator} --walks {count} --seed {seed}{option()}"
     problems = [(number, one["problem"]) for number, one in enumerate(told) if one["problem"]]
     return {
         "simulator": f"{model.simulator.name} {model.simulator.version_text}",

@@ -36,14 +36,14 @@ _MOST_LATENCY: Final = 6
 """Of memory, for which 16 bursts of one beat in flight are enough."""
 
 
-def bridge_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
+def bridge_cycles(latencies: Sequence[int], simulator: str = "verilator") -> list[dict[str, Any]]:
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total}, 64 bits wide.
 
     Latency is from the acceptance of AR or AW to the last beat of R, or to B. A row of a rate tells the cycles of 1,000
     beats of each direction, in the middle half of a run. `differs` says what was wrong, of bytes or marks. Raises
-    `ToolError` when there is no Verilator.
+    `ToolError` as `library_of`.
     """
-    lane = BridgeLane(bus_library().library)
+    lane = BridgeLane(bus_library(simulator=simulator).library)
     try:
         rows = []
         for latency in latencies:

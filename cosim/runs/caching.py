@@ -16,9 +16,9 @@ from ptewalk.cosim.bench.caching import CachingConditions, RuleOfCachingBroken
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching import judge_run, random_work
 from ptewalk.cosim.checks.covered_mmu import mmu_bins
-from ptewalk.cosim.runs.gateware import verilog_of
+from ptewalk.cosim.runs.gateware import library_of, verilog_of
 from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
-from ptewalk.cosim.simulate.build import BuildDir, build, build_library
+from ptewalk.cosim.simulate.build import BuildDir, build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
@@ -98,6 +98,7 @@ def caching_volume(
     *,
     config: CachingMmuConfig | None = None,
     preset: str | None = None,
+    simulator: str = "verilator",
     jobs: int = 1,
     journal: Path | None = None,
     progress: Progress = lambda done, total: None,
@@ -118,13 +119,13 @@ def caching_volume(
     Raises
     ------
     ToolError
-        There is no Verilator, or it failed.
+        The simulator was not found, or it failed.
     """
     config = config or CachingMmuConfig()
-    model = caching_library(config)
+    model = caching_library(config, simulator)
     chosen, design = model.simulator, describe(config)
     chunks = walks_plan(seed, count, VOLUME_CHUNK)
-    by = f"{_named(preset)} --simulator verilator --walks {count} --seed {seed}{option()}"
+    by = f"{_named(preset)} --simulator {simulator} --walks {count} --seed {seed}{option()}"
     repeat = f"ptewalk cosim --only caches{by}"
 
     def work(chunk: Chunk) -> dict[str, Any]:
@@ -151,10 +152,9 @@ def _named(preset: str | None) -> str:
     return "" if preset is None else f" --design {preset}"
 
 
-def caching_library(config: CachingMmuConfig) -> BuildDir:
-    """The model that compiled code drives, built; `ToolError` when that fails or there is no Verilator."""
-    design = describe(config)
-    return build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
+def caching_library(config: CachingMmuConfig, simulator: str = "verilator") -> BuildDir:
+    """The model that compiled code drives, built; `ToolError` as `library_of`."""
+    return library_of(config, caching_lane_files, simulator)
 
 
 def caching_chunk(

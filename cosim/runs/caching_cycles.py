@@ -20,9 +20,7 @@ from ptewalk.cosim.bench.caching_lane import (
     request_records,
 )
 from ptewalk.cosim.checks.caching import judge_run
-from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.simulate.build import build_library
-from ptewalk.cosim.simulate.find import select
+from ptewalk.cosim.runs.gateware import library_of
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
@@ -40,7 +38,6 @@ from ptewalk.model.x86 import (
 )
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
-from ptewalk.rtl.export import describe
 from ptewalk.rtl.presets import CACHING
 
 __all__ = ["HIT_LATENCY", "STEADY_LATENCY", "axi_cycles", "caching_cycles", "walkers_cycles"]
@@ -167,13 +164,13 @@ def _steady(lane: CachingLane, begin: str, latency: int) -> tuple[int, str | Non
     return taken[_WARM + STEADY] - taken[_WARM], differs
 
 
-def walkers_cycles() -> list[dict[str, Any]]:
+def walkers_cycles(simulator: str = "verilator") -> list[dict[str, Any]]:
     """Rows of eight walks by the preset with eight walkers, as `caching_cycles` has them: the mean of `STEADY` walks.
 
     Each walk is of another page, and answers are taken at once. The target is what the preset with one walker needs for
     eight, divided by how many times as fast eight walkers must be. Latency `STEADY_LATENCY` alone is measured.
     """
-    eight, one = _lane(CACHING[_EIGHT]), _lane(CACHING[_ONE])
+    eight, one = _lane(CACHING[_EIGHT], simulator), _lane(CACHING[_ONE], simulator)
     share = STEADY // CACHING[_EIGHT].walkers
     rows = []
     try:
@@ -198,17 +195,17 @@ def walkers_cycles() -> list[dict[str, Any]]:
     return rows
 
 
-def caching_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
+def caching_cycles(latencies: Sequence[int], simulator: str = "verilator") -> list[dict[str, Any]]:
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total} of the presets that cache.
 
-    `differs` says what the golden TLB does not permit. Raises `ToolError` when there is no Verilator.
+    `differs` says what the golden TLB does not permit. Raises `ToolError` as `library_of`.
     """
-    return [row for name in CACHING for row in _cycles_of(name, latencies)]
+    return [row for name in CACHING for row in _cycles_of(name, latencies, simulator)]
 
 
-def axi_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
+def axi_cycles(latencies: Sequence[int], simulator: str = "verilator") -> list[dict[str, Any]]:
     """The same of preset `mmu` with its tables behind AXI4, 64 bits wide; memory's latency is the bus's."""
-    lane = _lane(AxiMmuConfig(CACHING[_ONE]))
+    lane = _lane(AxiMmuConfig(CACHING[_ONE]), simulator)
     subjects = {subject[0]: subject for subject in (*_SUBJECTS, *_WITH_UPPERS)}
     try:
         return [
@@ -220,17 +217,14 @@ def axi_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
         lane.close()
 
 
-def _lane(config: CachingMmuConfig | AxiMmuConfig) -> CachingLane:
+def _lane(config: CachingMmuConfig | AxiMmuConfig, simulator: str) -> CachingLane:
     """Of a configuration, to be closed."""
-    design = describe(config)
-    return CachingLane(
-        build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design)).library
-    )
+    return CachingLane(library_of(config, caching_lane_files, simulator).library)
 
 
-def _cycles_of(name: str, latencies: Sequence[int]) -> list[dict[str, Any]]:
+def _cycles_of(name: str, latencies: Sequence[int], simulator: str) -> list[dict[str, Any]]:
     """One preset's rows."""
-    config, lane = CACHING[name], _lane(CACHING[name])
+    config, lane = CACHING[name], _lane(CACHING[name], simulator)
     subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
     try:
         return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]

@@ -9,12 +9,10 @@ from typing import Any, ClassVar
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.caching_lane import CachingLane, caching_lane_files
 from ptewalk.cosim.checks.caching_performances import CACHING_PERFORMANCES
-from ptewalk.cosim.runs.gateware import Gateware, gateware, verilog_of
-from ptewalk.cosim.simulate.build import build_library
-from ptewalk.cosim.simulate.find import select
+from ptewalk.cosim.runs.gateware import Gateware, gateware, library_of
+from ptewalk.cosim.simulate.find import COMPILED
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
-from ptewalk.rtl.export import describe
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
@@ -24,18 +22,16 @@ __all__ = ["CachingLibrary", "gateware_named"]
 
 @dataclass(frozen=True)
 class CachingLibrary(Gateware):
-    """A Verilator model of an MMU that caches, and its compiled lane as a library."""
+    """A model of an MMU that caches, and its compiled lane as a library."""
 
     in_process: ClassVar[bool] = True
     _lane: list[CachingLane] = field(default_factory=list, compare=False)
 
     @staticmethod
-    def make(config: CachingMmuConfig | AxiMmuConfig | None = None) -> CachingLibrary:
-        """Build it, its tables behind AXI4 or not, or find it built; `ToolError` without Verilator or a build."""
+    def make(config: CachingMmuConfig | AxiMmuConfig | None = None, simulator: str = "verilator") -> CachingLibrary:
+        """Build it, its tables behind AXI4 or not, or find it built; `ToolError` as `library_of`."""
         config = config or CachingMmuConfig()
-        design = describe(config)
-        model = build_library(select("verilator"), verilog_of(config), design, caching_lane_files(design))
-        return CachingLibrary(config, model)
+        return CachingLibrary(config, library_of(config, caching_lane_files, simulator))
 
     @property
     def lane(self) -> CachingLane:
@@ -69,6 +65,8 @@ def gateware_named(design: str, walker: WalkerConfig, simulator: str | None = No
     """
     if design not in CACHING:
         return gateware(simulator, MmuConfig(walker))
-    if simulator not in (None, "verilator"):
-        raise ToolError(f"{design} runs by compiled code, on Verilator only, not on {simulator}: leave out --simulator")
-    return CachingLibrary.make(replace(CACHING[design], walker=walker))
+    if simulator not in (None, *COMPILED):
+        raise ToolError(
+            f"{design} runs by compiled code, on Verilator or CXXRTL only, not on {simulator}: leave out --simulator"
+        )
+    return CachingLibrary.make(replace(CACHING[design], walker=walker), simulator or "verilator")

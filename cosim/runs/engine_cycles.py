@@ -28,14 +28,14 @@ _RATE: Final = 0.95
 """Entries a cycle, at least, of dense tables."""
 
 
-def engine_cycles(latencies: Sequence[int]) -> list[dict[str, Any]]:
+def engine_cycles(latencies: Sequence[int], simulator: str = "verilator") -> list[dict[str, Any]]:
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total}.
 
     `latency` is that of the line port, from a read that is taken to its first beat. A row of entries tells what eight
     tables take beyond one; of a sparse table each 64th is mapped, of an empty one none is. Moves have no target.
-    Raises `ToolError` when there is no Verilator.
+    Raises `ToolError` as `library_of`.
     """
-    lane = EngineLane(built_engine().library)
+    lane = EngineLane(built_engine(simulator=simulator).library)
     try:
         rows = []
         for latency in latencies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model import x86
 from ptewalk.rtl.description import DesignDescription
-from ptewalk.rtl.export import Config, describe, export_verilog
+from ptewalk.rtl.export import Config, describe, export_rtlil, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Gateware",
     "WalkerLibrary",
     "gateware",
+    "library_of",
     "verilog_of",
 ]
 
@@ -53,6 +55,30 @@ def verilog_of(config: Config, *, flat: bool = False, name: str | None = None) -
             f"Yosys cannot run: {str(error).strip().splitlines()[-1].strip()}; "
             "its cache needs a home that can be written, or name one with YOWASP_CACHE_DIR"
         ) from error
+
+
+def library_of(
+    config: Config, files: Callable[[DesignDescription], Mapping[str, str]], simulator: str = "verilator"
+) -> BuildDir:
+    """A model of `config` with a compiled lane, as a library.
+
+    Parameters
+    ----------
+    config : Config
+    files : callable
+        Name to text of the lane's files for a design, such as `bench.headers.lane_files`.
+    simulator : str
+        "verilator" or "cxxrtl".
+
+    Raises
+    ------
+    ToolError
+        The simulator was not found, makes no libraries, or cannot build it.
+    """
+    chosen = select(simulator)
+    design = describe(config)
+    source = export_rtlil(config) if chosen.name == "cxxrtl" else verilog_of(config)
+    return build_library(chosen, source, design, files(design))
 
 
 @dataclass(frozen=True)
@@ -161,18 +187,16 @@ class BuiltWalker(Gateware):
 
 @dataclass(frozen=True)
 class WalkerLibrary(Gateware):
-    """Gateware in this process: a Verilator model and the compiled lane as a library."""
+    """Gateware in this process: a model and the compiled lane as a library."""
 
     in_process: ClassVar[bool] = True
     _lane: list[VerilatorLane] = field(default_factory=list, compare=False)
 
     @staticmethod
-    def make(config: Config | None = None) -> WalkerLibrary:
-        """Build it (an MMU by default), or find it built; `ToolError` when that fails or there is no Verilator."""
+    def make(config: Config | None = None, simulator: str = "verilator") -> WalkerLibrary:
+        """Build it (an MMU by default), or find it built; `ToolError` as `library_of`."""
         config = config or MmuConfig()
-        design = describe(config)
-        model = build_library(select("verilator"), verilog_of(config), design, lane_files(design))
-        return WalkerLibrary(config, model)
+        return WalkerLibrary(config, library_of(config, lane_files, simulator))
 
     @property
     def lane(self) -> VerilatorLane:
@@ -189,6 +213,8 @@ class WalkerLibrary(Gateware):
 
 
 def gateware(simulator: str | None = None, config: Config | None = None) -> Gateware:
-    """What runs most in least time: a library where Verilator can make one, else a simulator's process."""
+    """What runs most in least time: a library where the simulator can make one, else a simulator's process."""
     chosen = select(simulator)
-    return WalkerLibrary.make(config) if chosen.can_batch else BuiltWalker.make(simulator, config)
+    if chosen.can_library:
+        return WalkerLibrary.make(config, chosen.name)
+    return BuiltWalker.make(simulator, config)

@@ -11,13 +11,11 @@ from typing import Any, Final
 from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane, RuleOfUnitBroken, mmu_engine_lane_files
 from ptewalk.cosim.checks.mmu_engine import judge
 from ptewalk.cosim.checks.mmu_engine_stories import draw_story
-from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.simulate.build import BuildDir, build_library
-from ptewalk.cosim.simulate.find import select
+from ptewalk.cosim.runs.gateware import library_of
+from ptewalk.cosim.simulate.build import BuildDir
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
-from ptewalk.rtl.export import describe
 from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -35,13 +33,14 @@ LOGGED: Final = replace(TRACKED, mmu=replace(TRACKED.mmu, log=LogConfig()))
 
 
 @cache
-def built_mmu_engine(config: MmuEngineConfig = TRACKED) -> BuildDir:
-    """A model with its compiled lane; `ToolError` when that fails or there is no Verilator."""
-    design = describe(config)
-    return build_library(select("verilator"), verilog_of(config), design, mmu_engine_lane_files(design))
+def built_mmu_engine(config: MmuEngineConfig = TRACKED, simulator: str = "verilator") -> BuildDir:
+    """A model with its compiled lane; `ToolError` as `library_of`."""
+    return library_of(config, mmu_engine_lane_files, simulator)
 
 
-def mmu_engine_work(grants: int, seed: int, *, logs: bool = False) -> dict[str, Any]:
+def mmu_engine_work(
+    grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False
+) -> dict[str, Any]:
     """Random stories until so many stores were granted; with `logs` on a design that has a dirty log.
 
     Returns
@@ -49,7 +48,7 @@ def mmu_engine_work(grants: int, seed: int, *, logs: bool = False) -> dict[str, 
     dict
         simulator, failures (texts of the first story that went wrong), counts: see `judge`; stories and cycles too.
     """
-    model = built_mmu_engine(LOGGED if logs else TRACKED)
+    model = built_mmu_engine(LOGGED if logs else TRACKED, simulator)
     lane = MmuEngineLane(model.library)
     counts: Counter[str] = Counter()
     failures: list[str] = []

@@ -33,11 +33,12 @@ def _built(simulator: str | None, soft_dirty: bool, design: str) -> Any:
     return gateware_named(design, WalkerConfig(soft_dirty=soft_dirty), simulator)
 
 
-def _engine() -> str | None:
-    """The library of the table engine; None where no Verilator can make one."""
+def _engine(by: Any) -> str | None:
+    """The library of the table engine, by CXXRTL if `by` is, else by Verilator; None where that cannot make one."""
     from ptewalk.cosim.runs.engine import built_engine, can_build
 
-    return str(built_engine().library) if can_build() else None
+    name = by.model.simulator.name if by.in_process else "verilator"
+    return str(built_engine(simulator=name).library) if can_build(name) else None
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def replay_gateware(
     found = [job.scenarios() for job in jobs]
     ((soft_dirty, design),) = {(job.soft_dirty, job.design) for job in jobs}
     built = by or _built(simulator, soft_dirty, design)
-    engine = _engine()
+    engine = _engine(built)
     if not built.in_process:
         values = {"jobs": [asdict(job) for job in jobs], "engine": engine}
         told: list[dict[str, Any]] = built.perform("replayed", values, protocol=protocol)["results"]
@@ -130,7 +131,7 @@ def check_on_gateware(
 ) -> dict[str, Any]:
     """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
     built = by or _built(simulator, soft_dirty, design)
-    engine = _engine()
+    engine = _engine(built)
     groups = _groups(scenarios, workers if built.in_process else 1)
 
     def work(chunk: Chunk) -> dict[str, Any]:

