@@ -21,6 +21,7 @@ from ptewalk.cosim.runs.caching import VOLUME_CHUNK, caching_chunk, caching_libr
 from ptewalk.cosim.runs.caching_library import gateware_named
 from ptewalk.cosim.runs.gateware import BATCH, WalkerLibrary
 from ptewalk.cosim.runs.workers import Chunk
+from ptewalk.cosim.simulate.find import COMPILED
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.model.profiles import NAMED
@@ -84,9 +85,9 @@ def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _open_walks(_: Mapping[str, Any]) -> tuple[Work, str]:
+def _open_walks(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random walks, with a second writer, against the golden model."""
-    library = WalkerLibrary.make()
+    library = WalkerLibrary.make(simulator=options["simulator"])
     name = library.model.simulator.name + option()
 
     def work(chunk: Chunk) -> Told:
@@ -108,7 +109,7 @@ def _open_walks(_: Mapping[str, Any]) -> tuple[Work, str]:
 def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random accesses to an MMU that caches, judged by the golden TLB."""
     config = CACHING[options["design"]]
-    model = caching_library(config)
+    model = caching_library(config, options["simulator"])
 
     def work(chunk: Chunk) -> Told:
         lane = CachingLane(model.library)
@@ -126,7 +127,7 @@ def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
 
 def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random bursts through the translating bridge, every byte judged."""
-    model = bus_library(int(options["bits"]))
+    model = bus_library(int(options["bits"]), options["simulator"])
 
     def work(chunk: Chunk) -> Told:
         told = bus_chunk(model, chunk)
@@ -142,7 +143,7 @@ def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
     profile, exact = NAMED[options["profile"]]
     if exact:
         raise ToolError("exact is a way to report: choose a kernel")
-    built = gateware_named(options["design"], WalkerConfig())
+    built = gateware_named(options["design"], WalkerConfig(), options["simulator"])
 
     def work(chunk: Chunk) -> Told:
         scenarios = generated(chunk.size, chunk.seed, profile, first=chunk.number * _SCENARIOS)
@@ -165,15 +166,15 @@ def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
 _KERNELS: Final = tuple(name for name, (_, exact) in NAMED.items() if not exact)
 _TRACKS: Final = ("native", "off", "fault")
 KINDS: Final[dict[str, Kind]] = {
-    "walks": Kind("walks", _BATCHES * BATCH, _open_walks, crosses=WALKER),
+    "walks": Kind("walks", _BATCHES * BATCH, _open_walks, {"simulator": COMPILED}, crosses=WALKER),
     "accesses": Kind(
         "accesses",
         VOLUME_CHUNK,
         _open_accesses,
-        {"design": ("mmu", *(name for name in CACHING if name != "mmu"))},
+        {"design": ("mmu", *(name for name in CACHING if name != "mmu")), "simulator": COMPILED},
         crosses=CACHING_MMU,
     ),
-    "bus": Kind("bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512")}),
+    "bus": Kind("bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512"), "simulator": COMPILED}),
     "scenarios": Kind(
         "scenarios",
         _SCENARIOS,
@@ -182,6 +183,7 @@ KINDS: Final[dict[str, Kind]] = {
             "profile": ("linux-6.1", *(name for name in _KERNELS if name != "linux-6.1")),
             "track": _TRACKS,
             "design": ("mmu-uncached", *CACHING),
+            "simulator": COMPILED,
         },
     ),
     "command": Kind("runs", 1, open_command, {"run": None}, alone=True, shrinks=False),

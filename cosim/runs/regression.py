@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from ptewalk.cosim.bench.caching import CachingConditions
 from ptewalk.cosim.checks.minima import seen_of
@@ -19,7 +20,7 @@ from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import read_walks, spread
 from ptewalk.cosim.runs.bus import BURSTS, bus_bursts, bus_volume
 from ptewalk.cosim.runs.caching import caching_volume, caching_work
-from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
+from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, Gateware, WalkerLibrary
 from ptewalk.cosim.runs.mmu_engine import mmu_engine_work
 from ptewalk.cosim.runs.plans import Progress, ending_chunks, walks_plan
 from ptewalk.cosim.runs.scenarios import replay_gateware
@@ -51,6 +52,10 @@ _CACHED_VOLUME = 20_000
 """The same by compiled code."""
 _VOLUME_SHARES = {"mmu": 1, "mmu-8walkers": 10}
 """Those that compiled code asks; of many accesses each takes one in so many, but `_CACHED_VOLUME` at least."""
+_SMALL_SHARE = 10
+"""The same of the others, where compiled code asks them, too."""
+_BUS_VOLUME = 5_000
+"""Bursts by compiled code, where nothing else asks."""
 _ENGINE_GRANTS = 5_000
 """Stores that an MMU with a table engine grants, by compiled code."""
 _PICTURED = ("linux-seed", "fault")
@@ -78,7 +83,7 @@ def run_regression(
     Parameters
     ----------
     simulator : str or None
-        "verilator" or "icarus"; None: each that there is.
+        "verilator", "icarus", or "cxxrtl", which runs what is a library; None: each of the first two that there is.
     walks : int or None
         Random walks, at the batch level where there is one; None: as many as fit the level.
     only : tuple of str
@@ -105,59 +110,66 @@ def run_regression(
     names = [simulator] if simulator else list(dict.fromkeys(found.name for found in detect()))
     missing = [] if simulator else [name for name in ("verilator", "icarus") if name not in names]
 
-    def build(name: str | None) -> BuiltWalker:
+    def build(name: str | None) -> Gateware:
         say(f"{name or 'a simulator'}: building the gateware, if it is not built yet")
-        return BuiltWalker.make(name)
+        return WalkerLibrary.make(simulator=name) if name == "cxxrtl" else BuiltWalker.make(name)
 
-    def parts_of(name: str | None, walker: BuiltWalker) -> Iterator[_Part]:
+    def parts_of(name: str | None, walker: Gateware) -> Iterator[_Part]:
         """What is done in one simulator, in the order of its rows; no part needs another."""
-        # The linked lane where there is one, and the protocol level in every simulator.
-        levels = (False, True) if walker.model.batch else (True,)
+        # The linked lane where there is one, and the protocol level in every simulator; a library has neither.
+        levels = (False,) if walker.in_process else (False, True) if walker.model.batch else (True,)
+        by = walker.model.simulator.name
         for protocol in levels:
             if not only or "recorded" in only:
-                yield partial(_recorded, walker, protocol, seed, say)
+                yield partial(_recorded, _own(walker), protocol, seed, say)
             if not only or "random" in only:
                 count = _WALKS[not protocol] if walks is None or protocol != (not walker.model.batch) else walks
                 most = _WALKS[True] if walker.model.batch else count
-                yield partial(_randomised, walker, protocol, min(count, most), seed, say)
+                yield partial(_randomised, _own(walker), protocol, min(count, most), seed, say)
                 if count > most:
                     say(f"{walker.simulator}, library: {count - most} more random walks, seed {seed}")
-                    yield partial(_volume, count, most, seed, jobs, journal, progress)
+                    yield partial(_volume, by, count, most, seed, jobs, journal, progress)
             if not only or "replay" in only:
                 for profile in dict.fromkeys(profile for profile, _ in _REPLAYS[not protocol]):
-                    yield partial(_replayed, walker, protocol, seed, profile, say)
+                    yield partial(_replayed, _own(walker), protocol, seed, profile, say)
         if not only or "caches" in only:
             asked = designs or tuple(CACHING)
-            for design in asked:
+            for design in asked if not walker.in_process else ():
                 count, conditions = _CACHED_ACCESSES[design], None
                 if walks is not None and not walker.model.batch:
                     count, conditions = walks, _LONG_CONDITIONS
                 yield partial(_cached_work, name, walker, design, count, seed, conditions, say)
-            for design in [name for name in asked if name in _VOLUME_SHARES and walker.model.batch]:
+            volumes = asked if walker.in_process else [name for name in asked if name in _VOLUME_SHARES]
+            for design in volumes if walker.model.batch else ():
                 wanted_count = walks or _CACHED_VOLUME
-                share = _VOLUME_SHARES[design] if len(asked) > 1 else 1
+                share = _VOLUME_SHARES.get(design, _SMALL_SHARE) if len(asked) > 1 else 1
                 count = max(wanted_count // share, min(wanted_count, _CACHED_VOLUME))
                 file = journal if only == ("caches",) and design == "mmu" else None
                 yield partial(_cached_volume, walker, design, count, seed, jobs, file, progress, say)
         if not only or "bus" in only:
-            yield partial(_on_the_bus, walker, seed, say)
-            if walks is not None and walker.model.batch:
+            if not walker.in_process:
+                yield partial(_on_the_bus, walker, seed, say)
+            if walker.in_process or (walks is not None and walker.model.batch):
                 file = journal if only == ("bus",) else None
-                yield partial(_bus_volume, walker, walks, seed, jobs, file, progress, say)
+                yield partial(_bus_volume, walker, walks or _BUS_VOLUME, seed, jobs, file, progress, say)
         if (not only or "engine" in only) and walker.model.batch:
             count = walks if only == ("engine",) and walks else _ENGINE_GRANTS
             yield partial(_beside_an_engine, walker, count, seed, say)
         if "log" in only and walker.model.batch:
             yield partial(_beside_an_engine, walker, walks or _ENGINE_GRANTS, seed, say, logs=True)
 
-    # A simulator is a process of its own, so parts run side by side, and simulators too.
+    # A simulator is a process of its own, so parts run side by side, and simulators too; what is here takes turns.
     wanted: list[str | None] = [*names] or [None]
     with ThreadPoolExecutor(max(jobs, len(wanted))) as pool, ending_chunks() as end_chunks:
         running: list[Future[Any]] = [pool.submit(build, name) for name in wanted]
         try:
             walkers = [built.result() for built in running]
             asked = [list(parts_of(name, walker)) for name, walker in zip(wanted, walkers, strict=True)]
-            running = [pool.submit(_told, part) for parts in asked for part in parts]
+            running = [
+                pool.submit(_here if walker.in_process else _told, part)
+                for walker, parts in zip(walkers, asked, strict=True)
+                for part in parts
+            ]
             told = iter([part.result() for part in running])
         except BaseException:  # Ctrl-C, or one of them failed: do not wait for the rest
             for part in running:
@@ -209,7 +221,16 @@ def _told(part: _Part) -> _Told:
     return told
 
 
-def _recorded(walker: BuiltWalker, protocol: bool, seed: int, say: _Say, into: _Told) -> None:
+_in_turn: Final = Lock()
+
+
+def _here(part: _Part) -> _Told:
+    """A part that runs in this process: one after the other, since some share a model."""
+    with _in_turn:
+        return _told(part)
+
+
+def _recorded(walker: Gateware, protocol: bool, seed: int, say: _Say, into: _Told) -> None:
     say(f"{_where(walker, protocol)}: recorded walks, seed {seed}")
     cases = read_walks(WALKS)
     indices = spread(cases, _PER_CYCLE_CASES if protocol else None)
@@ -226,7 +247,7 @@ def _recorded(walker: BuiltWalker, protocol: bool, seed: int, say: _Say, into: _
         "part": "recorded walks",
         "expected by": "QEMU, Bochs, Unicorn",
         "simulator": walker.simulator,
-        "level": _level(protocol),
+        "level": _level(walker, protocol),
         "compared": tally["agree"] + tally["differ"],
         "differ": tally["differ"],
         "notes": f"of {len(cases)}; {told['events']} accesses, {told['traced']} trace records",
@@ -236,7 +257,7 @@ def _recorded(walker: BuiltWalker, protocol: bool, seed: int, say: _Say, into: _
 
 def _cached_work(
     name: str | None,
-    walker: BuiltWalker,
+    walker: Gateware,
     design: str,
     count: int,
     seed: int,
@@ -252,7 +273,7 @@ def _cached_work(
 
 
 def _cached_volume(
-    walker: BuiltWalker,
+    walker: Gateware,
     design: str,
     count: int,
     seed: int,
@@ -265,7 +286,8 @@ def _cached_volume(
     """Random accesses by compiled code."""
     say(f"{walker.simulator}, library: {count} random accesses to {design}, seed {seed}")
     config = CACHING[design]
-    told = caching_volume(count, seed, config=config, preset=design, jobs=jobs, journal=journal, progress=progress)
+    how: dict[str, Any] = {"jobs": jobs, "journal": journal, "progress": progress}
+    told = caching_volume(count, seed, config=config, preset=design, simulator=walker.model.simulator.name, **how)
     into.rows.append(_cached(told, design, "library", into.failures))
 
 
@@ -292,7 +314,7 @@ def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) 
     }
 
 
-def _on_the_bus(walker: BuiltWalker, seed: int, say: _Say, into: _Told) -> None:
+def _on_the_bus(walker: Gateware, seed: int, say: _Say, into: _Told) -> None:
     """The row of random bursts through the translating bridge."""
     say(f"{walker.simulator}: random bursts through the bridge, seed {seed}")
     simulator = walker.model.simulator.name
@@ -303,7 +325,7 @@ def _on_the_bus(walker: BuiltWalker, seed: int, say: _Say, into: _Told) -> None:
         "part": "bursts through the bridge",
         "expected by": "last write, mark of each store",
         "simulator": told["simulator"],
-        "level": _level(True),
+        "level": _level(walker, True),
         "compared": told["transactions"],
         "differ": len(told["failures"]),
         "notes": f"{told['judged']} bytes read, {told['refused']} refused, {told['clears']} clears, "
@@ -313,7 +335,7 @@ def _on_the_bus(walker: BuiltWalker, seed: int, say: _Say, into: _Told) -> None:
 
 
 def _bus_volume(
-    walker: BuiltWalker,
+    walker: Gateware,
     count: int,
     seed: int,
     jobs: int,
@@ -324,7 +346,8 @@ def _bus_volume(
 ) -> None:
     """The row of random bursts by compiled code."""
     say(f"{walker.simulator}, library: {count} random bursts through the bridge, seed {seed}")
-    told = bus_volume(count, seed, jobs=jobs, journal=journal, progress=progress)
+    by = walker.model.simulator.name
+    told = bus_volume(count, seed, simulator=by, jobs=jobs, journal=journal, progress=progress)
     into.failures += [f"{told['simulator']}: {text}" for text in told["failures"]]
     counts = told["counts"]
     row = {
@@ -341,15 +364,16 @@ def _bus_volume(
 
 
 def _beside_an_engine(
-    walker: BuiltWalker, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False
+    walker: Gateware, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False
 ) -> None:
     """The row of stores beside clears, scans, moves, invalidations and tables that are freed; or with a dirty log."""
     say(f"{walker.simulator}, library: {count} stores beside a table engine{' and a log' * logs}, seed {seed}")
-    told = mmu_engine_work(count, seed, logs=logs)
+    by = walker.model.simulator.name
+    told = mmu_engine_work(count, seed, by, logs=logs)
     counts = told["counts"]
     asked = "" if count == _ENGINE_GRANTS else f" --walks {count}"
     part = "log" if logs else "engine"
-    repeat = f"ptewalk cosim --only {part} --simulator verilator{asked} --seed {seed}{option()}"
+    repeat = f"ptewalk cosim --only {part} --simulator {by}{asked} --seed {seed}{option()}"
     into.failures += [f"{told['simulator']}: {text}\nrepeat: {repeat}" for text in told["failures"]]
     kinds = {"records": "records", "lost": "marks without", "stalls": "waits for room"} if logs else {"move": "moves"}
     seen = ", ".join(f"{counts.get(kind, 0)} {name}" for kind, name in kinds.items())
@@ -373,11 +397,13 @@ def _notes(told: Any) -> str:
     return f"{happened}; {told['words']} words, {told['events']} accesses, {told['traced']} trace records"
 
 
-def _volume(walks: int, done: int, seed: int, jobs: int, journal: Path | None, progress: Progress, into: _Told) -> None:
-    """The chunks of a plan that come after those of its first walks, on the library."""
-    library = WalkerLibrary.make()
+def _volume(
+    by: str, walks: int, done: int, seed: int, jobs: int, journal: Path | None, progress: Progress, into: _Told
+) -> None:
+    """The chunks of a plan that come after those of its first walks, on the library that simulator `by` makes."""
+    library = WalkerLibrary.make(simulator=by)
     chunks = walks_plan(seed, walks, BATCH)[done // BATCH :]
-    repeat = f"ptewalk cosim --only random --simulator verilator --walks {walks} --seed {seed}{option()}"
+    repeat = f"ptewalk cosim --only random --simulator {by} --walks {walks} --seed {seed}{option()}"
     counts = walk_chunks(library, chunks, repeat, jobs=jobs, journal=journal, progress=progress)
     into.failures += [f"{library.simulator}: {failure}" for failure in counts.failures]
     if not counts.failures and counts.comparisons < walks - done:
@@ -394,15 +420,20 @@ def _volume(walks: int, done: int, seed: int, jobs: int, journal: Path | None, p
     into.rows.append(row)
 
 
-def _level(protocol: bool) -> str:
-    return "protocol" if protocol else "batch"
+def _own(walker: Gateware) -> Gateware:
+    """The same with a model of its own where it runs in this process: a part is the same whatever ran before it."""
+    return WalkerLibrary(walker.config, walker.model) if walker.in_process else walker
 
 
-def _where(walker: BuiltWalker, protocol: bool) -> str:
-    return f"{walker.simulator}, {'protocol level' if protocol else 'linked lane'}"
+def _level(walker: Gateware, protocol: bool) -> str:
+    return "protocol" if protocol else "library" if walker.in_process else "batch"
 
 
-def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, say: _Say, into: _Told) -> None:
+def _where(walker: Gateware, protocol: bool) -> str:
+    return f"{walker.simulator}, {'protocol level' if protocol else 'library' if walker.in_process else 'linked lane'}"
+
+
+def _randomised(walker: Gateware, protocol: bool, walks: int, seed: int, say: _Say, into: _Told) -> None:
     say(f"{_where(walker, protocol)}: random walks with a second writer, seed {seed}")
     name = walker.model.simulator.name
     repeat = f"ptewalk cosim --only random --simulator {name} --walks {walks} --seed {seed}{option()}"
@@ -417,7 +448,7 @@ def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, say:
         "part": "random walks",
         "expected by": "golden model",
         "simulator": walker.simulator,
-        "level": _level(protocol),
+        "level": _level(walker, protocol),
         "compared": result["comparisons"],
         "differ": result["mismatches"],
         "notes": _notes(result),
@@ -425,7 +456,7 @@ def _randomised(walker: BuiltWalker, protocol: bool, walks: int, seed: int, say:
     into.rows.append(row)
 
 
-def _replayed(walker: BuiltWalker, protocol: bool, seed: int, profile: str, say: _Say, into: _Told) -> None:
+def _replayed(walker: Gateware, protocol: bool, seed: int, profile: str, say: _Say, into: _Told) -> None:
     """The scenarios of one kernel, in each way to track that is asked for."""
     jobs = []
     for track in [track for name, track in _REPLAYS[not protocol] if name == profile]:
@@ -455,7 +486,7 @@ def _replayed(walker: BuiltWalker, protocol: bool, seed: int, profile: str, say:
                 "part": f"scenarios: {job.profile}, {job.track}",
                 "expected by": "real kernel, golden model",
                 "simulator": walker.simulator,
-                "level": _level(protocol),
+                "level": _level(walker, protocol),
                 "compared": done,
                 "differ": result["differ"],
                 "notes": notes + (f", {result['closed']} lost stores closed" if result["closed"] else ""),

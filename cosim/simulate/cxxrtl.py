@@ -27,7 +27,7 @@ PASSES: Final = (
 )
 """Nets are split where parts of them are driven apart: CXXRTL puts wide ones together chunk by chunk, which is slow.
 Split before they are merged, they leave no loop from a part of a net to another, for which one pass would not do."""
-FLAGS: Final = ("-O3", "-std=c++17", "-fPIC", "-fno-strict-aliasing", "-DNDEBUG", "-DPTEWALK_CXXRTL")
+FLAGS: Final = ("-O3", "-std=c++17", "-fPIC", "-fno-strict-aliasing", "-fno-gnu-unique", "-DNDEBUG", "-DPTEWALK_CXXRTL")
 _ONE_PASS: Final = "bool converged = true;"
 """What stands in a model of which one pass settles all."""
 _HEAD: Final = """\
