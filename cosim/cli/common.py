@@ -37,6 +37,7 @@ __all__ = [
     "TRACKS",
     "UNCACHED",
     "chosen_kernel",
+    "compiled_option",
     "counted",
     "deb_option",
     "design_option",
@@ -54,6 +55,8 @@ __all__ = [
 
 TRACKS = ("off", "fault", "native")
 SIMULATORS = ("verilator", "icarus", "cxxrtl")
+COMPILED = ("verilator", "cxxrtl")
+"""As `simulate.find.COMPILED`, which is imported late."""
 MUTANT = "ptewalk.mutant"
 _TOLD: Final = 100
 T = TypeVar("T")
@@ -88,6 +91,11 @@ simulator_option = option(
     "--simulator",
     type=click.Choice(SIMULATORS),
     help="Verilator, Icarus, or for what runs by compiled code CXXRTL; by default the best there is of the first two.",
+)
+compiled_option = option(
+    "--simulator",
+    type=click.Choice(COMPILED),
+    help="Of the gateware, which runs by compiled code; by default Verilator.",
 )
 design_option = option(
     "--design",

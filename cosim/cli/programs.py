@@ -24,6 +24,7 @@ from ptewalk.cosim.cli.common import (
     TRACKS,
     UNCACHED,
     chosen_kernel,
+    compiled_option,
     deb_option,
     design_option,
     json_option,
@@ -73,6 +74,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--track", type=click.Choice(TRACKS), default="native", show_default=True, help="What the MMU does to entries.")
 @option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
 @design_option
+@compiled_option
 @option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -123,6 +125,7 @@ def run(
     track: str,
     backend: str,
     design: str,
+    simulator: str | None,
     root: Path,
     scratch: Path | None,
     scratch_bytes: int,
@@ -212,6 +215,7 @@ def run(
         report,
         as_json,
         pass_status,
+        simulator,
         guest,
     )
 
@@ -221,6 +225,7 @@ def run(
 @option("--epoch", "number", type=click.IntRange(1), help="Number of the image; by default the last.")
 @option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
 @option("--design", type=click.Choice(DESIGNS), help="For the gateware; by default as before.")
+@compiled_option
 @option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -239,6 +244,7 @@ def restore(
     number: int | None,
     backend: str | None,
     design: str | None,
+    simulator: str | None,
     root: Path | None,
     scratch: Path | None,
     seconds: float | None,
@@ -283,6 +289,7 @@ def restore(
         report,
         as_json,
         pass_status,
+        simulator,
     )
 
 
@@ -307,6 +314,7 @@ def _go(
     report: Path | None,
     as_json: bool,
     pass_status: bool,
+    simulator: str | None,
     guest: str | None = None,
 ) -> int:
     """Run a program to its end, and tell of it; the exit code. `guest`: the kernel that it is to be compared with."""
@@ -314,7 +322,7 @@ def _go(
     from ptewalk.cosim.programs.run import ProgramRun
     from ptewalk.model.linux import Track
 
-    walker, design = make_walker(settings.told, settings.design), settings.design
+    walker, design = make_walker(settings.told, settings.design, simulator), settings.design
     with ExitStack() as stack:
         streams = {
             "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
@@ -356,15 +364,17 @@ def _go(
     return _passed(status) if pass_status else 0
 
 
-def make_walker(backend: str, design: str = UNCACHED) -> Callable[[Any], Any]:
-    """What makes the MMU for a memory."""
+def make_walker(backend: str, design: str = UNCACHED, simulator: str | None = None) -> Callable[[Any], Any]:
+    """What makes the MMU for a memory; `simulator` is that of the gateware, by default Verilator."""
+    if simulator is not None and backend != "gateware":
+        raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if design in CACHING:
         if backend != "gateware":
             raise ToolError(f"--design {design} is for --backend gateware")
         from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
         from ptewalk.cosim.runs.tracing import trace_library
 
-        built = trace_library(design)
+        built = trace_library(design, simulator or "verilator")
         return lambda memory: CachingWalker(TracedMmu(built, memory))
     from ptewalk.cosim.bench.single import SingleWalker
     from ptewalk.cosim.programs.walkers import ModelWalker
@@ -373,7 +383,7 @@ def make_walker(backend: str, design: str = UNCACHED) -> Callable[[Any], Any]:
         return ModelWalker
     from ptewalk.cosim.runs.gateware import WalkerLibrary
 
-    library = WalkerLibrary.make()
+    library = WalkerLibrary.make(simulator=simulator or "verilator")
     return lambda memory: SingleWalker(library.lane, memory)
 
 

@@ -13,7 +13,16 @@ import click
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, write_whole
-from ptewalk.cosim.cli.common import CACHING, TRACKS, json_option, mutant_option, option, progress, show
+from ptewalk.cosim.cli.common import (
+    CACHING,
+    TRACKS,
+    compiled_option,
+    json_option,
+    mutant_option,
+    option,
+    progress,
+    show,
+)
 from ptewalk.cosim.cli.programs import SIZE
 
 _MOST_LATENCY = 10_000
@@ -23,6 +32,7 @@ _MOST_LATENCY = 10_000
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[PROGRAM [ARGUMENT]...]")
 @option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A trace instead.")
 @option("--design", type=click.Choice(CACHING), default="mmu", show_default=True, help="Preset.")
+@compiled_option
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option(
     "--track", "tracks", type=click.Choice(TRACKS), multiple=True, help="By default all three, one after the other."
@@ -43,6 +53,7 @@ def trace(
     command: tuple[str, ...],
     source: Path | None,
     design: str,
+    simulator: str | None,
     profile: str,
     tracks: tuple[str, ...],
     latency: int,
@@ -80,7 +91,7 @@ def trace(
     cost = TRAP_CYCLES if trap_cycles is None else trap_cycles
     every = _accesses(epoch, most) if source is not None else 0
     with progress("the gateware is built"):
-        library = trace_library(design)
+        library = trace_library(design, simulator or "verilator")
     rows: list[dict[str, Any]] = []
     more: list[dict[str, Any]] = []
     for track in chosen:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.simulate.find import Simulator
+from ptewalk.cosim.simulate.find import Simulator, compilers
 from ptewalk.cosim.simulate.step import run_command
 from ptewalk.rtl.description import DesignDescription
 
@@ -109,7 +109,13 @@ def _runtime() -> Path:
 
 
 def compile_library(
-    simulator: Simulator, design: DesignDescription, folder: Path, library: Path, common: dict[str, Any]
+    simulator: Simulator,
+    design: DesignDescription,
+    folder: Path,
+    library: Path,
+    common: dict[str, Any],
+    *,
+    kind: tuple[str, ...] = ("-shared",),
 ) -> int | None:
     """Make `library` of `folder`'s design.il and lane; the exit status of what failed, else 0, and None without time.
 
@@ -122,6 +128,8 @@ def compile_library(
     library : Path
     common : dict
         What else `run_command` takes.
+    kind : tuple of str
+        What g++ is to make; nothing: a program, of a lane with a main.
 
     Raises
     ------
@@ -135,5 +143,16 @@ def compile_library(
         return status
     if _ONE_PASS not in (folder / "design.cc").read_text():
         raise ToolError(f"CXXRTL needs several passes a cycle for {design.top}, which this lane does not do")
-    command = ["g++", *FLAGS, "-shared", "-DPTEWALK_LIBRARY", "-I", str(_runtime()), "-I", str(folder)]
+    ccache = compilers()["ccache"]
+    command = [
+        *([str(ccache)] if ccache else []),
+        "g++",
+        *FLAGS,
+        *kind,
+        "-DPTEWALK_LIBRARY",
+        "-I",
+        str(_runtime()),
+        "-I",
+        str(folder),
+    ]
     return run_command(simulator, [*command, "-o", str(library), str(folder / "lane.cpp")], **common)

@@ -18,6 +18,7 @@ from ptewalk.cosim.checks.random_walks import random_batch
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
+from ptewalk.cosim.simulate.find import COMPILED
 from ptewalk.cosim.speed.fills import LEAST_RATIO, fill_rates
 from ptewalk.model import bulk
 from ptewalk.model.kernel import Kernel
@@ -32,7 +33,7 @@ from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access
 
 __all__ = ["MISSED", "PARTS", "measure"]
 
-PARTS = ("cosim", "fills", "bulk", "kernel", "replay")
+PARTS = ("cosim", "compiled", "fills", "bulk", "kernel", "replay")
 MISSED = "missed"
 _PROTOCOL_WALKS = 600
 _BATCH_TARGET = 50
@@ -93,6 +94,8 @@ def measure(
         progress(number, len(wanted))
         if part == "cosim":
             rows += _cosim(simulator, walks, seed)
+        elif part == "compiled":
+            rows += _compiled(seed)
         elif part == "fills":
             model, gateware, ratio = fill_rates(WalkerLibrary.make().lane)
             baseline = f"golden model: {model:.0f}"
@@ -144,6 +147,32 @@ def _whole(library: WalkerLibrary, seed: int, repeat: str) -> dict[str, Any]:
     ratio = median(end_to_end / golden for golden, end_to_end in pairs)
     name = "walks with stimulus and golden model: library"
     return _row(name, whole, "walks/s", f"golden model alone: {alone:.0f}", ratio, most=_WHOLE_TARGET)
+
+
+def _compiled(seed: int) -> list[dict[str, Any]]:
+    """CXXRTL beside Verilator on the same walks, batch by batch: the clock of the lane alone, and end to end.
+
+    There is no target: how much is gained depends on the design, and on what the golden model costs.
+    """
+    libraries = {name: WalkerLibrary.make(simulator=name) for name in COMPILED}
+    clocks: dict[str, list[float]] = {name: [] for name in COMPILED}
+    wholes: dict[str, list[float]] = {name: [] for name in COMPILED}
+    for number in range(_ROUNDS):
+        for name, library in libraries.items():
+            repeat = f"ptewalk bench --only compiled --seed {seed}"
+            started = time.thread_time()
+            result = library.randomised(BATCH, seed, repeat, batch=number)
+            wholes[name].append(BATCH / (time.thread_time() - started))
+            clocks[name].append(result["rate"]["cycles"] / result["rate"]["seconds"])
+            if result["failure"]:
+                raise ToolError(f"the walks measured do not agree with the golden model: {result['failure']}")
+    told = (("clock, lane alone", "cycles/s", clocks), ("walks with stimulus and golden model", "walks/s", wholes))
+    rows = []
+    for what, unit, rates in told:
+        by, against = (rates[name] for name in ("cxxrtl", "verilator"))
+        ratio = median(one / other for one, other in zip(by, against, strict=True))
+        rows.append(_row(f"{what}: CXXRTL", median(by), unit, f"Verilator: {median(against):.0f}", ratio))
+    return rows
 
 
 class _Subject(NamedTuple):

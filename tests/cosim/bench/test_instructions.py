@@ -1,4 +1,4 @@
-"""How much the compiled lane costs beside a native main on the same model, in instructions, which repeat."""
+"""What the compiled lane costs in instructions, which repeat: beside a native main, and on a model of CXXRTL's."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ptewalk.cosim.bench.headers import lane_files
 from ptewalk.cosim.runs.gateware import verilog_of
 from ptewalk.cosim.simulate.build import _VERILATOR_FLAGS, _make_variables
+from ptewalk.cosim.simulate.cxxrtl import compile_library
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.step import run_command
-from ptewalk.rtl.export import describe
+from ptewalk.rtl.export import describe, export_rtlil
 from ptewalk.rtl.mmu import MmuConfig
 
 pytestmark = pytest.mark.slow
 MOST = 1.11
+MOST_OF_CXXRTL = 0.8
+"""Of the instructions of a cycle with Verilator's model."""
 
 
 def counted(program: Path, how: str, requests: int) -> tuple[int, int]:
@@ -31,7 +35,14 @@ def counted(program: Path, how: str, requests: int) -> tuple[int, int]:
     return int(found[1]), int(done.stdout)
 
 
-def test_the_lane_costs_little_beside_a_native_main(tmp_path: Path) -> None:
+def per_cycle(program: Path, how: str) -> float:
+    """Instructions of a clock cycle, the start left out."""
+    few, many = (counted(program, how, requests) for requests in (500, 4500))
+    assert many[1] > 20_000
+    return (many[0] - few[0]) / (many[1] - few[1])
+
+
+def test_the_lane_costs_little_beside_a_native_main_and_less_on_cxxrtl(tmp_path: Path) -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind was not found: apt-get install valgrind")
     design = describe(MmuConfig())
@@ -53,10 +64,19 @@ def test_the_lane_costs_little_beside_a_native_main(tmp_path: Path) -> None:
         timeout=600,
     )
     assert status == 0, (tmp_path / "log").read_text()
-    rates = {}
-    for how in ("plain", "lane"):
-        few, many = (counted(tmp_path / "model" / "native", how, requests) for requests in (500, 4500))
-        rates[how] = (many[0] - few[0]) / (many[1] - few[1])
-        assert many[1] > 20_000
+    rates = {how: per_cycle(tmp_path / "model" / "native", how) for how in ("plain", "lane")}
+    rates["CXXRTL"] = per_cycle(by_cxxrtl(tmp_path), "lane")
     assert rates["lane"] <= MOST * rates["plain"], rates
+    assert rates["CXXRTL"] <= MOST_OF_CXXRTL * rates["lane"], rates
     print(rates)
+
+
+def by_cxxrtl(folder: Path) -> Path:
+    """The same main and lane with a model of CXXRTL's, in one translation unit."""
+    (folder / "design.il").write_text(export_rtlil(MmuConfig()))
+    (folder / "lane.cpp").write_text((folder / "lane.cpp").read_text() + (folder / "native.cpp").read_text())
+    program = folder / "cxxrtl" / "native"
+    common: dict[str, Any] = {"folder": folder, "environment": {}, "log": folder / "log", "timeout": 600}
+    status = compile_library(select("cxxrtl"), describe(MmuConfig()), folder, program, common, kind=())
+    assert status == 0, (folder / "log").read_text()
+    return program

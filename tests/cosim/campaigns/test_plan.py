@@ -35,7 +35,11 @@ def test_chunks_seeds_and_options(tmp_path: Path) -> None:
         (9, 1, 20_000),
         (9, 2, 10_000),
     ]
-    assert (accesses.seed, accesses.options, len(accesses.chunks())) == (3, {"design": "mmu-8walkers"}, 1)
+    assert (accesses.seed, accesses.options, len(accesses.chunks())) == (
+        3,
+        {"design": "mmu-8walkers", "simulator": "verilator"},
+        1,
+    )
     fewer = read_plan(plan.argument, seed=4, share=10, only=("w",))
     assert [(part.name, part.seed, part.count) for part in fewer.parts] == [("w", 4, 5_000)]
 
