@@ -42,7 +42,7 @@ def per_cycle(program: Path, how: str) -> float:
     return (many[0] - few[0]) / (many[1] - few[1])
 
 
-def test_the_lane_costs_little_beside_a_native_main_and_less_on_cxxrtl(tmp_path: Path) -> None:
+def test_the_lane_costs_little_beside_a_native_main(tmp_path: Path) -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind was not found: apt-get install valgrind")
     design = describe(MmuConfig())

