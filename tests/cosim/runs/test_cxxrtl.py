@@ -126,7 +126,7 @@ def stories(simulator: str) -> tuple[Any, int]:
 
 
 @pytest.mark.share(3)
-@pytest.mark.parametrize(("work", "least"), [(commands, 10_000), (bursts, 4_500), (stories, 100_000)])
+@pytest.mark.parametrize(("work", "least"), [(commands, 10_000), (bursts, 4_400), (stories, 100_000)])
 def test_bursts_engines_and_stories(work: Callable[[str], tuple[Any, int]], least: int) -> None:
     by_cxxrtl, by_verilator = work("cxxrtl"), work("verilator")
     assert by_cxxrtl == by_verilator
