@@ -38,9 +38,7 @@ def built_mmu_engine(config: MmuEngineConfig = TRACKED, simulator: str = "verila
     return library_of(config, mmu_engine_lane_files, simulator)
 
 
-def mmu_engine_work(
-    grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False
-) -> dict[str, Any]:
+def mmu_engine_work(grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False) -> dict[str, Any]:
     """Random stories until so many stores were granted; with `logs` on a design that has a dirty log.
 
     Returns

@@ -363,9 +363,7 @@ def _bus_volume(
     into.rows.append(row)
 
 
-def _beside_an_engine(
-    walker: Gateware, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False
-) -> None:
+def _beside_an_engine(walker: Gateware, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False) -> None:
     """The row of stores beside clears, scans, moves, invalidations and tables that are freed; or with a dirty log."""
     say(f"{walker.simulator}, library: {count} stores beside a table engine{' and a log' * logs}, seed {seed}")
     by = walker.model.simulator.name
