@@ -55,7 +55,9 @@ def test_walks_are_asked_at_protocol_level_where_there_is_no_compiled_code(
 
     model = SimpleNamespace(batch=batch, simulator=SimpleNamespace(name="a simulator"))
     monkeypatch.setattr(
-        regression.BuiltWalker, "make", lambda name: SimpleNamespace(simulator="a simulator", model=model)
+        regression.BuiltWalker,
+        "make",
+        lambda name: SimpleNamespace(simulator="a simulator", model=model, in_process=False),
     )
     monkeypatch.setattr(regression, "caching_work", work)
     regression.run_regression("icarus", walks, ("caches",), 1, designs=("mmu-small",), say=lambda text: None)
