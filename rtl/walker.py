@@ -34,7 +34,7 @@ class WalkerConfig:
     """Parameters of a walker.
 
     Parameters
-
+    ----------
     levels : int
         4 or 5 (default). 5: four or five levels, by CR4.LA57 at run time. 4: CR4.LA57 is ignored.
     physical_bits : int

@@ -64,7 +64,9 @@ def test_it_builds(tmp_path: Path) -> None:
     pages = {path.parent.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("index.html")}
     assert pages == {*wanted, *map(Path, (".", "api", "rtl-api", "changelog", "contributing"))}
     for page, words in {"api": ("spawn", "clear_refs"), "rtl-api": ("physical_bits", "PRESETS", "o_written")}.items():
-        assert all(word in (tmp_path / "site" / page / "index.html").read_text() for word in words)
+        text = (tmp_path / "site" / page / "index.html").read_text()
+        assert all(word in text for word in words)
+        assert "<p>Parameters</p>" not in text, "a docstring's section is without its line of hyphens"
     assert (tmp_path / "site" / "mmu" / "index.html").read_text().count("Tested by") > 20
 
 
