@@ -201,6 +201,7 @@ def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
 @option("--monitor", is_flag=True, help="With --axi: an exclusive monitor before a memory that has none.")
 @option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
 @option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
+@option("--log", is_flag=True, help="A dirty log in an MMU that caches: a record in memory for each page marked.")
 @option("--core", is_flag=True, help="Write FILE.core for FuseSoC too, and with --registers FILE.rdl and FILE.h.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
 @option("--json", "as_json", is_flag=True, help="Print the description instead of writing files.")
@@ -214,6 +215,7 @@ def export(
     monitor: bool,
     registers: bool,
     bridge: bool,
+    log: bool,
     core: bool,
     fault_depth: int | None,
     as_json: bool,
@@ -233,6 +235,7 @@ def export(
     from ptewalk.rtl.bridge.config import BridgeConfig
     from ptewalk.rtl.bus.on_axi import AxiMmuConfig
     from ptewalk.rtl.caching_mmu import CachingMmuConfig
+    from ptewalk.rtl.log.dirty_log import LogConfig
     from ptewalk.rtl.presets import preset
     from ptewalk.rtl.registers.unit import UnitConfig
     from ptewalk.rtl.walker import WalkerConfig
@@ -250,10 +253,13 @@ def export(
         raise ToolError("--registers are those of an MMU that caches, on AXI4: give --design mmu --axi 64")
     if bridge and not registers:
         raise ToolError("--bridge is used by registers: give --registers")
+    if log and design not in CACHING:
+        raise ToolError("--log is that of an MMU that caches: give --design mmu")
     try:
         walker = WalkerConfig(levels=int(levels), **parameters)  # type: ignore[arg-type]
         depth = {} if fault_depth is None else {"fault_depth": fault_depth}
-        config = replace(preset(design, walker), **depth)  # type: ignore[arg-type]
+        logs = {"log": LogConfig()} if log else {}
+        config = replace(preset(design, walker), **depth, **logs)  # type: ignore[arg-type]
         if registers:
             assert isinstance(config, CachingMmuConfig)
             bits, width = config.walker.physical_bits, int(axi or 0)

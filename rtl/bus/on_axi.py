@@ -6,8 +6,11 @@ from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, Flow, connect, flipped
 
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
+from ptewalk.rtl.bus.join import AxiJoin
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
+from ptewalk.rtl.log.dirty_log import LogConfig
+from ptewalk.rtl.log.on_axi import RecordPort
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 
 __all__ = ["AxiMmu", "AxiMmuConfig"]
@@ -20,7 +23,7 @@ class AxiMmuConfig:
     Parameters
     ----------
     mmu : MmuConfig or CachingMmuConfig
-        With one walker.
+        With one walker. Its log's records go to the same bus, with ID 1.
     data_bits, link, prot
         As in `ExclusivePortConfig`.
     monitor : bool
@@ -41,8 +44,6 @@ class AxiMmuConfig:
             raise ValueError(
                 f"walkers of an MMU on AXI4 must be 1, since the port takes one walker's ids, not {self.mmu.walkers}"
             )
-        if isinstance(self.mmu, CachingMmuConfig) and self.mmu.log is not None:
-            raise ValueError("log of an MMU on AXI4 must be None: beside a table engine there is one")
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         _ = self.port
@@ -52,6 +53,11 @@ class AxiMmuConfig:
         """The parameters of the memory port; ValueError where they are not allowed."""
         bits = self.mmu.walker.physical_bits
         return ExclusivePortConfig(physical_bits=bits, data_bits=self.data_bits, link=self.link, prot=self.prot)
+
+    @property
+    def log(self) -> LogConfig | None:
+        """The parameters of the dirty log, if there is one."""
+        return self.mmu.log if isinstance(self.mmu, CachingMmuConfig) else None
 
 
 class AxiMmu(Component):
@@ -63,14 +69,15 @@ class AxiMmu(Component):
 
     Members
     -------
-    All but `memory` of the MMU, and `m_axi`, `status`, `clear` and `unknown_address` of the port.
+    All but `memory` and `records` of the MMU, and `m_axi`, `status`, `clear` and `unknown_address` of the port.
     """
 
     def __init__(self, config: AxiMmuConfig = AxiMmuConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self.mmu = Mmu(config.mmu) if isinstance(config.mmu, MmuConfig) else CachingMmu(config.mmu)
         self.port = ExclusivePort(config.port)
-        members = {name: member for name, member in self.mmu.signature.members.items() if name != "memory"}
+        of_mmu = self.mmu.signature.members
+        members = {name: member for name, member in of_mmu.items() if name not in _TO_MEMORY}
         members |= {name: member for name, member in self.port.signature.members.items() if name != "memory"}
         super().__init__(members)
 
@@ -81,7 +88,7 @@ class AxiMmu(Component):
         connect(m, mmu.memory, port.memory)
         for inside in (mmu, port):
             for name, member in inside.signature.members.items():
-                if name in ("memory", "m_axi"):
+                if name in (*_TO_MEMORY, "m_axi"):
                     continue
                 ours, theirs = getattr(self, name), getattr(inside, name)
                 if member.is_signature:
@@ -90,9 +97,17 @@ class AxiMmu(Component):
                     m.d.comb += ours.eq(theirs)
                 else:
                     m.d.comb += theirs.eq(ours)
-        axi = port.m_axi
+        axi, bits = port.m_axi, self.config.port
+        if self.config.log is not None:
+            assert isinstance(mmu, CachingMmu)
+            widths = {"address_bits": bits.physical_bits, "data_bits": bits.data_bits}
+            m.submodules.record_port = records = RecordPort(**widths, id_bits=self.config.log.id_bits, prot=bits.prot)
+            m.submodules.join = join = AxiJoin(**widths, id_bits=bits.id_bits, ids=1, alone=1)
+            connect(m, mmu.records, records.records)
+            connect(m, axi, join.s_axi)
+            connect(m, records.m_axi, join.t_axi)
+            axi = join.m_axi
         if self.config.monitor:
-            bits = self.config.port
             m.submodules.monitor = monitor = ExclusiveMonitor(
                 MonitorConfig(
                     address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=bits.id_bits, reservations=1
@@ -102,3 +117,7 @@ class AxiMmu(Component):
             axi = monitor.m_axi
         connect(m, axi, flipped(self.m_axi))
         return m
+
+
+_TO_MEMORY = ("memory", "records")
+"""Of the MMU: what goes to the bus."""

@@ -45,6 +45,16 @@ def test_export_on_axi(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_export_with_a_log(run: Run, tmp_path: Path) -> None:
+    """Software's side of it beside the MMU's; its records leave by AXI."""
+    code, out, _ = run("export", "-o", "m.v", "--design", "mmu-small", "--axi", "64", "--log")
+    assert (code, out) == (0, "m.v: module ptewalk_axi_mmu\n")
+    widths = {port["name"]: port["width"] for port in json.loads((tmp_path / "m.json").read_text())["ports"]}
+    assert (widths["log__tail"], widths["m_axi_awid"]) == (19, 1)
+    assert not [name for name in widths if name.startswith("records")]
+
+
+@pytest.mark.thorough
 def test_export_with_registers(run: Run, tmp_path: Path) -> None:
     """With FuseSoC's core file and the map of registers, as built."""
     arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--bridge", "--core", "--name", "my_unit")
@@ -85,6 +95,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
         (("-o", "b.v", "--axi", "64", "--design", "mmu-8walkers"), "walkers of an MMU on AXI4 must be 1"),
+        (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
         (("-o", "b.v", "--design", "mmu", "--axi", "32"), "'32' is not one of '64', '128', '256', '512'"),
         (
