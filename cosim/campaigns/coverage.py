@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -73,59 +72,69 @@ def coverage_of(folder: Path) -> list[Coverage]:
     ToolError
         It holds no campaign, or none whose bins are counted.
     """
-    parts, told = _read(folder / "chunks.jsonl")
-    places = [(part, chunk.number) for part in parts for chunk in part.chunks()]
+    places, told = _read(folder / "chunks.jsonl")
     found = []
-    for kind in sorted({part.kind for part in parts}):
+    for kind in sorted({part.kind for part, _ in places}):
         chunks = [(places[number], bins) for number, bins in told.items() if places[number][0].kind == kind]
         whole: Counter[str] = Counter()
         for _, bins in chunks:
             whole.update(bins)
-        found += [_of_cross(kind, cross, whole, chunks) for cross in KINDS[kind].crosses]
+        crosses = KINDS[kind].crosses
+        names = {_name(cross, values) for cross in crosses for values in cross.bins()}
+        if strange := sorted(whole.keys() - names):
+            raise ToolError(f"{folder}: {strange[0]} is no bin of {kind}; it is of another version: run it anew")
+        found += [_of_cross(kind, cross, whole, chunks) for cross in crosses]
     if not found:
         counting = ", ".join(sorted(name for name, kind in KINDS.items() if kind.crosses))
         raise ToolError(f"{folder}: no part of this campaign counts bins: have one of kind {counting} in its plan")
     return found
 
 
-def _read(path: Path) -> tuple[list[Part], dict[int, Mapping[str, int]]]:
-    """The parts of a campaign, and of each chunk that was done the bins."""
-    told: dict[int, Mapping[str, int]] = {}
+def _read(path: Path) -> tuple[list[tuple[Part, int]], dict[int, dict[str, int]]]:
+    """Part and number of each chunk of a campaign, and the bins of each that was done."""
+    told: dict[int, dict[str, int]] = {}
     try:
         first, *rest = path.read_text().split("\n")
         parts = [Part(**part) for part in json.loads(first)["plan"]]
+        places = [(part, chunk.number) for part in parts for chunk in part.chunks()]
         for line in rest:
-            with contextlib.suppress(ValueError):  # the last one may be cut off
+            try:
                 number, one = json.loads(line)
-                told[number] = one.get("bins", {})
+            except (ValueError, TypeError):
+                continue  # the last one may be cut off
+            if number not in range(len(places)):
+                raise ValueError(f"no chunk {number}")
+            if KINDS[places[number][0].kind].crosses:
+                told[number] = {str(name): int(count) for name, count in one["bins"].items()}
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; name the folder of a campaign (`ptewalk campaign`)") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ToolError(f"{path}: no chunks of a campaign; name its folder, or run it anew") from error
-    return parts, told
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolError(f"{path}: no chunks of a campaign of this version; name its folder, or run it anew") from error
+    return places, told
+
+
+def _name(cross: Cross, values: tuple[str, ...]) -> str:
+    return BIN.join((cross.name, *values))
 
 
 def _of_cross(
-    kind: str, cross: Cross, whole: Mapping[str, int], chunks: list[tuple[tuple[Part, int], Mapping[str, int]]]
+    kind: str, cross: Cross, whole: Mapping[str, int], chunks: list[tuple[tuple[Part, int], dict[str, int]]]
 ) -> Coverage:
-    def name(values: tuple[str, ...]) -> str:
-        return BIN.join((cross.name, *values))
-
     excluded: Counter[str] = Counter()
     surprises, gaps, met = [], [], 0
     for values in cross.bins():
-        reason = cross.why_excluded(values)
+        reason, name = cross.why_excluded(values), _name(cross, values)
         if reason is not None:
             excluded[reason] += 1
-            if whole.get(name(values)):
-                surprises.append(name(values))
-        elif whole.get(name(values)):
+            if whole.get(name):
+                surprises.append(name)
+        elif whole.get(name):
             met += 1
         else:
-            near = [name(other) for other in cross.bins() if sum(map(str.__ne__, values, other)) == 1]
-            scores = [(sum(bins.get(one, 0) for one in near), place) for place, bins in chunks]
+            near = [_name(cross, other) for other in cross.bins() if sum(map(str.__ne__, values, other)) == 1]
+            scores = [(sum(one in bins for one in near), place) for place, bins in chunks]
             best = max(scores, key=lambda scored: scored[0], default=(0, None))
-            gaps.append(Gap(name(values), best[1] if best[0] else None))
+            gaps.append(Gap(name, best[1] if best[0] else None))
     return Coverage(kind, cross, met + len(gaps), met, dict(excluded), tuple(gaps), tuple(surprises))
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from ptewalk.cosim.bench.events import Accept, Answer, Invalidate, LogEvent, Read, Reset, Swap, WalkEnd
+from ptewalk.cosim.bench.events import Accept, Answer, Invalidate, LogEvent, Read, Reset, SetContext, Swap, WalkEnd
 from ptewalk.cosim.checks.covered import BIN
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, Translated
 from ptewalk.model.x86 import LEVELS_5, PAGE_SHIFT, Outcome
@@ -68,6 +68,7 @@ class _Counting:
         self._walks: dict[int, _Walk] = defaultdict(_Walk)  # by walker
         self._ended: dict[int, int] = {}  # tag to the entries that its walk read
         self._invalidations: list[tuple[int, Invalidate]] = []
+        self._root = 0  # its page
 
     def add(self, place: int, event: LogEvent) -> None:
         """The next event."""
@@ -75,8 +76,12 @@ class _Counting:
             case Read():
                 walk = self._walks[event.walker]
                 if not walk.again:
+                    if event.address >> PAGE_SHIFT == self._root:
+                        walk.reads.clear()  # a fault below a cached entry is found again from the root
                     walk.reads.append(place)
                 walk.again = False
+            case SetContext():
+                self._root = event.state.root >> PAGE_SHIFT
             case Swap():
                 walk = self._walks[event.walker]
                 walk.again = not event.done and not event.error
@@ -102,7 +107,9 @@ class _Counting:
         """A walk is over: invalidations since its request met it in the states that it went through."""
         walk = self._walks.pop(event.walker, None) or _Walk()
         self._ended[event.tag] = len(walk.reads)
-        begun, request = self._flying[event.tag]
+        begun, request = self._flying.get(event.tag, (None, None))
+        if begun is None or request is None:
+            return  # the judge of the log tells of it
         for place, asked in reversed(self._invalidations):
             if place < begun:
                 break
@@ -112,7 +119,9 @@ class _Counting:
             self.bins[BIN.join(("mmu-invalidation", asked.kind.name, walk.state(place), page))] += 1
 
     def _answer(self, event: Answer) -> None:
-        _, request = self._flying.pop(event.tag)
+        _, request = self._flying.pop(event.tag, (0, None))
+        if request is None:
+            return
         read = self._ended.pop(event.tag, None)
         by = "hit" if read is None else "walk"
         self.bins[BIN.join(("mmu-answer", by, _OUTCOMES[type(event.result)], request.access.name))] += 1

@@ -145,7 +145,8 @@ class _Log:
         if self._again:
             self._again = False
             self.entries[-1] = address, value
-            self.instead[len(self.written) - 1] = value
+            if not error:
+                self.instead[len(self.written) - 1] = value
         else:
             self.entries.append((address, value))
         if self._shadow is not None and (error or self._shadow.words.get(address) != value):

@@ -44,10 +44,11 @@ def test_all_was_met(tmp_path: Path) -> None:
 
 
 def test_a_gap_is_named_with_the_chunk_that_came_nearest(tmp_path: Path) -> None:
-    """It shares all values but one with what that chunk met most often."""
+    """It met most of the bins that share all values but one with it."""
     gone = "answer/KEY/3/RMW"
     rest = {name: count for name, count in ALL.items() if name != gone}
-    found = coverage_of(kept(tmp_path, rest, rest | {"answer/KEY/2/RMW": 5}))
+    fewer = {name: 1000 for name in rest if name != "answer/KEY/2/RMW"}  # more often, but one less
+    found = coverage_of(kept(tmp_path, fewer, rest))
     assert [(gap.name, gap.nearest and gap.nearest[1]) for one in found for gap in one.gaps] == [(gone, 1)]
     assert found[0].met == found[0].bins - 1
 
@@ -75,8 +76,23 @@ def test_what_is_no_campaign_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="No such file or directory; name the folder of a campaign"):
         coverage_of(tmp_path)
     (tmp_path / "chunks.jsonl").write_text("[]\n")
-    with pytest.raises(ToolError, match="no chunks of a campaign; name its folder, or run it anew"):
+    with pytest.raises(ToolError, match="no chunks of a campaign of this version; name its folder"):
         coverage_of(tmp_path)
+    for bins in ({"swap/1//done": 1}, {"answer/OK/7/READ": 1}):
+        with pytest.raises(ToolError, match="is no bin of walks; it is of another version: run it anew"):
+            coverage_of(kept(tmp_path, bins))
+    for line in ('[7, {"bins": {}}]', '[-1, {"bins": {}}]', '[0, {}]', '[0, {"bins": null}]', '[0, {"bins": {"a": []}}]'):
+        kept(tmp_path)
+        with (tmp_path / "chunks.jsonl").open("a") as file:
+            file.write("\n" + line + "\n")
+        with pytest.raises(ToolError, match="no chunks of a campaign of this version"):
+            coverage_of(tmp_path)
+    for part in (PART | {"kind": "nosuch"}, PART | {"count": "many"}):
+        with pytest.raises(ToolError, match="no chunks of a campaign of this version"):
+            coverage_of(kept(tmp_path, {}, part=part))
+    with (kept(tmp_path, ALL) / "chunks.jsonl").open("a") as file:
+        file.write("\n1")  # cut off
+    assert coverage_of(tmp_path)[0].met
     bus = PART | {"kind": "bus", "options": {"bits": "64"}}
     with pytest.raises(ToolError, match="counts bins: have one of kind accesses, walks in its plan"):
         coverage_of(kept(tmp_path, {}, part=bus))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ptewalk.cosim.bench.caching_lane import CachingLane
-from ptewalk.cosim.bench.events import Accept, Answer, Invalidate, LogEvent, Read, Swap, WalkEnd
+from ptewalk.cosim.bench.events import Accept, Answer, Invalidate, LogEvent, Read, SetContext, Swap, WalkEnd
 from ptewalk.cosim.checks.covered import BIN
 from ptewalk.cosim.checks.covered_mmu import mmu_bins
 from ptewalk.cosim.runs.caching import caching_chunk, caching_library
 from ptewalk.cosim.runs.workers import Chunk
-from ptewalk.model.paging import PageFault, Request, Translated
+from ptewalk.model.paging import PageFault, Request, State, Translated
 from ptewalk.model.x86 import Access, Invalidation
 from ptewalk.rtl.caching_mmu_bins import CACHING_MMU
 from ptewalk.rtl.presets import CACHING
@@ -20,8 +20,10 @@ def load(linear: int, access: Access = Access.READ) -> Request:
     return Request(linear, access, True, False, False)
 
 
+ROOT = 0x7000
 FOUND = Translated(0x5000, 1, False, False, False)
 LOG: list[LogEvent] = [
+    SetContext(State(ROOT)),
     Accept(1, load(0x1000)),
     Invalidate(Invalidation.INVLPG, 0x1FFF),  # of the walk's page, before its first read
     Read(0x10, 1, walker=1),
@@ -41,6 +43,16 @@ LOG: list[LogEvent] = [
     Answer(2, PageFault(6)),
     Accept(1, load(0x1000)),
     Answer(1, FOUND),
+    Accept(3, load(0x1000)),
+    Read(0x20, 0),  # below an upper entry that is cached: a fault, which is found again from the root
+    Read(ROOT, 1),
+    Read(0x10, 1),
+    Invalidate(Invalidation.ALL),
+    Read(0x18, 1),
+    Read(0x20, 1),
+    WalkEnd(3),
+    Answer(3, FOUND),
+    WalkEnd(9),  # of nothing
 ]
 
 
@@ -49,8 +61,10 @@ def test_a_log_made_by_hand() -> None:
     of_two = ["ADDRESS/1 read/the walk's", "PCID/1 read/-", "ALL/1 read/-", "NOT_GLOBAL/1 read/-"]
     assert dict(mmu_bins(LOG)) == {
         **{f"mmu-invalidation/{name}": 1 for name in of_one + of_two},
-        "mmu-answer/walk/OK/READ": 1,
+        "mmu-invalidation/ALL/2 read/-": 1,
+        "mmu-answer/walk/OK/READ": 2,
         "mmu-start/2/1": 1,
+        "mmu-start/4/1": 1,
         "mmu-answer/walk/PAGE_FAULT/WRITE": 1,
         "mmu-answer/hit/OK/READ": 1,
     }
