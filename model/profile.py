@@ -194,6 +194,8 @@ class Profile(NamedTuple):
     """
     swapin_reads_ahead: bool
     """Neighbours come back with a page whose slot several entries name, into the swap cache (swap_vma_readahead)."""
+    swapin_off_keeps_marks: bool
+    """swapoff keeps soft-dirty and uffd-wp, and what its entry says of exclusive (unuse_pte; 5.19)."""
     remap_forgets: bool
     """A migration entry keeps neither soft-dirty nor D nor A (remove_migration_pte of 3.11)."""
     remap_marks: bool

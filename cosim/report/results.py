@@ -174,7 +174,7 @@ def read_results(folder: Path) -> Found:
             raise ToolError(f"{path}: it is no JSON: {error}; take it out of the folder") from None
         try:
             _sort(found, path.name, told)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ToolError(f"{path}: it is not what a command writes: {error!r}; take it out of the folder") from None
     if not any((found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)):
         raise ToolError(
@@ -207,6 +207,7 @@ def _sort(found: Found, name: str, told: Any) -> None:
         found.regressions.append({**told, "file": name})
     elif "plan" in told and "parts" in told:
         for row in told["parts"]:
+            row["part"] = str(row["part"])
             for key in ("chunks", "comparisons", "mismatches", "skipped", "failed_chunks"):
                 row[key] = int(row[key])
         found.campaigns.append({**told, "file": name, "failures": list(map(str, told["failures"]))})
@@ -214,6 +215,9 @@ def _sort(found: Found, name: str, told: Any) -> None:
         for row in told["coverage"]:
             for key in ("bins", "met"):
                 row[key] = int(row[key])
+            for key in ("kind", "cross"):
+                row[key] = str(row[key])
+            row["surprises"] = list(map(str, row["surprises"]))
             row["not_met"] = [str(gap["bin"]) for gap in row["gaps"]]
             row["reasons"] = {str(reason): int(count) for reason, count in row["excluded"].items()}
         found.coverages.append({**told, "file": name})

@@ -65,7 +65,8 @@ def around(mm: Mm, vma: Vma, at: int) -> None:
     table = at - at % HUGE_PAGES
     start, end = max(first, vma.start, table), min(first + window, vma.end, table + HUGE_PAGES)
     read_range(mm, start, end, at)
-    mm.kernel.lru.drain()
+    if window > 1:
+        mm.kernel.lru.drain()
 
 
 def _window(before: Readahead, at: int) -> int:

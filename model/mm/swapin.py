@@ -49,14 +49,15 @@ def do_swap_page(mm: Mm, vma: Vma, at: int, pte: int, write: bool) -> bool:
     alone = not frames.mapcount(frame)
     assert vma.anon_vma is not None
     frames.add_anon_rmap(frame, vma.anon_vma.identity, vma.offset(at))
-    rmap.note_locked(mm, vma, frame)
     if frame in frames.cached_slot:
-        if write and not slot.count and alone and not profile.swapin_reuses_by_mapcount:
+        unneeded = write and alone or vma.flags & VmFlag.LOCKED
+        if unneeded and not slot.count and not profile.swapin_reuses_by_mapcount:  # should_try_to_free_swap
             release.free_cache(kernel, frame)
     elif not slot.count and not (slot.frame and frames.maps[slot.frame]):
         release.drop_slot(kernel, where)
     if frame not in frames.cached_slot and frames.references(frame) == 1 and not profile.swapin_always_cached:
         exclusive = True
+    rmap.note_locked(mm, vma, frame)
     new = entries.pfn_pte(frame, vma.prot)
     handled = False
     if profile.swapin_reuses_by_mapcount:
@@ -221,7 +222,7 @@ def swapoff(kernel: MachineState) -> None:
 
 
 def _unuse_range(mm: Mm, vma: Vma) -> None:
-    """swapoff: entries come back read-only, old and clean (mm/swapfile.c:unuse_pte)."""
+    """swapoff: entries come back read-only, old, and in 3.11 clean (mm/swapfile.c:unuse_pte)."""
     entries = mm.entries
     for piece in mm.tables.pieces(vma, vma.start, vma.end):
         if piece.leaf:
@@ -233,5 +234,12 @@ def _unuse_range(mm: Mm, vma: Vma) -> None:
             do_swap_page(mm, vma, at, pte, False)
             frame = entries.pte_pfn(mm.tables.get(at))
             new = entries.pte_mkold(entries.pfn_pte(frame, vma.prot))
+            if entries.profile.swapin_off_keeps_marks:
+                if not pte & entries.SWP_EXCLUSIVE:
+                    mm.frames.clear_exclusive(frame)
+                if entries.pte_swp_soft_dirty(pte):
+                    new = entries.pte_mksoft_dirty(new)
+                if pte & entries.SWP_UFFD_WP:
+                    new = entries.pte_mkuffd_wp(new)
             mm.tables.set(at, new)
             release.free_cache(mm.kernel, frame)

@@ -170,6 +170,7 @@ def meminfo(kernel: MachineState) -> str:
     frames = kernel.frames
     flags, tails = frames.flags[: frames.next], frames.head[: frames.next] != np.arange(frames.next)
     anon = int(np.count_nonzero((flags & (page.ANON | page.HUGETLB)) == page.ANON))
+    unmapped = sum(not frames.mapcount(frame) for frame in frames.cached_slot)  # in the swap cache alone
     cached = int(np.count_nonzero((flags & (page.FILE | page.HUGETLB)) == page.FILE))
     mapped = int(np.count_nonzero(((flags & page.FILE) != 0) & (frames.maps[: frames.next] > 0)))
     huge = int(np.count_nonzero(((flags & page.COMPOUND) != 0) & ~tails & ((flags & page.ANON) != 0)))
@@ -189,7 +190,7 @@ def meminfo(kernel: MachineState) -> str:
         "SwapCached": len(frames.cached_slot),
         "SwapTotal": TOTAL_PAGES,
         "SwapFree": TOTAL_PAGES - slots,
-        "AnonPages": anon,
+        "AnonPages": anon - unmapped,
         "Mapped": mapped,
         "Shmem": cached,
         "Slab": 0,

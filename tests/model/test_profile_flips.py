@@ -72,6 +72,7 @@ FLIPS: dict[str, tuple[str, str, str]] = {
     "swapin_restores_write": ("linux-6.12-sample.jsonl.gz", "p11_swapped", "linux-6.1"),
     "swapin_always_cached": ("flips-linux-7.3.jsonl.gz", "sw_nonex", "linux-6.18"),
     "swapin_reads_ahead": ("readahead-linux-6.18.jsonl.gz", "readahead_centre", "linux-7.2"),
+    "swapin_off_keeps_marks": ("readahead-linux-6.18.jsonl.gz", "readahead_swapoff", "linux-3.11"),
     "remap_forgets": ("kinds-linux-6.1.jsonl.gz", "f11_move_pages_thp", "linux-3.11"),
     "remap_marks": ("kinds-linux-6.12.jsonl.gz", "m14_migrate_pinned", "linux-6.1"),
     "remap_protects": ("flips-linux-6.12.jsonl.gz", "moved_ro_shared", "linux-6.1"),

@@ -18,6 +18,7 @@ import difflib
 import os
 import re
 import shlex
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Final
 __all__ = ["Command", "File", "Page", "differs", "read", "run"]
 
 _FENCE: Final = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?$")
+_UNSET = {"KERNEL", "FORCE_COLOR", "TTY_COMPATIBLE", "PYTHONIOENCODING"}
+"""What would change what commands print, or do."""
 _END: Final = "the end of a command"
 
 
@@ -152,17 +155,24 @@ def run(page: Page, folder: Path, environment: dict[str, str], long: bool = Fals
         else:
             # What fails ends the session: what follows would only hide it.
             script.append(f"{step.line}\nended=$?; echo; echo {shlex.quote(_END)} $ended; test $ended = 0 || exit")
-    done = subprocess.run(
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PTEWALK_") and name not in _UNSET}
+    with subprocess.Popen(
         ["bash", "-c", "\n".join(script)],
         cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        env={**own, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **environment},
         text=True,
+        encoding="utf-8",
+        errors="replace",
         stdout=subprocess.PIPE,
-        timeout=timeout,
-        check=False,
-    )
+        start_new_session=True,
+    ) as shell:
+        try:
+            told, _ = shell.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)  # what it started, too
+            told = shell.communicate()[0] + f"\nnot done in {timeout:.0f} s\n"
     commands = [step for step in steps if isinstance(step, Command)]
-    printed = re.split(rf"\n?^{_END} (\d+)\n", done.stdout, flags=re.M)
+    printed = re.split(rf"\n?^{_END} (\d+)\n", told, flags=re.M)
     for place, command in enumerate(commands):
         if 2 * place + 1 >= len(printed):
             return f"not run: $ {command.line}\n{printed[-1]}"

@@ -121,3 +121,17 @@ def test_a_page_that_is_wrong_is_told(old: str, new: str, said: str, tmp_path: P
 
 def test_what_takes_long_is_run_where_it_is_asked_for(tmp_path: Path) -> None:
     assert "-short\n+long" in run(read(PAGE), tmp_path, {}, long=True)
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    page = read("```console\n$ sleep 61.7 & echo $! > pid; wait\n```\n")
+    assert "not done in 1 s" in run(page, tmp_path, {}, timeout=1)
+    of = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not of.exists() or of.read_text().split()[2] in "ZX"
+
+
+def test_the_callers_environment_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PTEWALK_REQUIRE_ALL": "1", "FORCE_COLOR": "1", "PYTHONIOENCODING": "ascii"}.items():
+        monkeypatch.setenv(name, value)
+    page = read('```console\n$ echo "so$PTEWALK_REQUIRE_ALL$FORCE_COLOR"; python3 -c "print(chr(9473))"\nso\n━\n```\n')
+    assert run(page, tmp_path, {}) == ""

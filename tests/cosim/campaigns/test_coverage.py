@@ -81,7 +81,7 @@ def test_what_is_no_campaign_is_one_line(tmp_path: Path) -> None:
     for bins in ({"swap/1//done": 1}, {"answer/OK/7/READ": 1}):
         with pytest.raises(ToolError, match="is no bin of walks; it is of another version: run it anew"):
             coverage_of(kept(tmp_path, bins))
-    for line in ('[7, {"bins": {}}]', '[-1, {"bins": {}}]', '[0, {}]', '[0, {"bins": null}]', '[0, {"bins": {"a": []}}]'):
+    for line in ("[7, {}]", '[-1, {"bins": {}}]', "[0, {}]", '[0, {"bins": null}]', '[0, {"bins": {"a": []}}]'):
         kept(tmp_path)
         with (tmp_path / "chunks.jsonl").open("a") as file:
             file.write("\n" + line + "\n")

@@ -112,6 +112,23 @@ def test_campaigns_coverage_and_cycles(folder: Path) -> None:
     assert "<strong>170</strong> / 162" in render(read_results(folder))
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"plan": "p", "failures": [], "parts": [{key: value for key, value in PART.items() if key != "chunks"}]},
+        {"plan": "p", "failures": [], "parts": [PART]},
+        {"coverage": [{key: value for key, value in CROSS.items() if key != "surprises"} | {"gaps": []}]},
+        {"coverage": [CROSS | {"gaps": [], "surprises": 7}]},
+        {"coverage": [CROSS | {"gaps": None}]},
+        {"rows": [{"name": "walk4", "latency": 4, "cycles": float("inf"), "target": 66}]},
+    ],
+)
+def test_what_no_command_wrote_is_one_line(folder: Path, told: dict[str, Any]) -> None:
+    (folder / "odd.json").write_text(json.dumps(told))
+    with pytest.raises(ToolError, match=r"odd\.json: it is not what a command writes"):
+        read_results(folder)
+
+
 def test_it_stands_alone_and_runs_nothing(folder: Path) -> None:
     text = render(read_results(folder))
     page = seen(text)

@@ -156,6 +156,19 @@ def test_meminfo_counts_frames() -> None:
     assert info["MemTotal"] - info["MemFree"] == (14 + 6 + tables + 8 * 512) * KB
 
 
+def test_what_was_read_ahead_is_no_mapped_memory() -> None:
+    """meminfo_proc_show: AnonPages counts mapped pages, SwapCached those that are in swap too."""
+    served = Machine("linux-6.12")
+    task = served.spawn()
+    task.mmap(8 * PAGE, at=BASE)
+    task.write(BASE, 8 * PAGE)
+    task.madvise(BASE, 8 * PAGE, "PAGEOUT")
+    task.fork()
+    task.read(BASE + 3 * PAGE, 1)
+    info = kilobytes(served, "meminfo")
+    assert (info["SwapCached"] // KB, info["AnonPages"] // KB) == (8, 1)
+
+
 def test_self_is_process_0() -> None:
     files = machine().proc
     assert files.open("self/comm").read(100) == files.open("1/comm").read(100) == b"process0\n"
