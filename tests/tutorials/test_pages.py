@@ -126,9 +126,9 @@ def test_what_takes_long_is_run_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     page = read("```console\n$ sleep 61.7 & echo $! > pid; wait\n```\n")
+    until = time.monotonic() + 30
     assert "not done in 1 s" in run(page, tmp_path, {}, timeout=1)
     of = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    until = time.monotonic() + 20
     while time.monotonic() < until and of.exists() and of.read_text().split()[2] not in "ZX":
         time.sleep(0.01)
     assert time.monotonic() < until
