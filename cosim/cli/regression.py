@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import check_writable, keep_earlier, made_folder, write_whole
 from ptewalk.cosim.cli.common import (
     CACHING,
@@ -79,6 +80,10 @@ def cosim(
             journal=journal,
             progress=advance,
         )
+    if not result["rows"]:
+        what = ", ".join((*only, *designs)) or "the regression"
+        why = "; ".join(result["not_run"]) or f"nothing of {what} runs there"
+        raise ToolError(f"{simulator or 'no simulator'}: {why}; choose another --simulator or --only")
     earlier = keep_earlier(output) if named is None else None
     write_whole(output, json.dumps(result, indent=1) + "\n")
     if earlier is not None:

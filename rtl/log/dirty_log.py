@@ -152,7 +152,7 @@ class DirtyLog(Component):
         linear, tag = Mux(own, event.linear, appended.linear), Cat(self.pcid, software.epoch)
         m.d.comb += [
             own.eq(done & has_room),
-            software.appends.ready.eq(credited & ~own & ~software.setups.valid),
+            software.appends.ready.eq(credited & ~own & ~sends & ~software.setups.valid),
             appends.eq(own | (software.appends.valid & software.appends.ready)),
             record.phase.eq(~r.next.bit_select(setup.size, 1)),
             record.level.eq(Mux(own, event.level, appended.level)),
@@ -169,7 +169,7 @@ class DirtyLog(Component):
         ]
         m.d.sync += r.next.eq(r.next + appends)
         failed = self._write(m, setup, r, values)
-        self._force(m, setup, waits, room, forced)
+        self._force(m, setup, waits, room, forced, sends)
 
         # What software sees.
 
@@ -182,7 +182,8 @@ class DirtyLog(Component):
             software.index.eq(setup.index - software.tail),
         ]
         bad_size = (software.setups.payload.size < SIZES[0]) | (software.setups.payload.size > SIZES[-1])
-        refuses = takes & (software.setups.payload.mode == LogMode.RING) & bad_size
+        mode = Value.cast(software.setups.payload.mode)
+        refuses = takes & ((mode > LogMode.PML) | ((mode == LogMode.RING) & bad_size))
         raised = {"overflow": lost, "incomplete": failed | (answered & event.error & ~off), "refused": refuses}
         for name, happens in raised.items():
             m.d.sync += status[name].eq(happens | (status[name] & ~software.clear[name]))
@@ -218,12 +219,14 @@ class DirtyLog(Component):
             writes.payload.value.eq(read.data),
             writes.payload.id.eq(r.issued),
         ]
-        with m.If(writes.valid & writes.ready):
-            m.d.sync += r.issued.eq(r.issued + 1)
+        issues = Mux(writes.valid & writes.ready, Const(1, self.config.records) << writes.payload.id, 0)
+        m.d.sync += r.issued.eq(r.issued + (writes.valid & writes.ready))
+        flying = Signal(self.config.records)  # has no answer yet; others, of before a reset, count for nothing
         there = Signal(self.config.records)  # answered, and the tail has not passed it
         moves = Signal()
         m.d.comb += moves.eq(there.bit_select(tail[:bits], 1))
-        came = Mux(written.valid, Const(1, self.config.records) << written.payload.id, 0)
+        came = Mux(written.valid, Const(1, self.config.records) << written.payload.id, 0) & flying
+        m.d.sync += flying.eq((flying & ~came) | issues)
         gone = Mux(moves, Const(1, self.config.records) << tail[:bits], 0)
         m.d.sync += [there.eq((there | came) & ~gone), tail.eq(tail + moves)]
 
@@ -233,17 +236,22 @@ class DirtyLog(Component):
         m.d.sync += counts.eq(self.closes & ~self.closed)
         m.d.comb += self.closed.eq(counts & (left == 0))
         m.d.sync += left.eq(Mux(counts, left, (r.next - tail)[: len(left)]) - (moves & (~counts | (left != 0))))
-        return written.valid & written.payload.error
+        return came.any() & written.payload.error
 
-    def _force(self, m: Module, setup: data.View, waits: Value, room: Value, forced: Value) -> None:
-        """When a mark that finds a ring full goes on without a record."""
+    def _force(self, m: Module, setup: data.View, waits: Value, room: Value, forced: Value, sends: Value) -> None:
+        """When a mark that finds a ring full goes on without a record.
+
+        The time runs from the first mark that waits, put back or not, until there is room, or a mark went without.
+        """
         status, timer, late = self.software.status, Signal.like(setup.time_out), Signal()
         ring = setup.mode == LogMode.RING
+        ends = ~ring | room | sends
         timed_out = waits & ring & (setup.time_out != 0) & (timer == setup.time_out)
+        runs = (waits | (timer != 0)) & (timer != setup.time_out)
         m.d.comb += forced.eq(ring & (~setup.stalls | status.overflow | late))
         m.d.sync += [
-            timer.eq(Mux(waits, timer + 1, 0)),
-            late.eq((late | timed_out) & ~room),
+            timer.eq(Mux(ends, 0, timer + runs)),
+            late.eq((late | timed_out) & ~ends),
             status.timed_out.eq(timed_out | (status.timed_out & ~self.software.clear.timed_out)),
         ]
 

@@ -121,7 +121,7 @@ class LogStatusLayout(data.StructLayout):
     incomplete : 1
         Whether a page was marked, or its record written, is not known.
     refused : 1
-        A setup's size was none: the log is off.
+        A setup's size or mode was none: the log is off.
     """
 
     def __init__(self) -> None:

@@ -60,6 +60,19 @@ def test_cxxrtl_where_cocotb_is_needed(run: Run, arguments: tuple[str, ...]) -> 
     )
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("part", ["engine", "log"])
+def test_a_part_that_does_not_run_on_a_simulator(run: Run, part: str) -> None:
+    """And no result is left."""
+    if "icarus" not in simulators():
+        pytest.skip("icarus was not found")
+    code, out, err = run("cosim", "--only", part, "--simulator", "icarus")
+    last = err.splitlines()[-1]
+    assert (code, out) == (2, "")
+    assert last == f"ptewalk: icarus: nothing of {part} runs there; choose another --simulator or --only"
+    assert not files(Path.cwd())
+
+
 @pytest.mark.parametrize("command", ["walks", "replay"])
 def test_unknown_backend(run: Run, command: str) -> None:
     file = str(WALKS if command == "walks" else SCENARIOS)

@@ -41,6 +41,8 @@ class Bench:
     takes_swaps, takes_writes : bool
     levels : dict of int to int
         Level of each mark that was offered.
+    on_append : callable
+        Told {linear, level} of each record of software's that is taken.
     again : int
         Cycles in which a walk was told to begin again.
     """
@@ -56,6 +58,7 @@ class Bench:
         self.order: list[int] = []
         self.words: list[int] = []
         self.appends: deque[tuple[int, int]] = deque()
+        self.on_append: Callable[[int, int], None] = lambda linear, level: None
         self.setup: dict[str, int] | None = None
         self.takes_swaps = self.takes_writes = True
         self.head = self.epoch = self.drains = self.closes = 0
@@ -160,7 +163,7 @@ class Bench:
             if taken[3]:
                 self.setup = None
             if taken[4]:
-                self.appends.popleft()
+                self.on_append(*self.appends.popleft())
             self._swap_answer = self._write_answer = None
         raise AssertionError("the test does not come to its end")
 

@@ -290,10 +290,12 @@ def test_e5_a_larger_ring_wraps_at_its_own_end() -> None:
     assert [record_of(word).phase for word in bench.words] == [1] * 1024 + [0] * 6
 
 
-@pytest.mark.parametrize("size", [0, 8, 19, 31])
-def test_e5_another_size_is_refused(size: int) -> None:
+@pytest.mark.parametrize("bad", [{"size": size} for size in (0, 8, 19, 31)] + [{"mode": 3}])
+def test_e5_another_size_is_refused(bad: dict[str, int]) -> None:
+    """And a mode that is none."""
+
     def script(bench: Bench) -> Steps:
-        yield from bench.set_up(**RING | {"size": size})
+        yield from bench.set_up(**RING | bad)
         yield
         assert bench.status["refused"]
         bench.mark(0x1000)
@@ -327,6 +329,115 @@ def test_e6_what_is_not_known_to_be_there(what: str) -> None:
     run(script)
 
 
+@pytest.mark.parametrize("setup", [RING, PML | {"index": 3}], ids=["ring", "PML"])
+def test_a_mark_and_a_record_of_softwares_do_not_share_a_place(setup: dict[str, int]) -> None:
+    """Offered in each cycle around each other, with one place left."""
+    for delay in range(8):
+
+        def script(bench: Bench, delay: int = delay) -> Steps:
+            yield from bench.set_up(**setup)
+            bench.head = 4 - 512
+            for page in range(3):
+                bench.mark(page << 12)
+            for cycle in range(30):
+                if cycle == delay:
+                    bench.appends.append((0x9000, 1))
+                    bench.mark(0xA000)
+                yield from bench.serve(1)
+            assert len(bench.order) == 4 == len(bench.memory) == bench.tail
+            assert len(bench.marks) + len(bench.appends) == 1
+            assert min(bench.order) >= BASE and max(bench.order) < BASE + 4096
+
+        run(script, LogConfig(2))
+
+
+def test_e3_the_time_runs_on_while_a_walk_is_put_back() -> None:
+    """Somebody drains every few cycles: the mark that finds no room is put back, and comes again."""
+
+    def script(bench: Bench) -> Steps:
+        yield from full(bench, time_out=60)
+        bench.mark(0x1000)
+        for cycle in range(200):
+            bench.drains = cycle % 20 == 19
+            if bench.drains:
+                waiting = bench.marks.popleft() if bench.marks else None
+                yield
+                bench.drains = 0
+                yield
+                bench.marks.extend([waiting] if waiting else [])
+            yield
+            if not bench.marks:
+                break
+        assert 60 < cycle * 1.1 < 90, "after its time, and not before"
+        assert bench.status["timed_out"]
+        bench.answer_swap(done=0)
+        bench.mark(0x2000)
+        yield from bench.settle(50)
+        assert bench.marks, "the first one's time was not the second's"
+        yield from bench.settle(20)
+        assert not bench.marks
+
+    run(script)
+
+
+def test_a_mark_waits_again_when_the_overflow_is_cleared() -> None:
+    def script(bench: Bench) -> Steps:
+        yield from full(bench, time_out=30)
+        bench.mark(0x1000)
+        yield from bench.serve(40)
+        assert bench.status["overflow"] and not bench.marks
+        bench.clear = {"overflow": 1}
+        yield
+        bench.clear = {}
+        bench.mark(0x2000)
+        yield from bench.serve(20)
+        assert bench.marks and not bench.status["overflow"]
+
+    run(script)
+
+
+def test_an_answer_of_before_a_reset_counts_for_nothing() -> None:
+    def script(bench: Bench) -> Steps:
+        bench.writes.append((BASE, 0, 0))
+        bench.answer_write(error=1)
+        yield from bench.settle()
+        assert bench.quiet and bench.tail == 0 and not bench.status["incomplete"]
+        yield from bench.set_up(**RING)
+        bench.mark(0x1000)
+        yield from bench.serve()
+        assert bench.tail == 1
+
+    run(script)
+
+
+def test_what_happens_in_the_cycle_of_a_clear_is_told() -> None:
+    def script(bench: Bench) -> Steps:
+        yield from full(bench, stalls=0)
+        for page in (1, 2):
+            bench.mark(page << 12)
+        yield from bench.settle(3)
+        bench.answer_swap()
+        yield
+        bench.answer_swap()
+        bench.clear = {"overflow": 1}
+        yield
+        bench.clear = {}
+        yield from bench.settle(2)
+        assert bench.status["overflow"] and bench.lost == 0x2000
+
+    run(script)
+
+
+def test_without_a_watermark_none_is_told() -> None:
+    def script(bench: Bench) -> Steps:
+        yield from bench.set_up(**RING)
+        bench.mark(0x1000)
+        yield from bench.serve()
+        assert bench.tail == 1 and not bench.status["watermark"]
+
+    run(script)
+
+
 def test_the_watermark_goes_with_its_cause() -> None:
     def script(bench: Bench) -> Steps:
         yield from bench.set_up(**RING | {"watermark": 2})
@@ -356,6 +467,17 @@ def test_software_appends_where_there_is_room() -> None:
 
     bench = run(script)
     assert [record_of(word)[:5] for word in bench.memory.values()] == [(9, 2, PCID, 0, True)]
+
+
+def test_a_record_of_softwares_waits_for_a_setup_of_the_same_cycle() -> None:
+    def script(bench: Bench) -> Steps:
+        yield from bench.set_up(**RING)
+        yield from bench.settle()
+        bench.setup = PML
+        bench.appends.append((0x9000, 1))
+        yield from bench.serve(10)
+
+    assert run(script).memory == {BASE + 8 * 511: 0x9000}
 
 
 def test_a_setup_waits_for_what_is_on_its_way_and_marks_wait_for_it() -> None:
@@ -404,20 +526,29 @@ class Random:
     def __init__(self, seed: str, *, pml: bool = False) -> None:
         self.rng = rng_of(seed)
         self.golden = DirtyLog(BASE, pml=pml)
-        self.done: list[int] = []
-        self.page = self.stalled = self.setups = 0
+        self.done: list[tuple[int, int, bool]] = []
+        """{linear, level, software's} of each record that is due."""
+        self.page = self.stalled = self.setups = self.appended = 0
 
     def swap(self, bench: Bench, number: int, done: bool) -> None:
         linear, level, marks = bench.sent[number]
         bench.answer_swap(number, done=done)
         if marks and done:
-            self.done.append(linear)
+            self.done.append((linear, level, False))
+
+    def append(self, linear: int, level: int) -> None:
+        self.appended += 1
+        self.done.append((linear, level, True))
 
     def cycle(self, bench: Bench) -> None:
         rng = self.rng
         if len(bench.marks) < 3 and rng.random() < 0.5:
             self.page += 1
             bench.mark(self.page << 12, rng.randrange(1, 4), rng.random() < 0.9)
+        bench.on_append = self.append
+        if not bench.appends and rng.random() < 0.2:
+            self.page += 1
+            bench.appends.append((self.page << 12, rng.randrange(1, 4)))
         bench.takes_swaps, bench.takes_writes = rng.random() < 0.7, rng.random() < 0.8
         if len(bench.sent) > rng.randrange(4):
             self.swap(bench, rng.randrange(len(bench.sent)), rng.random() < 0.8)
@@ -430,6 +561,7 @@ class Random:
     def rest(self, bench: Bench) -> Steps:
         """What is on its way comes to its end, but for marks that wait."""
         bench.takes_swaps = bench.takes_writes = True
+        bench.appends.clear()
         for _ in range(60):
             if bench.sent:
                 self.swap(bench, 0, True)
@@ -458,9 +590,10 @@ def test_random_work_gives_each_mark_its_record(records: int) -> None:
     bench = run(script, LogConfig(records))
     assert drawn.stalled > 50 and not bench.status["overflow"]
     golden = drawn.golden
-    for linear in drawn.done:
+    for linear, level, software in drawn.done:
         golden.head = golden.tail
-        golden.mark(linear, bench.levels[linear], pcid=PCID)
+        golden.mark(linear, level, pcid=PCID, software=software)
+    assert drawn.appended > 50
     assert bench.order == golden.order and bench.memory == golden.written
     assert bench.tail == golden.tail > 520
 
@@ -478,8 +611,8 @@ def test_random_work_in_a_buffer() -> None:
             yield
             if bench.status["stalled"] and drawn.rng.random() < 0.1:
                 yield from drawn.rest(bench)
-                for linear in drawn.done:
-                    golden.mark(linear, 1)
+                for linear, level, software in drawn.done:
+                    golden.mark(linear, level, software=software)
                 assert bench.order == golden.order and bench.memory == golden.written
                 assert bench.index == golden.index
                 drawn.done.clear()
@@ -489,8 +622,8 @@ def test_random_work_in_a_buffer() -> None:
                 yield from bench.set_up(**PML | {"index": golden.index})
                 drawn.setups += 1
 
-    assert drawn.stalled == 0
     assert not run(script, LogConfig(8)).status["overflow"]
+    assert drawn.stalled > 20 and drawn.appended > 50
 
 
 @pytest.mark.thorough
@@ -510,4 +643,4 @@ def test_random_work_with_overflow() -> None:
     pages = [record_of(word).page for word in bench.words]
     assert len(set(pages)) == len(pages) > 100
     assert bench.status["overflow"] and len(drawn.done) > len(pages) + 20
-    assert bench.lost == next(linear for linear in drawn.done if linear >> 12 not in pages)
+    assert bench.lost == next(linear for linear, _, _ in drawn.done if linear >> 12 not in pages)
