@@ -10,12 +10,13 @@ import pytest
 
 from ptewalk.cosim.bench.mmu_engine_lane import Kind, MmuEngineLane, Op, Step, Told, log_setup
 from ptewalk.cosim.checks.dirty_log import INCOMPLETE, OVERFLOW, STALLED
-from ptewalk.cosim.checks.mmu_engine import judge
 from ptewalk.cosim.checks.mmu_engine_stories import RING, Area
 from ptewalk.cosim.runs.mmu_engine import LOGGED, built_mmu_engine, mmu_engine_work
 from ptewalk.model.dirty_log import COUNTS, record_of
 from ptewalk.model.x86 import Access, EntryBit, Invalidation, Wait
 from ptewalk.rtl.log.layouts import LogMode
+
+from .stories import run, when
 
 pytestmark = pytest.mark.slow
 CLEAN, SD = 0x67, 1 << 11
@@ -26,20 +27,6 @@ def lane() -> Iterator[MmuEngineLane]:
     lane = MmuEngineLane(built_mmu_engine(LOGGED).library)
     yield lane
     lane.close()
-
-
-def run(lane: MmuEngineLane, area: Area) -> Told:
-    """A story, in which nothing is wrong."""
-    before = area.story.words.copy()
-    told = lane.run(area.story)
-    problems, _ = judge(area, told, before)
-    assert problems == []
-    return told
-
-
-def when(told: Told, kind: Kind) -> list[int]:
-    """Cycles of events of a kind."""
-    return [int(one["cycle"]) for one in told.events if one["kind"] == kind]
 
 
 def records(told: Told) -> list[tuple[int, int]]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptewalk.cosim.bench.mmu_engine_lane import Kind, MmuEngineLane, Op, Step, Told
-from ptewalk.cosim.checks.mmu_engine import judge
+from ptewalk.cosim.bench.mmu_engine_lane import Kind, MmuEngineLane, Op, Step
 from ptewalk.cosim.checks.mmu_engine_stories import Area
 from ptewalk.cosim.runs.mmu_engine import built_mmu_engine, mmu_engine_work
 from ptewalk.model.x86 import Invalidation, Wait
 from ptewalk.rtl.engine.fetcher import Stop
+
+from .stories import run, when
 
 pytestmark = pytest.mark.slow
 DIRTY, GLOBAL, SD, D = 0x867, 1 << 8, 1 << 11, 1 << 6
@@ -24,20 +25,6 @@ def lane() -> Iterator[MmuEngineLane]:
     lane = MmuEngineLane(built_mmu_engine().library)
     yield lane
     lane.close()
-
-
-def run(lane: MmuEngineLane, area: Area) -> Told:
-    """A story, in which nothing is wrong."""
-    before = area.story.words.copy()
-    told = lane.run(area.story)
-    problems, _ = judge(area, told, before)
-    assert problems == []
-    return told
-
-
-def when(told: Told, kind: Kind, of: int | None = None) -> list[int]:
-    """Cycles of events of a kind."""
-    return [int(one["cycle"]) for one in told.events if one["kind"] == kind and of in (None, int(one["a"]))]
 
 
 @pytest.mark.parametrize(("pages", "flag"), [(8, 0), (40, 0), (8, GLOBAL)], ids=["by address", "by PCID", "global"])
