@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ def engine_cycles(latencies: Sequence[int], simulator: str = "verilator") -> lis
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total}.
 
     `latency` is that of the line port, from a read that is taken to its first beat. A row of entries tells what eight
-    tables take beyond one; of a sparse table each 64th is mapped, of an empty one none is. Moves have no target.
+    tables take beyond one; of a sparse table each 64th is mapped, of an empty one none is.
     Raises `ToolError` as `library_of`.
     """
     lane = EngineLane(built_engine(simulator=simulator).library)
@@ -118,8 +119,8 @@ def _moves(lane: EngineLane, latency: int) -> list[dict[str, Any]]:
         wrong = wrong or problem
     rows.append(_row("256 entries moved", latency, taken[1, 257] - taken[1, 1], None, wrong))
     first, further = taken[2, 1], (taken[2, _TABLES + 1] - taken[2, 1]) / _TABLES
-    rows.append(_row("a table moved, the first", latency, first, None, wrong))
-    rows.append(_row("a table moved, each further", latency, round(further), None, wrong))
+    rows.append(_row("a table moved, the first", latency, first, 20 + 6 * latency, wrong))
+    rows.append(_row("a table moved, each further", latency, math.ceil(further), 6 + 2 * latency, wrong))
     return rows
 
 

@@ -1,6 +1,8 @@
-"""Moves entries from one place in the tables to another, one after the other: what mremap does to them."""
+"""Moves entries from one place in the tables to another: what mremap does to them."""
 
+from collections.abc import Callable
 from enum import IntEnum
+from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
@@ -48,29 +50,26 @@ class State(IntEnum):
     NEXT = 1
     """At the next entry, or at the end."""
     UPPER = 2
-    """Reads an upper entry."""
+    """Reads an upper entry of each side that has no table yet."""
     UPPER_WAIT = 3
     READ = 4
-    """Reads the entry, with a link."""
+    """Reads the entry, and where it goes, both with a link."""
     READ_WAIT = 5
-    PEEK = 6
-    """Reads where it goes, with a link."""
-    PEEK_WAIT = 7
-    TAKE = 8
+    TAKE = 6
     """Swaps the source to 0: what it held is final."""
-    TAKE_WAIT = 9
-    PUT = 10
+    TAKE_WAIT = 7
+    PUT = 8
     """Swaps the target from 0."""
-    PUT_WAIT = 11
-    LOOK = 12
+    PUT_WAIT = 9
+    LOOK = 10
     """The target was written meanwhile: what is there now?"""
-    LOOK_WAIT = 13
-    HOME = 14
+    LOOK_WAIT = 11
+    HOME = 12
     """Something else is there. Reads the source, to put the entry back."""
-    HOME_WAIT = 15
-    BACK = 16
+    HOME_WAIT = 13
+    BACK = 14
     """Swaps the source from 0."""
-    BACK_WAIT = 17
+    BACK_WAIT = 15
 
 
 class Mover(Component):
@@ -79,11 +78,13 @@ class Mover(Component):
     The target is seen to be 0 before the source is taken. Where it is not, or not any more, the entry stays, or is put
     back, and the operation stops. Entries that are 0 are passed over, and so is what the source has no table for.
 
+    Source and target are walked, and read, at once; the next entry of the same tables is read while this one is put.
+
     Parameters
     ----------
     physical_bits, data_bits, line_bytes, tag_bits : int
-    tags : tuple of (int, int)
-        Of accesses to the source and to the target.
+    tags : tuple of (int, int, int)
+        Of accesses to the source; and to the target, one and the other in turn.
 
     Members
     -------
@@ -111,9 +112,10 @@ class Mover(Component):
     """
 
     def __init__(
-        self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tags: tuple[int, int]
+        self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tags: tuple[int, int, int]
     ) -> None:
         self._physical_bits, self._lanes, self._tags = physical_bits, data_bits // 64, tags
+        self._lane_bits = (self._lanes - 1).bit_length()
         port = LinePortSignature(
             physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes, tag_bits=tag_bits
         )
@@ -143,85 +145,72 @@ class Mover(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         frame_bits = self._physical_bits - x86.PAGE_SHIFT
-        state, side = Signal(State), Signal()  # side 1: the target
-        pages = [Signal(PAGES_BITS, name=f"page_{name}") for name in ("source", "target")]
-        tables = [Signal(frame_bits, name=f"table_{name}") for name in ("source", "target")]
-        have = Signal(2)
-        left, entry, failures = Signal(PAGES_BITS), Signal(64), Signal(range(ENTRY_FAILURES))
-        walk, level = Signal(frame_bits), Signal(3)  # of the walk: a table, and its level
+        r = SimpleNamespace(
+            state=Signal(State),
+            pages=[Signal(PAGES_BITS, name=f"page_{name}") for name in _SIDES],
+            tables=[Signal(frame_bits, name=f"table_{name}") for name in _SIDES],
+            have=Signal(len(_SIDES)),
+            left=Signal(PAGES_BITS),
+            entry=Signal(64),
+            failures=Signal(range(ENTRY_FAILURES)),
+            walks=[Signal(frame_bits, name=f"walk_{name}") for name in _SIDES],  # of the walk: tables, and their level
+            level=Signal(3),
+            blocked=Signal(),  # the target's walk is at its end, and why
+            because=Signal(Stop),
+            asks=Signal(len(_SIDES)),  # sides whose read is not sent; whose answer has not come
+            comes=Signal(len(_SIDES)),
+            ahead=Signal(),  # they are of the next entry
+            held=Signal(),  # they were, and it is this one now
+            turn=Signal(),  # whose tag the target's is
+            fetched=Signal(64),  # of the source
+            seen=[Signal(_SeenLayout(), name=f"seen_{name}") for name in _SIDES],
+        )
         m.submodules.net = net = EntryChange()
-        m.d.comb += [net.entry.eq(entry), net.change.eq(self.change), net.words.eq(self.words)]
-        port, found = self.port, self.port.data.payload
+        m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
+        here = self._here(m, r)
+        self._read(m, r, here)
+        busy = r.comes.any()
+        port = self.port
 
-        step, skipped = Signal(PAGES_BITS), Signal(PAGES_BITS)  # pages of an entry; of those to the end of its table
-        index = [Signal(x86.INDEX_BITS, name=f"index_{name}") for name in ("source", "target")]
-        in_table, to_end = Signal(range(x86.TABLE_ENTRIES + 1)), Signal(range(x86.TABLE_ENTRIES + 1))
-        m.d.comb += [in_table.eq(x86.TABLE_ENTRIES - index[0]), to_end.eq(Mux(left < in_table, left, in_table))]
-        with m.Switch(self.move.level):
-            for number in _MOVED_LEVELS:
-                below = x86.LEVEL_SHIFT[number] - x86.PAGE_SHIFT
-                with m.Case(number):
-                    m.d.comb += [step.eq(1 << below), skipped.eq(to_end << below)]
-                    for page, place in zip(pages, index, strict=True):
-                        m.d.comb += place.eq(page[below : below + x86.INDEX_BITS])
-        walk_index = Signal(x86.INDEX_BITS)
-        walked_page = Mux(side, pages[1], pages[0])
-        with m.Switch(level):
-            for number in _TOP_LEVELS:
-                below = x86.LEVEL_SHIFT[number] - x86.PAGE_SHIFT
-                with m.Case(number):
-                    m.d.comb += walk_index.eq(walked_page[below : below + x86.INDEX_BITS])
-
-        at = [Cat(Const(0, 3), place, frame_of) for place, frame_of in zip(index, tables, strict=True)]
-        here, mine, table = Signal(self._physical_bits), Signal(), Signal()
-        upper = (state == State.UPPER) | (state == State.UPPER_WAIT)
-        on_target = Signal()
-        for one in (State.PEEK, State.PEEK_WAIT, State.PUT, State.PUT_WAIT, State.LOOK, State.LOOK_WAIT):
-            with m.If(state == one):
-                m.d.comb += on_target.eq(1)
-        tag = Mux(on_target, self._tags[1], self._tags[0])
+        on_target = (r.state == State.PUT) | (r.state == State.PUT_WAIT)
+        tag = Mux(on_target, Mux(r.turn, self._tags[2], self._tags[1]), self._tags[0])
+        place = Signal(self._physical_bits)
+        lane = place[3 : 3 + self._lane_bits]
+        table = (self.move.level != 1) & ~r.entry[x86.EntryBit.PS]
         m.d.comb += [
-            here.eq(Mux(upper, Cat(Const(0, 3), walk_index, walk), Mux(on_target, at[1], at[0]))),
-            *(port.reads.payload.address.eq(here), port.reads.payload.tag.eq(tag)),
-            port.reads.payload.link.eq(~upper),
-            *(port.swaps.payload.address.eq(here), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
-            self.took_global.eq((state == State.TAKE_WAIT) & entry[x86.EntryBit.P] & (entry[x86.EntryBit.G] | table)),
-            table.eq((self.move.level != 1) & ~entry[x86.EntryBit.PS]),
-            *(self.idle.eq(state == State.IDLE), self.page_now.eq(pages[0])),
-            self.paused.eq((state == State.IDLE) | ((state == State.NEXT) & self.pause)),
-        ]
-        lane_bits = (self._lanes - 1).bit_length()
-        lane = here[3 : 3 + lane_bits]
-        value = Signal(64)
-        m.d.comb += [
-            value.eq(found.value.word_select(lane, 64) if self._lanes > 1 else found.value),
+            place.eq(Mux(on_target, here.at[1], here.at[0])),
+            *(port.swaps.payload.address.eq(place), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
             port.swaps.payload.changed.eq(1 << lane if self._lanes > 1 else 1),
-            mine.eq(port.data.valid & (found.tag == tag)),
+            self.took_global.eq(
+                (r.state == State.TAKE_WAIT) & r.entry[x86.EntryBit.P] & (r.entry[x86.EntryBit.G] | table)
+            ),
+            *(self.idle.eq((r.state == State.IDLE) & ~busy), self.page_now.eq(r.pages[0])),
+            self.paused.eq(((r.state == State.IDLE) | ((r.state == State.NEXT) & self.pause)) & ~busy),
         ]
 
-        def swaps(old: Value, new: Value) -> None:
+        def swaps(old: Value, new: Value, after: State) -> None:
             m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.old.eq(old.replicate(self._lanes))]
             m.d.comb += port.swaps.payload.new.eq(new.replicate(self._lanes))
+            with m.If(port.swaps.ready):
+                m.d.sync += r.state.eq(after)
 
-        def asks(after: State) -> None:
-            m.d.comb += port.reads.valid.eq(1)
-            with m.If(port.reads.ready):
-                m.d.sync += state.eq(after)
+        def asks(sides: Value | int, after: State) -> None:
+            m.d.sync += [r.asks.eq(sides), r.comes.eq(sides), r.state.eq(after)]
 
-        def ends(why: Stop) -> None:
-            m.d.sync += [self.stopped.eq(why), state.eq(State.IDLE)]
+        def ends(why: Value | Stop) -> None:
+            m.d.sync += [self.stopped.eq(why), r.state.eq(State.IDLE)]
 
         def loses(why: Stop) -> None:
             """The entry may be taken, and may stand nowhere."""
-            m.d.sync += self.homeless.eq(entry)
+            m.d.sync += self.homeless.eq(r.entry)
             ends(why)
 
         def fails(again: State, *, taken: bool = False) -> None:
             """A swap failed: from a read on, a number of times."""
-            with m.If(failures == ENTRY_FAILURES - 1):
+            with m.If(r.failures == ENTRY_FAILURES - 1):
                 loses(Stop.RETRY_LIMIT) if taken else ends(Stop.RETRY_LIMIT)
             with m.Else():
-                m.d.sync += [failures.eq(failures + 1), state.eq(again)]
+                m.d.sync += [r.failures.eq(r.failures + 1), r.state.eq(again)]
 
         kind = net.word[: linux.PAGEMAP_SWAP_TYPE_BITS]
         marker = self.words.has_marker & (net.kind == EntryKind.SWAP) & (kind == self.words.marker)
@@ -230,78 +219,52 @@ class Mover(Component):
         zero = Const(0, 64)
         answer = port.swapped.payload
         answered = port.swapped.valid & (answer.tag == tag)
+        source, target = r.seen
 
-        frame = value[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
-
-        with m.Switch(state):
+        with m.Switch(r.state):
             with m.Case(State.IDLE):
                 with m.If(self.start):
                     m.d.sync += [
-                        *(pages[0].eq(self.page), pages[1].eq(self.move.target), left.eq(self.move.entries)),
-                        *(have.eq(0), failures.eq(0), self.homeless.eq(0), self.stopped.eq(Stop.DONE)),
-                        state.eq(State.NEXT),
+                        *(r.pages[0].eq(self.page), r.pages[1].eq(self.move.target), r.left.eq(self.move.entries)),
+                        *(r.have.eq(0), r.failures.eq(0), self.homeless.eq(0), self.stopped.eq(Stop.DONE)),
+                        *(r.ahead.eq(0), r.held.eq(0), r.state.eq(State.NEXT)),
                     ]
             with m.Case(State.NEXT):
-                m.d.sync += [walk.eq(self.root), level.eq(Mux(self.la57, 5, 4)), side.eq(have[0])]
+                m.d.sync += [walk.eq(self.root) for walk in r.walks]
+                m.d.sync += [r.level.eq(Mux(self.la57, 5, 4)), r.blocked.eq(0)]
                 with m.If(self.pause):
-                    m.d.sync += have.eq(0)
-                with m.Elif(left == 0):
-                    m.d.sync += state.eq(State.IDLE)
+                    m.d.sync += [r.have.eq(0), r.held.eq(0)]
+                with m.Elif(r.left == 0):
+                    m.d.sync += r.state.eq(State.IDLE)
                 with m.Elif(self.stop):
                     ends(Stop.ABORTED)
-                with m.Elif(have.all()):
-                    m.d.sync += state.eq(State.READ)
+                with m.Elif(r.held):
+                    m.d.sync += [r.held.eq(0), r.state.eq(State.READ_WAIT)]
+                with m.Elif(busy):  # with what was given up
+                    pass
+                with m.Elif(r.have.all()):
+                    asks(0b11, State.READ_WAIT)
                 with m.Else():
-                    m.d.sync += state.eq(State.UPPER)
-            with m.Case(State.UPPER):
-                asks(State.UPPER_WAIT)
+                    asks(~r.have, State.UPPER_WAIT)
             with m.Case(State.UPPER_WAIT):
-                with m.If(mine):
-                    m.d.sync += [walk.eq(frame), level.eq(level - 1), state.eq(State.UPPER)]
-                    with m.If(self.pause):
-                        m.d.sync += state.eq(State.NEXT)
-                    with m.Elif(found.error):
-                        ends(Stop.BUS_ERROR)
-                    with m.Elif((level <= _LEAVES) & (value != 0) & (~value[x86.EntryBit.P] | value[x86.EntryBit.PS])):
-                        ends(Stop.NEED_SPLIT)
-                    with m.Elif(~value[x86.EntryBit.P] & ~side):
-                        m.d.comb += self.passed.eq(1)
-                        m.d.sync += [
-                            *(pages[0].eq(pages[0] + skipped), pages[1].eq(pages[1] + skipped)),
-                            *(left.eq(left - to_end), have.eq(0), state.eq(State.NEXT)),
-                        ]
-                    with m.Elif(~value[x86.EntryBit.P]):
-                        ends(Stop.NEED_TABLE)
-                    with m.Elif(frame[frame_bits:].any()):
-                        ends(Stop.BUS_ERROR)
-                    with m.Elif(level == self.move.level + 1):
-                        m.d.sync += state.eq(State.NEXT)
-                        for number, found_table in enumerate(tables):
-                            with m.If(side == number):
-                                m.d.sync += [found_table.eq(frame), have[number].eq(1)]
+                with m.If(~busy):
+                    self._descend(m, r, here, asks, ends)
             with m.Case(State.READ):
-                asks(State.READ_WAIT)
+                asks(0b11, State.READ_WAIT)
             with m.Case(State.READ_WAIT):
-                with m.If(mine):
-                    m.d.sync += [entry.eq(value), state.eq(State.PEEK)]
-                    with m.If(found.error):
+                with m.If(~busy):
+                    m.d.sync += [r.entry.eq(r.fetched), r.state.eq(State.TAKE)]
+                    with m.If(source.error):
                         ends(Stop.BUS_ERROR)
-                    with m.Elif(value == 0):
+                    with m.Elif(~source.there):
                         m.d.comb += self.passed.eq(1)
-                        self._advance(m, state, left, failures, have, pages, index, step)
-            with m.Case(State.PEEK):
-                asks(State.PEEK_WAIT)
-            with m.Case(State.PEEK_WAIT):
-                with m.If(mine):
-                    m.d.sync += state.eq(State.TAKE)
-                    with m.If(found.error):
+                        self._advance(m, r, here)
+                    with m.Elif(target.error):
                         ends(Stop.BUS_ERROR)
-                    with m.Elif(value != 0):
+                    with m.Elif(target.there):
                         ends(Stop.OCCUPIED)
             with m.Case(State.TAKE):
-                swaps(entry, zero)
-                with m.If(port.swaps.ready):
-                    m.d.sync += state.eq(State.TAKE_WAIT)
+                swaps(r.entry, zero, State.TAKE_WAIT)
             with m.Case(State.TAKE_WAIT):
                 with m.If(answered):
                     with m.If(answer.error):
@@ -310,42 +273,43 @@ class Mover(Component):
                         fails(State.READ)
                     with m.Elif(drops):
                         m.d.comb += self.moved.eq(1)
-                        self._advance(m, state, left, failures, have, pages, index, step)
+                        self._advance(m, r, here)
                     with m.Else():
-                        m.d.sync += [failures.eq(0), state.eq(State.PUT)]
+                        m.d.sync += [r.failures.eq(0), r.state.eq(State.PUT)]
+                        with m.If((r.left != 1) & ~here.ends.any()):
+                            m.d.sync += r.ahead.eq(1)
+                            asks(0b11, State.PUT)
             with m.Case(State.PUT):
-                swaps(zero, net.new)
-                with m.If(port.swaps.ready):
-                    m.d.sync += state.eq(State.PUT_WAIT)
+                swaps(zero, net.new, State.PUT_WAIT)
             with m.Case(State.PUT_WAIT):
                 with m.If(answered):
                     with m.If(answer.error):
                         loses(Stop.BUS_ERROR)
                     with m.Elif(answer.done):
                         m.d.comb += self.moved.eq(1)
-                        self._advance(m, state, left, failures, have, pages, index, step)
+                        self._advance(m, r, here)
                     with m.Else():
                         fails(State.LOOK, taken=True)
             with m.Case(State.LOOK):
-                asks(State.LOOK_WAIT)
+                with m.If(~busy):
+                    m.d.sync += r.ahead.eq(0)
+                    asks(0b10, State.LOOK_WAIT)
             with m.Case(State.LOOK_WAIT):
-                with m.If(mine):
-                    m.d.sync += state.eq(Mux(value == 0, State.PUT, State.HOME))
-                    with m.If(found.error):
+                with m.If(~busy):
+                    m.d.sync += r.state.eq(Mux(target.there, State.HOME, State.PUT))
+                    with m.If(target.error):
                         loses(Stop.BUS_ERROR)
             with m.Case(State.HOME):
-                asks(State.HOME_WAIT)
+                asks(0b01, State.HOME_WAIT)
             with m.Case(State.HOME_WAIT):
-                with m.If(mine):
-                    m.d.sync += state.eq(State.BACK)
-                    with m.If(found.error):
+                with m.If(~busy):
+                    m.d.sync += r.state.eq(State.BACK)
+                    with m.If(source.error):
                         loses(Stop.BUS_ERROR)
-                    with m.Elif(value != 0):
+                    with m.Elif(source.there):
                         loses(Stop.OCCUPIED)
             with m.Case(State.BACK):
-                swaps(zero, entry)
-                with m.If(port.swaps.ready):
-                    m.d.sync += state.eq(State.BACK_WAIT)
+                swaps(zero, r.entry, State.BACK_WAIT)
             with m.Case(State.BACK_WAIT):
                 with m.If(answered):
                     with m.If(answer.error):
@@ -356,20 +320,121 @@ class Mover(Component):
                         fails(State.HOME, taken=True)
         return m
 
-    @staticmethod
-    def _advance(
+    def _here(self, m: Module, r: SimpleNamespace) -> SimpleNamespace:
+        """Of each side the entry's place in its table, of the walk's too; pages of an entry, and to a table's end."""
+        count = range(x86.TABLE_ENTRIES + 1)
+        here = SimpleNamespace(
+            step=Signal(PAGES_BITS),
+            skipped=Signal(PAGES_BITS),  # pages to the end of the source's table, or of the range
+            to_end=Signal(count),  # and entries
+            index=[Signal(x86.INDEX_BITS, name=f"index_{name}") for name in _SIDES],
+            walked=[Signal(x86.INDEX_BITS, name=f"walked_{name}") for name in _SIDES],
+            ends=Signal(len(_SIDES)),  # it is the last of its table
+        )
+        in_table = Signal(count)
+        m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
+        m.d.comb += here.to_end.eq(Mux(r.left < in_table, r.left, in_table))
+        m.d.comb += here.ends.eq(Cat(place == x86.TABLE_ENTRIES - 1 for place in here.index))
+        for level, chosen, places in (
+            (self.move.level, _MOVED_LEVELS, here.index),
+            (r.level, _TOP_LEVELS, here.walked),
+        ):
+            with m.Switch(level):
+                for number in chosen:
+                    below = x86.LEVEL_SHIFT[number] - x86.PAGE_SHIFT
+                    with m.Case(number):
+                        for page, place in zip(r.pages, places, strict=True):
+                            m.d.comb += place.eq(page[below : below + x86.INDEX_BITS])
+                        if places is here.index:
+                            m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
+        here.at = [Cat(Const(0, 3), place, frame) for place, frame in zip(here.index, r.tables, strict=True)]
+        return here
+
+    def _read(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+        """What is asked for of either side is sent, the source's first, and kept when it comes."""
+        reads, found = self.port.reads, self.port.data.payload
+        upper = r.state == State.UPPER_WAIT
+        places = [Signal(x86.INDEX_BITS, name=f"read_{name}") for name in _SIDES]
+        for place, index, walked in zip(places, here.index, here.walked, strict=True):
+            m.d.comb += place.eq(Mux(upper, walked, index + r.ahead))
+        tags = (Const(self._tags[0]), Mux(r.turn ^ r.ahead, self._tags[2], self._tags[1]))
+        tables = [Mux(upper, walk, table) for walk, table in zip(r.walks, r.tables, strict=True)]
+        side = ~r.asks[0]
+        m.d.comb += [
+            *(reads.valid.eq(r.asks.any()), reads.payload.link.eq(~upper)),
+            reads.payload.address.eq(Cat(Const(0, 3), Mux(side, Cat(places[1], tables[1]), Cat(places[0], tables[0])))),
+            reads.payload.tag.eq(Mux(side, tags[1], tags[0])),
+        ]
+        with m.If(reads.valid & reads.ready):
+            m.d.sync += r.asks.eq(Mux(side, 0, r.asks & 0b10))
+        for number, (place, tag) in enumerate(zip(places, tags, strict=True)):
+            value = Signal(64, name=f"value_{_SIDES[number]}")
+            lane = place[: self._lane_bits]
+            m.d.comb += value.eq(found.value.word_select(lane, 64) if self._lanes > 1 else found.value)
+            frame = value[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
+            with m.If(self.port.data.valid & r.comes[number] & (found.tag == tag)):
+                m.d.sync += [
+                    *(r.comes[number].eq(0), r.walks[number].eq(frame)),
+                    *(r.seen[number].error.eq(found.error), r.seen[number].there.eq(value.any())),
+                    *(r.seen[number].present.eq(value[x86.EntryBit.P]), r.seen[number].leaf.eq(value[x86.EntryBit.PS])),
+                    r.seen[number].beyond.eq(frame[len(r.walks[number]) :].any()),
+                ]
+                if number == 0:
+                    m.d.sync += r.fetched.eq(value)
+
+    def _descend(
+        self,
         m: Module,
-        state: Signal,
-        left: Signal,
-        failures: Signal,
-        have: Signal,
-        pages: list[Signal],
-        index: list[Signal],
-        step: Signal,
+        r: SimpleNamespace,
+        here: SimpleNamespace,
+        asks: Callable[[Value, State], None],
+        ends: Callable[[Value | Stop], None],
     ) -> None:
-        """To the next entry; where a table ends, the next is looked for."""
-        m.d.sync += [left.eq(left - 1), failures.eq(0), state.eq(State.NEXT)]
-        for number, (page, place) in enumerate(zip(pages, index, strict=True)):
-            m.d.sync += page.eq(page + step)
-            with m.If(place == x86.TABLE_ENTRIES - 1):
-                m.d.sync += have[number].eq(0)
+        """A level of the walk was read. Why the target has none is told only where the source has a table."""
+        wrong = []
+        for seen, missing in zip(r.seen, (Stop.DONE, Stop.NEED_TABLE), strict=True):
+            leaf = (r.level <= _LEAVES) & seen.there & (~seen.present | seen.leaf)
+            found = seen.error | leaf | ~seen.present | seen.beyond
+            why = Mux(leaf, Stop.NEED_SPLIT, Mux(seen.present, Stop.BUS_ERROR, missing))
+            wrong.append((found, Mux(seen.error, Stop.BUS_ERROR, why)))
+        (source_wrong, source_why), (target_wrong, target_why) = wrong
+        blocked = Signal()
+        because = Mux(r.blocked, r.because, target_why)
+        m.d.comb += blocked.eq(r.blocked | (~r.have[1] & target_wrong))
+        with m.If(self.pause):
+            m.d.sync += r.state.eq(State.NEXT)
+        with m.Elif(~r.have[0] & source_wrong):
+            with m.If(source_why != Stop.DONE):
+                ends(source_why)
+            with m.Else():
+                m.d.comb += self.passed.eq(1)
+                m.d.sync += [page.eq(page + here.skipped) for page in r.pages]
+                m.d.sync += [r.left.eq(r.left - here.to_end), r.have.eq(0), r.state.eq(State.NEXT)]
+        with m.Elif(r.level != self.move.level + 1):
+            m.d.sync += [r.level.eq(r.level - 1), r.blocked.eq(blocked), r.because.eq(because)]
+            asks(~r.have & ~Cat(0, blocked), State.UPPER_WAIT)
+        with m.Elif(blocked):
+            ends(because)
+        with m.Else():
+            m.d.sync += [r.have.eq(0b11), r.state.eq(State.NEXT)]
+            for number, (table, walk) in enumerate(zip(r.tables, r.walks, strict=True)):
+                with m.If(~r.have[number]):
+                    m.d.sync += table.eq(walk)
+
+    @staticmethod
+    def _advance(m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+        """To the next entry, which may have been read; where a table ends, the next is looked for."""
+        m.d.sync += [r.left.eq(r.left - 1), r.failures.eq(0), r.state.eq(State.NEXT)]
+        m.d.sync += [r.held.eq(r.ahead), r.ahead.eq(0), r.turn.eq(r.turn ^ r.ahead)]
+        m.d.sync += [page.eq(page + here.step) for page in r.pages]
+        m.d.sync += r.have.eq(r.have & ~here.ends)
+
+
+_SIDES = ("source", "target")
+
+
+class _SeenLayout(data.StructLayout):
+    """What is known of a word that was read."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(("error", "there", "present", "leaf", "beyond"), 1))

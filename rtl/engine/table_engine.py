@@ -177,7 +177,7 @@ class TableEngine(Component):
         self._fetcher = Fetcher(**widths, tag_bits=config.tag_bits, tag=config.lines)
         self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines)
         # Neither upper tables nor lines are on their way while entries are moved.
-        self._mover = Mover(**widths, tag_bits=config.tag_bits, tags=(config.lines, 0))
+        self._mover = Mover(**widths, tag_bits=config.tag_bits, tags=(config.lines, 0, 1))
         self._reporter = Reporter(**widths, slot_bits=self._lines.slot_bits, beat_bits=self._lines.beat_bits)
         super().__init__(
             {

@@ -137,6 +137,17 @@ def test_what_has_no_table_is_passed_over_and_a_leaf_is_named() -> None:
     assert seen(bench, TARGET + 1024, 1) == [0x1867]
 
 
+def test_a_source_without_a_table_needs_none_for_the_target() -> None:
+    """Though the target's walk, which goes beside it, ends higher up."""
+    bench = bench_of({}, range(0))
+    bench.tables.table(2, SOURCE)
+    (told,) = bench.run(command(bench, SOURCE, 90 << 27, 3))
+    assert (told["stopped"], told["page"], told["changed"]) == (Stop.DONE.value, SOURCE + 3, 0)
+    bench.tables.put(SOURCE, 0x1067)
+    (told,) = bench.run(command(bench, SOURCE, 90 << 27, 3))
+    assert (told["stopped"], told["page"], told["changed"]) == (Stop.NEED_TABLE.value, SOURCE, 0)
+
+
 @pytest.mark.thorough
 def test_a_table_is_needed_before_anything_is_taken() -> None:
     bench = bench_of({0: 0x1067, 1: 0x2067}, range(TARGET + 511, TARGET + 512))
@@ -160,8 +171,11 @@ def test_an_occupied_place_stops_before_anything_is_taken() -> None:
 @pytest.mark.thorough
 @pytest.mark.parametrize("both", [False, True])
 def test_a_place_that_is_taken_meanwhile(both: bool) -> None:
-    """The entry goes back as it was; where that is taken too, the completion has it: nothing is lost."""
-    bench = bench_of({0: 0x1067}, range(TARGET, TARGET + 1))
+    """The entry goes back as it was; where that is taken too, the completion has it: nothing is lost.
+
+    The next one is read by then, and stays.
+    """
+    bench = bench_of({0: 0x1067, 1: 0x2067}, range(TARGET, TARGET + 1))
     source, target = bench.tables.at(1, SOURCE), bench.tables.at(1, TARGET)
 
     def other(start: int, length: int) -> None:
@@ -171,10 +185,11 @@ def test_a_place_that_is_taken_meanwhile(both: bool) -> None:
                 bench.memory.store(source, 0x8067)
 
     bench.memory.before_swap = other
-    (told,) = bench.run(command(bench, SOURCE, TARGET, 1))
+    (told,) = bench.run(command(bench, SOURCE, TARGET, 2))
     assert (told["stopped"], told["page"], told["changed"]) == (Stop.OCCUPIED.value, SOURCE, 0)
     assert told["homeless"] == (0x1067 if both else 0)
     assert (seen(bench, SOURCE, 1), seen(bench, TARGET, 1)) == ([0x8067 if both else 0x1067], [0x9067])
+    assert seen(bench, SOURCE + 1, 1) == [0x2067]
 
 
 @pytest.mark.thorough
