@@ -134,6 +134,11 @@ class CachingMmu(Component):
         requests that waited and were looked up again; times that the count of PCID slots came round.
 
     Each counter wraps round.
+
+    Attributes
+    ----------
+    registers : namespace
+        Of the lookup's stages, the walk in flight and who waits; once elaborated. Proofs look at them.
     """
 
     def __init__(self, config: CachingMmuConfig = CachingMmuConfig()) -> None:  # noqa: B008 - frozen
@@ -225,7 +230,7 @@ class CachingMmu(Component):
         ]
 
         context = Signal(ContextLayout(config.walker.physical_bits, soft_dirty=soft_dirty, pcids=True))
-        r = SimpleNamespace(
+        self.registers = r = SimpleNamespace(
             valid_1=Signal(),
             valid_2=Signal(),
             stage_1=Signal(StageLayout(tag_bits, epoch_bits)),

@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
+from ptewalk.cosim.formal.glue import GlueAnswers, GlueKeeps
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.maintenance import MaintenanceHarness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
@@ -48,6 +50,9 @@ PROPERTIES: dict[str, Property] = {
     TlbHarness.title: TlbHarness,
     PcidSlotsHarness.title: PcidSlotsHarness,
     UpperCachesHarness.title: UpperCachesHarness,
+    MaintenanceHarness.title: MaintenanceHarness,
+    GlueKeeps.title: GlueKeeps,
+    GlueAnswers.title: GlueAnswers,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
     WaitsHarness.title: WaitsHarness,

@@ -29,7 +29,7 @@ class TlbHarness(Harness):
     )
     constants = ("linear", "slot")
     depth = 3
-    search_depth = 5
+    search_depth = 8
     SLOT_BITS = 2
 
     def __init__(self, *, searching: bool = False) -> None:
@@ -190,6 +190,7 @@ class WideTlbHarness(TlbHarness):
 
     title = "tlb-hit/wide"
     solver = "yices"
+    search_depth = 5
     SLOT_BITS = 3
 
     def _tlb(self) -> Tlb:

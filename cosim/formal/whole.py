@@ -56,7 +56,7 @@ class MmuHarness(Harness):
     bounded = True
     solver = "abc"
     script = "prep -flatten -top top\nmemory_map\nopt -full"
-    search_depth = 23
+    search_depth = 24
     assumptions: tuple[str, ...] = (
         "no reset but the first",
         "tags are unique among requests in flight and grants outstanding",

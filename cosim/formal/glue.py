@@ -1,0 +1,323 @@
+"""What is proved of the glue of an MMU that caches, with one walker: its neighbours are what their proofs say."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from amaranth.hdl import Assert, Assume, Cat, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data
+from amaranth.lib.wiring import Component, Flow
+
+from ptewalk.cosim.formal.harness import Harness
+from ptewalk.model import x86
+from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
+from ptewalk.rtl.flights import WaitingLayout
+from ptewalk.rtl.tlb import TlbOp
+from ptewalk.rtl.walker import WalkerConfig
+
+__all__ = ["GlueAnswers", "GlueHarness", "GlueKeeps"]
+
+_WAITING = 3
+
+
+class GlueHarness(Harness):
+    """The front of an MMU that caches, with maintenance and its queue. All else may do what its own proof leaves open.
+
+    A walk ends after any time with any answer, and passes any upper entries before. A lookup finds anything in the
+    TLB's ways and the upper caches. Room for an answer may be withheld, and an answer be on offer, at any time.
+    """
+
+    assumptions: tuple[str, ...] = (
+        "no reset but the first",
+        "walker-bound: one response to each request, of its tag, after any time",
+        "a lookup finds anything in the TLB and the upper caches; there is room for an answer, or not, at any time",
+    )
+    depth = 3
+    search_depth = 8
+
+    def __init__(self, *, searching: bool = False) -> None:
+        self.mmu = mmu = CachingMmu(
+            CachingMmuConfig(
+                WalkerConfig(levels=x86.LEVELS_4, physical_bits=32, tag_bits=3),
+                small_sets=2,
+                small_ways=1,
+                large_sets=2,
+                large_ways=1,
+                slots=2,
+                waiting=_WAITING,
+                upper_entries=2,
+            )
+        )
+        super().__init__(mmu, searching=searching)
+        for part in (mmu.walker, mmu.uppers, mmu.delivery, *mmu.tlb.banks):
+            self._free(part)
+        self.ends = Signal()  # free: the walk in flight has an answer
+        self.ports.append(self.ends)
+        self.walks = Signal()  # one is in flight
+        self.probes = Signal()  # and is a probe's
+        self.walked = Signal(mmu.walker.requester.requests.payload.shape())  # whose it is
+
+    def _free(self, part: Component) -> None:
+        """A part of which nothing is there: its outputs are free."""
+        Fragment.get(part, None)  # else Amaranth warns of what is in it
+        part.elaborate = lambda platform: Module()
+        walker = self.mmu.walker
+        driven = (walker.requester.requests.ready, walker.requester.responses.valid)
+        for _path, member, value in part.signature.flatten(part):
+            signal = Value.cast(value)
+            if member.flow is Flow.Out and isinstance(signal, Signal) and not any(signal is one for one in driven):
+                self.ports.append(signal)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        mmu = self.mmu
+        walker, requests = mmu.walker, mmu.requester.requests
+        made = mmu.elaborate(None)
+        queue = made.submodules.queue
+        inside = queue.elaborate(None)
+        mmu.elaborate = lambda platform: made  # type: ignore[method-assign]
+        queue.elaborate = lambda platform: inside
+        m.submodules.mmu = mmu
+        self.queue = queue
+        self.stored = [inside.submodules.storage.read_port(domain="comb") for _ in range(_WAITING)]
+        self.inside = {
+            signal.name: signal
+            for statements in Fragment.get(inside, None).statements.values()
+            for statement in statements
+            for signal in statement._lhs_signals()
+        }
+        begins, found = walker.requester.requests, walker.requester.responses
+        self.begins, self.taken = Signal(), Signal()
+        m.d.comb += [
+            Assume(~ResetSignal("sync")),
+            begins.ready.eq(~self.walks),
+            found.valid.eq(self.walks & self.ends & walker.o_judges),
+            Assume(~walker.o_judges | self.walks),
+            Assume(~walker.o_passes | self.walks),
+            Assume(~self.walks | (found.payload.tag == self.walked.tag)),
+            self.begins.eq(begins.valid & begins.ready),
+            self.taken.eq(found.valid & found.ready),
+        ]
+        with m.If(self.begins):
+            m.d.sync += [
+                self.walks.eq(1),
+                self.walked.eq(begins.payload),
+                self.probes.eq(begins.payload.access == x86.Access.PROBE),
+            ]
+        with m.Elif(self.taken):
+            m.d.sync += self.walks.eq(0)
+        self.accepted, self.looks = Signal(), Signal()
+        m.d.comb += [
+            self.accepted.eq(requests.valid & requests.ready),
+            self.looks.eq(self.accepted | queue.r_en),  # a lookup begins
+        ]
+        if not self.searching:
+            self._tie_turns(m, mmu.registers)
+        self._specify(m, mmu.registers)
+        return m
+
+    def _tie_turns(self, m: Module, r: SimpleNamespace) -> None:
+        """What induction needs: whoever waited and is looked up again finds no walk in flight."""
+        again_1, again_2 = r.valid_1 & r.stage_1.again, r.valid_2 & r.stage_2.again
+        m.d.comb += [
+            Assert(r.walking == self.walks),
+            Assert(~(self.walks & (again_1 | again_2))),
+            Assert(~(again_1 & again_2)),
+            Assert(~r.armed | r.turn),
+            Assert(~r.turn | (self.queue.r_rdy & ~self.walks & ~again_1 & ~again_2)),
+        ]
+
+    def _specify(self, m: Module, r: SimpleNamespace) -> None:
+        raise NotImplementedError
+
+
+class GlueKeeps(GlueHarness):
+    """Nothing is kept that an invalidation or a page fault overtook; and what its neighbours are promised holds.
+
+    A walk is overtaken by what comes after it began; if it began at a cached entry, by what comes after the lookup that
+    found that.
+    """
+
+    title = "glue-keeps"
+
+    def _specify(self, m: Module, r: SimpleNamespace) -> None:
+        mmu = self.mmu
+        tlb, uppers, maintenance, walker = mmu.tlb, mmu.uppers, mmu.maintenance, mmu.walker
+        found, asked = walker.requester.responses.payload, mmu.invalidations.payload
+        kinds = x86.Invalidation
+
+        # What takes something of the current PCID, or global.
+        context = Signal(x86.PCID_BITS, name="context_pcid")
+        changes = Signal()
+        m.d.comb += changes.eq(mmu.contexts.valid & mmu.contexts.ready)
+        with m.If(changes):
+            m.d.sync += context.eq(mmu.contexts.payload.pcid)
+        invalidates, faults, takes = Signal(), Signal(), Signal()
+        named = (asked.kind == kinds.ADDRESS) | (asked.kind == kinds.PCID)
+        m.d.comb += [
+            invalidates.eq(mmu.invalidations.valid & mmu.invalidations.ready),
+            faults.eq(self.taken & (found.outcome == x86.Outcome.PAGE_FAULT)),
+            takes.eq((invalidates & (~named | (asked.pcid == context))) | faults),
+        ]
+
+        # Since the lookup in each stage, and of the walk in flight.
+        since_1, since_2, overtaken = Signal(), Signal(), Signal()
+        with m.If(uppers.look):
+            m.d.sync += [since_1.eq(takes), since_2.eq(since_1 | takes)]
+        with m.Else():
+            m.d.sync += [since_1.eq(since_1 | takes), since_2.eq(since_2 | takes)]
+        with m.If(self.begins):
+            m.d.sync += overtaken.eq(uppers.start.cached & (since_2 | takes))
+        with m.Elif(takes):
+            m.d.sync += overtaken.eq(1)
+
+        # What is kept, in the cycle after the answer.
+        ended, stale, probe, well, ill = (Signal(name=name) for name in ("ended", "stale", "probe", "well", "ill"))
+        page = Signal(64)
+        m.d.sync += [
+            *(ended.eq(self.taken), stale.eq(overtaken | invalidates), probe.eq(self.probes)),
+            *(well.eq(self.taken & (found.outcome == x86.Outcome.OK)), ill.eq(faults), page.eq(self.walked.linear)),
+        ]
+        op = tlb.registers.op  # on hold: what was on offer as the walk was answered
+        of_walk = Signal()  # the operation on offer is the walk's
+        m.d.comb += of_walk.eq(tlb.ops.valid & maintenance.idle)
+        fills = of_walk & (op.kind == TlbOp.FILL)
+        with m.If(of_walk):
+            m.d.comb += [
+                Assert(ended & tlb.hold & (op.linear == page) & (op.slot == maintenance.slot)),
+                Assert((op.kind == TlbOp.DROP) == ill),
+                Assert(op.kind == Mux(ill, TlbOp.DROP, TlbOp.FILL)),
+            ]
+        with m.If(fills):
+            m.d.comb += Assert(well & ~stale & ~probe)
+        m.d.comb += [
+            Assert(~ill | of_walk),
+            Assert(~uppers.passes | (walker.o_passes & ~overtaken)),
+            Assert(uppers.clear == tlb.forgets),
+        ]
+
+        # What the neighbours' proofs assume.
+        busy = tlb.busy
+        offered = Signal()
+        rows = uppers.rows(uppers.linear)
+        m.d.sync += offered.eq(~busy & ~tlb.hold)
+        m.d.comb += [
+            # Of maintenance.
+            Assert(~maintenance.ops.valid | (maintenance.ops.ready & tlb.ops.ready)),
+            Assert(~of_walk | ~maintenance.may_begin),
+            Assert(~of_walk | ~invalidates),
+            # Of the TLB.
+            Assert(~tlb.look | ~busy),
+            Assert(~self.looks | (~busy & maintenance.idle & ~tlb.ops.valid)),
+            Assert(~tlb.hold | offered),
+            Assert(~tlb.ops.valid | tlb.own),
+            # Of the upper caches.
+            *(Assert(index == row) for index, row in zip(uppers.index, rows, strict=True)),
+            Assert(uppers.slot == maintenance.slot),
+            Assert(tlb.slot == maintenance.slot),
+        ]
+        if not self.searching:
+            self._tie(m, r, since_1, since_2, overtaken, ill)
+            m.d.comb += [Assert(ended == r.took), Assert(maintenance.before.pcid == context)]
+        m.d.comb += [
+            Cover(fills & (op.entry.level == 2)),
+            Cover(ended & well & stale & ~probe),
+            Cover(self.begins & uppers.start.cached & since_2),
+            Cover(self.begins & ~uppers.start.cached & since_2 & (context == 3)),
+            Cover(of_walk & (op.kind == TlbOp.DROP)),
+        ]
+
+    def _tie(
+        self, m: Module, r: SimpleNamespace, since_1: Signal, since_2: Signal, overtaken: Signal, ill: Signal
+    ) -> None:
+        """What induction needs: the flags say what was seen, those of a page fault a cycle late."""
+        tlb = self.mmu.tlb.registers
+        m.d.comb += [
+            Assert(r.faulted == ill),
+            Assert(~self.walks | (r.walked.request == self.walked)),
+            Assert(~self.walks | (r.walked.access.probe == self.probes)),
+            *(
+                Assert(~valid | (stage.access.probe == (stage.request.access == x86.Access.PROBE)))
+                for valid, stage in ((r.valid_1, r.stage_1), (r.valid_2, r.stage_2))
+            ),
+            Assert(~self.walks | ~overtaken | r.overtaken),
+            Assert(~r.valid_1 | ~since_1 | r.stage_1.overtaken | r.faulted),
+            Assert(~r.valid_2 | ~since_2 | r.stage_2.overtaken | r.faulted),
+            Assert(tlb.own | ~tlb.valid),
+            Assert(tlb.idle == ~tlb.valid),
+            Assert(tlb.valid | ~tlb.second),
+        ]
+
+
+class GlueAnswers(GlueHarness):
+    """Each request that is accepted is delivered once, and who has to wait finds room: one arbitrary tag is watched."""
+
+    title = "glue-answers"
+    constants = ("tag",)
+    assumptions = (*GlueHarness.assumptions, "tags are unique among requests in flight")
+
+    def _specify(self, m: Module, r: SimpleNamespace) -> None:
+        mmu, queue = self.mmu, self.queue
+        delivery, walker = mmu.delivery, mmu.walker
+        tag = self.arbitrary(m, mmu.config.walker.tag_bits, "tag")
+        busy, loaded = Signal(), Signal()  # in flight; told to delivery in the last cycle
+        accepted, delivered = Signal(), Signal()
+        m.d.comb += [
+            accepted.eq(self.accepted & (mmu.requester.requests.payload.tag == tag)),
+            delivered.eq(loaded & ~delivery.cancel),
+            Assume(~accepted | ~busy),
+        ]
+        m.d.sync += loaded.eq(delivery.load & (delivery.outgoing.response.tag == tag))
+        with m.If(accepted):
+            m.d.sync += busy.eq(1)
+        with m.Elif(delivered):
+            m.d.sync += busy.eq(0)
+        # Where it is: it is somewhere if and only if it is in flight, and in one place only.
+        layout = WaitingLayout(mmu.config.walker.tag_bits, len(delivery.epoch))
+        held = [data.View(layout, port.data).request.tag == tag for port in self.stored]
+        level, first = queue.level, self.inside["consume"]
+        waits = Signal(_WAITING)
+        for number, port in enumerate(self.stored):
+            m.d.comb += port.addr.eq(number)
+            place = Mux(first > number, number + _WAITING - first, number - first)
+            m.d.comb += waits[number].eq((place < level) & held[number])
+        served = Signal()  # a hit was told to delivery in the last cycle, and may be taken back
+        m.d.sync += served.eq(delivery.load & r.valid_2)
+        places = Cat(
+            r.valid_1 & (r.stage_1.request.tag == tag),
+            r.valid_2 & (r.stage_2.request.tag == tag),
+            served & loaded,
+            self.walks & (self.walked.tag == tag),
+            waits,
+        )
+        gone = Signal()  # a walk's answer was told to delivery in the last cycle: it is in no other place
+        m.d.sync += gone.eq(self.taken & (self.walked.tag == tag))
+        m.d.comb += [
+            Assert(~delivered | busy),
+            Assert(~queue.w_en | queue.w_rdy),
+            Assert(~self.begins | ~self.walks),
+            Assert(~mmu.walker.requester.requests.valid | walker.requester.requests.ready),
+            Assert(sum(places) + gone == busy),
+            Assert(~gone | delivered),
+            Cover(delivered & served & (tag == 5)),
+            Cover(delivered & gone & (tag == 2)),
+            Cover(queue.level == _WAITING),
+            Cover(loaded & served & delivery.cancel),
+        ]
+        if not self.searching:
+            credits = sum(r.room)
+            out = r.valid_1 + r.valid_2 + level + r.began + r.served
+            m.d.comb += [
+                Assert(r.served == served),
+                Assert(~r.denied | r.served),
+                Assert(~(r.began & r.served)),
+                Assert(((r.room + 1) & r.room) == 0),
+                Assert(credits + out == _WAITING),
+                Assert(~(served & loaded) | (r.refused.request.tag == tag)),
+                Assert(gone == (loaded & ~served & ~r.early)),
+                Assert(~(served & r.early)),
+                Assert(first < _WAITING),
+                Assert(
+                    self.inside["produce"] == Mux(first + level >= _WAITING, first + level - _WAITING, first + level)
+                ),
+            ]
