@@ -20,6 +20,8 @@ __all__ = ["judge"]
 
 _SD: Final = 1 << SoftBit.SOFT_DIRTY
 _MARKS: Final = _SD | 1 << EntryBit.A | 1 << EntryBit.D
+_MOVED: Final = _SD | 1 << 1
+"""Bits by which an entry that was moved may differ: SOFT_DIRTY, and that of swap-like ones."""
 _FAILED: Final = ("failed", "given_up", "lost", "homeless")
 _MOVES_END: Final = {Stop.DONE, Stop.NEED_TABLE, Stop.OCCUPIED}
 """A move may meet a table that is away, and what such a move left."""
@@ -61,6 +63,8 @@ class _Judge:
         self.since = self.marks_then = 0
         self.took: dict[int, int] = {}
         """Page to when the command that is under way took its mark."""
+        self.carried: dict[int, int] = {}
+        """Page to its entry, which the move that is under way has taken and not put."""
         self.report: dict[int, int] = {}
         self.pages: dict[str, set[int]] = {name: set() for name in ("granted", "reported", "first", "asked")}
         for table, first in self.tables.items():
@@ -145,6 +149,8 @@ class _Judge:
             return
         self.counts["swaps"] += 1
         moves = self.active is not None and self.active[1].kind == "move" and 0 in (old, new)
+        if moves:
+            self._carry(when, page, old, new)
         if address & ~0xFFF in self.left and (moves or old & ~new):
             self.problem(when, f"the engine swaps in a table that was left, at {address:#x}")
         if old & _SD and not new & _SD:
@@ -168,6 +174,18 @@ class _Judge:
                 self.problem(when, f"page {page:#x} is marked for nobody")
             if moves:
                 self.pages["asked"].add(page)
+
+    def _carry(self, when: int, page: int, old: int, new: int) -> None:
+        """An entry is taken, or put: where it goes, or back."""
+        assert self.active is not None
+        asked = self.active[1]
+        if not new:
+            self.carried[page] = old
+            return
+        goes = asked.target <= page < asked.target + asked.pages
+        was = self.carried.pop(page - asked.target + asked.first if goes else page, None)
+        if was is None or (was ^ new) & ~(_MOVED if goes else 0):
+            self.problem(when, f"a move puts {new:#x} at page {page:#x}, and took {was and hex(was)}")
 
     def _write(self, when: int, address: int, old: int, new: int) -> None:
         if self.log and self.log.holds(address):
@@ -194,6 +212,9 @@ class _Judge:
         for page in pages:
             self.cleared[page] = self.took.get(page, self.since)
         if asked.kind == "move":
+            if self.carried:
+                self.problem(when, f"entries that a move took are nowhere: {sorted(map(hex, self.carried))}")
+            self.carried = {}
             late = [page for begun, page in self.begun.values() if page in pages and begun < self.since]
             if late:
                 self.problem(when, f"a move ends while stores to its source are granted: {sorted(map(hex, late))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,10 +30,14 @@ RING: Final = 0x50000
 _BYTES: Final = 0x60000
 _BASE: Final = 7 << 18
 """The first page of all that is mapped."""
-_LEAVES, _SPARE = 4, 2
+_LEAVES, _SPARE = 5, 2
+_MOVERS: Final = 2
+"""The last of them, between which, and within which, entries are moved."""
 _PCID: Final = 5
+_BESIDE: Final = 3
+"""Pages before those that are moved, in the same lines, which stay."""
 _MOVED: Final = 48
-"""Entries of a move, between two places in the last table."""
+"""Entries of a move, between two places in one table and one in another."""
 _RULES: Final = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
 _WP_NXE_PGE: Final = 1 << Control.WP | 1 << Control.NXE | 1 << Control.PGE
 
@@ -49,7 +53,7 @@ class Asked(NamedTuple):
 
 
 class Area:
-    """An address space of four tables of level 1, any of which a spare one may replace; nothing is mapped at first.
+    """An address space of five tables of level 1, any of which a spare one may replace; nothing is mapped at first.
 
     Attributes
     ----------
@@ -176,21 +180,24 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     story.latency, story.latency_spread = rng.choice((1, 2, 6, 20)), rng.choice((0, 3, 15))
     story.stalls, story.idle = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.5, 0.9))
     shared = rng.choice((0, 0, 1 << EntryBit.G))
-    for number in range(_LEAVES - 1):
+    still = _LEAVES - _MOVERS
+    for number in range(still):
         for page in range(_BASE + 512 * number, _BASE + 512 * (number + 1)):
             if rng.random() < 0.9:
                 area.fill(page, 1, rng.choice((0x67, 0x867, 0x827, 0x27, 0x7)) | shared)
-    last = _BASE + 512 * (_LEAVES - 1)
-    area.fill(last, _MOVED)
-    hot = [_BASE + rng.randrange(512 * (_LEAVES - 1)) for _ in range(24)]
-    hot += [last + rng.randrange(_MOVED) for _ in range(3)] + [last + 256 + rng.randrange(_MOVED) for _ in range(3)]
+    places = _places(area)
+    area.fill(places[0], _MOVED)
+    for place in places:
+        area.fill(place - _BESIDE, _BESIDE, 0x67)
+    hot = [_BASE + rng.randrange(512 * still) for _ in range(24)]
+    hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(4)]
     for _ in range(stores):
         page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * _LEAVES)
         access = Access.WRITE if rng.random() < 0.85 else Access.READ
         area.store(page, access, delay=rng.choice((0, 0, 3, 40, 300, 800)))
     grants = 0
     while grants < 0.5 * stores:
-        _command(area, last)
+        _command(area)
         for _ in range(rng.randrange(5)):
             _meanwhile(area)
         area.steps(Step(Op.AWAIT_DONE))
@@ -206,36 +213,46 @@ def _log(area: Area, rng: random.Random) -> None:
     area.log(left=rng.choice((1, 3, 40, 512)), reads=reads, watermark=rng.randrange(600), **overflow)
 
 
-def _command(area: Area, last: int) -> None:
+def _places(area: Area) -> list[int]:
+    """First pages of what is moved: two in one table; one in another, at the same place of its line as they."""
+    first = area.base + 512 * (_LEAVES - _MOVERS) + 5
+    return [first, first + 256, first + 512 + 64]
+
+
+def _command(area: Area) -> None:
     rng = area.rng
     kind = rng.choice(("clear", "clear", "clear", "look", "move") if area.ring is None else ("clear", "clear", "look"))
     if kind == "move":
-        source, target = (last, last + 256)[:: 1 if area.moved_to == 0 else -1]
-        area.moved_to ^= 1
-        area.command("move", source, _MOVED, target)
+        places = _places(area)
+        source = area.moved_to or places[0]
+        area.moved_to = rng.choice([one for one in places if one != source])
+        area.command("move", source, _MOVED, area.moved_to)
         return
-    first = area.base + 64 * rng.randrange(8 * (_LEAVES - 1))
+    first = area.base + 64 * rng.randrange(8 * (_LEAVES - _MOVERS))
     pages = rng.choice((1, 8, 32, 33, 64, 200, 700))
     area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
 
 
 def _meanwhile(area: Area) -> None:
     rng = area.rng
-    area.steps(Step(Op.PAUSE, rng.randrange(60)))
+    area.steps(Step(Op.PAUSE, rng.choice((0, rng.randrange(60)))))
     if area.ring is not None and rng.random() < 0.3:
         # Software stops reading, so that a store waits for room, and frees a table then: it may be that store's.
         area.steps(Step(Op.READ_LOG), Step(Op.PAUSE, rng.choice((100, 1000))))
-        area.relink(rng.randrange(_LEAVES - 1))
+        area.relink(rng.randrange(_LEAVES - _MOVERS))
         area.steps(area.reading)
     what = rng.random()
-    page = area.base + rng.randrange(512 * (_LEAVES - 1))
+    page = area.base + rng.randrange(512 * (_LEAVES - _MOVERS))
     if what < 0.35:
         kind = rng.choice((Invalidation.ADDRESS, Invalidation.INVLPG, Invalidation.PCID, Invalidation.ALL))
         area.invalidate(kind, page, rng.choice((Wait.NONE, Wait.STORES, Wait.ALL)))
     elif what < 0.7:
         # Not its SD, and no entry's P: other bits, as any other master might, in front of the engine.
         asked = area.asked[-1]
-        for at in range(asked.first, asked.first + min(asked.pages, 96), rng.choice((1, 5, 16))):
+        pages: Sequence[int] = range(asked.first, asked.first + min(asked.pages, 96), rng.choice((1, 5, 16)))
+        if asked.kind == "move" and rng.random() < 0.5:
+            pages = [asked.target - 1 - number % _BESIDE for number in range(48)]
+        for at in pages:
             number, index = divmod(at - area.base, 512)
             area.steps(Step(Op.XOR, area.tables[number] + 8 * index, 1 << 9 if at % 2 else 1 << EntryBit.A))
             area.steps(Step(Op.PAUSE, rng.randrange(4)))

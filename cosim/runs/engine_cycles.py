@@ -25,15 +25,18 @@ _ROOT, _UPPERS, _LEAVES = 0x1, (0x2, 0x3), 0x10
 """Frames of tables."""
 _UPPER, _DIRTY, _FAR = 0x67, 0x867, 64
 """An upper entry, a leaf, and how many tables a target lies away."""
-_RATE: Final = 0.95
-"""Entries a cycle, at least, of dense tables."""
+_RATE, _MOVES_RATE = 0.95, 0.47
+"""Entries a cycle, at least, of dense tables; and of moves."""
+_NEAR: Final = 4
+"""The latency up to which four pairs of lines in flight are enough for that."""
 
 
 def engine_cycles(latencies: Sequence[int], simulator: str = "verilator") -> list[dict[str, Any]]:
     """Rows of {name, latency, cycles, outcome, swaps, differs, target, total}.
 
     `latency` is that of the line port, from a read that is taken to its first beat. A row of entries tells what eight
-    tables take beyond one; of a sparse table each 64th is mapped, of an empty one none is.
+    tables take beyond one; of a sparse table each 64th is mapped, of an empty one none is. Moves
+    by lines have a target up to a latency of `_NEAR`, those one by one have none.
     Raises `ToolError` as `library_of`.
     """
     lane = EngineLane(built_engine(simulator=simulator).library)
@@ -69,16 +72,16 @@ _OPERATIONS: Final = tuple(
 )
 
 
-def _memory(tables: int, filled: str, *, far: bool = False) -> SparseMemory:
-    """Tables of level 1 from the first page on; with `far` an empty one where moves go."""
+def _memory(tables: int, filled: str, *, far: int = 0) -> SparseMemory:
+    """Tables of level 1 from the first page on; `far` empty ones where moves go."""
     words = {_ROOT << 12: _UPPERS[0] << 12 | _UPPER, _UPPERS[0] << 12: _UPPERS[1] << 12 | _UPPER}
     step = _STEPS[filled]
     for number in range(tables):
         words[(_UPPERS[1] << 12) + 8 * number] = _LEAVES + number << 12 | _UPPER
         for place in range(0, TABLE_ENTRIES, step) if step else ():
             words[(_LEAVES + number << 12) + 8 * place] = (0x1000 + place) << 12 | _DIRTY
-    if far:
-        words[(_UPPERS[1] << 12) + 8 * _FAR] = _LEAVES + _FAR << 12 | _UPPER
+    for number in range(_FAR, _FAR + far):
+        words[(_UPPERS[1] << 12) + 8 * number] = _LEAVES + number << 12 | _UPPER
     frames = [*range(_ROOT, 4), *range(_LEAVES, _LEAVES + 2 * _FAR)]
     return SparseMemory.of(words, frames)
 
@@ -106,22 +109,33 @@ def _beyond_one(
 
 
 def _moves(lane: EngineLane, latency: int) -> list[dict[str, Any]]:
-    """Entries one by one, and whole tables: the first, and each further one."""
+    """Entries by lines and one by one, and whole tables: the first, and each further one."""
+    dense = _TABLES * TABLE_ENTRIES
+    target = int(dense / _MOVES_RATE) if latency <= _NEAR else None
     rows = []
-    taken: dict[tuple[int, int], int] = {}
-    wrong = None
-    for level, entries, tables in ((1, 1, 1), (1, 257, 1), (2, 1, 1), (2, _TABLES + 1, _TABLES + 1)):
-        memory = _memory(tables, "dense", far=level == 1)
-        asked = _command(0, Report.NONE, changes=True)
-        move = {"target": _FAR * TABLE_ENTRIES, "level": level, "entries": entries}
-        asked |= {"moves": 1, "move": move, "change": moving(_RULES, marks=level == 1, unprotects=False)}
-        taken[level, entries], problem = _run(lane, asked, memory, latency)
-        wrong = wrong or problem
-    rows.append(_row("256 entries moved", latency, taken[1, 257] - taken[1, 1], None, wrong))
-    first, further = taken[2, 1], (taken[2, _TABLES + 1] - taken[2, 1]) / _TABLES
-    rows.append(_row("a table moved, the first", latency, first, 20 + 6 * latency, wrong))
-    rows.append(_row("a table moved, each further", latency, math.ceil(further), 6 + 2 * latency, wrong))
+    for filled in _STEPS:
+        first, last = (_move(lane, 1, tables * TABLE_ENTRIES, filled, latency) for tables in (1, _TABLES + 1))
+        name = f"{dense} entries moved, by lines, {filled}"
+        rows.append(_row(name, latency, last[0] - first[0], target, first[1] or last[1]))
+    first, last = (_move(lane, 1, entries, "dense", latency, shift=1) for entries in (1, 257))
+    rows.append(_row("256 entries moved, one by one", latency, last[0] - first[0], None, first[1] or last[1]))
+    first, last = (_move(lane, 2, tables, "dense", latency) for tables in (1, _TABLES + 1))
+    wrong, further = first[1] or last[1], math.ceil((last[0] - first[0]) / _TABLES)
+    rows.append(_row("a table moved, the first", latency, first[0], 20 + 6 * latency, wrong))
+    rows.append(_row("a table moved, each further", latency, further, 6 + 2 * latency, wrong))
     return rows
+
+
+def _move(
+    lane: EngineLane, level: int, entries: int, filled: str, latency: int, *, shift: int = 0
+) -> tuple[int, str | None]:
+    """As `_run`, of a move; `shift`: entries by which source and target stand at other places of their tables."""
+    tables = max(1, entries // TABLE_ENTRIES) if level == 1 else entries
+    memory = _memory(tables, filled, far=tables if level == 1 else 0)
+    move = {"target": _FAR * TABLE_ENTRIES + shift, "level": level, "entries": entries}
+    asked = _command(0, Report.NONE, changes=True)
+    asked |= {"moves": 1, "move": move, "change": moving(_RULES, marks=level == 1, unprotects=False)}
+    return _run(lane, asked, memory, latency)
 
 
 def _row(name: str, latency: int, cycles: int, target: int | None, wrong: str | None) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
-from ptewalk.model import linux, x86
+from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, EntryKind, WordsLayout
+from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.jobs import PAGES_BITS
 from ptewalk.rtl.engine.lines import ENTRY_FAILURES
+from ptewalk.rtl.engine.pairs import LinePairs, PairOutcome, drops
 
 __all__ = ["MoveLayout", "Mover"]
 
@@ -21,6 +22,8 @@ _TOP_LEVELS = (2, 3, 4, 5)
 _MOVED_LEVELS = (1, 2, 3)
 _LEAVES = max(_MOVED_LEVELS)
 """The highest level that has leaves."""
+_FEW = 4
+"""Entries of a line that are moved by lines, at least."""
 
 
 class MoveLayout(data.StructLayout):
@@ -70,6 +73,12 @@ class State(IntEnum):
     BACK = 14
     """Swaps the source from 0."""
     BACK_WAIT = 15
+    CATCH_UP = 16
+    """At the oldest pair of lines, one by one, after one that did not end well."""
+    LOAD = 17
+    """At an entry of a line that was taken and not put."""
+    TELL = 18
+    """A further one has no home."""
 
 
 class Mover(Component):
@@ -78,13 +87,16 @@ class Mover(Component):
     The target is seen to be 0 before the source is taken. Where it is not, or not any more, the entry stays, or is put
     back, and the operation stops. Entries that are 0 are passed over, and so is what the source has no table for.
 
-    Source and target are walked, and read, at once; the next entry of the same tables is read while this one is put.
+    Source and target are walked, and read, at once. Where both are of level 1 and stand at the same places of lines of
+    two tables, whole lines are moved, some in flight. When one does not end well no more are begun, and those that were
+    are gone through in order: entries of one that stayed are moved one by one, those of one that was taken are put one
+    by one. All else goes one by one too; the next entry of the same tables is read while this one is put.
 
     Parameters
     ----------
     physical_bits, data_bits, line_bytes, tag_bits : int
-    tags : tuple of (int, int, int)
-        Of accesses to the source; and to the target, one and the other in turn.
+    lines : int
+        In flight, two of a pair. Their tags are the first ones; one more is of the source's single entries.
 
     Members
     -------
@@ -97,28 +109,30 @@ class Mover(Component):
     pause : In(1), paused : Out(1)
         Between two entries: nothing is read or swapped, and of upper tables nothing is kept but the root.
     port : Out(LinePortSignature)
-        Only words.
+        Without writes.
     idle : Out(1), stopped : Out(Stop), page_now : Out(PAGES_BITS)
         There is nothing to do; why; the first page that was not dealt with.
-    moved : Out(1)
-        In this cycle an entry has left its source for good.
+    moved : Out(unsigned)
+        So many entries have left their source for good in this cycle.
     took_global : Out(1)
         In this cycle one was taken that is global, or a table, in which some may be.
     passed : Out(1)
         In this cycle one is passed over, or what has no table.
     homeless : Out(64)
-        An entry that was taken from the source, or may have been, and could neither be put nor put back: another wrote
-        there meanwhile, or the bus refused.
+        An entry, that of `page_now`, that was taken from the source, or may have been, and could neither be put nor put
+        back: another wrote there meanwhile, or the bus refused.
+    tells : Out(1), tells_page : Out(PAGES_BITS), tells_entry : Out(64), heard : In(1)
+        Another such one, of a line of which some are; until it is heard.
     """
 
-    def __init__(
-        self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tags: tuple[int, int, int]
-    ) -> None:
-        self._physical_bits, self._lanes, self._tags = physical_bits, data_bits // 64, tags
+    def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, lines: int) -> None:
+        self._physical_bits, self._lanes, self._tag = physical_bits, data_bits // 64, lines
         self._lane_bits = (self._lanes - 1).bit_length()
-        port = LinePortSignature(
-            physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes, tag_bits=tag_bits
-        )
+        self._entries = line_bytes // 8
+        self._place_bits = (self._entries - 1).bit_length()
+        widths = {"physical_bits": physical_bits, "data_bits": data_bits, "line_bytes": line_bytes}
+        port = LinePortSignature(**widths, tag_bits=tag_bits)
+        self._pairs = LinePairs(**widths, tag_bits=tag_bits, pairs=lines // 2)
         super().__init__(
             {
                 "start": In(1),
@@ -135,10 +149,14 @@ class Mover(Component):
                 "idle": Out(1),
                 "stopped": Out(Stop),
                 "page_now": Out(PAGES_BITS),
-                "moved": Out(1),
+                "moved": Out(self._entries.bit_length()),
                 "took_global": Out(1),
                 "passed": Out(1),
                 "homeless": Out(64),
+                "tells": Out(1),
+                "tells_page": Out(PAGES_BITS),
+                "tells_entry": Out(64),
+                "heard": In(1),
             }
         )
 
@@ -164,7 +182,15 @@ class Mover(Component):
             turn=Signal(),  # whose tag the target's is
             fetched=Signal(64),  # of the source
             seen=[Signal(_SeenLayout(), name=f"seen_{name}") for name in _SIDES],
+            behind=Signal(),  # pairs are gone through in order
+            half=Signal(),  # the oldest one was taken
+            rest=Signal(range(self._entries + 1)),  # entries of it
+            stopped=Signal(),
+            one_moved=Signal(),
+            all_moved=Signal(),
         )
+        m.submodules.pairs = pairs = self._pairs
+        self._connect(m, r)
         m.submodules.net = net = EntryChange()
         m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
         here = self._here(m, r)
@@ -173,20 +199,24 @@ class Mover(Component):
         port = self.port
 
         on_target = (r.state == State.PUT) | (r.state == State.PUT_WAIT)
-        tag = Mux(on_target, Mux(r.turn, self._tags[2], self._tags[1]), self._tags[0])
+        tag = Mux(on_target, r.turn, self._tag)
         place = Signal(self._physical_bits)
         lane = place[3 : 3 + self._lane_bits]
         table = (self.move.level != 1) & ~r.entry[x86.EntryBit.PS]
+        alone = pairs.none
+        took = (r.state == State.TAKE_WAIT) & r.entry[x86.EntryBit.P] & (r.entry[x86.EntryBit.G] | table)
         m.d.comb += [
             place.eq(Mux(on_target, here.at[1], here.at[0])),
-            *(port.swaps.payload.address.eq(place), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
-            port.swaps.payload.changed.eq(1 << lane if self._lanes > 1 else 1),
-            self.took_global.eq(
-                (r.state == State.TAKE_WAIT) & r.entry[x86.EntryBit.P] & (r.entry[x86.EntryBit.G] | table)
-            ),
-            *(self.idle.eq((r.state == State.IDLE) & ~busy), self.page_now.eq(r.pages[0])),
-            self.paused.eq(((r.state == State.IDLE) | ((r.state == State.NEXT) & self.pause)) & ~busy),
+            self.took_global.eq(took | pairs.took_global),
+            self.idle.eq((r.state == State.IDLE) & ~busy),
+            self.paused.eq(((r.state == State.IDLE) | ((r.state == State.NEXT) & self.pause)) & ~busy & alone),
+            *(self.tells.eq(r.state == State.TELL), self.tells_page.eq(r.pages[0]), self.tells_entry.eq(r.entry)),
         ]
+        with m.If(~pairs.port.swaps.valid):
+            m.d.comb += [
+                *(port.swaps.payload.address.eq(place), port.swaps.payload.tag.eq(tag), port.swaps.payload.last.eq(1)),
+                port.swaps.payload.changed.eq(1 << lane if self._lanes > 1 else 1),
+            ]
 
         def swaps(old: Value, new: Value, after: State) -> None:
             m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.old.eq(old.replicate(self._lanes))]
@@ -198,12 +228,22 @@ class Mover(Component):
             m.d.sync += [r.asks.eq(sides), r.comes.eq(sides), r.state.eq(after)]
 
         def ends(why: Value | Stop) -> None:
-            m.d.sync += [self.stopped.eq(why), r.state.eq(State.IDLE)]
+            """It stops here; what else was begun comes to its end."""
+            m.d.sync += r.stopped.eq(1)
+            with m.If(~r.stopped):
+                m.d.sync += self.stopped.eq(why)
+            with m.If(r.behind):
+                self._advance(m, r, here, deals=False)
+            with m.Else():
+                m.d.sync += r.state.eq(State.IDLE)
 
         def loses(why: Stop) -> None:
             """The entry may be taken, and may stand nowhere."""
-            m.d.sync += self.homeless.eq(r.entry)
-            ends(why)
+            with m.If(r.stopped):
+                m.d.sync += r.state.eq(State.TELL)
+            with m.Else():
+                m.d.sync += self.homeless.eq(r.entry)
+                ends(why)
 
         def fails(again: State, *, taken: bool = False) -> None:
             """A swap failed: from a read on, a number of times."""
@@ -212,10 +252,8 @@ class Mover(Component):
             with m.Else():
                 m.d.sync += [r.failures.eq(r.failures + 1), r.state.eq(again)]
 
-        kind = net.word[: linux.PAGEMAP_SWAP_TYPE_BITS]
-        marker = self.words.has_marker & (net.kind == EntryKind.SWAP) & (kind == self.words.marker)
-        drops = Signal()
-        m.d.comb += drops.eq(self.move.drops_markers & marker & ~net.word[linux.PagemapBit.GUARD])
+        dropped = Signal()
+        m.d.comb += dropped.eq(self.move.drops_markers & drops(net, self.words))
         zero = Const(0, 64)
         answer = port.swapped.payload
         answered = port.swapped.valid & (answer.tag == tag)
@@ -227,28 +265,50 @@ class Mover(Component):
                     m.d.sync += [
                         *(r.pages[0].eq(self.page), r.pages[1].eq(self.move.target), r.left.eq(self.move.entries)),
                         *(r.have.eq(0), r.failures.eq(0), self.homeless.eq(0), self.stopped.eq(Stop.DONE)),
-                        *(r.ahead.eq(0), r.held.eq(0), r.state.eq(State.NEXT)),
+                        *(r.ahead.eq(0), r.held.eq(0), r.behind.eq(0), r.stopped.eq(0)),
+                        *(self.page_now.eq(self.page), r.state.eq(State.NEXT)),
                     ]
             with m.Case(State.NEXT):
                 m.d.sync += [walk.eq(self.root) for walk in r.walks]
                 m.d.sync += [r.level.eq(Mux(self.la57, 5, 4)), r.blocked.eq(0)]
-                with m.If(self.pause):
+                with m.If(r.behind):
+                    self._next_behind(m, r, here, asks)
+                with m.Elif(~alone & pairs.still & (pairs.outcome != PairOutcome.DONE)):
+                    self._turn_back(m, r)
+                with m.Elif(self.pause):
                     m.d.sync += [r.have.eq(0), r.held.eq(0)]
-                with m.Elif(r.left == 0):
-                    m.d.sync += r.state.eq(State.IDLE)
-                with m.Elif(self.stop):
-                    ends(Stop.ABORTED)
+                with m.Elif((r.left == 0) | self.stop):
+                    with m.If(alone):
+                        m.d.sync += r.state.eq(State.IDLE)
+                        with m.If(r.left != 0):
+                            ends(Stop.ABORTED)
                 with m.Elif(r.held):
                     m.d.sync += [r.held.eq(0), r.state.eq(State.READ_WAIT)]
                 with m.Elif(busy):  # with what was given up
                     pass
-                with m.Elif(r.have.all()):
+                with m.Elif(~r.have.all()):
+                    with m.If(pairs.jobs.ready):  # the tags of the next pair are free
+                        asks(~r.have, State.UPPER_WAIT)
+                with m.Elif(here.by_lines):
+                    m.d.comb += pairs.jobs.valid.eq(1)
+                    with m.If(pairs.jobs.ready):
+                        m.d.sync += [page.eq(page + here.count) for page in r.pages]
+                        m.d.sync += r.left.eq(r.left - here.count)
+                        m.d.sync += r.have.eq(r.have & ~here.line_ends)
+                with m.Elif(alone):
                     asks(0b11, State.READ_WAIT)
-                with m.Else():
-                    asks(~r.have, State.UPPER_WAIT)
             with m.Case(State.UPPER_WAIT):
                 with m.If(~busy):
                     self._descend(m, r, here, asks, ends)
+            with m.Case(State.CATCH_UP):
+                self._catch_up(m, r)
+            with m.Case(State.LOAD):
+                m.d.sync += [r.entry.eq(pairs.entry), r.state.eq(State.LOOK)]
+                with m.If(pairs.outcome == PairOutcome.UNKNOWN):
+                    m.d.sync += r.state.eq(State.PUT_WAIT)
+            with m.Case(State.TELL):
+                with m.If(self.heard):
+                    self._advance(m, r, here)
             with m.Case(State.READ):
                 asks(0b11, State.READ_WAIT)
             with m.Case(State.READ_WAIT):
@@ -271,27 +331,32 @@ class Mover(Component):
                         loses(Stop.BUS_ERROR)
                     with m.Elif(~answer.done):
                         fails(State.READ)
-                    with m.Elif(drops):
-                        m.d.comb += self.moved.eq(1)
+                    with m.Elif(dropped):
+                        m.d.comb += r.one_moved.eq(1)
                         self._advance(m, r, here)
                     with m.Else():
                         m.d.sync += [r.failures.eq(0), r.state.eq(State.PUT)]
-                        with m.If((r.left != 1) & ~here.ends.any()):
+                        with m.If((r.left != 1) & ~here.ends.any() & ~here.before_lines & ~r.behind):
                             m.d.sync += r.ahead.eq(1)
                             asks(0b11, State.PUT)
             with m.Case(State.PUT):
                 swaps(zero, net.new, State.PUT_WAIT)
             with m.Case(State.PUT_WAIT):
-                with m.If(answered):
+                with m.If(r.half & (pairs.outcome == PairOutcome.UNKNOWN)):
+                    loses(Stop.BUS_ERROR)
+                with m.Elif(answered):
                     with m.If(answer.error):
                         loses(Stop.BUS_ERROR)
                     with m.Elif(answer.done):
-                        m.d.comb += self.moved.eq(1)
+                        m.d.comb += r.one_moved.eq(1)
                         self._advance(m, r, here)
                     with m.Else():
                         fails(State.LOOK, taken=True)
             with m.Case(State.LOOK):
-                with m.If(~busy):
+                with m.If(dropped):
+                    m.d.comb += r.one_moved.eq(1)
+                    self._advance(m, r, here)
+                with m.Elif(~busy):
                     m.d.sync += r.ahead.eq(0)
                     asks(0b10, State.LOOK_WAIT)
             with m.Case(State.LOOK_WAIT):
@@ -330,6 +395,10 @@ class Mover(Component):
             index=[Signal(x86.INDEX_BITS, name=f"index_{name}") for name in _SIDES],
             walked=[Signal(x86.INDEX_BITS, name=f"walked_{name}") for name in _SIDES],
             ends=Signal(len(_SIDES)),  # it is the last of its table
+            count=Signal(range(self._entries + 1)),  # entries to the end of its line, or of the range
+            line_ends=Signal(len(_SIDES)),  # they are the last of their table
+            by_lines=Signal(),
+            before_lines=Signal(),  # the next line may be
         )
         in_table = Signal(count)
         m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
@@ -347,26 +416,48 @@ class Mover(Component):
                             m.d.comb += place.eq(page[below : below + x86.INDEX_BITS])
                         if places is here.index:
                             m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
+        first, other = (place[: self._place_bits] for place in here.index)
+        in_line, fits = Signal(range(self._entries + 1)), Signal()
+        job = self._pairs.jobs.payload
+        m.d.comb += [
+            in_line.eq(self._entries - first),
+            here.count.eq(Mux(r.left < in_line, r.left, in_line)),
+            fits.eq((self.move.level == 1) & (first == other) & (r.tables[0] != r.tables[1])),
+            here.by_lines.eq(fits & (here.count >= _FEW)),
+            here.before_lines.eq(fits & first.all()),
+            here.line_ends.eq(Cat((here.count == in_line) & place[self._place_bits :].all() for place in here.index)),
+            *(job.count.eq(here.count), job.range.eq(((Const(1, self._entries + 1) << here.count) - 1) << first)),
+            job.source.eq(Cat(here.index[0][self._place_bits :], r.tables[0])),
+            job.target.eq(Cat(here.index[1][self._place_bits :], r.tables[1])),
+            self._pairs.place.eq(first),
+        ]
         here.at = [Cat(Const(0, 3), place, frame) for place, frame in zip(here.index, r.tables, strict=True)]
         return here
 
     def _read(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
         """What is asked for of either side is sent, the source's first, and kept when it comes."""
-        reads, found = self.port.reads, self.port.data.payload
+        reads, found, pairs = Signal.like(self.port.reads.payload), self.port.data.payload, self._pairs
         upper = r.state == State.UPPER_WAIT
         places = [Signal(x86.INDEX_BITS, name=f"read_{name}") for name in _SIDES]
         for place, index, walked in zip(places, here.index, here.walked, strict=True):
             m.d.comb += place.eq(Mux(upper, walked, index + r.ahead))
-        tags = (Const(self._tags[0]), Mux(r.turn ^ r.ahead, self._tags[2], self._tags[1]))
+        # No pair is here, or all are over, when entries are read; beside a walk the next pair's tags are free.
+        tags = (Const(self._tag), Mux(upper, Cat(Const(1, 1), pairs.head), r.turn ^ r.ahead))
         tables = [Mux(upper, walk, table) for walk, table in zip(r.walks, r.tables, strict=True)]
         side = ~r.asks[0]
         m.d.comb += [
-            *(reads.valid.eq(r.asks.any()), reads.payload.link.eq(~upper)),
-            reads.payload.address.eq(Cat(Const(0, 3), Mux(side, Cat(places[1], tables[1]), Cat(places[0], tables[0])))),
-            reads.payload.tag.eq(Mux(side, tags[1], tags[0])),
+            *(reads.link.eq(~upper), reads.tag.eq(Mux(side, tags[1], tags[0]))),
+            reads.address.eq(Cat(Const(0, 3), Mux(side, Cat(places[1], tables[1]), Cat(places[0], tables[0])))),
         ]
-        with m.If(reads.valid & reads.ready):
-            m.d.sync += r.asks.eq(Mux(side, 0, r.asks & 0b10))
+        port, waits = self.port.reads, Signal()  # a pair's read that was offered
+        with m.If(r.asks.any() & ~waits):
+            m.d.comb += [port.valid.eq(1), port.payload.eq(reads)]
+            with m.If(port.ready):
+                m.d.sync += r.asks.eq(Mux(side, 0, r.asks & 0b10))
+        with m.Else():
+            m.d.comb += [port.valid.eq(pairs.port.reads.valid), port.payload.eq(pairs.port.reads.payload)]
+            m.d.comb += pairs.port.reads.ready.eq(port.ready)
+            m.d.sync += waits.eq(pairs.port.reads.valid & ~port.ready)
         for number, (place, tag) in enumerate(zip(places, tags, strict=True)):
             value = Signal(64, name=f"value_{_SIDES[number]}")
             lane = place[: self._lane_bits]
@@ -401,16 +492,19 @@ class Mover(Component):
         blocked = Signal()
         because = Mux(r.blocked, r.because, target_why)
         m.d.comb += blocked.eq(r.blocked | (~r.have[1] & target_wrong))
-        with m.If(self.pause):
+        passes = ~r.have[0] & source_wrong
+        last = r.level == self.move.level + 1
+        with m.If(self.pause | (~self._pairs.none & (passes | (last & blocked)))):
+            # What was begun comes to its end first.
             m.d.sync += r.state.eq(State.NEXT)
-        with m.Elif(~r.have[0] & source_wrong):
+        with m.Elif(passes):
             with m.If(source_why != Stop.DONE):
                 ends(source_why)
             with m.Else():
                 m.d.comb += self.passed.eq(1)
-                m.d.sync += [page.eq(page + here.skipped) for page in r.pages]
+                m.d.sync += [page.eq(page + here.skipped) for page in (*r.pages, self.page_now)]
                 m.d.sync += [r.left.eq(r.left - here.to_end), r.have.eq(0), r.state.eq(State.NEXT)]
-        with m.Elif(r.level != self.move.level + 1):
+        with m.Elif(~last):
             m.d.sync += [r.level.eq(r.level - 1), r.blocked.eq(blocked), r.because.eq(because)]
             asks(~r.have & ~Cat(0, blocked), State.UPPER_WAIT)
         with m.Elif(blocked):
@@ -421,13 +515,79 @@ class Mover(Component):
                 with m.If(~r.have[number]):
                     m.d.sync += table.eq(walk)
 
-    @staticmethod
-    def _advance(m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+    def _advance(self, m: Module, r: SimpleNamespace, here: SimpleNamespace, *, deals: bool = True) -> None:
         """To the next entry, which may have been read; where a table ends, the next is looked for."""
-        m.d.sync += [r.left.eq(r.left - 1), r.failures.eq(0), r.state.eq(State.NEXT)]
+        m.d.sync += [r.left.eq(r.left - 1), r.rest.eq(r.rest - 1), r.failures.eq(0), r.state.eq(State.NEXT)]
         m.d.sync += [r.held.eq(r.ahead), r.ahead.eq(0), r.turn.eq(r.turn ^ r.ahead)]
         m.d.sync += [page.eq(page + here.step) for page in r.pages]
         m.d.sync += r.have.eq(r.have & ~here.ends)
+        if deals:
+            with m.If(~r.stopped):
+                m.d.sync += self.page_now.eq(r.pages[0] + here.step)
+
+    def _connect(self, m: Module, r: SimpleNamespace) -> None:
+        """Pairs: what they swap, and what is told of the oldest while none is behind."""
+        pairs, port = self._pairs, self.port
+        m.d.comb += [
+            *(pairs.change.eq(self.change), pairs.words.eq(self.words)),
+            pairs.drops_markers.eq(self.move.drops_markers),
+            *(pairs.port.data.valid.eq(port.data.valid), pairs.port.data.payload.eq(port.data.payload)),
+            *(pairs.port.swapped.valid.eq(port.swapped.valid), pairs.port.swapped.payload.eq(port.swapped.payload)),
+            self.moved.eq(Mux(r.all_moved, sum(pairs.there[place] for place in range(self._entries)), r.one_moved)),
+        ]
+        with m.If(pairs.port.swaps.valid):
+            m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.eq(pairs.port.swaps.payload)]
+            m.d.comb += pairs.port.swaps.ready.eq(port.swaps.ready)
+        with m.If(~r.behind & pairs.valid & (pairs.outcome == PairOutcome.DONE)):
+            self._ended(m, r)
+            m.d.sync += self.page_now.eq(self.page_now + pairs.told.count)
+
+    def _ended(self, m: Module, r: SimpleNamespace) -> None:
+        """The oldest pair is done."""
+        m.d.comb += [self._pairs.release.eq(1), r.all_moved.eq(1), self.passed.eq(1)]
+
+    def _turn_back(self, m: Module, r: SimpleNamespace) -> None:
+        """To the oldest pair, which did not end well; all others are over too."""
+        back = (r.pages[0] - self.page_now)[:PAGES_BITS]
+        m.d.sync += [
+            *(r.pages[0].eq(self.page_now), r.pages[1].eq(r.pages[1] - back), r.left.eq(r.left + back)),
+            *(r.behind.eq(1), r.held.eq(0), r.state.eq(State.CATCH_UP)),
+        ]
+
+    def _catch_up(self, m: Module, r: SimpleNamespace) -> None:
+        """The oldest pair: passed over if it is done, else gone through."""
+        pairs = self._pairs
+        frame = x86.INDEX_BITS - self._place_bits
+        count = pairs.told.count
+        with m.If(pairs.none):
+            m.d.sync += [r.behind.eq(0), r.half.eq(0), r.have.eq(0)]
+            m.d.sync += r.state.eq(Mux(r.stopped, State.IDLE, State.NEXT))
+        with m.Elif(pairs.outcome == PairOutcome.DONE):
+            self._ended(m, r)
+            m.d.sync += [page.eq(page + count) for page in r.pages]
+            m.d.sync += r.left.eq(r.left - count)
+            with m.If(~r.stopped):
+                m.d.sync += self.page_now.eq(self.page_now + count)
+        with m.Else():
+            m.d.sync += [
+                *(r.rest.eq(count), r.half.eq(pairs.outcome != PairOutcome.STAYS), r.state.eq(State.NEXT)),
+                *(r.tables[0].eq(pairs.told.source[frame:]), r.tables[1].eq(pairs.told.target[frame:])),
+            ]
+
+    def _next_behind(
+        self, m: Module, r: SimpleNamespace, here: SimpleNamespace, asks: Callable[[Value | int, State], None]
+    ) -> None:
+        """The next entry of the oldest pair; after a stop, what is left of one that stayed stays."""
+        pairs = self._pairs
+        with m.If(r.rest == 0):
+            m.d.comb += pairs.release.eq(1)
+            m.d.sync += r.state.eq(State.CATCH_UP)
+        with m.Elif(r.half & pairs.there.bit_select(pairs.place, 1)):
+            m.d.sync += r.state.eq(State.LOAD)
+        with m.Elif(r.half | r.stopped):
+            self._advance(m, r, here)
+        with m.Else():
+            asks(0b11, State.READ_WAIT)
 
 
 _SIDES = ("source", "target")

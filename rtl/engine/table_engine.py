@@ -101,7 +101,10 @@ class CompletionLayout(data.StructLayout):
     lost : 1
         The bus refused a line of the report.
     homeless : unsigned(64)
-        Of a move: an entry that was taken from the source, or may have been, and is not at the target.
+        Of a move: an entry, that of `page`, that was taken from the source, or may have been, and is not at the target.
+    more : 1
+        Of a move: only `page` and `homeless` count, those of a further such entry, and the command is not over: another
+        completion follows.
     """
 
     def __init__(self) -> None:
@@ -117,6 +120,7 @@ class CompletionLayout(data.StructLayout):
                 "given_up_page": page,
                 "lost": 1,
                 "homeless": unsigned(64),
+                "more": 1,
             }
         )
 
@@ -152,7 +156,7 @@ class TableEngine(Component):
     Members
     -------
     commands : In(stream of CommandLayout)
-        Held while it is worked on; taken together with its completion.
+        Held while it is worked on; taken together with its completion, the last one where there are several.
     completions : Out(stream of CompletionLayout)
     abort : In(1)
         Nothing more is begun; what is in flight ends and is told.
@@ -176,8 +180,8 @@ class TableEngine(Component):
         }
         self._fetcher = Fetcher(**widths, tag_bits=config.tag_bits, tag=config.lines)
         self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines)
-        # Neither upper tables nor lines are on their way while entries are moved.
-        self._mover = Mover(**widths, tag_bits=config.tag_bits, tags=(config.lines, 0, 1))
+        # Neither upper tables nor lines are on their way while entries are moved: the tags are the mover's then.
+        self._mover = Mover(**widths, tag_bits=config.tag_bits, lines=config.lines)
         self._reporter = Reporter(**widths, slot_bits=self._lines.slot_bits, beat_bits=self._lines.beat_bits)
         super().__init__(
             {
@@ -236,7 +240,8 @@ class TableEngine(Component):
         m.d.comb += [
             fetcher.stop.eq(self.abort | broken),
             fetcher.because.eq(Mux(broken, Stop.BUS_ERROR, Stop.ABORTED)),
-            self.completions.valid.eq(state == State.ANSWER),
+            self.completions.valid.eq((state == State.ANSWER) | mover.tells),
+            *(told.more.eq(mover.tells), mover.heard.eq(mover.tells & self.completions.ready)),
             self.commands.ready.eq((state == State.ANSWER) & self.completions.ready),
             told.stopped.eq(Mux(counted.failed & (fetcher.stopped == Stop.DONE), Stop.BUS_ERROR, fetcher.stopped)),
             *(told.page.eq(reporter.page_now), told.lost.eq(reporter.failed)),
@@ -244,6 +249,8 @@ class TableEngine(Component):
         with m.If(command.moves):
             m.d.comb += [told.stopped.eq(mover.stopped), told.page.eq(mover.page_now), told.lost.eq(0)]
             m.d.comb += told.homeless.eq(mover.homeless)
+        with m.If(mover.tells):
+            m.d.comb += [told.page.eq(mover.tells_page), told.homeless.eq(mover.tells_entry)]
         m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
         m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
         m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed + mover.moved)

@@ -182,18 +182,21 @@ class MmuEngine(Component):
         command, told = self.table_commands.payload, engine.completions
         changes = command.range.changes | command.moves
         span, stopped = ending.span, told.payload.stopped != Stop.DONE
+        over = ~told.payload.more
         m.d.comb += [
             *(engine.commands.payload[str(name)].eq(command[str(name)]) for name, _ in engine.commands.payload.shape()),
             engine.commands.valid.eq(self.table_commands.valid),
             self.table_commands.ready.eq(engine.commands.ready),
             ending.drained.eq(invalidating.drained),
-            ending.valid.eq(told.valid & changes),
+            ending.valid.eq(told.valid & changes & over),
             *(span.page.eq(command.range.page), span.la57.eq(command.range.la57), span.pcid.eq(command.pcid)),
             # Where it stopped short, something of the page at which it did may have been written.
             span.pages.eq(told.payload.page - command.range.page + stopped),
-            *(span.whole.eq(engine.met_leaf), span.shared.eq(engine.met_global), span.reads.eq(command.moves)),
+            # And behind it lines that were begun may have been moved.
+            span.whole.eq(engine.met_leaf | (command.moves & stopped)),
+            *(span.shared.eq(engine.met_global), span.reads.eq(command.moves)),
             self.table_completions.payload.eq(told.payload),
-            self.table_completions.valid.eq(told.valid & (ending.over | ~changes)),
+            self.table_completions.valid.eq(told.valid & (ending.over | ~(changes & over))),
             told.ready.eq(self.table_completions.ready & self.table_completions.valid),
         ]
 

@@ -112,6 +112,23 @@ def test_a_move_looks_for_its_tables_anew(lane: MmuEngineLane) -> None:
     assert told.completions[0]["stopped"] in (Stop.DONE, Stop.NEED_TABLE)
 
 
+def test_what_was_moved_behind_a_stop_is_invalidated(lane: MmuEngineLane) -> None:
+    """A line behind an occupied place is moved: what was cached of it is not used any more."""
+    area = Area()
+    source, target = area.base + 512, area.base + 1024
+    area.fill(source, 64)
+    area.fill(target + 4, 1)
+    area.steps(Step(Op.AWAIT_GRANTS, 1))
+    area.command("move", source, 64, target)
+    end = area.steps(Step(Op.AWAIT_DONE))
+    area.store(source + 20, after=1)
+    area.store(source + 20, after=end + 1)
+    told = run(lane, area)
+    assert (told.completions[0]["stopped"], told.completions[0]["page"]) == (Stop.OCCUPIED, source + 4)
+    assert area.story.words[area.place(target + 20) // 8] & SD and not area.story.words[area.place(source + 20) // 8]
+    assert (len(when(told, Kind.GRANTED)), len(when(told, Kind.ANSWERED))) == (1, 1)
+
+
 def test_a_storm_of_invalidations_starves_no_command(lane: MmuEngineLane) -> None:
     """And none of them waits for more than what is under way."""
     area = Area()

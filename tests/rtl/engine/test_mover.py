@@ -231,13 +231,158 @@ def test_a_swap_that_the_bus_refuses_names_the_entry() -> None:
 
 
 @pytest.mark.thorough
-def test_an_abort_stops_between_entries() -> None:
-    bench = bench_of({number: 0x67 | number + 1 << 12 for number in range(100)}, range(TARGET, TARGET + 1))
-    (told,) = bench.run(command(bench, SOURCE, TARGET, 100), abort_after=500)
+@pytest.mark.parametrize("shift", [0, 1], ids=["by lines", "one by one"])
+def test_an_abort_stops_between_entries(shift: int) -> None:
+    bench = bench_of({number: 0x67 | number + 1 << 12 for number in range(200)}, range(TARGET, TARGET + 1))
+    (told,) = bench.run(command(bench, SOURCE, TARGET + shift, 200), abort_after=200)
     moved = told["page"] - SOURCE
-    assert told["stopped"] == Stop.ABORTED.value and 5 < moved < 95 and told["changed"] == moved
-    assert [bool(entry) for entry in seen(bench, TARGET, 100)] == [True] * moved + [False] * (100 - moved)
-    assert [bool(entry) for entry in seen(bench, SOURCE, 100)] == [False] * moved + [True] * (100 - moved)
+    assert told["stopped"] == Stop.ABORTED.value and 5 < moved < 195 and told["changed"] == moved
+    assert [bool(entry) for entry in seen(bench, TARGET + shift, 200)] == [True] * moved + [False] * (200 - moved)
+    assert [bool(entry) for entry in seen(bench, SOURCE, 200)] == [False] * moved + [True] * (200 - moved)
+
+
+# Where lines are moved: five entries in the first, and three lines more.
+LINED = {number: 0x67 | number + 1 << 12 for number in range(11, 64)}
+FIRST, LINED_PAGES = SOURCE + 11, 53
+
+
+def lined(*, bits: int = 64, latency: int = 4, lines: int = 8) -> tuple[Bench, Any]:
+    """A bench, and a command of four pairs of lines."""
+    config = EngineConfig(data_bits=bits, lines=lines)
+    bench = bench_of(LINED, range(TARGET, TARGET + 1), config=config, latency=latency)
+    return bench, command(bench, FIRST, TARGET + 11, LINED_PAGES)
+
+
+def moved_pages(bench: Bench) -> list[int]:
+    """Entries that are at the target, whole and marked, and not at the source; all others are at one of the two."""
+    there, here = seen(bench, TARGET + 11, LINED_PAGES), seen(bench, FIRST, LINED_PAGES)
+    for number, (new, old) in enumerate(zip(there, here, strict=True)):
+        entry = LINED[number + 11]
+        assert (new, old) in ((entry | SOFT_DIRTY, 0), (0, entry)), number
+    return [number for number, new in enumerate(there) if new]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("bits", "lines"), [(64, 8), (512, 8), (64, 2)])
+def test_lines_move_by_one_swap_each(bits: int, lines: int) -> None:
+    """All words of a source at once, those of the target then; four pairs are in flight, or one."""
+    bench, asked = lined(bits=bits, latency=40, lines=lines)
+    (told,) = bench.run(asked)
+    assert (told["stopped"], told["changed"], told["page"]) == (Stop.DONE.value, LINED_PAGES, FIRST + LINED_PAGES)
+    assert moved_pages(bench) == list(range(LINED_PAGES))
+    assert (bench.memory.counts["swaps"], bench.memory.counts["reads"]) == (8, 6 + 8)
+    at_once = bench.cycles < 3 * 43 + 3 * 40 + 4 * 4 * 16 + 60
+    assert at_once == (lines == 8)
+
+
+def test_lines_in_one_table_go_one_by_one() -> None:
+    """A line may hold what goes and where it goes."""
+    bench = bench_of({number: 0x67 | number + 1 << 12 for number in range(8)}, range(0))
+    (told,) = bench.run(command(bench, SOURCE, SOURCE + 16, 8))
+    assert (told["stopped"], told["changed"], bench.memory.counts["failed"]) == (Stop.DONE.value, 8, 0)
+    assert seen(bench, SOURCE, 24)[16:] == [0x867 | number + 1 << 12 for number in range(8)]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("which", ["read", "source", "target"])
+def test_a_line_that_another_writes_goes_entry_by_entry(which: str) -> None:
+    """To a word between that is no part of it, or is: what stayed is moved, and what was taken is put."""
+    bench, asked = lined()
+    at, begun = bench.tables.at, []
+    place = {"read": at(1, TARGET + 3), "source": at(1, FIRST + 20), "target": at(1, TARGET + 3)}[which]
+
+    def other(start: int, length: int) -> None:
+        if start <= place < start + length and length > 8 and not begun:
+            begun.append(start)
+            old = bench.memory.words.get(place, 0)
+            bench.memory.store(place, old ^ A if which == "source" else 0x9067)
+
+    bench.memory.before_swap = other
+    (told,) = bench.run(asked)
+    assert (told["stopped"], told["changed"], told["more"]) == (Stop.DONE.value, LINED_PAGES, 0)
+    assert begun and bench.memory.counts["failed"] == 1
+    found = seen(bench, TARGET, 64)
+    wanted = [0] * 11 + [LINED[number] | SOFT_DIRTY for number in range(11, 64)]
+    if which == "source":
+        wanted[31] ^= A
+    else:
+        wanted[3] = 0x9067
+    assert (found, seen(bench, FIRST, LINED_PAGES)) == (wanted, [0] * LINED_PAGES)
+
+
+@pytest.mark.thorough
+def test_an_occupied_place_in_a_line_stops_at_it() -> None:
+    """Before it all is moved; the next lines, begun by then, may be."""
+    bench, asked = lined()
+    bench.tables.put(TARGET + 40, 0x9067)
+    (told,) = bench.run(asked)
+    assert (told["stopped"], told["page"], told["homeless"]) == (Stop.OCCUPIED.value, SOURCE + 40, 0)
+    bench.tables.put(TARGET + 40, 0)
+    moved = moved_pages(bench)
+    assert moved[:29] == list(range(29)) and set(moved[29:]) <= set(range(37, LINED_PAGES))
+    assert told["changed"] == len(moved)
+    (rest,) = bench.run(asked | {"range": {**asked["range"], "page": SOURCE + 40}} | {"move": rest_of(asked, 29)})
+    assert (rest["stopped"], rest["changed"]) == (Stop.DONE.value, LINED_PAGES - len(moved))
+    assert moved_pages(bench) == list(range(LINED_PAGES))
+
+
+def rest_of(asked: Any, entries: int) -> dict[str, int]:
+    """The move, behind so many entries."""
+    move = asked["move"]
+    return {**move, "target": move["target"] + entries, "entries": move["entries"] - entries}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("lost", [(), (33,), (33, 35, 40), (35, 50)])
+def test_places_of_a_line_that_are_taken_meanwhile(lost: tuple[int, ...]) -> None:
+    """Entries go back; where that is taken too each is told, the first not dealt with by the last completion."""
+    bench, asked = lined()
+    at, begun, taken = bench.tables.at, [], {33, *lost}
+
+    def other(start: int, length: int) -> None:
+        if start == at(1, TARGET + 32) and not begun:
+            begun.append(start)
+            for place in sorted(taken):
+                bench.memory.store(at(1, TARGET + place), 0x9067)
+            for place in lost:
+                bench.memory.store(at(1, SOURCE + place), 0x8067)
+
+    bench.memory.before_swap = other
+    *further, told = bench.run(asked)
+    assert (told["stopped"], told["page"]) == (Stop.OCCUPIED.value, SOURCE + 33)
+    assert told["homeless"] == (LINED[33] if 33 in lost else 0)
+    also = [(SOURCE + place, LINED[place]) for place in lost if place != 33]
+    assert [(one["page"], one["homeless"]) for one in further] == also
+    assert all(one["more"] for one in further) and not told["more"]
+    for place in range(32, 64):  # the next line was begun too
+        here, there = bench.memory.words[at(1, SOURCE + place)], bench.memory.words[at(1, TARGET + place)]
+        if place in lost:
+            assert (here, there) == (0x8067, 0x9067)
+        elif place in taken:
+            assert (here, there) == (LINED[place], 0x9067)
+        else:
+            assert (here, there) == (0, LINED[place] | SOFT_DIRTY)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("side", [SOURCE, TARGET])
+def test_a_swap_of_a_line_that_the_bus_refuses_names_all_entries(side: int) -> None:
+    """It may be written, or not: each entry may be where it was, where it goes, or nowhere."""
+    bench, asked = lined()
+    place = bench.tables.at(1, side + 32)
+    bench.memory.before_swap = lambda start, length: bench.memory.bad.add(place) if start == place else None
+    *further, told = bench.run(asked)
+    assert (told["stopped"], told["page"], told["homeless"]) == (Stop.BUS_ERROR.value, SOURCE + 32, LINED[32])
+    assert [(one["page"], one["homeless"]) for one in further] == [(SOURCE + n, LINED[n]) for n in range(33, 48)]
+
+
+@pytest.mark.thorough
+def test_a_line_that_cannot_be_read_is_looked_at_by_entries() -> None:
+    bench, asked = lined()
+    bench.memory.bad.add(bench.tables.at(1, SOURCE + 40))
+    (told,) = bench.run(asked)
+    assert (told["stopped"], told["page"], told["homeless"]) == (Stop.BUS_ERROR.value, SOURCE + 40, 0)
+    assert moved_pages(bench)[:29] == list(range(29))
 
 
 def test_a_clear_after_a_move_is_a_clear() -> None:

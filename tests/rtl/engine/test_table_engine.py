@@ -71,7 +71,7 @@ class Bench:
         return {"range": asked, "change": change, "words": telling(self.rules), "report": report, "address": address}
 
     def run(self, *commands: Any, abort_after: int | None = None) -> list[dict[str, int]]:
-        """Completions, in order; `cycles` is of the last command."""
+        """Completions, in order, all of a command that has several; `cycles` is of the last command."""
         told: list[dict[str, int]] = []
 
         async def bench(ctx: Any) -> None:
@@ -93,7 +93,8 @@ class Bench:
                         told.append(
                             {str(name): getattr(payload[name], "value", payload[name]) for name, _ in payload.shape()}
                         )
-                        break
+                        if not told[-1]["more"]:
+                            break
                 ctx.set(self.dut.commands.valid, 0)
                 await ctx.tick()
 
