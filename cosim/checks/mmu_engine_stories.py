@@ -190,9 +190,9 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     for place in places:
         area.fill(place - _BESIDE, _BESIDE, 0x67)
     hot = [_BASE + rng.randrange(512 * still) for _ in range(24)]
-    hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(4)]
+    hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(2)]
     for _ in range(stores):
-        page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * _LEAVES)
+        page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * (still + 1))
         access = Access.WRITE if rng.random() < 0.85 else Access.READ
         area.store(page, access, delay=rng.choice((0, 0, 3, 40, 300, 800)))
     grants = 0
