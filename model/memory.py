@@ -78,19 +78,49 @@ class SparseMemory:
         ValueError
             An address is no multiple of 8.
         """
-        memory = cls(physical_bits, strict=strict)
+        addresses = np.fromiter(words, np.uint64, len(words))
         holders = [address >> x86.PAGE_SHIFT for address in words]
         numbers = {frame: row for row, frame in enumerate(dict.fromkeys((*frames, *holders)))}
+        rows = np.array([numbers[frame] for frame in holders], np.intp)
+        return cls._of(
+            numbers, addresses, rows, np.fromiter(words.values(), np.uint64, len(words)), physical_bits, strict
+        )
+
+    @classmethod
+    def of_words(
+        cls,
+        addresses: NDArray[np.uint64],
+        values: NDArray[np.uint64],
+        frames: NDArray[np.uint64],
+        physical_bits: int = 40,
+        *,
+        strict: bool = False,
+    ) -> SparseMemory:
+        """As `of`, of words (n,) at byte addresses (n,) in the frames (m,), which ascend and hold all of them."""
+        numbers = dict(zip(frames.tolist(), range(len(frames)), strict=True))
+        rows = np.searchsorted(frames, addresses >> np.uint64(x86.PAGE_SHIFT))
+        return cls._of(numbers, addresses, rows, values, physical_bits, strict)
+
+    @classmethod
+    def _of(
+        cls,
+        numbers: dict[int, int],
+        addresses: NDArray[np.uint64],
+        rows: NDArray[np.intp],
+        values: NDArray[np.uint64],
+        physical_bits: int,
+        strict: bool,
+    ) -> SparseMemory:
+        """A memory with these rows by frame number, and words in them."""
+        memory = cls(physical_bits, strict=strict)
         for frame in (min(numbers, default=0), max(numbers, default=0)):
             if frame < 0 or frame >> (physical_bits - x86.PAGE_SHIFT):
                 raise BusError(frame << x86.PAGE_SHIFT)
-        addresses = np.fromiter(words, np.uint64, len(words))
         for address in addresses[addresses % np.uint64(x86.ENTRY_BYTES) != 0][:1].tolist():
             cls._word(address)  # which refuses it
-        places = (addresses >> np.uint64(3)) % np.uint64(x86.TABLE_ENTRIES)
         memory.row_of_frame = numbers
         memory.words = np.zeros((max(16, len(numbers)), x86.TABLE_ENTRIES), np.uint64)
-        memory.words[[numbers[frame] for frame in holders], places] = np.fromiter(words.values(), np.uint64, len(words))
+        memory.words[rows, (addresses >> np.uint64(3)) % np.uint64(x86.TABLE_ENTRIES)] = values
         return memory
 
     def add_frame(self, frame: int) -> NDArray[np.uint64]:
@@ -136,6 +166,21 @@ class SparseMemory:
         if self.strict or address < 0 or address >> self.physical_bits:
             raise BusError(address & ~(x86.PAGE_BYTES - 1))
         return 0
+
+    def load_many(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The words (n,) at byte addresses (n,), multiples of 8, as `load`; and whether memory answers: 0 where not."""
+        rows = self.rows_of(addresses >> np.uint64(x86.PAGE_SHIFT))
+        places = addresses.view(np.int64) >> 3 & x86.TABLE_ENTRIES - 1
+        found = rows >= 0
+        words = np.where(found, self.words[rows, places], np.uint64(0))
+        there = found if self.strict else found | (addresses >> np.uint64(self.physical_bits) == 0)
+        return words, there
+
+    def rows_of(self, frames: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The row of `words` of each frame number (n,); -1: it was never added."""
+        self.export()
+        assert self._index is not None
+        return self._index.rows_of(frames)
 
     def store(self, address: int, value: int) -> None:
         """Write the 64-bit `value` at byte `address` (8-byte aligned)."""
@@ -273,6 +318,19 @@ class _Index:
             self.rows[slots[free]] = rows[free]
             left = self.keys[slots] != frames + np.uint64(1)
             frames, rows, slots = frames[left], rows[left], (slots[left] + 1) % len(self.keys)
+
+    def rows_of(self, frames: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The row (n,) of each frame number; -1: there is none."""
+        rows = np.full(len(frames), -1, np.int64)
+        left = np.arange(len(frames))
+        slots = (frames * np.uint64(_SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
+        while len(left):
+            keys = self.keys[slots]
+            here = keys == frames[left] + np.uint64(1)
+            rows[left[here]] = self.rows[slots[here]]
+            on = ~here & (keys != 0)
+            left, slots = left[on], (slots[on] + 1) % len(self.keys)
+        return rows
 
     def is_full(self) -> bool:
         """Half of the slots were taken once."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +27,25 @@ from ptewalk.model.x86 import (
 )
 from ptewalk.rtl.walker_bins import CAUSES, NO_LEVEL, WHO
 
-__all__ = ["BIN", "Swap", "walk_bins"]
+__all__ = ["BIN", "SWAP", "walk_bins"]
 
 BIN: Final = "/"
 """Between the cross and the values of a bin, in its name."""
-Swap = tuple[int, int, int, int, bool, bool, int | None]
-"""Request, number of entries read before, old and new value, done, refused; and the value that stood there instead."""
+SWAP: Final = np.dtype(
+    [
+        ("address", np.uint64),
+        ("old", np.uint64),
+        ("new", np.uint64),
+        ("instead", np.uint64),  # what was read there afterwards
+        ("request", np.uint32),
+        ("depth", np.uint8),  # entries read before
+        ("done", np.bool_),
+        ("refused", np.bool_),
+        ("overtaken", np.bool_),  # it failed, and `instead` is known
+    ],
+    align=True,
+)
+"""A conditional write of a walk."""
 
 _SETS: Final = (("A", EntryBit.A), ("RW", EntryBit.RW), ("D", EntryBit.D), ("SD", SoftBit.SOFT_DIRTY))
 _BITS: Final = {
@@ -42,11 +56,15 @@ _BITS: Final = {
     "frame": (1 << FRAME_HIGH + 1) - (1 << FRAME_LOW),
     "key": (1 << PKEY_BITS) - 1 << PKEY_LOW,
 }
+_LEVEL_NAMES: Final = (NO_LEVEL, *map(str, range(1, LEVELS_5 + 1)))
+_SET_NAMES: Final = tuple(
+    " ".join(name for place, (name, _) in enumerate(_SETS) if number >> place & 1) for number in range(1 << len(_SETS))
+)
 _PLACE: Final = {cause: place for place, cause in enumerate(CAUSES)}
 
 
 def walk_bins(
-    requests: Records, responses: Records, depths: Sequence[int], swaps: Sequence[Swap], *, five: bool
+    requests: Records, responses: Records, depths: NDArray[np.int64], swaps: Records, *, five: bool
 ) -> Counter[str]:
     """Count the bins of `rtl.walker_bins.WALKER`.
 
@@ -54,10 +72,10 @@ def walk_bins(
     ----------
     requests, responses : Records (n,)
         As they were accepted and answered.
-    depths : sequence of int (n,)
+    depths : int64 array (n,)
         Entries that each walk read; an entry that was read again counts once.
-    swaps : sequence of Swap
-        All that were made.
+    swaps : Records
+        All that were made, `SWAP` records.
     five : bool
         The design knows five levels.
 
@@ -70,7 +88,7 @@ def walk_bins(
     requests, responses = requests[:count], responses[:count]
     control = requests["control"].astype(np.int64)
     levels = np.where((control >> Control.LA57 & 1) * five > 0, LEVELS_5, LEVELS_4)
-    read = np.array(depths[:count], np.int64)
+    read = depths[:count]
     level = np.where(read > 0, levels - read + 1, 0)
     cause = _causes(responses)
     access = requests["access"].astype(np.int64)
@@ -81,20 +99,20 @@ def walk_bins(
     )
     accesses = tuple(one.name for one in Access)
     bins: Counter[str] = Counter()
-    _cross(bins, "answer", (cause, CAUSES), (level, (NO_LEVEL, "1", "2", "3", "4", "5")), (access, accesses))
+    _cross(bins, "answer", (cause, CAUSES), (level, _LEVEL_NAMES), (access, accesses))
     _cross(bins, "who", (cause, CAUSES), (access, accesses), (who, WHO))
     for bit in Control:
         if bit != Control.AC:
             _cross(bins, "control", (cause, CAUSES), (control >> bit & 1, (f"{bit.name}=0", f"{bit.name}=1")))
-    for request, depth, old, new, done, refused, instead in swaps:
-        at = str(int(levels[request]) - depth + 1)
-        sets = " ".join(name for name, bit in _SETS if new & ~old & 1 << bit)
-        ends = "refused" if refused else "done" if done else "failed"
-        bins[BIN.join(("swap", at, sets, ends))] += 1
-        if instead is not None:
-            for name, mask in _BITS.items():
-                if (old ^ instead) & mask:
-                    bins[BIN.join(("overtaken", at, name))] += 1
+    at = levels[swaps["request"]] - swaps["depth"] + 1
+    added = swaps["new"] & ~swaps["old"]
+    sets = sum((added >> np.uint64(bit) & np.uint64(1)).astype(np.int64) << k for k, (_, bit) in enumerate(_SETS))
+    ends = np.select([swaps["refused"], swaps["done"]], [2, 1], 0)
+    _cross(bins, "swap", (at, _LEVEL_NAMES), (sets, _SET_NAMES), (ends, ("failed", "done", "refused")))
+    changed = np.where(swaps["overtaken"], swaps["old"] ^ swaps["instead"], np.uint64(0))
+    for name, mask in _BITS.items():
+        hit = changed & np.uint64(mask) != 0
+        _cross(bins, "overtaken", (at[hit], _LEVEL_NAMES), (np.zeros(int(hit.sum()), np.int64), (name,)))
     return bins
 
 
@@ -118,9 +136,16 @@ def _causes(responses: Records) -> NDArray[np.int64]:
 
 def _cross(bins: Counter[str], name: str, *axes: tuple[NDArray[Any], tuple[str, ...]]) -> None:
     """Count each combination of values once an element."""
-    shape = tuple(len(names) for _, names in axes)
-    counts = np.bincount(np.ravel_multi_index([values for values, _ in axes], shape), minlength=int(np.prod(shape)))
-    for place in np.flatnonzero(counts).tolist():
-        values = np.unravel_index(place, shape)
-        key = BIN.join((name, *(names[int(at)] for at, (_, names) in zip(values, axes, strict=True))))
-        bins[key] += int(counts[place])
+    keys = _keys(name, tuple(names for _, names in axes))
+    place = axes[0][0]
+    for values, names in axes[1:]:
+        place = place * len(names) + values
+    counts = np.bincount(place, minlength=len(keys))
+    for at in np.flatnonzero(counts).tolist():
+        bins[keys[at]] += int(counts[at])
+
+
+@lru_cache(maxsize=64)
+def _keys(name: str, axes: tuple[tuple[str, ...], ...]) -> list[str]:
+    """The names of the bins of a cross, the values of the last axis next to each other."""
+    return [BIN.join((name, *values)) for values in product(*axes)]

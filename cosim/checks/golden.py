@@ -4,6 +4,8 @@ Each request that the monitor saw is translated by the model. Its reads and cond
 log, in order: an access that the model does not make, or makes elsewhere, or with other values, differs. Reads are
 compared with a shadow memory, in which the log's writes are done. The model's answer, and what follows from the log for
 the trace port, the fault queue and the counters, is what the gateware must have told.
+
+`golden_arrays` does so for all requests at once. Where it finds anything that differs they are gone through one by one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.conditions import BatchResult
 from ptewalk.cosim.bench.records import (
@@ -30,7 +33,8 @@ from ptewalk.cosim.bench.records import (
     merge_tags,
     relevant,
 )
-from ptewalk.cosim.checks.covered import Swap
+from ptewalk.cosim.checks.covered import SWAP
+from ptewalk.cosim.checks.golden_arrays import Eaten, eat
 from ptewalk.cosim.checks.shadow import Shadow
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import BusError, SparseMemory
@@ -80,10 +84,10 @@ class Verdict:
     events, traced, words : int
         Accesses of the log; translations, records of trace port and fault queue; and words of memory that were
         compared.
-    depths : list of int
+    depths : int64 array (n,)
         Entries that each walk read.
-    swaps : list of Swap
-        All that were made.
+    swaps : Records
+        All that were made, `covered.SWAP` records.
     """
 
     expected: Records
@@ -92,8 +96,8 @@ class Verdict:
     events: int = 0
     traced: int = 0
     words: int = 0
-    depths: list[int] = field(default_factory=list)
-    swaps: list[Swap] = field(default_factory=list)
+    depths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    swaps: Records = field(default_factory=lambda: np.zeros(0, SWAP))
 
     def wrong(self, text: str) -> None:
         """Count a difference."""
@@ -227,9 +231,12 @@ class Golden:
     ----------
     design : DesignDescription
         Its parameters are the golden model's.
+    one_by_one : bool
+        Never judge all requests of a batch at once.
     """
 
-    def __init__(self, design: DesignDescription) -> None:
+    def __init__(self, design: DesignDescription, *, one_by_one: bool = False) -> None:
+        self._one_by_one = one_by_one
         self._design = design
         parameters = design.parameters
         self._soft_dirty = bool(parameters["soft_dirty"])
@@ -265,20 +272,46 @@ class Golden:
         refusals : bool
             The bus may refuse any access: `Conditions.errors`.
         """
-        log = _Log(result.events.tolist(), physical_bits, shadow, refusals)
         verdict = Verdict(np.zeros(0, RESPONSE))
+        eaten = None
+        if len(result.responses) == len(result.requests) and not self._one_by_one:
+            eaten = eat(
+                result.events,
+                result.requests,
+                physical_bits,
+                shadow,
+                refusals=refusals,
+                five=self._five,
+                soft_dirty=self._soft_dirty,
+                gigabyte_pages=self._gigabyte,
+            )
+        if eaten is None:
+            eaten = self._eat(result, _Log(result.events.tolist(), physical_bits, shadow, refusals), verdict)
+        verdict.depths, verdict.swaps = eaten.depths, eaten.swaps
+        verdict.events = len(result.events)
+        verdict.expected = merge_tags(eaten.expected, result.requests)
+        self._judge_translations(result, eaten, verdict)
+        self._judge_trace(result, verdict)
+        self._judge_faults(result, verdict)
+        self._judge_counters(result, verdict)
+        if memory is not None and shadow is not None:
+            _compare_memory(memory, shadow, verdict)
+        return verdict
+
+    def _eat(self, result: BatchResult, log: _Log, verdict: Verdict) -> Eaten:
+        """Request by request, with a line for each that differs."""
         results: list[Result] = []
+        depths: list[int] = []
         found: dict[int, Translation] = {}
         for index, (state, request) in enumerate(self._asked(result.requests)):
             if index == len(result.responses):
                 break
             log.begin(index)
-            verdict.depths.append(0)
             try:
                 outcome = translate(log, state, request)
                 log.end()
                 results.append(outcome)
-                if self._translates and isinstance(outcome, Translated):
+                if isinstance(outcome, Translated):
                     found[index] = translation(log.entries, outcome, soft_dirty=self._soft_dirty)
             except _LogDiffers as difference:
                 verdict.wrong(f"request {index}: {difference}")
@@ -286,20 +319,21 @@ class Golden:
                 log.skip()
                 # The model's answer cannot be known: that of the gateware stands, and the difference is told above.
                 results.append(decode(result.responses[index]))
-            verdict.depths[-1] = len(log.entries)
-        verdict.swaps = [
-            (request, depth, event[_OLD], event[_NEW], bool(event[_DONE]), bool(event[_ERROR]), log.instead.get(place))
+            depths.append(len(log.entries))
+        swaps = [
+            (
+                *(event[_ADDRESS], event[_OLD], event[_NEW], log.instead.get(place, 0), request, depth),
+                *(event[_DONE], event[_ERROR], place in log.instead),
+            )
             for place, (request, depth, event) in enumerate(log.written)
         ]
-        verdict.events = len(result.events)
-        verdict.expected = merge_tags(encode_result(results), result.requests)
-        self._judge_translations(result, found, verdict)
-        self._judge_trace(result, log, verdict)
-        self._judge_faults(result, verdict)
-        self._judge_counters(result, log, verdict)
-        if memory is not None and shadow is not None:
-            _compare_memory(memory, shadow, verdict)
-        return verdict
+        return Eaten(
+            encode_result(results),
+            np.array(list(found), np.int64),
+            np.array(list(found.values()), TRANSLATION),
+            np.array(depths, np.int64),
+            np.array(swaps, SWAP),
+        )
 
     def _asked(self, requests: Records) -> Iterator[tuple[State, Request]]:
         """As `records.state_and_request`, for many."""
@@ -319,35 +353,34 @@ class Golden:
                 Request(linear, _ACCESSES[access], bool(user), bool(implicit), bool(ac)),
             )
 
-    def _judge_translations(self, result: BatchResult, found: dict[int, Translation], verdict: Verdict) -> None:
+    def _judge_translations(self, result: BatchResult, eaten: Eaten, verdict: Verdict) -> None:
         """What stands beside each OK that the model says too."""
         if not self._translates:
             return
         if len(result.translations) != len(result.responses):
             verdict.wrong(f"{len(result.translations)} translations beside {len(result.responses)} responses")
             return
-        allowed = result.responses["outcome"] == Outcome.OK
-        places = [index for index in found if allowed[index]]
-        expected = np.array([found[index] for index in places], TRANSLATION)
-        _compare("translation of request", result.translations[places], expected, verdict, places)
+        told = result.responses["outcome"][eaten.allowed] == Outcome.OK
+        places = eaten.allowed[told]
+        seen = result.translations[places]
+        _compare("translation of request", seen, eaten.translations[told], verdict, places.tolist())
 
-    def _judge_trace(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
-        linear, tags, control = (result.requests[name].tolist() for name in ("linear", "tag", "control"))
+    def _judge_trace(self, result: BatchResult, verdict: Verdict) -> None:
+        requests, swaps = result.requests, verdict.swaps
         if self._writes:
-            rows = []
-            for request, depth, event in log.written:
-                levels = LEVELS_5 if self._five and control[request] & _LA57 else LEVELS_4
-                done = event[_DONE] and not event[_ERROR]
-                rows.append(
-                    (
-                        *(linear[request], event[_ADDRESS], event[_OLD], event[_NEW], tags[request]),
-                        *(levels - depth + 1, done, event[_ERROR]),
-                    )
-                )
-            _compare("trace of a swap", result.written, np.array(rows, WRITTEN), verdict)
+            asked = requests[swaps["request"]]
+            five = (asked["control"] & _LA57 != 0) & self._five
+            expected = np.zeros(len(swaps), WRITTEN)
+            for name in ("linear", "tag"):
+                expected[name] = asked[name]
+            for name in ("address", "old", "new"):
+                expected[name] = swaps[name]
+            expected["level"] = np.where(five, LEVELS_5, LEVELS_4) - swaps["depth"] + 1
+            expected["done"], expected["error"] = swaps["done"] & ~swaps["refused"], swaps["refused"]
+            _compare("trace of a swap", result.written, expected, verdict)
         if self._traces:
             expected = np.zeros(len(result.responses), result.walked.dtype)
-            expected["linear"] = linear[: len(expected)]
+            expected["linear"] = requests["linear"][: len(expected)]
             for name in expected.dtype.names or ():
                 if name != "linear":
                     expected[name] = result.responses[name]
@@ -377,12 +410,13 @@ class Golden:
                 verdict.wrong(f"record of the fault queue that no page fault was answered for: {row}")
                 return
 
-    def _judge_counters(self, result: BatchResult, log: _Log, verdict: Verdict) -> None:
-        done = [event for _, _, event in log.written if event[_DONE] and not event[_ERROR]]
+    def _judge_counters(self, result: BatchResult, verdict: Verdict) -> None:
+        done = verdict.swaps[verdict.swaps["done"] & ~verdict.swaps["refused"]]
+        gained = done["new"] & ~done["old"]
         faulted = result.responses["outcome"] == Outcome.PAGE_FAULT
         expected = {
-            "marks": sum(not event[_OLD] & _MARK and bool(event[_NEW] & _MARK) for event in done),
-            "mends": sum(not event[_OLD] & _RW and bool(event[_NEW] & _RW) for event in done),
+            "marks": int((gained & np.uint64(_MARK) != 0).sum()),
+            "mends": int((gained & np.uint64(_RW) != 0).sum()),
             "delivered_faults": int((faulted & (result.requests["access"][: len(faulted)] != Access.PROBE)).sum()),
         }
         for name in self._counters:
@@ -406,7 +440,7 @@ def _compare(
 
 
 def _compare_memory(seen: SparseMemory, expected: Shadow, verdict: Verdict) -> None:
-    verdict.words += len(expected.frames) * TABLE_ENTRIES
+    verdict.words += len(expected.arrays()[2]) * TABLE_ENTRIES
     for address, captured, wanted in expected.compare(seen):
         verdict.wrong(f"word at {address:#x}: captured {captured:#x}, expected {wanted:#x}")
 

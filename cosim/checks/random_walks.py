@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.conditions import BatchResult, Conditions, random_conditions
 from ptewalk.cosim.bench.records import INTERFERENCE, REQUEST, Records, relevant
@@ -18,17 +19,25 @@ from ptewalk.cosim.bench.scoreboard import Scoreboard
 from ptewalk.cosim.checks.covered import walk_bins
 from ptewalk.cosim.checks.golden import Golden
 from ptewalk.cosim.checks.shadow import Shadow
-from ptewalk.cosim.stimulus.walks import Walk, pick, random_walk
+from ptewalk.cosim.stimulus.walks import Walks, random_walks
 from ptewalk.model import linux, x86
 from ptewalk.model.memory import SparseMemory
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["Judge", "RandomBatch", "random_batch"]
 
-_DISTURBED: Final[tuple[int, ...]] = (
-    *(x86.EntryBit.P, x86.EntryBit.RW, x86.EntryBit.US, x86.EntryBit.A, x86.EntryBit.A, x86.EntryBit.D),
-    *(x86.EntryBit.XD, x86.EntryBit.PS, linux.SoftBit.SOFT_DIRTY, linux.SoftBit.ARM, linux.SoftBit.SAVED_DIRTY),
-    *(x86.FRAME_LOW, x86.PKEY_LOW, linux.SoftBit.SPECIAL),
+Truths = NDArray[np.bool_]
+_PAGE_SHIFT: Final = np.uint64(x86.PAGE_SHIFT)
+_DRAWN: Final = 2000
+"""Walks that are drawn for a batch, of whatever size: so that one of a few walks has the first of a large one's."""
+
+_DISTURBED: Final = np.array(
+    (
+        *(x86.EntryBit.P, x86.EntryBit.RW, x86.EntryBit.US, x86.EntryBit.A, x86.EntryBit.A, x86.EntryBit.D),
+        *(x86.EntryBit.XD, x86.EntryBit.PS, linux.SoftBit.SOFT_DIRTY, linux.SoftBit.ARM, linux.SoftBit.SAVED_DIRTY),
+        *(x86.FRAME_LOW, x86.PKEY_LOW, linux.SoftBit.SPECIAL),
+    ),
+    np.uint64,
 )
 """Bits that the second writer flips."""
 _COUNTED: Final = ("swaps", "failed_swaps", "foreign_writes", "drains", "lost_faults", "marks", "mends")
@@ -57,58 +66,72 @@ class RandomBatch:
 
 
 def random_batch(seed: int, number: int, size: int, design: DesignDescription) -> RandomBatch:
-    """The batch of this number: `size` walks; some tables are missing, so that their reads end in a bus error."""
-    rng = random.Random(f"{seed} {number}")
+    """The batch of this number: `size` walks; some tables are missing, so that their reads end in a bus error.
+
+    A smaller batch is the beginning of a larger one, up to `_DRAWN` walks.
+    """
+    rng = np.random.default_rng([seed, number])
     physical_bits = design.parameters["physical_bits"]
     tracks = tuple(linux.Track) if design.parameters["soft_dirty"] else (linux.Track.OFF,)
-    used: set[int] = set()
-    walks = [random_walk(rng, physical_bits=physical_bits, tracks=tracks, used=used) for _ in range(size)]
-    words: dict[int, int] = {}
-    for walk in walks:
-        words.update(walk.entries)
-        if walk.entries and rng.random() < 0.03:
-            missing = pick(rng, walk.entries)[0] >> x86.PAGE_SHIFT
-            for address, _ in walk.entries:
-                if address >> x86.PAGE_SHIFT == missing:
-                    del words[address]
-    before = Shadow(words, [walk.root >> x86.PAGE_SHIFT for walk in walks], physical_bits, strict=True)
+    walks = random_walks(rng, max(size, _DRAWN), physical_bits=physical_bits, tracks=tracks)
+    there = walks.there & ~_missing(rng, walks)
+    roots = walks.accesses.root[:size] >> _PAGE_SHIFT
+    writes = _disturb(rng, walks, there)
+    walks, there = walks.first(size), there[:size]
+    before = Shadow.of_words(walks.address[there], walks.value[there], roots, physical_bits, strict=True)
     return RandomBatch(
         _asked(walks, design),
-        _disturb(rng, walks, before),
+        writes[writes["request"] < size],
         before.memory(),
         before,
-        random_conditions(rng),
+        random_conditions(random.Random(f"{seed} {number}")),
     )
 
 
-def _asked(walks: list[Walk], design: DesignDescription) -> Records:
+def _missing(rng: np.random.Generator, walks: Walks) -> Truths:
+    """Of one walk in thirty a table, but for the root, whose frame does not exist: which words (n, 5) are not there."""
+    place = (rng.random(len(walks)) * walks.there.sum(1)).astype(np.int64)
+    column = np.argmax(np.cumsum(walks.there, 1) > place[:, None], 1)
+    frame, frames = walks.address[np.arange(len(walks)), column] >> _PAGE_SHIFT, walks.address >> _PAGE_SHIFT
+    gone = walks.there.any(1) & (rng.random(len(walks)) < 0.03)
+    missing: Truths = gone[:, None] & (frames == frame[:, None])
+    return missing
+
+
+def _asked(walks: Walks, design: DesignDescription) -> Records:
     """The `REQUEST` records of the walks; tags go round."""
     requests = np.zeros(len(walks), REQUEST)
-    for name, column in zip(Walk._fields, zip(*walks, strict=True), strict=True):
-        if name in (REQUEST.names or ()):
-            requests[name] = [root >> x86.PAGE_SHIFT for root in column] if name == "root" else column
+    for name, column in walks.accesses._asdict().items():
+        requests[name] = column >> _PAGE_SHIFT if name == "root" else column
     requests["tag"] = np.arange(len(walks)) % min(256, 1 << design.parameters["tag_bits"])
     if not design.parameters["soft_dirty"]:
         requests["saved_dirty"] = 0
     return requests
 
 
-def _disturb(rng: random.Random, walks: list[Walk], memory: Shadow) -> Records:
-    """Writes by a second writer: to an entry right after the walk has read it, or to any of the walk's at any time."""
+def _disturb(rng: np.random.Generator, walks: Walks, there: Truths) -> Records:
+    """Writes by a second writer: to an entry right after the walk has read it, or to any of the walk's at any time.
+
+    `there` are the words that exist; nothing is written to others.
+    """
+    count, held = len(walks), walks.there.sum(1)
+    disturbed = (rng.random(count) < 0.4) & (held > 0)
+    times = np.array((1, 1, 2, 3))[rng.integers(4, size=count)]
+    each, columns = np.arange(count), np.cumsum(walks.there, 1)
     rows = []
-    for number, walk in enumerate(walks):
-        if rng.random() > 0.4 or not walk.entries:
-            continue
-        for _ in range(pick(rng, (1, 1, 2, 3))):
-            after = pick(rng, range(1, 7))
-            address, value = walk.entries[min(after, len(walk.entries)) - 1]
-            if rng.random() < 0.3:
-                address, value = pick(rng, walk.entries)
-            for _ in range(pick(rng, (1, 1, 1, 2))):
-                value ^= 1 << pick(rng, _DISTURBED)
-            if address >> x86.PAGE_SHIFT in memory.frames:
-                rows.append((address, value, number, after))
-    return np.array(rows, INTERFERENCE)
+    for turn in range(3):
+        after = rng.integers(1, 7, size=count)
+        place = np.minimum(after, held) - 1
+        place = np.where(rng.random(count) < 0.3, (rng.random(count) * held).astype(np.int64), place)
+        column = np.argmax(columns > place[:, None], 1)
+        flips = np.uint64(1) << _DISTURBED[rng.integers(len(_DISTURBED), size=(2, count))]
+        flips[1, rng.random(count) < 3 / 4] = 0
+        made = np.zeros(count, INTERFERENCE)
+        made["address"] = walks.address[each, column]
+        made["value"] = walks.value[each, column] ^ flips[0] ^ flips[1]
+        made["request"], made["after"] = each, after
+        rows.append(made[disturbed & (turn < times) & there[each, column]])
+    return np.concatenate(rows)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ptewalk.cosim.checks.walks import WalkTally, check, tally_unicorn
@@ -15,7 +16,7 @@ from ptewalk.cosim.formats.samples import WALKS
 from ptewalk.cosim.formats.walks import WalkCase, read_walks
 from ptewalk.cosim.oracles import unicorn as unicorn_mmu
 from ptewalk.cosim.oracles.unicorn import UnicornError, UnicornMmu
-from ptewalk.cosim.stimulus.walks import FAMILIES, random_case
+from ptewalk.cosim.stimulus.walks import random_cases
 from ptewalk.model.x86 import Control, EntryBit, Outcome
 
 SAMPLE = WALKS
@@ -49,8 +50,7 @@ def test_recorded_walks(engine: UnicornMmu) -> None:
 @pytest.mark.thorough
 def test_random_walks(engine: UnicornMmu) -> None:
     """The golden model's answers (seed in SEED) are Unicorn's."""
-    rng = random.Random(SEED)
-    cases = [random_case(rng, family=FAMILIES[number % len(FAMILIES)], number=number) for number in range(3500)]
+    cases = random_cases(np.random.default_rng(SEED), 3500)
     tally = compare(engine, cases)
     assert tally.first_difference is None, f"seed {SEED}"
     assert tally.differ == 0
@@ -60,10 +60,8 @@ def test_random_walks(engine: UnicornMmu) -> None:
 
 
 def test_a_wrong_recording_is_noticed(engine: UnicornMmu) -> None:
-    rng = random.Random(SEED)
     wrong = 0
-    for _ in range(200):
-        case = random_case(rng, family="A")
+    for case in random_cases(np.random.default_rng(SEED), 200, family="A"):
         if engine.skip_reason(case) is None and case.outcome != Outcome.GENERAL_PROTECTION:
             assert check(replace(case, value=case.value ^ 8), *engine.run(case)) is not None
             wrong += 1
@@ -72,7 +70,7 @@ def test_a_wrong_recording_is_noticed(engine: UnicornMmu) -> None:
 
 def test_runs_do_not_depend_on_those_before(engine: UnicornMmu) -> None:
     rng = random.Random(SEED)
-    cases = [case for case in (random_case(rng) for _ in range(60)) if engine.skip_reason(case) is None]
+    cases = [case for case in random_cases(np.random.default_rng(SEED), 60) if engine.skip_reason(case) is None]
     alone = [engine.run(case) for case in cases]
     rng.shuffle(order := list(range(len(cases))))
     assert all(engine.run(cases[place]) == alone[place] for place in order)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptewalk.cosim.bench.records import REQUEST, RESPONSE
-from ptewalk.cosim.checks.covered import BIN, walk_bins
+from ptewalk.cosim.checks.covered import BIN, SWAP, walk_bins
 from ptewalk.cosim.runs.gateware import WalkerLibrary
 from ptewalk.model.x86 import Access, Control, Outcome
 from ptewalk.rtl.walker_bins import WALKER
@@ -32,12 +32,15 @@ def test_hand_made_answers() -> None:
         for name, value in zip(("control", "access", "user", "implicit", "ac"), asked, strict=True):
             requests[name][place] = value
         responses["outcome"][place], responses["code"][place] = told
-    swaps = [
-        (0, 4, 0x1, 0x21 | 1 << 11, True, False, None),
-        (2, 1, 0x1, 0x21, False, False, 1 << 63 | 0x2000),
-        (4, 3, 0x21, 0x63, False, True, None),
-    ]
-    bins = walk_bins(requests, responses, [row[2] for row in rows], swaps, five=True)
+    swaps = np.array(  # address, old, new, instead; request, entries read before; done, refused, overtaken
+        [
+            (0, 0x1, 0x21 | 1 << 11, 0, 0, 4, True, False, False),
+            (0, 0x1, 0x21, 1 << 63 | 0x2000, 2, 1, False, False, True),
+            (0, 0x21, 0x63, 0, 4, 3, False, True, False),
+        ],
+        SWAP,
+    )
+    bins = walk_bins(requests, responses, np.array([row[2] for row in rows]), swaps, five=True)
     for asked, _, _, answer, who in rows:
         cause, _, access = answer.split("/")
         assert bins[f"answer/{answer}"] == 1, answer
@@ -58,8 +61,8 @@ def test_hand_made_answers() -> None:
 def test_a_design_of_four_levels_knows_no_fifth() -> None:
     requests, responses = np.zeros(1, REQUEST), np.zeros(1, RESPONSE)
     requests["control"] = LA57
-    assert walk_bins(requests, responses, [1], [], five=False)["answer/OK/4/READ"] == 1
-    assert walk_bins(requests, responses, [1], [], five=True)["answer/OK/5/READ"] == 1
+    assert walk_bins(requests, responses, np.ones(1, np.int64), np.zeros(0, SWAP), five=False)["answer/OK/4/READ"] == 1
+    assert walk_bins(requests, responses, np.ones(1, np.int64), np.zeros(0, SWAP), five=True)["answer/OK/5/READ"] == 1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from ptewalk.cosim.checks.shadow import Shadow
@@ -20,24 +21,43 @@ def both(strict: bool) -> tuple[Shadow, SparseMemory]:
 @pytest.mark.parametrize("strict", [False, True])
 def test_it_answers_as_the_memory_does(strict: bool) -> None:
     shadow, memory = both(strict)
-    again = Shadow.of(memory)
-    assert (again.words, set(again.frames), again.physical_bits) == (shadow.words, set(shadow.frames), 32)
+    arrays = [column.copy() for column in shadow.arrays()]
+    frames = [*range(3, 40), 100]
+    assert (
+        arrays[2].tolist() == frames
+        and dict(zip(*(column.tolist() for column in arrays[:2]), strict=True)) == shadow.words
+    )
+    again, third = Shadow.of(memory), Shadow.of_words(*arrays, 32, strict=strict)
+    assert (again.words, again.arrays()[2].tolist(), again.physical_bits) == (shadow.words, frames, 32)
     refused = 0
-    for address in [*shadow.words, 3 << 12, 100 << 12, 101 << 12, 1 << 32]:
-        for one in (shadow, again):
+    places = [*shadow.words, 3 << 12, 100 << 12, 101 << 12, 1 << 32]
+    words, there = third.load_many(np.array(places, np.uint64))
+    for number, address in enumerate(places):
+        for one in (shadow, again, third):
             try:
                 expected = memory.load(address)
             except BusError:
                 refused += 1
+                assert (int(words[number]), bool(there[number])) == (0, False)
                 with pytest.raises(BusError):
                     one.load(address)
                 with pytest.raises(BusError):
                     one.compare_exchange(address, 0, 1)
             else:
-                assert one.load(address) == expected
+                assert one.load(address) == expected == int(words[number]) and there[number]
                 assert not one.compare_exchange(address, expected ^ 1, 5)
                 assert one.compare_exchange(address, expected, 7) and one.load(address) == 7
-    assert refused == (4 if strict else 2)
+    assert refused == (6 if strict else 3)
+
+
+def test_many_words_are_written_as_one_by_one() -> None:
+    one, many = both(True)[0], both(True)[0]
+    at = [*list(one.words)[:5], (7 << 12) + 8 * 511, 100 << 12]
+    for number, address in enumerate(at):
+        one.store(address, number)
+    many.store_many(np.array(at, np.uint64), np.arange(len(at), dtype=np.uint64))
+    assert many.words == one.words and many.arrays()[2].tolist() == one.arrays()[2].tolist()
+    assert list(many.compare(one.memory())) == []
 
 
 def test_words_that_are_the_same_differ_nowhere() -> None:
@@ -71,4 +91,4 @@ def test_a_frame_that_is_missing_is_one_of_zeros() -> None:
     memory.remove_frame(4)
     memory.store(100 << 12, 6)
     told = list(shadow.compare(memory))
-    assert told == [*((address, 0, value) for address, value in lost.items()), (100 << 12, 6, 0)]
+    assert told == [*((address, 0, value) for address, value in sorted(lost.items())), (100 << 12, 6, 0)]

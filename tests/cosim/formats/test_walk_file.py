@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.checks.walks import WalkTally, check, merge_tallies, other_machine, tally_model
 from ptewalk.cosim.formats.samples import WALKS
 from ptewalk.cosim.formats.walks import WalkCase, WalkFileError, read_walks, run_on_model, write_walks
-from ptewalk.cosim.stimulus.walks import random_case
+from ptewalk.cosim.stimulus.walks import random_cases
 from ptewalk.model.linux import Track
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.x86 import Access, Outcome
@@ -106,8 +106,7 @@ def test_sample_is_written_as_it_was_read(tmp_path: Path) -> None:
 
 
 def test_written_cases_of_every_kind_are_read_back(tmp_path: Path) -> None:
-    rng = random.Random(3)
-    cases = [random_case(rng, number=number) for number in range(100)]
+    cases = random_cases(np.random.default_rng(3), 100)
     cases.append(replace(CASE, root=0x12_3456_7000, others=["x"], trust=0))
     write_walks(tmp_path / "a.jsonl", cases)
     assert read_walks(tmp_path / "a.jsonl") == cases

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from ptewalk.cosim.checks.walks import check
 from ptewalk.cosim.formats.walks import run_on_model
-from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, pick, random_case, random_walk
+from ptewalk.cosim.stimulus.walks import FAMILIES, Walk, answered, random_cases, random_walks
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, Translated, translate
@@ -23,27 +23,26 @@ def run(walk: Walk, physical_bits: int = 40) -> tuple[Result, SparseMemory]:
     return translate(memory, walk.state, walk.request), memory
 
 
+def rng_of(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
 def test_a_seed_gives_the_same_walks() -> None:
-    for make in (random_case, random_walk):
-        first, second, other = random.Random(5), random.Random(5), random.Random(6)
-        walks = [make(first) for _ in range(50)]
-        assert walks == [make(second) for _ in range(50)]
-        assert walks != [make(other) for _ in range(50)]
+    for make in (lambda rng: random_cases(rng, 50), lambda rng: list(random_walks(rng, 50))):
+        walks = make(rng_of(5))
+        assert walks == make(rng_of(5))
+        assert walks != make(rng_of(6))
 
 
-def test_what_is_picked_is_what_random_would_choose() -> None:
-    first, second = random.Random(4), random.Random(4)
-    for count in range(1, 40):
-        for _ in range(20):
-            assert pick(first, range(count)) == second.choice(range(count))
-    assert first.getrandbits(64) == second.getrandbits(64)
+def test_the_first_of_many() -> None:
+    walks = random_walks(rng_of(3), 60)
+    assert list(walks.first(7)) == list(walks)[:7] and len(walks.first(7)) == 7
 
 
 def test_walks_cover_what_they_promise() -> None:
-    rng = random.Random(7)
+    rng = rng_of(7)
     seen: Counter[object] = Counter()
-    for number in range(6000):
-        walk = random_walk(rng, family=FAMILIES[number % len(FAMILIES)])
+    for walk in (walk for family in FAMILIES for walk in random_walks(rng, 860, family=family)):
         result, memory = run(walk)
         seen[walk.family, type(result)] += 1
         seen[walk.request.access, type(result)] += 1
@@ -77,8 +76,8 @@ def test_walks_cover_what_they_promise() -> None:
 
 
 def test_cases_cover_every_access_and_outcome() -> None:
-    rng = random.Random(8)
-    cases = [random_case(rng) for _ in range(1500)]
+    cases = random_cases(rng_of(8), 1500)
+    assert [case.number for case in cases] == list(range(1500))
     seen = Counter((case.kind, case.outcome) for case in cases)
     outcomes = (Outcome.OK, Outcome.PAGE_FAULT, Outcome.GENERAL_PROTECTION)
     assert all(seen[kind, outcome] >= 10 for kind in "RWXI" for outcome in outcomes)
@@ -89,30 +88,23 @@ def test_cases_cover_every_access_and_outcome() -> None:
 
 @pytest.mark.parametrize("eager", [False, True])
 def test_cases_hold_the_models_answer(eager: bool) -> None:
-    rng = random.Random(9)
-    for _ in range(300):
-        case = random_case(rng)
+    for case in random_cases(rng_of(9), 300):
         assert check(case, *run_on_model(case, eager=eager)) is None
         assert answered(case) == case
 
 
 def test_walks_of_one_set_do_not_meet() -> None:
-    rng = random.Random(10)
-    used: set[int] = set()
-    frames: list[set[int]] = []
-    for _ in range(300):
-        walk = random_walk(rng, physical_bits=32, used=used)
-        frames.append({address >> 12 for address, _ in walk.entries} | {walk.state.root >> 12})
-    assert sum(map(len, frames)) == len(set.union(*frames))
-    assert set.union(*frames) <= used
+    frames = [
+        {address >> 12 for address, _ in walk.entries} | {walk.state.root >> 12}
+        for walk in random_walks(rng_of(10), 3000, physical_bits=32)
+    ]
+    assert sum(map(len, frames)) == len(set.union(*frames)) > 8000
 
 
 @pytest.mark.parametrize("physical_bits", [32, 46, 52])
 def test_tables_lie_anywhere_below_the_width(physical_bits: int) -> None:
-    rng = random.Random(11)
     highest = 0
-    for _ in range(200):
-        walk = random_walk(rng, physical_bits=physical_bits)
+    for walk in random_walks(rng_of(11), 200, physical_bits=physical_bits):
         run(walk, physical_bits)
         highest = max(highest, *(address for address, _ in walk.entries), walk.state.root)
     assert highest >> physical_bits - 1 == 1
@@ -120,20 +112,19 @@ def test_tables_lie_anywhere_below_the_width(physical_bits: int) -> None:
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_a_family_can_be_chosen(family: str) -> None:
-    rng = random.Random(12)
-    assert {random_walk(rng, family=family).family for _ in range(5)} == {family}
-    assert {random_case(rng, family=family).family for _ in range(5)} == {family}
+    assert {walk.family for walk in random_walks(rng_of(12), 5, family=family)} == {family}
+    assert {case.family for case in random_cases(rng_of(12), 5, family=family)} == {family}
 
 
 def test_errors() -> None:
-    rng = random.Random(0)
+    rng = rng_of(0)
     for family in ("F", "AB", ""):
         with pytest.raises(ValueError, match=f"family must be a letter of ABCDEGH, not '{family}'"):
-            random_walk(rng, family=family)
+            random_walks(rng, 1, family=family)
         with pytest.raises(ValueError, match=f"family must be a letter of ABCDEGH, not '{family}'"):
-            random_case(rng, family=family)
+            random_cases(rng, 1, family=family)
     for bits in (31, 53):
         with pytest.raises(ValueError, match=f"physical_bits must be 32 to 52, not {bits}"):
-            random_walk(rng, physical_bits=bits)
+            random_walks(rng, 1, physical_bits=bits)
     with pytest.raises(ValueError, match="tracks must name at least one way to track"):
-        random_walk(rng, tracks=())
+        random_walks(rng, 1, tracks=())
