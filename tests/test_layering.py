@@ -91,7 +91,7 @@ def test_facts_decide_nothing(name: str) -> None:
 ROWS = (
     ("x86", "linux"),
     ("profile", "profiles", "errors", "page_set", "memory"),
-    ("paging", "translation", "mmu", "pte", "bulk", "bulk_compiled", "engine", "dirty_log"),
+    ("paging", "paging_bulk", "translation", "mmu", "pte", "bulk", "bulk_compiled", "engine", "dirty_log"),
     ("state",),
     ("mm",),
     ("proc",),

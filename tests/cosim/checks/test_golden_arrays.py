@@ -91,6 +91,9 @@ def spoilt(events: Records) -> list[tuple[str, Records]]:
         wrong.append(
             ("of another request", np.concatenate([events[:read], events[read + 1 :], events[read : read + 1]]))
         )
+    ends = np.flatnonzero((events["request"][1:] != events["request"][:-1]) & (events["kind"][:-1] == EventKind.READ))
+    last = int(ends[7])
+    wrong.append(("a read more at the end of a walk", np.insert(events, last + 1, events[last])))
     foreign = int(kinds[EventKind.FOREIGN][5])
     wrong.append(("a foreign write is left out", np.delete(events, foreign)))
     change("foreign", foreign, "new", 1 << 40)
@@ -110,7 +113,7 @@ def test_what_is_wrong_in_a_log_is_told_the_same_way(library: WalkerLibrary) -> 
         at_once = judge(library, batch, replace(result, events=log), one_by_one=False)
         assert at_once.differ > 0, name
         assert fields(at_once) == fields(judge(library, batch, replace(result, events=log), one_by_one=True)), name
-    assert len(cases) == 44
+    assert len(cases) == 45
 
 
 def test_a_wrong_answer_is_noticed(library: WalkerLibrary) -> None:
