@@ -325,16 +325,20 @@ class PageTables:
         if len(stale):
             self.forget(first + int(stale[0]), first + int(stale[-1]) + 1)
 
-    def _rows(self, first: int, last: int) -> list[int]:
+    def _rows(self, first: int, last: int) -> slice | list[int]:
+        """Rows of the page tables of pages [first, last); where they are neighbours a slice, so that none is copied."""
         rows, tables = self.memory.row_of_frame, self._tables[1]
-        return [rows[tables[block]] for block in range(first >> PMD_SHIFT, (last - 1 >> PMD_SHIFT) + 1)]
+        found = [rows[tables[block]] for block in range(first >> PMD_SHIFT, (last - 1 >> PMD_SHIFT) + 1)]
+        after = found[0] + len(found)
+        return slice(found[0], after) if found == list(range(found[0], after)) else found
 
     def entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """A copy of the entries of pages [first, last), which have page tables throughout."""
         if first >> PMD_SHIFT == last - 1 >> PMD_SHIFT:
             return self._view(first, last).copy()
         at = first & _INDEX
-        return self.memory.words[self._rows(first, last)].reshape(-1)[at : at + last - first]
+        words = self.memory.words[self._rows(first, last)]
+        return words.reshape(-1)[at : at + last - first].copy()
 
     def change(self, first: int, last: int, function: Callable[[NDArray[np.uint64]], None]) -> None:
         """Let `function` change these entries in place; the MMU is told of the pages."""
@@ -343,7 +347,8 @@ class PageTables:
         words = self.memory.words[rows]
         at = first & _INDEX
         function(words.reshape(-1)[at : at + last - first])
-        self.memory.words[rows] = words
+        if isinstance(rows, list):
+            self.memory.words[rows] = words
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
         """Free the tables that pages [start, end) no longer need (mm/memory.c:free_pgd_range).
