@@ -247,6 +247,7 @@ class MachineState:
         self.levels = LEVELS_5 if control & 1 << Control.LA57 else LEVELS_4
         self.memory = SparseMemory() if memory is None else memory
         self.mmu = mmu(self.memory)
+        self._beside = self.mmu if isinstance(self.mmu, HasEngine) else None
         self.frames = Frames(self.memory, reuse=reuse_frames)
         self.stale = Stale()
         self._flush = Flush(self)
@@ -276,7 +277,7 @@ class MachineState:
     @property
     def engine(self) -> Engine | None:
         """What changes and reads many entries in its place, where the MMU has that beside it."""
-        return self.mmu.engine if isinstance(self.mmu, HasEngine) else None
+        return self._beside.engine if self._beside is not None else None
 
     def new_process(self, who: int) -> Process:
         """A process with nothing mapped. Raises `Errno` EAGAIN when there is no PCID for it."""
