@@ -130,12 +130,13 @@ class Unit:
         Parameters
         ----------
         scratch : int, optional
-            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run.
+            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run. Block RAM needs none.
 
         Raises
         ------
         DriverError
-            They are not those of this driver, or the memory does not serve: then no mark would be safe.
+            They are not those of this driver; or the memory does not serve, or cannot be tried by a unit of before
+            SELFTEST: then no mark would be safe.
         """
         found = (yield from _read("ID"))["value"]
         if found != ID:
@@ -147,6 +148,9 @@ class Unit:
         for name in _BUILT:
             built |= yield from _read(name)
         unit = Unit(built)
+        if scratch is not None and built["exclusive"] and not built["selftest"]:
+            text = f"version {version['major']}.{version['minor']} with CAPS.selftest 0"
+            raise DriverError(f"this unit cannot try its memory: {text}; leave scratch out to use it untried")
         if scratch is not None and built["selftest"]:
             tested = yield from unit.self_test(scratch)
             bad = [name for name in _NEEDED if not tested[name]]

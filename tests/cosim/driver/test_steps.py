@@ -72,7 +72,7 @@ def test_a_unit_that_never_ends_or_never_has_room() -> None:
     ],
 )
 def test_the_self_test_at_start(found: int, says: str | None) -> None:
-    """All but `two` must hold. Nothing is tried where the unit has no self-test, or no memory is named for it."""
+    """All but `two` must hold. Nothing is tried where no memory is named for it, or where that is block RAM."""
     words = {"ID": 0x57455450, "VERSION": 1 << 16, "CAPS": 0b1011, "PARAM0": 40, "STATUS": 1 << 1}
     bus = Paper(**words, SELFTEST=found)
     if says is None:
@@ -85,10 +85,19 @@ def test_the_self_test_at_start(found: int, says: str | None) -> None:
         ("write", 0x124, 0),
         ("write", 0x02C, 7),
     ]
-    for untried, scratch in ((bus, None), (Paper(**words | {"CAPS": 0b0011}), 0xFFF0)):
+    for untried, scratch in ((bus, None), (Paper(**words | {"CAPS": 0b0001}), 0xFFF0)):
         untried.steps.clear()
         run(untried, Unit.open(scratch=scratch))
         assert all(step[0] == "read" for step in untried.steps)
+
+
+def test_a_unit_that_cannot_try_its_memory() -> None:
+    """Gateware of before SELFTEST, on a bus: opened without scratch only, and nothing is written."""
+    bus = Paper(ID=0x57455450, VERSION=1 << 16, CAPS=0b0011, PARAM0=40)
+    with pytest.raises(DriverError, match=r"^this unit cannot try its memory: version 1\.0 with CAPS.selftest 0; leave"):
+        run(bus, Unit.open(scratch=0xFFF0))
+    assert all(step[0] == "read" for step in bus.steps)
+    assert not run(bus, Unit.open()).built["selftest"]
 
 
 REFUSED: dict[str, Callable[[Unit], Steps[Any]]] = {
