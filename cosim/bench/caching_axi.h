@@ -2,6 +2,8 @@
 // time. It stands for the streams of the memory port.
 
 #pragma once
+#include <map>
+
 #include "axi.h"
 #include "words.h"
 
@@ -39,15 +41,16 @@ public:
             answer.id = one.address.id, answer.last = true, answer.resp = error ? axi::SLVERR : axi::OKAY;
             const unsigned lane = one.address.addr / 8 % axi::WORDS;
             if (one.writes) {
-                const bool good = word && !error && reserved && reserves == one.address.addr;
-                if (!error) reserved = false;
+                const auto own = reserved.find(one.address.id);
+                const bool good = word && !error && own != reserved.end() && own->second == one.address.addr;
+                if (!error) reserved.erase(one.address.id);
                 event.old = word ? *word : 0;
                 event.new_ = one.beat.data[lane];
                 event.done = good;
-                if (good) *word = one.beat.data[lane], answer.resp = axi::EXOKAY;
+                if (good) *word = one.beat.data[lane], answer.resp = axi::EXOKAY, written(one.address.addr);
                 b.queue.push_back(answer);
             } else {
-                if (one.address.lock && !error) answer.resp = axi::EXOKAY, reserved = true, reserves = one.address.addr;
+                if (one.address.lock && !error) answer.resp = axi::EXOKAY, reserved[one.address.id] = one.address.addr;
                 event.old = error || !word ? 0 : *word;
                 answer.data[lane] = event.old;
                 r.queue.push_back(answer);
@@ -69,8 +72,10 @@ public:
         pending.push_back({due, true, addresses.front(), beats.front()});
         addresses.pop_front(), beats.pop_front();
     }
-    // Somebody else wrote there.
-    void written(uint64_t address) { reserved = reserved && reserves != address; }
+    // Somebody wrote there: whose reservation it was, it is over.
+    void written(uint64_t address) {
+        for (auto one = reserved.begin(); one != reserved.end();) one = one->second == address ? reserved.erase(one) : std::next(one);
+    }
 
 private:
     axi::Taker<TableBus::Aw> aw;
@@ -81,8 +86,7 @@ private:
     std::vector<Access> pending;
     std::deque<axi::Address> addresses;
     std::deque<axi::Beat> beats;
-    bool reserved = false;
-    uint64_t reserves = 0;
+    std::map<uint64_t, uint64_t> reserved;  // ID to address
 };
 
 }  // namespace

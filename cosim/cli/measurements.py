@@ -66,6 +66,7 @@ def cycles(
     from ptewalk.cosim.runs.caching_cycles import STEADY_LATENCY, axi_cycles, caching_cycles, walkers_cycles
     from ptewalk.cosim.runs.engine_cycles import engine_cycles
     from ptewalk.cosim.runs.gateware import LATENCIES, gateware
+    from ptewalk.cosim.runs.port_cycles import port_cycles
     from ptewalk.cosim.speed.curves import curves, table
 
     with progress("the gateware is built and measured"):
@@ -76,6 +77,7 @@ def cycles(
             by = walker.model.simulator.name
             rows += caching_cycles(measured, by)
             rows += walkers_cycles(by) if STEADY_LATENCY in measured else []
+            rows += port_cycles(measured)
             rows += axi_cycles(measured, by)
             rows += bridge_cycles(measured, by)
             rows += engine_cycles(measured, by)

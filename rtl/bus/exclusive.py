@@ -17,6 +17,8 @@ REFUSALS = 16
 """How often an exclusive read that was refused is tried again for one swap."""
 FAILURES = 64
 """How many exclusive writes of one swap may fail."""
+MOST_WALKERS = 16
+"""Of one port: with four ids each, 64."""
 CACHE = 0b0010
 """AxCACHE: normal memory, neither cacheable nor bufferable: an answer comes from where the word is [A4.4]."""
 WORD = 3
@@ -34,11 +36,14 @@ class ExclusivePortConfig:
     data_bits : int
         Of AXI's data: 64 (default), 128, 256 or 512.
     exclusive_ids : int
-        AXI IDs, and so accesses in flight and reservations: 1 (default), 2 or 4.
+        AXI IDs, and so accesses in flight and reservations: 1 (default), 2 or 4; with several walkers any power of two
+        up to their ids, 64 with 16 walkers.
     link : bool
         True (default): every read is exclusive, and a swap of what was read last is an exclusive write alone.
     prot : int
         AxPROT of every access; default 0b001, privileged and secure data.
+    walkers : int
+        Who makes accesses, 1 (default) to 16: as in `MemoryPortSignature`.
     """
 
     physical_bits: int = 40
@@ -46,13 +51,19 @@ class ExclusivePortConfig:
     exclusive_ids: int = 1
     link: bool = True
     prot: int = 0b001
+    walkers: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= 52:
             raise ValueError(f"physical_bits must be an integer from 32 to 52, not {self.physical_bits!r}")
         check_widths(address_bits=self.physical_bits, data_bits=self.data_bits)
-        if not isinstance(self.exclusive_ids, int) or self.exclusive_ids not in (1, 2, 4):
-            raise ValueError(f"exclusive_ids must be 1, 2 or 4, not {self.exclusive_ids!r}")
+        if not isinstance(self.walkers, int) or not 1 <= self.walkers <= MOST_WALKERS:
+            raise ValueError(f"walkers must be an integer from 1 to {MOST_WALKERS}, not {self.walkers!r}")
+        allowed = [1 << bits for bits in range(self.port_id_bits + 1)]
+        if not isinstance(self.exclusive_ids, int) or self.exclusive_ids not in allowed:
+            known = ", ".join(map(str, allowed[:-1]))
+            of = f" with {self.walkers} walkers" if self.walkers > 1 else ""
+            raise ValueError(f"exclusive_ids must be {known} or {allowed[-1]}{of}, not {self.exclusive_ids!r}")
         if not isinstance(self.link, bool):
             raise ValueError(f"link must be True or False, not {self.link!r}")
         if not isinstance(self.prot, int) or not 0 <= self.prot <= 7:
@@ -62,6 +73,11 @@ class ExclusivePortConfig:
     def id_bits(self) -> int:
         """Width of AXI's IDs."""
         return max(1, (self.exclusive_ids - 1).bit_length())
+
+    @property
+    def port_id_bits(self) -> int:
+        """Width of the memory port's ids."""
+        return ID_BITS + (self.walkers - 1).bit_length()
 
 
 class PortStatusLayout(data.StructLayout):
@@ -102,7 +118,7 @@ class SlotState(IntEnum):
 class _Slot:
     """The registers of one AXI ID."""
 
-    def __init__(self, number: int, bits: int) -> None:
+    def __init__(self, number: int, bits: int, id_bits: int) -> None:
         def signal(shape: Any, name: str) -> Signal:
             return Signal(shape, name=f"slot{number}_{name}")
 
@@ -110,7 +126,7 @@ class _Slot:
         self.swap = signal(1, "swap")  # it is a swap, not a read
         self.address = signal(bits, "address")
         self.old, self.new = signal(64, "old"), signal(64, "new")
-        self.id = signal(ID_BITS, "id")
+        self.id = signal(id_bits, "id")
         self.value = signal(64, "value")  # as read last
         self.linked = signal(1, "linked")  # `value` is of `address`, and reserved as far as is known
         self.fresh = signal(1, "fresh")  # `value` was read for this swap
@@ -123,7 +139,8 @@ class _Slot:
 class ExclusivePort(Component):
     """Reads and swaps as single 64-bit AXI4 transfers; a read costs one cycle more than the bus takes.
 
-    An id of the port has a slot, which is an AXI ID: the id modulo `exclusive_ids`. A slot has one access in flight.
+    An id of the port has a slot, which is an AXI ID: the id modulo `exclusive_ids`, so that each of several walkers has
+    its own where there are as many. A slot has one access in flight.
     With L for the bus, from AR or from the later of AW and W to the answer, a read takes L + 1 cycles, a swap of what
     its slot read last L + 3, and any other swap 2L + 4.
 
@@ -154,14 +171,14 @@ class ExclusivePort(Component):
         axi = AxiSignature(address_bits=bits, data_bits=config.data_bits, id_bits=config.id_bits)
         super().__init__(
             {
-                "memory": In(MemoryPortSignature(bits)),
+                "memory": In(MemoryPortSignature(bits, walkers=config.walkers)),
                 "m_axi": Out(axi),
                 "status": Out(PortStatusLayout()),
                 "clear": In(PortStatusLayout()),
                 "unknown_address": Out(unsigned(bits)),
             }
         )
-        self._slots = [_Slot(number, bits) for number in range(config.exclusive_ids)]
+        self._slots = [_Slot(number, bits, config.port_id_bits) for number in range(config.exclusive_ids)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -254,16 +271,14 @@ class ExclusivePort(Component):
         """Whose turn it is: each that asks comes within a round, and nobody is changed for another unserved."""
         count = len(asking)
         turn, last, kept = Signal(range(count), name=name), Signal(range(count), name=f"{name}_last"), Signal()
-        wants = Cat(*asking)
-        m.d.comb += turn.eq(last)
+        wants, after = Signal(count, name=f"{name}_wants"), Signal(count, name=f"{name}_after")
+        m.d.comb += [wants.eq(Cat(*asking)), turn.eq(last)]
+        m.d.comb += after.eq(Cat(wants[other] & (last < other) for other in range(count)))
         with m.If(~kept):
-            with m.Switch(last):
-                for current in range(count):
-                    with m.Case(current):
-                        for distance in range(count, 0, -1):  # the nearest one after it is assigned last
-                            other = (current + distance) % count
-                            with m.If(wants[other]):
-                                m.d.comb += turn.eq(other)
+            for some in (wants, after):  # those after the last go first, and of these the nearest
+                for other in reversed(range(count)):
+                    with m.If(some[other]):
+                        m.d.comb += turn.eq(other)
         m.d.sync += [last.eq(turn), kept.eq(wants.any() & ~served)]
         return turn
 

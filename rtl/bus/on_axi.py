@@ -23,12 +23,15 @@ class AxiMmuConfig:
     Parameters
     ----------
     mmu : MmuConfig or CachingMmuConfig
-        With one walker. Its log's records go to the same bus, with ID 1.
+        Its log's records, with one walker, go to the same bus, with ID 1.
     data_bits, link, prot
         As in `ExclusivePortConfig`.
     monitor : bool
-        True: an `ExclusiveMonitor` with one reservation stands before the memory, which needs none then, and which
-        nobody may write past it. False (default): the bus has one.
+        True: an `ExclusiveMonitor` with a reservation for each ID stands before the memory, which needs none then, and
+        which nobody may write past it. False (default): the bus has one.
+    exclusive_ids : int or None
+        As in `ExclusivePortConfig`; None (default): one for each walker, rounded up to a power of two. With fewer,
+        walkers share an ID, and one waits for the other.
     """
 
     mmu: MmuConfig | CachingMmuConfig = field(default_factory=MmuConfig)
@@ -36,23 +39,29 @@ class AxiMmuConfig:
     link: bool = True
     prot: int = 0b001
     monitor: bool = False
+    exclusive_ids: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, MmuConfig | CachingMmuConfig):
             raise ValueError(f"mmu must be an MmuConfig or a CachingMmuConfig, not {self.mmu!r}")
-        if isinstance(self.mmu, CachingMmuConfig) and self.mmu.walkers > 1:
-            raise ValueError(
-                f"walkers of an MMU on AXI4 must be 1, since the port takes one walker's ids, not {self.mmu.walkers}"
-            )
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
-        _ = self.port
+        if self.port.exclusive_ids > 1 and self.log is not None:
+            ids = self.port.exclusive_ids
+            raise ValueError(f"exclusive_ids must be 1 with a log, whose records have ID 1, not {ids}")
 
     @property
     def port(self) -> ExclusivePortConfig:
         """The parameters of the memory port; ValueError where they are not allowed."""
-        bits = self.mmu.walker.physical_bits
-        return ExclusivePortConfig(physical_bits=bits, data_bits=self.data_bits, link=self.link, prot=self.prot)
+        walkers = self.mmu.walkers if isinstance(self.mmu, CachingMmuConfig) else 1
+        return ExclusivePortConfig(
+            physical_bits=self.mmu.walker.physical_bits,
+            data_bits=self.data_bits,
+            exclusive_ids=1 << (walkers - 1).bit_length() if self.exclusive_ids is None else self.exclusive_ids,
+            link=self.link,
+            prot=self.prot,
+            walkers=walkers,
+        )
 
     @property
     def log(self) -> LogConfig | None:
@@ -110,7 +119,10 @@ class AxiMmu(Component):
         if self.config.monitor:
             m.submodules.monitor = monitor = ExclusiveMonitor(
                 MonitorConfig(
-                    address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=bits.id_bits, reservations=1
+                    address_bits=bits.physical_bits,
+                    data_bits=bits.data_bits,
+                    id_bits=bits.id_bits,
+                    reservations=bits.exclusive_ids,
                 )
             )
             connect(m, axi, monitor.s_axi)

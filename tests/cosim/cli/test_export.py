@@ -94,7 +94,6 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--design", "mmu-8walkers", "--axi", "64", "--registers"), "walkers of a unit must be 1"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
-        (("-o", "b.v", "--axi", "64", "--design", "mmu-8walkers"), "walkers of an MMU on AXI4 must be 1"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
         (("-o", "b.v", "--design", "mmu", "--axi", "32"), "'32' is not one of '64', '128', '256', '512'"),

@@ -94,7 +94,9 @@ def test_the_self_test_at_start(found: int, says: str | None) -> None:
 def test_a_unit_that_cannot_try_its_memory() -> None:
     """Gateware of before SELFTEST, on a bus: opened without scratch only, and nothing is written."""
     bus = Paper(ID=0x57455450, VERSION=1 << 16, CAPS=0b0011, PARAM0=40)
-    with pytest.raises(DriverError, match=r"^this unit cannot try its memory: version 1\.0 with CAPS.selftest 0; leave"):
+    with pytest.raises(
+        DriverError, match=r"^this unit cannot try its memory: version 1\.0 with CAPS.selftest 0; leave"
+    ):
         run(bus, Unit.open(scratch=0xFFF0))
     assert all(step[0] == "read" for step in bus.steps)
     assert not run(bus, Unit.open()).built["selftest"]

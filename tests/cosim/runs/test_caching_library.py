@@ -36,11 +36,14 @@ def test_recorded_walks_three_times(seed: int | None) -> None:
     assert told["changed_hits"] > 200
 
 
+ON_AXI = [(design, bits, part) for design in ("mmu", "mmu-8walkers") for bits in (64, 128) for part in range(10)]
+
+
 @pytest.mark.share(20)
-@pytest.mark.parametrize(("bits", "part"), [(bits, part) for bits in (64, 128) for part in range(10)])
-def test_recorded_walks_behind_axi(bits: int, part: int) -> None:
+@pytest.mark.parametrize(("design", "bits", "part"), ON_AXI)
+def test_recorded_walks_behind_axi(design: str, bits: int, part: int) -> None:
     """The same through an exclusive port, on memory with a monitor: 300 walks; with `--whole` all, at both widths."""
-    config = AxiMmuConfig(CACHING["mmu"], data_bits=bits)
+    config = AxiMmuConfig(CACHING[design], data_bits=bits)
     told = CachingLibrary.make(config).recorded(WALKS, list(range(part, 3000, 10)), seed=part)
     assert (told["cases"], told["agree"], told["differ"], told["skipped"]) == (300, 300, 0, 0)
     assert told["accesses"] == 900 and told["hits"] >= 100

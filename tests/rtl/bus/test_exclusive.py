@@ -241,14 +241,17 @@ def test_bus_errors(answer: int) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("ids", "bits", "seed"), [(1, 64, 1), (2, 128, 2), (4, 64, 3)])
-def test_counters_under_all_conditions(ids: int, bits: int, seed: int) -> None:
-    """Four requesters, each adding to shared words by swaps, over a bus that stalls and answers in any order.
+@pytest.mark.parametrize(
+    ("ids", "bits", "seed", "walkers"),
+    [(1, 64, 1, 1), (2, 128, 2, 1), (4, 64, 3, 1), (8, 128, 4, 8), (2, 64, 5, 8), (64, 64, 6, 16)],
+)
+def test_counters_under_all_conditions(ids: int, bits: int, seed: int, walkers: int) -> None:
+    """Four requesters for each walker, each adding to shared words by swaps, on a bus that stalls and mixes answers.
 
     A foreign writer ends reservations between. Every addition that was answered `done` is there, and no other.
     """
     rng = random.Random(seed)
-    words = [WORD + 8 * place for place in range(3)]
+    words = [WORD + 8 * place for place in range(max(3, ids))]
     added = dict.fromkeys(words, 0)
     seen = {"done": 0, "not old": 0}
 
@@ -261,7 +264,7 @@ def test_counters_under_all_conditions(ids: int, bits: int, seed: int) -> None:
         below.before_write = foreign
         queue: dict[str, list[dict[str, int]]] = {"reads": [], "swaps": []}
         flight: dict[tuple[str, int], dict[str, int]] = {}
-        for identity in range(4):
+        for identity in range(4 * walkers):
             queue["reads"].append({"address": rng.choice(words), "id": identity})
         memory = port.memory
         total = 0
@@ -291,12 +294,12 @@ def test_counters_under_all_conditions(ids: int, bits: int, seed: int) -> None:
                 queue["reads"].append({"address": rng.choice(words), "id": asked["id"]})
         assert status_of(ctx, port) == set()
 
-    config = ExclusivePortConfig(exclusive_ids=ids, data_bits=bits)
+    config = ExclusivePortConfig(exclusive_ids=ids, data_bits=bits, walkers=walkers)
     start = dict.fromkeys(words, 0)
     _, below = run(job, config, words=start, rng=random.Random(seed + 100))
     outstanding = {address: below.words[address] - added[address] for address in words}
     # Swaps in flight at the end may have been made.
-    assert all(0 <= count <= 4 for count in outstanding.values()), outstanding
+    assert all(0 <= count <= 4 * walkers for count in outstanding.values()), outstanding
     assert seen["done"] > 60 and seen["not old"] > 10, seen
 
 
@@ -306,6 +309,8 @@ def test_counters_under_all_conditions(ids: int, bits: int, seed: int) -> None:
         ("physical_bits", 31, "physical_bits must be an integer from 32 to 52, not 31"),
         ("data_bits", 32, "data_bits must be 64, 128, 256 or 512, not 32"),
         ("exclusive_ids", 3, "exclusive_ids must be 1, 2 or 4, not 3"),
+        ("exclusive_ids", 8, "exclusive_ids must be 1, 2 or 4, not 8"),
+        ("walkers", 17, "walkers must be an integer from 1 to 16, not 17"),
         ("link", 1, "link must be True or False, not 1"),
         ("prot", 8, "prot must be an integer from 0 to 7, not 8"),
     ],

@@ -8,6 +8,7 @@ import pytest
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -35,9 +36,29 @@ def test_the_bus_is_as_wide_as_physical_addresses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("walkers", "wanted", "ids", "bits"),
+    [(1, None, 1, 1), (3, None, 4, 2), (8, None, 8, 3), (8, 2, 2, 1), (8, 32, 32, 5)],
+)
+def test_an_id_for_each_walker(walkers: int, wanted: int | None, ids: int, bits: int) -> None:
+    """As many as walkers, rounded up; or fewer, which they share; or more, up to the ids of the port."""
+    config = AxiMmuConfig(CachingMmuConfig(walkers=walkers, waiting=16), exclusive_ids=wanted, monitor=True)
+    assert config.port.exclusive_ids == ids
+    widths = {port.name: port.width for port in describe(config).ports}
+    assert [widths[f"m_axi_{name}"] for name in ("arid", "awid", "rid", "bid")] == [bits] * 4
+
+
+@pytest.mark.parametrize(
     ("parameters", "text"),
     [
         ({"mmu": WalkerConfig()}, "mmu must be an MmuConfig or a CachingMmuConfig, not WalkerConfig"),
+        (
+            {"mmu": CachingMmuConfig(walkers=2, waiting=16), "exclusive_ids": 16},
+            "exclusive_ids must be 1, 2, 4 or 8 with 2 walkers, not 16",
+        ),
+        (
+            {"mmu": CachingMmuConfig(log=LogConfig()), "exclusive_ids": 2},
+            "exclusive_ids must be 1 with a log, whose records have ID 1, not 2",
+        ),
         ({"monitor": 1}, "monitor must be True or False, not 1"),
         ({"data_bits": 32}, "data_bits must be 64, 128, 256 or 512, not 32"),
         ({"link": None}, "link must be True or False, not None"),
