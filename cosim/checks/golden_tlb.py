@@ -60,8 +60,9 @@ from ptewalk.model.x86 import (
 
 __all__ = ["GoldenTlb", "judge"]
 
-_FLUSHING: Final = sum(1 << bit for bit in (Control.PGE, Control.LA57, Control.NXE))
-"""Control bits of which any change takes all that is cached; SMEP does as it is set."""
+_LA57: Final = 1 << Control.LA57
+_FLUSHING: Final = 1 << Control.PGE | 1 << Control.NXE
+"""Control bits of which any change takes all that is cached, as of LA57; SMEP does as it is set."""
 _SMEP: Final = 1 << Control.SMEP
 _PGE: Final = 1 << Control.PGE
 _G: Final = 1 << EntryBit.G
@@ -207,6 +208,8 @@ class GoldenTlb:
         changed = old.state.control ^ new.state.control
         if changed & _FLUSHING or changed & new.state.control & _SMEP or _track(old.state) != _track(new.state):
             self._stale.all("CONTROL", self._place)
+        if changed & _LA57:
+            self._stale.all("LA57", self._place)
         if not new.keep:
             self._stale.of_pcid("CONTEXT", new.pcid, self._place)
 
@@ -276,7 +279,7 @@ class GoldenTlb:
         yield Start(state.root)
         if not accesses:
             return
-        top = LEVELS_5 if state.control >> Control.LA57 & 1 else LEVELS_4
+        top = LEVELS_5 if state.control & _LA57 else LEVELS_4
         ended = self._roots.get(flight.context.pcid, {})
         roots = {root for root, place in ended.items() if place > flight.above[top]} | {table_of(state.root)}
         first = accesses[0][1].address
@@ -304,6 +307,7 @@ class GoldenTlb:
         made = CachedTranslation(
             {address: value for address, (value, _) in walk.last.items()},
             root,
+            context.state.control & _LA57,
             linear >> LEVEL_SHIFT[level],
             level,
             context.pcid,
@@ -378,6 +382,8 @@ class GoldenTlb:
         """What may be answered to a request by what was read before, and no walk; counts what discriminates."""
         permitted: set[Result] = set()
         stale: list[tuple[str, Result]] = []
+        if not _canonical(flight):
+            return permitted
         linear, pcid, own = flight.request.linear, flight.context.pcid, flight.made
         for level in SIZES:
             for made in self._translations.get((level, linear >> LEVEL_SHIFT[level]), ()):
@@ -410,9 +416,8 @@ class GoldenTlb:
         request = flight.request
         key = (flight.key, request.access, request.user, request.implicit, request.ac)
         if key not in made.served:
-            state = _at_root(flight.context.state, made.root)
             try:
-                found = translate(CachedEntries(made.chain, self._bits), state, request)
+                found = translate(CachedEntries(made.chain, self._bits), _as_made(flight.context.state, made), request)
             except NotSo:
                 found = None
             made.served[key] = found if isinstance(found, Translated) else None
@@ -432,9 +437,15 @@ def _at_root(state: State, root: int) -> State:
     return state if state.root == root else replace(state, root=root)
 
 
+def _as_made(state: State, made: CachedTranslation) -> State:
+    """What a translation is judged by: the state of now, over the tables that it was made of."""
+    state = _at_root(state, made.root)
+    return state if state.control & _LA57 == made.la57 else replace(state, control=state.control ^ _LA57)
+
+
 def _canonical(flight: _Flight) -> bool:
     """Whether all bits above those that are translated equal the highest of them."""
-    bits = LINEAR_BITS[LEVELS_5 if flight.context.state.control >> Control.LA57 & 1 else LEVELS_4]
+    bits = LINEAR_BITS[LEVELS_5 if flight.context.state.control & _LA57 else LEVELS_4]
     return flight.request.linear >> bits - 1 in (0, (1 << 65 - bits) - 1)
 
 

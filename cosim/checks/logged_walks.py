@@ -18,6 +18,7 @@ class CachedTranslation:
 
     chain: dict[int, int]  # address to value of each entry, what the walk set included
     root: int
+    la57: int  # CR4.LA57, in its place among the control bits: how many levels the root's tables have
     page: int  # linear address >> the leaf's shift
     level: int
     pcid: int

@@ -13,8 +13,9 @@ from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, Invalidation
 
 __all__ = ["KINDS", "SIZES", "Cover", "Staleness"]
 
-KINDS: Final = (*(kind.name for kind in Invalidation), "CONTEXT", "CONTROL", "FAULT")
-"""What makes translations stale: invalidations; a context without `keep`; a change of control that flushes; a #PF."""
+KINDS: Final = (*(kind.name for kind in Invalidation), "CONTEXT", "CONTROL", "LA57", "FAULT")
+"""What makes translations stale: invalidations; a context without `keep`; a change of control that flushes, and of
+CR4.LA57, which makes other tables of the root's; a #PF."""
 SIZES: Final = (1, 2, 3)
 """Levels of a leaf."""
 _GLOBAL: Final = -1

@@ -32,7 +32,7 @@ CHUNK = 400
 """Requests between two resets."""
 VOLUME_CHUNK = 20_000
 """The same where compiled code asks."""
-_CHANGES = {False: 0.25, True: 0.14}
+_CHANGES = {False: 0.25, True: 0.1}
 """The chance of a change after a few accesses, by whether there are several walkers."""
 _MODULE = "ptewalk.cosim.runs.inside.tb_caching"
 
@@ -183,7 +183,8 @@ def _chunk(lane: CachingLane, config: CachingMmuConfig, chunk: Chunk, counts_bin
         latency_spread=rng.choice((0, 2, 12)),
         tags=1 << min(config.walker.tag_bits, rng.choice((4, 5, 8))),
     )
-    story = CacheStory(name, physical_bits=config.walker.physical_bits, soft_dirty=config.walker.soft_dirty)
+    walker = config.walker
+    story = CacheStory(name, physical_bits=walker.physical_bits, soft_dirty=walker.soft_dirty, levels=walker.levels)
     asked = random_work(story, chunk.size, name, changes=_CHANGES[config.walkers > 1])
     before = asked.memory.copy()
     try:

@@ -57,7 +57,7 @@ def simulate(config: CachingMmuConfig, bench: CachingBench) -> dict[str, int]:
 def run(
     count: int, seed: str, conditions: CachingConditions | None = None, config: CachingMmuConfig = SMALL
 ) -> CachingVerdict:
-    story = CacheStory(seed, soft_dirty=config.walker.soft_dirty)
+    story = CacheStory(seed, soft_dirty=config.walker.soft_dirty, levels=config.walker.levels)
     before = story.memory.copy()
     bench = CachingBench(describe(config), story, count, seed=seed, conditions=conditions)
     counted = simulate(config, bench)

@@ -83,9 +83,8 @@ async def caching(dut: Any) -> None:
     results = []
     for chunk in job.values["chunks"]:
         seed = f"{job.values['seed']} {chunk}"
-        story = CacheStory(
-            seed, physical_bits=design.parameters["physical_bits"], soft_dirty=design.parameters["soft_dirty"]
-        )
+        parameters = design.parameters
+        story = CacheStory(seed, **{name: parameters[name] for name in ("physical_bits", "soft_dirty", "levels")})
         before = story.memory.copy()
         bench = CachingBench(
             design, story, job.values["size"], seed=seed, conditions=CachingConditions(**job.values["conditions"])

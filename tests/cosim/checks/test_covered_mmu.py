@@ -85,3 +85,4 @@ def test_the_counts_of_a_run_add_up() -> None:
     known = {BIN.join((cross.name, *of)): cross.why_excluded(of) for cross in CACHING_MMU for of in cross.bins()}
     assert [name for name in bins if known.get(name, "unknown") is not None] == []
     assert len(bins) > 60
+    assert {"mmu-start/5/1", "mmu-start/4/1"} <= bins.keys(), "CR4.LA57 comes and goes"

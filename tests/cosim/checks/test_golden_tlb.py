@@ -392,6 +392,23 @@ def test_an_access_discriminates_when_ignoring_the_event_would_permit_another_an
     assert not any(unchanged.counts[name] for name in DISCRIMINATING)
 
 
+def test_a_change_of_la57_discriminates_where_the_address_has_both() -> None:
+    """What was made of four levels would be another page's answer below the root of five."""
+    five = SetContext(State(0x9000, 1 << Control.LA57), 1, keep=True)
+    below = [Read(0x9000 + (LINEAR >> 48) * 8, ROOT | UPPER), *uppers(), Read(LEAF_AT, OTHER), WalkEnd(1)]
+    golden = judge([CONTEXT, *walk(), CHANGED, five, asked(), *below, answer(OTHER, tag=1), *hit(OTHER)])
+    assert not golden.wrong
+    assert {name: golden.counts[name] for name in DISCRIMINATING if golden.counts[name]} == {"LA57": 2}
+    assert judge([CONTEXT, *walk(), CHANGED, five, asked(), *below, answer(OTHER, tag=1), *hit()]).wrong
+    beyond = LINEAR | 1 << 48
+    below[0] = Read(0x9000 + 8, ROOT | UPPER)
+    asks = asked(tag=1, linear=beyond)
+    golden = judge(
+        [five, asks, *below, answer(OTHER, beyond), replace(CONTEXT, keep=True), asks, Answer(1, GeneralProtection())]
+    )
+    assert not golden.wrong and not any(golden.counts[name] for name in DISCRIMINATING)
+
+
 def test_counts() -> None:
     golden = judge([CONTEXT, *walk(LEAF, 0, INVLPG), *walk(LEAF, 1), *hit(), *hit()])
     assert {name: golden.counts[name] for name in ("answers", "walks", "hits", "overtaken", "many")} == {

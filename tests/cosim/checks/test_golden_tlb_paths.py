@@ -18,7 +18,7 @@ from ptewalk.cosim.runs.caching_library import CachingLibrary
 from ptewalk.cosim.stimulus.caches import CacheStory
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import PageFault, Result, Translated, translate
-from ptewalk.model.x86 import LEVEL_SHIFT
+from ptewalk.model.x86 import LEVEL_SHIFT, Control
 from ptewalk.rtl.presets import CACHING
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,8 @@ class PlainTlb(GoldenTlb):
         pass
 
     def _serve(self, made, flight):  # type: ignore[no-untyped-def]
-        state = replace(flight.context.state, root=made.root)
+        now = flight.context.state
+        state = replace(now, root=made.root, control=now.control & ~(1 << Control.LA57) | made.la57)
         try:
             found = translate(CachedEntries(made.chain, self._bits), state, flight.request)
         except NotSo:
