@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -18,8 +19,9 @@ ROWS = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.star
 @pytest.mark.parametrize("name", ["walker", "mmu"])
 def test_sizes_are_the_baselines(name: str) -> None:
     then = json.loads((ROOT / "cosim" / "fpga" / "baseline.json").read_text())[name]
-    (answer,) = (row[1] for row in ROWS if row[2] == f"`ptewalk synth --config {name}`")
-    assert answer.startswith(f"{then['lut4']:,} LUT4, {then['ff']:,} flip-flops; {then['fmax_of_seeds'][0]} MHz ")
+    (answer,) = (row[1] for row in ROWS if row[2] == f"`ptewalk synth --config {name} --seeds 3`")
+    fmax = median(then["fmax_of_seeds"])
+    assert answer.startswith(f"{then['lut4']:,} LUT4, {then['ff']:,} flip-flops; {fmax} MHz ")
 
 
 def test_every_row_names_what_prints_it_and_where_more_is_told() -> None:

