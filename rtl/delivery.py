@@ -1,5 +1,6 @@
 """The fault unit's part where many requests are in flight: the answer on offer, the fault queue, and grants."""
 
+from types import SimpleNamespace
 from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
@@ -87,6 +88,11 @@ class Delivery(Component):
     supervisor : In(SupervisorSignature)
     delivered, lost : Out(1)
         As the fault unit's `o_delivered`, `o_lost`.
+
+    Attributes
+    ----------
+    registers : namespace
+        Of the two answers, of what is known of their grants, and of a retirement; once elaborated. Proofs look at them.
     """
 
     def __init__(
@@ -144,6 +150,20 @@ class Delivery(Component):
         next_tag = Signal.like(self.look_tag)
         retires, retiring = Signal(), Signal.like(self.look_tag)  # a tag was retired in the last cycle
         new, new_behind = Signal(), Signal()  # it was loaded in the last cycle; that behind it was
+        self.registers = SimpleNamespace(
+            held=held,
+            behind=behind,
+            full=full,
+            room=room,
+            new=new,
+            new_behind=new_behind,
+            out=out,
+            behind_out=behind_out,
+            next_out=next_out,
+            next_tag=next_tag,
+            retires=retires,
+            retiring=retiring,
+        )
         offered, stays = Signal(), Signal()
         answer = held.response
         allowed = answer.outcome == x86.Outcome.OK

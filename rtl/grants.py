@@ -52,6 +52,8 @@ class GrantTable(Component):
     ----------
     granted, retired : amaranth.lib.memory.Memory
         The bits, `WORD_TAGS` in a word; proofs add read ports of their own.
+    notes : list of amaranth.lib.memory.Memory
+        Of each bit that is kept of a grant, the same.
     """
 
     def __init__(self, tag_bits: int, *, late: bool = False, note_bits: int = 0) -> None:
@@ -75,7 +77,7 @@ class GrantTable(Component):
         super().__init__(members)
         self._tags = min(WORD_TAGS, 1 << tag_bits)
         words = (1 << tag_bits) // self._tags
-        self.granted, self.retired, *self._notes = (
+        self.granted, self.retired, *self.notes = (
             Memory(shape=unsigned(self._tags), depth=words, init=[]) for _ in range(2 + note_bits)
         )
 
@@ -116,9 +118,9 @@ class GrantTable(Component):
             # One that is stray is equal already, and stays as it is.
             (self.retired, before_retirement, self.retire_tag, granted_then ^ passing, self.retire & self.ready),
         ]
-        if self._notes:
+        if self.notes:
             notes = []
-            for number, memory in enumerate(self._notes):
+            for number, memory in enumerate(self.notes):
                 m.submodules[f"note_{number}"] = memory
                 before = memory.read_port(domain="comb")
                 self._bit(m, before, self.grant_tag)

@@ -108,6 +108,7 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
     First a bounded search looks for a counterexample; its waves are kept in results/proofs. What needs Yices or
     ABC is left out, and named, where that is not installed.
     """
+    import resource
     from dataclasses import asdict
 
     from ptewalk.cosim.base.journal import Journal
@@ -128,6 +129,10 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
     else:
         names = ("property", "result", "unbounded", "engine", "searched", "covers", "seconds", "detail")
         show([{name: getattr(result, name) for name in names} for result in results])
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        good = sum(result.result in HOLDS for result in results)
+        took = f"{used.ru_utime + used.ru_stime:.0f} s of processor time"
+        click.echo(f"together: {good} of {len(results)} proved or searched; {took}")
         for result in results:
             click.echo(f"{result.property} assumes: {'; '.join(result.assumptions)}")
             if result.trace:

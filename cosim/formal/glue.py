@@ -29,7 +29,7 @@ class GlueHarness(Harness):
 
     assumptions: tuple[str, ...] = (
         "no reset but the first",
-        "walker-bound: one response to each request, of its tag, after any time",
+        "walker-starts: one response to each request, of its tag, after any time but not in the next cycle",
         "a lookup finds anything in the TLB and the upper caches; there is room for an answer, or not, at any time",
     )
     depth = 3
@@ -87,12 +87,13 @@ class GlueHarness(Harness):
             for signal in statement._lhs_signals()
         }
         begins, found = walker.requester.requests, walker.requester.responses
-        self.begins, self.taken = Signal(), Signal()
+        self.begins, self.taken, self.begun = Signal(), Signal(), Signal()  # in this cycle; it did in the last one
+        m.d.sync += self.begun.eq(self.begins)
         m.d.comb += [
             Assume(~ResetSignal("sync")),
             begins.ready.eq(~self.walks),
             found.valid.eq(self.walks & self.ends & walker.o_judges),
-            Assume(~walker.o_judges | self.walks),
+            Assume(~walker.o_judges | (self.walks & ~self.begun)),
             Assume(~walker.o_passes | self.walks),
             Assume(~self.walks | (found.payload.tag == self.walked.tag)),
             self.begins.eq(begins.valid & begins.ready),
@@ -206,6 +207,8 @@ class GlueKeeps(GlueHarness):
             Assert(~maintenance.ops.valid | (maintenance.ops.ready & tlb.ops.ready)),
             Assert(~of_walk | ~maintenance.may_begin),
             Assert(~of_walk | ~invalidates),
+            # Of the walker.
+            Assert(~changes | ~self.walks),
             # Of the TLB.
             Assert(~tlb.look | ~busy),
             Assert(~self.looks | (~busy & maintenance.idle & ~tlb.ops.valid)),
@@ -250,7 +253,10 @@ class GlueKeeps(GlueHarness):
 
 
 class GlueAnswers(GlueHarness):
-    """Each request that is accepted is delivered once, and who has to wait finds room: one arbitrary tag is watched."""
+    """Each request that is accepted is delivered once, with its epoch, and who has to wait finds room.
+
+    One arbitrary tag is watched.
+    """
 
     title = "glue-answers"
     constants = ("tag",)
@@ -268,8 +274,9 @@ class GlueAnswers(GlueHarness):
             Assume(~accepted | ~busy),
         ]
         m.d.sync += loaded.eq(delivery.load & (delivery.outgoing.response.tag == tag))
+        epoch = Signal.like(delivery.epoch, name="its_epoch")
         with m.If(accepted):
-            m.d.sync += busy.eq(1)
+            m.d.sync += [busy.eq(1), epoch.eq(delivery.epoch)]
         with m.Elif(delivered):
             m.d.sync += busy.eq(0)
         # Where it is: it is somewhere if and only if it is in flight, and in one place only.
@@ -290,6 +297,13 @@ class GlueAnswers(GlueHarness):
             self.walks & (self.walked.tag == tag),
             waits,
         )
+        looked = Signal.like(delivery.look_tag)
+        with m.If(delivery.look):
+            m.d.sync += looked.eq(delivery.look_tag)
+        # What delivery's proof assumes.
+        m.d.comb += Assert(~delivery.load | (delivery.take & (delivery.outgoing.response.tag == looked)))
+        told = delivery.load & (delivery.outgoing.response.tag == tag)
+        m.d.comb += Assert(~told | (delivery.outgoing.epoch == epoch))
         gone = Signal()  # a walk's answer was told to delivery in the last cycle: it is in no other place
         m.d.sync += gone.eq(self.taken & (self.walked.tag == tag))
         m.d.comb += [
@@ -305,10 +319,17 @@ class GlueAnswers(GlueHarness):
             Cover(loaded & served & delivery.cancel),
         ]
         if not self.searching:
+            epochs = [r.stage_1.epoch, r.stage_2.epoch, r.refused.epoch, r.walked.epoch]
+            epochs += [data.View(layout, port.data).epoch for port in self.stored]
+            m.d.comb += [Assert(~place | (its == epoch)) for place, its in zip(places, epochs, strict=True)]
             credits = sum(r.room)
             out = r.valid_1 + r.valid_2 + level + r.began + r.served
             m.d.comb += [
                 Assert(r.served == served),
+                Assert(~r.valid_2 | (looked == r.stage_2.request.tag)),
+                Assert(~self.walks | self.begun | r.valid_2 | (looked == self.walked.tag)),
+                Assert(~self.walks | (r.walked.request.tag == self.walked.tag)),
+                Assert(~self.begun | self.walks),
                 Assert(~r.denied | r.served),
                 Assert(~(r.began & r.served)),
                 Assert(((r.room + 1) & r.room) == 0),

@@ -10,12 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Protocol
 
+from ptewalk.cosim.formal.delivery import DeliveryHarness
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.glue import GlueAnswers, GlueKeeps
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
+from ptewalk.cosim.formal.starts import WalkerStarts
 from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
@@ -45,6 +47,7 @@ PROPERTIES: dict[str, Property] = {
     **{harness.title: harness for harness in _WALKER},
     **{f"{harness.title}/{name}": partial(harness, config) for harness in _WALKER for name, config in _CONFIGS.items()},
     WalkerReset.title: WalkerReset,
+    WalkerStarts.title: WalkerStarts,
     FaultUnitDrain.title: FaultUnitDrain,
     FaultUnitQueue.title: FaultUnitQueue,
     TlbHarness.title: TlbHarness,
@@ -53,6 +56,7 @@ PROPERTIES: dict[str, Property] = {
     MaintenanceHarness.title: MaintenanceHarness,
     GlueKeeps.title: GlueKeeps,
     GlueAnswers.title: GlueAnswers,
+    DeliveryHarness.title: DeliveryHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
     WaitsHarness.title: WaitsHarness,

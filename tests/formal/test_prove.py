@@ -1,17 +1,21 @@
 """The proofs: each property is proved, unbounded and not vacuously; and the prover can say no."""
 
+import re
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from amaranth.hdl import Assert, Assume, Const, Cover, Module, Signal
+from click.testing import CliRunner
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
+from ptewalk.cosim.cli.gateware import prove as command
 from ptewalk.cosim.formal import prove as module
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain
 from ptewalk.cosim.formal.properties import PROPERTIES, harness_of
-from ptewalk.cosim.formal.prove import last_values, prove
+from ptewalk.cosim.formal.prove import ProofResult, last_values, prove
 from ptewalk.cosim.formal.tlb import TlbHarness
 
 CONFIGS = ("levels-4", "no-soft-dirty", "no-gigabyte-pages")
@@ -25,6 +29,7 @@ COVERS = {
     **dict.fromkeys((f"walker-bound/{config}" for config in CONFIGS), 3),
     **dict.fromkeys((f"walker-translation/{config}" for config in CONFIGS), 3),
     "walker-reset": 2,
+    "walker-starts": 4,
     "fault-unit-drain": 5,
     "fault-unit-queue": 3,
     "tlb-hit": 5,
@@ -33,6 +38,7 @@ COVERS = {
     "maintenance": 4,
     "glue-keeps": 5,
     "glue-answers": 4,
+    "delivery": 4,
     "in-turn": 2,
     "waiting": 3,
     "waits": 4,
@@ -226,6 +232,16 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
     mend = "run 'sudo apt-get install berkeley-abc'"
     assert str(error.value) == f"mmu-answers needs abc (berkeley-abc or yosys-abc was not found): {mend}"
     assert {name for name in PROPERTIES if module.missing_solver(name)} == {"mmu-answers"}
+
+
+def test_what_all_took_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that was asked for; and how many of them hold."""
+    made = [ProofResult(name, "open", "", False, 1.0, ("none",), 0, 8) for name in ("in-turn", "waits")]
+    made[0] = replace(made[0], result="proved")
+    monkeypatch.setattr(module, "prove_all", lambda names, **_: made)
+    done = CliRunner().invoke(command, ["in-turn", "waits"])
+    assert re.search(r"^together: 1 of 2 proved or searched; \d+ s of processor time$", done.stdout, re.MULTILINE)
+    assert done.return_value is None and "waits assumes: none" in done.stdout
 
 
 def test_unknown_property() -> None:

@@ -1,0 +1,142 @@
+"""What is proved of delivery: whose answers it gives, and of which epoch a grant is told to be as it retires."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Assume, Cover, Fragment, Module, ResetSignal, Signal, Value
+
+from ptewalk.cosim.formal.harness import Harness
+from ptewalk.model import x86
+from ptewalk.rtl.delivery import Delivery
+
+__all__ = ["DeliveryHarness"]
+
+
+class DeliveryHarness(Harness):
+    """For one arbitrary tag: what is told is answered once, unless it is taken back; a grant retires with its epoch.
+
+    So what `waits` is told to have ended was accepted, once, with the epoch that it was given.
+    """
+
+    title = "delivery"
+    assumptions: tuple[str, ...] = (
+        "no reset but the first",
+        "glue-answers: an answer is told with room only; its tag was the last that was looked for",
+        "tags are unique among answers here and grants outstanding",
+    )
+    constants = ("tag",)
+    depth = 3
+    search_depth = 9
+    TAG_BITS = 2
+
+    def __init__(self, *, searching: bool = False) -> None:
+        self.unit = unit = Delivery(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1)
+        super().__init__(unit, searching=searching)
+        waiting = unit.waiting
+        Fragment.get(waiting, None)  # else Amaranth warns of what is in it
+        waiting.elaborate = lambda platform: Module()  # type: ignore[method-assign]
+        self.ports += [waiting.epoch, waiting.room, waiting.completions.valid]
+        grants = unit.grants
+        self.stored = [one.read_port(domain="comb") for one in (grants.granted, grants.retired, *grants.notes)]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        unit = self.unit
+        made = unit.elaborate(None)
+        unit.elaborate = lambda platform: made  # type: ignore[method-assign]
+        m.submodules.unit = unit
+        tag = self.arbitrary(m, self.TAG_BITS, "tag")
+        waiting, responses, retired = unit.waiting, unit.responses, unit.retired
+        told, fresh, granted = Signal(), Signal(), Signal()  # an answer is here; since the last cycle; its grant is out
+        outgoing = Signal(unit.outgoing.shape(), name="its_answer")
+        looked = Signal(self.TAG_BITS)
+        comes, back, answered, grants, ends = Signal(), Signal(), Signal(), Signal(), Signal()
+        retires = Signal()
+        m.d.comb += [
+            Assume(~ResetSignal("sync")),
+            Assume(~unit.load | (unit.take & unit.ready & (unit.outgoing.response.tag == looked))),
+            comes.eq(unit.load & (unit.outgoing.response.tag == tag)),
+            Assume(~comes | ~((told & ~back) | granted)),
+            back.eq(fresh & unit.cancel),
+            answered.eq(responses.valid & responses.ready & (responses.payload.tag == tag)),
+            grants.eq(outgoing.store & (outgoing.response.outcome == x86.Outcome.OK)),
+            ends.eq(waiting.stored & retires),
+        ]
+        with m.If(unit.look):
+            m.d.sync += looked.eq(unit.look_tag)
+        m.d.sync += [fresh.eq(comes), retires.eq(retired.valid & (retired.payload.tag == tag))]
+        with m.If(comes):
+            m.d.sync += [told.eq(1), outgoing.eq(unit.outgoing)]
+        with m.Elif(answered | back):
+            m.d.sync += told.eq(0)
+        with m.If(answered & grants):
+            m.d.sync += granted.eq(1)
+        with m.Elif(ends):
+            m.d.sync += granted.eq(0)
+
+        answer = responses.payload
+        with m.If(responses.valid & (answer.tag == tag)):
+            m.d.comb += [
+                Assert(told & ~back),
+                Assert(answer.outcome == outgoing.response.outcome),
+                Assert(answer.physical == outgoing.response.physical),
+            ]
+        with m.If(answered):
+            m.d.comb += [Assert(waiting.left == ~grants), Assert(waiting.left_epoch == outgoing.epoch)]
+        m.d.comb += [
+            Assert(~waiting.left | (responses.valid & responses.ready)),
+            Assert(~retires | (waiting.stored == granted)),
+            Assert(~ends | (waiting.stored_epoch == outgoing.epoch)),
+            Cover(ends & (tag == 3)),
+            Cover(ends & (outgoing.epoch != waiting.epoch)),
+            Cover(answered & ~grants & (tag == 1)),
+            Cover(back & unit.registers.full),
+        ]
+        if not self.searching:
+            self._tie(m, tag, told, fresh, granted, outgoing, looked, retires)
+        return m
+
+    def _tie(
+        self,
+        m: Module,
+        tag: Signal,
+        told: Signal,
+        fresh: Signal,
+        granted: Signal,
+        outgoing: Value,
+        looked: Signal,
+        retires: Signal,
+    ) -> None:
+        """What induction needs: where the tag is, it is as it was told; what is known of its grant is so."""
+        unit = self.unit
+        r, grants = unit.registers, unit.grants
+        bits = []
+        for port in self.stored:
+            word, place = grants.split(tag)
+            m.d.comb += port.addr.eq(word)
+            bits.append(port.data.bit_select(place, 1))
+        out, retired, note = bits
+        held = unit.valid & (r.held.response.tag == tag)
+        behind = r.full & (r.behind.response.tag == tag)
+        m.d.comb += [
+            Assert(held + behind == told),
+            Assert(r.room == ~r.full),
+            Assert(~r.full | unit.valid),
+            Assert(~(r.new & r.full)),
+            Assert(~r.new | unit.valid),
+            Assert(~r.new_behind | r.full),
+            Assert(~held | (r.new == fresh)),
+            Assert(~behind | (r.new_behind == fresh)),
+            Assert(~fresh | told),
+            Assert(~held | (Value.cast(r.held) == Value.cast(outgoing))),
+            Assert(~behind | (Value.cast(r.behind) == Value.cast(outgoing))),
+            Assert((out ^ retired) == granted),
+            Assert(~granted | (note == outgoing.epoch)),
+            Assert(~(granted & told)),
+            Assert(grants.ready | ~(told | granted | out | retired)),
+            Assert(grants.cleared <= 1 << self.TAG_BITS),
+            Assert(r.next_tag == looked),
+            Assert((r.retires & (r.retiring == tag)) == retires),
+        ]
+        for here, known in ((held, r.out), (behind, r.behind_out), (looked == tag, r.next_out)):
+            with m.If(here):
+                m.d.comb += [Assert(known.taken == granted), Assert(known.bit == retired)]
