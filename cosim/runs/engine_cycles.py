@@ -27,7 +27,7 @@ _UPPER, _DIRTY, _FAR = 0x67, 0x867, 64
 """An upper entry, a leaf, and how many tables a target lies away."""
 _RATE, _MOVES_RATE = 0.95, 0.47
 """Entries a cycle, at least, of dense tables; and of moves."""
-_NEAR: Final = 4
+_NEAR: Final = 16
 """The latency up to which four pairs of lines in flight are enough for that."""
 
 

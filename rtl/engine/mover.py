@@ -173,6 +173,8 @@ class Mover(Component):
             failures=Signal(range(ENTRY_FAILURES)),
             walks=[Signal(frame_bits, name=f"walk_{name}") for name in _SIDES],  # of the walk: tables, and their level
             level=Signal(3),
+            uppers=[Signal(frame_bits, name=f"upper_{name}") for name in _SIDES],  # the tables above `tables`
+            near=Signal(len(_SIDES)),  # and whether they are known
             blocked=Signal(),  # the target's walk is at its end, and why
             because=Signal(Stop),
             asks=Signal(len(_SIDES)),  # sides whose read is not sent; whose answer has not come
@@ -265,18 +267,21 @@ class Mover(Component):
                     m.d.sync += [
                         *(r.pages[0].eq(self.page), r.pages[1].eq(self.move.target), r.left.eq(self.move.entries)),
                         *(r.have.eq(0), r.failures.eq(0), self.homeless.eq(0), self.stopped.eq(Stop.DONE)),
-                        *(r.ahead.eq(0), r.held.eq(0), r.behind.eq(0), r.stopped.eq(0)),
+                        *(r.ahead.eq(0), r.held.eq(0), r.behind.eq(0), r.stopped.eq(0), r.near.eq(0)),
                         *(self.page_now.eq(self.page), r.state.eq(State.NEXT)),
                     ]
             with m.Case(State.NEXT):
-                m.d.sync += [walk.eq(self.root) for walk in r.walks]
-                m.d.sync += [r.level.eq(Mux(self.la57, 5, 4)), r.blocked.eq(0)]
+                for walk, upper in zip(r.walks, r.uppers, strict=True):
+                    m.d.sync += walk.eq(Mux(here.near, upper, self.root))
+                top = Mux(self.la57, 5, 4)
+                m.d.sync += [r.level.eq(Mux(here.near, self.move.level + 1, top)), r.blocked.eq(0)]
                 with m.If(r.behind):
                     self._next_behind(m, r, here, asks)
                 with m.Elif(~alone & pairs.still & (pairs.outcome != PairOutcome.DONE)):
                     self._turn_back(m, r)
                 with m.Elif(self.pause):
                     m.d.sync += [r.have.eq(0), r.held.eq(0)]
+                    m.d.sync += r.near.eq(0)  # as an upper table may be another now
                 with m.Elif((r.left == 0) | self.stop):
                     with m.If(alone):
                         m.d.sync += r.state.eq(State.IDLE)
@@ -289,6 +294,8 @@ class Mover(Component):
                 with m.Elif(~r.have.all()):
                     with m.If(pairs.jobs.ready):  # the tags of the next pair are free
                         asks(~r.have, State.UPPER_WAIT)
+                        with m.If(~here.near):
+                            m.d.sync += r.near.eq(r.near & r.have)
                 with m.Elif(here.by_lines):
                     m.d.comb += pairs.jobs.valid.eq(1)
                     with m.If(pairs.jobs.ready):
@@ -399,6 +406,7 @@ class Mover(Component):
             line_ends=Signal(len(_SIDES)),  # they are the last of their table
             by_lines=Signal(),
             before_lines=Signal(),  # the next line may be
+            near=Signal(),  # where a table is looked for, that above it is known
         )
         in_table = Signal(count)
         m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
@@ -415,6 +423,10 @@ class Mover(Component):
                         for page, place in zip(r.pages, places, strict=True):
                             m.d.comb += place.eq(page[below : below + x86.INDEX_BITS])
                         if places is here.index:
+                            above = below + x86.INDEX_BITS
+                            # At the first entry of one another may have begun.
+                            inside = Cat(page[above : above + x86.INDEX_BITS].any() for page in r.pages)
+                            m.d.comb += here.near.eq(((r.near & inside) | r.have).all())
                             m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
         first, other = (place[: self._place_bits] for place in here.index)
         in_line, fits = Signal(range(self._entries + 1)), Signal()
@@ -506,6 +518,9 @@ class Mover(Component):
                 m.d.sync += [r.left.eq(r.left - here.to_end), r.have.eq(0), r.state.eq(State.NEXT)]
         with m.Elif(~last):
             m.d.sync += [r.level.eq(r.level - 1), r.blocked.eq(blocked), r.because.eq(because)]
+            for number, (upper, walk) in enumerate(zip(r.uppers, r.walks, strict=True)):
+                with m.If((r.level == self.move.level + 2) & ~(r.have[number] | (blocked if number else 0))):
+                    m.d.sync += [upper.eq(walk), r.near[number].eq(1)]
             asks(~r.have & ~Cat(0, blocked), State.UPPER_WAIT)
         with m.Elif(blocked):
             ends(because)
@@ -560,7 +575,7 @@ class Mover(Component):
         frame = x86.INDEX_BITS - self._place_bits
         count = pairs.told.count
         with m.If(pairs.none):
-            m.d.sync += [r.behind.eq(0), r.half.eq(0), r.have.eq(0)]
+            m.d.sync += [r.behind.eq(0), r.half.eq(0), r.have.eq(0), r.near.eq(0)]
             m.d.sync += r.state.eq(Mux(r.stopped, State.IDLE, State.NEXT))
         with m.Elif(pairs.outcome == PairOutcome.DONE):
             self._ended(m, r)

@@ -172,7 +172,7 @@ class LinePairs(Component):
         job, side = self._row(m, r.jobs, pair), ~asks[0]
         line = Mux(side, job.target, job.source)
         m.d.comb += [
-            self.jobs.ready.eq((r.used != self._pairs) & ~asks.any()),
+            self.jobs.ready.eq(((r.used != self._pairs) | self.release) & ~asks.any()),
             taken.eq(self.jobs.valid & self.jobs.ready),
             *(writer.addr.eq(self.head), writer.data.eq(self.jobs.payload), writer.en.eq(taken)),
             *(reads.valid.eq(asks.any()), reads.payload.line.eq(1), reads.payload.link.eq(1)),
@@ -300,18 +300,15 @@ class LinePairs(Component):
 
     def _answered(self, m: Module, r: SimpleNamespace) -> tuple[Value, Value, Value]:
         """What was taken is put, if there is something; all else is over."""
-        answer = self.port.swapped
-        was = SimpleNamespace(
-            valid=Signal(), done=Signal(), error=Signal(), side=Signal(), pair=Signal(self._pair_bits)
-        )
-        tag = answer.payload.tag
-        mine = answer.valid & (tag < 2 * self._pairs) & ~r.over.bit_select(tag[1 : 1 + self._pair_bits], 1)
-        m.d.sync += [
-            *(was.valid.eq(mine), was.done.eq(answer.payload.done), was.error.eq(answer.payload.error)),
-            *(was.side.eq(tag[0]), was.pair.eq(tag[1:])),
+        answer = self.port.swapped.payload
+        side, pair = answer.tag[0], answer.tag[1 : 1 + self._pair_bits]
+        mine, puts = Signal(), Signal()
+        m.d.comb += [
+            # What others swap by these tags, while the pair is over, is theirs.
+            mine.eq(self.port.swapped.valid & (answer.tag < 2 * self._pairs) & ~r.over.bit_select(pair, 1)),
+            puts.eq(mine & answer.done & ~side & r.puts.bit_select(pair, 1)),
+            *(r.to_put.w_en.eq(puts), r.to_put.w_data.eq(pair)),
         ]
-        puts = was.valid & was.done & ~was.side & r.puts.bit_select(was.pair, 1)
-        m.d.comb += [r.to_put.w_en.eq(puts), r.to_put.w_data.eq(was.pair)]
-        failed = Mux(was.side, PairOutcome.HALF, PairOutcome.STAYS)
-        outcome = Mux(was.error, PairOutcome.UNKNOWN, Mux(was.done, PairOutcome.DONE, failed))
-        return was.valid & ~puts, was.pair, outcome
+        failed = Mux(side, PairOutcome.HALF, PairOutcome.STAYS)
+        outcome = Mux(answer.error, PairOutcome.UNKNOWN, Mux(answer.done, PairOutcome.DONE, failed))
+        return mine & ~puts, pair, outcome

@@ -311,6 +311,62 @@ def test_a_line_that_another_writes_goes_entry_by_entry(which: str) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_pause_forgets_tables(side: str) -> None:
+    """Behind it the table of level 2 is another: nothing more is taken from what it led to, or put there."""
+    old = {number: 0x67 | 0x100 + number << 12 for number in range(128)}
+    bench = bench_of(old, range(TARGET, TARGET + 1))
+    memory, page, swaps = bench.memory, {"source": SOURCE, "target": TARGET}[side], bench.memory.counts
+    table, upper = (bench.tables.table(level, page) << 12 for level in (1, 2))
+    other, other_upper = (bench.tables.next + number << 12 for number in (0, 1))
+    for number in range(512):
+        memory.words[other_upper + 8 * number] = memory.words.get(upper + 8 * number, 0)
+        memory.words[other + 8 * number] = old[number] + (0x200 << 12) if side == "source" and number < 128 else 0
+    place = (page >> 9 & 511) * 8
+    memory.words[other_upper + place] = other | UPPER
+    state = {"paused": False, "before": 0}
+
+    def meanwhile(ctx: Any) -> None:
+        if swaps["swaps"] and not state["paused"]:
+            ctx.set(bench.dut.pause, 1)
+        if swaps["swaps"] and not state["paused"] and ctx.get(bench.dut.paused):
+            state.update(paused=True, before=swaps["swaps"])
+            memory.store(bench.tables.at(3, page), other_upper | UPPER)
+            ctx.set(bench.dut.pause, 0)
+
+    (told,) = bench.run(command(bench, SOURCE, TARGET, 128), meanwhile=meanwhile)
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 128)
+    entries = [16 * number for number in (state["before"] // 2, 8 - state["before"] // 2)]
+    assert 16 <= entries[0] < 128
+    left, found = ([memory.words.get(at + 8 * number, 0) for number in range(128)] for at in (table, other))
+    new = [one + (0x200 << 12) for one in old.values()]
+    if side == "source":
+        assert left == [0] * entries[0] + list(old.values())[entries[0] :]
+        assert found == new[: entries[0]] + [0] * entries[1]
+    else:
+        marked = [one | SOFT_DIRTY for one in old.values()]
+        assert left == marked[: entries[0]] + [0] * entries[1]
+        assert found == [0] * entries[0] + marked[entries[0] :]
+
+
+@pytest.mark.thorough
+def test_a_move_over_the_end_of_an_upper_table() -> None:
+    """Of the source's where nothing is, and of the target's at another place."""
+    source, target = (9 << 18) - 20, (90 << 18) - 10
+    entries = {number: 0x67 | number + 1 << 12 for number in range(60) if number not in range(25, 40)}
+    bench = bench_of({}, range(target, target + 60))
+    for number, entry in entries.items():
+        bench.tables.put(source + number, entry)
+    bench.tables.put(source + 60 + 1024, 0x9067)
+    for page in (target + 10 + 512, target + 60 + 1024):
+        bench.tables.table(1, page)
+    (told,) = bench.run(command(bench, source, target, 60 + 1025))
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, len(entries) + 1)
+    assert seen(bench, target, 60) == [entries[number] | SOFT_DIRTY if number in entries else 0 for number in range(60)]
+    assert seen(bench, target + 60 + 1024, 1) == [0x9867]
+
+
+@pytest.mark.thorough
 def test_an_occupied_place_in_a_line_stops_at_it() -> None:
     """Before it all is moved; the next lines, begun by then, may be."""
     bench, asked = lined()

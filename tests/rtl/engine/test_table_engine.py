@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,9 @@ class Bench:
         change = clearing(self.rules, change=changes)
         return {"range": asked, "change": change, "words": telling(self.rules), "report": report, "address": address}
 
-    def run(self, *commands: Any, abort_after: int | None = None) -> list[dict[str, int]]:
+    def run(
+        self, *commands: Any, abort_after: int | None = None, meanwhile: Callable[[Any], None] = lambda _: None
+    ) -> list[dict[str, int]]:
         """Completions, in order, all of a command that has several; `cycles` is of the last command."""
         told: list[dict[str, int]] = []
 
@@ -86,6 +89,7 @@ class Bench:
                     )
                     self.cycles += 1
                     assert self.cycles < 60_000, "it does not come to its end"
+                    meanwhile(ctx)
                     ctx.set(self.dut.abort, abort_after is not None and self.cycles >= abort_after)
                     if valid:
                         self.met_global = int(ctx.get(self.dut.met_global))
