@@ -105,8 +105,9 @@ class _Log:
         self._places = np.flatnonzero(events["kind"] != EventKind.FOREIGN)
         self._events = events[self._places]
         request = self._events["request"]
-        self.in_order = bool((request[1:] >= request[:-1]).all()) and not (request >= count).any()
-        """The accesses of a walk come before those of the next."""
+        ascends = bool((request[1:] >= request[:-1]).all()) and not (request >= count).any()
+        self.in_order = ascends and _are_in_place(events)
+        """The accesses of a walk come before those of the next, and a second writer's where they may."""
         numbers = np.arange(count)
         self._next, self._ends = (np.searchsorted(request, numbers, side) for side in ("left", "right"))
         self.depth = np.zeros(count, np.int64)
@@ -219,6 +220,19 @@ class _Log:
         found["pkey"] = leaf >> np.uint64(PKEY_LOW) & _PKEY
         found["soft_dirty"] = (leaf >> np.uint64(SoftBit.SOFT_DIRTY) & np.uint64(1)) * np.uint64(soft_dirty)
         return found
+
+
+def _are_in_place(events: Records) -> bool:
+    """No write of a second writer follows a swap of a walk that goes on, or that it belongs to."""
+    foreign = events["kind"] == EventKind.FOREIGN
+    number, request = np.arange(len(events)), events["request"].astype(np.int64)
+    before = np.maximum.accumulate(np.where(foreign, -1, number))
+    after = np.minimum.accumulate(np.where(foreign, len(events), number)[::-1])[::-1]
+    places = np.flatnonzero(foreign & (before >= 0))
+    before, after = before[places], after[places]
+    owner = np.where(events["kind"][before] == EventKind.SWAP, request[before], -1)
+    goes_on = np.append(request, -2)[after] == owner
+    return not (goes_on | (request[places] == owner)).any()
 
 
 def _history(events: Records) -> tuple[Numbers, Numbers, Numbers]:

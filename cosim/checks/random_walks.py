@@ -89,7 +89,7 @@ def random_batch(seed: int, number: int, size: int, design: DesignDescription) -
 
 
 def _missing(rng: np.random.Generator, walks: Walks) -> Truths:
-    """Of one walk in thirty a table, but for the root, whose frame does not exist: which words (n, 5) are not there."""
+    """Of one walk in thirty the words of a table, whose frame does not exist unless it is the root: which (n, 5)."""
     place = (rng.random(len(walks)) * walks.there.sum(1)).astype(np.int64)
     column = np.argmax(np.cumsum(walks.there, 1) > place[:, None], 1)
     frame, frames = walks.address[np.arange(len(walks)), column] >> _PAGE_SHIFT, walks.address >> _PAGE_SHIFT

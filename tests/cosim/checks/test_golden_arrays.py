@@ -116,6 +116,24 @@ def test_what_is_wrong_in_a_log_is_told_the_same_way(library: WalkerLibrary) -> 
     assert len(cases) == 45
 
 
+@pytest.mark.thorough
+def test_a_foreign_write_that_is_told_late(library: WalkerLibrary) -> None:
+    """After a swap of a walk that goes on none can fall; no word shows it, and it passes neither way."""
+    batch = random_batch(77, 896, 120, library.design)
+    result = library.lane.run(batch.requests, batch.memory, batch.interferences, batch.conditions)
+    compared = 0
+    for place in np.flatnonzero(result.events["kind"] == EventKind.FOREIGN).tolist():
+        for later in range(place + 1, min(place + 4, len(result.events))):
+            log = result.events.copy()
+            log[[place, later]] = log[[later, place]]
+            told = [
+                judge(library, batch, replace(result, events=log), one_by_one=way).differ > 0 for way in (False, True)
+            ]
+            assert told[0] == told[1], (place, later)
+            compared += 1
+    assert compared >= 100
+
+
 def test_a_wrong_answer_is_noticed(library: WalkerLibrary) -> None:
     batch, result = run(library, 0)
     responses = result.responses.copy()
