@@ -87,10 +87,11 @@ class Mover(Component):
     The target is seen to be 0 before the source is taken. Where it is not, or not any more, the entry stays, or is put
     back, and the operation stops. Entries that are 0 are passed over, and so is what the source has no table for.
 
-    Source and target are walked, and read, at once. Where both are of level 1 and stand at the same places of lines of
-    two tables, whole lines are moved, some in flight. When one does not end well no more are begun, and those that were
-    are gone through in order: entries of one that stayed are moved one by one, those of one that was taken are put one
-    by one. All else goes one by one too; the next entry of the same tables is read while this one is put.
+    Source and target are walked, and read, at once. Where both are of level 1 and stand at the same places of lines
+    of two tables, whole lines are moved, some in flight. When one does not end well no more are begun once its turn
+    comes, and those that were are gone through in order: entries of one that stayed are moved one by one, those of
+    one that was taken are put one by one. All else goes one by one too; the next entry of the same tables is read
+    while this one is put.
 
     Parameters
     ----------

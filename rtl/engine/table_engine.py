@@ -217,7 +217,7 @@ class TableEngine(Component):
             *(mover.stop.eq(self.abort), mover.pause.eq(self.pause), fetcher.pause.eq(self.pause)),
             self.paused.eq(fetcher.paused & mover.paused & lines.quiet),
             handed.eq(fetcher.jobs.valid & fetcher.jobs.ready),
-            self.stepped.eq(handed | fetcher.passed | mover.moved | mover.passed | (fetcher.idle & mover.idle)),
+            self.stepped.eq(handed | fetcher.passed | mover.moved.any() | mover.passed | (fetcher.idle & mover.idle)),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
             *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
             *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
