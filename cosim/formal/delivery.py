@@ -20,7 +20,7 @@ class DeliveryHarness(Harness):
     title = "delivery"
     assumptions: tuple[str, ...] = (
         "no reset but the first",
-        "glue-answers: an answer is told with room only; its tag was the last that was looked for",
+        "glue-answers: an answer is told with room, and when ready, only; its tag was the last that was looked for",
         "tags are unique among answers here and grants outstanding",
     )
     constants = ("tag",)
@@ -63,6 +63,8 @@ class DeliveryHarness(Harness):
         ]
         with m.If(unit.look):
             m.d.sync += looked.eq(unit.look_tag)
+        was_ready = Signal()
+        m.d.sync += was_ready.eq(unit.ready)
         m.d.sync += [fresh.eq(comes), retires.eq(retired.valid & (retired.payload.tag == tag))]
         with m.If(comes):
             m.d.sync += [told.eq(1), outgoing.eq(unit.outgoing)]
@@ -83,6 +85,8 @@ class DeliveryHarness(Harness):
         with m.If(answered):
             m.d.comb += [Assert(waiting.left == ~grants), Assert(waiting.left_epoch == outgoing.epoch)]
         m.d.comb += [
+            Assert(~fresh | unit.valid),
+            Assert(~was_ready | unit.ready),
             Assert(~waiting.left | (responses.valid & responses.ready)),
             Assert(~retires | (waiting.stored == granted)),
             Assert(~ends | (waiting.stored_epoch == outgoing.epoch)),

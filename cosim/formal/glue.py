@@ -9,6 +9,8 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.tlb import is_kind, is_leaf
+from ptewalk.cosim.formal.upper_caches import is_upper
 from ptewalk.model import x86
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.flights import WaitingLayout
@@ -30,6 +32,7 @@ class GlueHarness(Harness):
     assumptions: tuple[str, ...] = (
         "no reset but the first",
         "walker-starts: one response to each request, of its tag, after any time but not in the next cycle",
+        "walker-starts: a leaf's level is 1 to 3, and that of an entry which is passed on 2 or more",
         "a lookup finds anything in the TLB and the upper caches; there is room for an answer, or not, at any time",
     )
     depth = 3
@@ -96,6 +99,8 @@ class GlueHarness(Harness):
             Assume(~walker.o_judges | (self.walks & ~self.begun)),
             Assume(~walker.o_passes | self.walks),
             Assume(~self.walks | (found.payload.tag == self.walked.tag)),
+            Assume(~found.valid | (found.payload.outcome != x86.Outcome.OK) | is_leaf(walker.o_translation.level)),
+            Assume(~walker.o_passes | is_upper(walker.o_upper.at)),
             self.begins.eq(begins.valid & begins.ready),
             self.taken.eq(found.valid & found.ready),
         ]
@@ -199,7 +204,7 @@ class GlueKeeps(GlueHarness):
 
         # What the neighbours' proofs assume.
         busy = tlb.busy
-        offered = Signal()
+        offered, counts = Signal(), Signal(op.shape(), name="op_that_counts")
         rows = uppers.rows(uppers.linear)
         m.d.sync += offered.eq(~busy & ~tlb.hold)
         m.d.comb += [
@@ -210,12 +215,16 @@ class GlueKeeps(GlueHarness):
             # Of the walker.
             Assert(~changes | ~self.walks),
             # Of the TLB.
+            counts.eq(Mux(tlb.hold, op, tlb.ops.payload)),
+            Assert(~tlb.ops.valid | is_kind(counts.kind)),
+            Assert(~tlb.ops.valid | (counts.kind != TlbOp.FILL) | is_leaf(counts.entry.level)),
             Assert(~tlb.look | ~busy),
             Assert(~self.looks | (~busy & maintenance.idle & ~tlb.ops.valid)),
             Assert(~tlb.hold | offered),
             Assert(~tlb.ops.valid | tlb.own),
             # Of the upper caches.
             *(Assert(index == row) for index, row in zip(uppers.index, rows, strict=True)),
+            Assert(~uppers.passes | is_upper(uppers.fill.at)),
             Assert(uppers.slot == maintenance.slot),
             Assert(tlb.slot == maintenance.slot),
         ]
@@ -253,14 +262,18 @@ class GlueKeeps(GlueHarness):
 
 
 class GlueAnswers(GlueHarness):
-    """Each request that is accepted is delivered once, with its epoch, and who has to wait finds room.
+    """Each request that is accepted is delivered once, with its epoch, and no context comes while it is in flight.
 
-    One arbitrary tag is watched.
+    Who has to wait finds room. One arbitrary tag is watched.
     """
 
     title = "glue-answers"
     constants = ("tag",)
-    assumptions = (*GlueHarness.assumptions, "tags are unique among requests in flight")
+    assumptions = (
+        *GlueHarness.assumptions,
+        "delivery: what was told is on offer in the next cycle, or taken back; once it is ready it stays so",
+        "tags are unique among requests in flight",
+    )
 
     def _specify(self, m: Module, r: SimpleNamespace) -> None:
         mmu, queue = self.mmu, self.queue
@@ -268,11 +281,15 @@ class GlueAnswers(GlueHarness):
         tag = self.arbitrary(m, mmu.config.walker.tag_bits, "tag")
         busy, loaded = Signal(), Signal()  # in flight; told to delivery in the last cycle
         accepted, delivered = Signal(), Signal()
+        told_any, was_ready = Signal(), Signal()
         m.d.comb += [
             accepted.eq(self.accepted & (mmu.requester.requests.payload.tag == tag)),
             delivered.eq(loaded & ~delivery.cancel),
             Assume(~accepted | ~busy),
+            Assume(~told_any | delivery.valid),
+            Assume(~was_ready | delivery.ready),
         ]
+        m.d.sync += [told_any.eq(delivery.load), was_ready.eq(delivery.ready)]
         m.d.sync += loaded.eq(delivery.load & (delivery.outgoing.response.tag == tag))
         epoch = Signal.like(delivery.epoch, name="its_epoch")
         with m.If(accepted):
@@ -302,12 +319,14 @@ class GlueAnswers(GlueHarness):
             m.d.sync += looked.eq(delivery.look_tag)
         # What delivery's proof assumes.
         m.d.comb += Assert(~delivery.load | (delivery.take & (delivery.outgoing.response.tag == looked)))
+        m.d.comb += Assert(~delivery.load | delivery.ready)
         told = delivery.load & (delivery.outgoing.response.tag == tag)
         m.d.comb += Assert(~told | (delivery.outgoing.epoch == epoch))
         gone = Signal()  # a walk's answer was told to delivery in the last cycle: it is in no other place
         m.d.sync += gone.eq(self.taken & (self.walked.tag == tag))
         m.d.comb += [
             Assert(~delivered | busy),
+            Assert(~(mmu.contexts.valid & mmu.contexts.ready) | ~(busy | delivery.valid)),
             Assert(~queue.w_en | queue.w_rdy),
             Assert(~self.begins | ~self.walks),
             Assert(~mmu.walker.requester.requests.valid | walker.requester.requests.ready),
@@ -325,6 +344,7 @@ class GlueAnswers(GlueHarness):
             credits = sum(r.room)
             out = r.valid_1 + r.valid_2 + level + r.began + r.served
             m.d.comb += [
+                Assert(~(r.valid_1 | r.valid_2 | self.walks | queue.r_rdy | r.denied) | was_ready),
                 Assert(r.served == served),
                 Assert(~r.valid_2 | (looked == r.stage_2.request.tag)),
                 Assert(~self.walks | self.begun | r.valid_2 | (looked == self.walked.tag)),

@@ -6,6 +6,8 @@ from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from ptewalk.cosim.formal.harness import Harness, LateAnswers
+from ptewalk.cosim.formal.tlb import is_leaf
+from ptewalk.cosim.formal.upper_caches import is_upper
 from ptewalk.model import x86
 from ptewalk.rtl.entry import EntryLayout, index_of, slot
 from ptewalk.rtl.walker import Walker, WalkerConfig, WalkState
@@ -19,7 +21,7 @@ class WalkerStarts(Harness):
     title = "walker-starts"
     assumptions: tuple[str, ...] = (
         "memory answers nothing that was not asked, an access with its id, and none later than three resets",
-        "upper-caches: a start that is not cached is the root",
+        "upper-caches: a start is of one level, and the root's if it is not cached",
         "glue-keeps: no context is taken while a walk is in flight",
     )
     search_depth = 7
@@ -68,10 +70,13 @@ class WalkerStarts(Harness):
         upper = walker.o_upper
         m.d.comb += [
             Assert(requests.ready == ~busy),
-            Assert(~responses.valid | (busy & walker.o_judges & (answer.tag == request.tag))),
+            Assert(~responses.valid | (busy & walker.o_judges)),
+            Assert(~busy | (answer.tag == request.tag)),
+            Assert(~responses.valid | (answer.outcome != x86.Outcome.OK) | is_leaf(walker.o_translation.level)),
             Assert(~walker.o_judges | (busy & ~begun)),
             Assert(~responses.valid | ~(self.read_answers.open | (self.swap_answers.open & ~self.swap_answers.mine))),
             Assert(~walker.o_passes | (busy & ~probe & self.read_answers.mine & entry.p & entry.a & ~found.error)),
+            Assert(~walker.o_passes | is_upper(upper.at)),
             Assert(~walker.o_passes | ((upper.linear == linear) & (upper.frame == found.value[12 : len(root)]))),
         ]
         with m.If(responses.valid & (answer.outcome == x86.Outcome.PAGE_FAULT)):
@@ -95,7 +100,14 @@ class WalkerStarts(Harness):
                 Assert(~busy | (sum(registers.at) == 1)),
             ]
             with m.If(((state == WalkState.JUDGE) & ~registers.noncanonical) | swapping):
-                m.d.comb += Assert(~registers.at[0] | registers.leaf)
+                m.d.comb += [
+                    Assert(~registers.at[0] | registers.leaf),
+                    Assert(~registers.leaf | (registers.at[:3] != 0)),
+                ]
+                unmarked = ~registers.entry.a & ~probe & ~registers.settled  # it has to be swapped first
+                faulty = ~registers.entry.p | registers.reserved | registers.broken
+                m.d.comb += Assert(registers.leaf | faulty | unmarked)
+            m.d.comb += Assert(~registers.settled | (state == WalkState.JUDGE) | ~busy)
             with m.If(busy & ~walker._cached & ~rooted):
                 m.d.comb += Assert(((state == WalkState.READ) & (registers.address == root)) | registers.noncanonical)
             m.d.comb += Assert(~swapping | (answer.outcome == x86.Outcome.OK))

@@ -5,16 +5,26 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.tlb import Tlb, TlbBank, TlbOp
 
-__all__ = ["TlbHarness", "WideTlbHarness"]
+__all__ = ["TlbHarness", "WideTlbHarness", "is_kind", "is_leaf"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
+
+
+def is_kind(kind: Value) -> Value:
+    """It is one of the kinds of operations."""
+    return Cat(Value.cast(kind) == one for one in TlbOp).any()
+
+
+def is_leaf(level: Value) -> Value:
+    """A level at which a leaf may stand, 1 to 3."""
+    return (level >= 1) & (level <= 3)
 
 
 class TlbHarness(Harness):
@@ -22,10 +32,9 @@ class TlbHarness(Harness):
 
     title = "tlb-hit"
     assumptions: tuple[str, ...] = (
-        "nothing is looked up while an operation is in work",
-        "an operation is held back for one cycle at most",
-        "what is looked up after an operation was offered is its address",
-        "an operation is of the five kinds, and a leaf's level is 1 to 3",
+        "glue-keeps: nothing is looked up while an operation is in work; one is held back for one cycle at most",
+        "glue-keeps: what is looked up after an operation was offered is its address",
+        "glue-keeps: an operation is of the five kinds, and what is filled of level 1 to 3",
     )
     constants = ("linear", "slot")
     depth = 3
@@ -47,13 +56,15 @@ class TlbHarness(Harness):
         linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, self.SLOT_BITS, "slot")
         op = tlb.ops.payload
         offered = Signal()  # what was on offer in the last cycle is in the register
+        counts = Signal(op.shape(), name="op_that_counts")
         m.d.sync += offered.eq(~tlb.busy & ~tlb.hold)
         m.d.comb += [
             Assume(~tlb.look | ~tlb.busy),
             Assume(~tlb.hold | offered),
             Assume(~tlb.ops.valid | tlb.own),
-            Assume(_is_kind(op.kind)),
-            Assume((op.entry.level >= 1) & (op.entry.level <= 3)),
+            counts.eq(Mux(tlb.hold, tlb.registers.op, op)),
+            Assume(~tlb.ops.valid | is_kind(counts.kind)),
+            Assume(~tlb.ops.valid | (counts.kind != TlbOp.FILL) | is_leaf(counts.entry.level)),
         ]
         ghosts = []
         for number, bank in enumerate(tlb.banks):
@@ -171,14 +182,13 @@ class TlbHarness(Harness):
                     m.d.comb += Assert(~ghost.payload.level | r.fragments)
         m.d.comb += [
             Assert(_most_one(matches)),
-            Assert(_is_kind(r.op.kind)),
+            Assert(~r.valid | is_kind(r.op.kind)),
             Assert((r.own & ~r.idle) | (~r.valid & r.idle)),
             Assert(r.valid | ~r.second),
         ]
         m.d.comb += [
             Assert(~ghost.valid | ghost.of_all | (ghost.filled == slot)),
-            Assert((r.op.entry.level >= 1) | ~r.valid),
-            Assert((r.op.entry.level <= 3) | ~r.valid),
+            Assert(~r.valid | (r.op.kind != TlbOp.FILL) | is_leaf(r.op.entry.level)),
         ]
         with m.If(r.valid & r.second):
             m.d.comb += Assert(bank.global_ways == bank.globals)
@@ -202,11 +212,6 @@ class WideTlbHarness(TlbHarness):
             small=(2, config.small_ways),
             large=(2, config.large_ways),
         )
-
-
-def _is_kind(kind: Value) -> Value:
-    """It is one of the kinds of operations."""
-    return Cat(Value.cast(kind) == one for one in TlbOp).any()
 
 
 def _matches(parts: Any, ways: int) -> Value:

@@ -11,9 +11,14 @@ from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_4, LEVELS_5, LINEAR_BITS
 from ptewalk.rtl.layouts import UpperRightsLayout
 from ptewalk.rtl.upper_caches import UpperCaches
 
-__all__ = ["UpperCachesHarness"]
+__all__ = ["UpperCachesHarness", "is_upper"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
+
+
+def is_upper(at: Value) -> Value:
+    """A one-hot level is one, and above the page tables."""
+    return ~at[0] & (sum(at) == 1)
 
 
 class UpperCachesHarness(Harness):
@@ -21,8 +26,7 @@ class UpperCachesHarness(Harness):
 
     title = "upper-caches"
     assumptions: tuple[str, ...] = (
-        "an entry's level is one of those that are cached",
-        "the rows that are looked up are those of the address",
+        "glue-keeps: the level of an entry that is kept is one, 2 or more; the rows looked up are the address's",
     )
     constants = ("linear", "slot")
     depth = 3
@@ -40,8 +44,7 @@ class UpperCachesHarness(Harness):
         asked = uppers.look & (uppers.linear[LEVEL_SHIFT[2] : _LINEAR] == linear[LEVEL_SHIFT[2] : _LINEAR])
         asked &= uppers.slot == slot
         m.d.comb += [index.eq(row) for index, row in zip(uppers.index, uppers.rows(uppers.linear), strict=True)]
-        one_hot = [uppers.fill.at == 1 << (level - 1) for level in uppers.caches]
-        m.d.comb += Assume(~uppers.passes | sum(one_hot) == 1)
+        m.d.comb += Assume(~uppers.passes | is_upper(uppers.fill.at))
         looked = Signal()
         with m.If(uppers.look):
             m.d.sync += looked.eq(asked)
@@ -55,6 +58,8 @@ class UpperCachesHarness(Harness):
                     Assert(Value.cast(start.rights) == Value.cast(seen.rights)),
                 ]
             m.d.comb += Cover(looked & start.cached & (start.at == 1 << (level - 2)) & linear[40] & ~held_back)
+        with m.If(looked):
+            m.d.comb += Assert(sum(start.at) == 1)
         with m.If(looked & ~start.cached):
             top = Mux(uppers.la57, 1 << (LEVELS_5 - 1), 1 << (LEVELS_4 - 1))
             m.d.comb += [Assert(start.frame == uppers.root), Assert(start.at == top)]
