@@ -15,6 +15,8 @@ WHOLE: Final = 10_000_000
 DISCRIMINATING: Final = (*KINDS, "OTHER_PCID")
 """Kinds of events by which answers differ: as `GoldenTlb.counts` has them."""
 _EACH, _OVERTAKEN, _WRAPS = 1_000, 1_000, 100
+_IN_CLUMPS: Final = ("LA57",)
+"""Kinds that come in clumps: of a run that is not long none is asked."""
 _LONG, _SHORT = 200_000, 10_000
 """From so many accesses on shares are those of the whole run, as chance has it no more; and below, of any run."""
 
@@ -74,7 +76,8 @@ def seen_of(counts: Mapping[str, int], accesses: int) -> list[Seen]:
         hits, several = 0.2, 0.3
 
     def one(name: str, key: str, least: int) -> Seen:
-        return Seen(name, counts.get(key, 0), accesses, min(least, least * accesses // WHOLE))
+        rare = key in _IN_CLUMPS and accesses < _LONG
+        return Seen(name, counts.get(key, 0), accesses, 0 if rare else min(least, least * accesses // WHOLE))
 
     return [
         Seen("hits", counts.get("hits", 0), accesses, int(hits * accesses)),
