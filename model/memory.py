@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ptewalk.model import x86
 
 MASK64 = (1 << 64) - 1
-_SCATTER = 0x9E3779B97F4A7C15
+SCATTER = 0x9E3779B97F4A7C15
 """Factor of the hash in `SparseMemory.export`."""
 _ZEROS = np.zeros(x86.TABLE_ENTRIES, np.uint64)
 
@@ -311,7 +311,7 @@ class _Index:
         self._taken = len(row_of_frame)
         frames = np.fromiter(row_of_frame, np.uint64, self._taken)
         rows = np.fromiter(row_of_frame.values(), np.int32, self._taken)
-        slots = (frames * np.uint64(_SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
+        slots = (frames * np.uint64(SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
         while len(frames):  # each takes its slot when that is free; of several the last one stays, the rest go on
             free = self.keys[slots] == 0
             self.keys[slots[free]] = frames[free] + np.uint64(1)
@@ -323,7 +323,7 @@ class _Index:
         """The row (n,) of each frame number; -1: there is none."""
         rows = np.full(len(frames), -1, np.int64)
         left = np.arange(len(frames))
-        slots = (frames * np.uint64(_SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
+        slots = (frames * np.uint64(SCATTER) >> np.uint64(64 - self._bits)).astype(np.intp)
         while len(left):
             keys = self.keys[slots]
             here = keys == frames[left] + np.uint64(1)
@@ -356,4 +356,4 @@ class _Index:
             self.keys[slot] = self._LEFT
 
     def _first(self, frame: int) -> int:
-        return (frame * _SCATTER & MASK64) >> (64 - self._bits)
+        return (frame * SCATTER & MASK64) >> (64 - self._bits)

@@ -8,7 +8,7 @@ tests/model/test_paging_bulk.py.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ __all__ = ["Accesses", "Answers", "Looked", "Walked", "Walks", "translate"]
 Words = NDArray[np.uint64]
 Places = NDArray[np.intp]
 Truths = NDArray[np.bool_]
-_FINE, _NOT_PRESENT, _RESERVED, _RIGHTS, _KEY = range(5)
+_FINE, _NOT_PRESENT, _RESERVED, _RIGHTS, _KEY = map(np.uint64, range(5))
 """What `Looked.cause` holds."""
 
 
@@ -53,7 +53,9 @@ def _field(low: int, high: int) -> np.uint64:
     return np.uint64((1 << high + 1) - (1 << low) if high >= low else 0)
 
 
-_ZERO: Final = np.uint64(0)
+_ZERO, _ONE, _TWO, _HIGHEST = map(np.uint64, (0, 1, 2, 63))
+_RW_LOW, _US_LOW, _PS_LOW, _XD_LOW = map(np.uint64, (EntryBit.RW, EntryBit.US, EntryBit.PS, EntryBit.XD))
+_ARM_LOW, _KEY_LOW, _KEYS = map(np.uint64, (SoftBit.ARM, PKEY_LOW, (1 << PKEY_BITS) - 1))
 _P, _RW, _US, _A, _D, _PS, _XD = (
     _word(bit) for bit in (EntryBit.P, EntryBit.RW, EntryBit.US, EntryBit.A, EntryBit.D, EntryBit.PS, EntryBit.XD)
 )
@@ -107,6 +109,72 @@ class Answers(NamedTuple):
     """Of a page fault, else 0."""
 
 
+class Facts(NamedTuple):
+    """What of an access decides at each entry that it meets: of one, or uint64 arrays (n,). Flags are 0 or 1."""
+
+    fetch: Any
+    writes: Any
+    """It needs write rights."""
+    changes: Any
+    """It may set bits."""
+    user: Any
+    """It is a user-mode access."""
+    protect: Any
+    """CR0.WP"""
+    smep: Any
+    smap: Any
+    """SMAP keeps it from user-mode addresses, if it is made in supervisor mode."""
+    mends: Any
+    """It may make an armed leaf writable."""
+    user_key: Any
+    supervisor_key: Any
+    """The key register for user-mode addresses, and for others; 0: none is in force."""
+    marks: Any
+    """Bits that it sets in a leaf."""
+    unmarks: Any
+    """Bits that a mend clears."""
+    reserved: Any
+    """Bits that are reserved in all entries."""
+
+
+# The rules in plain arithmetic, for one entry or for arrays; model/paging_compiled.py compiles them.
+
+
+def judged(facts: Any, entry: Any, lowest: Any, page_reserved: Any, denial: Any, still: Any) -> tuple[Any, Any, Any]:
+    """What entries say to the walks that read them: cause, leaf (0 or 1) and new value, as in `Looked`.
+
+    `lowest`: the entry is of level 1. `page_reserved`: bits that are reserved in a page of its level. `denial` is what
+    `denials` says of the entry as a leaf, `still` what it says of the entry with RW.
+    """
+    leaf = lowest | entry >> _PS_LOW & _ONE
+    bad = entry & (facts.reserved | page_reserved & _ZERO - leaf)
+    wrong = (bad | _ZERO - bad) >> _HIGHEST
+    armed = entry >> _ARM_LOW & (entry >> _RW_LOW ^ _ONE) & _ONE
+    mended = leaf & facts.mends & armed & denial[0] & (still[0] ^ _ONE)
+    denied = leaf & denial[0] & (mended ^ _ONE)
+    present, lawful = entry & _ONE, wrong ^ _ONE
+    cause = (present ^ _ONE) * _NOT_PRESENT + (present & wrong) * _RESERVED
+    cause = cause + (present & lawful & denied) * (_RIGHTS + denial[1] * (_KEY - _RIGHTS))
+    marked = entry | _A ^ (_A ^ facts.marks) & _ZERO - leaf
+    marked = (marked | _RW & _ZERO - mended) & ~(facts.unmarks & _ZERO - mended)
+    changed = _ZERO - (present & lawful & (denied ^ _ONE) & facts.changes)
+    return cause, leaf, entry ^ (entry ^ marked) & changed
+
+
+def denials(facts: Any, rights: Any, no_execute: Any, leaf: Any) -> tuple[Any, Any]:
+    """Is the access denied [SDM 3A 4.6.1], and does the protection key deny it [SDM 3A 4.6.2]? 0 or 1."""
+    for_user, read_only = rights >> _US_LOW & _ONE, (rights >> _RW_LOW & _ONE) ^ _ONE
+    by_supervisor, data = facts.user ^ _ONE, facts.fetch ^ _ONE
+    denied = facts.user & (for_user ^ _ONE)
+    fetch = denied | by_supervisor & for_user & facts.smep | no_execute >> _XD_LOW
+    denied = denied | by_supervisor & for_user & facts.smap
+    denied = denied | facts.writes & (facts.user | facts.protect) & read_only
+    register = facts.supervisor_key ^ (facts.supervisor_key ^ facts.user_key) & _ZERO - for_user
+    disabled = register >> (leaf >> _KEY_LOW & _KEYS) * _TWO
+    key = data & (disabled | disabled >> _ONE & facts.writes & (facts.user | facts.protect)) & _ONE
+    return key | data & denied | facts.fetch & fetch, key
+
+
 class Walks:
     """Walks under way, each at a level of its own.
 
@@ -144,31 +212,35 @@ class Walks:
         def on(bit: Control) -> Truths:
             return (control >> np.uint32(bit) & 1) != 0
 
-        # What of an access decides at each entry that it meets.
-        self._fetch = access == Access.FETCH
-        self._writes = (access != Access.READ) & ~self._fetch
-        self._changes = access != Access.PROBE
-        self._user = accesses.user & ~accesses.implicit
-        self._protect = on(Control.WP)
-        self._smep = on(Control.SMEP)
-        self._smap = on(Control.SMAP) & (accesses.implicit | ~accesses.ac)
-        self._user_key = np.where(on(Control.PKE), accesses.pkru, 0).astype(np.uint64)
-        self._supervisor_key = np.where(on(Control.PKS) & ~self._user, accesses.pkrs, 0).astype(np.uint64)
+        fetch = access == Access.FETCH
+        writes = (access != Access.READ) & ~fetch
+        user = accesses.user & ~accesses.implicit
         tracked = soft_dirty & (accesses.track != Track.OFF)
-        self._mends = soft_dirty & (accesses.track == Track.FAULT) & self._writes
-        self._marks = np.where(self._writes, _D, _ZERO) | np.where(self._writes & tracked, _SOFT_DIRTY, _ZERO) | _A
-        self._unmarks = np.where(accesses.saved_dirty, _ARM | _SAVED_DIRTY, _ARM)
-        self._reserved = _field(physical_bits, FRAME_HIGH) | np.where(on(Control.NXE), _ZERO, _XD)
+        self.facts = Facts(
+            fetch=fetch.astype(np.uint64),
+            writes=writes.astype(np.uint64),
+            changes=(access != Access.PROBE).astype(np.uint64),
+            user=user.astype(np.uint64),
+            protect=on(Control.WP).astype(np.uint64),
+            smep=on(Control.SMEP).astype(np.uint64),
+            smap=(on(Control.SMAP) & (accesses.implicit | ~accesses.ac)).astype(np.uint64),
+            mends=(soft_dirty & (accesses.track == Track.FAULT) & writes).astype(np.uint64),
+            user_key=np.where(on(Control.PKE), accesses.pkru, 0).astype(np.uint64),
+            supervisor_key=np.where(on(Control.PKS) & ~user, accesses.pkrs, 0).astype(np.uint64),
+            marks=np.where(writes, _D, _ZERO) | np.where(writes & tracked, _SOFT_DIRTY, _ZERO) | _A,
+            unmarks=np.where(accesses.saved_dirty, _ARM | _SAVED_DIRTY, _ARM),
+            reserved=_field(physical_bits, FRAME_HIGH) | np.where(on(Control.NXE), _ZERO, _XD),
+        )
         # Reserved in an entry with a page, by level [SDM 3A 4.5, tables 4-14 to 4-20].
-        self._page_reserved = np.full(LEVELS_5 + 1, _PS)
-        self._page_reserved[1] = 0
+        self.page_reserved = np.full(LEVELS_5 + 1, _PS)
+        self.page_reserved[1] = 0
         for level, bits in LARGE_RESERVED.items():
             if level == 2 or gigabyte_pages:
-                self._page_reserved[level] = _field(*bits)
+                self.page_reserved[level] = _field(*bits)
         self._code = (
-            np.where(self._writes, 1 << ErrorBit.WR, 0)
-            | np.where(self._user, 1 << ErrorBit.US, 0)
-            | np.where(self._fetch & (on(Control.NXE) | self._smep), 1 << ErrorBit.ID, 0)
+            np.where(writes, 1 << ErrorBit.WR, 0)
+            | np.where(user, 1 << ErrorBit.US, 0)
+            | np.where(fetch & (on(Control.NXE) | on(Control.SMEP)), 1 << ErrorBit.ID, 0)
         )
         leaf_level, pwt, pcd, pat = np.zeros((4, len(levels)), np.uint8)
         self.answers = Answers(
@@ -190,36 +262,12 @@ class Walks:
     def look(self, which: Places, entries: Words) -> Looked:
         """What these walks make of the entries (m,) that they read; steps 2 to 6 of `paging.translate`."""
         level = self.level[which]
-        leaf = (level == 1) | (entries & _PS != 0)
-        wrong = entries & (self._reserved[which] | np.where(leaf, self._page_reserved[level], _ZERO)) != 0
-        rights, no_execute = self._above[which] & entries, (self._no_execute[which] | entries & _XD) != 0
-        denied, key = self._denials(which, rights, no_execute, entries)
-        mends = self._mends[which] & (entries & (_RW | _ARM) == _ARM) & denied & leaf
-        if mends.any():
-            still, _ = self._denials(which, self._above[which] & (entries | _RW), no_execute, entries)
-            mends &= ~still
-        cause = np.select(
-            [entries & _P == 0, wrong, leaf & denied & ~mends & key, leaf & denied & ~mends],
-            [_NOT_PRESENT, _RESERVED, _KEY, _RIGHTS],
-            _FINE,
-        ).astype(np.uint8)
-        marked = entries | np.where(leaf, self._marks[which], _A)
-        marked = np.where(mends, (marked | _RW) & ~self._unmarks[which], marked)
-        return Looked(cause, leaf, np.where((cause == _FINE) & self._changes[which], marked, entries))
-
-    def _denials(self, which: Places, rights: Words, no_execute: Truths, leaf: Words) -> tuple[Truths, Truths]:
-        """Is the access denied [SDM 3A 4.6.1], and does the protection key deny it [SDM 3A 4.6.2]?"""
-        fetch, writes, user = self._fetch[which], self._writes[which], self._user[which]
-        protect = self._protect[which]
-        for_user, writable = rights & _US != 0, rights & _RW != 0
-        fetched = np.where(user, ~for_user, for_user & self._smep[which]) | no_execute
-        by_user = ~for_user | writes & ~writable
-        by_supervisor = for_user & self._smap[which] | writes & protect & ~writable
-        register = np.where(for_user, self._user_key[which], self._supervisor_key[which])
-        disabled = register >> (leaf >> np.uint64(PKEY_LOW) & np.uint64((1 << PKEY_BITS) - 1)) * np.uint64(2)
-        key = ~fetch & (disabled & np.uint64(1) != 0)
-        key |= ~fetch & (disabled & np.uint64(2) != 0) & writes & (user | protect)
-        return key | np.where(fetch, fetched, np.where(user, by_user, by_supervisor)), key
+        facts = Facts(*(column[which] for column in self.facts))
+        above, no_execute = self._above[which], self._no_execute[which] | entries
+        denial, still = (denials(facts, above & rights, no_execute, entries) for rights in (entries, entries | _RW))
+        lowest = (level == 1).astype(np.uint64)
+        cause, leaf, new = judged(facts, entries, lowest, self.page_reserved[level], denial, still)
+        return Looked(cause.astype(np.uint8), leaf != 0, new)
 
     def fault(self, which: Places, causes: NDArray[np.uint8]) -> None:
         """These walks end in page faults of these causes (m,) [SDM 3A 4.7]."""
@@ -274,12 +322,17 @@ class Walked(NamedTuple):
 
 
 def translate(
-    memory: SparseMemory, accesses: Accesses, *, soft_dirty: bool = True, gigabyte_pages: bool = True
+    memory: SparseMemory,
+    accesses: Accesses,
+    *,
+    soft_dirty: bool = True,
+    gigabyte_pages: bool = True,
+    compiled: bool = False,
 ) -> Walked:
     """What `paging.translate` says of each access, and what it would write; nothing is written.
 
     Each walk is alone on `memory`, whose `physical_bits` is MAXPHYADDR. What it sets in an entry it finds set where it
-    reads the same entry again.
+    reads the same entry again. `compiled`: one compiled loop; ImportError without numba.
 
     Raises
     ------
@@ -291,6 +344,10 @@ def translate(
         root = int(accesses.root[beyond][0])
         raise ValueError(f"root must be below 2**{memory.physical_bits} (the memory's width), not {root:#x}")
     walks = Walks(accesses, memory.physical_bits, soft_dirty=soft_dirty, gigabyte_pages=gigabyte_pages)
+    if compiled:
+        from ptewalk.model import paging_compiled
+
+        return paging_compiled.translate(memory, accesses, walks)
     count = len(accesses.linear)
     depth = np.zeros(count, np.int64)
     address, read, left = np.zeros((3, count, LEVELS_5), np.uint64)

@@ -71,7 +71,10 @@ def test_third_parties(part: str) -> None:
     for path in SOURCES:
         if part_of(path) == part:
             roots = {module.split(".")[0] for module in imports(path)} - {"ptewalk", "__future__"}
-            if path.name == "bulk_compiled.py":  # optional, and imported by no other file at its top
+            if path.name in (
+                "bulk_compiled.py",
+                "paging_compiled.py",
+            ):  # optional, and imported by no other file at its top
                 roots -= {"numba", "llvmlite"}  # llvmlite is a part of numba
             assert roots - set(sys.stdlib_module_names) <= STDLIB_AND[part], path.name
 
@@ -91,7 +94,18 @@ def test_facts_decide_nothing(name: str) -> None:
 ROWS = (
     ("x86", "linux"),
     ("profile", "profiles", "errors", "page_set", "memory"),
-    ("paging", "paging_bulk", "translation", "mmu", "pte", "bulk", "bulk_compiled", "engine", "dirty_log"),
+    (
+        "paging",
+        "paging_bulk",
+        "paging_compiled",
+        "translation",
+        "mmu",
+        "pte",
+        "bulk",
+        "bulk_compiled",
+        "engine",
+        "dirty_log",
+    ),
     ("state",),
     ("mm",),
     ("proc",),
@@ -149,16 +163,19 @@ def test_rooms_of_the_model_import_downwards(path: Path) -> None:
 def test_no_circle_in_the_model() -> None:
     graph = {module_of(path): set(imports(path)) - {module_of(path)} for path in MODEL}
     assert len(graph) > 40
-    pair = {"ptewalk.model.bulk", "ptewalk.model.bulk_compiled"}
-    graph["ptewalk.model.bulk"] -= pair  # late: numba is optional
+    for name in ("bulk", "paging_bulk"):  # late: numba is optional
+        graph[f"ptewalk.model.{name}"] -= {"ptewalk.model.bulk_compiled", "ptewalk.model.paging_compiled"}
     assert circles(graph) == []
 
 
 @pytest.mark.parametrize("path", MODEL, ids=name_of)
 def test_nothing_of_the_model_is_imported_late_or_for_types_only(path: Path) -> None:
     assert "TYPE_CHECKING" not in path.read_text()
-    allowed_late = ["from ptewalk.model import bulk_compiled"] * 3 if path.name == "bulk.py" else []
-    assert late(path) == allowed_late
+    allowed_late = {
+        "bulk.py": ["from ptewalk.model import bulk_compiled"] * 3,
+        "paging_bulk.py": ["from ptewalk.model import paging_compiled"],
+    }
+    assert late(path) == allowed_late.get(path.name, [])
 
 
 def test_the_checks_of_rooms_can_fail(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -64,10 +65,25 @@ def result_of(answers: paging_bulk.Answers, at: int) -> Result:
     return GeneralProtection() if outcome == Outcome.GENERAL_PROTECTION else BusFault()
 
 
+NUMBA = importlib.util.find_spec("numba") is not None
+
+
+def same(one: Any, other: Any) -> bool:
+    """The same in all arrays, and in their types."""
+    if isinstance(one, tuple):
+        return all(same(*pair) for pair in zip(one, other, strict=True))
+    return one.dtype == other.dtype and one.tolist() == other.tolist()
+
+
 def compare(memory: SparseMemory, asked: Sequence[Asked], **flags: bool) -> int:
-    """Every answer, and every entry that was read, as it was and as it was left; how many walks were compared."""
+    """Every answer, and every entry that was read, as it was and as it was left; how many walks were compared.
+
+    Where numba is installed, compiled too.
+    """
     before = memory.copy()
     walked = paging_bulk.translate(memory, accesses(asked), **flags)
+    if NUMBA:
+        assert same(paging_bulk.translate(memory, accesses(asked), compiled=True, **flags), walked)
     assert memory == before, "nothing is written"
     for number, (state, request) in enumerate(asked):
         noted = Noted(memory)

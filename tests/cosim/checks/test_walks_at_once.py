@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 
 import numpy as np
@@ -20,6 +21,7 @@ from ptewalk.model.paging_bulk import Walked
 from ptewalk.model.x86 import Outcome
 
 CHUNK = 10_000
+NUMBA = importlib.util.find_spec("numba") is not None
 
 
 def told(walked: Walked) -> Records:
@@ -29,6 +31,12 @@ def told(walked: Walked) -> Records:
     for name, column in walked.answers._asdict().items():
         records[name] = column
     return records
+
+
+def same(one: Walked, other: Walked) -> bool:
+    """The same in all arrays."""
+    pairs = [*zip(one.answers, other.answers, strict=True), *zip(one[1:], other[1:], strict=True)]
+    return all(np.array_equal(*pair) for pair in pairs)
 
 
 @pytest.mark.thorough
@@ -42,6 +50,8 @@ def test_random_walks(number: int) -> None:
     roots = walks.accesses.root >> np.uint64(12)
     memory = Shadow.of_words(walks.address[kept], walks.value[kept], roots, 46, strict=True).memory()
     walked = paging_bulk.translate(memory, walks.accesses)
+    if NUMBA:
+        assert same(paging_bulk.translate(memory, walks.accesses, compiled=True), walked)
     one_by_one = [translate(memory, walk.state, walk.request) for walk in walks]  # each on tables of its own
     differs = told(walked) != encode_result(one_by_one)
     assert not differs.any(), f"chunk {number}: walks {np.flatnonzero(differs)[:5]}"
@@ -62,6 +72,9 @@ def test_recorded_walks() -> None:
         memory = case.memory()
         accesses = accesses_of(encode_requests([(case.state(), case.request())]), five=True)
         walked = paging_bulk.translate(memory, accesses, gigabyte_pages=case.gigabyte_pages)
+        if NUMBA:
+            again = paging_bulk.translate(memory, accesses, gigabyte_pages=case.gigabyte_pages, compiled=True)
+            assert same(again, walked), case.number
         result, after = run_on_model(case)
         assert told(walked).tolist() == encode_result([result]).tolist()
         depth = int(walked.depth[0])

@@ -106,13 +106,19 @@ def test_target_of_walks_end_to_end() -> None:
     assert row["target"] == "<= 4" and row["ratio"] <= SLACK * measure._WHOLE_TARGET
 
 
+TRANSLATED = {"numpy": ">= 3", "compiled": ">= 8"}
+
+
 @pytest.mark.thorough
 def test_target_of_translation_at_once() -> None:
+    """Where numba is installed, of both levels."""
     for _ in range(TRIES):
-        (row,) = measure.measure(["translate"], None, 0, 1)
-        if SLACK * row["ratio"] >= measure._AT_ONCE_TARGET:
+        rows = measure.measure(["translate"], None, 0, 1)
+        if all(SLACK * row["ratio"] >= float(row["target"].removeprefix(">= ")) for row in rows):
             break
-    assert row["target"] == ">= 3" and SLACK * row["ratio"] >= 3 and row["name"] == "translation at once: numpy"
+    told = {row["name"].removeprefix("translation at once: "): row for row in rows}
+    assert "numpy" in told and {name: row["target"] for name, row in told.items()}.items() <= TRANSLATED.items()
+    assert all(SLACK * row["ratio"] >= float(row["target"].removeprefix(">= ")) for row in rows)
 
 
 @pytest.mark.slow
