@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FACTS = {"ptewalk.model.x86", "ptewalk.model.linux"}
 SOURCES = sorted(path for part in ("rtl", "model", "cosim") for path in (ROOT / part).rglob("*.py"))
 STDLIB_AND = {"rtl": {"amaranth"}, "model": {"numpy"}}
+COMPILED = ("bulk_compiled.py", "paging_compiled.py")
+"""Files that need numba, which is optional: no other file imports them at its top."""
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -71,10 +73,7 @@ def test_third_parties(part: str) -> None:
     for path in SOURCES:
         if part_of(path) == part:
             roots = {module.split(".")[0] for module in imports(path)} - {"ptewalk", "__future__"}
-            if path.name in (
-                "bulk_compiled.py",
-                "paging_compiled.py",
-            ):  # optional, and imported by no other file at its top
+            if path.name in COMPILED:
                 roots -= {"numba", "llvmlite"}  # llvmlite is a part of numba
             assert roots - set(sys.stdlib_module_names) <= STDLIB_AND[part], path.name
 
@@ -95,16 +94,8 @@ ROWS = (
     ("x86", "linux"),
     ("profile", "profiles", "errors", "page_set", "memory"),
     (
-        "paging",
-        "paging_bulk",
-        "paging_compiled",
-        "translation",
-        "mmu",
-        "pte",
-        "bulk",
-        "bulk_compiled",
-        "engine",
-        "dirty_log",
+        *("paging", "paging_bulk", "paging_compiled", "translation", "mmu"),
+        *("pte", "bulk", "bulk_compiled", "engine", "dirty_log"),
     ),
     ("state",),
     ("mm",),
