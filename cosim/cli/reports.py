@@ -20,8 +20,9 @@ def report(folder: Path, output: Path) -> int:
     """Draw the results in FOLDER as one HTML page that needs no network.
 
     FOLDER holds what `run --report`, `restore --report`, `trace --json`, `cosim --output`, `cycles --json`, `campaign`
-    (its result.json) and `coverage --json` wrote, as .json files: pages by epoch, bytes to send, costs in each way of
-    tracking, TLB and walks, what was compared and covered, and cycles by latency.
+    (its result.json), `coverage --json` and `synth --json` wrote, as .json files: pages by epoch, bytes to send, costs
+    in each way of tracking, TLB and walks, what was compared and covered, cycles by latency, and area and clock from
+    file to file, in the order of their names.
     """
     if output.suffix != ".html":
         raise ToolError(f"{output}: name a file that ends in .html")

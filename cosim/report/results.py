@@ -11,7 +11,19 @@ from typing import Any, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model.x86 import PAGE_BYTES
 
-__all__ = ["BINS", "COLUMNS", "Bar", "Found", "Heat", "HeatColumn", "RunResult", "Timing", "heat_of", "read_results"]
+__all__ = [
+    "BINS",
+    "COLUMNS",
+    "Bar",
+    "Found",
+    "Heat",
+    "HeatColumn",
+    "RunResult",
+    "Synthesis",
+    "Timing",
+    "heat_of",
+    "read_results",
+]
 
 BINS: Final = 96
 """Rows of a heat map at most."""
@@ -135,6 +147,28 @@ class Timing:
         return Timing(file, sorted({latency for of in rows.values() for latency in of}), rows)
 
 
+@dataclass(frozen=True)
+class Synthesis:
+    """What `ptewalk synth` said of one configuration on one part, again and again.
+
+    Attributes
+    ----------
+    config, part : str
+    rows : list of dict
+        In the order of the files' names: `file`, lut4, ff, comb, dpr16x4, block_ram, fmax_mhz, fmax_of_seeds (text) and
+        critical_path.
+    """
+
+    config: str
+    part: str
+    rows: list[dict[str, Any]]
+
+    @property
+    def clocks(self) -> list[Bar]:
+        """The median clock, file by file."""
+        return [Bar(row["file"].removesuffix(".json"), row["fmax_mhz"], f"{row['lut4']} LUT4") for row in self.rows]
+
+
 @dataclass
 class Found:
     """What is in a folder.
@@ -146,6 +180,8 @@ class Found:
         Of `trace --json`, of `cosim`, of `campaign` and of `coverage --json`, each with its `file`.
     timings : list of Timing
         Of `cycles --json`.
+    syntheses : list of Synthesis
+        Of `synth --json`.
     passed_over : list of str
         Names of JSON files that are none of these.
     """
@@ -156,6 +192,7 @@ class Found:
     campaigns: list[dict[str, Any]] = field(default_factory=list)
     coverages: list[dict[str, Any]] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    syntheses: list[Synthesis] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
 
@@ -176,16 +213,21 @@ def read_results(folder: Path) -> Found:
             _sort(found, path.name, told)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ToolError(f"{path}: it is not what a command writes: {error!r}; take it out of the folder") from None
-    if not any((found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)):
+    drawn = (found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)
+    if not any((*drawn, found.syntheses)):
         raise ToolError(
             f"{folder}: no results in it; write some with `run --report`, `trace --json`, `cosim --output`, "
-            "`cycles --json`, `campaign` or `coverage --json`"
+            "`cycles --json`, `synth --json`, `campaign` or `coverage --json`"
         )
     return found
 
 
 def _sort(found: Found, name: str, told: Any) -> None:
-    if not isinstance(told, dict):
+    rows = told if isinstance(told, list) else [told]
+    if rows and all(isinstance(row, dict) and {"config", "lut4", "fmax_of_seeds"} <= set(row) for row in rows):
+        for row in rows:
+            _add_synthesis(found.syntheses, name, row)
+    elif not isinstance(told, dict):
         found.passed_over.append(name)
     elif "trace" in told and "rows" in told:
         for row in told["rows"]:
@@ -227,6 +269,18 @@ def _sort(found: Found, name: str, told: Any) -> None:
         found.timings.append(Timing.of(name, told["rows"]))
     else:
         found.passed_over.append(name)
+
+
+def _add_synthesis(syntheses: list[Synthesis], file: str, row: dict[str, Any]) -> None:
+    kept: dict[str, Any] = {key: int(row[key]) for key in ("lut4", "ff", "comb", "dpr16x4", "block_ram")}
+    kept |= {"file": file, "fmax_mhz": float(row["fmax_mhz"]), "critical_path": str(row["critical_path"])}
+    kept["fmax_of_seeds"] = ", ".join(f"{float(one):.1f}" for one in row["fmax_of_seeds"])
+    config, part = str(row["config"]), str(row["part"])
+    for one in syntheses:
+        if (one.config, one.part) == (config, part):
+            one.rows.append(kept)
+            return
+    syntheses.append(Synthesis(config, part, [kept]))
 
 
 def heat_of(pages: Sequence[dict[str, Any]], epochs: Sequence[dict[str, int]]) -> Heat | None:

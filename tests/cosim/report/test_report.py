@@ -59,6 +59,10 @@ CYCLES = {
         {"name": "first write", "latency": 40, "cycles": 1444, "target": None},
     ]
 }
+SYNTH: dict[str, Any] = {
+    "config": "walker", "part": "ecp5", "lut4": 425, "ff": 349, "comb": 700, "dpr16x4": 0, "block_ram": 1,
+    "fmax_mhz": 183.14, "fmax_of_seeds": [183.14, 190.0], "seed": 1, "critical_path": "r.state to answer, 7 levels",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -112,9 +116,27 @@ def test_campaigns_coverage_and_cycles(folder: Path) -> None:
     assert "<strong>170</strong> / 162" in render(read_results(folder))
 
 
+def test_syntheses_in_the_order_of_their_files(folder: Path) -> None:
+    later = SYNTH | {"lut4": 431, "fmax_mhz": 179.96, "fmax_of_seeds": [179.96]}
+    (folder / "synth-2026-11.json").write_text(json.dumps([SYNTH, SYNTH | {"config": "walker-no-soft-dirty"}]))
+    (folder / "synth-2026-12.json").write_text(json.dumps(later))
+    found = read_results(folder)
+    assert [(one.config, len(one.rows)) for one in found.syntheses] == [("walker", 2), ("walker-no-soft-dirty", 1)]
+    page = render(found)
+    text = " ".join(" ".join(seen(page).text).split())
+    assert "synth-2026-11.json 425 700 349 0 1 183.1 183.1, 190.0 r.state to answer, 7 levels" in text
+    assert "synth-2026-12.json 431 700 349 0 1 180.0 180.0 r.state" in text and 'href="#synthesis"' in page
+    clocks = re.findall(r'aria-label="(synth-2026-1\d: \d+ MHz, \d+ LUT4)"', page)
+    assert clocks == ["synth-2026-11: 183 MHz, 425 LUT4", "synth-2026-12: 179 MHz, 431 LUT4"], (
+        "of one there is no chart"
+    )
+
+
 @pytest.mark.parametrize(
     "told",
     [
+        {key: value for key, value in SYNTH.items() if key != "comb"},
+        [SYNTH | {"fmax_of_seeds": 7}],
         {"plan": "p", "failures": [], "parts": [{key: value for key, value in PART.items() if key != "chunks"}]},
         {"plan": "p", "failures": [], "parts": [PART]},
         {"coverage": [{key: value for key, value in CROSS.items() if key != "surprises"} | {"gaps": []}]},
@@ -123,7 +145,7 @@ def test_campaigns_coverage_and_cycles(folder: Path) -> None:
         {"rows": [{"name": "walk4", "latency": 4, "cycles": float("inf"), "target": 66}]},
     ],
 )
-def test_what_no_command_wrote_is_one_line(folder: Path, told: dict[str, Any]) -> None:
+def test_what_no_command_wrote_is_one_line(folder: Path, told: Any) -> None:
     (folder / "odd.json").write_text(json.dumps(told))
     with pytest.raises(ToolError, match=r"odd\.json: it is not what a command writes"):
         read_results(folder)
