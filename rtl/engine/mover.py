@@ -439,7 +439,8 @@ class Mover(Component):
             here.by_lines.eq(fits & (here.count >= _FEW)),
             here.before_lines.eq(fits & first.all()),
             here.line_ends.eq(Cat((here.count == in_line) & place[self._place_bits :].all() for place in here.index)),
-            *(job.count.eq(here.count), job.range.eq(((Const(1, self._entries + 1) << here.count) - 1) << first)),
+            job.count.eq(here.count),  # of which the range makes no use, or CXXRTL would take more than one pass
+            job.range.eq(Cat((first <= place) & (r.left + first > place) for place in range(self._entries))),
             job.source.eq(Cat(here.index[0][self._place_bits :], r.tables[0])),
             job.target.eq(Cat(here.index[1][self._place_bits :], r.tables[1])),
             self._pairs.place.eq(first),
