@@ -31,8 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("litex")
     (folder / "docs").symlink_to(EXAMPLE.parents[1])
     section = PAGE.partition("## In a LiteX SoC")[2].partition("\n## ")[0]
-    commands = re.findall(r"^    \.venv/bin/(.*)$", section, re.M)
+    *commands, test = re.findall(r"^    \.venv/bin/(.*)$", section, re.M)
     assert [command.split()[0] for command in commands] == ["ptewalk", "python"]
+    assert test == "pytest tests/examples/test_litex.py", "which is this"
     for command in commands:
         program, *arguments = command.split()
         subprocess.run([PROGRAMS / program, *arguments], cwd=folder, check=True, capture_output=True)
