@@ -396,7 +396,7 @@ class Golden:
         expected["tag"] = result.responses["tag"][faulted]
         expected["code"] = result.responses["code"][faulted]
         lost = result.counters.lost_faults
-        if lost and result.counters.most_faults <= self._depth:
+        if lost and result.counters.most_faults < self._depth:  # a full queue loses beside a record that is taken, too
             verdict.wrong(f"{lost} faults lost, and the queue was never full")
         if not lost:
             _compare("record of the fault queue", result.faults, expected, verdict)

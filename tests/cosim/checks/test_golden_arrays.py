@@ -134,6 +134,21 @@ def test_a_foreign_write_that_is_told_late(library: WalkerLibrary) -> None:
     assert compared >= 100
 
 
+@pytest.mark.thorough
+def test_a_fault_is_lost_where_the_queue_is_full(library: WalkerLibrary) -> None:
+    """One that is answered as the full queue's first record is taken is lost; with room none may be."""
+    library.lane.reset()
+    batch = random_batch(7, 4430, 2000, library.design)
+    result = library.lane.run(batch.requests, batch.memory, batch.interferences, batch.conditions)
+    counters = result.counters
+    assert (counters.lost_faults, counters.most_faults) == (1, library.design.parameters["fault_depth"])
+    assert judge(library, batch, result, one_by_one=False).differ == 0
+    counters.most_faults -= 1
+    assert judge(library, batch, result, one_by_one=False).differences == [
+        "1 faults lost, and the queue was never full"
+    ]
+
+
 def test_a_wrong_answer_is_noticed(library: WalkerLibrary) -> None:
     batch, result = run(library, 0)
     responses = result.responses.copy()
