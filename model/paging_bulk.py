@@ -190,6 +190,9 @@ class Walks:
     ----------
     level : int64 array (n,)
         Of the entry that is read next; 0: the walk has ended.
+    facts : Facts (n,)
+    page_reserved : uint64 array (6,)
+        By level, what is reserved in an entry with a page, beside `facts.reserved`.
     answers : Answers (n,)
         Of those that have ended. An address that is not canonical ends at once.
     """
@@ -203,7 +206,6 @@ class Walks:
         levels = np.where(five, LEVELS_5, LEVELS_4)
         sign = accesses.linear.view(np.int64) >> np.where(five, LINEAR_BITS[LEVELS_5], LINEAR_BITS[LEVELS_4]) - 1
         canonical = (sign == 0) | (sign == -1)  # [SDM 3A 4.5.2; volume 1, 3.3.7.1]
-        self.levels = levels
         self.level = np.where(canonical, levels, 0)
         self._table = accesses.root.copy()
         self._above = np.full(len(levels), _RW | _US)
