@@ -275,6 +275,18 @@ def test_lines_move_by_one_swap_each(bits: int, lines: int) -> None:
     assert at_once == (lines == 8)
 
 
+@pytest.mark.parametrize("pages", [4, 21, 48, 50])
+def test_what_of_a_line_is_out_of_the_range_stays(pages: int) -> None:
+    """Before the first entry and behind the last, in lines that are moved in part; nothing is written there either."""
+    before = {number: 0x67 | number + 1 << 12 for number in range(11)}
+    bench = bench_of(before | LINED, range(TARGET, TARGET + 1))
+    (told,) = bench.run(command(bench, FIRST, TARGET + 11, pages))
+    assert (told["stopped"], told["changed"], told["page"]) == (Stop.DONE.value, pages, FIRST + pages)
+    assert moved_pages(bench) == list(range(pages))
+    assert seen(bench, SOURCE, 11) == list(before.values())
+    assert seen(bench, TARGET, 11) == [0] * 11
+
+
 def test_lines_in_one_table_go_one_by_one() -> None:
     """A line may hold what goes and where it goes."""
     bench = bench_of({number: 0x67 | number + 1 << 12 for number in range(8)}, range(0))
