@@ -432,6 +432,7 @@ class Mover(Component):
         first, other = (place[: self._place_bits] for place in here.index)
         in_line, fits = Signal(range(self._entries + 1)), Signal()
         job = self._pairs.jobs.payload
+        begun = Const(-1, self._entries) << first
         m.d.comb += [
             in_line.eq(self._entries - first),
             here.count.eq(Mux(r.left < in_line, r.left, in_line)),
@@ -440,7 +441,7 @@ class Mover(Component):
             here.before_lines.eq(fits & first.all()),
             here.line_ends.eq(Cat((here.count == in_line) & place[self._place_bits :].all() for place in here.index)),
             job.count.eq(here.count),  # of which the range makes no use, or CXXRTL would take more than one pass
-            job.range.eq(Cat((first <= place) & (r.left + first > place) for place in range(self._entries))),
+            job.range.eq(Cat(begun[place] & (r.left + first > place) for place in range(self._entries))),
             job.source.eq(Cat(here.index[0][self._place_bits :], r.tables[0])),
             job.target.eq(Cat(here.index[1][self._place_bits :], r.tables[1])),
             self._pairs.place.eq(first),
