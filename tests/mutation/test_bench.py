@@ -94,6 +94,8 @@ def test_noticed(mutant: dict[str, Any], workshop: Workshop) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_noticed_without_a_defect(workshop: Workshop) -> None:
-    done = run(workshop, TESTS)
+@pytest.mark.share(6)
+@pytest.mark.parametrize("file", TESTS)
+def test_nothing_is_noticed_without_a_defect(file: str, workshop: Workshop) -> None:
+    done = run(workshop, [file])
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
