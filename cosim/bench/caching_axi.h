@@ -40,7 +40,17 @@ public:
             axi::Beat answer;
             answer.id = one.address.id, answer.last = true, answer.resp = error ? axi::SLVERR : axi::OKAY;
             const unsigned lane = one.address.addr / 8 % axi::WORDS;
-            if (one.writes) {
+            if (one.writes && !one.address.lock) {  // a plain one, of whatever bytes
+                event.old = word ? *word : 0;
+                event.done = word && !error;
+                for (unsigned byte = 0; byte < 8 && event.done; ++byte) {
+                    const uint64_t mask = uint64_t{0xFF} << 8 * byte;
+                    if (one.beat.strb >> (8 * lane + byte) & 1) *word = (*word & ~mask) | (one.beat.data[lane] & mask);
+                }
+                event.new_ = word ? *word : 0;
+                if (event.done) written(one.address.addr & ~uint64_t{7});
+                b.queue.push_back(answer);
+            } else if (one.writes) {
                 const auto own = reserved.find(one.address.id);
                 const bool good = word && !error && own != reserved.end() && own->second == one.address.addr;
                 if (!error) reserved.erase(one.address.id);
@@ -72,6 +82,8 @@ public:
         pending.push_back({due, true, addresses.front(), beats.front()});
         addresses.pop_front(), beats.pop_front();
     }
+    // Somebody may have written anywhere.
+    void forget() { reserved.clear(); }
     // Somebody wrote there: whose reservation it was, it is over.
     void written(uint64_t address) {
         for (auto one = reserved.begin(); one != reserved.end();) one = one->second == address ? reserved.erase(one) : std::next(one);

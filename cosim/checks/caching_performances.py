@@ -83,7 +83,7 @@ class _Watch:
     def take(self, kernel: Kernel) -> list[str]:
         """As `Watch.take`; what was accessed last is asked about again."""
         assert self.mmu is not None
-        again = self.mmu.ask_again([state_of(kernel, process) for process in kernel.processes.values()])
+        again = self.mmu.lately.ask_again([state_of(kernel, process) for process in kernel.processes.values()])
         found, self._found = self._found + again + self._further(), []
         return found
 

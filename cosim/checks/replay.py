@@ -137,6 +137,8 @@ class ReplayJob:
         once.
     design : str
         Which gateware: "mmu-uncached" caches nothing, the others are `rtl.presets.CACHING`.
+    registers : bool
+        That gateware in a unit that is used by its registers alone, through the driver.
     """
 
     files: tuple[str, ...]
@@ -147,6 +149,7 @@ class ReplayJob:
     picture: str | None = None
     seed: int | None = None
     design: str = "mmu-uncached"
+    registers: bool = False
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> ReplayJob:

@@ -48,6 +48,7 @@ __all__ = [
     "mutant_option",
     "option",
     "progress",
+    "registers_option",
     "seed_option",
     "show",
     "simulator_option",
@@ -103,6 +104,11 @@ design_option = option(
     default=UNCACHED,
     show_default=True,
     help="For --backend gateware: no caches, a TLB, caches of upper entries too, or eight walkers as well.",
+)
+registers_option = option(
+    "--registers",
+    is_flag=True,
+    help="For --backend gateware: that design in a unit that the driver uses by its registers alone.",
 )
 seed_option = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of all that is left to chance; by default a new one, printed."

@@ -18,6 +18,7 @@ from ptewalk.cosim.cli.common import (
     INTERRUPTED,
     MUTANT,
     TRACKS,
+    UNCACHED,
     chosen_kernel,
     deb_option,
     design_option,
@@ -28,6 +29,7 @@ from ptewalk.cosim.cli.common import (
     mutant_option,
     option,
     progress,
+    registers_option,
     seed_option,
     show,
     simulator_option,
@@ -120,6 +122,7 @@ def scenarios(files: tuple[Path, ...], verbs: tuple[str, ...], as_json: bool) ->
     "gets a number).",
 )
 @design_option
+@registers_option
 @simulator_option
 @jobs_option
 @json_option
@@ -140,6 +143,7 @@ def replay(
     picture: str | None,
     output: Path | None,
     design: str,
+    registers: bool,
     simulator: str | None,
     jobs: int,
     as_json: bool,
@@ -151,14 +155,18 @@ def replay(
     counts stores to tracked pages that were checked to be reported. What clear_refs, pagemap, PAGEMAP_SCAN and mremap
     do to tables the gateware's table engine does. Random scenarios, and files without answers, are compared with the
     golden model alone. In a design with caches each process has a PCID and is switched to without a flush; after each
-    step what may be cached is asked about again.
+    step what may be cached is asked about again. With --registers the MMU is one in a unit, and software has its
+    registers alone: the driver switches, asks, invalidates and takes faults, and does what the engine would by swaps of
+    words.
     """
     if (kernel is not None or packages) and backend != "linux":
         raise ToolError(f"--{'deb' if packages else 'kernel'} goes with --backend linux, not with --backend {backend}")
     if backend == "linux" and (track != "off" or no_soft_dirty or picture):
         raise ToolError("a live kernel runs on a plain MMU: leave out --track, --no-soft-dirty and --picture")
-    if design != "mmu-uncached" and backend != "gateware":
+    if design != UNCACHED and backend != "gateware":
         raise ToolError(f"--design goes with --backend gateware, not with --backend {backend}")
+    if registers and (backend != "gateware" or design == UNCACHED):
+        raise ToolError("--registers goes with --backend gateware and a --design that caches, such as mmu-small")
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if bool(files) == bool(count):
@@ -183,7 +191,7 @@ def replay(
     if seed is None and (count is not None or backend == "gateware"):
         seed = random.SystemRandom().getrandbits(32)
     conditions = seed if backend == "gateware" else None
-    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions, design)
+    job = ReplayJob(paths, profile, track, not no_soft_dirty, names or None, picture, conditions, design, registers)
     if count is not None:
         assert seed is not None
         asked = generated(count, seed, find_profile(profile), themes, first=first)
@@ -205,6 +213,7 @@ def replay(
             result = check_scenarios(
                 *(asked, backend, profile, track, not no_soft_dirty, simulator),
                 design=design,
+                registers=registers,
                 seed=conditions,
                 workers=jobs,
                 progress=advance,
@@ -226,7 +235,8 @@ def replay(
         raise ToolError(f"no scenario {picture!r} to draw in the files given")
     options = {"backend": backend, "profile": profile, "track": track, "no-soft-dirty": no_soft_dirty}
     options |= {
-        "design": None if design == "mmu-uncached" else design,
+        "design": None if design == UNCACHED else design,
+        "registers": registers,
         "simulator": simulator,
         "kernel": kernel,
         "seed": conditions,
@@ -253,9 +263,12 @@ def replay(
         for name, reason in result["skipped_scenarios"].items():
             click.echo(f"skipped {name}: {reason}")
         if "counters" in result:
-            told = f"{result['words']} words of memory, {result['events']} accesses, {result['traced']} trace records"
+            told = f"{result['words']} words of memory, {result['events']} accesses"
+            told += f", {result['traced']} trace records" if "traced" in result else ""
             click.echo(f"the gateware counted: {result['counters']}; {told} compared")
-        if result.get("engine"):
+        if "driver" in result:
+            click.echo(f"the driver did, through registers alone: {result['driver']}")
+        elif result.get("engine"):
             click.echo(f"the table engine did, all of it compared with the golden model: {result['engine']}")
         elif backend == "gateware":
             click.echo("no table engine: it needs Verilator; what it does the model did")

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from ptewalk.cosim.driver.steps import DriverError, Steps
+from ptewalk.cosim.driver.sweep import Sweep
 from ptewalk.cosim.driver.unit import Unit, WaitFor
-from ptewalk.model.bulk import clear_refs, pagemap
+from ptewalk.model.engine import Pages
 from ptewalk.model.linux import TABLE_FLAGS, Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
@@ -103,36 +102,24 @@ class AddressSpace:
 
         When it has ended, every store that was allowed before has landed, and each later one marks anew.
         """
-        changed = []
-        for page in range(linear, linear + pages * PAGE_BYTES, PAGE_BYTES):
-            at = yield from self._entry(page)
-            while at is not None:
-                old = yield from self._unit.read_word(at)
-                words = np.array([old], np.uint64)
-                clear_refs(words, self._rules)
-                new = int(words[0])
-                if new == old:
-                    break
-                if (yield from self._unit.swap_word(at, old, new)):
-                    changed.append(page)
-                    break
+        _, changed = yield from self._sweep(linear, pages).clear(self._rules)
         if changed:
-            yield from self._invalidate(changed)
+            yield from self._invalidate([page * PAGE_BYTES for page in changed])
         return len(changed)
 
     def pagemap(self, linear: int, pages: int) -> Steps[list[int]]:
         """The pagemap words of these pages, as far as entries tell them: without FILE and EXCLUSIVE."""
-        entries = np.zeros(pages, np.uint64)
-        for number in range(pages):
-            at = yield from self._entry(linear + number * PAGE_BYTES)
-            if at is not None:
-                entries[number] = yield from self._unit.read_word(at)
-        return [int(word) for word in pagemap(entries, self._rules)]
+        words = yield from self._sweep(linear, pages).words(self._rules)
+        return [int(word) for word in words]
+
+    def _sweep(self, linear: int, pages: int) -> Sweep:
+        _check_page(linear)
+        first = linear // PAGE_BYTES
+        return Sweep(self._unit, Pages(self.root // PAGE_BYTES, self._levels, first, first + pages))
 
     def _entry(self, linear: int, *, make: bool = False) -> Steps[int | None]:
         """Physical address of the level-1 entry of a page; None where a table is missing."""
-        if linear % PAGE_BYTES:
-            raise ValueError(f"a page's address must be a multiple of {PAGE_BYTES}, not {linear:#x}")
+        _check_page(linear)
         table = self.root
         for level in range(self._levels, 0, -1):
             at = table + 8 * (linear >> LEVEL_SHIFT[level] & (1 << INDEX_BITS) - 1)
@@ -164,3 +151,8 @@ class AddressSpace:
         for page in pages[:-1]:
             yield from self._unit.invalidate(Invalidation.ADDRESS, linear=page, pcid=self._pcid, wait=WaitFor.NONE)
         yield from self._unit.invalidate(Invalidation.ADDRESS, linear=pages[-1], pcid=self._pcid, wait=WaitFor.ALL)
+
+
+def _check_page(linear: int) -> None:
+    if linear % PAGE_BYTES:
+        raise ValueError(f"a page's address must be a multiple of {PAGE_BYTES}, not {linear:#x}")

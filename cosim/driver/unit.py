@@ -163,8 +163,8 @@ class Unit:
 
     # Commands ----------------------------------------------------------------------------------------------------
 
-    def _command(self, kind: Command) -> Steps[None]:
-        """Put a command into the queue, and wait until it has ended."""
+    def _command(self, kind: Command) -> Steps[dict[str, int]]:
+        """Put a command into the queue, and wait until it has ended; the fields of STATUS then."""
         for _ in range(POLLS):
             if (yield from _read("STATUS"))["room"]:
                 break
@@ -173,8 +173,9 @@ class Unit:
             raise DriverError(f"{kind.name}: no room in the command queue after {POLLS} polls")
         yield from _write("COMMAND", kind=kind)
         for _ in range(POLLS):
-            if not (yield from _read("STATUS"))["busy"]:
-                return
+            status = yield from _read("STATUS")
+            if not status["busy"]:
+                return status
             yield Wait()
         raise DriverError(f"{kind.name} did not end within {POLLS} polls; is a grant not retired?")
 
@@ -416,8 +417,7 @@ class Unit:
         if physical >> self.built["physical_bits"]:
             raise ValueError(f"an address must be below 2**{self.built['physical_bits']}, not {physical:#x}")
         yield from _write_wide("MEMORY_ADDRESS", physical)
-        yield from self._command(kind)
-        status = yield from _read("STATUS")
+        status = yield from self._command(kind)
         if status["memory_error"]:
             raise DriverError(f"{kind.name} of {physical:#x}: the bus refused")
         return bool(status["memory_done"])

@@ -96,6 +96,8 @@ class Gateware:
 
     in_process: ClassVar[bool] = False
     """True: it runs in this process."""
+    needs_engine: ClassVar[bool] = True
+    """True: a table engine is beside it in a replay; False: it does itself what that would."""
 
     @property
     def design(self) -> DesignDescription:

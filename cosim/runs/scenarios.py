@@ -25,19 +25,23 @@ _MANY: Final = 100
 """Scenarios among which some stores to tracked pages must be."""
 
 
-def _built(simulator: str | None, soft_dirty: bool, design: str) -> Any:
+def _built(simulator: str | None, soft_dirty: bool, design: str, registers: bool) -> Any:
     """The gateware, built. Imported here: what runs on the model alone needs no Amaranth."""
     from ptewalk.cosim.runs.caching_library import gateware_named
+    from ptewalk.cosim.runs.unit_library import unit_named
     from ptewalk.rtl.walker import WalkerConfig
 
-    return gateware_named(design, WalkerConfig(soft_dirty=soft_dirty), simulator)
+    walker = WalkerConfig(soft_dirty=soft_dirty)
+    return unit_named(design, walker, simulator) if registers else gateware_named(design, walker, simulator)
 
 
 def _engine(by: Any) -> str | None:
-    """The library of the table engine, by CXXRTL if `by` is, else by Verilator; None where that cannot make one."""
+    """The library of the table engine, by CXXRTL if `by` is, else by Verilator; None where there is none."""
     from ptewalk.cosim.runs.engine import built_engine, can_build
 
     name = by.model.simulator.name if by.in_process else "verilator"
+    if not by.needs_engine:
+        return None
     return str(built_engine(simulator=name).library) if can_build(name) else None
 
 
@@ -73,7 +77,8 @@ def replay_gateware(
 ) -> list[dict[str, Any]]:
     """Replay each job on the gateware in step with the golden model.
 
-    The jobs must agree on `soft_dirty` and `design`. Each result is that of `performances.replayed` with `simulator`.
+    The jobs must agree on `soft_dirty`, `design` and `registers`. Each result is that of `performances.replayed` with
+    `simulator`.
 
     Parameters
     ----------
@@ -89,8 +94,8 @@ def replay_gateware(
         Called with (parts done, parts).
     """
     found = [job.scenarios() for job in jobs]
-    ((soft_dirty, design),) = {(job.soft_dirty, job.design) for job in jobs}
-    built = by or _built(simulator, soft_dirty, design)
+    (how,) = {(job.soft_dirty, job.design, job.registers) for job in jobs}
+    built = by or _built(simulator, *how)
     engine = _engine(built)
     if not built.in_process:
         values = {"jobs": [asdict(job) for job in jobs], "engine": engine}
@@ -125,12 +130,13 @@ def check_on_gateware(
     *,
     by: Any = None,
     design: str = "mmu-uncached",
+    registers: bool = False,
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
-    built = by or _built(simulator, soft_dirty, design)
+    built = by or _built(simulator, soft_dirty, design, registers)
     engine = _engine(built)
     groups = _groups(scenarios, workers if built.in_process else 1)
 
@@ -154,6 +160,7 @@ def check_scenarios(
     simulator: str | None,
     *,
     design: str = "mmu-uncached",
+    registers: bool = False,
     seed: int | None = None,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
@@ -170,7 +177,8 @@ def check_scenarios(
     kernel, exact = NAMED[profile]
     setup = Setup(kernel, Track[track.upper()], soft_dirty, exact=exact)
     if backend == "gateware":
-        how: dict[str, Any] = {"design": design, "seed": seed, "workers": workers, "progress": progress}
+        how: dict[str, Any] = {"design": design, "registers": registers, "seed": seed, "workers": workers}
+        how["progress"] = progress
         result = check_on_gateware(scenarios, profile, track, soft_dirty, simulator, **how)
     elif setup.tracks:
         result = run_all(scenarios, setup)
@@ -196,7 +204,7 @@ def check_scenarios(
 def reduce_gateware(place: Place, job: ReplayJob, simulator: str | None) -> list[Line]:
     """Shrink where gateware and golden model differ; where only the recording differs, as `reduce_recorded`."""
     cut = prefix(place.scenario, place.step + 1)
-    how: dict[str, Any] = {"design": job.design, "seed": job.seed}
+    how: dict[str, Any] = {"design": job.design, "registers": job.registers, "seed": job.seed}
     found = check_on_gateware([cut], job.profile, job.track, job.soft_dirty, simulator, **how)
     shrunk: list[Line] | None = found["shrunk"]
     return scenario_lines(cut) if shrunk is None else shrunk

@@ -98,6 +98,16 @@ def test_designs_of_the_gateware_alone(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize("more", [(), ("--backend", "gateware"), ("--design", "mmu-small")])
+def test_registers_of_a_unit_alone(run: Run, more: tuple[str, ...]) -> None:
+    fails(
+        run,
+        *("replay", str(SCENARIOS), "--registers", *more),
+        says="goes with --backend gateware" if "--design" not in more else "not with --backend model",
+        mend="and a --design that caches, such as mmu-small" if "--design" not in more else "--design goes with",
+    )
+
+
 def test_a_design_with_caches_runs_on_verilator(run: Run) -> None:
     fails(
         run,
