@@ -27,7 +27,7 @@ from ptewalk.model.linux import (
 from ptewalk.model.pte import ALL, FRAME, PROTNONE, RW, UFFD_WP, D, Entries, P
 from ptewalk.model.x86 import FRAME_LOW, TABLE_ENTRIES, EntryBit
 
-__all__ = ["Masks", "clear_refs", "pagemap", "scan"]
+__all__ = ["Known", "Masks", "clear_refs", "mapped", "pagemap", "scan"]
 
 Words = NDArray[np.uint64]
 
@@ -49,6 +49,10 @@ _FLAGS_UP: Final = _constant(1 << PagemapBit.PRESENT | 1 << _SD_UP)
 _TOLD: Final = _constant(P | UFFD_WP | 1 << SoftBit.SOFT_DIRTY)
 _TOLD_UP: Final = _constant(int(_FLAGS_UP) | 1 << PagemapBit.UFFD_WP - SoftBit.UFFD_WP)
 """A product that brings these three to their places, and to others that a word has no use for."""
+_P_UP: Final = np.array(1 << 15 | 1, np.uint16)
+"""A product that brings P to the highest bit of 16, and leaves the lower ones where they are."""
+_LONG: Final = 8 * TABLE_ENTRIES
+"""Entries from which on each table is looked at first."""
 _FIRSTS: Final = np.arange(0, _PIECE, TABLE_ENTRIES)
 
 
@@ -168,8 +172,41 @@ def clear_refs(entries: Words, rules: Entries, *, permit: bool = True, compiled:
         bulk_compiled.clear_refs(entries, masks)
         return
     table = _Table.of(masks, Layout.of(rules))
-    for _, piece, scratch in _pieces(entries):
-        _change(piece, np.bitwise_and(piece, _FLAGS, scratch), table)
+    if table.plain is None or len(entries) < _LONG:
+        for _, piece, scratch in _pieces(entries):
+            _change(piece, np.bitwise_and(piece, _FLAGS, scratch), table)
+    else:
+        for _, piece, scratch in _pieces(entries):
+            _change_plain(piece, scratch, table, table.plain)
+
+
+class _Plain(NamedTuple):
+    """clear_refs 4 on entries with P, as operands.
+
+    Attributes
+    ----------
+    told : uint16
+        P, and bits by which an entry without it may be another one.
+    kept : uint64
+    moved, up : uint64
+        A bit that is set again so many places higher; None: there is none.
+    """
+
+    told: NDArray[np.uint16]
+    kept: Words
+    moved: Words | None
+    up: Words | None
+
+    @staticmethod
+    def of(masks: Masks) -> _Plain | None:
+        """The operands; None where two bits move."""
+        if masks.saved and masks.arm:
+            return None
+        told, kept = np.array(P | int(masks.clear | masks.clear_swapped), np.uint16), _constant(int(~masks.clear))
+        if not masks.saved and not masks.arm:
+            return _Plain(told, kept, None, None)
+        moved, up = (D, _SAVED_UP) if masks.saved else (RW, _ARM_UP)  # it is lost where it is
+        return _Plain(told, kept, _constant(moved), _constant(int(up)))
 
 
 class _Table(NamedTuple):
@@ -181,17 +218,20 @@ class _Table(NamedTuple):
         What becomes of the low bits, and high bits that are set.
     dirty : bool array (4096,)
         The entry is soft-dirty.
+    plain : _Plain or None
+        None: a table is faster.
     """
 
     cleared: Words
     dirty: NDArray[np.bool_]
+    plain: _Plain | None
 
     @staticmethod
     @lru_cache(maxsize=64)
     def of(masks: Masks, layout: Layout) -> _Table:
         """The table of a kernel, and of mappings that the MMU may mend or not."""
         low = np.arange(1 << FRAME_LOW, dtype=np.uint64)
-        return _Table(cleared(low, masks), soft_dirty_bits(low, layout) != 0)
+        return _Table(cleared(low, masks), soft_dirty_bits(low, layout) != 0, _Plain.of(masks))
 
 
 def _change(piece: Words, low: Words, table: _Table) -> None:
@@ -199,6 +239,34 @@ def _change(piece: Words, low: Words, table: _Table) -> None:
     table.cleared.take(low.view(np.int64), out=low, mode="clip")
     np.bitwise_and(piece, _NO_FLAGS, piece)
     np.bitwise_or(piece, low, piece)
+
+
+def _change_plain(piece: Words, scratch: Words, table: _Table, plain: _Plain) -> None:
+    """Clear in place as if all had P, but for tables where one without it has a bit that some entry loses."""
+    low = scratch.view(np.uint16)[: len(piece)]
+    np.copyto(low, piece, casting="unsafe")
+    np.bitwise_and(low, plain.told, low)
+    np.multiply(low, _P_UP, low)  # positive: P=0, and not all of the bits are 0
+    rare: list[int] = []
+    if low.view(np.int16).max() > 0:
+        rare = (_highest(low.view(np.int16)) > 0).nonzero()[0].tolist()
+    parts = [piece[at * TABLE_ENTRIES : (at + 1) * TABLE_ENTRIES] for at in rare]
+    before = [part.copy() for part in parts]
+    if plain.moved is None or plain.up is None:
+        np.bitwise_and(piece, plain.kept, piece)
+    else:
+        np.bitwise_and(piece, plain.moved, scratch)
+        np.left_shift(scratch, plain.up, scratch)
+        np.bitwise_and(piece, plain.kept, piece)
+        np.bitwise_or(piece, scratch, piece)
+    for part, entries in zip(parts, before, strict=True):
+        _change(entries, np.bitwise_and(entries, _FLAGS), table)
+        part[:] = entries
+
+
+def _highest(values: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """The highest value of each table of a piece."""
+    return np.maximum.reduceat(values, _FIRSTS[: -(-len(values) // TABLE_ENTRIES)], out=out)
 
 
 def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compiled: bool = False) -> Words:
@@ -241,15 +309,59 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
         np.bitwise_and(piece, flags, scratch)
         np.multiply(scratch, flags_up, scratch)
         np.bitwise_or(word, scratch, word)  # not 0 where the entry is not, and P the highest bit
-        firsts = _FIRSTS[: -(-len(piece) // TABLE_ENTRIES)]
         table = start // TABLE_ENTRIES
-        np.maximum.reduceat(word.view(np.int64), firsts, out=highest[table : table + len(firsts)])
+        _highest(word.view(np.int64), highest[table : table + _PIECE // TABLE_ENTRIES])
         np.bitwise_and(word, layout.plain, word)
     rare = (highest > 0).nonzero()[0]  # tables with an entry that is not 0 and has P=0
     for start in range(0, len(rare), _PIECE // TABLE_ENTRIES):
         tables = rare[start : start + _PIECE // TABLE_ENTRIES, None]
         places = (tables * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)).ravel()
         _put_absent(entries, words, places[places < len(entries)], layout)
+    return words
+
+
+class Known(NamedTuple):
+    """What pagemap tells of a page that is not in its entry.
+
+    Attributes
+    ----------
+    flags : uint16 array (frames,)
+    anon : uint16
+        The flag of frames that are no file's.
+    maps : int32 array (frames,)
+        Entries of level 1 that map a frame.
+    head : int64 array (frames,)
+        The first frame of the compound page that a frame is part of.
+    huge_maps : int32 array (frames,) or (0,)
+        By first frame, the leaves above level 1 that map a compound page; empty: there are none.
+    exclusive : bool
+        EXCLUSIVE is told, of frames that are mapped once.
+    shared : uint64
+        What all words have.
+    """
+
+    flags: NDArray[np.uint16]
+    anon: np.uint16
+    maps: NDArray[np.int32]
+    head: NDArray[np.int64]
+    huge_maps: NDArray[np.int32]
+    exclusive: bool
+    shared: np.uint64
+
+
+def mapped(entries: Words, rules: Entries, known: Known, *, out: Words | None = None) -> Words:
+    """As `pagemap`, with FILE and EXCLUSIVE of entries that have a struct page; compiled: ImportError without numba.
+
+    Raises
+    ------
+    IndexError
+        An entry maps a frame that nothing is known of.
+    """
+    from ptewalk.model import bulk_compiled
+
+    entries = _checked(entries)
+    words = np.empty_like(entries) if out is None else _checked(out)
+    bulk_compiled.mapped(entries, words, Layout.of(rules), known)
     return words
 
 
@@ -330,11 +442,9 @@ def scan(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool 
         return bulk_compiled.scan(entries, masks, layout)
     table = _Table.of(masks, layout)
     bitmap = np.empty((len(entries) + 7) // 8, np.uint8)
-    dirty = np.empty(min(len(entries), _PIECE), np.bool_)
     for start, piece, scratch in _pieces(entries):
         np.bitwise_and(piece, _FLAGS, scratch)
-        table.dirty.take(scratch.view(np.int64), out=dirty[: len(piece)], mode="clip")
-        bits = np.packbits(dirty[: len(piece)], bitorder="little")
+        bits = np.packbits(table.dirty.take(scratch.view(np.int64)), bitorder="little")
         bitmap[start // 8 : start // 8 + len(bits)] = bits
         _change(piece, scratch, table)
     return bitmap

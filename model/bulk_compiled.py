@@ -16,7 +16,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ptewalk.model import bulk
-from ptewalk.model.pte import PROTNONE, P
+from ptewalk.model.linux import PAGEMAP_FRAME_BITS, PagemapBit, SoftBit
+from ptewalk.model.pte import PROTNONE, SPECIAL, P
 from ptewalk.model.x86 import TABLE_ENTRIES
 
 Words = NDArray[np.uint64]
@@ -29,7 +30,13 @@ _BLOCK: Final = 64
 _AHEAD: Final = 4096
 _TURNS: Final = 2 * TABLE_ENTRIES // _BLOCK
 """Turns for two tables."""
-_ZERO, _P, _PROTNONE = np.uint64(0), np.uint64(P), np.uint64(PROTNONE)
+_ZERO, _P, _PROTNONE, _SPECIAL = (np.uint64(bits) for bits in (0, P, PROTNONE, SPECIAL))
+_PRESENT, _FILE, _EXCLUSIVE = (
+    np.uint64(1 << bit) for bit in (PagemapBit.PRESENT, PagemapBit.FILE, PagemapBit.EXCLUSIVE)
+)
+_ONE: Final = np.uint64(1)
+_PRESENT_DOWN, _SPECIAL_DOWN = np.uint64(PagemapBit.PRESENT), np.uint64(SoftBit.SPECIAL)
+_FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
 
 
 @intrinsic
@@ -132,6 +139,46 @@ def _pagemap(entries: Any, words: Any, layout: Any) -> None:
     _words(entries[last:], words[last:], layout)
 
 
+@numba.njit(cache=True)
+def _mapped(entries: Any, words: Any, layout: Any, known: Any) -> bool:
+    """False: an entry maps a frame beyond those that are known."""
+    flags, anon, maps, head, huge_maps, exclusive, shared = known
+    told = _FILE | (_EXCLUSIVE if exclusive else _ZERO)
+    limit, frames = np.uint64(len(flags)), np.empty(_BLOCK, np.uint64)
+    source = np.uint64(entries.ctypes.data)
+    for start in range(0, len(entries), _BLOCK):
+        _fetch(source + np.uint64(start * _WORD))  # type: ignore[call-arg]
+        count = min(_BLOCK, len(entries) - start)
+        absent = highest = _ZERO
+        for i in range(count):
+            entry = entries[np.uint64(start + i)]  # no slice: its references would be counted
+            absent |= entry & ((entry & _P) - _P)
+            words[np.uint64(start + i)] = _plain_word(entry, layout)
+        if absent:
+            _put_absent(entries, start, words[start : start + count], layout)
+        for i in range(count):
+            word, entry = words[np.uint64(start + i)], entries[np.uint64(start + i)]
+            normal = _ZERO - (word >> _PRESENT_DOWN & ~(entry >> _SPECIAL_DOWN) & _ONE)  # all ones
+            frame = word & _FRAME & normal
+            frames[np.uint64(i)] = frame
+            highest |= frame
+            words[np.uint64(start + i)] = word | told & normal | shared
+        if highest >= limit and frames.max() >= limit:
+            return False
+        for i in range(count):
+            frame = frames[np.uint64(i)]
+            lost = _FILE if flags[frame] & anon else _ZERO
+            words[np.uint64(start + i)] &= ~(lost | (_ZERO if maps[frame] == 1 else _EXCLUSIVE))
+        if len(huge_maps) and exclusive:
+            for i in range(count):
+                frame = frames[np.uint64(i)]
+                if frame and huge_maps[head[frame]] and maps[frame] + huge_maps[head[frame]] == 1:
+                    words[np.uint64(start + i)] |= _EXCLUSIVE
+                elif frame and huge_maps[head[frame]]:
+                    words[np.uint64(start + i)] &= ~_EXCLUSIVE
+    return True
+
+
 def clear_refs(entries: Words, masks: bulk.Masks) -> None:
     """See `bulk.clear_refs`."""
     _clear(entries, masks)
@@ -140,6 +187,12 @@ def clear_refs(entries: Words, masks: bulk.Masks) -> None:
 def pagemap(entries: Words, words: Words, layout: bulk.Layout) -> None:
     """See `bulk.pagemap`."""
     _pagemap(entries, words, layout)
+
+
+def mapped(entries: Words, words: Words, layout: bulk.Layout, known: bulk.Known) -> None:
+    """See `bulk.mapped`."""
+    if not _mapped(entries, words, layout, known):
+        raise IndexError("an entry maps a frame beyond those that are known")
 
 
 def scan(entries: Words, masks: bulk.Masks, layout: bulk.Layout) -> NDArray[np.uint8]:

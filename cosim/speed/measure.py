@@ -6,6 +6,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -55,6 +56,11 @@ _TARGETS: dict[str, dict[str, float]] = {
     "compiled": {"clear_refs": 1.2, "pagemap": 1.2, "scan": 1.2},
 }
 """Level to operation to how many times its floor it may take."""
+_PROC_TARGETS: dict[str, dict[str, float]] = {
+    "numpy": {"clear_refs": 6, "scan": 10},
+    "compiled": {"clear_refs": 6, "pagemap": 6, "scan": 10},
+}
+"""The same of the files of /proc, and of PAGEMAP_SCAN."""
 _PROFILES = ("linux-6.1", "linux-6.12")
 
 Words = NDArray[np.uint64]
@@ -278,14 +284,18 @@ def _entries(seed: int, rules: Entries) -> Words:
     return entries
 
 
+def _levels() -> list[tuple[str, bool]]:
+    """Plain numpy, and where numba is compiled code: (name, compiled)."""
+    return [("numpy", False)] + ([("compiled", True)] if importlib.util.find_spec("numba") else [])
+
+
 def _bulk(seed: int, work: Words, out: Words) -> list[_Subject]:
     """clear_refs, pagemap and scan on arrays."""
     subjects = []
-    levels = [("numpy", False)] + ([("compiled", True)] if importlib.util.find_spec("numba") else [])
     for name in _PROFILES:
         plain = Entries(PROFILES[name])
         prepare = partial(np.copyto, work, _entries(seed, plain))
-        for level, compiled in levels:
+        for level, compiled in _levels():
             target = _TARGETS[level].get
             for track in Track:
                 run = partial(bulk.clear_refs, work, Entries(PROFILES[name], track=track), compiled=compiled)
@@ -325,20 +335,22 @@ def _process(kernel: Kernel, seed: int) -> int:
 def _kernel(seed: int, work: Words, out: Words) -> list[_Subject]:
     """The same through the files of /proc, and PAGEMAP_SCAN, on a process: what the whole path costs."""
     subjects = []
-    for name in _PROFILES:
-        kernel = Kernel(PROFILES[name])
+    for name, (level, compiled) in product(_PROFILES, _levels()):
+        kernel = Kernel(PROFILES[name], compiled=compiled)
         pages = _process(kernel, seed)
-        files, who = ProcFs(kernel), pid_of(0)
+        files, who, target = ProcFs(kernel), pid_of(0), _PROC_TARGETS[level].get
         prepare = partial(np.copyto, kernel.memory.words, kernel.memory.words.copy())
         write = partial(files.open(f"{who}/clear_refs").pwrite, b"4", 0)
-        subjects.append(_Subject(f"/proc/PID/clear_refs {name}", _AND, None, pages, prepare, write))
+        subjects.append(
+            _Subject(f"/proc/PID/clear_refs {name}: {level}", _AND, target("clear_refs"), pages, prepare, write)
+        )
         read = partial(files.open(f"{who}/pagemap").pread, WORD_BYTES * pages, WORD_BYTES * kernel.base)
-        subjects.append(_Subject(f"/proc/PID/pagemap {name}", _COPY, None, pages, prepare, read))
+        subjects.append(_Subject(f"/proc/PID/pagemap {name}: {level}", _COPY, target("pagemap"), pages, prepare, read))
         if "pagemap_scan" in kernel.profile.verbs:
             start, end = kernel.base << PAGE_SHIFT, kernel.base + pages << PAGE_SHIFT
             argument = Argument(start, end, category_mask=ScanCategory.SOFT_DIRTY, vec_len=pages)
             scan = partial(kernel.pagemap_scan, kernel.processes[0], argument)
-            subjects.append(_Subject(f"PAGEMAP_SCAN {name}", _COPY, None, pages, prepare, scan))
+            subjects.append(_Subject(f"PAGEMAP_SCAN {name}: {level}", _COPY, target("scan"), pages, prepare, scan))
     return subjects
 
 

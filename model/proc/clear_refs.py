@@ -15,7 +15,7 @@ from ptewalk.model.linux import VmFlag
 from ptewalk.model.mm import modify, thp
 from ptewalk.model.pte import ALL, PROTNONE, RW, SPECIAL, A, P
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.tables import PMD_PAGES, SPAN_TABLES
+from ptewalk.model.state.tables import ALL_TABLES, PMD_PAGES, SPAN_TABLES
 from ptewalk.model.state.vma import Vma
 
 Words = NDArray[np.uint64]
@@ -116,7 +116,7 @@ def _walk(mm: Mm, vma: Vma, value: int) -> None:
     if engine is not None:
         _by_engine(mm, vma, value, engine)
         return
-    for piece in mm.tables.pieces(vma, vma.start, vma.end, together=SPAN_TABLES):
+    for piece in mm.tables.pieces(vma, vma.start, vma.end, together=ALL_TABLES):
         if piece.leaf:
             if not splits:
                 _clear_huge(mm, vma, piece.head, value)
@@ -165,13 +165,13 @@ def clear_soft_dirty(mm: Mm, vma: Vma, part: Words) -> None:
 
     An entry that may map a pinned page of a private area stays as it is.
     """
-    entries = mm.entries
+    entries, compiled = mm.entries, mm.kernel.compiled
     if not keeps_pinned(mm, vma):
-        bulk.clear_refs(part, entries, permit=permit(vma))
+        bulk.clear_refs(part, entries, permit=permit(vma), compiled=compiled)
         return
     pinned = pinned_places(mm, part)
     kept = part[pinned]
-    bulk.clear_refs(part, entries, permit=permit(vma))
+    bulk.clear_refs(part, entries, permit=permit(vma), compiled=compiled)
     part[pinned] = kept
 
 

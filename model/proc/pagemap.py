@@ -48,6 +48,17 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
         What an engine says of them: the words without what is the frame's or the area's.
     """
     frames = mm.frames
+    if told is None and mm.kernel.compiled:
+        known = bulk.Known(
+            frames.flags,
+            np.uint16(page.ANON),
+            frames.maps,
+            frames.head,
+            frames.huge_maps_by_head(),
+            mm.entries.profile.pagemap_tells_exclusive,
+            np.uint64(area_word(mm, vma)),
+        )
+        return bulk.mapped(part, mm.entries, known, out=out)
     if told is None:
         words = bulk.pagemap(part, mm.entries, out=out)
     else:
@@ -56,7 +67,7 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
     normal = (words >= PRESENT) & ((part & np.uint64(SPECIAL)) == 0)  # PRESENT is the highest bit
     index = (words & FRAME).view(np.int64)
     index[~normal] = 0
-    file = (frames.flags[index] & page.ANON == 0) & normal
+    file = (frames.flags.take(index) & page.ANON == 0) & normal
     if file.any():
         words |= file.astype(np.uint64) << np.uint64(PagemapBit.FILE)
     if mm.entries.profile.pagemap_tells_exclusive:
@@ -149,17 +160,21 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
     show_frames : bool
         The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
     """
-    words: Words = np.zeros(pages, np.uint64)
+    words: Words = np.empty(pages, np.uint64)
+    at = start
     for vma in mm.areas.in_range(start, start + pages):
         low, high = max(start, vma.start), min(start + pages, vma.end)
+        words[at - start : low - start] = 0
         _fill(mm, vma, low, high, words[low - start : high - start])
+        at = high
+    words[at - start :] = 0
     _finish(mm.kernel, words, show_frames)
     return words
 
 
 def read_area(mm: Mm, vma: Vma, *, show_frames: bool = True) -> tuple[Words, list[Mapped]]:
     """As `read`, of all pages of one area, and what the words were made of."""
-    words: Words = np.zeros(vma.end - vma.start, np.uint64)
+    words: Words = np.empty(vma.end - vma.start, np.uint64)
     mapped: list[Mapped] = []
     _fill(mm, vma, vma.start, vma.end, words, mapped)
     _finish(mm.kernel, words, show_frames)
@@ -167,15 +182,18 @@ def read_area(mm: Mm, vma: Vma, *, show_frames: bool = True) -> tuple[Words, lis
 
 
 def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mapped] | None = None) -> None:
-    """Put the words of pages [start, end) of one area into `out`, which is all zero."""
+    """Put the words of pages [start, end) of one area into `out`."""
     engine = mm.kernel.engine
     told: Words | None = None
+    shared = np.uint64(area_word(mm, vma))
     if engine is not None:
         told = engine.words(mm.tables.pages(start, end), mm.entries, marks=not vma.huge_level)
-        out[:] = told
-    if area_word(mm, vma):
-        out |= SOFT_DIRTY
+        np.bitwise_or(told, shared, out)
+    at = start
     for piece in mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
+        if told is None:
+            out[at - start : piece.first - start] = shared
+        at = piece.last
         place = out[piece.first - start : piece.last - start]
         own = None if told is None else told[piece.first - start : piece.last - start]
         if piece.leaf:
@@ -183,15 +201,19 @@ def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mappe
             if mapped is not None:
                 mapped.append(Mapped(piece, _NOWHERE, _NO_WORDS))
             continue
-        part = mm.tables.entries(piece.first, piece.last)
+        part = mm.tables.look(piece.first, piece.last)
         dense = len(part) > TABLE_ENTRIES or 2 * np.count_nonzero(part) > len(part)  # many tables: not looked at
         used = _NOWHERE if dense and mapped is None else part.nonzero()[0]
         if dense or own is not None:
             pte_words(mm, vma, part, place, own)
-        elif len(used):
-            place[used] = pte_words(mm, vma, part[used])
+        else:
+            place[:] = shared
+            if len(used):
+                place[used] = pte_words(mm, vma, part[used])
         if mapped is not None:
-            mapped.append(Mapped(piece, used, part))
+            mapped.append(Mapped(piece, used, part.copy()))
+    if told is None:
+        out[at - start :] = shared
     if mm.kernel.exact:
         out &= ~SOFT_DIRTY
         for first, last in mm.changed.within(start, end):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -35,11 +34,11 @@ from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
 from ptewalk.model.state.tables import SPAN_TABLES
 from ptewalk.model.state.vma import Vma
-from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT
+from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT, TABLE_ENTRIES
 
+_NOWHERE: Final = np.zeros(0, np.intp)
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _ENDLESS: Final = 1 << 63
-_NOT_WANTED: Final = -1
 _STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
 """Lowest status bit of a pagemap word."""
 
@@ -57,6 +56,8 @@ def _categories_of(status: int) -> int:
     return sum(category for true, category in told if true)
 
 
+_BESIDE: Final = (0, int(ScanCategory.PFNZERO), int(ScanCategory.FILE), int(ScanCategory.PFNZERO | ScanCategory.FILE))
+"""What may come to a word's categories from its frame."""
 _TOLD: Final = np.array([_categories_of(status) for status in range(1 << 64 - PAGEMAP_FRAME_BITS)], np.int64)
 
 
@@ -125,6 +126,9 @@ class _Scan:
         self.area_category = 0
         self.untold = 0
         """Categories that no page of the area has."""
+        self._common_of: tuple[int, int] | None = None
+        self._common = (np.uint64(0), np.zeros(0, np.uint64))
+        """Bits that the words of all pages that may be asked for share, and their values; none: no page may be."""
         self.out: list[tuple[int, int, int]] = []
         self.buffer: list[list[int]] = []
         self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
@@ -132,10 +136,11 @@ class _Scan:
     def interesting(self, categories: E) -> Any:
         """pagemap_scan_is_interesting_page, of one page or of many."""
         argument = self.argument
-        categories = categories ^ argument.category_inverted
-        wanted = categories & argument.category_mask == argument.category_mask
-        if argument.category_anyof_mask:
-            wanted = wanted & (categories & argument.category_anyof_mask != 0)
+        categories = categories ^ int(argument.category_inverted)  # numpy is slow with members of an enum
+        mask, anyof = int(argument.category_mask), int(argument.category_anyof_mask)
+        wanted = categories & mask == mask
+        if anyof:
+            wanted = wanted & (categories & anyof != 0)
         return wanted
 
     def push(self, categories: int, start: int, end: int) -> tuple[int, bool]:
@@ -293,7 +298,7 @@ class _Scan:
         """The words of pages by what maps them alone."""
         mm = self.mm
         if mm.kernel.engine is None:
-            return bulk.pagemap(mm.tables.entries(start, end), mm.entries)
+            return bulk.pagemap(mm.tables.look(start, end), mm.entries, compiled=mm.kernel.compiled)
         return mm.kernel.engine.words(mm.tables.pages(start, end), mm.entries, marks=True)
 
     def _protect_by(self, engine: Engine, start: int, end: int) -> None:
@@ -322,11 +327,10 @@ class _Scan:
     def entries(self, vma: Vma, start: int, end: int) -> None:
         """pagemap_scan_pmd_entry over page tables."""
         argument = self.argument
-        part = self.mm.tables.entries(start, end)
+        part = self.mm.tables.look(start, end)
         words = self._words(start, end)
-        unprotected = (words & UFFD) == 0
         if self.protects and not argument.vec_len:
-            self._protect(start, end, unprotected)
+            self._protect(start, end, (words & UFFD) == 0)
             return
         written = int(ScanCategory.WRITTEN)
         if (
@@ -336,16 +340,17 @@ class _Scan:
             and argument.category_mask == written
             and argument.return_mask == written
         ):
-            categories = np.where(unprotected, self.area_category | written, _NOT_WANTED)
+            places = ((words & UFFD) == 0).nonzero()[0]
+            categories = np.full(len(places), self.area_category | written)
+        elif end - start > TABLE_ENTRIES:
+            likely = self._likely(words)
+            places, categories = self._wanted(part[likely], words[likely])
+            places = likely[places]
         else:
-            categories = self._categories(part, words) & ~self.untold | self.area_category
-            categories[~self.interesting(categories)] = _NOT_WANTED
+            places, categories = self._wanted(part, words)
         taken = np.zeros(end - start, np.bool_)
         full = False
-        for first, last in _runs(categories):
-            found = int(categories[first])
-            if found == _NOT_WANTED:
-                continue
+        for first, last, found in _runs(places, categories):
             stop, full = self.push(found, start + first, start + last)
             taken[first : stop - start] = bool(found & written)
             if full:
@@ -354,6 +359,29 @@ class _Scan:
             self._protect(start, end, taken)
         if full:
             raise _Full
+
+    def _likely(self, words: Words) -> NDArray[np.intp]:
+        """Places of the area's pages that may be asked for, by what their words' status bits have in common."""
+        area = self.untold, self.area_category
+        if self._common_of != area:
+            told = (_TOLD, np.zeros_like(_TOLD))  # the second: of an entry that is 0
+            wanted = [
+                self.interesting((of_word | of_frame) & ~self.untold | self.area_category)
+                for of_word in told
+                for of_frame in _BESIDE
+            ]
+            possible = np.logical_or.reduce(wanted).nonzero()[0].astype(np.uint64)
+            varied = np.bitwise_or.reduce(possible ^ possible[:1])
+            self._common_of = area
+            self._common = (~varied << _STATUS, possible[:1] << _STATUS)
+        bits, values = self._common
+        return (words & bits == values).nonzero()[0] if len(values) else _NOWHERE
+
+    def _wanted(self, part: Words, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Which of a run of entries are asked for, ascending, and the categories of those."""
+        categories = self._categories(part, words) & ~self.untold | self.area_category
+        places = self.interesting(categories).nonzero()[0]
+        return places, categories[places]
 
     def _categories(self, part: Words, words: Words) -> NDArray[np.int64]:
         """pagemap_page_category of a run of entries, with their pagemap words."""
@@ -383,9 +411,9 @@ class _Scan:
 
         engine = self.mm.kernel.engine
         if engine is not None:
-            for first, last in _runs(taken.astype(np.int64)):
-                if taken[first]:
-                    self._protect_by(engine, start + first, start + last)
+            chosen = taken.nonzero()[0]
+            for first, last, _ in _runs(chosen, np.zeros_like(chosen)):
+                self._protect_by(engine, start + first, start + last)
         elif taken.any():
             self.mm.tables.change(start, end, protect)
 
@@ -435,10 +463,15 @@ class _Scan:
         return categories
 
 
-def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """[first, last) of each run of equal values."""
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    yield from pairwise(edges)
+def _runs(places: NDArray[np.intp], values: NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Of values at ascending places each run of equal neighbours: first and last place + 1, and the value."""
+    if not len(places):
+        return
+    edges = (places[1:] - places[:-1] != 1) | (values[1:] != values[:-1])
+    firsts = [0, *(edges.nonzero()[0] + 1).tolist()]
+    lasts = [*firsts[1:], len(places)]
+    for first, last in zip(firsts, lasts, strict=True):
+        yield int(places[first]), int(places[last - 1]) + 1, int(values[first])
 
 
 def _check(mm: Mm, argument: Argument) -> None:

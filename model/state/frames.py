@@ -445,13 +445,21 @@ class Frames:
 
     def mapcounts(self, frames: NDArray[np.int64]) -> NDArray[np.int32]:
         """`mapcount` of many frames."""
-        counts = self.maps[frames]
+        counts = self.maps.take(frames)
         if self.huge_maps:
             heads = np.array(sorted(self.huge_maps), np.int64)
             huge = np.array([self.huge_maps[head] for head in heads.tolist()], np.int32)
             of = self.head[frames]
             place = np.minimum(np.searchsorted(heads, of), len(heads) - 1)
             counts = counts + np.where(heads[place] == of, huge[place], 0).astype(np.int32)
+        return counts
+
+    def huge_maps_by_head(self) -> NDArray[np.int32]:
+        """`huge_maps` as an array, 0 where there are none; empty when there are none at all."""
+        if not self.huge_maps:
+            return np.zeros(0, np.int32)
+        counts = np.zeros(len(self.maps), np.int32)
+        counts[list(self.huge_maps)] = list(self.huge_maps.values())
         return counts
 
     def references(self, frame: int) -> int:

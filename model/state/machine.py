@@ -5,6 +5,7 @@ What a machine does is in mm/, proc/, access.py and kernel.py. Places are page n
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -211,6 +212,9 @@ class MachineState:
         A frame that was freed is given out again, from the next step on (`Frames.begin_step`).
     thp_anon : str
         The boot parameter for sizes of transparent huge pages: "16K-64K:always", or empty.
+    compiled : bool
+        Where many entries are read or changed at once, that is done by compiled code, with the same result. ImportError
+        without numba.
 
     Attributes
     ----------
@@ -238,7 +242,11 @@ class MachineState:
         memory: SparseMemory | None = None,
         reuse_frames: bool = False,
         thp_anon: str = "",
+        compiled: bool = False,
     ) -> None:
+        if compiled and importlib.util.find_spec("numba") is None:
+            raise ImportError("compiled=True needs numba: pip install 'ptewalk[fast]'")
+        self.compiled = compiled
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
         self.track = track

@@ -7,6 +7,7 @@ here and nowhere else: whatever may be cached by an MMU and allows less afterwar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,6 +26,11 @@ PMD_SHIFT: Final = INDEX_BITS
 PUD_SHIFT: Final = 2 * INDEX_BITS
 PMD_PAGES: Final = 1 << PMD_SHIFT
 PUD_PAGES: Final = 1 << PUD_SHIFT
+ALL_TABLES: Final = 1 << 36
+"""More page tables than an address space has."""
+_FEW: Final = 4
+"""Blocks, of which each is looked up by itself."""
+_MOST_ANSWERS: Final = 256
 SPAN_TABLES: Final = 64
 """Page tables that are worked on at once: 256 KiB, which stay in the processor's second-level cache."""
 
@@ -76,6 +82,38 @@ class Piece(NamedTuple):
         return self.last - self.first == 1 << INDEX_BITS * (self.level - 1)
 
 
+class _Blocks(NamedTuple):
+    """The 2 MiB blocks that a page table or a leaf maps, ascending, as arrays.
+
+    Attributes
+    ----------
+    block : int64 array (n,)
+        ``page >> 9``.
+    row : int64 array (n,)
+        Row in the memory's words of the page table; -1: a leaf.
+    """
+
+    block: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    @staticmethod
+    def of(tables: dict[int, int], huge: set[int], row_of_frame: dict[int, int]) -> _Blocks:
+        """Of page tables by block, and blocks with a leaf; none has both."""
+        count = len(tables)
+        block = np.empty(count + len(huge), np.int64)
+        row = np.full(count + len(huge), -1, np.int64)
+        block[:count] = np.fromiter(tables, np.int64, count)
+        block[count:] = np.fromiter(huge, np.int64, len(huge))
+        row[:count] = np.fromiter(map(row_of_frame.__getitem__, tables.values()), np.int64, count)
+        order = block.argsort()
+        return _Blocks(block[order], row[order])
+
+    def within(self, low: int, high: int) -> slice:
+        """The places of blocks [low, high]."""
+        first, last = self.block.searchsorted((low, high + 1)).tolist()
+        return slice(first, last)
+
+
 class PageTables:
     """Radix page tables.
 
@@ -107,6 +145,10 @@ class PageTables:
         """Level (1 = page table) to a dict from ``page >> 9 * level`` to the frame of the table."""
         self._huge: dict[int, set[int]] = {2: set(), 3: set()}
         """Level (2 or 3) to the set of ``page >> 9 * (level - 1)`` that hold a leaf there."""
+        self._sorted: _Blocks | None = None
+        """What the two say of 2 MiB blocks; None: they have changed since."""
+        self._runs_of: dict[tuple[int, int, int], list[tuple[int, int, bool]]] = {}
+        """Answers of `_runs` since then, the last few hundred."""
 
     def _new_table(self) -> int:
         frame = self.frames.alloc(0)
@@ -151,11 +193,13 @@ class PageTables:
         """Make the entry above point to the table `frame` of `level` (pmd_populate and its like)."""
         self.memory.store(self.entry_address(page, level + 1), frame << PAGE_SHIFT | TABLE_FLAGS)
         self._tables[level][page >> INDEX_BITS * level] = frame
+        self._reordered()
 
     def unlink(self, page: int, level: int) -> int:
         """Clear the entry that points to the table of `level`, and return the table (pmd_clear)."""
         shift = INDEX_BITS * level
         frame = self._tables[level].pop(page >> shift)
+        self._reordered()
         self.memory.store(self.entry_address(page, level + 1), 0)
         self.forget(page >> shift << shift, (page >> shift) + 1 << shift)
         return frame
@@ -169,6 +213,7 @@ class PageTables:
         """An engine has done what `relink` does to entries."""
         shift = INDEX_BITS * level
         self._tables[level][new >> shift] = self._tables[level].pop(old >> shift)
+        self._reordered()
         self.forget(old >> shift << shift, (old >> shift) + 1 << shift)
         self._moved_below(old, new, level)
 
@@ -176,11 +221,13 @@ class PageTables:
         """An engine has moved the leaf of level 2 that covers `old` to `new`."""
         self._huge[2].discard(old >> PMD_SHIFT)
         self._huge[2].add(new >> PMD_SHIFT)
+        self._reordered()
         self.forget(old & -PMD_PAGES, (old & -PMD_PAGES) + PMD_PAGES)
 
     def _moved_below(self, old: int, new: int, level: int) -> None:
         if level == 1:
             return
+        self._reordered()
         for block in range(PUD_PAGES >> PMD_SHIFT):
             source, target = (old >> PMD_SHIFT) + block, (new >> PMD_SHIFT) + block
             if source in self._tables[1]:
@@ -233,6 +280,7 @@ class PageTables:
             self._huge[level].add(key)
         else:
             self._huge[level].discard(key)
+        self._reordered()
         if old & P and (old & ~entry & _LOST or entry & ~old & _CHANGED):
             self.forget(key << shift, key + 1 << shift)
 
@@ -277,28 +325,61 @@ class PageTables:
         for first, last, huge in self._runs(start, end, together):
             yield Piece(2 if huge else 1, first, last, self.get_huge(first) if huge else 0)
 
-    def _used(self, start: int, end: int) -> list[int]:
-        if start >= end:
-            return []
-        low, high = start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT
-        tables, huge = self._tables[1], self._huge[2]
-        if high - low < 4:
-            return [b for b in range(low, high + 1) if b in tables or b in huge]
-        return sorted([b for b in tables if low <= b <= high] + [b for b in huge if low <= b <= high])
+    def _reordered(self) -> None:
+        """There are other tables or leaves than before, or elsewhere."""
+        self._sorted = None
+        self._runs_of.clear()
 
     def _runs(self, start: int, end: int, together: int) -> list[tuple[int, int, bool]]:
         """Page tables and huge leaves: (first, last, huge)."""
+        asked = start, end, together
+        known = self._runs_of.get(asked)
+        if known is None:
+            if len(self._runs_of) >= _MOST_ANSWERS:
+                self._runs_of.clear()
+            low, high = start >> PMD_SHIFT, (end - 1) >> PMD_SHIFT
+            runs = self._few_runs(low, high, together) if high - low < _FEW else self._many_runs(low, high, together)
+            known = self._runs_of[asked] = [
+                (max(start, first << PMD_SHIFT), min(end, after << PMD_SHIFT), huge) for first, after, huge in runs
+            ]
+        return known
+
+    def _few_runs(self, low: int, high: int, together: int) -> list[tuple[int, int, bool]]:
+        """As `_many_runs`, by looking each block up."""
+        tables, huge = self._tables[1], self._huge[2]
         runs: list[tuple[int, int, bool]] = []
-        huge = self._huge[2]
         first = after = joins_to = 0
-        for block in self._used(start, end):
-            if block == after < joins_to and block not in huge:
-                runs.pop()
-            else:
-                first, joins_to = block, 0 if block in huge else block + together
-            after = block + 1
-            runs.append((first << PMD_SHIFT, after << PMD_SHIFT, block in huge))
-        return [(max(start, low), min(end, high), is_huge) for low, high, is_huge in runs]
+        for block in range(low, high + 1):
+            if block in huge:
+                joins_to = 0
+                runs.append((block, block + 1, True))
+            elif block in tables:
+                if block == after < joins_to:
+                    runs.pop()
+                else:
+                    first, joins_to = block, block + together
+                after = block + 1
+                runs.append((first, after, False))
+        return runs
+
+    def _many_runs(self, low: int, high: int, together: int) -> list[tuple[int, int, bool]]:
+        """What maps blocks [low, high]: (first, last, huge) of a leaf, and of up to `together` page tables in a row."""
+        blocks = self._blocks()
+        place = blocks.within(low, high)
+        block, leaf = blocks.block[place], blocks.row[place] < 0
+        starts = np.flatnonzero((block[1:] - block[:-1] != 1) | leaf[1:] | leaf[:-1]) + 1
+        places = [0, *starts.tolist(), len(block)] if len(block) else []
+        firsts, leaves = block[places[:-1]].tolist(), leaf[places[:-1]].tolist()
+        runs: list[tuple[int, int, bool]] = []
+        for first, is_huge, (at, end) in zip(firsts, leaves, pairwise(places), strict=True):
+            last = first + end - at
+            runs += [(first_of, min(first_of + together, last), is_huge) for first_of in range(first, last, together)]
+        return runs
+
+    def _blocks(self) -> _Blocks:
+        if self._sorted is None:
+            self._sorted = _Blocks.of(self._tables[1], self._huge[2], self.memory.row_of_frame)
+        return self._sorted
 
     def _view(self, first: int, last: int) -> NDArray[np.uint64]:
         row = self.memory.row_of_frame[self._tables[1][first >> PMD_SHIFT]]
@@ -325,30 +406,46 @@ class PageTables:
         if len(stale):
             self.forget(first + int(stale[0]), first + int(stale[-1]) + 1)
 
-    def _rows(self, first: int, last: int) -> slice | list[int]:
+    def _rows(self, first: int, last: int) -> slice | NDArray[np.int64]:
         """Rows of the page tables of pages [first, last); where they are neighbours a slice, so that none is copied."""
-        rows, tables = self.memory.row_of_frame, self._tables[1]
-        found = [rows[tables[block]] for block in range(first >> PMD_SHIFT, (last - 1 >> PMD_SHIFT) + 1)]
-        after = found[0] + len(found)
-        return slice(found[0], after) if found == list(range(found[0], after)) else found
+        blocks = self._blocks()
+        rows = blocks.row[blocks.within(first >> PMD_SHIFT, last - 1 >> PMD_SHIFT)]
+        row = int(rows[0])
+        neighbours = int(rows[-1]) - row == len(rows) - 1 and bool((rows[1:] - rows[:-1] == 1).all())
+        return slice(row, row + len(rows)) if neighbours else rows
+
+    def look(self, first: int, last: int) -> NDArray[np.uint64]:
+        """The entries of pages [first, last), which have page tables throughout, to be read before anything changes."""
+        if first >> PMD_SHIFT == last - 1 >> PMD_SHIFT:
+            return self.part(first, last)
+        at = first & _INDEX
+        words = self.memory.words[self._rows(first, last)].reshape(-1)[at : at + last - first]
+        words.flags.writeable = False
+        return words
 
     def entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """A copy of the entries of pages [first, last), which have page tables throughout."""
-        if first >> PMD_SHIFT == last - 1 >> PMD_SHIFT:
-            return self._view(first, last).copy()
-        at = first & _INDEX
-        words = self.memory.words[self._rows(first, last)]
-        return words.reshape(-1)[at : at + last - first].copy()
+        return self.look(first, last).copy()
 
     def change(self, first: int, last: int, function: Callable[[NDArray[np.uint64]], None]) -> None:
-        """Let `function` change these entries in place; the MMU is told of the pages."""
+        """Let `function` change these entries in place; the MMU is told of the pages.
+
+        More than `SPAN_TABLES` tables may be given to it in parts.
+        """
         self.forget(first, last)
-        rows = self._rows(first, last)
-        words = self.memory.words[rows]
-        at = first & _INDEX
-        function(words.reshape(-1)[at : at + last - first])
-        if isinstance(rows, list):
-            self.memory.words[rows] = words
+        if first >> PMD_SHIFT == last - 1 >> PMD_SHIFT:
+            function(self._view(first, last))
+            return
+        rows, at = self._rows(first, last), first & _INDEX
+        if isinstance(rows, slice):
+            function(self.memory.words[rows].reshape(-1)[at : at + last - first])
+            return
+        end = at + last - first
+        for table in range(0, len(rows), SPAN_TABLES):
+            some, before = rows[table : table + SPAN_TABLES], table << INDEX_BITS
+            words = self.memory.words[some]
+            function(words.reshape(-1)[max(at - before, 0) : end - before])
+            self.memory.words[some] = words
 
     def free_range(self, start: int, end: int, floor: int, ceiling: int) -> None:
         """Free the tables that pages [start, end) no longer need (mm/memory.c:free_pgd_range).

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import random
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ptewalk.model import bulk
+from ptewalk.cosim.formats.samples import KERNELS as RECORDED
+from ptewalk.cosim.formats.scenarios import load
+from ptewalk.model import Machine, bulk
+from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.proc import pagemap
 from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import PROFILES
-from ptewalk.model.pte import PROTNONE, RW, UFFD_WP, Entries, P
+from ptewalk.model.pte import FRAME, PROTNONE, RW, SPECIAL, UFFD_WP, Entries, P
+from ptewalk.model.scenario import replay, report
+from ptewalk.model.x86 import TABLE_ENTRIES
 
 COUNT = 40_000  # more than two pieces, and not a multiple of eight
 KERNELS = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12")
@@ -152,11 +158,13 @@ def test_any_length_at_any_place(compiled: bool) -> None:
         assert entries.tolist() == whole[:start].tolist() + after[start:end] + whole[end:].tolist()
 
 
+@pytest.mark.parametrize("compiled", COMPILED)
 @pytest.mark.parametrize("name", ["linux-seed", "linux-6.1", "linux-6.12"])
-def test_whole_areas(machine: type, name: str) -> None:
+def test_whole_areas(machine: type, name: str, compiled: bool) -> None:
     """/proc over many tables at once, with areas that end inside a table: entry by entry the same."""
     tables = 70
     m = machine(name)
+    m.kernel.compiled = compiled
     rules, base = m.mm().entries, m.kernel.base
     m.mmap(3, 512 * tables)
     m.mmap(512 * tables + 3, 200, "r")
@@ -181,6 +189,84 @@ def test_whole_areas(machine: type, name: str) -> None:
     assert [w & told for w in words] == [word(entry, rules, rules.profile) & told for entry in before]
     m.clear()
     assert entries() == [cleared(entry, rules, rules.profile, Track.OFF, True) for entry in before]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("huge", [False, True])
+def test_mapped_is_pagemap_and_what_is_known_of_frames(exclusive: bool, huge: bool) -> None:
+    """Frame by frame, of entries of every kind; a frame that nothing is known of is refused."""
+    pytest.importorskip("numba")
+    rules, rng, frames = Entries(PROFILES["linux-6.12"]), random.Random(5), 3000
+    entries = entries_of(rng, rules, 1001)
+    present = entries & np.uint64(P) != 0
+    entries[present] &= ~np.uint64(FRAME)
+    entries[present] |= np.array(rng.choices(range(frames), k=int(present.sum())), np.uint64) << np.uint64(12)
+    entries = entries[(entries & np.uint64(P | PROTNONE)) != PROTNONE]
+    numbers = np.random.default_rng(5)
+    heads = np.arange(frames) & -16
+    huge_maps = np.where(np.arange(frames) % 48 == 0, 1 + np.arange(frames) // 48 % 2, 0).astype(np.int32)
+    known = bulk.Known(
+        numbers.integers(0, 4, frames).astype(np.uint16),
+        np.uint16(1),
+        numbers.integers(0, 3, frames).astype(np.int32),
+        heads,
+        huge_maps if huge else np.zeros(0, np.int32),
+        exclusive,
+        np.uint64(1 << PagemapBit.SOFT_DIRTY),
+    )
+    found = bulk.mapped(entries, rules, known).tolist()
+    kinds = set()
+    for entry, plain, got in zip(entries.tolist(), bulk.pagemap(entries, rules).tolist(), found, strict=True):
+        expected = plain | 1 << PagemapBit.SOFT_DIRTY
+        if entry & P and not entry & SPECIAL:
+            frame = entry >> 12 & (1 << 40) - 1
+            file = not known.flags[frame] & 1
+            once = exclusive and known.maps[frame] + (huge_maps[heads[frame]] if huge else 0) == 1
+            expected |= file << PagemapBit.FILE | bool(once) << PagemapBit.EXCLUSIVE
+            kinds.add((file, bool(once)))
+        assert got == expected, hex(entry)
+    assert len(kinds) == 2 + 2 * exclusive
+    entries[700] = frames << 12 | P
+    with pytest.raises(IndexError, match="beyond those that are known"):
+        bulk.mapped(entries, rules, known)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("profile", ["linux-6.1", "linux-6.12"])
+def test_recorded_answers_by_compiled_code(monkeypatch: pytest.MonkeyPatch, profile: str) -> None:
+    """Files, huge pages, swap, forks, PAGEMAP_SCAN: a machine that works by compiled code answers as a kernel did."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(replay, "Kernel", partial(Kernel, compiled=True))
+    made, told = report.replay(load([RECORDED[profile]]), profile), bulk.mapped
+    assert made.steps > 500 and made.agree == made.steps - made.skipped and not made.differ
+    calls = []
+    monkeypatch.setattr(bulk, "mapped", lambda *given, **how: calls.append(1) or told(*given, **how))
+    report.replay(load([RECORDED[profile]])[:3], profile)
+    assert calls
+
+
+def test_long_runs_are_cleared_as_short_ones() -> None:
+    """Tables in which nothing is rare are cleared by one mask; those with a swapped or PROT_NONE entry one by one."""
+    rng = random.Random(3)
+    for name in KERNELS:
+        for track in Track:
+            rules = Entries(PROFILES[name], track=track)
+            entries = entries_of(rng, rules, 12 * TABLE_ENTRIES + 7)
+            usual = entries & np.uint64(P) != 0
+            usual[3 * TABLE_ENTRIES : 4 * TABLE_ENTRIES] = True  # there the others stay, and at the end
+            usual[-7:] = True
+            entries[~usual] = 0
+            short = entries.copy()
+            for start in range(0, len(short), 100):
+                bulk.clear_refs(short[start : start + 100], rules)
+            bulk.clear_refs(entries, rules)
+            assert entries.tolist() == short.tolist(), (name, track)
+
+
+def test_compiled_without_numba_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs numba: pip install"):
+        Machine("linux-6.12", compiled=True)
 
 
 def test_arm_is_kept_and_never_given_to_read_only_entries() -> None:

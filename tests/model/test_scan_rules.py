@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
+import pytest
+
 from ptewalk.model.linux import ScanCategory, ScanFlag
+from ptewalk.model.proc import pagemap_scan
 from ptewalk.model.proc.pagemap_scan import Answer, Argument
 
 from .situations import RW, SD, UFFD_WP, B, C, D, cleared, huge, modern, wp
@@ -53,6 +59,49 @@ def test_scan_takes_soft_dirty_from_the_area_too(machine) -> None:  # type: igno
     m.write(2)
     (region,) = scan(m, 0, 4, category_mask=ScanCategory.SOFT_DIRTY).regions
     assert region[:2] == (2, 1) and region[2] & ScanCategory.SOFT_DIRTY
+
+
+@modern
+def test_pages_of_many_tables_are_looked_at_by_what_they_may_be(  # type: ignore[no-untyped-def]
+    machine, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked for, only pages are passed over that would not have been told."""
+    m = machine(profile)
+    if "pagemap_scan" not in m.kernel.profile.verbs:
+        return
+    m.mmap(0, 1200)
+    m.mmap(1200, 1200, "rw", "s0")
+    for page in (*range(0, 2400, 7), *range(500, 700)):
+        m.write(page)
+    for page in range(3, 1200, 5):
+        m.read(page)  # the zero page
+    m.madvise(400, 200, "PAGEOUT")
+    m.clear()
+    for page in (*range(450, 460), *range(1700, 1750)):
+        m.write(page)
+    rng, every = random.Random(1), m.kernel.profile.pagemap_scan_categories
+    asked = [
+        {
+            "category_mask": every & rng.getrandbits(10) & rng.getrandbits(10),
+            "category_inverted": every & rng.choice((0, rng.getrandbits(10))),
+            "category_anyof_mask": every & rng.choice((0, rng.getrandbits(10))),
+            "return_mask": every & rng.choice((0x3FF, rng.getrandbits(10))),
+        }
+        for _ in range(60)
+    ]
+    likely, found = pagemap_scan._Scan._likely, []
+    passed: set[bool] = set()
+
+    def counted(self, words):  # type: ignore[no-untyped-def]
+        places = likely(self, words)
+        passed.add(len(places) < len(words))
+        return places
+
+    for way in (counted, lambda self, words: np.arange(len(words))):
+        monkeypatch.setattr(pagemap_scan._Scan, "_likely", way)
+        found.append([scan(m, 0, 2400, **fields) for fields in asked])
+    assert found[0] == found[1] and passed == {False, True}
+    assert sum(len(answer.regions) > 1 for answer in found[0]) > 10
 
 
 def test_scan_reports_the_raw_bit_of_hugetlb(machine) -> None:  # type: ignore[no-untyped-def]
