@@ -87,7 +87,7 @@ def test_no_path_of_one_machine(path: Path) -> None:
 
 
 def test_every_property_is_told() -> None:
-    text = "".join((ROOT / "docs" / name).read_text() for name in ("walker.md", "mmu.md"))
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("walker.md", "mmu.md", "log.md"))
     assert [name for name in PROPERTIES if f"| `{name}` |" not in text] == []
 
 

@@ -14,6 +14,7 @@ from ptewalk.cosim.formal.delivery import DeliveryHarness
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.glue import GlueAnswers, GlueKeeps
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
@@ -61,6 +62,7 @@ PROPERTIES: dict[str, Property] = {
     WaitingHarness.title: WaitingHarness,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
+    LogRecords.title: LogRecords,
     WideTlbHarness.title: WideTlbHarness,
     MmuAnswers.title: MmuAnswers,
 }

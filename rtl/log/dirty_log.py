@@ -105,10 +105,10 @@ class DirtyLog(Component):
         software = self.software
         setup = Signal(software.setups.payload.shape())
         r = SimpleNamespace(
-            next=Signal(COUNT_BITS),  # records that have a place
-            issued=Signal(COUNT_BITS),  # and that memory was given
-            sent=Signal(range(_MOST_MARKS + 1)),  # marks on their way
-            reserved=Signal(range(_MOST_MARKS + 1)),  # and room for so many of them
+            next=Signal(COUNT_BITS, name="next"),  # records that have a place
+            issued=Signal(COUNT_BITS, name="issued"),  # and that memory was given
+            sent=Signal(range(_MOST_MARKS + 1), name="sent"),  # marks on their way
+            reserved=Signal(range(_MOST_MARKS + 1), name="reserved"),  # and room for so many of them
         )
         off, ring = setup.mode == LogMode.OFF, setup.mode == LogMode.RING
         room, forced, held, takes = Signal(), Signal(), Signal(), Signal()
@@ -123,7 +123,7 @@ class DirtyLog(Component):
 
         # A mark on offer: with room, or forced.
 
-        mark, credited, passes, kept, waits = Signal(), Signal(), Signal(), Signal(), Signal()
+        mark, credited, passes, waits, kept = Signal(), Signal(), Signal(), Signal(), Signal(name="kept")
         m.d.comb += [
             mark.eq(self.marks.valid & _marks(self.marks.payload)),
             credited.eq(room & ~held),
