@@ -138,10 +138,11 @@ class Walkers(Component):
         read = data.StructLayout({"address": physical, "id": unsigned(ID_BITS + self.bits)})
         turn = data.StructLayout({"whose": whose, "noncanonical": 1, "after": 1, "done": 1, "error": 1})
         said = data.StructLayout({"whose": whose, "done": 1, "error": 1})
-        r = SimpleNamespace(
+        self.registers = r = SimpleNamespace(
             keeps=Signal(count),  # the walk is no probe's, and was not overtaken
             pages=[Signal(PAGE_BITS, name=f"page_{number}") for number in range(count)],
             matches=Signal(count),
+            judging=Signal(),
         )
         asked = data.StructLayout(
             {"request": RequestLayout(config.tag_bits), "access": AccessClassLayout(), "epoch": len(self.i_epoch)}
@@ -279,7 +280,7 @@ class Walkers(Component):
         # arrives while nobody waits and none is judged goes there with it.
 
         swapped = self.memory.swapped
-        written, judging, fires = Signal(), Signal(), Signal()
+        written, judging, fires = Signal(), r.judging, Signal()
         told = data.View(said, swaps_said.r_data)
         ports = [memory.read_port(domain="comb") for memory in (requested, entries)]
         m.d.comb += [port.addr.eq(turns.head.whose) for port in ports]
@@ -315,7 +316,8 @@ class Walkers(Component):
         answer, update, known = self._judge(m, r.judged, error)
         m.d.comb += [
             # What memory says of the swap of the walk that is in the register still.
-            at_once.eq(written & (judged.whose == swapped.payload.id[: self.bits])),
+            # A late answer to a read of before a reset may stand in that register: it awaits no swap.
+            at_once.eq(written & judged.after & (judged.whose == swapped.payload.id[: self.bits])),
             done.eq(Mux(judging, judged.done, swapped.payload.done)),
             error.eq(judged.after & Mux(judging, judged.error, swapped.payload.error)),
             swaps_said.w_en.eq(written & ~(at_once & fires)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Assume, Cover, Fragment, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model import x86
 from ptewalk.rtl.delivery import Delivery
 
-__all__ = ["DeliveryHarness"]
+__all__ = ["DeliveryHarness", "DeliveryReadsHarness"]
 
 
 class DeliveryHarness(Harness):
@@ -27,9 +28,10 @@ class DeliveryHarness(Harness):
     depth = 3
     search_depth = 9
     TAG_BITS = 2
+    READS = False
 
     def __init__(self, *, searching: bool = False) -> None:
-        self.unit = unit = Delivery(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1)
+        self.unit = unit = Delivery(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1, read_grants=self.READS)
         super().__init__(unit, searching=searching)
         waiting = unit.waiting
         Fragment.get(waiting, None)  # else Amaranth warns of what is in it
@@ -50,7 +52,8 @@ class DeliveryHarness(Harness):
         outgoing = Signal(unit.outgoing.shape(), name="its_answer")
         looked = Signal(self.TAG_BITS)
         comes, back, answered, grants, ends = Signal(), Signal(), Signal(), Signal(), Signal()
-        retires = Signal()
+        stores, reads, retires = Signal(), Signal(), Signal()
+        read = waiting.read if self.READS else Const(0)
         m.d.comb += [
             Assume(~ResetSignal("sync")),
             Assume(~unit.load | (unit.take & unit.ready & (unit.outgoing.response.tag == looked))),
@@ -58,8 +61,10 @@ class DeliveryHarness(Harness):
             Assume(~comes | ~((told & ~back) | granted)),
             back.eq(fresh & unit.cancel),
             answered.eq(responses.valid & responses.ready & (responses.payload.tag == tag)),
-            grants.eq(outgoing.store & (outgoing.response.outcome == x86.Outcome.OK)),
-            ends.eq(waiting.stored & retires),
+            stores.eq(outgoing.store & (outgoing.response.outcome == x86.Outcome.OK)),
+            reads.eq(~outgoing.store & ~outgoing.probe & (outgoing.response.outcome == x86.Outcome.OK) & self.READS),
+            grants.eq(stores | reads),
+            ends.eq((waiting.stored | read) & retires),
         ]
         with m.If(unit.look):
             m.d.sync += looked.eq(unit.look_tag)
@@ -83,21 +88,46 @@ class DeliveryHarness(Harness):
                 Assert(answer.physical == outgoing.response.physical),
             ]
         with m.If(answered):
-            m.d.comb += [Assert(waiting.left == ~grants), Assert(waiting.left_epoch == outgoing.epoch)]
+            m.d.comb += [Assert(waiting.left == ~stores), Assert(waiting.left_epoch == outgoing.epoch[0])]
+        self._wait(m, answered, reads, ends, outgoing)
         m.d.comb += [
             Assert(~fresh | unit.valid),
             Assert(~was_ready | unit.ready),
             Assert(~waiting.left | (responses.valid & responses.ready)),
-            Assert(~retires | (waiting.stored == granted)),
-            Assert(~ends | (waiting.stored_epoch == outgoing.epoch)),
+            Assert(~retires | ((waiting.stored | read) == granted)),
+            Assert(~(waiting.stored | read) | unit.registers.retires),
             Cover(ends & (tag == 3)),
-            Cover(ends & (outgoing.epoch != waiting.epoch)),
+            Cover(ends & (outgoing.epoch[0] != waiting.epoch[0])),
             Cover(answered & ~grants & (tag == 1)),
             Cover(back & unit.registers.full),
         ]
         if not self.searching:
             self._tie(m, tag, told, fresh, granted, outgoing, looked, retires)
         return m
+
+    def _wait(self, m: Module, answered: Value, reads: Value, ends: Value, outgoing: data.View) -> None:
+        """What the unit of `waits` is told of the tag, and how many are here or granted at most."""
+        unit, waiting = self.unit, self.unit.waiting
+        number = Signal(range((1 << self.TAG_BITS) + 2), name="grants_outstanding")
+        m.d.sync += number.eq(number + unit.grants.grant - unit.grants.gone)
+        m.d.comb += Assert(number <= 1 << self.TAG_BITS)
+        store = outgoing.store
+        with m.If(ends):
+            m.d.comb += [
+                Assert(waiting.stored == store),
+                Assert(~store | (waiting.stored_epoch == outgoing.epoch[0])),
+            ]
+        if self.READS:
+            m.d.comb += [
+                Assert(~waiting.read_granted | waiting.left),
+                Assert(~answered | (waiting.read_granted == reads)),
+                Assert(~(answered & reads) | (waiting.read_epoch == outgoing.epoch[1])),
+                Assert(~ends | store | (waiting.read & (waiting.retired_epoch == outgoing.epoch[1]))),
+                Cover(ends & ~store & (outgoing.epoch[1] != waiting.epoch[1])),
+            ]
+        if not self.searching:
+            out, retired = (port.data for port in self.stored[:2])  # the only word of each
+            m.d.comb += Assert(number == sum(out ^ retired))
 
     def _tie(
         self,
@@ -118,7 +148,9 @@ class DeliveryHarness(Harness):
             word, place = grants.split(tag)
             m.d.comb += port.addr.eq(word)
             bits.append(port.data.bit_select(place, 1))
-        out, retired, note = bits
+        out, retired, *note = bits
+        notes = [Mux(outgoing.store, *outgoing.epoch), outgoing.store] if self.READS else [outgoing.epoch]
+        allowed = (outgoing.store | self.READS) & (outgoing.response.outcome == x86.Outcome.OK)
         held = unit.valid & (r.held.response.tag == tag)
         behind = r.full & (r.behind.response.tag == tag)
         m.d.comb += [
@@ -134,13 +166,32 @@ class DeliveryHarness(Harness):
             Assert(~held | (Value.cast(r.held) == Value.cast(outgoing))),
             Assert(~behind | (Value.cast(r.behind) == Value.cast(outgoing))),
             Assert((out ^ retired) == granted),
-            Assert(~granted | (note == outgoing.epoch)),
+            Assert(~granted | (Cat(*note) == Cat(*notes))),
             Assert(~(granted & told)),
-            Assert(grants.ready | ~(told | granted | out | retired)),
+            Assert(grants.ready | ~(unit.valid | told | granted | out | retired)),
+            Assert(~granted | allowed),
             Assert(grants.cleared <= 1 << self.TAG_BITS),
             Assert(r.next_tag == looked),
             Assert((r.retires & (r.retiring == tag)) == retires),
         ]
-        for here, known in ((held, r.out), (behind, r.behind_out), (looked == tag, r.next_out)):
+        # Of any tag.
+        granted_word, retired_word = (port.data for port in self.stored[:2])  # the only word of each
+        ways = (
+            (unit.valid, r.held.response.tag, r.out),
+            (r.full, r.behind.response.tag, r.behind_out),
+            (Const(1), looked, r.next_out),
+        )
+        for here, its, known in ways:
             with m.If(here):
-                m.d.comb += [Assert(known.taken == granted), Assert(known.bit == retired)]
+                m.d.comb += [
+                    Assert(known.taken == (granted_word ^ retired_word).bit_select(its, 1)),
+                    Assert(known.bit == retired_word.bit_select(its, 1)),
+                ]
+        m.d.comb += Assert(grants.ready | ((granted_word | retired_word) == 0))
+
+
+class DeliveryReadsHarness(DeliveryHarness):
+    """Where reads are granted too: by epochs of their own."""
+
+    title = "delivery/reads"
+    READS = True

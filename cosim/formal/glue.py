@@ -20,6 +20,8 @@ from ptewalk.rtl.walker import WalkerConfig
 __all__ = ["GlueAnswers", "GlueHarness", "GlueKeeps"]
 
 _WAITING = 3
+_MOST = _WAITING + 1
+"""Requests in flight that are not delivered, at most: with the two that `delivery` holds fewer than it has room for."""
 
 
 class GlueHarness(Harness):
@@ -269,6 +271,8 @@ class GlueAnswers(GlueHarness):
 
     title = "glue-answers"
     constants = ("tag",)
+    search_depth = 12
+    quickly = True
     assumptions = (
         *GlueHarness.assumptions,
         "delivery: what was told is on offer in the next cycle, or taken back; once it is ready it stays so",
@@ -320,10 +324,22 @@ class GlueAnswers(GlueHarness):
         # What delivery's proof assumes.
         m.d.comb += Assert(~delivery.load | (delivery.take & (delivery.outgoing.response.tag == looked)))
         m.d.comb += Assert(~delivery.load | delivery.ready)
+        # What the proofs of who waits assume.
+        flying = Signal(range(_MOST + 2))  # all of them
+        loaded_any = Signal()
+        m.d.sync += [
+            loaded_any.eq(delivery.load),
+            flying.eq(flying + self.accepted - (loaded_any & ~delivery.cancel)),
+        ]
+        m.d.comb += [
+            Assert(flying <= _MOST),
+            Assert(~delivery.waits | (delivery.may_wait & (delivery.wait != x86.Wait.NONE))),
+        ]
         told = delivery.load & (delivery.outgoing.response.tag == tag)
         m.d.comb += Assert(~told | (delivery.outgoing.epoch == epoch))
-        gone = Signal()  # a walk's answer was told to delivery in the last cycle: it is in no other place
-        m.d.sync += gone.eq(self.taken & (self.walked.tag == tag))
+        # A walk's answer was told to delivery in the last cycle, it is in no other place: this tag's, any.
+        gone, gone_any = Signal(), Signal()
+        m.d.sync += [gone.eq(self.taken & (self.walked.tag == tag)), gone_any.eq(self.taken)]
         m.d.comb += [
             Assert(~delivered | busy),
             Assert(~(mmu.contexts.valid & mmu.contexts.ready) | ~(busy | delivery.valid)),
@@ -354,8 +370,10 @@ class GlueAnswers(GlueHarness):
                 Assert(~(r.began & r.served)),
                 Assert(((r.room + 1) & r.room) == 0),
                 Assert(credits + out == _WAITING),
+                Assert(flying == r.valid_1 + r.valid_2 + level + served + self.walks + gone_any),
                 Assert(~(served & loaded) | (r.refused.request.tag == tag)),
                 Assert(gone == (loaded & ~served & ~r.early)),
+                Assert(gone_any == (loaded_any & ~served & ~r.early)),
                 Assert(~(served & r.early)),
                 Assert(first < _WAITING),
                 Assert(

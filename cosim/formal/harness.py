@@ -9,7 +9,10 @@ from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.rtl.interfaces import ID_BITS
 
-__all__ = ["Harness", "LateAnswers"]
+__all__ = ["FLAT", "Harness", "LateAnswers"]
+
+FLAT = "prep -flatten -top top\nmemory_map\nopt -full"
+"""Yosys's script of what ABC searches."""
 
 
 class Harness(Elaboratable):
@@ -29,6 +32,8 @@ class Harness(Elaboratable):
         z3, or yices where z3 takes too long; abc of what is `bounded`.
     bounded : bool
         True: nothing is proved beyond the `search_depth` steps of the bounded search. Its covers are reached by yices.
+    quickly : bool
+        True: the bounded search is ABC's where that is installed, and else the solver's, which takes far longer.
     script : str
         Yosys's, of the bounded search and of all else.
     searching : bool
@@ -47,6 +52,7 @@ class Harness(Elaboratable):
     search_depth = 10
     solver = "z3"
     bounded = False
+    quickly = False
     script = "prep -top top"
 
     def __init__(self, core: Component, *, searching: bool) -> None:

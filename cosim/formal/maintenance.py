@@ -81,6 +81,7 @@ class MaintenanceHarness(Harness):
             m.d.comb += [Assert(owner == context.pcid), Assert(~own.stale)]
         with m.If(looks):
             m.d.comb += Assert(~of_all.held | ~of_all.stale)
+        self._ask_slots(m)
         if not self.searching:
             self._tie(m, own, owner, slot, context.pcid)
         m.d.comb += [
@@ -90,6 +91,19 @@ class MaintenanceHarness(Harness):
             Cover(own.held & own.stale & gone),
         ]
         return m
+
+    def _ask_slots(self, m: Module) -> None:
+        """What the proof of the slots assumes of who asks them."""
+        slots = self.unit.slots
+        looked = Signal()  # for a PCID, in the last cycle
+        m.d.sync += looked.eq(slots.look)
+        m.d.comb += [
+            Assert(~(slots.use | slots.renew | slots.end) | (looked & ~slots.look)),
+            Assert((slots.use + slots.renew + slots.end) <= 1),
+            Assert(~slots.use | slots.found),
+            Assert(~slots.end | ~slots.found | (slots.slot != slots.current)),
+            Cover(slots.end & slots.found),
+        ]
 
     def _taken(self, m: Module, linear: Value, slot: Value) -> tuple[Value, Value]:
         """The operation on offer takes what is kept of the slot; what is global."""

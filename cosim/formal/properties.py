@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Protocol
 
-from ptewalk.cosim.formal.delivery import DeliveryHarness
+from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.glue import GlueAnswers, GlueKeeps
 from ptewalk.cosim.formal.harness import Harness
@@ -23,6 +23,7 @@ from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
 from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
 from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
+from ptewalk.cosim.formal.walkers import WalkersHarness
 from ptewalk.cosim.formal.whole import MmuAnswers
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -58,6 +59,8 @@ PROPERTIES: dict[str, Property] = {
     GlueKeeps.title: GlueKeeps,
     GlueAnswers.title: GlueAnswers,
     DeliveryHarness.title: DeliveryHarness,
+    DeliveryReadsHarness.title: DeliveryReadsHarness,
+    WalkersHarness.title: WalkersHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
     WaitsHarness.title: WaitsHarness,

@@ -26,7 +26,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.base.processes import told_of_parents_end
-from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.harness import FLAT, Harness
 from ptewalk.cosim.formal.properties import PROPERTIES, Property, harness_of
 
 KEPT: Final = Path("results") / "proofs"
@@ -271,20 +271,27 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
                 )
         # Amaranth takes the name of an arbitrary constant's cell for a module's.
         (folder / file).write_text(text.replace(r"cell \$anyconst", "cell $anyconst"))
-    engine = f"search: {_BOUNDED}\n~search: smtbmc yices" if harness.bounded else f"smtbmc {harness.solver}"
+    quickly = harness.quickly and bool(_solver("abc"))
+    engine = f"smtbmc {'yices' if harness.bounded else harness.solver}"
+    if harness.bounded or quickly:
+        engine = f"search: {_BOUNDED}\n~search: {engine}"
+    shown = "yices" if harness.bounded else harness.solver  # who makes waves of a counterexample
+    script = harness.script
+    if quickly:
+        script = "\n".join([*(f"search: {line}" for line in FLAT.splitlines()), f"~search: {script}"])
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
         f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
-        f"{'search: aigsmt yices' if harness.bounded else ''}\n"
+        f"{f'search: aigsmt {shown}' if harness.bounded or quickly else ''}\n"
         f"prove: mode prove\nprove: depth {harness.depth}\n"
         f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
         f"[engines]\n{engine}\n\n"
-        f"[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\n{harness.script}\n\n"
+        f"[script]\nsearch: read_rtlil search.il\n~search: read_rtlil top.il\n{script}\n\n"
         "[files]\ntop.il\nsearch.il\n"
     )
     texts = [(folder / file).read_text() for file in ("top.il", "search.il", "proof.sby")]
     program = _solver(harness.solver)
-    (folder / "abc").write_text(_ABC.format(program=program))
+    (folder / "abc").write_text(_ABC.format(program=_solver("abc")))
     (folder / "abc").chmod(0o755)
     asks = [program, *_SOLVERS[harness.solver][1]]
     said = subprocess.run(asks, env={**os.environ, "PATH": _path()}, capture_output=True, text=True)

@@ -43,7 +43,10 @@ class InTurnHarness(Harness):
     """What is pushed is at the head after exactly those that were before it, as it was pushed; any one is watched."""
 
     title = "in-turn"
-    assumptions: tuple[str, ...] = ("at most as many wait as there is room for", "the head is taken only when valid")
+    assumptions: tuple[str, ...] = (
+        "walkers: at most as many wait as there is room for",
+        "walkers: the head is taken only when valid",
+    )
     depth = 3
     search_depth = 10
 
@@ -96,7 +99,8 @@ class WaitingHarness(Harness):
     title = "waiting"
     assumptions: tuple[str, ...] = (
         "at most as many wait as there is room for, and none is taken that is not there",
-        "who joins joins one walk, which is in flight; a walk ends as `ended` says, and another begins not before",
+        "who joins joins one walk, which is in flight",
+        "walkers: a walk ends as `ended` says, and another begins not before",
     )
     depth = 3
     search_depth = 10

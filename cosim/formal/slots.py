@@ -15,8 +15,8 @@ class PcidSlotsHarness(Harness):
 
     title = "pcid-slots"
     assumptions: tuple[str, ...] = (
-        "the current slot is not ended",
-        "one thing is asked at a time, in the cycle after the PCID was looked for",
+        "maintenance: the current slot is not ended",
+        "maintenance: one thing is asked at a time, in the cycle after the PCID was looked for",
     )
     depth = 2
     search_depth = 12

@@ -8,7 +8,7 @@ from typing import Any
 from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data
 
-from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.harness import FLAT, Harness
 from ptewalk.model import linux, x86
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.entry import EntryLayout, canonical, index_of, slot
@@ -55,7 +55,7 @@ class MmuHarness(Harness):
 
     bounded = True
     solver = "abc"
-    script = "prep -flatten -top top\nmemory_map\nopt -full"
+    script = FLAT
     search_depth = 24
     assumptions: tuple[str, ...] = (
         "no reset but the first",
