@@ -21,7 +21,7 @@ class Waiting(Component):
     w_data : In(width), w_en : In(1), r_data : Out(width), r_rdy : Out(1), r_en : In(1)
         As `SyncFIFO`'s.
     w_joins : In(walkers)
-        What is written waits for the end of this walk; 0: for any walker.
+        What is written waits for the end of one of these walks, the lowest; 0: for any walker.
     r_joined : Out(1)
         The head waited for the end of a walk.
     r_waits : Out(1)
@@ -56,7 +56,6 @@ class Waiting(Component):
         m.d.comb += [
             new.item.eq(self.w_data),
             new.joins.eq(self.w_joins.any()),
-            new.ended.eq((self.w_joins & self.ended).any()),
             queue.w_data.eq(new),
             queue.w_en.eq(self.w_en),
             queue.r_en.eq(self.r_en),
@@ -66,7 +65,7 @@ class Waiting(Component):
         ]
         for one in reversed(range(self._walkers)):
             with m.If(self.w_joins[one]):
-                m.d.comb += new.whose.eq(one)
+                m.d.comb += [new.whose.eq(one), new.ended.eq(self.ended[one])]
         same = Cat(self.ended.bit_select(head.whose, 1) == head.ended, self.walking.bit_select(head.whose, 1)).all()
         m.d.comb += self.r_waits.eq(head.joins & same)
         return m

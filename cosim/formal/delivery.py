@@ -9,7 +9,7 @@ from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model import x86
 from ptewalk.rtl.delivery import Delivery
 
-__all__ = ["DeliveryHarness", "DeliveryReadsHarness"]
+__all__ = ["DeliveryHarness", "DeliveryReadsHarness", "DeliverySeveralHarness"]
 
 
 class DeliveryHarness(Harness):
@@ -29,9 +29,12 @@ class DeliveryHarness(Harness):
     search_depth = 9
     TAG_BITS = 2
     READS = False
+    AHEAD = True
 
     def __init__(self, *, searching: bool = False) -> None:
-        self.unit = unit = Delivery(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1, read_grants=self.READS)
+        self.unit = unit = Delivery(
+            physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1, read_grants=self.READS, ahead=self.AHEAD
+        )
         super().__init__(unit, searching=searching)
         waiting = unit.waiting
         Fragment.get(waiting, None)  # else Amaranth warns of what is in it
@@ -56,7 +59,7 @@ class DeliveryHarness(Harness):
         read = waiting.read if self.READS else Const(0)
         m.d.comb += [
             Assume(~ResetSignal("sync")),
-            Assume(~unit.load | (unit.take & unit.ready & (unit.outgoing.response.tag == looked))),
+            Assume(~unit.load | (unit.take & unit.ready)),
             comes.eq(unit.load & (unit.outgoing.response.tag == tag)),
             Assume(~comes | ~((told & ~back) | granted)),
             back.eq(fresh & unit.cancel),
@@ -66,6 +69,8 @@ class DeliveryHarness(Harness):
             grants.eq(stores | reads),
             ends.eq((waiting.stored | read) & retires),
         ]
+        if self.AHEAD:
+            m.d.comb += Assume(~unit.load | (unit.outgoing.response.tag == looked))
         with m.If(unit.look):
             m.d.sync += looked.eq(unit.look_tag)
         was_ready = Signal()
@@ -171,15 +176,16 @@ class DeliveryHarness(Harness):
             Assert(grants.ready | ~(unit.valid | told | granted | out | retired)),
             Assert(~granted | allowed),
             Assert(grants.cleared <= 1 << self.TAG_BITS),
-            Assert(r.next_tag == looked),
             Assert((r.retires & (r.retiring == tag)) == retires),
         ]
+        if self.AHEAD:
+            m.d.comb += Assert(r.next_tag == looked)
         # Of any tag.
         granted_word, retired_word = (port.data for port in self.stored[:2])  # the only word of each
         ways = (
             (unit.valid, r.held.response.tag, r.out),
             (r.full, r.behind.response.tag, r.behind_out),
-            (Const(1), looked, r.next_out),
+            (Const(1), r.next_tag, r.next_out),
         )
         for here, its, known in ways:
             with m.If(here):
@@ -195,3 +201,15 @@ class DeliveryReadsHarness(DeliveryHarness):
 
     title = "delivery/reads"
     READS = True
+
+
+class DeliverySeveralHarness(DeliveryHarness):
+    """Where the tag of the next answer is not known a cycle before it: with several walkers."""
+
+    title = "delivery/several"
+    assumptions = (
+        "no reset but the first",
+        "glue-answers/2: an answer is told with room, and when ready, only",
+        DeliveryHarness.assumptions[-1],
+    )
+    AHEAD = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Assert, Assume, Cat, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, Cat, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, Flow
 
@@ -16,12 +16,11 @@ from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.flights import WaitingLayout
 from ptewalk.rtl.tlb import TlbOp
 from ptewalk.rtl.walker import WalkerConfig
+from ptewalk.rtl.walkers import Walkers
 
-__all__ = ["GlueAnswers", "GlueHarness", "GlueKeeps"]
+__all__ = ["GlueAnswers", "GlueAnswersTwo", "GlueHarness", "GlueKeeps", "GlueKeepsTwo"]
 
 _WAITING = 3
-_MOST = _WAITING + 1
-"""Requests in flight that are not delivered, at most: with the two that `delivery` holds fewer than it has room for."""
 
 
 class GlueHarness(Harness):
@@ -39,6 +38,7 @@ class GlueHarness(Harness):
     )
     depth = 3
     search_depth = 8
+    WALKERS = 1
 
     def __init__(self, *, searching: bool = False) -> None:
         self.mmu = mmu = CachingMmu(
@@ -51,23 +51,45 @@ class GlueHarness(Harness):
                 slots=2,
                 waiting=_WAITING,
                 upper_entries=2,
+                walkers=self.WALKERS,
             )
         )
         super().__init__(mmu, searching=searching)
         for part in (mmu.walker, mmu.uppers, mmu.delivery, *mmu.tlb.banks):
             self._free(part)
-        self.ends = Signal()  # free: the walk in flight has an answer
+        self.ends = Signal()  # free: the walk that is judged has an answer
         self.ports.append(self.ends)
-        self.walks = Signal()  # one is in flight
-        self.probes = Signal()  # and is a probe's
-        self.walked = Signal(mmu.walker.requester.requests.payload.shape())  # whose it is
+        self.flights = [
+            SimpleNamespace(
+                walks=Signal(name=f"walks_{number}"),  # one is in flight
+                probe=Signal(name=f"probes_{number}"),  # and is a probe's
+                request=Signal(mmu.walker.requester.requests.payload.shape(), name=f"walked_{number}"),  # whose it is
+                epoch=Signal.like(mmu.delivery.epoch, name=f"walked_epoch_{number}"),
+                overtaken=Signal(name=f"overtaken_{number}"),
+            )
+            for number in range(self.WALKERS)
+        ]
+        self.walks, self.probes, self.walked = (
+            self.flights[0].walks,
+            self.flights[0].probe,
+            self.flights[0].request,
+        )
+        # Which walk is judged; of one walker the only one.
+        self.whose = Signal(1 if self.WALKERS == 1 else mmu.walker.bits)
+        # Which of them begins next; and which passes an upper entry, if one does.
+        self.chosen = Signal(self.WALKERS)
+        self.passing = Signal.like(self.whose)
+        if self.WALKERS > 1:
+            self.ports += [self.whose, self.passing]
 
     def _free(self, part: Component) -> None:
         """A part of which nothing is there: its outputs are free."""
         Fragment.get(part, None)  # else Amaranth warns of what is in it
         part.elaborate = lambda platform: Module()
         walker = self.mmu.walker
-        driven = (walker.requester.requests.ready, walker.requester.responses.valid)
+        driven = [walker.requester.requests.ready, walker.requester.responses.valid]
+        if isinstance(walker, Walkers):
+            driven += [walker.o_walking, walker.o_ended, walker.o_room]
         for _path, member, value in part.signature.flatten(part):
             signal = Value.cast(value)
             if member.flow is Flow.Out and isinstance(signal, Signal) and not any(signal is one for one in driven):
@@ -79,8 +101,13 @@ class GlueHarness(Harness):
         walker, requests = mmu.walker, mmu.requester.requests
         made = mmu.elaborate(None)
         queue = made.submodules.queue
-        inside = queue.elaborate(None)
         mmu.elaborate = lambda platform: made  # type: ignore[method-assign]
+        if self.WALKERS > 1:
+            self.joining = queue
+            around = queue.elaborate(None)
+            queue.elaborate = lambda platform: around
+            queue = around.submodules.queue
+        inside = queue.elaborate(None)
         queue.elaborate = lambda platform: inside
         m.submodules.mmu = mmu
         self.queue = queue
@@ -96,24 +123,12 @@ class GlueHarness(Harness):
         m.d.sync += self.begun.eq(self.begins)
         m.d.comb += [
             Assume(~ResetSignal("sync")),
-            begins.ready.eq(~self.walks),
-            found.valid.eq(self.walks & self.ends & walker.o_judges),
-            Assume(~walker.o_judges | (self.walks & ~self.begun)),
-            Assume(~walker.o_passes | self.walks),
-            Assume(~self.walks | (found.payload.tag == self.walked.tag)),
             Assume(~found.valid | (found.payload.outcome != x86.Outcome.OK) | is_leaf(walker.o_translation.level)),
             Assume(~walker.o_passes | is_upper(walker.o_upper.at)),
             self.begins.eq(begins.valid & begins.ready),
             self.taken.eq(found.valid & found.ready),
         ]
-        with m.If(self.begins):
-            m.d.sync += [
-                self.walks.eq(1),
-                self.walked.eq(begins.payload),
-                self.probes.eq(begins.payload.access == x86.Access.PROBE),
-            ]
-        with m.Elif(self.taken):
-            m.d.sync += self.walks.eq(0)
+        self._walk(m)
         self.accepted, self.looks = Signal(), Signal()
         m.d.comb += [
             self.accepted.eq(requests.valid & requests.ready),
@@ -123,6 +138,27 @@ class GlueHarness(Harness):
             self._tie_turns(m, mmu.registers)
         self._specify(m, mmu.registers)
         return m
+
+    def _walk(self, m: Module) -> None:
+        """What one walker does."""
+        walker = self.mmu.walker
+        begins, found = walker.requester.requests, walker.requester.responses
+        m.d.comb += [
+            self.chosen.eq(1),
+            begins.ready.eq(~self.walks),
+            found.valid.eq(self.walks & self.ends & walker.o_judges),
+            Assume(~walker.o_judges | (self.walks & ~self.begun)),
+            Assume(~walker.o_passes | self.walks),
+            Assume(~self.walks | (found.payload.tag == self.walked.tag)),
+        ]
+        with m.If(self.begins):
+            m.d.sync += [
+                self.walks.eq(1),
+                self.walked.eq(begins.payload),
+                self.probes.eq(begins.payload.access == x86.Access.PROBE),
+            ]
+        with m.Elif(self.taken):
+            m.d.sync += self.walks.eq(0)
 
     def _tie_turns(self, m: Module, r: SimpleNamespace) -> None:
         """What induction needs: whoever waited and is looked up again finds no walk in flight."""
@@ -169,22 +205,28 @@ class GlueKeeps(GlueHarness):
         ]
 
         # Since the lookup in each stage, and of the walk in flight.
-        since_1, since_2, overtaken = Signal(), Signal(), Signal()
+        since_1, since_2 = Signal(), Signal()
+        overtaken = Signal(self.WALKERS)
         with m.If(uppers.look):
             m.d.sync += [since_1.eq(takes), since_2.eq(since_1 | takes)]
         with m.Else():
             m.d.sync += [since_1.eq(since_1 | takes), since_2.eq(since_2 | takes)]
-        with m.If(self.begins):
-            m.d.sync += overtaken.eq(uppers.start.cached & (since_2 | takes))
-        with m.Elif(takes):
-            m.d.sync += overtaken.eq(1)
+        for number in range(self.WALKERS):
+            with m.If(self.begins & self.chosen[number]):
+                m.d.sync += overtaken[number].eq(uppers.start.cached & (since_2 | takes))
+            with m.Elif(takes):
+                m.d.sync += overtaken[number].eq(1)
 
         # What is kept, in the cycle after the answer.
         ended, stale, probe, well, ill = (Signal(name=name) for name in ("ended", "stale", "probe", "well", "ill"))
-        page = Signal(64)
+        page, whose = Signal(64), self.whose
+        probes, pages = (
+            Array(flight.probe for flight in self.flights),
+            Array(flight.request.linear for flight in self.flights),
+        )
         m.d.sync += [
-            *(ended.eq(self.taken), stale.eq(overtaken | invalidates), probe.eq(self.probes)),
-            *(well.eq(self.taken & (found.outcome == x86.Outcome.OK)), ill.eq(faults), page.eq(self.walked.linear)),
+            *(ended.eq(self.taken), stale.eq(overtaken.bit_select(whose, 1) | invalidates), probe.eq(probes[whose])),
+            *(well.eq(self.taken & (found.outcome == x86.Outcome.OK)), ill.eq(faults), page.eq(pages[whose])),
         ]
         op = tlb.registers.op  # on hold: what was on offer as the walk was answered
         of_walk = Signal()  # the operation on offer is the walk's
@@ -200,10 +242,17 @@ class GlueKeeps(GlueHarness):
             m.d.comb += Assert(well & ~stale & ~probe)
         m.d.comb += [
             Assert(~ill | of_walk),
-            Assert(~uppers.passes | (walker.o_passes & ~overtaken)),
+            Assert(~uppers.passes | walker.o_passes),
             Assert(uppers.clear == tlb.forgets),
         ]
 
+        # What a walk passes that was overtaken, by a page fault of another one in the last cycle, goes at once.
+        passes_late = uppers.passes & overtaken.bit_select(self.passing, 1)
+        goes = Signal()
+        m.d.sync += goes.eq(passes_late)
+        m.d.comb += Assert(~goes | uppers.clear)
+        if self.WALKERS == 1:
+            m.d.comb += Assert(~passes_late)
         # What the neighbours' proofs assume.
         busy = tlb.busy
         offered, counts = Signal(), Signal(op.shape(), name="op_that_counts")
@@ -215,7 +264,7 @@ class GlueKeeps(GlueHarness):
             Assert(~of_walk | ~maintenance.may_begin),
             Assert(~of_walk | ~invalidates),
             # Of the walker.
-            Assert(~changes | ~self.walks),
+            *(Assert(~changes | ~flight.walks) for flight in self.flights),
             # Of the TLB.
             counts.eq(Mux(tlb.hold, op, tlb.ops.payload)),
             Assert(~tlb.ops.valid | is_kind(counts.kind)),
@@ -230,12 +279,16 @@ class GlueKeeps(GlueHarness):
             Assert(uppers.slot == maintenance.slot),
             Assert(tlb.slot == maintenance.slot),
         ]
+        if isinstance(walker, Walkers):
+            probe_begins = walker.requester.requests.payload.access == x86.Access.PROBE
+            m.d.comb += Assert(~self.begins | (walker.i_access.probe == probe_begins))
         if not self.searching:
             self._tie(m, r, since_1, since_2, overtaken, ill)
             m.d.comb += [Assert(ended == r.took), Assert(maintenance.before.pcid == context)]
         m.d.comb += [
             Cover(fills & (op.entry.level == 2)),
             Cover(ended & well & stale & ~probe),
+            *([Cover(goes)] if self.WALKERS > 1 else []),
             Cover(self.begins & uppers.start.cached & since_2),
             Cover(self.begins & ~uppers.start.cached & since_2 & (context == 3)),
             Cover(of_walk & (op.kind == TlbOp.DROP)),
@@ -246,15 +299,21 @@ class GlueKeeps(GlueHarness):
     ) -> None:
         """What induction needs: the flags say what was seen, those of a page fault a cycle late."""
         tlb = self.mmu.tlb.registers
+        if self.WALKERS == 1:
+            m.d.comb += [
+                Assert(~self.walks | (r.walked.request == self.walked)),
+                Assert(~self.walks | (r.walked.access.probe == self.probes)),
+                Assert(~self.walks | ~overtaken | r.overtaken),
+            ]
+        else:
+            for flight, one in zip(self.flights, overtaken, strict=True):
+                m.d.comb += Assert(~flight.walks | ~one | flight.overtaken | r.faulted)
         m.d.comb += [
             Assert(r.faulted == ill),
-            Assert(~self.walks | (r.walked.request == self.walked)),
-            Assert(~self.walks | (r.walked.access.probe == self.probes)),
             *(
                 Assert(~valid | (stage.access.probe == (stage.request.access == x86.Access.PROBE)))
                 for valid, stage in ((r.valid_1, r.stage_1), (r.valid_2, r.stage_2))
             ),
-            Assert(~self.walks | ~overtaken | r.overtaken),
             Assert(~r.valid_1 | ~since_1 | r.stage_1.overtaken | r.faulted),
             Assert(~r.valid_2 | ~since_2 | r.stage_2.overtaken | r.faulted),
             Assert(tlb.own | ~tlb.valid),
@@ -271,8 +330,7 @@ class GlueAnswers(GlueHarness):
 
     title = "glue-answers"
     constants = ("tag",)
-    search_depth = 12
-    quickly = True
+    quick_depth = 12
     assumptions = (
         *GlueHarness.assumptions,
         "delivery: what was told is on offer in the next cycle, or taken back; once it is ready it stays so",
@@ -302,7 +360,7 @@ class GlueAnswers(GlueHarness):
             m.d.sync += busy.eq(0)
         # Where it is: it is somewhere if and only if it is in flight, and in one place only.
         layout = WaitingLayout(mmu.config.walker.tag_bits, len(delivery.epoch))
-        held = [data.View(layout, port.data).request.tag == tag for port in self.stored]
+        held = [data.View(layout, port.data[: layout.size]).request.tag == tag for port in self.stored]
         level, first = queue.level, self.inside["consume"]
         waits = Signal(_WAITING)
         for number, port in enumerate(self.stored):
@@ -315,36 +373,41 @@ class GlueAnswers(GlueHarness):
             r.valid_1 & (r.stage_1.request.tag == tag),
             r.valid_2 & (r.stage_2.request.tag == tag),
             served & loaded,
-            self.walks & (self.walked.tag == tag),
+            *(flight.walks & (flight.request.tag == tag) for flight in self.flights),
             waits,
         )
         looked = Signal.like(delivery.look_tag)
         with m.If(delivery.look):
             m.d.sync += looked.eq(delivery.look_tag)
         # What delivery's proof assumes.
-        m.d.comb += Assert(~delivery.load | (delivery.take & (delivery.outgoing.response.tag == looked)))
+        m.d.comb += Assert(~delivery.load | delivery.take)
+        if self.WALKERS == 1:
+            m.d.comb += Assert(~delivery.load | (delivery.outgoing.response.tag == looked))
         m.d.comb += Assert(~delivery.load | delivery.ready)
         # What the proofs of who waits assume.
-        flying = Signal(range(_MOST + 2))  # all of them
+        # With the two that delivery holds there are fewer than are counted.
+        most = _WAITING + self.WALKERS
+        flying = Signal(range(most + 2))  # all of them
         loaded_any = Signal()
         m.d.sync += [
             loaded_any.eq(delivery.load),
             flying.eq(flying + self.accepted - (loaded_any & ~delivery.cancel)),
         ]
         m.d.comb += [
-            Assert(flying <= _MOST),
+            Assert(flying <= most),
             Assert(~delivery.waits | (delivery.may_wait & (delivery.wait != x86.Wait.NONE))),
         ]
         told = delivery.load & (delivery.outgoing.response.tag == tag)
         m.d.comb += Assert(~told | (delivery.outgoing.epoch == epoch))
         # A walk's answer was told to delivery in the last cycle, it is in no other place: this tag's, any.
         gone, gone_any = Signal(), Signal()
-        m.d.sync += [gone.eq(self.taken & (self.walked.tag == tag)), gone_any.eq(self.taken)]
+        m.d.sync += [gone.eq(self.taken & (walker.requester.responses.payload.tag == tag)), gone_any.eq(self.taken)]
+        walking = Cat(flight.walks for flight in self.flights)
         m.d.comb += [
             Assert(~delivered | busy),
             Assert(~(mmu.contexts.valid & mmu.contexts.ready) | ~(busy | delivery.valid)),
             Assert(~queue.w_en | queue.w_rdy),
-            Assert(~self.begins | ~self.walks),
+            Assert(~self.begins | ~walking.all()),
             Assert(~mmu.walker.requester.requests.valid | walker.requester.requests.ready),
             Assert(sum(places) + gone == busy),
             Assert(~gone | delivered),
@@ -354,23 +417,27 @@ class GlueAnswers(GlueHarness):
             Cover(loaded & served & delivery.cancel),
         ]
         if not self.searching:
-            epochs = [r.stage_1.epoch, r.stage_2.epoch, r.refused.epoch, r.walked.epoch]
-            epochs += [data.View(layout, port.data).epoch for port in self.stored]
+            walked = [r.walked.epoch] if self.WALKERS == 1 else [flight.epoch for flight in self.flights]
+            if self.WALKERS == 1:
+                m.d.comb += [
+                    Assert(~r.valid_2 | (looked == r.stage_2.request.tag)),
+                    Assert(~self.walks | self.begun | r.valid_2 | (looked == self.walked.tag)),
+                    Assert(~self.walks | (r.walked.request.tag == self.walked.tag)),
+                    Assert(~self.begun | self.walks),
+                ]
+            epochs = [r.stage_1.epoch, r.stage_2.epoch, r.refused.epoch, *walked]
+            epochs += [data.View(layout, port.data[: layout.size]).epoch for port in self.stored]
             m.d.comb += [Assert(~place | (its == epoch)) for place, its in zip(places, epochs, strict=True)]
             credits = sum(r.room)
             out = r.valid_1 + r.valid_2 + level + r.began + r.served
             m.d.comb += [
-                Assert(~(r.valid_1 | r.valid_2 | self.walks | queue.r_rdy | r.denied) | was_ready),
+                Assert(~(r.valid_1 | r.valid_2 | walking.any() | queue.r_rdy | r.denied) | was_ready),
                 Assert(r.served == served),
-                Assert(~r.valid_2 | (looked == r.stage_2.request.tag)),
-                Assert(~self.walks | self.begun | r.valid_2 | (looked == self.walked.tag)),
-                Assert(~self.walks | (r.walked.request.tag == self.walked.tag)),
-                Assert(~self.begun | self.walks),
                 Assert(~r.denied | r.served),
                 Assert(~(r.began & r.served)),
                 Assert(((r.room + 1) & r.room) == 0),
                 Assert(credits + out == _WAITING),
-                Assert(flying == r.valid_1 + r.valid_2 + level + served + self.walks + gone_any),
+                Assert(flying == r.valid_1 + r.valid_2 + level + served + sum(walking) + gone_any),
                 Assert(~(served & loaded) | (r.refused.request.tag == tag)),
                 Assert(gone == (loaded & ~served & ~r.early)),
                 Assert(gone_any == (loaded_any & ~served & ~r.early)),
@@ -380,3 +447,95 @@ class GlueAnswers(GlueHarness):
                     self.inside["produce"] == Mux(first + level >= _WAITING, first + level - _WAITING, first + level)
                 ),
             ]
+
+
+class _Two(GlueHarness):
+    """With two walkers, which end in any order."""
+
+    assumptions = (
+        "no reset but the first",
+        "walkers: one response to each request, with its tag and epoch, after any time but not in the next cycle",
+        "walkers: which walk, and whose request is answered is told; only a walk that will be kept is joined",
+        "walkers: a leaf's level is 1 to 3, and that of an entry which is passed on 2 or more",
+        "a lookup finds anything in the TLB and the upper caches; there is room for an answer, or not, at any time",
+    )
+    WALKERS = 2
+
+    def _walk(self, m: Module) -> None:
+        walker = self.mmu.walker
+        assert isinstance(walker, Walkers)
+        begins, found = walker.requester.requests, walker.requester.responses
+        walking = Cat(flight.walks for flight in self.flights)
+        free, began, same = self.chosen, Signal(self.WALKERS), walker.o_same
+        judged = Signal(self.WALKERS)
+        ended = Signal(self.WALKERS)
+        m.d.comb += [
+            free.eq(~walking & (walking + 1)),
+            judged.eq(1 << self.whose),
+            begins.ready.eq(walker.o_room),
+            found.valid.eq(self.ends & walker.o_judges),
+            walker.o_walking.eq(walking),
+            Assume(~walker.o_judges | (judged & walking & ~began).any()),
+            Assume(~walker.o_passes | walking.bit_select(self.passing, 1)),
+            ended.eq(Mux(self.taken, judged, 0)),
+            # What the proof of the walkers assumes.
+            Assert(~begins.valid | (begins.ready & walker.i_look)),
+            # And that of who waits.
+            Assert(~self.joining.r_en | self.joining.r_rdy),
+            Assert((self.joining.w_joins & ~walker.o_walking) == 0),
+            Cover((same & (same - 1)[: self.WALKERS]).any() & self.joining.w_en & self.joining.w_joins.any()),
+        ]
+        m.d.sync += [
+            began.eq(Mux(self.begins, free, 0)),
+            walker.o_ended.eq(walker.o_ended ^ ended),
+            walker.o_room.eq(~(walking | Mux(self.begins, free, 0)).all()),
+        ]
+        for number, flight in enumerate(self.flights):
+            with m.If(self.begins & free[number]):
+                m.d.sync += [
+                    *(flight.walks.eq(1), flight.request.eq(begins.payload), flight.epoch.eq(walker.i_epoch)),
+                    *(flight.probe.eq(walker.i_access.probe), flight.overtaken.eq(walker.i_stale)),
+                ]
+            with m.Else():
+                with m.If(ended[number]):
+                    m.d.sync += flight.walks.eq(0)
+                with m.If(walker.i_overtakes):
+                    m.d.sync += flight.overtaken.eq(1)
+            kept = ~flight.overtaken & ~flight.probe
+            m.d.comb += [
+                Assume(~same[number] | (flight.walks & kept)),
+                Assume(~walker.o_passes | (self.passing != number) | kept),
+            ]
+            with m.If(judged[number] & walker.o_judges):
+                m.d.comb += [
+                    Assume(found.payload.tag == flight.request.tag),
+                    Assume(walker.o_linear == flight.request.linear),
+                    Assume(walker.o_epoch == flight.epoch),
+                    Assume(walker.o_probe == flight.probe),
+                    Assume(walker.o_kept == kept),
+                ]
+
+    def _tie_turns(self, m: Module, r: SimpleNamespace) -> None:
+        """What induction needs: whoever waited and is looked up again finds a walker free."""
+        again_1, again_2 = r.valid_1 & r.stage_1.again, r.valid_2 & r.stage_2.again
+        m.d.comb += [
+            Assert(~(again_1 | again_2 | r.turn) | self.mmu.walker.o_room),
+            Assert(~(again_1 & again_2)),
+            Assert(~r.armed | r.turn),
+            Assert(~r.turn | (self.queue.r_rdy & ~again_1 & ~again_2)),
+        ]
+
+
+class GlueKeepsTwo(_Two, GlueKeeps):
+    """The same with two walkers: a page fault overtakes the walk beside it."""
+
+    title = "glue-keeps/2"
+    quick_depth = 12
+
+
+class GlueAnswersTwo(_Two, GlueAnswers):
+    """The same with two walkers: one walk may be waited for while another begins, and either may end first."""
+
+    title = "glue-answers/2"
+    assumptions = (*_Two.assumptions, *GlueAnswers.assumptions[-2:])
+    quick_depth = 15

@@ -32,8 +32,9 @@ class Harness(Elaboratable):
         z3, or yices where z3 takes too long; abc of what is `bounded`.
     bounded : bool
         True: nothing is proved beyond the `search_depth` steps of the bounded search. Its covers are reached by yices.
-    quickly : bool
-        True: the bounded search is ABC's where that is installed, and else the solver's, which takes far longer.
+    quick_depth : int
+        Steps of the bounded search where ABC is installed, which then makes it: so many take a solver far longer. 0: it
+        is the solver's always.
     script : str
         Yosys's, of the bounded search and of all else.
     searching : bool
@@ -52,7 +53,7 @@ class Harness(Elaboratable):
     search_depth = 10
     solver = "z3"
     bounded = False
-    quickly = False
+    quick_depth = 0
     script = "prep -top top"
 
     def __init__(self, core: Component, *, searching: bool) -> None:

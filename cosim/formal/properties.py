@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Protocol
 
-from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness
+from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
-from ptewalk.cosim.formal.glue import GlueAnswers, GlueKeeps
+from ptewalk.cosim.formal.glue import GlueAnswers, GlueAnswersTwo, GlueKeeps, GlueKeepsTwo
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
@@ -57,9 +57,12 @@ PROPERTIES: dict[str, Property] = {
     UpperCachesHarness.title: UpperCachesHarness,
     MaintenanceHarness.title: MaintenanceHarness,
     GlueKeeps.title: GlueKeeps,
+    GlueKeepsTwo.title: GlueKeepsTwo,
     GlueAnswers.title: GlueAnswers,
+    GlueAnswersTwo.title: GlueAnswersTwo,
     DeliveryHarness.title: DeliveryHarness,
     DeliveryReadsHarness.title: DeliveryReadsHarness,
+    DeliverySeveralHarness.title: DeliverySeveralHarness,
     WalkersHarness.title: WalkersHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,

@@ -116,6 +116,16 @@ def missing_solver(name: str) -> str:
     return ""
 
 
+def searched_by_abc(harness: Harness | type[Harness]) -> bool:
+    """Whether the bounded search is ABC's."""
+    return harness.bounded or bool(harness.quick_depth and _solver("abc"))
+
+
+def steps_of(harness: Harness | type[Harness]) -> int:
+    """Steps of the bounded search."""
+    return harness.quick_depth if searched_by_abc(harness) and not harness.bounded else harness.search_depth
+
+
 def _solver(solver: str) -> str:
     """Where a solver is; "" when it is nowhere."""
     found = (shutil.which(program, path=_path()) for program in _SOLVERS[solver][0])
@@ -213,7 +223,7 @@ def prove(
         unbounded=found["result"] == "proved",
         seconds=round(time.monotonic() - start, 1),
         assumptions=harness.assumptions,
-        searched=harness.search_depth,
+        searched=steps_of(harness),
         **found,
     )
     if journal is not None and result.result in HOLDS:
@@ -271,9 +281,9 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
                 )
         # Amaranth takes the name of an arbitrary constant's cell for a module's.
         (folder / file).write_text(text.replace(r"cell \$anyconst", "cell $anyconst"))
-    quickly = harness.quickly and bool(_solver("abc"))
+    quickly = searched_by_abc(harness) and not harness.bounded
     engine = f"smtbmc {'yices' if harness.bounded else harness.solver}"
-    if harness.bounded or quickly:
+    if searched_by_abc(harness):
         engine = f"search: {_BOUNDED}\n~search: {engine}"
     shown = "yices" if harness.bounded else harness.solver  # who makes waves of a counterexample
     script = harness.script
@@ -281,8 +291,8 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
         script = "\n".join([*(f"search: {line}" for line in FLAT.splitlines()), f"~search: {script}"])
     (folder / "proof.sby").write_text(
         "[tasks]\nsearch\nprove\ncover\n\n"
-        f"[options]\nsearch: mode bmc\nsearch: depth {searching.search_depth}\n"
-        f"{f'search: aigsmt {shown}' if harness.bounded or quickly else ''}\n"
+        f"[options]\nsearch: mode bmc\nsearch: depth {steps_of(searching)}\n"
+        f"{f'search: aigsmt {shown}' if searched_by_abc(harness) else ''}\n"
         f"prove: mode prove\nprove: depth {harness.depth}\n"
         f"cover: mode cover\ncover: depth {COVER_DEPTH}\n\n"
         f"[engines]\n{engine}\n\n"

@@ -98,8 +98,8 @@ class WaitingHarness(Harness):
 
     title = "waiting"
     assumptions: tuple[str, ...] = (
-        "at most as many wait as there is room for, and none is taken that is not there",
-        "who joins joins one walk, which is in flight",
+        "glue-answers/2: at most as many wait as there is room for, and none is taken that is not there",
+        "glue-answers/2: who joins joins walks that are in flight",
         "walkers: a walk ends as `ended` says, and another begins not before",
     )
     depth = 3
@@ -126,13 +126,13 @@ class WaitingHarness(Harness):
             before.ended.eq(waiting.ended),
             count.eq(count + comes - goes),
         ]
-        joins = waiting.w_joins
+        joins, several = waiting.w_joins, Signal()  # it joined two walks of its page, and waits for one
         ended = Signal(self.WALKERS)  # in the last cycle
         m.d.comb += ended.eq(before.ended ^ waiting.ended)
         m.d.comb += [
             Assume(~comes | (count < _DEPTH)),
             Assume(~goes | (count != 0)),
-            Assume(((joins & (joins - 1)[: self.WALKERS]) == 0) & ((joins & ~waiting.walking) == 0)),
+            Assume((joins & ~waiting.walking) == 0),
             Assume((ended & ~before.walking) == 0),
             Assume((before.walking & ~waiting.walking & ~ended) == 0),
             Assume((ended & waiting.walking) == 0),
@@ -143,7 +143,9 @@ class WaitingHarness(Harness):
             with m.If(goes):
                 m.d.sync += [ahead.eq(ahead - 1), watching.eq(ahead != 0)]
         with m.Elif(comes & self.pick):
-            m.d.sync += [watching.eq(1), ahead.eq(count - goes), item.eq(waiting.w_data), joined.eq(joins), ends.eq(0)]
+            m.d.sync += [watching.eq(1), ahead.eq(count - goes), item.eq(waiting.w_data), ends.eq(0)]
+            m.d.sync += several.eq(joins.all())
+            m.d.sync += joined.eq(joins & ~(joins - 1)[: self.WALKERS])  # one of them
         head = watching & (ahead == 0)
         walked = (joined & waiting.walking).any()
         past = ends ^ later.any()
@@ -155,6 +157,7 @@ class WaitingHarness(Harness):
             Cover(head & waiting.r_waits & goes),
             Cover(head & joined[1] & ~waiting.r_waits & (count == _DEPTH)),
             Cover(head & walked & ends),
+            Cover(head & waiting.r_waits & several),
         ]
         if not self.searching:
             held = data.StructLayout({"item": 2, "joins": 1, "whose": 1, "ended": 1})

@@ -5,10 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Array, Assert, Assume, Cover, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, Cat, Const, Cover, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data
 
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.tlb import is_leaf
+from ptewalk.cosim.formal.upper_caches import is_upper
 from ptewalk.model import x86
+from ptewalk.rtl.entry import EntryLayout
 from ptewalk.rtl.walk_step import page_of
 from ptewalk.rtl.walker import WalkerConfig
 from ptewalk.rtl.walkers import Walkers
@@ -29,12 +33,13 @@ class WalkersHarness(Harness):
     title = "walkers"
     assumptions: tuple[str, ...] = (
         "no reset but the first; memory may answer accesses of before it at any time, and of others each once",
-        "a walk begins only as a lookup goes on, and where a walker is free",
+        "upper-caches: a start is of one level",
+        "glue-answers/2: a walk begins only as a lookup goes on, and where a walker is free",
     )
     constants = ("whose",)
     depth = 2
-    search_depth = 9
-    quickly = True
+    search_depth = 6
+    quick_depth = 9
 
     def __init__(self, *, searching: bool = False) -> None:
         config = WalkerConfig(levels=x86.LEVELS_4, physical_bits=32, tag_bits=2, trace=False)
@@ -51,10 +56,12 @@ class WalkersHarness(Harness):
         inside = turns.elaborate(None)
         turns.elaborate = lambda platform: inside
         queues["turns"] = self._opened(m, inside.submodules.behind)
-        asked = made.submodules.requests.read_port(domain="comb")
+        known = {
+            name: getattr(made.submodules, name).read_port(domain="comb") for name in ("requests", "steps", "entries")
+        }
         m.submodules.walkers = walkers
         whose = self.arbitrary(m, walkers.bits, "whose")
-        m.d.comb += asked.addr.eq(whose)
+        m.d.comb += [port.addr.eq(whose) for port in known.values()]
 
         r = walkers.registers
         judged = r.judged.turn
@@ -68,6 +75,7 @@ class WalkersHarness(Harness):
         begins, ends = Signal(), Signal()
         m.d.comb += [
             Assume(~ResetSignal("sync")),
+            Assume(sum(walkers.i_start.at) == 1),
             Assume(~requests.valid | (requests.ready & walkers.i_look)),
             begins.eq(requests.valid & requests.ready),
             ends.eq(responses.valid & responses.ready),
@@ -95,7 +103,9 @@ class WalkersHarness(Harness):
             for there, row in zip(offered.there, offered.rows, strict=True):
                 m.d.comb += Assert(~there | (row[low:] == generation))
         self._places(m, queues, turns, busy, reads, swaps)
-        self._watch(m, whose, SimpleNamespace(busy=busy, began=began, one=one, ends=ends, swaps=swaps), asked)
+        self._watch(m, whose, SimpleNamespace(busy=busy, began=began, one=one, ends=ends, swaps=swaps), known)
+        if not self.searching:
+            self._tie_levels(m, whose, queues, turns, known, reads, swaps)
         return m
 
     def _opened(self, m: Module, queue: Any) -> SimpleNamespace:
@@ -149,7 +159,7 @@ class WalkersHarness(Harness):
                 m.d.comb += [Assert(level <= _COUNT), Assert((queue.oldest + level)[:1] == queue.next)]
             m.d.comb += Assert(turns.valid | (behind.level == 0))
 
-    def _watch(self, m: Module, whose: Signal, now: SimpleNamespace, asked: Any) -> None:
+    def _watch(self, m: Module, whose: Signal, now: SimpleNamespace, known: dict[str, Any]) -> None:
         """What is told of the walk of the walker that is watched."""
         walkers = self.walkers
         r, requests, responses = walkers.registers, walkers.requester.requests, walkers.requester.responses
@@ -182,15 +192,19 @@ class WalkersHarness(Harness):
         ]
         arrived = walkers.memory.data.payload.id[: walkers.bits] == whose
         kept = ~overtaken & ~access.probe
+        room = Signal()  # there was a free one as the last walk began
+        m.d.sync += room.eq(~(now.busy | now.one).all())
         m.d.comb += [
             Assert(walkers.o_walking == now.busy),
             Assert(walkers.o_ended.bit_select(whose, 1) == parity),
-            Assert(~walkers.o_room | ~now.busy.all()),
+            Assert(walkers.o_room == room),
             Assert(~responses.valid | walkers.o_judges),
             Assert(~(walkers.o_judges & mine) | (busy & ~now.began.bit_select(whose, 1))),
             Assert(~walkers.o_same.bit_select(whose, 1) | (busy & kept & (page_of(request.linear) == page))),
             Assert(~(walkers.o_passes & arrived) | (busy & kept)),
+            Assert(~(walkers.o_passes & arrived) | is_upper(walkers.o_upper.at)),
         ]
+        well = responses.valid & (responses.payload.outcome == x86.Outcome.OK)
         with m.If(walkers.o_judges & mine):
             m.d.comb += [
                 Assert(walkers.o_linear == request.linear),
@@ -199,12 +213,13 @@ class WalkersHarness(Harness):
                 Assert(walkers.o_epoch == epoch),
                 Assert(walkers.o_kept == kept),
                 Assert(responses.payload.tag == request.tag),
-                Cover(responses.valid & (responses.payload.outcome == x86.Outcome.OK) & judged.after & (whose == 1)),
+                Assert(~well | is_leaf(walkers.o_translation.level)),
+                Cover(well & judged.after & (whose == 1)),
                 Cover(responses.valid & (responses.payload.outcome == x86.Outcome.PAGE_FAULT) & (whose == 0)),
             ]
         m.d.comb += Cover(walkers.o_same.bit_select(whose, 1) & (page == 1))
         if not self.searching:
-            row = asked.data
+            row = known["requests"].data
             in_register = mine & (r.judging | (judged.after & now.swaps.bit_select(whose, 1)))
             with m.If(busy):
                 m.d.comb += [
@@ -214,4 +229,63 @@ class WalkersHarness(Harness):
                     Assert(r.keeps.bit_select(whose, 1) == kept),
                     Assert(Array(r.pages)[whose] == page_of(request.linear)),
                     Assert(~in_register | (Value.cast(r.judged.asked) == Value.cast(row))),
+                ]
+
+    def _tie_levels(
+        self,
+        m: Module,
+        whose: Signal,
+        queues: dict[str, SimpleNamespace],
+        turns: Any,
+        known: dict[str, Any],
+        reads: Signal,
+        swaps: Signal,
+    ) -> None:
+        """What induction needs: a walk is at one level, and what is judged is a leaf, is faulty or wants A."""
+        walkers = self.walkers
+        r, bits, low = walkers.registers, walkers.bits, walkers.config.physical_bits
+        judged = r.judged.turn
+        for name in ("begun", "further"):
+            for there, row in zip(queues[name].there, queues[name].rows, strict=True):
+                at = row[bits + low :][: walkers.config.levels]
+                m.d.comb += Assert(~there | (row[:bits] != whose) | (sum(at) == 1))
+        offered = queues["offered"]
+        read = [there & (row[low:][:bits] == whose) for there, row in zip(offered.there, offered.rows, strict=True)]
+        with m.If(reads.bit_select(whose, 1) | Cat(*read).any()):
+            m.d.comb += Assert(sum(known["steps"].data.at) == 1)
+        waits = [
+            there & (row[:bits] == whose) & ~turn[bits]
+            for name in ("turns", "swapped")
+            for there, row in zip(queues[name].there, queues[name].rows, strict=True)
+            for turn in [row if name == "turns" else Const(0, bits + 1)]
+        ]
+        waits.append(turns.valid & (turns.head.whose == whose) & ~turns.head.noncanonical)
+        waits.append(swaps.bit_select(whose, 1))
+        flags = [
+            (turns.valid, turns.head.noncanonical, turns.head.after),
+            (r.judging, judged.noncanonical, judged.after),
+        ]
+        flags += [
+            (there, row[bits], row[bits + 1])
+            for there, row in zip(queues["turns"].there, queues["turns"].rows, strict=True)
+        ]
+        m.d.comb += [Assert(~(exists & noncanonical & after)) for exists, noncanonical, after in flags]
+        awaited = judged.after & swaps.bit_select(judged.whose, 1)
+        m.d.comb += Assert(~(awaited & judged.noncanonical))
+        probe = known["requests"].data.access.probe
+        held = r.judged.entered
+        here = (judged.whose == whose) & (
+            (r.judging & ~judged.noncanonical) | (judged.after & swaps.bit_select(whose, 1))
+        )
+        m.d.comb += Assert(~here | (Value.cast(held) == Value.cast(known["entries"].data)))
+        for exists, row in ((Cat(*waits).any(), known["entries"].data), (here, held)):
+            at, found = row.step.at, row.found
+            entry = data.View(EntryLayout(), found.entry)
+            faulty = ~entry.p | found.reserved | found.broken
+            with m.If(exists):
+                m.d.comb += [
+                    Assert(sum(at) == 1),
+                    Assert(~at[0] | found.leaf),
+                    Assert(~found.leaf | (at[:3] != 0)),
+                    Assert(found.leaf | faulty | (~entry.a & ~probe)),
                 ]
