@@ -452,7 +452,7 @@ class GlueAnswers(GlueHarness):
 class _Two(GlueHarness):
     """With two walkers, which end in any order."""
 
-    assumptions = (
+    assumptions: tuple[str, ...] = (
         "no reset but the first",
         "walkers: one response to each request, with its tag and epoch, after any time but not in the next cycle",
         "walkers: which walk, and whose request is answered is told; only a walk that will be kept is joined",

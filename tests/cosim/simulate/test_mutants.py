@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ptewalk.cosim.formal.prove import missing_solver, steps_of
 from ptewalk.cosim.formal.properties import harness_of
+from ptewalk.cosim.formal.prove import missing_solver, steps_of
 from ptewalk.cosim.formats.samples import KERNELS, WALKS
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.cosim.simulate.mutants import load_mutants
