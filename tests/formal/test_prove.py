@@ -52,7 +52,10 @@ COVERS = {
     "tlb-hit/wide": 5,
     "mmu-answers": 3,
 }
-AT_LENGTH = ("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers")
+AT_LENGTH = (
+    *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
+    *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads"),
+)
 """Of these `make test` has the first only, and nightly all."""
 SECONDS = 900
 """Of processor time, which another program on the machine does not lengthen."""
@@ -230,7 +233,8 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
             prove("tlb-hit/wide")
         mend = "run 'make setup' (or pip install '.[yices]')"
         assert str(error.value) == f"tlb-hit/wide needs yices (yices-smt2 was not found): {mend}"
-        assert {name for name in PROPERTIES if module.missing_solver(name)} == {"tlb-hit/wide", "mmu-answers"}
+        needs = {"tlb-hit/wide", "log-records", "mmu-answers"}
+        assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
         assert "needs yices" in module.missing_solver("mmu-answers"), "for its covers"
     monkeypatch.setattr(module.shutil, "which", lambda program, path: None if program.endswith("abc") else program)
     with pytest.raises(ToolError) as error:
