@@ -84,11 +84,13 @@ class LineWriter(Component):
         lane_bits, place_bits = (self._lanes - 1).bit_length(), (self._entries - 1).bit_length()
         count_bits = (_GATHERED - 1).bit_length()
         r = SimpleNamespace(
-            next=Signal(self._physical_bits - 3),  # the address of the next word, in words
+            place=Signal(place_bits),  # of the next word, in its line
             filling=Signal(count_bits),
+            some=Signal(),  # the line that is filled has words
+            partial=Signal(),  # and the last one that was closed is not full
             full=Signal(range(_GATHERED + 1)),
-            strobes=[Signal(self._entries, name=f"strobes_{number}") for number in range(_GATHERED)],
-            lines=[Signal(self._physical_bits - 3 - place_bits, name=f"line_{number}") for number in range(_GATHERED)],
+            first=Signal(place_bits),  # place of the first word in the line that is sent: 0 but for the very first
+            line=Signal(self._physical_bits - 3 - place_bits),  # the line that is sent
             sending=Signal(count_bits),
             beat=Signal(range(self._beats) if self._beats > 1 else 1),
             under_way=Signal(16),
@@ -98,38 +100,34 @@ class LineWriter(Component):
         )
         writer = buffer.write_port(granularity=_WORD) if self._lanes > 1 else buffer.write_port()
         words = self.words
-        taken, ends, partial, closes = Signal(), Signal(), Signal(), Signal()
-        place = r.next[:place_bits]
-        here = (words.payload.strobes << (place[lane_bits:] << lane_bits))[: self._entries]
-        chosen = Signal(self._entries)
+        taken, ends, partial, closes, sent = (
+            Signal(name=name) for name in ("taken", "ends", "partial", "closes", "sent")
+        )
+        count = sum(words.payload.strobes[lane] for lane in range(self._lanes))
         m.d.comb += [
             words.ready.eq((r.full != _GATHERED) & ~self.flush),
             self.room.eq(r.full < _GATHERED - LOOK_CYCLES - 2),
             taken.eq(words.valid & words.ready),
-            ends.eq(taken & here[-1]),
+            ends.eq(taken & r.place[lane_bits:].all() & words.payload.strobes[-1]),
+            partial.eq(self.flush & r.some & (r.full != _GATHERED)),
             closes.eq(ends | partial),
-            writer.addr.eq(Cat(place[lane_bits:], r.filling) if self._beats > 1 else r.filling),
+            writer.addr.eq(Cat(r.place[lane_bits:], r.filling) if self._beats > 1 else r.filling),
             writer.data.eq(words.payload.value),
             writer.en.eq(Mux(taken, words.payload.strobes, 0)),
         ]
-        for number in range(_GATHERED):
-            with m.If(r.filling == number):
-                m.d.comb += chosen.eq(r.strobes[number])
-                with m.If(taken):
-                    m.d.sync += [
-                        r.strobes[number].eq(r.strobes[number] | here),
-                        r.lines[number].eq(r.next[place_bits:]),
-                    ]
-        m.d.comb += partial.eq(self.flush & chosen.any() & (r.full != _GATHERED))
-        sent = Signal()
         with m.If(taken):
-            m.d.sync += r.next.eq(r.next + sum(words.payload.strobes[lane] for lane in range(self._lanes)))
+            m.d.sync += [r.place.eq(r.place + count), r.some.eq(1)]
+        with m.If(closes):
+            m.d.sync += [r.some.eq(0), r.partial.eq(partial)]
         m.d.sync += [r.filling.eq(r.filling + closes), r.full.eq(r.full + closes - sent)]
         self._send(m, r, buffer, sent)
         m.d.sync += r.under_way.eq(r.under_way + sent - self.written.valid)
-        m.d.comb += self.idle.eq((r.full == 0) & (r.under_way == 0) & ~(self.flush & chosen.any()))
+        m.d.comb += self.idle.eq((r.full == 0) & (r.under_way == 0) & ~(self.flush & r.some))
+        with m.If(sent):
+            m.d.sync += [r.line.eq(r.line + 1), r.first.eq(0)]
         with m.If(self.start):
-            m.d.sync += [r.next.eq(self.address[3:]), self.failed.eq(0)]
+            place, line = self.address[3 : 3 + place_bits], self.address[3 + place_bits :]
+            m.d.sync += [r.place.eq(place), r.first.eq(place), r.line.eq(line), self.failed.eq(0)]
         with m.Elif(self.written.valid & self.written.payload.error):
             m.d.sync += self.failed.eq(1)
         return m
@@ -137,7 +135,7 @@ class LineWriter(Component):
     def _send(self, m: Module, r: SimpleNamespace, buffer: Memory, sent: Signal) -> None:
         """The oldest full line, beat by beat; `sent` when the last beat is taken."""
         reader = buffer.read_port()
-        out = SimpleNamespace(valid=Signal(), last=Signal(), number=Signal.like(r.sending), beat=Signal.like(r.beat))
+        out = SimpleNamespace(valid=Signal(), last=Signal(), beat=Signal.like(r.beat))
         free, goes, last, left = Signal(), Signal(), Signal(), Signal(range(_GATHERED + 1))
         writes = self.writes
         m.d.comb += [
@@ -150,20 +148,18 @@ class LineWriter(Component):
             sent.eq(out.valid & out.last & writes.ready),
         ]
         with m.If(free):
-            m.d.sync += [out.valid.eq(goes), out.last.eq(last), out.number.eq(r.sending), out.beat.eq(r.beat)]
+            m.d.sync += [out.valid.eq(goes), out.last.eq(last), out.beat.eq(r.beat)]
         with m.If(goes):
             m.d.sync += [r.beat.eq(Mux(last, 0, r.beat + 1)), r.sending.eq(r.sending + last)]
-        line, strobes = Signal.like(r.lines[0]), Signal(self._entries)
-        with m.Switch(out.number):
-            for number in range(_GATHERED):
-                with m.Case(number):
-                    m.d.comb += [line.eq(r.lines[number]), strobes.eq(r.strobes[number])]
-                    with m.If(sent):
-                        m.d.sync += r.strobes[number].eq(0)
+        # All is written from the first word on, up to the next one.
+        strobes, short = Signal(self._entries), r.partial & (r.full == 1)
+        m.d.comb += strobes.eq(
+            Cat((r.first <= place) & (~short | (r.place > place)) for place in range(self._entries))
+        )
         payload = writes.payload
         m.d.comb += [
             writes.valid.eq(out.valid),
-            payload.address.eq(Cat(Const(0, self._physical_bits - len(line)), line)),
+            payload.address.eq(Cat(Const(0, self._physical_bits - len(r.line)), r.line)),
             payload.value.eq(reader.data),
             payload.strobes.eq(strobes.word_select(out.beat, self._lanes)),
             payload.last.eq(out.last),
