@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux, x86
 
-__all__ = ["ChangeLayout", "EntryChange", "EntryKind", "FlagsLayout", "KindLayout", "WordsLayout"]
+__all__ = ["ChangeLayout", "EntryChange", "EntryKind", "FlagsLayout", "KindLayout", "MadeLayout", "WordsLayout"]
 
 _LOW = x86.FRAME_LOW
 _HIGH = 63 - x86.FRAME_HIGH
@@ -117,6 +117,18 @@ class WordsLayout(data.StructLayout):
         )
 
 
+class MadeLayout(data.StructLayout):
+    """What became of an entry: members of `EntryChange`, kept in registers.
+
+    Members
+    -------
+    new, word, matches, changes, bare
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"new": unsigned(64), "word": unsigned(64), "matches": 1, "changes": 1, "bare": 1})
+
+
 class EntryChange(Component):
     """One entry through an operation. Combinational (fs/proc/task_mmu.c: clear_soft_dirty, pte_to_pagemap_entry).
 
@@ -132,6 +144,8 @@ class EntryChange(Component):
         It is not what it was.
     word : Out(64)
         Of `entry`: its pagemap word without FILE and EXCLUSIVE, which are its frame's.
+    bare : Out(1)
+        It is a marker that says no more than write-protection.
     """
 
     def __init__(self) -> None:
@@ -145,8 +159,13 @@ class EntryChange(Component):
                 "new": Out(64),
                 "changes": Out(1),
                 "word": Out(64),
+                "bare": Out(1),
             }
         )
+
+    def into(self, made: data.View) -> list[Any]:
+        """What `made`, of `MadeLayout`, is to take."""
+        return [made[str(name)].eq(getattr(self, str(name))) for name, _ in made.shape()]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -217,6 +236,7 @@ class EntryChange(Component):
                 soft_dirty.eq((entry[:_LOW] & words.swap_soft_dirty).any()),
                 uffd_wp.eq((entry[:_LOW] & words.swap_uffd_wp).any() | self._marked(marker, offset, "UFFD_WP")),
                 guard.eq(self._marked(marker, offset, "GUARD")),
+                self.bare.eq(marker & ~guard),
             ]
 
     @staticmethod

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import linux, x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, EntryKind, WordsLayout
+from ptewalk.rtl.engine.change import MadeLayout
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
 from ptewalk.rtl.engine.lines import ENTRY_FAILURES
 
@@ -95,6 +95,9 @@ class State(IntEnum):
     SWAPPED = 9
     HAND_ON = 10
     """Makes a job of the leaf."""
+    BEGIN = 11
+    LOOKED = 12
+    """The leaf was read again: what the operation makes of it is not there yet."""
 
 
 class Fetcher(Component):
@@ -113,8 +116,9 @@ class Fetcher(Component):
     Members
     -------
     start : In(1), range : In(RangeLayout)
-        Begins; `range`, `change` and `words` are held until `idle`.
-    change : In(ChangeLayout), words : In(WordsLayout)
+        Begins; `range` is held until `idle`.
+    entry : Out(64), made : In(MadeLayout)
+        A cycle later: what the operation makes of it.
     stop : In(1), because : In(Stop)
         No more jobs are made; what was begun ends first.
     pause : In(1), paused : Out(1)
@@ -124,8 +128,8 @@ class Fetcher(Component):
         Only `reads`, `data`, `swaps` and `swapped`.
     idle : Out(1), stopped : Out(Stop)
         There is nothing to do; why.
-    given_up : Out(1), changed : Out(1)
-        In this cycle a leaf was left as it is, or was changed.
+    changed : Out(1)
+        In this cycle a leaf was changed.
     touched : Out(1), met_global : Out(1)
         One was changed, or may have been, since the bus refused its swap; and it is global.
     passed : Out(1)
@@ -144,8 +148,8 @@ class Fetcher(Component):
             {
                 "start": In(1),
                 "range": In(RangeLayout(physical_bits)),
-                "change": In(ChangeLayout()),
-                "words": In(WordsLayout()),
+                "entry": Out(64),
+                "made": In(MadeLayout()),
                 "stop": In(1),
                 "because": In(Stop),
                 "pause": In(1),
@@ -154,7 +158,6 @@ class Fetcher(Component):
                 "port": Out(port),
                 "idle": Out(1),
                 "stopped": Out(Stop),
-                "given_up": Out(1),
                 "changed": Out(1),
                 "touched": Out(1),
                 "met_global": Out(1),
@@ -168,12 +171,15 @@ class Fetcher(Component):
         r = SimpleNamespace(
             state=Signal(State),
             page=Signal(PAGES_BITS),
-            left=Signal(PAGES_BITS),
-            hole=Signal(PAGES_BITS),  # pages before `page` that nothing maps, not yet handed on
+            last=Signal(PAGES_BITS),  # the range's last page
+            over=Signal(),  # `page` is behind it
+            hole=Signal(),  # from `hole_from` to before `page` nothing is mapped, and that is not yet handed on
+            hole_from=Signal(PAGES_BITS),
             level=Signal(range(len(_LEVELS))),  # less 2
             climbs=Signal(),  # `page` came up to a boundary: the table may end here
-            entry=Signal(64),
-            span=Signal(PAGES_BITS),  # pages of `entry` that are in the range
+            entry=self.entry,
+            final=Signal(),  # the last page is one of its
+            span=Signal(PAGES_BITS),  # its pages that are in the range, less one
             partial=Signal(),  # and they are not all of its
             tables=[Signal(frame_bits, name=f"table_{level}") for level in _LEVELS],
             have=Signal(len(_LEVELS)),
@@ -182,11 +188,10 @@ class Fetcher(Component):
             failed=Signal(),  # the bus refused a beat
             ends=Signal(),  # no more of the range is looked at
             failures=Signal(range(ENTRY_FAILURES)),
+            given_up=Signal(),
         )
         m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
-        m.submodules.net = net = EntryChange()
-        m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
-        m.d.comb += net.change.spares.eq(0)  # they are of level 1
+        made = self.made
         here = self._here(m, r)
         entry = self._kept_entry(m, r, kept, here)
         jobs, port, found = self.jobs.payload, self.port, self.port.data
@@ -202,7 +207,7 @@ class Fetcher(Component):
             port.swaps.payload.address.eq(Cat(Const(0, 3), here.index, here.table)),
             port.swaps.payload.last.eq(1),
             port.swaps.payload.old.eq(r.entry.replicate(self._lanes)),
-            port.swaps.payload.new.eq(net.new.replicate(self._lanes)),
+            port.swaps.payload.new.eq(made.new.replicate(self._lanes)),
             port.swaps.payload.changed.eq(1 << here.index[: self._lane_bits]),
         ]
         place = Mux(r.state == State.FETCH, 0, here.index[: self._place_bits])
@@ -214,12 +219,15 @@ class Fetcher(Component):
                     asked = self.range
                     top = Mux(asked.la57, 3, 2)
                     m.d.sync += [
-                        *(r.page.eq(asked.page), r.left.eq(asked.pages), r.hole.eq(0), r.level.eq(top)),
-                        *(r.climbs.eq(0), r.have.eq(0), r.failures.eq(0), r.ends.eq(0), r.state.eq(State.LOOK)),
+                        *(r.page.eq(asked.page), r.last.eq(asked.page + asked.pages), r.hole.eq(0), r.level.eq(top)),
+                        *(r.climbs.eq(0), r.have.eq(0), r.failures.eq(0), r.ends.eq(0), r.state.eq(State.BEGIN)),
+                        r.given_up.eq(0),
                         *(r.tables[-1].eq(asked.root), self.stopped.eq(Stop.DONE)),
                     ]
                     with m.If(~asked.la57):
                         m.d.sync += r.tables[-2].eq(asked.root)
+            with m.Case(State.BEGIN):
+                m.d.sync += [r.last.eq(r.last - 1), r.over.eq(self.range.pages == 0), r.state.eq(State.LOOK)]
             with m.Case(State.LOOK):
                 self._look(m, r, here, entry)
             with m.Case(State.FETCH):
@@ -241,9 +249,9 @@ class Fetcher(Component):
                                         r.lines[number].eq(here.index[self._place_bits :]),
                                     ]
             with m.Case(State.DECIDE):
-                self._decide(m, r, net)
+                self._decide(m, r, here)
             with m.Case(State.LINES):
-                self._lines(m, r)
+                self._lines(m, r, here)
             with m.Case(State.RELINK):
                 m.d.comb += port.reads.valid.eq(1)
                 with m.If(port.reads.ready):
@@ -252,15 +260,17 @@ class Fetcher(Component):
                 with m.If(mine):
                     m.d.sync += [
                         r.entry.eq(found.payload.value.word_select(here.index[: self._lane_bits], 64)),
-                        r.state.eq(State.SWAP),
+                        r.state.eq(State.LOOKED),
                     ]
                     with m.If(found.payload.error):
                         m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
+            with m.Case(State.LOOKED):
+                m.d.sync += r.state.eq(State.SWAP)
             with m.Case(State.SWAP):
                 # It is another by now: no leaf, or none that changes. What it leads to is decided anew.
-                with m.If(~self._is_leaf(r, net)):
+                with m.If(~self._is_leaf(r)):
                     m.d.sync += [r.have.eq(0), r.state.eq(State.LOOK)]
-                with m.Elif(~net.changes):
+                with m.Elif(~made.changes):
                     m.d.sync += r.state.eq(State.HAND_ON)
                 with m.Else():
                     m.d.comb += port.swaps.valid.eq(1)
@@ -273,28 +283,36 @@ class Fetcher(Component):
                 m.d.comb += [
                     self.jobs.valid.eq(1),
                     jobs.kind.eq(JobKind.LEAF),
-                    jobs.pages.eq(r.span),
+                    jobs.pages.eq(r.span + 1),
                     jobs.giant.eq(r.level == 1),
-                    jobs.matches.eq(net.matches),
-                    jobs.word.eq(self._leaf_word(r, net)),
+                    jobs.matches.eq(made.matches),
+                    jobs.word.eq(self._leaf_word(r, made)),
+                    jobs.given_up.eq(r.given_up),
                 ]
                 with m.If(self.jobs.ready):
-                    self._advance(m, r, r.span)
+                    self._advance(m, r, here)
         with m.If(self.stop & (r.state != State.IDLE) & ~r.ends):
             m.d.sync += [self.stopped.eq(self.because), r.ends.eq(1)]
         return m
 
     def _here(self, m: Module, r: SimpleNamespace) -> SimpleNamespace:
-        """Of the level: table, index, whether its line is kept, and which pages of the entry are in the range."""
+        """Of the level: table, index, whether its line is kept, and which pages of the entry, or line, are asked for.
+
+        The entry, or line, ends where its lowest bits are ones, and the range ends in it where those above are the
+        last page's: so no pages are counted to go on.
+        """
         here = SimpleNamespace(
             table=Signal.like(r.tables[0]),
             index=Signal(x86.INDEX_BITS),
             line=Signal.like(r.lines[0]),
             kept=Signal(),
-            pages=Signal(PAGES_BITS),
+            final=Signal(),  # the range's last page is one of the entry's
             partial=Signal(),
+            end=Signal(PAGES_BITS),  # the last page of the entry, or line, that is in the range
+            ends=Signal(),  # and it is the range's last
+            next=Signal(PAGES_BITS),  # the page behind
         )
-        rest = Signal(PAGES_BITS)
+        ones = Signal(PAGES_BITS)
         with m.Switch(r.level):
             for number, level in enumerate(_LEVELS):
                 with m.Case(number):
@@ -304,10 +322,20 @@ class Fetcher(Component):
                         here.index.eq(r.page[below : below + x86.INDEX_BITS]),
                         here.line.eq(r.lines[number]),
                         here.kept.eq(r.have[number]),
-                        rest.eq((1 << below) - r.page[:below]),
-                        here.partial.eq(r.page[:below].any() | (r.left < (1 << below))),
+                        here.final.eq(r.page[below:] == r.last[below:]),
+                        here.partial.eq(r.page[:below].any() | (here.final & ~r.last[:below].all())),
+                        ones.eq((1 << below) - 1),
                     ]
-        m.d.comb += here.pages.eq(Mux(r.left < rest, r.left, rest))
+        lines = r.state == State.LINES
+        with m.If(lines):
+            m.d.comb += ones.eq(self._entries - 1)
+        in_table = slice(self._place_bits, x86.INDEX_BITS)
+        m.d.comb += [
+            here.ends.eq(r.final & (~lines | (r.page[in_table] == r.last[in_table]))),
+            here.end.eq(Mux(here.ends, r.last, r.page | ones)),
+            here.next.eq(here.end + 1),
+        ]
+        m.d.sync += r.span.eq(here.end - r.page)
         return here
 
     def _kept_entry(self, m: Module, r: SimpleNamespace, kept: Memory, here: SimpleNamespace) -> Value:
@@ -324,11 +352,11 @@ class Fetcher(Component):
         entry: Value = reader.data.word_select(here.index[: self._lane_bits], 64) if self._lanes > 1 else reader.data
         return entry
 
-    def _advance(self, m: Module, r: SimpleNamespace, pages: Value) -> None:
-        """Go on behind `pages`; what is above tells where the table ends."""
+    def _advance(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+        """Go on behind the entry, or line; what is above tells where the table ends."""
         m.d.sync += [
-            *(r.page.eq(r.page + pages), r.left.eq(r.left - pages)),
-            *(r.climbs.eq(1), r.failures.eq(0), r.state.eq(State.LOOK)),
+            *(r.page.eq(here.next), r.over.eq(here.ends), r.climbs.eq(1)),
+            *(r.failures.eq(0), r.given_up.eq(0), r.state.eq(State.LOOK)),
         ]
 
     def _look(self, m: Module, r: SimpleNamespace, here: SimpleNamespace, entry: Value) -> None:
@@ -336,40 +364,41 @@ class Fetcher(Component):
         top = Mux(self.range.la57, 3, 2)
         with m.If(self.pause):
             m.d.sync += [r.level.eq(top), r.have.eq(0), r.climbs.eq(0)]
-        with m.Elif((r.left == 0) | r.ends):
+        with m.Elif(r.over | r.ends):
             self._hand_on_hole(m, r)
-            with m.If(r.hole == 0):
+            with m.If(~r.hole):
                 m.d.sync += r.state.eq(State.IDLE)
         with m.Elif(r.climbs & (here.index == 0) & (r.level != top)):
             m.d.sync += r.level.eq(r.level + 1)
         with m.Elif(~here.kept | (here.line != here.index[self._place_bits :])):
             m.d.sync += r.state.eq(State.FETCH)
         with m.Else():
-            m.d.sync += [r.entry.eq(entry), r.span.eq(here.pages), r.partial.eq(here.partial)]
+            m.d.sync += [r.entry.eq(entry), r.final.eq(here.final), r.partial.eq(here.partial)]
             m.d.sync += r.state.eq(State.DECIDE)
 
     def _hand_on_hole(self, m: Module, r: SimpleNamespace) -> None:
         jobs = self.jobs.payload
-        m.d.comb += [self.jobs.valid.eq(r.hole != 0), jobs.kind.eq(JobKind.HOLE), jobs.pages.eq(r.hole)]
+        m.d.comb += [
+            *(self.jobs.valid.eq(r.hole), jobs.kind.eq(JobKind.HOLE)),
+            jobs.pages.eq((r.page - r.hole_from)[:PAGES_BITS]),
+        ]
         with m.If(self.jobs.ready):
             m.d.sync += r.hole.eq(0)
 
     @staticmethod
-    def _is_leaf(r: SimpleNamespace, net: EntryChange) -> Value:
+    def _is_leaf(r: SimpleNamespace) -> Value:
         """A leaf of level 2 or 3: PS, or with P=0 anything that is not zero."""
-        value: Value = (r.level < 2) & (net.kind != EntryKind.NONE) & (~r.entry[0] | r.entry[x86.EntryBit.PS])
+        value: Value = (r.level < 2) & r.entry.any() & (~r.entry[0] | r.entry[x86.EntryBit.PS])
         return value
 
-    def _decide(self, m: Module, r: SimpleNamespace, net: EntryChange) -> None:
+    def _decide(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
         frame = r.entry[x86.FRAME_LOW : x86.FRAME_HIGH + 1]
         asked = self.range
-        with m.If(net.kind == EntryKind.NONE):
-            m.d.comb += self.passed.eq(1)
-            m.d.sync += r.hole.eq(r.hole + r.span)
-            self._advance(m, r, r.span)
-        with m.Elif(r.hole != 0):
+        with m.If(~r.entry.any()):
+            self._pass_over(m, r, here)
+        with m.Elif(r.hole):
             self._hand_on_hole(m, r)
-        with m.Elif(self._is_leaf(r, net)):
+        with m.Elif(self._is_leaf(r)):
             with m.If(~asked.changes):
                 m.d.sync += r.state.eq(State.HAND_ON)
             with m.Elif(asked.splits):
@@ -379,9 +408,7 @@ class Fetcher(Component):
             with m.Else():
                 m.d.sync += r.state.eq(State.RELINK)
         with m.Elif(~r.entry[0]):  # of a level that has no leaves
-            m.d.comb += self.passed.eq(1)
-            m.d.sync += r.hole.eq(r.span)
-            self._advance(m, r, r.span)
+            self._pass_over(m, r, here)
         with m.Elif(frame[self._physical_bits - x86.PAGE_SHIFT :].any()):
             m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
         with m.Elif(r.level == 0):
@@ -392,23 +419,30 @@ class Fetcher(Component):
                 with m.If(r.level == number + 1):
                     m.d.sync += [r.tables[number].eq(frame), r.have[number].eq(0)]
 
-    def _lines(self, m: Module, r: SimpleNamespace) -> None:
+    def _pass_over(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+        """The entry maps nothing."""
+        m.d.comb += self.passed.eq(1)
+        m.d.sync += r.hole.eq(1)
+        with m.If(~r.hole):
+            m.d.sync += r.hole_from.eq(r.page)
+        self._advance(m, r, here)
+
+    def _lines(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
         """The next line of the table that `entry` points to."""
-        jobs, entries = self.jobs.payload, self._entries
+        jobs = self.jobs.payload
         place, line = r.page[: self._place_bits], r.page[self._place_bits : x86.INDEX_BITS]
-        rest, count = Signal(range(entries + 1)), Signal(range(entries + 1))
-        frame, few = r.entry[x86.FRAME_LOW : self._physical_bits], r.left[: len(rest)]
+        count = Signal(range(self._entries + 1))
+        frame = r.entry[x86.FRAME_LOW : self._physical_bits]
         m.d.comb += [
-            rest.eq(entries - place),
-            count.eq(Mux(~r.left[len(rest) :].any() & (few < rest), few, rest)),
-            self.jobs.valid.eq((r.left != 0) & ~self.pause),
+            count.eq(here.end[: self._place_bits] - place + 1),
+            self.jobs.valid.eq(~r.over & ~self.pause),
             *(jobs.kind.eq(JobKind.LINE), jobs.pages.eq(count), jobs.first.eq(place)),
             jobs.address.eq(Cat(Const(0, self._place_bits + 3), line, frame)),
         ]
-        with m.If((r.left == 0) | self.pause):
+        with m.If(r.over | self.pause):
             m.d.sync += r.state.eq(State.LOOK)
         with m.Elif(self.jobs.ready):
-            self._advance(m, r, count)
+            self._advance(m, r, here)
             with m.If(~line.all() & ~r.ends):
                 m.d.sync += r.state.eq(State.LINES)
 
@@ -424,15 +458,14 @@ class Fetcher(Component):
             m.d.comb += self.changed.eq(1)
             m.d.sync += r.state.eq(State.HAND_ON)
         with m.Elif(r.failures == ENTRY_FAILURES - 1):
-            m.d.comb += self.given_up.eq(1)
-            m.d.sync += r.state.eq(State.HAND_ON)
+            m.d.sync += [r.given_up.eq(1), r.state.eq(State.HAND_ON)]
         with m.Else():
             m.d.sync += [r.failures.eq(r.failures + 1), r.state.eq(State.RELINK)]
 
     @staticmethod
-    def _leaf_word(r: SimpleNamespace, net: EntryChange) -> Value:
+    def _leaf_word(r: SimpleNamespace, made: data.View) -> Value:
         """The word of the first page of the leaf: its frame field has PAT in its lowest bits, or nothing."""
         bits, index = linux.PAGEMAP_FRAME_BITS, x86.INDEX_BITS
         offset = Mux(r.level == 1, Const((1 << 2 * index) - 1, bits), Const((1 << index) - 1, bits))
-        word: Value = Mux(net.word[linux.PagemapBit.PRESENT], Cat(net.word[:bits] & ~offset, net.word[bits:]), 0)
+        word: Value = Mux(made.word[linux.PagemapBit.PRESENT], Cat(made.word[:bits] & ~offset, made.word[bits:]), 0)
         return word

@@ -45,6 +45,8 @@ class JobLayout(data.StructLayout):
         Of a leaf: the pagemap word of the first page that it maps, and whether it matched.
     giant : 1
         Of a leaf: it is of level 3, not 2.
+    given_up : 1
+        Of a leaf: its swap failed too often.
     """
 
     def __init__(self, physical_bits: int, words: int) -> None:
@@ -57,5 +59,6 @@ class JobLayout(data.StructLayout):
                 "word": unsigned(64),
                 "matches": 1,
                 "giant": 1,
+                "given_up": 1,
             }
         )

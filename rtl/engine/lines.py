@@ -9,8 +9,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
+from ptewalk.rtl.engine.change import ChangeLayout, EntryChange
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
+from ptewalk.rtl.engine.stream_net import StreamSignature
 
 __all__ = ["ENTRY_FAILURES", "LINE_FAILURES", "LOOK_CYCLES", "DoneLayout", "Lines"]
 
@@ -72,8 +73,10 @@ class Lines(Component):
 
     Members
     -------
-    change : In(ChangeLayout), words : In(WordsLayout), changes : In(1)
+    change : In(ChangeLayout), changes : In(1)
         The operation, held while a job is here; `changes`: entries may be swapped.
+    net : Out(StreamSignature)
+        What it makes of beats on their way.
     jobs : In(stream of JobLayout)
     port : Out(LinePortSignature)
         `writes` is not used.
@@ -89,7 +92,7 @@ class Lines(Component):
     release : In(1)
         The oldest job that was told is not needed any more.
     changed : Out(unsigned)
-        Entries that were changed by what ended in the last cycle.
+        Entries that were changed by what ended two cycles ago.
     idle : Out(1)
     quiet : Out(1)
         In the last cycle no job was offered, and none is here of which anything may yet be read or swapped.
@@ -111,8 +114,8 @@ class Lines(Component):
         super().__init__(
             {
                 "change": In(ChangeLayout()),
-                "words": In(WordsLayout()),
                 "changes": In(1),
+                "net": Out(StreamSignature(self.lanes)),
                 "jobs": In(stream.Signature(JobLayout(physical_bits, self.entries))),
                 "port": Out(port),
                 "told": Out(stream.Signature(DoneLayout(self.entries, self.slot_bits))),
@@ -314,7 +317,7 @@ class Lines(Component):
     ) -> SimpleNamespace:
         """Lines that came: swapped, beat by beat; beats that are looked at go between. What needs no swap is over.
 
-        Three steps: the buffer's output, a register, and what the nets make of it. All stand while a swap's beat waits.
+        Three steps: the buffer's output, a register, and what the net makes of it. All stand while a swap's beat waits.
         """
         lane_bits = (self.lanes - 1).bit_length()
         slot = arrived.r_data
@@ -333,7 +336,6 @@ class Lines(Component):
             }
         )
         begun, read, raw, out = (Signal(item, name=name) for name in ("begun", "read", "raw", "out"))
-        value, old, new = (Signal(64 * self.lanes, name=name) for name in ("raw_value", "out_old", "out_new"))
         free, unchanged = Signal(), SimpleNamespace(valid=Signal(), ready=Signal(), slot=slot, error=known.error)
         reader = buffer.read_port()
         number, place = Signal(self.beat_bits), tries.place
@@ -357,25 +359,23 @@ class Lines(Component):
         with m.If(~swaps):
             m.d.comb += begun.lanes.eq(self.look_lanes)
         with m.If(free):
-            m.d.sync += [read.eq(begun), raw.eq(read), out.eq(raw), value.eq(reader.data), old.eq(value)]
+            m.d.sync += [read.eq(begun), raw.eq(read), out.eq(raw)]
             with m.If(swaps & ~single):
                 m.d.sync += beat.eq(Mux(last, 0, beat + 1))
         payload = self.port.swaps.payload
         m.d.comb += [
             self.port.swaps.valid.eq(out.swaps),
             *(payload.address.eq(out.address), payload.line.eq(out.line), payload.last.eq(out.last)),
-            *(payload.tag.eq(out.slot), payload.old.eq(old), payload.new.eq(new), payload.changed.eq(out.lanes)),
+            *(payload.tag.eq(out.slot), payload.old.eq(self.net.old)),
             *(self.words_valid.eq(out.looks), self.words_lanes.eq(out.lanes)),
+            *(self.net.passes.eq(free), self.net.beat.eq(reader.data)),
         ]
         for lane in range(self.lanes):
-            m.submodules[f"swap_{lane}"] = net = EntryChange()
-            part = slice(64 * lane, 64 * lane + 64)
-            m.d.comb += [net.entry.eq(value[part]), net.change.eq(self.change), net.words.eq(self.words)]
-            with m.If(free):
-                m.d.sync += [
-                    *(new[part].eq(net.new), self.beat_words[part].eq(net.word)),
-                    out.lanes[lane].eq(raw.lanes[lane] & (net.changes | raw.looks)),
-                ]
+            made, part = self.net.made[lane], slice(64 * lane, 64 * lane + 64)
+            m.d.comb += [
+                *(payload.new[part].eq(made.new), self.beat_words[part].eq(made.word)),
+                payload.changed[lane].eq(out.lanes[lane] & made.changes),
+            ]
         return unchanged
 
     def _conclude(
@@ -417,9 +417,11 @@ class Lines(Component):
             tries_writer.data.failures.eq(Mux(failed & ~gives_up & ~turns_single, tries.failures + 1, 0)),
             tries_writer.data.place.eq(Mux(single, tries.place + (~failed | gives_up), job.first)),
         ]
-        m.d.sync += self.changed.eq(0)
-        with m.If(was.valid & was.done):
-            m.d.sync += self.changed.eq(Mux(single, 1, sum(known.changed[place] for place in range(self.entries))))
+        went = Signal(self.entries)
+        m.d.sync += [
+            went.eq(Mux(was.valid & was.done, Mux(single, 1, known.changed), 0)),
+            self.changed.eq(sum(went[place] for place in range(self.entries))),
+        ]
         for number in range(self.slots):
             with m.If(over.valid & (slot == number)):
                 m.d.sync += [
@@ -440,7 +442,7 @@ class Lines(Component):
             told.giant.eq(job.giant),
             told.matches.eq(Mux(line, known.matches, job.matches)),
             told.error.eq(line & (known.error | r.refused.bit_select(r.tail, 1))),
-            told.given_up.eq(r.given_up.bit_select(r.tail, 1)),
+            told.given_up.eq(Mux(line, r.given_up.bit_select(r.tail, 1), job.given_up)),
             told.slot.eq(r.tail),
         ]
         with m.If(self.told.valid & self.told.ready):

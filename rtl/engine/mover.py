@@ -6,15 +6,16 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
+from ptewalk.rtl.engine.change import MadeLayout
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.jobs import PAGES_BITS
 from ptewalk.rtl.engine.lines import ENTRY_FAILURES
-from ptewalk.rtl.engine.pairs import LinePairs, PairOutcome, drops
+from ptewalk.rtl.engine.pairs import LinePairs, PairOutcome
+from ptewalk.rtl.engine.stream_net import StreamSignature
 
 __all__ = ["MoveLayout", "Mover"]
 
@@ -79,6 +80,10 @@ class State(IntEnum):
     """At an entry of a line that was taken and not put."""
     TELL = 18
     """A further one has no home."""
+    TURN_BACK = 19
+    """To the oldest pair."""
+    LOADED = 20
+    """What becomes of the entry is not there yet."""
 
 
 class Mover(Component):
@@ -103,8 +108,10 @@ class Mover(Component):
     -------
     start : In(1), root : In, la57 : In(1), page : In(PAGES_BITS), move : In(MoveLayout)
         Begins; all is held until `idle`.
-    change : In(ChangeLayout), words : In(WordsLayout)
-        What an entry becomes on its way, and how a marker is told.
+    entry : Out(64), made : In(MadeLayout)
+        A cycle later: what it becomes on its way.
+    net : Out(StreamSignature)
+        The same, of lines.
     stop : In(1)
         No further entry is begun.
     pause : In(1), paused : Out(1)
@@ -114,11 +121,11 @@ class Mover(Component):
     idle : Out(1), stopped : Out(Stop), page_now : Out(PAGES_BITS)
         There is nothing to do; why; the first page that was not dealt with.
     moved : Out(unsigned)
-        So many entries have left their source for good in this cycle.
+        So many entries have left their source for good in the last cycle.
     took_global : Out(1)
         In this cycle one was taken that is global, or a table, in which some may be.
     passed : Out(1)
-        In this cycle one is passed over, or what has no table.
+        In this cycle one is passed over, or what has no table, or one was moved.
     homeless : Out(64)
         An entry, that of `page_now`, that was taken from the source, or may have been, and could neither be put nor put
         back: another wrote there meanwhile, or the bus refused.
@@ -141,8 +148,9 @@ class Mover(Component):
                 "la57": In(1),
                 "page": In(PAGES_BITS),
                 "move": In(MoveLayout()),
-                "change": In(ChangeLayout()),
-                "words": In(WordsLayout()),
+                "entry": Out(64),
+                "made": In(MadeLayout()),
+                "net": Out(StreamSignature(self._lanes)),
                 "stop": In(1),
                 "pause": In(1),
                 "paused": Out(1),
@@ -170,7 +178,7 @@ class Mover(Component):
             tables=[Signal(frame_bits, name=f"table_{name}") for name in _SIDES],
             have=Signal(len(_SIDES)),
             left=Signal(PAGES_BITS),
-            entry=Signal(64),
+            entry=self.entry,
             failures=Signal(range(ENTRY_FAILURES)),
             walks=[Signal(frame_bits, name=f"walk_{name}") for name in _SIDES],  # of the walk: tables, and their level
             level=Signal(3),
@@ -191,12 +199,18 @@ class Mover(Component):
             stopped=Signal(),
             one_moved=Signal(),
             all_moved=Signal(),
+            settled=Signal(),  # what is told of the pages is of these
+            # Pages go on by `amount`, and `fewer` entries are left; the first that was not dealt with goes on too.
+            goes=Signal(),
+            deals=Signal(),
+            amount=Signal(PAGES_BITS),
+            fewer=Signal(PAGES_BITS),
+            back=Signal(PAGES_BITS),  # from the pages to the oldest pair
         )
         m.submodules.pairs = pairs = self._pairs
         self._connect(m, r)
-        m.submodules.net = net = EntryChange()
-        m.d.comb += [net.entry.eq(r.entry), net.change.eq(self.change), net.words.eq(self.words)]
         here = self._here(m, r)
+        self._go(m, r, here)
         self._read(m, r, here)
         busy = r.comes.any()
         port = self.port
@@ -256,7 +270,7 @@ class Mover(Component):
                 m.d.sync += [r.failures.eq(r.failures + 1), r.state.eq(again)]
 
         dropped = Signal()
-        m.d.comb += dropped.eq(self.move.drops_markers & drops(net, self.words))
+        m.d.comb += dropped.eq(self.move.drops_markers & self.made.bare)
         zero = Const(0, 64)
         answer = port.swapped.payload
         answered = port.swapped.valid & (answer.tag == tag)
@@ -279,7 +293,7 @@ class Mover(Component):
                 with m.If(r.behind):
                     self._next_behind(m, r, here, asks)
                 with m.Elif(~alone & pairs.still & (pairs.outcome != PairOutcome.DONE)):
-                    self._turn_back(m, r)
+                    m.d.sync += r.state.eq(State.TURN_BACK)
                 with m.Elif(self.pause):
                     m.d.sync += [r.have.eq(0), r.held.eq(0)]
                     m.d.sync += r.near.eq(0)  # as an upper table may be another now
@@ -297,11 +311,12 @@ class Mover(Component):
                         asks(~r.have, State.UPPER_WAIT)
                         with m.If(~here.near):
                             m.d.sync += r.near.eq(r.near & r.have)
+                with m.Elif(~r.settled):
+                    pass
                 with m.Elif(here.by_lines):
                     m.d.comb += pairs.jobs.valid.eq(1)
                     with m.If(pairs.jobs.ready):
-                        m.d.sync += [page.eq(page + here.count) for page in r.pages]
-                        m.d.sync += r.left.eq(r.left - here.count)
+                        m.d.comb += r.goes.eq(1)
                         m.d.sync += r.have.eq(r.have & ~here.line_ends)
                 with m.Elif(alone):
                     asks(0b11, State.READ_WAIT)
@@ -311,9 +326,12 @@ class Mover(Component):
             with m.Case(State.CATCH_UP):
                 self._catch_up(m, r)
             with m.Case(State.LOAD):
-                m.d.sync += [r.entry.eq(pairs.entry), r.state.eq(State.LOOK)]
-                with m.If(pairs.outcome == PairOutcome.UNKNOWN):
-                    m.d.sync += r.state.eq(State.PUT_WAIT)
+                m.d.sync += [r.entry.eq(pairs.entry), r.state.eq(State.LOADED)]
+            with m.Case(State.LOADED):
+                m.d.sync += r.state.eq(Mux(pairs.outcome == PairOutcome.UNKNOWN, State.PUT_WAIT, State.LOOK))
+            with m.Case(State.TURN_BACK):
+                m.d.comb += r.goes.eq(1)
+                m.d.sync += [r.behind.eq(1), r.held.eq(0), r.state.eq(State.CATCH_UP)]
             with m.Case(State.TELL):
                 with m.If(self.heard):
                     self._advance(m, r, here)
@@ -340,7 +358,7 @@ class Mover(Component):
                     with m.Elif(~answer.done):
                         fails(State.READ)
                     with m.Elif(dropped):
-                        m.d.comb += r.one_moved.eq(1)
+                        m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
                         self._advance(m, r, here)
                     with m.Else():
                         m.d.sync += [r.failures.eq(0), r.state.eq(State.PUT)]
@@ -348,7 +366,7 @@ class Mover(Component):
                             m.d.sync += r.ahead.eq(1)
                             asks(0b11, State.PUT)
             with m.Case(State.PUT):
-                swaps(zero, net.new, State.PUT_WAIT)
+                swaps(zero, self.made.new, State.PUT_WAIT)
             with m.Case(State.PUT_WAIT):
                 with m.If(r.half & (pairs.outcome == PairOutcome.UNKNOWN)):
                     loses(Stop.BUS_ERROR)
@@ -356,13 +374,13 @@ class Mover(Component):
                     with m.If(answer.error):
                         loses(Stop.BUS_ERROR)
                     with m.Elif(answer.done):
-                        m.d.comb += r.one_moved.eq(1)
+                        m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
                         self._advance(m, r, here)
                     with m.Else():
                         fails(State.LOOK, taken=True)
             with m.Case(State.LOOK):
                 with m.If(dropped):
-                    m.d.comb += r.one_moved.eq(1)
+                    m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
                     self._advance(m, r, here)
                 with m.Elif(~busy):
                     m.d.sync += r.ahead.eq(0)
@@ -411,7 +429,7 @@ class Mover(Component):
         )
         in_table = Signal(count)
         m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
-        m.d.comb += here.to_end.eq(Mux(r.left < in_table, r.left, in_table))
+        m.d.sync += here.to_end.eq(Mux(r.left < in_table, r.left, in_table))
         m.d.comb += here.ends.eq(Cat(place == x86.TABLE_ENTRIES - 1 for place in here.index))
         for level, chosen, places in (
             (self.move.level, _MOVED_LEVELS, here.index),
@@ -430,21 +448,29 @@ class Mover(Component):
                             m.d.comb += here.near.eq(((r.near & inside) | r.have).all())
                             m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
         first, other = (place[: self._place_bits] for place in here.index)
-        in_line, fits = Signal(range(self._entries + 1)), Signal()
+        in_line, fits, ranged = Signal(range(self._entries + 1)), Signal(), Signal(self._entries)
+        count = Signal.like(here.count)  # of which the range makes no use, or CXXRTL would take more than one pass
         job = self._pairs.jobs.payload
         begun = Const(-1, self._entries) << first
         m.d.comb += [
             in_line.eq(self._entries - first),
-            here.count.eq(Mux(r.left < in_line, r.left, in_line)),
+            count.eq(Mux(r.left < in_line, r.left, in_line)),
             fits.eq((self.move.level == 1) & (first == other) & (r.tables[0] != r.tables[1])),
-            here.by_lines.eq(fits & (here.count >= _FEW)),
-            here.before_lines.eq(fits & first.all()),
-            here.line_ends.eq(Cat((here.count == in_line) & place[self._place_bits :].all() for place in here.index)),
-            job.count.eq(here.count),  # of which the range makes no use, or CXXRTL would take more than one pass
-            job.range.eq(Cat(begun[place] & (r.left + first > place) for place in range(self._entries))),
+            job.count.eq(here.count),
+            job.range.eq(ranged),
             job.source.eq(Cat(here.index[0][self._place_bits :], r.tables[0])),
             job.target.eq(Cat(here.index[1][self._place_bits :], r.tables[1])),
             self._pairs.place.eq(first),
+        ]
+        # Of the cycle before: the pages, and the tables, are to stand for one.
+        m.d.sync += [
+            here.count.eq(count),
+            here.by_lines.eq(fits & (count >= _FEW)),
+            here.before_lines.eq(fits & first.all()),
+            here.line_ends.eq(Cat((count == in_line) & place[self._place_bits :].all() for place in here.index)),
+            ranged.eq(Cat(begun[place] & (r.left + first > place) for place in range(self._entries))),
+            r.settled.eq((r.state == State.NEXT) & ~r.goes),
+            r.back.eq(self.page_now - r.pages[0]),
         ]
         here.at = [Cat(Const(0, 3), place, frame) for place, frame in zip(here.index, r.tables, strict=True)]
         return here
@@ -516,9 +542,8 @@ class Mover(Component):
             with m.If(source_why != Stop.DONE):
                 ends(source_why)
             with m.Else():
-                m.d.comb += self.passed.eq(1)
-                m.d.sync += [page.eq(page + here.skipped) for page in (*r.pages, self.page_now)]
-                m.d.sync += [r.left.eq(r.left - here.to_end), r.have.eq(0), r.state.eq(State.NEXT)]
+                m.d.comb += [self.passed.eq(1), r.goes.eq(1), r.deals.eq(1)]
+                m.d.sync += [r.have.eq(0), r.state.eq(State.NEXT)]
         with m.Elif(~last):
             m.d.sync += [r.level.eq(r.level - 1), r.blocked.eq(blocked), r.because.eq(because)]
             for number, (upper, walk) in enumerate(zip(r.uppers, r.walks, strict=True)):
@@ -535,60 +560,70 @@ class Mover(Component):
 
     def _advance(self, m: Module, r: SimpleNamespace, here: SimpleNamespace, *, deals: bool = True) -> None:
         """To the next entry, which may have been read; where a table ends, the next is looked for."""
-        m.d.sync += [r.left.eq(r.left - 1), r.rest.eq(r.rest - 1), r.failures.eq(0), r.state.eq(State.NEXT)]
+        m.d.comb += [r.goes.eq(1), r.deals.eq(~r.stopped & deals)]
+        m.d.sync += [r.rest.eq(r.rest - 1), r.failures.eq(0), r.state.eq(State.NEXT)]
         m.d.sync += [r.held.eq(r.ahead), r.ahead.eq(0), r.turn.eq(r.turn ^ r.ahead)]
-        m.d.sync += [page.eq(page + here.step) for page in r.pages]
         m.d.sync += r.have.eq(r.have & ~here.ends)
-        if deals:
-            with m.If(~r.stopped):
-                m.d.sync += self.page_now.eq(r.pages[0] + here.step)
+
+    def _go(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
+        """Pages, and the entries that are left. By how much is told by the state alone, whether they go comes later.
+
+        The first page that was not dealt with is that of the source wherever both go on, until something has stopped.
+        """
+        by_pair = self._pairs.told.count
+        m.d.comb += [r.amount.eq(here.step), r.fewer.eq(1)]
+        with m.Switch(r.state):
+            with m.Case(State.NEXT):
+                with m.If(~r.behind):
+                    m.d.comb += [r.amount.eq(here.count), r.fewer.eq(here.count)]
+            with m.Case(State.UPPER_WAIT):
+                m.d.comb += [r.amount.eq(here.skipped), r.fewer.eq(here.to_end)]
+            with m.Case(State.CATCH_UP):
+                m.d.comb += [r.amount.eq(by_pair), r.fewer.eq(by_pair)]
+            with m.Case(State.TURN_BACK):
+                m.d.comb += [r.amount.eq(r.back), r.fewer.eq(r.back)]
+        with m.If(r.goes):
+            m.d.sync += [page.eq(page + r.amount) for page in r.pages]
+            m.d.sync += r.left.eq(r.left - r.fewer)
+        pair_ended = Signal()
+        m.d.comb += pair_ended.eq(~r.behind & self._pairs.valid & (self._pairs.outcome == PairOutcome.DONE))
+        with m.If(pair_ended):
+            self._ended(m, r)
+        with m.If(pair_ended | r.deals):
+            m.d.sync += self.page_now.eq(self.page_now + Mux(pair_ended, by_pair, r.amount))
 
     def _connect(self, m: Module, r: SimpleNamespace) -> None:
         """Pairs: what they swap, and what is told of the oldest while none is behind."""
-        pairs, port = self._pairs, self.port
+        pairs, port, went = self._pairs, self.port, Signal(self._entries)
+        connect(m, pairs.net, flipped(self.net))
+        m.d.sync += went.eq(Mux(r.all_moved, pairs.there, r.one_moved))
         m.d.comb += [
-            *(pairs.change.eq(self.change), pairs.words.eq(self.words)),
             pairs.drops_markers.eq(self.move.drops_markers),
             *(pairs.port.data.valid.eq(port.data.valid), pairs.port.data.payload.eq(port.data.payload)),
             *(pairs.port.swapped.valid.eq(port.swapped.valid), pairs.port.swapped.payload.eq(port.swapped.payload)),
-            self.moved.eq(Mux(r.all_moved, sum(pairs.there[place] for place in range(self._entries)), r.one_moved)),
+            self.moved.eq(sum(went[place] for place in range(self._entries))),
         ]
         with m.If(pairs.port.swaps.valid):
             m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.eq(pairs.port.swaps.payload)]
             m.d.comb += pairs.port.swaps.ready.eq(port.swaps.ready)
-        with m.If(~r.behind & pairs.valid & (pairs.outcome == PairOutcome.DONE)):
-            self._ended(m, r)
-            m.d.sync += self.page_now.eq(self.page_now + pairs.told.count)
 
     def _ended(self, m: Module, r: SimpleNamespace) -> None:
         """The oldest pair is done."""
         m.d.comb += [self._pairs.release.eq(1), r.all_moved.eq(1), self.passed.eq(1)]
 
-    def _turn_back(self, m: Module, r: SimpleNamespace) -> None:
-        """To the oldest pair, which did not end well; all others are over too."""
-        back = (r.pages[0] - self.page_now)[:PAGES_BITS]
-        m.d.sync += [
-            *(r.pages[0].eq(self.page_now), r.pages[1].eq(r.pages[1] - back), r.left.eq(r.left + back)),
-            *(r.behind.eq(1), r.held.eq(0), r.state.eq(State.CATCH_UP)),
-        ]
-
     def _catch_up(self, m: Module, r: SimpleNamespace) -> None:
         """The oldest pair: passed over if it is done, else gone through."""
         pairs = self._pairs
         frame = x86.INDEX_BITS - self._place_bits
-        count = pairs.told.count
         with m.If(pairs.none):
             m.d.sync += [r.behind.eq(0), r.half.eq(0), r.have.eq(0), r.near.eq(0)]
             m.d.sync += r.state.eq(Mux(r.stopped, State.IDLE, State.NEXT))
         with m.Elif(pairs.outcome == PairOutcome.DONE):
             self._ended(m, r)
-            m.d.sync += [page.eq(page + count) for page in r.pages]
-            m.d.sync += r.left.eq(r.left - count)
-            with m.If(~r.stopped):
-                m.d.sync += self.page_now.eq(self.page_now + count)
+            m.d.comb += [r.goes.eq(1), r.deals.eq(~r.stopped)]
         with m.Else():
             m.d.sync += [
-                *(r.rest.eq(count), r.half.eq(pairs.outcome != PairOutcome.STAYS), r.state.eq(State.NEXT)),
+                *(r.rest.eq(pairs.told.count), r.half.eq(pairs.outcome != PairOutcome.STAYS), r.state.eq(State.NEXT)),
                 *(r.tables[0].eq(pairs.told.source[frame:]), r.tables[1].eq(pairs.told.target[frame:])),
             ]
 

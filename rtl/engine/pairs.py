@@ -8,19 +8,11 @@ from amaranth.lib import data, fifo, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from ptewalk.model import linux, x86
+from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, EntryKind, WordsLayout
+from ptewalk.rtl.engine.stream_net import StreamSignature
 
-__all__ = ["LinePairs", "PairLayout", "PairOutcome", "drops"]
-
-
-def drops(net: EntryChange, words: data.View) -> Value:
-    """The entry of `net` is a marker that says no more than write-protection."""
-    kind = net.word[: linux.PAGEMAP_SWAP_TYPE_BITS]
-    marker = words.has_marker & (net.kind == EntryKind.SWAP) & (kind == words.marker)
-    value: Value = marker & ~net.word[linux.PagemapBit.GUARD]
-    return value
+__all__ = ["LinePairs", "PairLayout", "PairOutcome"]
 
 
 class PairOutcome(IntEnum):
@@ -69,8 +61,10 @@ class LinePairs(Component):
 
     Members
     -------
-    change : In(ChangeLayout), words : In(WordsLayout), drops_markers : In(1)
+    drops_markers : In(1)
         As in a move; held while a pair is here.
+    net : Out(StreamSignature)
+        What an entry becomes on its way.
     jobs : In(stream of PairLayout)
     port : Out(LinePortSignature)
         Only `reads`, `data`, `swaps` and `swapped`.
@@ -100,9 +94,8 @@ class LinePairs(Component):
         )
         super().__init__(
             {
-                "change": In(ChangeLayout()),
-                "words": In(WordsLayout()),
                 "drops_markers": In(1),
+                "net": Out(StreamSignature(self._lanes)),
                 "jobs": In(stream.Signature(self._layout)),
                 "port": Out(port),
                 "valid": Out(1),
@@ -240,8 +233,8 @@ class LinePairs(Component):
         item = data.StructLayout(
             {"valid": 1, "put": 1, "last": 1, "pair": unsigned(self._pair_bits), "lanes": unsigned(self._lanes)}
         )
-        begun, read, out = (Signal(item, name=name) for name in ("begun", "read", "out"))
-        value, free = Signal(64 * self._lanes), Signal()
+        begun, read, raw, out = (Signal(item, name=name) for name in ("begun", "read", "raw", "out"))
+        free = Signal()
         inside, puts = Signal(), Signal()
         beat = Signal(range(self._beats) if self._beats > 1 else 1)
         reader, swaps = r.buffer.read_port(), self.port.swaps
@@ -257,7 +250,7 @@ class LinePairs(Component):
             r.to_take.r_en.eq(~puts & free & begun.last),
         ]
         with m.If(free):
-            m.d.sync += [read.eq(begun), out.eq(read), value.eq(reader.data)]
+            m.d.sync += [read.eq(begun), raw.eq(read), out.eq(raw)]
             with m.If(begun.valid):
                 m.d.sync += [beat.eq(Mux(begun.last, 0, beat + 1)), inside.eq(~begun.last), going.eq(puts)]
         # The buffer's output is also what `place` asks for, when nothing is swapped.
@@ -277,17 +270,16 @@ class LinePairs(Component):
             *(swaps.valid.eq(out.valid), payload.line.eq(1), payload.last.eq(out.last)),
             payload.tag.eq(Cat(out.put, out.pair)),
             payload.address.eq(Cat(Const(0, self._line_shift), line)),
+            *(self.net.passes.eq(free), self.net.beat.eq(reader.data)),
         ]
         stays, shared = Signal(self._lanes), Signal(self._lanes)
         for lane_number in range(self._lanes):
-            m.submodules[f"put_{lane_number}"] = net = EntryChange()
             part = slice(64 * lane_number, 64 * lane_number + 64)
-            entry = value[part]
+            entry, made = self.net.old[part], self.net.made[lane_number]
             m.d.comb += [
-                *(net.entry.eq(entry), net.change.eq(self.change), net.words.eq(self.words)),
                 payload.old[part].eq(Mux(out.put, 0, entry)),
-                payload.new[part].eq(Mux(out.put, net.new, 0)),
-                stays[lane_number].eq(out.lanes[lane_number] & ~(self.drops_markers & drops(net, self.words))),
+                payload.new[part].eq(Mux(out.put, made.new, 0)),
+                stays[lane_number].eq(out.lanes[lane_number] & ~(self.drops_markers & made.bare)),
                 shared[lane_number].eq(out.lanes[lane_number] & entry[x86.EntryBit.P] & entry[x86.EntryBit.G]),
             ]
         m.d.comb += [

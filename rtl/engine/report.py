@@ -166,6 +166,14 @@ class LineWriter(Component):
         ]
 
 
+class _PartLayout(data.StructLayout):
+    """Pages of a job that have room in a word of a bitmap: from bit `at` on, up to `end`; `full`: to the word's end."""
+
+    def __init__(self, entries: int) -> None:
+        bits = {"at": unsigned((_WORD - 1).bit_length()), "end": unsigned(_WORD.bit_length())}
+        super().__init__({"valid": 1, "full": 1, "line": 1, "ones": 1, "matches": unsigned(entries), **bits})
+
+
 class Reporter(Component):
     """Takes jobs that are over, in order, and makes the report of them.
 
@@ -230,15 +238,19 @@ class Reporter(Component):
         out = SimpleNamespace(
             valid=Signal(), value=Signal.like(writer.words.payload.value), strobes=Signal(self._lanes)
         )
-        r = SimpleNamespace(left=Signal(PAGES_BITS), pending=Signal(), looking=Signal(range(LOOK_CYCLES + 1)))
-        step, moves, ends = Signal(PAGES_BITS), Signal(), Signal()  # pages that are told in this cycle
+        r = SimpleNamespace(
+            left=Signal(PAGES_BITS),  # pages of the job
+            pending=Signal(),
+            looking=Signal(range(LOOK_CYCLES + 1)),
+            part=Signal(_PartLayout(self._entries)),
+        )
+        moves, ends = Signal(), Signal()
         m.d.comb += [
             writer.start.eq(self.start),
             writer.address.eq(self.address),
-            writer.flush.eq(self.flush & ~r.pending & ~out.valid & (r.looking == 0)),
-            self.idle.eq(writer.idle & ~r.pending & ~out.valid & (r.looking == 0) & ~here),
+            writer.flush.eq(self.flush & ~r.pending & ~r.part.valid & ~out.valid & (r.looking == 0)),
+            self.idle.eq(writer.idle & ~r.pending & ~r.part.valid & ~out.valid & (r.looking == 0) & ~here),
             self.failed.eq(writer.failed),
-            ends.eq(r.left == step),
             self.release.eq(moves & ends),
             self.told.ready.eq(~here | self.release),
             *(writer.words.valid.eq(out.valid), writer.words.payload.value.eq(out.value)),
@@ -247,54 +259,80 @@ class Reporter(Component):
             *(self.writes.valid.eq(writer.writes.valid), self.writes.payload.eq(writer.writes.payload)),
             *(writer.written.valid.eq(self.written.valid), writer.written.payload.eq(self.written.payload)),
         ]
-        with m.If(moves):
-            m.d.sync += [r.left.eq(r.left - step), self.page_now.eq(self.page_now + step)]
         with m.If(self.told.ready):
-            m.d.sync += [here.eq(self.told.valid), job.eq(self.told.payload), r.left.eq(self.told.payload.pages)]
+            m.d.sync += [here.eq(self.told.valid), job.eq(self.told.payload)]
         with m.If(writer.words.ready):
             m.d.sync += out.valid.eq(0)
+        told = SimpleNamespace(valid=here, payload=job)
+        step, full = self._split(m, r, moves, ends)
         with m.Switch(self.report):
             with m.Case(Report.BITMAP):
-                self._bitmap(m, r, SimpleNamespace(valid=here, payload=job), out, step, moves)
+                self._bitmap(m, r, told, out, SimpleNamespace(step=step, full=full, moves=moves))
             with m.Case(Report.WORDS):
-                self._words(m, r, SimpleNamespace(valid=here, payload=job), out, step, moves)
+                self._words(m, r, told, out, step, moves)
             with m.Default():
-                m.d.comb += [step.eq(r.left), moves.eq(here)]
+                m.d.comb += moves.eq(here)
         with m.If(self.start):
             m.d.sync += [self.page_now.eq(self.page), r.pending.eq(0)]
         return m
 
+    def _split(self, m: Module, r: SimpleNamespace, moves: Signal, ends: Signal) -> tuple[Signal, Signal]:
+        """How many pages of the job are told at once, up to the end of a word or a beat, and whether they reach it."""
+        lane_bits = (self._lanes - 1).bit_length()
+        bitmap = self.report == Report.BITMAP
+        room, step, full = Signal(range(_WORD + 1)), Signal(range(_WORD + 1)), Signal()
+        many, few = r.left[len(room) :].any(), r.left[: len(room)]
+        at, place = self.page_now[: (_WORD - 1).bit_length()], self.page_now[:lane_bits]
+        all_at_once = (self.report != Report.BITMAP) & (self.report != Report.WORDS)
+        m.d.comb += [
+            room.eq(Mux(bitmap, _WORD - at, self._lanes - place if lane_bits else 1)),
+            full.eq(~all_at_once & (many | (few >= room))),
+            ends.eq(all_at_once | (~many & (few <= room))),
+            step.eq(Mux(full, room, few)),
+        ]
+        with m.If(moves):
+            behind = (self.page_now | Mux(bitmap, _WORD - 1, self._lanes - 1)) + 1
+            m.d.sync += [r.left.eq(r.left - room), self.page_now.eq(Mux(full, behind, self.page_now + r.left))]
+        with m.If(self.told.ready):
+            m.d.sync += r.left.eq(self.told.payload.pages)
+        return step, full
+
     def _bitmap(
-        self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, step: Signal, moves: Signal
+        self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, split: SimpleNamespace
     ) -> None:
         """Bits of a line, or up to 64 equal ones, into the word that is being made; a full word is written."""
-        job = told.payload
-        made, bits, ones, value = (Signal(_WORD, name=name) for name in ("made", "bits", "ones", "value"))
+        job, part = told.payload, r.part
+        made, bits, value = (Signal(_WORD, name=name) for name in ("made", "bits", "value"))
         lane = Signal(range(self._lanes) if self._lanes > 1 else 1)
-        at, every = self.page_now[: (_WORD - 1).bit_length()], Const((1 << _WORD) - 1, _WORD)
-        room, full, free, puts = Signal(range(_WORD + 1)), Signal(), Signal(), Signal()
+        at, free, puts, goes = self.page_now[: (_WORD - 1).bit_length()], Signal(), Signal(), Signal()
         m.d.comb += [
-            room.eq(_WORD - at),
-            full.eq(r.left[len(room) :].any() | (r.left[: len(room)] >= room)),
-            step.eq(Mux(full, room, r.left[: len(room)])),
-            ones.eq((every << at) & ~(every << (at + step[: len(room)]))),
-            value.eq(made | bits),
             free.eq(~out.valid | self._writer.words.ready),
-            moves.eq(told.valid & (~full | free)),
-            puts.eq(free & Mux(told.valid, full, r.pending & self.flush)),
+            goes.eq(part.valid & (~part.full | free)),
+            split.moves.eq(told.valid & (~part.valid | goes)),
         ]
-        with m.If(job.kind == JobKind.LINE):
-            matches = Mux(job.error, self._range(job), job.matches)
-            m.d.comb += bits.word_select(at[(self._entries - 1).bit_length() :], self._entries).eq(matches)
-        with m.Elif(job.matches[0]):
-            m.d.comb += bits.eq(ones)
-        with m.If(moves):
-            m.d.sync += [made.eq(Mux(full, 0, value)), r.pending.eq(~full)]
+        with m.If(goes):
+            m.d.sync += part.valid.eq(0)
+        with m.If(split.moves):
+            m.d.sync += [
+                *(part.valid.eq(1), part.full.eq(split.full), part.line.eq(job.kind == JobKind.LINE)),
+                *(part.at.eq(at), part.end.eq(at + split.step), part.ones.eq(job.matches[0])),
+                part.matches.eq(Mux(job.error, self._range(job), job.matches)),
+            ]
+        m.d.comb += [
+            value.eq(made | bits),
+            puts.eq(free & Mux(part.valid, part.full, r.pending & self.flush)),
+        ]
+        with m.If(part.line):
+            m.d.comb += bits.word_select(part.at[(self._entries - 1).bit_length() :], self._entries).eq(part.matches)
+        with m.Elif(part.ones):
+            m.d.comb += bits.eq(Cat((part.at <= bit) & (part.end > bit) for bit in range(_WORD)))
+        with m.If(goes):
+            m.d.sync += [made.eq(Mux(part.full, 0, value)), r.pending.eq(~part.full)]
         with m.Elif(puts):
             m.d.sync += [made.eq(0), r.pending.eq(0)]
         with m.If(puts):
             m.d.sync += [
-                *(out.valid.eq(1), out.value.eq(Mux(told.valid, value, made).replicate(self._lanes))),
+                *(out.valid.eq(1), out.value.eq(Mux(part.valid, value, made).replicate(self._lanes))),
                 *(out.strobes.eq(1 << lane if self._lanes > 1 else 1), lane.eq(lane + 1)),
             ]
         with m.If(self.start):
@@ -312,12 +350,8 @@ class Reporter(Component):
         """The words of a beat, looked up; or of as many pages of one leaf or hole, when none is on its way."""
         job, lanes = told.payload, self._lanes
         lane_bits, place_bits = (lanes - 1).bit_length(), (self._entries - 1).bit_length()
-        first, room = self.page_now[:lane_bits], Signal(range(lanes + 1))
-        line = job.kind == JobKind.LINE
-        plain, few = Signal(), r.left[: lanes.bit_length()]
+        first, line, plain = self.page_now[:lane_bits], job.kind == JobKind.LINE, Signal()
         m.d.comb += [
-            room.eq(lanes - first if lanes > 1 else 1),
-            step.eq(Mux(r.left[lanes.bit_length() :].any() | (few >= room), room, few)),
             self.look.eq(told.valid & line & self._writer.room),
             self.look_slot.eq(job.slot),
             self.look_beat.eq(self.page_now[lane_bits:place_bits]),

@@ -6,15 +6,16 @@ from typing import Final
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect
 
 from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
-from ptewalk.rtl.engine.change import ChangeLayout, WordsLayout
+from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, MadeLayout, WordsLayout
 from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
 from ptewalk.rtl.engine.jobs import PAGES_BITS
 from ptewalk.rtl.engine.lines import Lines
 from ptewalk.rtl.engine.mover import MoveLayout, Mover
 from ptewalk.rtl.engine.report import Report, Reporter
+from ptewalk.rtl.engine.stream_net import StreamNet
 
 __all__ = ["OF_INVALIDATIONS", "CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
 
@@ -203,6 +204,11 @@ class TableEngine(Component):
         m.submodules.lines = lines = self._lines
         m.submodules.reporter = reporter = self._reporter
         m.submodules.mover = mover = self._mover
+        m.submodules.stream_net = stream_net = StreamNet(self.config.data_bits // 64)
+        connect(m, stream_net.lines, lines.net)
+        connect(m, stream_net.pairs, mover.net)
+        m.submodules.net = net = EntryChange()
+        made = Signal(MadeLayout())
         command, told = self.commands.payload, self.completions.payload
         state, begins, start, moving, handed = Signal(State), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
@@ -213,14 +219,18 @@ class TableEngine(Component):
                 moving.eq(state == State.MOVE),
             ),
             *(mover.root.eq(command.range.root), mover.la57.eq(command.range.la57), mover.page.eq(command.range.page)),
-            *(mover.move.eq(command.move), mover.change.eq(command.change), mover.words.eq(command.words)),
+            mover.move.eq(command.move),
             *(mover.stop.eq(self.abort), mover.pause.eq(self.pause), fetcher.pause.eq(self.pause)),
             self.paused.eq(fetcher.paused & mover.paused & lines.quiet),
             handed.eq(fetcher.jobs.valid & fetcher.jobs.ready),
-            self.stepped.eq(handed | fetcher.passed | mover.moved.any() | mover.passed | (fetcher.idle & mover.idle)),
+            self.stepped.eq(handed | fetcher.passed | mover.passed | (fetcher.idle & mover.idle)),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
-            *(fetcher.change.eq(command.change), fetcher.words.eq(command.words)),
-            *(lines.change.eq(command.change), lines.words.eq(command.words), lines.changes.eq(command.range.changes)),
+            *(net.entry.eq(Mux(moving, mover.entry, fetcher.entry)), net.change.eq(command.change)),
+            net.words.eq(command.words),
+            # What is changed one by one is not zero; and what is spared is of level 1.
+            *(net.change.empty.eq(0), fetcher.made.eq(made), mover.made.eq(made)),
+            *(stream_net.change.eq(command.change), stream_net.words.eq(command.words), stream_net.moving.eq(moving)),
+            *(lines.change.eq(command.change), lines.changes.eq(command.range.changes)),
             *(reporter.start.eq(start), reporter.report.eq(command.report), reporter.address.eq(command.address)),
             *(reporter.page.eq(command.range.page), reporter.flush.eq(state == State.FLUSH)),
             *(lines.jobs.valid.eq(fetcher.jobs.valid), lines.jobs.payload.eq(fetcher.jobs.payload)),
@@ -233,10 +243,18 @@ class TableEngine(Component):
             *(reporter.words_lanes.eq(lines.words_lanes), reporter.beat_words.eq(lines.beat_words)),
             lines.release.eq(reporter.release),
         ]
+        with m.If(~moving):
+            m.d.comb += net.change.spares.eq(0)
+        m.d.sync += net.into(made)
         self._share(m, moving)
         counted = Signal.like(told)
-        ends = lines.told.valid & lines.told.ready
-        broken = ends & lines.told.payload.error
+        # Of the job that was told in the last cycle, and so many entries were changed by then.
+        ends, over, changed = Signal(), Signal.like(lines.told.payload), Signal(range(4 * self._lines.entries))
+        m.d.sync += [
+            *(ends.eq(lines.told.valid & lines.told.ready), over.eq(lines.told.payload)),
+            changed.eq(lines.changed + fetcher.changed + mover.moved),
+        ]
+        broken = ends & over.error
         m.d.comb += [
             fetcher.stop.eq(self.abort | broken),
             fetcher.because.eq(Mux(broken, Stop.BUS_ERROR, Stop.ABORTED)),
@@ -253,7 +271,7 @@ class TableEngine(Component):
             m.d.comb += [told.page.eq(mover.tells_page), told.homeless.eq(mover.tells_entry)]
         m.d.comb += [told[name].eq(counted[name]) for name in ("changed", "failed", "failed_page")]
         m.d.comb += [told[name].eq(counted[name]) for name in ("given_up", "given_up_page")]
-        m.d.sync += counted.changed.eq(counted.changed + lines.changed + fetcher.changed + mover.moved)
+        m.d.sync += counted.changed.eq(counted.changed + changed)
         with m.If(begins):
             m.d.sync += [self.met_global.eq(0), self.met_leaf.eq(command.moves & (command.move.level != 1))]
         with m.Else():
@@ -261,13 +279,13 @@ class TableEngine(Component):
                 self.met_global.eq(self.met_global | lines.met_global | fetcher.met_global | mover.took_global),
                 self.met_leaf.eq(self.met_leaf | fetcher.touched),
             ]
-        gives_up = Mux(ends, lines.told.payload.given_up, 0)
+        gives_up = ends & over.given_up
         first = Signal(PAGES_BITS)  # of the job that is told
         for name, event in (("failed", broken), ("given_up", gives_up)):
             with m.If(event & ~counted[name]):
                 m.d.sync += [counted[name].eq(1), counted[f"{name}_page"].eq(first)]
         with m.If(ends):
-            m.d.sync += first.eq(first + lines.told.payload.pages)
+            m.d.sync += first.eq(first + over.pages)
         with m.Switch(state):
             with m.Case(State.IDLE):
                 with m.If(start):
