@@ -96,7 +96,9 @@ class State(IntEnum):
     HAND_ON = 10
     """Makes a job of the leaf."""
     BEGIN = 11
-    LOOKED = 12
+    HOLE = 12
+    """Makes a job of what was passed over before an entry."""
+    LOOKED = 13
     """The leaf was read again: what the operation makes of it is not there yet."""
 
 
@@ -189,6 +191,7 @@ class Fetcher(Component):
             ends=Signal(),  # no more of the range is looked at
             failures=Signal(range(ENTRY_FAILURES)),
             given_up=Signal(),
+            leaf=Signal(),  # `entry`, read again, is one
         )
         m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
         made = self.made
@@ -250,6 +253,10 @@ class Fetcher(Component):
                                     ]
             with m.Case(State.DECIDE):
                 self._decide(m, r, here)
+            with m.Case(State.HOLE):
+                self._hand_on_hole(m, r)
+                with m.If(self.jobs.ready):
+                    m.d.sync += r.state.eq(State.DECIDE)
             with m.Case(State.LINES):
                 self._lines(m, r, here)
             with m.Case(State.RELINK):
@@ -265,10 +272,10 @@ class Fetcher(Component):
                     with m.If(found.payload.error):
                         m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
             with m.Case(State.LOOKED):
-                m.d.sync += r.state.eq(State.SWAP)
+                m.d.sync += [r.leaf.eq(self._is_leaf(r)), r.state.eq(State.SWAP)]
             with m.Case(State.SWAP):
                 # It is another by now: no leaf, or none that changes. What it leads to is decided anew.
-                with m.If(~self._is_leaf(r)):
+                with m.If(~r.leaf):
                     m.d.sync += [r.have.eq(0), r.state.eq(State.LOOK)]
                 with m.Elif(~made.changes):
                     m.d.sync += r.state.eq(State.HAND_ON)
@@ -397,7 +404,7 @@ class Fetcher(Component):
         with m.If(~r.entry.any()):
             self._pass_over(m, r, here)
         with m.Elif(r.hole):
-            self._hand_on_hole(m, r)
+            m.d.sync += r.state.eq(State.HOLE)
         with m.Elif(self._is_leaf(r)):
             with m.If(~asked.changes):
                 m.d.sync += r.state.eq(State.HAND_ON)

@@ -429,7 +429,7 @@ class Mover(Component):
         )
         in_table = Signal(count)
         m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
-        m.d.sync += here.to_end.eq(Mux(r.left < in_table, r.left, in_table))
+        m.d.sync += here.to_end.eq(_least(r.left, in_table))
         m.d.comb += here.ends.eq(Cat(place == x86.TABLE_ENTRIES - 1 for place in here.index))
         for level, chosen, places in (
             (self.move.level, _MOVED_LEVELS, here.index),
@@ -451,10 +451,9 @@ class Mover(Component):
         in_line, fits, ranged = Signal(range(self._entries + 1)), Signal(), Signal(self._entries)
         count = Signal.like(here.count)  # of which the range makes no use, or CXXRTL would take more than one pass
         job = self._pairs.jobs.payload
-        begun = Const(-1, self._entries) << first
         m.d.comb += [
             in_line.eq(self._entries - first),
-            count.eq(Mux(r.left < in_line, r.left, in_line)),
+            count.eq(_least(r.left, in_line)),
             fits.eq((self.move.level == 1) & (first == other) & (r.tables[0] != r.tables[1])),
             job.count.eq(here.count),
             job.range.eq(ranged),
@@ -468,7 +467,7 @@ class Mover(Component):
             here.by_lines.eq(fits & (count >= _FEW)),
             here.before_lines.eq(fits & first.all()),
             here.line_ends.eq(Cat((count == in_line) & place[self._place_bits :].all() for place in here.index)),
-            ranged.eq(Cat(begun[place] & (r.left + first > place) for place in range(self._entries))),
+            ranged.eq((((Const(1, self._entries + 1) << count) - 1) << first)[: self._entries]),
             r.settled.eq((r.state == State.NEXT) & ~r.goes),
             r.back.eq(self.page_now - r.pages[0]),
         ]
@@ -644,6 +643,13 @@ class Mover(Component):
 
 
 _SIDES = ("source", "target")
+
+
+def _least(many: Value, few: Signal) -> Value:
+    """The lesser one; `few` is narrower by far, and so is what is compared."""
+    low = many[: len(few)]
+    value: Value = Mux(many[len(few) :].any() | (low >= few), few, low)
+    return value
 
 
 class _SeenLayout(data.StructLayout):

@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 from types import SimpleNamespace
+from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, fifo, stream
@@ -13,6 +14,10 @@ from ptewalk.rtl.bus.line_port import LinePortSignature
 from ptewalk.rtl.engine.stream_net import StreamSignature
 
 __all__ = ["LinePairs", "PairLayout", "PairOutcome"]
+
+
+_IN_LUTS: Final = {"ram_style": "distributed"}
+"""Few as the rows are, they stand in no flip-flops."""
 
 
 class PairOutcome(IntEnum):
@@ -122,8 +127,12 @@ class LinePairs(Component):
             puts=Signal(self._pairs),  # something of it is put
             came=Signal(2 * self._pairs),  # by tag
         )
-        m.submodules.rows_jobs = r.jobs = Memory(shape=self._layout, depth=self._pairs, init=[])
-        m.submodules.rows_there = r.there = Memory(shape=unsigned(self._entries), depth=self._pairs, init=[])
+        m.submodules.rows_jobs = r.jobs = Memory(
+            shape=self._layout, depth=self._pairs, init=[], attrs=_IN_LUTS
+        )
+        m.submodules.rows_there = r.there = Memory(
+            shape=unsigned(self._entries), depth=self._pairs, init=[], attrs=_IN_LUTS
+        )
         m.submodules.buffer = r.buffer = Memory(
             shape=unsigned(64 * self._lanes), depth=self._pairs * self._beats, init=[]
         )

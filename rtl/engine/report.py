@@ -152,10 +152,8 @@ class LineWriter(Component):
         with m.If(goes):
             m.d.sync += [r.beat.eq(Mux(last, 0, r.beat + 1)), r.sending.eq(r.sending + last)]
         # All is written from the first word on, up to the next one.
-        strobes, short = Signal(self._entries), r.partial & (r.full == 1)
-        m.d.comb += strobes.eq(
-            Cat((r.first <= place) & (~short | (r.place > place)) for place in range(self._entries))
-        )
+        strobes, short, every = Signal(self._entries), r.partial & (r.full == 1), Const(-1, self._entries)
+        m.d.comb += strobes.eq((every << r.first) & ~Mux(short, every << r.place, 0))
         payload = writes.payload
         m.d.comb += [
             writes.valid.eq(out.valid),
@@ -170,7 +168,7 @@ class _PartLayout(data.StructLayout):
     """Pages of a job that have room in a word of a bitmap: from bit `at` on, up to `end`; `full`: to the word's end."""
 
     def __init__(self, entries: int) -> None:
-        bits = {"at": unsigned((_WORD - 1).bit_length()), "end": unsigned(_WORD.bit_length())}
+        bits = {name: unsigned((_WORD - 1).bit_length()) for name in ("at", "end")}
         super().__init__({"valid": 1, "full": 1, "line": 1, "ones": 1, "matches": unsigned(entries), **bits})
 
 
@@ -325,7 +323,8 @@ class Reporter(Component):
         with m.If(part.line):
             m.d.comb += bits.word_select(part.at[(self._entries - 1).bit_length() :], self._entries).eq(part.matches)
         with m.Elif(part.ones):
-            m.d.comb += bits.eq(Cat((part.at <= bit) & (part.end > bit) for bit in range(_WORD)))
+            every = Const((1 << _WORD) - 1, _WORD)
+            m.d.comb += bits.eq((every << part.at) & ~Mux(part.full, 0, every << part.end))
         with m.If(goes):
             m.d.sync += [made.eq(Mux(part.full, 0, value)), r.pending.eq(~part.full)]
         with m.Elif(puts):

@@ -6,11 +6,12 @@ from typing import Final
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out, connect
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, MadeLayout, WordsLayout
 from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
+from ptewalk.rtl.engine.hold import Hold
 from ptewalk.rtl.engine.jobs import PAGES_BITS
 from ptewalk.rtl.engine.lines import Lines
 from ptewalk.rtl.engine.mover import MoveLayout, Mover
@@ -309,28 +310,34 @@ class TableEngine(Component):
     def _share(self, m: Module, moving: Signal) -> None:
         """The port: upper tables go before lines, but not before one that waits; a swap of a line is not parted."""
         fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
+        # What the port takes ends at these: else it would go through all that waits for it in one cycle.
+        m.submodules.reads = held_reads = Hold(port.reads.payload.shape())
+        m.submodules.swaps = held_swaps = Hold(port.swaps.payload.shape())
+        connect(m, held_reads.taken, flipped(port.reads))
+        connect(m, held_swaps.taken, flipped(port.swaps))
+        reads, swaps = held_reads.offered, held_swaps.offered
         waits, inside = Signal(), Signal()  # a line's read that was offered; a swap of a line that was begun
         with m.If(fetcher.reads.valid & ~waits):
-            m.d.comb += [port.reads.valid.eq(1), port.reads.payload.eq(fetcher.reads.payload)]
-            m.d.comb += fetcher.reads.ready.eq(port.reads.ready)
+            m.d.comb += [reads.valid.eq(1), reads.payload.eq(fetcher.reads.payload)]
+            m.d.comb += fetcher.reads.ready.eq(reads.ready)
         with m.Else():
-            m.d.comb += [port.reads.valid.eq(lines.reads.valid), port.reads.payload.eq(lines.reads.payload)]
-            m.d.comb += lines.reads.ready.eq(port.reads.ready)
-            m.d.sync += waits.eq(lines.reads.valid & ~port.reads.ready)
+            m.d.comb += [reads.valid.eq(lines.reads.valid), reads.payload.eq(lines.reads.payload)]
+            m.d.comb += lines.reads.ready.eq(reads.ready)
+            m.d.sync += waits.eq(lines.reads.valid & ~reads.ready)
         with m.If(fetcher.swaps.valid & ~inside):
-            m.d.comb += [port.swaps.valid.eq(1), port.swaps.payload.eq(fetcher.swaps.payload)]
-            m.d.comb += fetcher.swaps.ready.eq(port.swaps.ready)
+            m.d.comb += [swaps.valid.eq(1), swaps.payload.eq(fetcher.swaps.payload)]
+            m.d.comb += fetcher.swaps.ready.eq(swaps.ready)
         with m.Else():
-            m.d.comb += [port.swaps.valid.eq(lines.swaps.valid), port.swaps.payload.eq(lines.swaps.payload)]
-            m.d.comb += lines.swaps.ready.eq(port.swaps.ready)
+            m.d.comb += [swaps.valid.eq(lines.swaps.valid), swaps.payload.eq(lines.swaps.payload)]
+            m.d.comb += lines.swaps.ready.eq(swaps.ready)
             with m.If(lines.swaps.valid):
-                m.d.sync += inside.eq(~(port.swaps.ready & lines.swaps.payload.last))
+                m.d.sync += inside.eq(~(swaps.ready & lines.swaps.payload.last))
         mover = self._mover.port
         with m.If(moving):
             m.d.comb += [
-                *(port.reads.valid.eq(mover.reads.valid), port.reads.payload.eq(mover.reads.payload)),
-                *(port.swaps.valid.eq(mover.swaps.valid), port.swaps.payload.eq(mover.swaps.payload)),
-                *(mover.reads.ready.eq(port.reads.ready), mover.swaps.ready.eq(port.swaps.ready)),
+                *(reads.valid.eq(mover.reads.valid), reads.payload.eq(mover.reads.payload)),
+                *(swaps.valid.eq(mover.swaps.valid), swaps.payload.eq(mover.swaps.payload)),
+                *(mover.reads.ready.eq(reads.ready), mover.swaps.ready.eq(swaps.ready)),
             ]
         for one, on in ((fetcher, ~moving), (lines, ~moving), (mover, moving)):
             m.d.comb += [one.data.valid.eq(port.data.valid & on), one.data.payload.eq(port.data.payload)]
