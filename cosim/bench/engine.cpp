@@ -58,7 +58,8 @@ public:
     Run(EngineBatch &batch, Vtop &model)
         : b(batch), top(model), words(batch), random{batch.seed}, report(reinterpret_cast<uint64_t *>(batch.report)),
           commands(reinterpret_cast<const EngineCommand *>(batch.commands)),
-          completions(reinterpret_cast<EngineCompletion *>(batch.completions)) {}
+          completions(reinterpret_cast<EngineCompletion *>(batch.completions)),
+          further(reinterpret_cast<EngineFurther *>(batch.further)) {}
 
     uint32_t go() {
         while (!status && next < b.command_count) {
@@ -160,12 +161,20 @@ private:
             if (!write_waits) take(last_write);
         }
         if (pins::completions::valid(top)) {
-            pins::completions::get(top, completions[next]);
+            EngineCompletion told;
+            pins::completions::get(top, told);
+            progress = b.cycles;
+            if (told.more) {
+                if (pins::commands::ready(top)) status = EngineStatus::TAKEN_EARLY;
+                if (b.further_count == b.further_room) status = EngineStatus::TOO_MANY;
+                else further[b.further_count++] = EngineFurther{next, told.page, told.homeless};
+                return;
+            }
+            completions[next] = told;
             if (!pins::commands::ready(top)) status = EngineStatus::NOT_TAKEN;
             if (left || !reads.empty() || !outcomes.empty() || !receipts.empty() || !swapping.empty() || !writing.empty())
                 status = EngineStatus::EARLY;
             ++next;
-            progress = b.cycles;
         }
     }
 
@@ -196,7 +205,7 @@ private:
         Link &link = links[s.tag];
         const bool done = link.start == s.address && link.end == s.address + bytes;
         link = Link{};
-        bool any = false, refused = false;
+        bool any = false, refused = b.refused_start <= s.address && s.address < b.refused_end;
         for (size_t at = 0; at < swapping.size(); ++at) {
             const Swap &beat = swapping[at];
             if (!beat.changed) continue;
@@ -204,7 +213,7 @@ private:
             bool error;
             uint64_t *const word = words.find(s.address + 8 * at, error);
             refused = refused || error || !word;
-            if (!done || error || !word) continue;
+            if (!done || refused) continue;
             if (*word != beat.old) status = EngineStatus::OTHER_VALUE;
             *word = beat.new_;
             ++b.changed_words;
@@ -244,6 +253,7 @@ private:
     uint64_t *const report;
     const EngineCommand *const commands;
     EngineCompletion *const completions;
+    EngineFurther *const further;
     uint32_t status = EngineStatus::COMPLETE;
     uint64_t next = 0, progress = 0, left = 0;
     Read current{}, last_read{};

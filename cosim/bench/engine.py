@@ -133,7 +133,7 @@ class GatewareEngine:
             self._problems.append(f"{name}: {error}")
             where = command["range"]
             told = dict.fromkeys(("changed", *_FAILED), 0) | {"stopped": 0, "page": where["page"] + where["pages"]}
-            return EngineRun([told], np.zeros(report_words, np.uint64), {"changed_words": 0})
+            return EngineRun([told], [], np.zeros(report_words, np.uint64), {"changed_words": 0})
         self._counts["cycles"] += run.counts["cycles"]
         return run
 

@@ -48,6 +48,8 @@ class EngineStatus(IntEnum):
     OUTSIDE = 8
     EARLY = 9
     NOT_TAKEN = 10
+    TAKEN_EARLY = 11
+    TOO_MANY = 12
 
 
 _RULES: Final = {
@@ -61,6 +63,8 @@ _RULES: Final = {
     EngineStatus.OUTSIDE: "a report is written outside its buffer",
     EngineStatus.EARLY: "a command is complete while accesses are in flight",
     EngineStatus.NOT_TAKEN: "a completion without its command being taken",
+    EngineStatus.TAKEN_EARLY: "a command is taken with a completion after which another follows",
+    EngineStatus.TOO_MANY: "more entries without a home than were in flight",
 }
 
 
@@ -74,11 +78,14 @@ class EngineConditions:
         Cycles from an access to its answer; with a spread answers come in any order.
     stalls : float
         How likely a stream is held up in a cycle.
+    refused : range
+        Addresses: the bus refuses what is swapped there, and writes nothing.
     """
 
     latency: int = 1
     latency_spread: int = 0
     stalls: float = 0.0
+    refused: range = range(0)
 
 
 def _numbers(width: int) -> int:
@@ -99,13 +106,16 @@ def _completions(design: DesignDescription) -> np.dtype[np.void]:
     return np.dtype([(name, np.uint64) for name in found.fields], align=True)
 
 
+_FURTHER: Final = np.dtype([(name, np.uint64) for name in ("command", "page", "entry")], align=True)
 _COUNTS: Final = ("cycles", "reads", "swaps", "failed_swaps", "writes", "changed_words")
 _BATCH: Final = np.dtype(
     [
         *((name, np.uint64) for name in ("commands", "completions", "command_count")),
+        *((name, np.uint64) for name in ("further", "further_room", "further_count")),
         *((name, np.uint64) for name in ("keys", "rows", "words", "key_bits", "frame_limit", "absent_is_zero")),
         *((name, np.uint64) for name in ("report", "report_base", "report_bytes", "line_bytes")),
         *((name, np.uint64) for name in ("seed", "latency", "latency_spread", "stalls")),
+        *((name, np.uint64) for name in ("refused_start", "refused_end")),
         *((name, np.uint64) for name in _COUNTS),
     ],
     align=True,
@@ -118,6 +128,7 @@ def engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
         raise ValueError(f"the compiled lane drives engines of 64 bits, not {design.parameters['data_bits']}")
     values = ", ".join(f"{one.name} = {one.value}" for one in EngineStatus)
     kinds = {"EngineCommand": _commands(design), "EngineCompletion": _completions(design), "EngineBatch": _BATCH}
+    kinds["EngineFurther"] = _FURTHER
     records = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds)]
     records += [f"namespace EngineStatus {{ enum : uint32_t {{ {values} }}; }}", ""]
     pins = ["#pragma once", "#include <cstring>", "#include <type_traits>", "namespace pins {"]
@@ -141,7 +152,9 @@ class EngineRun:
     Attributes
     ----------
     completions : list of dict of str to int
-        Of each command, by the names of `CompletionLayout`.
+        Of each command the last one, by the names of `CompletionLayout`.
+    further : list of (int, int, int)
+        What came before: the command's number, a page, and the entry of it that has no home.
     report : uint64 array
         The buffer.
     counts : dict of str to int
@@ -149,6 +162,7 @@ class EngineRun:
     """
 
     completions: list[dict[str, int]]
+    further: list[tuple[int, int, int]]
     report: NDArray[np.uint64]
     counts: dict[str, int]
 
@@ -225,10 +239,13 @@ class EngineLane:
         asked = np.concatenate([self.record(command) for command in commands])
         told = np.zeros(len(commands), self._completions)
         report = np.zeros(report_words, np.uint64)
+        # All entries of the lines that may be in flight.
+        further = np.zeros(len(commands) * self.design.parameters["lines"] * self.line_bytes // 8, _FURTHER)
         keys, rows, words = memory.export()
         batch = np.zeros(1, _BATCH)
         one = batch[0]
         arrays = {"commands": asked, "completions": told, "keys": keys, "rows": rows, "words": words, "report": report}
+        arrays["further"] = further
         for name, array in arrays.items():
             one[name] = array.ctypes.data
         one["command_count"] = len(commands)
@@ -237,10 +254,12 @@ class EngineLane:
         one["absent_is_zero"] = not memory.strict
         one["report_base"], one["report_bytes"], one["line_bytes"] = REPORT_BASE, 8 * report_words, self.line_bytes
         one["seed"], one["latency"], one["latency_spread"] = seed, conditions.latency, conditions.latency_spread
-        one["stalls"] = int(conditions.stalls * 2**32)
+        one["stalls"], one["further_room"] = int(conditions.stalls * 2**32), len(further)
+        one["refused_start"], one["refused_end"] = conditions.refused.start, conditions.refused.stop
         status = EngineStatus(self._library.ptewalk_engine_run(self._model, batch.ctypes.data))
         if status != EngineStatus.COMPLETE:
             raise RuleOfEngineBroken(f"engine, cycle {int(one['cycles'])}: {_RULES[status]}")
         names = told.dtype.names or ()
         completions = [dict(zip(names, map(int, row), strict=True)) for row in told.tolist()]
-        return EngineRun(completions, report, {name: int(one[name]) for name in _COUNTS})
+        before = [(int(number), int(page), int(entry)) for number, page, entry in further[: one["further_count"]]]
+        return EngineRun(completions, before, report, {name: int(one[name]) for name in _COUNTS})

@@ -126,6 +126,7 @@ class LinePairs(Component):
             outcomes=[Signal(PairOutcome, name=f"outcome_{number}") for number in range(self._pairs)],
             puts=Signal(self._pairs),  # something of it is put
             came=Signal(2 * self._pairs),  # by tag
+            takes=SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits)),  # the next pair that is taken
         )
         m.submodules.rows_jobs = r.jobs = Memory(
             shape=self._layout, depth=self._pairs, init=[], attrs=_IN_LUTS
@@ -235,6 +236,12 @@ class LinePairs(Component):
         ]
         takes = decided.valid & decided.any & ~decided.stays
         m.d.comb += [r.to_take.w_en.eq(takes), r.to_take.w_data.eq(decided.pair)]
+        # It is at the queue's end in the next cycle; its first beat may go in this one, if another follows.
+        at_once = takes if self._beats > 1 else Const(0, 1)
+        m.d.comb += [
+            r.takes.valid.eq(r.to_take.r_rdy | at_once),
+            r.takes.pair.eq(Mux(r.to_take.r_rdy, r.to_take.r_data, decided.pair)),
+        ]
         return decided.valid & ~takes, decided.pair, Mux(decided.stays, PairOutcome.STAYS, PairOutcome.DONE)
 
     def _swap(self, m: Module, r: SimpleNamespace) -> None:
@@ -251,8 +258,8 @@ class LinePairs(Component):
         m.d.comb += [
             puts.eq(Mux(inside, going, r.to_put.r_rdy)),
             free.eq(~out.valid | swaps.ready),
-            *(begun.valid.eq(Mux(puts, r.to_put.r_rdy, r.to_take.r_rdy)), begun.put.eq(puts)),
-            begun.pair.eq(Mux(puts, r.to_put.r_data, r.to_take.r_data)),
+            *(begun.valid.eq(Mux(puts, r.to_put.r_rdy, r.takes.valid)), begun.put.eq(puts)),
+            begun.pair.eq(Mux(puts, r.to_put.r_data, r.takes.pair)),
             begun.last.eq(beat == self._beats - 1),
             begun.lanes.eq(self._row(m, r.there, begun.pair).word_select(beat, self._lanes)),
             r.to_put.r_en.eq(puts & free & begun.last),
