@@ -19,6 +19,11 @@ _TYPE_LOW, _TYPE_HIGH = 1, 59
 """Where its type stands: in Linux before 4.18, and later, when the offset is a complement (asm/pgtable_64.h)."""
 
 
+def _flag(bit: int) -> int:
+    """Where a bit of an entry's high part stands behind its low part."""
+    return bit - 64 + _HIGH + _LOW
+
+
 class EntryKind(IntEnum):
     """What a level-1 entry, or a leaf above, is for Linux."""
 
@@ -178,34 +183,33 @@ class EntryChange(Component):
         with m.Elif(entry.any()):
             m.d.comb += self.kind.eq(EntryKind.SWAP)
 
-        chosen = Signal(KindLayout())
-        with m.Switch(self.kind):
-            for name in ("present", "hidden", "swap"):
-                with m.Case(EntryKind[name.upper()]):
-                    m.d.comb += chosen.eq(change[name])
-        flags = Signal(FlagsLayout())
-        raised = Signal(FlagsLayout())
-        new = Signal(FlagsLayout())
-        maps = present | hidden
-        bits = Value.cast(flags)
+        # Each kind's masks are applied, and which kind it is comes last: that takes fewer levels of logic.
+        bits, maps = Signal(_LOW + _HIGH), present | hidden
+        m.d.comb += bits.eq(Cat(entry[:_LOW], entry[-_HIGH:]))
+        new, differs, spared = Signal(_LOW + _HIGH), Signal(), Signal()
+        for number, name in enumerate(("present", "hidden", "swap")):
+            masks = [Value.cast(change[name][field]) for field in ("clear", "set", "match")]
+            made, raised = Signal(_LOW + _HIGH, name=f"made_{name}"), Signal(_LOW + _HIGH, name=f"raised_{name}")
+            if name != "swap":
+                m.d.comb += [
+                    raised[_flag(linux.SoftBit.ARM)].eq(change.arm & entry[x86.EntryBit.RW]),
+                    raised[_flag(linux.SoftBit.SAVED_DIRTY)].eq(change.save_dirty & entry[x86.EntryBit.D]),
+                ]
+            m.d.comb += made.eq(bits & ~masks[0] | masks[1] | raised)
+            with m.If((present, hidden & ~present, ~maps)[number]):
+                m.d.comb += [new.eq(made), differs.eq((made ^ bits).any()), self.matches.eq((bits & masks[2]).any())]
+        stays, zero = Signal(), Signal()
         m.d.comb += [
-            *(flags.low.eq(entry[:_LOW]), flags.high.eq(entry[-_HIGH:])),
-            raised.high[linux.SoftBit.ARM - 64 + _HIGH].eq(change.arm & maps & entry[x86.EntryBit.RW]),
-            raised.high[linux.SoftBit.SAVED_DIRTY - 64 + _HIGH].eq(change.save_dirty & maps & entry[x86.EntryBit.D]),
-            self.matches.eq((bits & Value.cast(chosen.match)).any()),
-            new.eq(bits & ~Value.cast(chosen.clear) | Value.cast(chosen.set) | Value.cast(raised)),
-        ]
-        stays, spared = Signal(), Signal()
-        m.d.comb += [
+            zero.eq(~entry.any()),
             spared.eq(maps & (bits & Value.cast(change.spares)).any()),
             stays.eq((change.only_matching & ~self.matches) | spared),
-            self.changes.eq(~stays & (Value.cast(new) != bits)),
+            self.changes.eq(Mux(zero, change.empty.any(), ~stays & differs)),
             self.new.eq(entry),
         ]
-        with m.If(self.kind == EntryKind.NONE):
-            m.d.comb += [self.new.eq(change.empty), self.changes.eq(change.empty.any())]
+        with m.If(zero):
+            m.d.comb += self.new.eq(change.empty)
         with m.Elif(~stays):
-            m.d.comb += [self.new[:_LOW].eq(new.low), self.new[-_HIGH:].eq(new.high)]
+            m.d.comb += [self.new[:_LOW].eq(new[:_LOW]), self.new[-_HIGH:].eq(new[_LOW:])]
         self._tell(m)
         return m
 

@@ -100,6 +100,8 @@ class State(IntEnum):
     """Makes a job of what was passed over before an entry."""
     LOOKED = 13
     """The leaf was read again: what the operation makes of it is not there yet."""
+    SHOWN = 14
+    """Nor of one that is only looked at."""
 
 
 class Fetcher(Component):
@@ -120,7 +122,7 @@ class Fetcher(Component):
     start : In(1), range : In(RangeLayout)
         Begins; `range` is held until `idle`.
     entry : Out(64), made : In(MadeLayout)
-        A cycle later: what the operation makes of it.
+        Two cycles later: what the operation makes of it.
     stop : In(1), because : In(Stop)
         No more jobs are made; what was begun ends first.
     pause : In(1), paused : Out(1)
@@ -192,6 +194,7 @@ class Fetcher(Component):
             failures=Signal(range(ENTRY_FAILURES)),
             given_up=Signal(),
             leaf=Signal(),  # `entry`, read again, is one
+            shown=Signal(),  # for a cycle
         )
         m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
         made = self.made
@@ -272,7 +275,11 @@ class Fetcher(Component):
                     with m.If(found.payload.error):
                         m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
             with m.Case(State.LOOKED):
-                m.d.sync += [r.leaf.eq(self._is_leaf(r)), r.state.eq(State.SWAP)]
+                m.d.sync += [r.leaf.eq(self._is_leaf(r)), r.shown.eq(~r.shown)]
+                with m.If(r.shown):
+                    m.d.sync += r.state.eq(State.SWAP)
+            with m.Case(State.SHOWN):
+                m.d.sync += r.state.eq(State.HAND_ON)
             with m.Case(State.SWAP):
                 # It is another by now: no leaf, or none that changes. What it leads to is decided anew.
                 with m.If(~r.leaf):
@@ -407,7 +414,7 @@ class Fetcher(Component):
             m.d.sync += r.state.eq(State.HOLE)
         with m.Elif(self._is_leaf(r)):
             with m.If(~asked.changes):
-                m.d.sync += r.state.eq(State.HAND_ON)
+                m.d.sync += r.state.eq(State.SHOWN)
             with m.Elif(asked.splits):
                 m.d.sync += [self.stopped.eq(Stop.NEED_SPLIT), r.ends.eq(1), r.state.eq(State.LOOK)]
             with m.Elif(r.partial & ~asked.whole_leaves):

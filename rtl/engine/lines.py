@@ -169,7 +169,7 @@ class Lines(Component):
             tries=self._rows(m, "rows_tries", tries),
             beat=self._rows(m, "rows_beat", data.StructLayout({"beat": unsigned(self.beat_bits)})),
         )
-        over = SimpleNamespace(valid=Signal(), again=Signal(), slot=Signal(self.slot_bits))
+        over = SimpleNamespace(valid=Signal(), again=Signal(), error=Signal(), slot=Signal(self.slot_bits))
         m.submodules.to_read = to_read = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
         m.submodules.arrived = arrived = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
         tries_writer = memories.tries.write_port()
@@ -354,7 +354,7 @@ class Lines(Component):
             *(begun.swaps.eq(swaps), begun.looks.eq(self.looked), begun.last.eq(last), begun.slot.eq(slot)),
             begun.line.eq(~single),
             begun.address.eq(Cat(Const(0, 3), Mux(single, place, 0), line)),
-            begun.lanes.eq(Mux(single, only, self._in_range(job).word_select(number, self.lanes))),
+            begun.lanes.eq(Mux(single, only, known.changed.word_select(number, self.lanes))),
         ]
         with m.If(~swaps):
             m.d.comb += begun.lanes.eq(self.look_lanes)
@@ -389,20 +389,18 @@ class Lines(Component):
     ) -> None:
         """A line, or an entry of one, is over, or is read again."""
         answer, slot = self.port.swapped, over.slot
-        was = SimpleNamespace(valid=Signal(), done=Signal(), error=Signal(), slot=Signal(self.slot_bits))
-        m.d.sync += [
-            was.valid.eq(answer.valid & (answer.payload.tag < self.slots)),
-            *(was.done.eq(answer.payload.done), was.error.eq(answer.payload.error)),
-            was.slot.eq(answer.payload.tag),
-        ]
-        failed, refused, stops = Signal(), Signal(), Signal()
+        answered, swapped = Signal(), Signal()
+        failed, refused, done, stops = (Signal(name=name) for name in ("failed", "refused", "done", "stops"))
         m.d.comb += [
-            unchanged.ready.eq(~was.valid),
-            over.valid.eq(was.valid | unchanged.valid),
-            slot.eq(Mux(was.valid, was.slot, unchanged.slot)),
-            failed.eq(was.valid & ~was.done & ~was.error),
-            refused.eq(was.valid & was.error),
-            stops.eq(Mux(was.valid, was.error, unchanged.error)),
+            answered.eq(answer.valid & (answer.payload.tag < self.slots)),
+            unchanged.ready.eq(~answered),
+            *(failed.eq(swapped & ~done & ~refused), stops.eq(refused | over.error)),
+        ]
+        m.d.sync += [
+            *(over.valid.eq(answered | unchanged.valid), swapped.eq(answered)),
+            *(done.eq(answered & answer.payload.done), refused.eq(answered & answer.payload.error)),
+            over.error.eq(~answered & unchanged.error),
+            slot.eq(Mux(answered, answer.payload.tag, unchanged.slot)),
         ]
         job, tries, known = (self._read(memory, slot, m) for memory in (memories.jobs, memories.tries, memories.state))
         single, ends, gives_up, turns_single = Signal(), Signal(), Signal(), Signal()
@@ -419,7 +417,7 @@ class Lines(Component):
         ]
         went = Signal(self.entries)
         m.d.sync += [
-            went.eq(Mux(was.valid & was.done, Mux(single, 1, known.changed), 0)),
+            went.eq(Mux(done, Mux(single, 1, known.changed), 0)),
             self.changed.eq(sum(went[place] for place in range(self.entries))),
         ]
         for number in range(self.slots):

@@ -82,8 +82,6 @@ class State(IntEnum):
     """A further one has no home."""
     TURN_BACK = 19
     """To the oldest pair."""
-    LOADED = 20
-    """What becomes of the entry is not there yet."""
 
 
 class Mover(Component):
@@ -109,7 +107,7 @@ class Mover(Component):
     start : In(1), root : In, la57 : In(1), page : In(PAGES_BITS), move : In(MoveLayout)
         Begins; all is held until `idle`.
     entry : Out(64), made : In(MadeLayout)
-        A cycle later: what it becomes on its way.
+        Two cycles later: what it becomes on its way.
     net : Out(StreamSignature)
         The same, of lines.
     stop : In(1)
@@ -326,9 +324,9 @@ class Mover(Component):
             with m.Case(State.CATCH_UP):
                 self._catch_up(m, r)
             with m.Case(State.LOAD):
-                m.d.sync += [r.entry.eq(pairs.entry), r.state.eq(State.LOADED)]
-            with m.Case(State.LOADED):
-                m.d.sync += r.state.eq(Mux(pairs.outcome == PairOutcome.UNKNOWN, State.PUT_WAIT, State.LOOK))
+                m.d.sync += [r.entry.eq(pairs.entry), r.state.eq(State.LOOK)]
+                with m.If(pairs.outcome == PairOutcome.UNKNOWN):
+                    m.d.sync += r.state.eq(State.PUT_WAIT)
             with m.Case(State.TURN_BACK):
                 m.d.comb += r.goes.eq(1)
                 m.d.sync += [r.behind.eq(1), r.held.eq(0), r.state.eq(State.CATCH_UP)]
@@ -357,16 +355,17 @@ class Mover(Component):
                         loses(Stop.BUS_ERROR)
                     with m.Elif(~answer.done):
                         fails(State.READ)
-                    with m.Elif(dropped):
-                        m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
-                        self._advance(m, r, here)
                     with m.Else():
                         m.d.sync += [r.failures.eq(0), r.state.eq(State.PUT)]
                         with m.If((r.left != 1) & ~here.ends.any() & ~here.before_lines & ~r.behind):
                             m.d.sync += r.ahead.eq(1)
                             asks(0b11, State.PUT)
             with m.Case(State.PUT):
-                swaps(zero, self.made.new, State.PUT_WAIT)
+                with m.If(dropped):
+                    m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
+                    self._advance(m, r, here)
+                with m.Else():
+                    swaps(zero, self.made.new, State.PUT_WAIT)
             with m.Case(State.PUT_WAIT):
                 with m.If(r.half & (pairs.outcome == PairOutcome.UNKNOWN)):
                     loses(Stop.BUS_ERROR)
@@ -379,16 +378,13 @@ class Mover(Component):
                     with m.Else():
                         fails(State.LOOK, taken=True)
             with m.Case(State.LOOK):
-                with m.If(dropped):
-                    m.d.comb += [r.one_moved.eq(1), self.passed.eq(1)]
-                    self._advance(m, r, here)
-                with m.Elif(~busy):
+                with m.If(~busy):
                     m.d.sync += r.ahead.eq(0)
                     asks(0b10, State.LOOK_WAIT)
             with m.Case(State.LOOK_WAIT):
                 with m.If(~busy):
-                    m.d.sync += r.state.eq(Mux(target.there, State.HOME, State.PUT))
-                    with m.If(target.error):
+                    m.d.sync += r.state.eq(Mux(target.there & ~dropped, State.HOME, State.PUT))
+                    with m.If(target.error & ~dropped):
                         loses(Stop.BUS_ERROR)
             with m.Case(State.HOME):
                 asks(0b01, State.HOME_WAIT)
@@ -428,7 +424,8 @@ class Mover(Component):
             near=Signal(),  # where a table is looked for, that above it is known
         )
         in_table = Signal(count)
-        m.d.comb += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
+        # Two cycles later, as a table that is missing is not known before.
+        m.d.sync += in_table.eq(x86.TABLE_ENTRIES - here.index[0])
         m.d.sync += here.to_end.eq(_least(r.left, in_table))
         m.d.comb += here.ends.eq(Cat(place == x86.TABLE_ENTRIES - 1 for place in here.index))
         for level, chosen, places in (
@@ -447,18 +444,19 @@ class Mover(Component):
                             inside = Cat(page[above : above + x86.INDEX_BITS].any() for page in r.pages)
                             m.d.comb += here.near.eq(((r.near & inside) | r.have).all())
                             m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
-        first, other = (place[: self._place_bits] for place in here.index)
-        in_line, fits, ranged = Signal(range(self._entries + 1)), Signal(), Signal(self._entries)
-        count = Signal.like(here.count)  # of which the range makes no use, or CXXRTL would take more than one pass
+        first, other = (page[: self._place_bits] for page in r.pages)  # of level 1
+        in_line, fits, count = Signal(range(self._entries + 1)), Signal(), Signal.like(here.count)
+        above = slice(self._place_bits, x86.INDEX_BITS)
+        every = Const(-1, self._entries)
         job = self._pairs.jobs.payload
         m.d.comb += [
             in_line.eq(self._entries - first),
             count.eq(_least(r.left, in_line)),
             fits.eq((self.move.level == 1) & (first == other) & (r.tables[0] != r.tables[1])),
             job.count.eq(here.count),
-            job.range.eq(ranged),
-            job.source.eq(Cat(here.index[0][self._place_bits :], r.tables[0])),
-            job.target.eq(Cat(here.index[1][self._place_bits :], r.tables[1])),
+            job.range.eq((every << first) & ~((every << first) << here.count)),
+            job.source.eq(Cat(r.pages[0][above], r.tables[0])),
+            job.target.eq(Cat(r.pages[1][above], r.tables[1])),
             self._pairs.place.eq(first),
         ]
         # Of the cycle before: the pages, and the tables, are to stand for one.
@@ -466,8 +464,7 @@ class Mover(Component):
             here.count.eq(count),
             here.by_lines.eq(fits & (count >= _FEW)),
             here.before_lines.eq(fits & first.all()),
-            here.line_ends.eq(Cat((count == in_line) & place[self._place_bits :].all() for place in here.index)),
-            ranged.eq((((Const(1, self._entries + 1) << count) - 1) << first)[: self._entries]),
+            here.line_ends.eq(Cat((count == in_line) & page[above].all() for page in r.pages)),
             r.settled.eq((r.state == State.NEXT) & ~r.goes),
             r.back.eq(self.page_now - r.pages[0]),
         ]

@@ -209,7 +209,7 @@ class TableEngine(Component):
         connect(m, stream_net.lines, lines.net)
         connect(m, stream_net.pairs, mover.net)
         m.submodules.net = net = EntryChange()
-        made = Signal(MadeLayout())
+        single, made = Signal(64), Signal(MadeLayout())
         command, told = self.commands.payload, self.completions.payload
         state, begins, start, moving, handed = Signal(State), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
@@ -226,7 +226,7 @@ class TableEngine(Component):
             handed.eq(fetcher.jobs.valid & fetcher.jobs.ready),
             self.stepped.eq(handed | fetcher.passed | mover.passed | (fetcher.idle & mover.idle)),
             *(fetcher.start.eq(start), fetcher.range.eq(command.range)),
-            *(net.entry.eq(Mux(moving, mover.entry, fetcher.entry)), net.change.eq(command.change)),
+            *(net.entry.eq(single), net.change.eq(command.change)),
             net.words.eq(command.words),
             # What is changed one by one is not zero; and what is spared is of level 1.
             *(net.change.empty.eq(0), fetcher.made.eq(made), mover.made.eq(made)),
@@ -246,7 +246,7 @@ class TableEngine(Component):
         ]
         with m.If(~moving):
             m.d.comb += net.change.spares.eq(0)
-        m.d.sync += net.into(made)
+        m.d.sync += [single.eq(Mux(moving, mover.entry, fetcher.entry)), *net.into(made)]
         self._share(m, moving)
         counted = Signal.like(told)
         # Of the job that was told in the last cycle, and so many entries were changed by then.
@@ -308,7 +308,7 @@ class TableEngine(Component):
         return m
 
     def _share(self, m: Module, moving: Signal) -> None:
-        """The port: upper tables go before lines, but not before one that waits; a swap of a line is not parted."""
+        """The port: reads of upper tables go before lines', but not before one that waits; swaps of lines go first."""
         fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
         # What the port takes ends at these: else it would go through all that waits for it in one cycle.
         m.submodules.reads = held_reads = Hold(port.reads.payload.shape())
@@ -324,14 +324,14 @@ class TableEngine(Component):
             m.d.comb += [reads.valid.eq(lines.reads.valid), reads.payload.eq(lines.reads.payload)]
             m.d.comb += lines.reads.ready.eq(reads.ready)
             m.d.sync += waits.eq(lines.reads.valid & ~reads.ready)
-        with m.If(fetcher.swaps.valid & ~inside):
-            m.d.comb += [swaps.valid.eq(1), swaps.payload.eq(fetcher.swaps.payload)]
-            m.d.comb += fetcher.swaps.ready.eq(swaps.ready)
-        with m.Else():
+        m.d.comb += lines.swaps.ready.eq(swaps.ready)
+        with m.If(lines.swaps.valid | inside):
             m.d.comb += [swaps.valid.eq(lines.swaps.valid), swaps.payload.eq(lines.swaps.payload)]
-            m.d.comb += lines.swaps.ready.eq(swaps.ready)
-            with m.If(lines.swaps.valid):
-                m.d.sync += inside.eq(~(swaps.ready & lines.swaps.payload.last))
+            with m.If(lines.swaps.valid & swaps.ready):
+                m.d.sync += inside.eq(~lines.swaps.payload.last)
+        with m.Else():
+            m.d.comb += [swaps.valid.eq(fetcher.swaps.valid), swaps.payload.eq(fetcher.swaps.payload)]
+            m.d.comb += fetcher.swaps.ready.eq(swaps.ready)
         mover = self._mover.port
         with m.If(moving):
             m.d.comb += [
