@@ -451,6 +451,7 @@ class Fetcher(Component):
             count.eq(here.end[: self._place_bits] - place + 1),
             self.jobs.valid.eq(~r.over & ~self.pause),
             *(jobs.kind.eq(JobKind.LINE), jobs.pages.eq(count), jobs.first.eq(place)),
+            jobs.last.eq(here.end[: self._place_bits]),
             jobs.address.eq(Cat(Const(0, self._place_bits + 3), line, frame)),
         ]
         with m.If(r.over | self.pause):

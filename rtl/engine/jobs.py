@@ -41,6 +41,8 @@ class JobLayout(data.StructLayout):
         Of the line that holds their entries.
     first : unsigned
         The place of the first page's entry in its line; of other kinds that of its number.
+    last : unsigned
+        The place of the last page's entry, likewise.
     word : unsigned(64), matches : 1
         Of a leaf: the pagemap word of the first page that it maps, and whether it matched.
     giant : 1
@@ -56,6 +58,7 @@ class JobLayout(data.StructLayout):
                 "pages": unsigned(PAGES_BITS),
                 "address": unsigned(physical_bits),
                 "first": unsigned((words - 1).bit_length()),
+                "last": unsigned((words - 1).bit_length()),
                 "word": unsigned(64),
                 "matches": 1,
                 "giant": 1,

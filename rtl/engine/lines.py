@@ -13,7 +13,7 @@ from ptewalk.rtl.engine.change import ChangeLayout, EntryChange
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
 from ptewalk.rtl.engine.stream_net import StreamSignature
 
-__all__ = ["ENTRY_FAILURES", "LINE_FAILURES", "LOOK_CYCLES", "DoneLayout", "Lines"]
+__all__ = ["ENTRY_FAILURES", "LINE_FAILURES", "LOOK_CYCLES", "DoneLayout", "Lines", "in_range"]
 
 LINE_FAILURES = 4
 """Swaps of a whole line that may fail; then its entries are changed one by one."""
@@ -23,12 +23,19 @@ LOOK_CYCLES = 3
 """Beats that were asked for and are not here yet, at most."""
 
 
+def in_range(job: data.View, entries: int) -> Value:
+    """Which entries of a line are asked for, by place."""
+    every = Const(-1, entries)
+    ones: Value = ((every << job.first) & ~((every << job.last) << 1))[:entries]
+    return ones
+
+
 class DoneLayout(data.StructLayout):
     """A job that is over, and what is told of it.
 
     Members
     -------
-    kind, pages, first, word, giant
+    kind, pages, first, last, word, giant
         The job's.
     matches : unsigned(words)
         Which of a line's entries matched, by place; of a leaf, bit 0.
@@ -45,6 +52,7 @@ class DoneLayout(data.StructLayout):
                 "kind": JobKind,
                 "pages": unsigned(PAGES_BITS),
                 "first": unsigned((words - 1).bit_length()),
+                "last": unsigned((words - 1).bit_length()),
                 "word": unsigned(64),
                 "giant": 1,
                 "matches": unsigned(words),
@@ -156,6 +164,7 @@ class Lines(Component):
         r = SimpleNamespace(
             head=Signal(self.slot_bits),
             tail=Signal(self.slot_bits),
+            waits=Signal(),  # a job that has no slot yet
             used=Signal(range(self.slots + 1)),
             untold=Signal(range(self.slots + 1)),  # of those
             done=Signal(self.slots, init=(1 << self.slots) - 1),
@@ -169,7 +178,13 @@ class Lines(Component):
             tries=self._rows(m, "rows_tries", tries),
             beat=self._rows(m, "rows_beat", data.StructLayout({"beat": unsigned(self.beat_bits)})),
         )
-        over = SimpleNamespace(valid=Signal(), again=Signal(), error=Signal(), slot=Signal(self.slot_bits))
+        over = SimpleNamespace(
+            valid=Signal(),
+            error=Signal(),
+            slot=Signal(self.slot_bits),
+            again=Signal(),  # what was over in the last cycle is read again
+            before=Signal(self.slot_bits),
+        )
         m.submodules.to_read = to_read = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
         m.submodules.arrived = arrived = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
         tries_writer = memories.tries.write_port()
@@ -183,24 +198,27 @@ class Lines(Component):
         with m.If(taken):
             m.d.comb += [tries_writer.addr.eq(r.head), tries_writer.en.eq(1)]
         self._tell(m, r, memories)
-        m.d.comb += self.idle.eq(r.used == 0)
-        m.d.sync += self.quiet.eq(r.done.all() & ~self.jobs.valid)
+        m.d.comb += self.idle.eq((r.used == 0) & ~r.waits)
+        m.d.sync += self.quiet.eq(r.done.all() & ~r.waits & ~self.jobs.valid)
         return m
 
     def _take(
         self, m: Module, r: SimpleNamespace, memories: SimpleNamespace, to_read: fifo.SyncFIFO, over: SimpleNamespace
     ) -> Signal:
         """A job takes the next slot, in cycles in which no line concludes; only lines are read. Whether one does."""
-        jobs, line = self.jobs, self.jobs.payload.kind == JobKind.LINE
+        jobs, job, line = self.jobs, Signal.like(self.jobs.payload), Signal()
         taken, told = Signal(), self.told.valid & self.told.ready
         writer = memories.jobs.write_port()
         m.d.comb += [
-            jobs.ready.eq((r.used != self.slots) & ~over.valid),
-            taken.eq(jobs.valid & jobs.ready),
-            *(writer.addr.eq(r.head), writer.data.eq(jobs.payload), writer.en.eq(taken)),
+            jobs.ready.eq(~r.waits | taken),
+            taken.eq(r.waits & (r.used != self.slots) & ~over.valid & ~over.again),
+            line.eq(job.kind == JobKind.LINE),
+            *(writer.addr.eq(r.head), writer.data.eq(job), writer.en.eq(taken)),
             to_read.w_en.eq(over.again | (taken & line)),
-            to_read.w_data.eq(Mux(over.valid, over.slot, r.head)),
+            to_read.w_data.eq(Mux(over.again, over.before, r.head)),
         ]
+        with m.If(jobs.ready):
+            m.d.sync += [r.waits.eq(jobs.valid), job.eq(jobs.payload)]
         m.d.sync += [r.used.eq(r.used + taken - self.release), r.untold.eq(r.untold + taken - told)]
         with m.If(taken):
             m.d.sync += r.head.eq(r.head + 1)
@@ -224,10 +242,6 @@ class Lines(Component):
             reads.payload.tag.eq(slot),
             reads.payload.address.eq(Cat(Const(0, 3), Mux(single, tries.place, 0), line)),
         ]
-
-    def _in_range(self, job: data.View) -> Signal:
-        """Which entries of a line are in the range, by place."""
-        return ((Const(1, self.entries + 1) << job.pages[: self.place_bits + 1]) - 1)[: self.entries] << job.first
 
     def _arrive(
         self, m: Module, r: SimpleNamespace, memories: SimpleNamespace, buffer: Memory, arrived: fifo.SyncFIFO
@@ -282,7 +296,8 @@ class Lines(Component):
             seen.eq(came),
             *(looked_at.matches.eq(matches), looked_at.changes.eq(changes), looked_at.mine.eq(mine)),
             *(looked_at.slot.eq(slot), looked_at.number.eq(number), looked_at.whole.eq(~single)),
-            *(looked_at.error.eq(beat.error), looked_at.last.eq(beat.last), looked_at.range.eq(self._in_range(job))),
+            *(looked_at.error.eq(beat.error), looked_at.last.eq(beat.last)),
+            looked_at.range.eq(in_range(job, self.entries)),
         ]
 
         # Second: what is known of the line.
@@ -404,17 +419,17 @@ class Lines(Component):
         ]
         job, tries, known = (self._read(memory, slot, m) for memory in (memories.jobs, memories.tries, memories.state))
         single, ends, gives_up, turns_single = Signal(), Signal(), Signal(), Signal()
-        last = tries.place + 1 == job.first + job.pages[: self.place_bits + 1]
+        last = tries.place == job.last
         m.d.comb += [
             single.eq(r.single.bit_select(slot, 1)),
             gives_up.eq(failed & single & (tries.failures == ENTRY_FAILURES - 1)),
             turns_single.eq(failed & ~single & (tries.failures == LINE_FAILURES - 1)),
             ends.eq(Mux(failed, gives_up & last, ~single | last | stops)),
-            over.again.eq(over.valid & ~ends),
             *(tries_writer.addr.eq(slot), tries_writer.en.eq(over.valid)),
             tries_writer.data.failures.eq(Mux(failed & ~gives_up & ~turns_single, tries.failures + 1, 0)),
             tries_writer.data.place.eq(Mux(single, tries.place + (~failed | gives_up), job.first)),
         ]
+        m.d.sync += [over.again.eq(over.valid & ~ends), over.before.eq(slot)]
         went = Signal(self.entries)
         m.d.sync += [
             went.eq(Mux(done, Mux(single, 1, known.changed), 0)),
@@ -436,7 +451,8 @@ class Lines(Component):
         line = job.kind == JobKind.LINE
         m.d.comb += [
             self.told.valid.eq((r.untold != 0) & r.done.bit_select(r.tail, 1)),
-            *(told.kind.eq(job.kind), told.pages.eq(job.pages), told.first.eq(job.first), told.word.eq(job.word)),
+            *(told.kind.eq(job.kind), told.pages.eq(job.pages), told.first.eq(job.first), told.last.eq(job.last)),
+            told.word.eq(job.word),
             told.giant.eq(job.giant),
             told.matches.eq(Mux(line, known.matches, job.matches)),
             told.error.eq(line & (known.error | r.refused.bit_select(r.tail, 1))),

@@ -198,10 +198,13 @@ class Mover(Component):
             one_moved=Signal(),
             all_moved=Signal(),
             settled=Signal(),  # what is told of the pages is of these
-            # Pages go on by `amount`, and `fewer` entries are left; the first that was not dealt with goes on too.
+            # Pages go on, and the first that was not dealt with; a cycle later they do, by what is kept until then.
             goes=Signal(),
             deals=Signal(),
+            gone=Signal(),
+            dealt=Signal(),
             amount=Signal(PAGES_BITS),
+            by=Signal(PAGES_BITS),
             fewer=Signal(PAGES_BITS),
             back=Signal(PAGES_BITS),  # from the pages to the oldest pair
         )
@@ -218,13 +221,14 @@ class Mover(Component):
         place = Signal(self._physical_bits)
         lane = place[3 : 3 + self._lane_bits]
         table = (self.move.level != 1) & ~r.entry[x86.EntryBit.PS]
-        alone = pairs.none
+        alone, moving = pairs.none, r.gone | r.dealt
+        still = (r.state == State.NEXT) & ~moving
         took = (r.state == State.TAKE_WAIT) & r.entry[x86.EntryBit.P] & (r.entry[x86.EntryBit.G] | table)
         m.d.comb += [
             place.eq(Mux(on_target, here.at[1], here.at[0])),
             self.took_global.eq(took | pairs.took_global),
             self.idle.eq((r.state == State.IDLE) & ~busy),
-            self.paused.eq(((r.state == State.IDLE) | ((r.state == State.NEXT) & self.pause)) & ~busy & alone),
+            self.paused.eq(((r.state == State.IDLE) | (still & self.pause)) & ~busy & alone),
             *(self.tells.eq(r.state == State.TELL), self.tells_page.eq(r.pages[0]), self.tells_entry.eq(r.entry)),
         ]
         with m.If(~pairs.port.swaps.valid):
@@ -288,7 +292,9 @@ class Mover(Component):
                     m.d.sync += walk.eq(Mux(here.near, upper, self.root))
                 top = Mux(self.la57, 5, 4)
                 m.d.sync += [r.level.eq(Mux(here.near, self.move.level + 1, top)), r.blocked.eq(0)]
-                with m.If(r.behind):
+                with m.If(moving):
+                    pass
+                with m.Elif(r.behind):
                     self._next_behind(m, r, here, asks)
                 with m.Elif(~alone & pairs.still & (pairs.outcome != PairOutcome.DONE)):
                     m.d.sync += r.state.eq(State.TURN_BACK)
@@ -465,7 +471,7 @@ class Mover(Component):
             here.by_lines.eq(fits & (count >= _FEW)),
             here.before_lines.eq(fits & first.all()),
             here.line_ends.eq(Cat((count == in_line) & page[above].all() for page in r.pages)),
-            r.settled.eq((r.state == State.NEXT) & ~r.goes),
+            r.settled.eq((r.state == State.NEXT) & ~r.goes & ~r.gone),
             r.back.eq(self.page_now - r.pages[0]),
         ]
         here.at = [Cat(Const(0, 3), place, frame) for place, frame in zip(here.index, r.tables, strict=True)]
@@ -477,7 +483,7 @@ class Mover(Component):
         upper = r.state == State.UPPER_WAIT
         places = [Signal(x86.INDEX_BITS, name=f"read_{name}") for name in _SIDES]
         for place, index, walked in zip(places, here.index, here.walked, strict=True):
-            m.d.comb += place.eq(Mux(upper, walked, index + r.ahead))
+            m.d.comb += place.eq(Mux(upper, walked, index + (r.ahead | r.gone)))  # pages go on a cycle after `ahead`
         # No pair is here, or all are over, when entries are read; beside a walk the next pair's tags are free.
         tags = (Const(self._tag), Mux(upper, Cat(Const(1, 1), pairs.head), r.turn ^ r.ahead))
         tables = [Mux(upper, walk, table) for walk, table in zip(r.walks, r.tables, strict=True)]
@@ -567,26 +573,32 @@ class Mover(Component):
         The first page that was not dealt with is that of the source wherever both go on, until something has stopped.
         """
         by_pair = self._pairs.told.count
-        m.d.comb += [r.amount.eq(here.step), r.fewer.eq(1)]
+        fewer = Signal(PAGES_BITS)
+        m.d.comb += [r.amount.eq(here.step), fewer.eq(1)]
         with m.Switch(r.state):
             with m.Case(State.NEXT):
                 with m.If(~r.behind):
-                    m.d.comb += [r.amount.eq(here.count), r.fewer.eq(here.count)]
+                    m.d.comb += [r.amount.eq(here.count), fewer.eq(here.count)]
             with m.Case(State.UPPER_WAIT):
-                m.d.comb += [r.amount.eq(here.skipped), r.fewer.eq(here.to_end)]
+                m.d.comb += [r.amount.eq(here.skipped), fewer.eq(here.to_end)]
             with m.Case(State.CATCH_UP):
-                m.d.comb += [r.amount.eq(by_pair), r.fewer.eq(by_pair)]
+                m.d.comb += [r.amount.eq(by_pair), fewer.eq(by_pair)]
             with m.Case(State.TURN_BACK):
-                m.d.comb += [r.amount.eq(r.back), r.fewer.eq(r.back)]
-        with m.If(r.goes):
-            m.d.sync += [page.eq(page + r.amount) for page in r.pages]
-            m.d.sync += r.left.eq(r.left - r.fewer)
+                m.d.comb += [r.amount.eq(r.back), fewer.eq(r.back)]
         pair_ended = Signal()
         m.d.comb += pair_ended.eq(~r.behind & self._pairs.valid & (self._pairs.outcome == PairOutcome.DONE))
         with m.If(pair_ended):
             self._ended(m, r)
-        with m.If(pair_ended | r.deals):
-            m.d.sync += self.page_now.eq(self.page_now + Mux(pair_ended, by_pair, r.amount))
+        by_now = Signal(PAGES_BITS)
+        m.d.sync += [
+            *(r.gone.eq(r.goes), r.dealt.eq(pair_ended | r.deals), r.by.eq(r.amount), r.fewer.eq(fewer)),
+            by_now.eq(Mux(pair_ended, by_pair, r.amount)),
+        ]
+        with m.If(r.gone):
+            m.d.sync += [page.eq(page + r.by) for page in r.pages]
+            m.d.sync += r.left.eq(r.left - r.fewer)
+        with m.If(r.dealt):
+            m.d.sync += self.page_now.eq(self.page_now + by_now)
 
     def _connect(self, m: Module, r: SimpleNamespace) -> None:
         """Pairs: what they swap, and what is told of the oldest while none is behind."""

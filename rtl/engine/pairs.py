@@ -128,9 +128,7 @@ class LinePairs(Component):
             came=Signal(2 * self._pairs),  # by tag
             takes=SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits)),  # the next pair that is taken
         )
-        m.submodules.rows_jobs = r.jobs = Memory(
-            shape=self._layout, depth=self._pairs, init=[], attrs=_IN_LUTS
-        )
+        m.submodules.rows_jobs = r.jobs = Memory(shape=self._layout, depth=self._pairs, init=[], attrs=_IN_LUTS)
         m.submodules.rows_there = r.there = Memory(
             shape=unsigned(self._entries), depth=self._pairs, init=[], attrs=_IN_LUTS
         )
@@ -201,7 +199,8 @@ class LinePairs(Component):
         known, other, keeper = self._row(m, rows, tag), self._row(m, rows, tag ^ 1), rows.write_port()
         number = known.beat if self._beats > 1 else Const(0, 1)
         here, first, there, error = Signal(self._entries), Signal(), Signal(self._entries), Signal()
-        any_of = Cat(beat.value[64 * lane : 64 * lane + 64].any() for lane in range(self._lanes))
+        any_of = Signal(self._lanes)
+        m.d.sync += any_of.eq(Cat(found.payload.value.word_select(lane, 64).any() for lane in range(self._lanes)))
         buffer = r.buffer.write_port()
         m.d.comb += [
             *(tag.eq(beat.tag), pair.eq(beat.tag[1:])),

@@ -3,7 +3,7 @@
 from enum import IntEnum
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -11,7 +11,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ptewalk.model import linux
 from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
-from ptewalk.rtl.engine.lines import LOOK_CYCLES, DoneLayout
+from ptewalk.rtl.engine.lines import LOOK_CYCLES, DoneLayout, in_range
 
 __all__ = ["LineWriter", "Report", "Reporter"]
 
@@ -276,23 +276,29 @@ class Reporter(Component):
 
     def _split(self, m: Module, r: SimpleNamespace, moves: Signal, ends: Signal) -> tuple[Signal, Signal]:
         """How many pages of the job are told at once, up to the end of a word or a beat, and whether they reach it."""
-        lane_bits = (self._lanes - 1).bit_length()
-        bitmap = self.report == Report.BITMAP
-        room, step, full = Signal(range(_WORD + 1)), Signal(range(_WORD + 1)), Signal()
+        lane_bits, bits = (self._lanes - 1).bit_length(), (_WORD - 1).bit_length()
+        bitmap, all_at_once, room = Signal(), Signal(), Signal(range(_WORD + 1))
+        step, full = Signal(range(_WORD + 1)), Signal()
         many, few = r.left[len(room) :].any(), r.left[: len(room)]
-        at, place = self.page_now[: (_WORD - 1).bit_length()], self.page_now[:lane_bits]
-        all_at_once = (self.report != Report.BITMAP) & (self.report != Report.WORDS)
+        m.d.sync += [
+            bitmap.eq(self.report == Report.BITMAP),
+            all_at_once.eq((self.report != Report.BITMAP) & (self.report != Report.WORDS)),
+        ]
         m.d.comb += [
-            room.eq(Mux(bitmap, _WORD - at, self._lanes - place if lane_bits else 1)),
             full.eq(~all_at_once & (many | (few >= room))),
             ends.eq(all_at_once | (~many & (few <= room))),
             step.eq(Mux(full, room, few)),
         ]
+        whole = Mux(bitmap, _WORD, self._lanes)
         with m.If(moves):
             behind = (self.page_now | Mux(bitmap, _WORD - 1, self._lanes - 1)) + 1
             m.d.sync += [r.left.eq(r.left - room), self.page_now.eq(Mux(full, behind, self.page_now + r.left))]
+            m.d.sync += room.eq(Mux(full, whole, room - few))
         with m.If(self.told.ready):
             m.d.sync += r.left.eq(self.told.payload.pages)
+        with m.If(self.start):
+            in_beat = self._lanes - self.page[:lane_bits] if lane_bits else 1
+            m.d.sync += room.eq(Mux(self.report == Report.BITMAP, _WORD - self.page[:bits], in_beat))
         return step, full
 
     def _bitmap(
@@ -314,7 +320,7 @@ class Reporter(Component):
             m.d.sync += [
                 *(part.valid.eq(1), part.full.eq(split.full), part.line.eq(job.kind == JobKind.LINE)),
                 *(part.at.eq(at), part.end.eq(at + split.step), part.ones.eq(job.matches[0])),
-                part.matches.eq(Mux(job.error, self._range(job), job.matches)),
+                part.matches.eq(Mux(job.error, in_range(job, self._entries), job.matches)),
             ]
         m.d.comb += [
             value.eq(made | bits),
@@ -336,12 +342,6 @@ class Reporter(Component):
             ]
         with m.If(self.start):
             m.d.sync += [made.eq(0), lane.eq(self.address[3:])]
-
-    def _range(self, job: data.View) -> Value:
-        """A line's entries that were asked for, by place."""
-        count = job.pages[: self._entries.bit_length()]
-        ones: Value = (((Const(1, self._entries + 1) << count) - 1) << job.first)[: self._entries]
-        return ones
 
     def _words(
         self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, step: Signal, moves: Signal
