@@ -186,7 +186,7 @@ class Lines(Component):
             before=Signal(self.slot_bits),
         )
         m.submodules.to_read = to_read = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
-        m.submodules.arrived = arrived = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
+        m.submodules.arrived = arrived = fifo.SyncFIFO(width=self.slot_bits + 2, depth=self.slots)
         tries_writer = memories.tries.write_port()
         taken = self._take(m, r, memories, to_read, over)
         self._send_reads(m, r, memories, to_read)
@@ -320,7 +320,7 @@ class Lines(Component):
             keeper.data.error.eq(looked_at.error | (known.error & ~first)),
             keeper.data.changes.eq(Mux(looked_at.whole & ~first, known.changes, 0) | differs),
             arrived.w_en.eq(seen & looked_at.last),
-            arrived.w_data.eq(looked_at.slot),
+            arrived.w_data.eq(Cat(looked_at.slot, keeper.data.error, keeper.data.changes & ~keeper.data.error)),
         ]
 
     def _place(self, slot: Value, beat: Value) -> Value:
@@ -335,7 +335,7 @@ class Lines(Component):
         Three steps: the buffer's output, a register, and what the net makes of it. All stand while a swap's beat waits.
         """
         lane_bits = (self.lanes - 1).bit_length()
-        slot = arrived.r_data
+        slot, error, changes = (arrived.r_data[: self.slot_bits], *arrived.r_data[self.slot_bits :])
         job, tries, known = (self._read(memory, slot, m) for memory in (memories.jobs, memories.tries, memories.state))
         single = r.single.bit_select(slot, 1)
         beat, last, swaps = Signal(self.beat_bits), Signal(), Signal()
@@ -351,14 +351,14 @@ class Lines(Component):
             }
         )
         begun, read, raw, out = (Signal(item, name=name) for name in ("begun", "read", "raw", "out"))
-        free, unchanged = Signal(), SimpleNamespace(valid=Signal(), ready=Signal(), slot=slot, error=known.error)
+        free, unchanged = Signal(), SimpleNamespace(valid=Signal(), ready=Signal(), slot=slot, error=error)
         reader = buffer.read_port()
         number, place = Signal(self.beat_bits), tries.place
         only = (Const(1, self.entries) << place).word_select(number, self.lanes)
         line = job.address[self._line_shift :]
         m.d.comb += [
             free.eq(~out.swaps | self.port.swaps.ready),
-            swaps.eq(arrived.r_rdy & known.changes & ~known.error),
+            swaps.eq(arrived.r_rdy & changes),
             unchanged.valid.eq(arrived.r_rdy & ~swaps),
             number.eq(Mux(single, place[lane_bits:], beat)),
             last.eq(single | (beat == self.beats - 1)),

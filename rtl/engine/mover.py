@@ -80,7 +80,9 @@ class State(IntEnum):
     """At an entry of a line that was taken and not put."""
     TELL = 18
     """A further one has no home."""
-    TURN_BACK = 19
+    OFFER = 19
+    """A pair of lines, until there is room for it."""
+    TURN_BACK = 20
     """To the oldest pair."""
 
 
@@ -317,13 +319,17 @@ class Mover(Component):
                             m.d.sync += r.near.eq(r.near & r.have)
                 with m.Elif(~r.settled):
                     pass
-                with m.Elif(here.by_lines):
-                    m.d.comb += pairs.jobs.valid.eq(1)
-                    with m.If(pairs.jobs.ready):
-                        m.d.comb += r.goes.eq(1)
-                        m.d.sync += r.have.eq(r.have & ~here.line_ends)
+                with m.Elif(here.by_lines & (r.tables[0] != r.tables[1])):
+                    m.d.sync += r.state.eq(State.OFFER)
                 with m.Elif(alone):
                     asks(0b11, State.READ_WAIT)
+            with m.Case(State.OFFER):
+                m.d.comb += pairs.jobs.valid.eq(1)
+                with m.If(pairs.jobs.ready):
+                    m.d.comb += r.goes.eq(1)
+                    m.d.sync += [r.have.eq(r.have & ~here.line_ends), r.state.eq(State.NEXT)]
+                with m.Elif(self.pause | self.stop | pairs.still):
+                    m.d.sync += r.state.eq(State.NEXT)
             with m.Case(State.UPPER_WAIT):
                 with m.If(~busy):
                     self._descend(m, r, here, asks, ends)
@@ -458,20 +464,20 @@ class Mover(Component):
         m.d.comb += [
             in_line.eq(self._entries - first),
             count.eq(_least(r.left, in_line)),
-            fits.eq((self.move.level == 1) & (first == other) & (r.tables[0] != r.tables[1])),
+            fits.eq((self.move.level == 1) & (first == other)),
             job.count.eq(here.count),
             job.range.eq((every << first) & ~((every << first) << here.count)),
             job.source.eq(Cat(r.pages[0][above], r.tables[0])),
             job.target.eq(Cat(r.pages[1][above], r.tables[1])),
             self._pairs.place.eq(first),
         ]
-        # Of the cycle before: the pages, and the tables, are to stand for one.
+        # Of the cycle before: the pages are to stand for one.
         m.d.sync += [
             here.count.eq(count),
             here.by_lines.eq(fits & (count >= _FEW)),
-            here.before_lines.eq(fits & first.all()),
+            here.before_lines.eq(fits & first.all() & (r.tables[0] != r.tables[1])),
             here.line_ends.eq(Cat((count == in_line) & page[above].all() for page in r.pages)),
-            r.settled.eq((r.state == State.NEXT) & ~r.goes & ~r.gone),
+            r.settled.eq(~r.goes & ~r.gone),
             r.back.eq(self.page_now - r.pages[0]),
         ]
         here.at = [Cat(Const(0, 3), place, frame) for place, frame in zip(here.index, r.tables, strict=True)]
@@ -576,9 +582,8 @@ class Mover(Component):
         fewer = Signal(PAGES_BITS)
         m.d.comb += [r.amount.eq(here.step), fewer.eq(1)]
         with m.Switch(r.state):
-            with m.Case(State.NEXT):
-                with m.If(~r.behind):
-                    m.d.comb += [r.amount.eq(here.count), fewer.eq(here.count)]
+            with m.Case(State.OFFER):
+                m.d.comb += [r.amount.eq(here.count), fewer.eq(here.count)]
             with m.Case(State.UPPER_WAIT):
                 m.d.comb += [r.amount.eq(here.skipped), fewer.eq(here.to_end)]
             with m.Case(State.CATCH_UP):

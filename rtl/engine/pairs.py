@@ -126,7 +126,9 @@ class LinePairs(Component):
             outcomes=[Signal(PairOutcome, name=f"outcome_{number}") for number in range(self._pairs)],
             puts=Signal(self._pairs),  # something of it is put
             came=Signal(2 * self._pairs),  # by tag
-            takes=SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits)),  # the next pair that is taken
+            # The next pairs that are taken, and put.
+            takes=SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits)),
+            put=SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits)),
         )
         m.submodules.rows_jobs = r.jobs = Memory(shape=self._layout, depth=self._pairs, init=[], attrs=_IN_LUTS)
         m.submodules.rows_there = r.there = Memory(
@@ -235,13 +237,16 @@ class LinePairs(Component):
         ]
         takes = decided.valid & decided.any & ~decided.stays
         m.d.comb += [r.to_take.w_en.eq(takes), r.to_take.w_data.eq(decided.pair)]
-        # It is at the queue's end in the next cycle; its first beat may go in this one, if another follows.
-        at_once = takes if self._beats > 1 else Const(0, 1)
-        m.d.comb += [
-            r.takes.valid.eq(r.to_take.r_rdy | at_once),
-            r.takes.pair.eq(Mux(r.to_take.r_rdy, r.to_take.r_data, decided.pair)),
-        ]
+        self._next(m, r.takes, r.to_take)
         return decided.valid & ~takes, decided.pair, Mux(decided.stays, PairOutcome.STAYS, PairOutcome.DONE)
+
+    def _next(self, m: Module, one: SimpleNamespace, queue: fifo.SyncFIFO) -> None:
+        """The queue's end; what is written stands there in the next cycle; its first of several beats may go now."""
+        at_once = queue.w_en if self._beats > 1 else Const(0, 1)
+        m.d.comb += [
+            one.valid.eq(queue.r_rdy | at_once),
+            one.pair.eq(Mux(queue.r_rdy, queue.r_data, queue.w_data)),
+        ]
 
     def _swap(self, m: Module, r: SimpleNamespace) -> None:
         """Pairs of which both lines came, or the source was taken: swapped beat by beat. What is put goes first."""
@@ -255,10 +260,10 @@ class LinePairs(Component):
         reader, swaps = r.buffer.read_port(), self.port.swaps
         going = Signal()
         m.d.comb += [
-            puts.eq(Mux(inside, going, r.to_put.r_rdy)),
+            puts.eq(Mux(inside, going, r.put.valid)),
             free.eq(~out.valid | swaps.ready),
-            *(begun.valid.eq(Mux(puts, r.to_put.r_rdy, r.takes.valid)), begun.put.eq(puts)),
-            begun.pair.eq(Mux(puts, r.to_put.r_data, r.takes.pair)),
+            *(begun.valid.eq(Mux(puts, r.put.valid, r.takes.valid)), begun.put.eq(puts)),
+            begun.pair.eq(Mux(puts, r.put.pair, r.takes.pair)),
             begun.last.eq(beat == self._beats - 1),
             begun.lanes.eq(self._row(m, r.there, begun.pair).word_select(beat, self._lanes)),
             r.to_put.r_en.eq(puts & free & begun.last),
@@ -316,6 +321,7 @@ class LinePairs(Component):
             puts.eq(mine & answer.done & ~side & r.puts.bit_select(pair, 1)),
             *(r.to_put.w_en.eq(puts), r.to_put.w_data.eq(pair)),
         ]
+        self._next(m, r.put, r.to_put)
         failed = Mux(side, PairOutcome.HALF, PairOutcome.STAYS)
         outcome = Mux(answer.error, PairOutcome.UNKNOWN, Mux(answer.done, PairOutcome.DONE, failed))
         return mine & ~puts, pair, outcome
