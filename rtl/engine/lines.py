@@ -335,7 +335,7 @@ class Lines(Component):
         Three steps: the buffer's output, a register, and what the net makes of it. All stand while a swap's beat waits.
         """
         lane_bits = (self.lanes - 1).bit_length()
-        slot, error, changes = (arrived.r_data[: self.slot_bits], *arrived.r_data[self.slot_bits :])
+        slot, error, changes = arrived.r_data[: self.slot_bits], arrived.r_data[-2], arrived.r_data[-1]
         job, tries, known = (self._read(memory, slot, m) for memory in (memories.jobs, memories.tries, memories.state))
         single = r.single.bit_select(slot, 1)
         beat, last, swaps = Signal(self.beat_bits), Signal(), Signal()

@@ -458,7 +458,7 @@ class Mover(Component):
                             m.d.comb += [here.step.eq(1 << below), here.skipped.eq(here.to_end << below)]
         first, other = (page[: self._place_bits] for page in r.pages)  # of level 1
         in_line, fits, count = Signal(range(self._entries + 1)), Signal(), Signal.like(here.count)
-        above = slice(self._place_bits, x86.INDEX_BITS)
+        lines = [page[self._place_bits : x86.INDEX_BITS] for page in r.pages]
         every = Const(-1, self._entries)
         job = self._pairs.jobs.payload
         m.d.comb += [
@@ -467,8 +467,8 @@ class Mover(Component):
             fits.eq((self.move.level == 1) & (first == other)),
             job.count.eq(here.count),
             job.range.eq((every << first) & ~((every << first) << here.count)),
-            job.source.eq(Cat(r.pages[0][above], r.tables[0])),
-            job.target.eq(Cat(r.pages[1][above], r.tables[1])),
+            job.source.eq(Cat(lines[0], r.tables[0])),
+            job.target.eq(Cat(lines[1], r.tables[1])),
             self._pairs.place.eq(first),
         ]
         # Of the cycle before: the pages are to stand for one.
@@ -476,7 +476,7 @@ class Mover(Component):
             here.count.eq(count),
             here.by_lines.eq(fits & (count >= _FEW)),
             here.before_lines.eq(fits & first.all() & (r.tables[0] != r.tables[1])),
-            here.line_ends.eq(Cat((count == in_line) & page[above].all() for page in r.pages)),
+            here.line_ends.eq(Cat((count == in_line) & line.all() for line in lines)),
             r.settled.eq(~r.goes & ~r.gone),
             r.back.eq(self.page_now - r.pages[0]),
         ]
