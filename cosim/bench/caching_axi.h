@@ -27,7 +27,10 @@ public:
     void drive(Vtop &t, axi::Random &random, const Words &words, uint64_t now, uint64_t stalls, uint64_t errors, Note note) {
         for (size_t at = 0; at < pending.size();) {
             const Access one = pending[at];
-            if (one.due > now || (one.writes ? !b.queue.empty() : !r.queue.empty())) {
+            bool waits = one.due > now || (one.writes ? !b.queue.empty() : !r.queue.empty());
+            for (size_t before = 0; before < at; ++before)  // answers of an ID come in the order of its accesses
+                waits = waits || (pending[before].writes == one.writes && pending[before].address.id == one.address.id);
+            if (waits) {
                 ++at;
                 continue;
             }

@@ -42,15 +42,17 @@ class WordSignature(Signature):
 
 
 class MemoryShare(Component):
-    """Lets the walker and software use one memory port.
+    """Lets the walkers and software use one memory port.
 
-    A word that is asked for holds back what the walker has not offered yet, waits until the walker has nothing
-    outstanding, and has the port for itself until it is answered. So it starves nobody, and whose an answer is follows
-    from whose turn it is. Else the walker is connected through, with no cycle added.
+    A word that is asked for holds back what no walker has offered yet, waits until walkers have nothing outstanding,
+    and has the port for itself until it is answered. So it starves nobody, and whose an answer is follows from whose
+    turn it is. Else walkers are connected through, with no cycle added.
 
     Parameters
     ----------
     physical_bits : int
+    walkers : int
+        Who have one access in flight each; default 1.
 
     Members
     -------
@@ -61,12 +63,14 @@ class MemoryShare(Component):
         Software has its turn for the self-test of what is behind the port; it has ended. The address is `words`' own.
     """
 
-    def __init__(self, physical_bits: int) -> None:
+    def __init__(self, physical_bits: int, *, walkers: int = 1) -> None:
+        self._walkers = walkers
+        port = MemoryPortSignature(physical_bits, walkers=walkers)
         super().__init__(
             {
-                "walker": In(MemoryPortSignature(physical_bits)),
+                "walker": In(port),
                 "words": In(WordSignature(physical_bits)),
-                "memory": Out(MemoryPortSignature(physical_bits)),
+                "memory": Out(port),
                 "test": Out(1),
                 "tested": In(1),
             }
@@ -80,7 +84,8 @@ class MemoryShare(Component):
         busy, exposed = [], []  # of reads, of swaps
         for name, answers in (("reads", "data"), ("swaps", "swapped")):
             offers, out, answer = getattr(walker, name), getattr(memory, name), getattr(memory, answers)
-            outstanding, seen = Signal(name=f"{name}_outstanding"), Signal(name=f"{name}_seen")
+            outstanding = Signal(range(self._walkers + 1), name=f"{name}_outstanding")
+            seen = Signal(name=f"{name}_seen")
             mine, passes = Signal(name=f"{name}_mine"), Signal(name=f"{name}_passes")
             # What memory has seen on offer stays there.
             m.d.comb += [
@@ -95,11 +100,9 @@ class MemoryShare(Component):
             m.d.sync += seen.eq(offers.valid & passes & ~out.ready)
             with m.If(turn):
                 m.d.comb += [out.payload.address.eq(asked.payload.address), out.payload.id.eq(0)]
-            with m.If(offers.valid & offers.ready):
-                m.d.sync += outstanding.eq(1)
-            with m.Elif(answer.valid):
-                m.d.sync += outstanding.eq(0)
-            busy.append(outstanding)
+            ends = answer.valid & ~turn
+            m.d.sync += outstanding.eq(outstanding + (offers.valid & offers.ready) - ends)
+            busy.append(outstanding != 0)
             exposed.append(offers.valid & passes)
         with m.If(turn):
             m.d.comb += [memory.swaps.payload.old.eq(asked.payload.old), memory.swaps.payload.new.eq(asked.payload.new)]

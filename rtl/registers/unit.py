@@ -42,7 +42,7 @@ class UnitConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker. With a bridge its tags and physical addresses are as wide as that needs them, and it grants
+        Without a log. With a bridge its tags and physical addresses are as wide as that needs them, and it grants
         reads.
     bridge : BridgeConfig or None
         With a translating bridge; None (default): without.
@@ -69,10 +69,6 @@ class UnitConfig:
             raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
         if self.mmu.log is not None:
             raise ValueError("log of the MMU of a unit must be None: it has no registers for one")
-        if self.mmu.walkers > 1:
-            raise ValueError(
-                f"walkers of a unit must be 1, since its memory port takes one's ids, not {self.mmu.walkers}"
-            )
         if self.bridge is not None and not isinstance(self.bridge, BridgeConfig):
             raise ValueError(f"bridge must be a BridgeConfig or None, not {self.bridge!r}")
         if not isinstance(self.queue_depth, int) or not 2 <= self.queue_depth <= 16:
@@ -92,9 +88,16 @@ class UnitConfig:
 
     @property
     def port(self) -> ExclusivePortConfig:
-        """The parameters of the memory port; ValueError where they are not allowed."""
-        bits = self.inner.walker.physical_bits
-        return ExclusivePortConfig(physical_bits=bits, data_bits=self.table_bits, link=self.link, prot=self.prot)
+        """The parameters of the memory port, with an ID for each walker; ValueError where they are not allowed."""
+        walkers = self.mmu.walkers
+        return ExclusivePortConfig(
+            physical_bits=self.inner.walker.physical_bits,
+            data_bits=self.table_bits,
+            exclusive_ids=1 << (walkers - 1).bit_length(),
+            link=self.link,
+            prot=self.prot,
+            walkers=walkers,
+        )
 
     @property
     def built(self) -> dict[tuple[str, str], int]:
@@ -187,7 +190,7 @@ class UnitCore(Component):
         bits = walker.physical_bits
         self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
-        self._bits, self._tests = bits, path.selftest
+        self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self.mmu = CachingMmu(mmu)
         self.file = RegisterFile(REGISTERS)
         self.commands = Commands(
@@ -201,7 +204,7 @@ class UnitCore(Component):
             {
                 "s_axil": In(AxiLiteSignature(address_bits=ADDRESS_BITS)),
                 "irq": Out(1),
-                "memory": Out(MemoryPortSignature(bits)),
+                "memory": Out(MemoryPortSignature(bits, walkers=mmu.walkers)),
                 "port_status": In(PortStatusLayout()),
                 "port_clear": Out(PortStatusLayout()),
                 "unknown_address": In(unsigned(bits)),
@@ -215,7 +218,7 @@ class UnitCore(Component):
         m.submodules.mmu = mmu = self.mmu
         m.submodules.file = file = self.file
         m.submodules.commands = commands = self.commands
-        m.submodules.share = share = MemoryShare(self._bits)
+        m.submodules.share = share = MemoryShare(self._bits, walkers=self._walkers)
         connect(m, flipped(self.s_axil), file.bus)
         connect(m, mmu.memory, share.walker)
         connect(m, commands.words, share.words)
@@ -442,8 +445,10 @@ class Unit(Component):
 
     def _monitor(self) -> ExclusiveMonitor:
         port = self.config.port
-        return ExclusiveMonitor(
-            MonitorConfig(
-                address_bits=port.physical_bits, data_bits=port.data_bits, id_bits=port.id_bits, reservations=1
-            )
+        config = MonitorConfig(
+            address_bits=port.physical_bits,
+            data_bits=port.data_bits,
+            id_bits=port.id_bits,
+            reservations=port.exclusive_ids,
         )
+        return ExclusiveMonitor(config)

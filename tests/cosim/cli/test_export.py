@@ -91,7 +91,6 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--design", "mmu", "--registers"), "--registers are those of an MMU that caches, on AXI4: give"),
         (("-o", "b.v", "--design", "mmu-uncached", "--axi", "64", "--registers"), "--registers are those of an MMU"),
         (("-o", "b.v", "--design", "mmu", "--axi", "64", "--bridge"), "--bridge is used by registers: give"),
-        (("-o", "b.v", "--design", "mmu-8walkers", "--axi", "64", "--registers"), "walkers of a unit must be 1"),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),

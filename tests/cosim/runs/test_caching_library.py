@@ -49,6 +49,16 @@ def test_recorded_walks_behind_axi(design: str, bits: int, part: int) -> None:
     assert told["accesses"] == 900 and told["hits"] >= 100
 
 
+@pytest.mark.share(10)
+@pytest.mark.parametrize("part", range(10))
+def test_recorded_walks_behind_its_own_monitor(part: int) -> None:
+    """Preset `mmu-8walkers` with the monitor, on memory without one: 300 walks each, all with `--whole`."""
+    config = AxiMmuConfig(CACHING["mmu-8walkers"], monitor=True)
+    told = CachingLibrary.make(config).recorded(WALKS, list(range(part, 3000, 10)), seed=part)
+    assert (told["cases"], told["agree"], told["differ"], told["skipped"]) == (300, 300, 0, 0)
+    assert told["accesses"] == 900 and told["hits"] >= 100
+
+
 def _ok(path: Path) -> int:
     with gzip.open(path, "rt") as stream:
         return sum(json.loads(line)["o"][0] == "OK" for line in stream)

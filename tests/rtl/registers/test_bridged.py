@@ -32,6 +32,17 @@ OFFSET = {name: register.offset for name, register in BY_NAME.items()}
 CONFIG = UnitConfig(CachingMmuConfig(WalkerConfig(trace=False)), bridge=BridgeConfig(data_bits=64, id_bits=4))
 
 
+class Stored(dict[int, int]):
+    """The words of a memory of bytes."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self._memory = memory
+
+    def __getitem__(self, at: int) -> int:
+        return int.from_bytes(self._memory.load(at, 8), "little")
+
+
 class Whole(Bench):
     """A manager and memories round the unit, with the driver.
 
@@ -60,11 +71,24 @@ class Whole(Bench):
         await self.do(self.unit.invalidate(Invalidation.INVLPG, linear=LINEAR))
 
 
-def run(job: Any, leaf: int = LEAF & ~D & ~A, *, rng: random.Random | None = None) -> None:
-    """Run `job(bench)` with one page mapped, and tracking; at the end nothing is under way."""
-    top = Gateware(CONFIG)
+def run(
+    job: Any,
+    leaf: int = LEAF & ~D & ~A,
+    *,
+    rng: random.Random | None = None,
+    config: UnitConfig = CONFIG,
+    pages: int = 1,
+) -> None:
+    """Run `job(bench)` with so many pages mapped, and tracking; at the end nothing is under way."""
+    top = Gateware(config)
     manager, memory = Manager(top.s_axi, rng=rng), Memory(top.m_axi, rng=rng)
-    table = AxiMemory(top.t_axi, rng=rng, words=tables(LINEAR, leaf))
+    words = tables(LINEAR, leaf) | {slot(LINEAR, 1) + 8 * page: leaf + 0x1000 * page for page in range(pages)}
+    table: Any = AxiMemory(top.t_axi, rng=rng, words=words)
+    if config.monitor:
+        table = Memory(top.t_axi, rng=rng)
+        table.words = Stored(table)
+        for at, word in words.items():
+            table.store(at, word.to_bytes(8, "little"))
 
     async def testbench(ctx: Any) -> None:
         bench = Whole(ctx, top, manager, memory, None)  # type: ignore[arg-type]
@@ -167,6 +191,38 @@ def test_bursts_and_window_at_random() -> None:
         assert (status["tag_reused"], status["stray_retirement"]) == (0, 0)
 
     run(job, rng=rng)
+
+
+@pytest.mark.slow
+def test_several_walkers_behind_a_monitor() -> None:
+    """Stores to six pages at once, by the bridge and the window, with four walkers, while each page is cleared.
+
+    Tables lie in a memory without a monitor. Each store has its mark after each clear, and walks overlap.
+    """
+    rng = random.Random(5)
+    mmu = CachingMmuConfig(WalkerConfig(trace=False), walkers=4, waiting=16)
+    config = UnitConfig(mmu, bridge=BridgeConfig(data_bits=64, id_bits=4), monitor=True)
+
+    async def job(bench: Whole) -> None:
+        assert (bench.unit.built["walkers"], bench.unit.built["exclusive_ids"]) == (4, 4)
+        pages = range(6)
+        for round_ in range(2):
+            for page in pages:
+                bench.manager.write(page, LINEAR + 0x1000 * page, [round_ << 8 | page])
+            answer = await bench.do(bench.unit.translate(LINEAR + 0x1000 * rng.choice(pages) + 8, Access.WRITE))
+            assert answer.outcome == Outcome.OK
+            assert {beat["resp"] for beat in await bench.wait("b", len(pages))} == {OKAY}
+            leaves = [bench.words[slot(LINEAR, 1) + 8 * page] for page in pages]
+            assert [leaf & (D | SD) for leaf in leaves] == [D | SD] * len(pages)
+            for page, leaf in enumerate(leaves):
+                assert await bench.do(bench.unit.swap_word(slot(LINEAR, 1) + 8 * page, leaf, leaf & ~SD))
+                await bench.do(bench.unit.invalidate(Invalidation.INVLPG, linear=LINEAR + 0x1000 * page))
+        status = await bench.do(bench.unit.status())
+        assert not any(status[name] for name in ("tag_reused", "stray_retirement", "no_monitor", "retry_limit"))
+        counted = await bench.do(bench.unit.counters())
+        assert counted["marks"] == 2 * len(pages)
+
+    run(job, rng=rng, config=config, pages=6)
 
 
 def test_faults_of_both_have_their_own_records() -> None:

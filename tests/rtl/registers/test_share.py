@@ -146,3 +146,39 @@ def test_a_self_test_has_the_port_for_itself() -> None:
     simulator.run()
     assert began == [2] and answered == [7] * 4
     assert {address for _, address, *_ in memory.log} == {64}
+
+
+def test_software_waits_for_every_walker() -> None:
+    """Two reads are in flight: the word has its turn when both are answered, not after the first."""
+    share = MemoryShare(40, walkers=2)
+    simulator = Simulator(share)
+    simulator.add_clock(1e-6)
+
+    async def testbench(ctx: Any) -> None:
+        walker, words, memory = share.walker, share.words, share.memory
+        ctx.set(memory.reads.ready, 1)
+        ctx.set(walker.reads.valid, 1)
+        for number in range(2):
+            ctx.set(walker.reads.payload, {"address": 0x1000 * (number + 1), "id": number << 2})
+            assert ctx.get(memory.reads.payload.address) == 0x1000 * (number + 1)
+            await ctx.tick()
+        ctx.set(walker.reads.valid, 0)
+        ctx.set(words.asked.payload.address, 0x3000)
+        ctx.set(words.asked.valid, 1)
+        for number in (1, 0):
+            await ctx.tick().repeat(4)
+            assert not ctx.get(memory.reads.valid)
+            ctx.set(memory.data.payload, {"value": 7 + number, "id": number << 2})
+            ctx.set(memory.data.valid, 1)
+            assert ctx.get(walker.data.valid) and ctx.get(walker.data.payload.value) == 7 + number
+            await ctx.tick()
+            ctx.set(memory.data.valid, 0)
+        await ctx.tick().until(memory.reads.valid)
+        assert ctx.get(memory.reads.payload.address) == 0x3000 and not ctx.get(walker.reads.ready)
+        ctx.set(memory.data.payload, {"value": 9, "id": 0})
+        ctx.set(memory.data.valid, 1)
+        assert not ctx.get(walker.data.valid)
+        assert ctx.get(words.answered.valid) and ctx.get(words.answered.payload.value) == 9
+
+    simulator.add_testbench(testbench)
+    simulator.run()
