@@ -10,12 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final, Protocol
 
+from ptewalk.cosim.formal.bridge import BridgeWrites
 from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.glue import GlueAnswers, GlueAnswersTwo, GlueKeeps, GlueKeepsTwo
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
+from ptewalk.cosim.formal.monitor import MonitorAtomic, MonitorProgress
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.starts import WalkerStarts
@@ -66,6 +68,9 @@ PROPERTIES: dict[str, Property] = {
     WalkersHarness.title: WalkersHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
+    MonitorAtomic.title: MonitorAtomic,
+    MonitorProgress.title: MonitorProgress,
+    BridgeWrites.title: BridgeWrites,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     LogRecords.title: LogRecords,

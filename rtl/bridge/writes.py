@@ -43,9 +43,9 @@ class WriteSide(Component):
 
     Attributes
     ----------
-    owed, repeats, still : Signal
-        Bursts that were taken and whose B was not; the head is asked about once more; of each slot: no byte changes.
-        Proofs look at them.
+    owed, repeats, still, ahead : Signal
+        Bursts that were taken and whose B was not; the head is asked about once more; of each slot: no byte changes;
+        heads that have passed and whose W has not, -1: W first. Proofs look at them.
     """
 
     def __init__(self, config: BridgeConfig, *, beats: int | None = None) -> None:
@@ -62,6 +62,7 @@ class WriteSide(Component):
         self.whole = SyncFIFO(width=10, depth=config.writes)
         self.answers = SyncFIFO(width=ResponseLayout(config.id_bits).size, depth=config.writes)
         self.owed, self.repeats, self.still = Signal(range(config.writes + 1)), Signal(), Signal(config.writes)
+        self.ahead = Signal(signed((config.writes - 1).bit_length() + 2))
         self.beat, self.answer = WriteLayout(config.data_bits), ResponseLayout(config.id_bits)
         self.buffer = BeatBuffer(width=self.beat.size, depth=beats or config.beats, passing=False)
         super().__init__(
@@ -157,7 +158,7 @@ class WriteSide(Component):
 
         # The head is sent, or answered here: then its W goes first.
         here, still_head = Signal(), Signal()
-        ahead = Signal(signed((writes - 1).bit_length() + 2))  # heads that have passed and whose W has not; -1: W first
+        ahead = self.ahead
         sends = self.to_aw.valid & self.to_aw.ready
         m.d.comb += [
             faults.judged.eq(ring.judged),

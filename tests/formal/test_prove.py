@@ -46,6 +46,9 @@ COVERS = {
     "walkers": 5,
     "in-turn": 2,
     "waiting": 4,
+    "monitor-atomic": 3,
+    "monitor-progress": 2,
+    "bridge-writes": 4,
     "waits": 4,
     "waits/reads": 3,
     "log-records": 3,
@@ -55,6 +58,7 @@ COVERS = {
 AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
     *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads"),
+    *("monitor-atomic", "monitor-progress", "bridge-writes"),
 )
 """Of these `make test` has the first only, and nightly all."""
 SECONDS = 900
@@ -233,7 +237,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
             prove("tlb-hit/wide")
         mend = "run 'make setup' (or pip install '.[yices]')"
         assert str(error.value) == f"tlb-hit/wide needs yices (yices-smt2 was not found): {mend}"
-        needs = {"tlb-hit/wide", "log-records", "mmu-answers"}
+        needs = {"tlb-hit/wide", "log-records", "mmu-answers", "monitor-atomic", "monitor-progress", "bridge-writes"}
         assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
         assert "needs yices" in module.missing_solver("mmu-answers"), "for its covers"
     monkeypatch.setattr(module.shutil, "which", lambda program, path: None if program.endswith("abc") else program)
