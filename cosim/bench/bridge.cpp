@@ -316,6 +316,10 @@ private:
         const bool good = resp < axi::SLVERR;
         if (resp == axi::EXOKAY) tell("EXOKAY, and nothing is exclusive");
         if (resp == axi::DECERR) tell("DECERR, which nobody said");
+        const unsigned asks = t.write ? 1 + t.still : 0;
+        unsigned page = !t.lawful ? 4 : t.page < MAPPED ? 0 : t.page - MAPPED + 1;
+        if (page == BROKEN - MAPPED + 1 && asks == 2) page = 0;  // memory is not asked
+        ++b.bursts[((asks * 3 + t.address.burst) * 5 + page) * 2 + !good];
         if (good ? !may_pass(t) : !may_fail(t)) {
             char text[100];
             std::snprintf(text, sizeof text, "%s: page %u, begun in cycle %llu", good ? "a burst is answered that must fault" : "a burst is refused", t.page, static_cast<unsigned long long>(t.begin));
@@ -359,6 +363,7 @@ private:
             }
             ++b.clears_done;
             invalidate(clears && random.below(2) ? b.wait_stores : b.wait_all);
+            ++b.around[4 * (clears ? waited == b.wait_all : 2) + (to_target(reading) ? 1 : 0) + (to_target(writing) ? 2 : 0)];
         } else if (acting == AWAY && (made >= b.count || !pause--)) {
             gone[target] = absent[target] = changing[target] = false;
             ++epochs[target];
@@ -366,6 +371,12 @@ private:
             tables.set_word(leaf(target), entry(target));
             acting = 0;
         }
+    }
+    bool to_target(const std::array<std::deque<uint32_t>, IDS> &bursts) const {
+        for (const auto &of_id : bursts)
+            for (const uint32_t number : of_id)
+                if (transactions[number].page == target) return true;
+        return false;
     }
     void invalidate(uint64_t wait) {
         top.invalidations___05Fpayload___05Fkind = static_cast<CData>(b.invlpg);

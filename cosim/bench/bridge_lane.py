@@ -15,6 +15,7 @@ from ptewalk.cosim.bench.headers import structures
 from ptewalk.cosim.bench.records import Records
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.x86 import Control, EntryBit, Invalidation, Wait
+from ptewalk.rtl.bridge.bins import ASKS, BURSTS, DONE, ENDS, PAGES, UNDER_WAY
 from ptewalk.rtl.description import DesignDescription
 
 __all__ = ["BridgeConditions", "BridgeLane", "BridgeRun", "Directed", "bridge_lane_files"]
@@ -51,6 +52,8 @@ _BATCH: Final = np.dtype(
         *((name, np.uint64) for name in ("mark", "dirty", "accessed", "control", "track", "tracks")),
         *((name, np.uint64) for name in ("invlpg", "wait_stores", "wait_all")),
         *((name, np.uint64) for name in ("log", "log_count", *_COUNTS)),
+        ("bursts", np.uint64, (len(ASKS) * len(BURSTS) * len(PAGES) * len(ENDS),)),
+        ("around", np.uint64, (len(DONE) * len(UNDER_WAY),)),
     ],
     align=True,
 )
@@ -134,6 +137,10 @@ class BridgeRun:
         answered (bursts), refused, illegal, judged (bytes that were read), choices (those of which several values were
         permitted), sent_writes, marked_stores (that landed in a marked page), clears_done (unmappings too), cleared
         (marks), records (of faults), resets_done, failed_swaps, refused_reads (of tables), cycles.
+    bursts : uint64 array
+        Bursts by `ASKS`, `BURSTS`, `PAGES` and `ENDS` of `rtl.bridge.bins`, the last fastest.
+    around : uint64 array
+        Clears and unmappings by `DONE` and `UNDER_WAY`.
     times : Records
         Of directed bursts, by their answers: write, and the cycles in which AW and W were taken (AR of a read), AW or
         AR was, the first beat of the answer came, and the last.
@@ -141,6 +148,8 @@ class BridgeRun:
 
     problem: str
     counts: dict[str, int]
+    bursts: Records
+    around: Records
     times: Records = field(default_factory=lambda: np.zeros(0, _TIMES))
 
 
@@ -210,4 +219,5 @@ class BridgeLane:
         problem = self._library.ptewalk_bridge_run(self._lane, batch.ctypes.data)
         raw = ctypes.string_at(int(one["log"]), int(one["log_count"]) * _TIMES.itemsize)
         counts = {name: int(one[name]) for name in _COUNTS}
-        return BridgeRun((problem or b"").decode(), counts, np.frombuffer(raw, _TIMES))
+        bins = one["bursts"].copy(), one["around"].copy()
+        return BridgeRun((problem or b"").decode(), counts, *bins, np.frombuffer(raw, _TIMES))

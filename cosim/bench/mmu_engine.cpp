@@ -5,6 +5,8 @@
 // all is driven, the inputs settle, all is sampled, then the clock rises.
 
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <vector>
 
 #include "Vtop.h"
@@ -46,10 +48,19 @@ struct InFlight {
 
 using Log = std::vector<TrackEvent>;
 
-// A memory that tells each word of tables that a swap changed, before it does.
+// Place in `TrackBins::entries` of an entry of level 1.
+unsigned kind_of(uint64_t entry, uint64_t swap_soft_dirty) {
+    if (!entry) return 0;
+    if (entry & ENTRY_P) return (entry & ENTRY_RW ? 1 : 3) + !!(entry & ENTRY_SD);
+    return entry & ENTRY_PROT_NONE ? 5 + !!(entry & ENTRY_SD) : 7 + !!(entry & swap_soft_dirty);
+}
+
+// A memory that tells each word of tables that a swap changed, before it does, and counts what lines of the engine hold.
 class Tables : public axi::Memory<Bus> {
 public:
     Tables(size_t size, uint64_t report_base, Log &log, const uint64_t &cycle) : Memory(0, size), log(log), cycle(cycle), report_base(report_base) {}
+    TrackBins *bins = nullptr;  // of the command that is under way
+    uint64_t line_ids = 0, swap_soft_dirty = 0, leaf_tables = 0;
     uint64_t swaps = 0, record_errors = 0;  // plain writes from there on are refused
 
 protected:
@@ -61,6 +72,7 @@ protected:
         return axi::OKAY;
     }
     void done(const Burst &one, bool writes, uint32_t resp) override {
+        if (bins && one.address.id < line_ids && one.address.addr >= leaf_tables) count(one, writes, resp);
         if (!writes || resp != (one.address.lock ? axi::EXOKAY : axi::OKAY)) return;
         swaps += one.address.lock;
         const auto places = axi::addresses(one.address);
@@ -69,10 +81,37 @@ protected:
     }
 
 private:
+    void count(const Burst &one, bool writes, uint32_t resp) {
+        const auto places = axi::addresses(one.address);
+        auto &read = seen[one.address.id];
+        if (!writes) {
+            read.clear();
+            for (const uint64_t at : places) {
+                read.push_back(word(at & ~uint64_t{7}));
+                ++bins->entries[kind_of(read.back(), swap_soft_dirty)];
+            }
+        }
+        if (!writes || !one.address.lock || read.size() != places.size()) return;
+        uint64_t changed = 0;
+        for (size_t i = 0; i < places.size(); ++i) {
+            changed |= read[i] ^ before[i];
+            if (one.beats[i].strb) ++(resp == axi::EXOKAY ? bins->done : bins->failed)[kind_of(read[i], swap_soft_dirty)];
+        }
+        if (resp == axi::EXOKAY) return;
+        uint64_t named = 0;
+        for (size_t what = 0; what < std::size(CHANGES); ++what) {
+            bins->changed[what] += !!(changed & CHANGES[what]);
+            named |= CHANGES[what];
+        }
+        bins->changed[0] += !changed;
+        bins->changed[std::size(CHANGES) - 1] += !!(changed & ~named);
+    }
+
     Log &log;
     const uint64_t &cycle;
     const uint64_t report_base;
     std::vector<uint64_t> before;
+    std::map<uint64_t, std::vector<uint64_t>> seen;  // by ID, the line as it was read last
 };
 
 class Run {
@@ -86,6 +125,7 @@ public:
         memory.manner.latency_spread = b.latency_spread;
         memory.manner.mixed = b.latency_spread != 0;
         memory.manner.stalls.fill(b.stalls);
+        memory.line_ids = b.line_ids, memory.swap_soft_dirty = b.swap_soft_dirty, memory.leaf_tables = b.leaf_tables;
     }
 
     uint32_t go() {
@@ -164,6 +204,7 @@ private:
                 if (active) goto waits;
                 active = true;
                 command = one.a;
+                memory.bins = reinterpret_cast<TrackBins *>(b.bins) + command;
                 tell(TrackKind::COMMAND, command);
                 break;
             case TrackOp::PAUSE:
@@ -255,6 +296,7 @@ private:
             if (!pins::table_commands::ready(top)) status = TrackStatus::NOT_TAKEN;
             pins::table_completions::get(top, completions[command]);
             active = false;
+            memory.bins = nullptr;
             tell(TrackKind::DONE, command);
         }
     }

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.headers import stream_accessors, structures, wide_accessors
 from ptewalk.cosim.bench.records import Records
-from ptewalk.model.x86 import Access
+from ptewalk.model.linux import NotPresentBit, SoftBit
+from ptewalk.model.x86 import Access, EntryBit
 from ptewalk.rtl.description import DesignDescription
+from ptewalk.rtl.engine.table_engine_bins import CHANGED, ENTRIES, SWAPPED
 from ptewalk.rtl.engine.with_mmu import MmuCommandLayout
 from ptewalk.rtl.log.layouts import LogMode
 
@@ -158,10 +160,28 @@ _BATCH: Final = np.dtype(
                 "write",
                 "cycles",
                 "step",
+                "bins",
+                "line_ids",
+                "swap_soft_dirty",
+                "leaf_tables",
             ),
         )
     ]
 )
+_BINS: Final = np.dtype(
+    [
+        ("entries", np.uint64, (len(ENTRIES),)),
+        *((end, np.uint64, (len(ENTRIES),)) for end in SWAPPED),
+        ("changed", np.uint64, (len(CHANGED),)),
+    ]
+)
+_CHANGES: Final = {
+    "A": 1 << EntryBit.A,
+    "D": 1 << EntryBit.D,
+    "SD": 1 << SoftBit.SOFT_DIRTY,
+    "SPECIAL": 1 << SoftBit.SPECIAL,
+}
+"""Bits by their names in `CHANGED`."""
 
 
 class Store(NamedTuple):
@@ -215,6 +235,10 @@ class Story:
     stalls, idle : float
         How likely a channel, and the requester, does nothing in a cycle.
     seed : int
+    swap_soft_dirty : int
+        The bits by which a swap-like entry is soft-dirty.
+    leaf_tables : int
+        The address from which on tables of level 1 lie; those above them lie below.
     """
 
     words: NDArray[np.uint64]
@@ -226,6 +250,8 @@ class Story:
     stalls: float = 0.0
     idle: float = 0.0
     seed: int = 0
+    swap_soft_dirty: int = 0
+    leaf_tables: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,11 +265,15 @@ class Told:
     completions : list of dict
         Of each command, by the names of `CompletionLayout`.
     cycles : int
+    bins : records (commands,) of {entries, done, failed, changed}
+        What lines of each command held: entries that were read, and that were to be swapped, by `ENTRIES`; and of lines
+        whose swap failed what had changed, by `CHANGED`.
     """
 
     events: Records
     completions: list[dict[str, int]]
     cycles: int
+    bins: Records
 
 
 def _numbers(width: int) -> int:
@@ -296,12 +326,16 @@ def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
         if design.parameters[name] != needed:
             raise ValueError(f"{name} of the compiled lane must be {needed}, not {design.parameters[name]}")
     kinds = {"TrackStore": _STORE, "TrackStep": _STEP, "TrackEvent": _EVENT, "TrackBatch": _BATCH}
-    kinds |= {"TrackCommand": _commands(design), "TrackCompletion": _completions(design)}
+    kinds |= {"TrackCommand": _commands(design), "TrackCompletion": _completions(design), "TrackBins": _BINS}
     records = ["#pragma once", "#include <cstddef>", "#include <cstdint>"]
     records += [f"#define AXI_BITS {design.width('m_axi_rdata')}", *structures(kinds)]
     for name, numbers in (("TrackOp", Op), ("TrackKind", Kind), ("TrackStatus", Status)):
         values = ", ".join(f"{member.name} = {member.value}" for member in numbers)
         records.append(f"namespace {name} {{ enum : uint32_t {{ {values} }}; }}")
+    masks = {"P": 1 << EntryBit.P, "RW": 1 << EntryBit.RW, "PROT_NONE": 1 << NotPresentBit.PROTNONE, **_CHANGES}
+    records += [f"constexpr uint64_t ENTRY_{name} = {mask:#x};" for name, mask in masks.items()]
+    changes = ", ".join(hex(_CHANGES.get(name, 0)) for name in CHANGED)
+    records.append(f"constexpr uint64_t CHANGES[] = {{{changes}}};  // of the first and the last: none of them, others")
     pins = ["#pragma once", "#include <cstring>", "#include <type_traits>", "namespace pins {"]
     pins += wide_accessors(design, "table_commands")
     pins += _log_accessors(design)
@@ -364,15 +398,18 @@ class MmuEngineLane:
         stores = np.array([tuple(one) for one in story.stores], _STORE)
         steps = np.array([tuple(one) for one in story.steps], _STEP)
         asked, told = self._records(story.commands), np.zeros(len(story.commands), self._completions)
+        bins: Records = np.zeros(len(story.commands), _BINS)
         batch = np.zeros(1, _BATCH)
         one = batch[0]
         arrays = {"stores": stores, "steps": steps, "commands": asked, "completions": told, "memory": story.words}
-        for name, array in arrays.items():
+        for name, array in {**arrays, "bins": bins}.items():
             one[name] = array.ctypes.data
+        one["line_ids"], one["swap_soft_dirty"] = self.design.parameters["lines"] + 1, story.swap_soft_dirty
         one["store_count"], one["step_count"], one["memory_bytes"] = len(stores), len(steps), story.words.nbytes
         one["latency"], one["latency_spread"] = story.latency, story.latency_spread
         one["seed"], one["write"] = story.seed, int(Access.WRITE)
         one["stalls"], one["idle"] = int(story.stalls * 2**32), int(story.idle * 2**32)
+        one["leaf_tables"] = story.leaf_tables
         status = Status(self._library.ptewalk_track_run(self._model, batch.ctypes.data))
         if status != Status.COMPLETE:
             raise RuleOfUnitBroken(f"cycle {int(one['cycles'])}, step {int(one['step'])}: {_RULES[status]}")
@@ -381,4 +418,4 @@ class MmuEngineLane:
         events = np.frombuffer(bytes(kept), _EVENT)
         names = told.dtype.names or ()
         completions = [dict(zip(names, map(int, row), strict=True)) for row in told.tolist()]
-        return Told(events, completions, int(one["cycles"]))
+        return Told(events, completions, int(one["cycles"]), bins)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.results import Counts, Failure
 from ptewalk.cosim.bench.caching_lane import CachingLane
+from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane
 from ptewalk.cosim.campaigns.commands import open_command
 from ptewalk.cosim.campaigns.told import Told, Work
 from ptewalk.cosim.formats.scenarios import scenario_lines, scenario_text
@@ -20,13 +21,17 @@ from ptewalk.cosim.runs.bus import bus_chunk, bus_library
 from ptewalk.cosim.runs.caching import VOLUME_CHUNK, caching_chunk, caching_library
 from ptewalk.cosim.runs.caching_library import gateware_named
 from ptewalk.cosim.runs.gateware import BATCH, WalkerLibrary
+from ptewalk.cosim.runs.mmu_engine import CHUNK as ENGINE_CHUNK
+from ptewalk.cosim.runs.mmu_engine import LOGGED, TRACKED, built_mmu_engine, mmu_engine_chunk
 from ptewalk.cosim.runs.workers import Chunk
 from ptewalk.cosim.simulate.find import COMPILED
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.stimulus.scenarios import generated
 from ptewalk.model.profiles import NAMED
 from ptewalk.rtl.bins import Cross
+from ptewalk.rtl.bridge.bins import BRIDGE
 from ptewalk.rtl.caching_mmu_bins import CACHING_MMU
+from ptewalk.rtl.engine.table_engine_bins import TABLE_ENGINE
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.walker import WalkerConfig
 from ptewalk.rtl.walker_bins import WALKER
@@ -133,7 +138,27 @@ def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
         told = bus_chunk(model, chunk)
         failures = [Failure(told["problem"])] if told["problem"] else []
         numbers = {name: count for name, count in told["counts"].items() if name != "answered"}
-        return Told(Counts.of(told["counts"].get("answered", 0), len(failures), failures=failures, **numbers))
+        counts = Counts.of(told["counts"].get("answered", 0), len(failures), failures=failures, **numbers)
+        return Told(counts, bins=told["bins"])
+
+    return work, model.path.name
+
+
+def _open_engine(options: Mapping[str, Any]) -> tuple[Work, str]:
+    """Random accesses to an MMU beside a table engine, judged by what is promised."""
+    logs = options["log"] == "yes"
+    model = built_mmu_engine(LOGGED if logs else TRACKED, options["simulator"])
+
+    def work(chunk: Chunk) -> Told:
+        lane = MmuEngineLane(model.library)
+        try:
+            told = mmu_engine_chunk(lane, chunk, logs=logs)
+        finally:
+            lane.close()
+        numbers = {name: count for name, count in told["counts"].items() if name != "grants"}
+        failures = [Failure(problem) for problem in told["problems"][:5]]
+        wrong = len(told["problems"])
+        return Told(Counts.of(told["counts"].get("grants", 0), wrong, failures=failures, **numbers), bins=told["bins"])
 
     return work, model.path.name
 
@@ -174,7 +199,12 @@ KINDS: Final[dict[str, Kind]] = {
         {"design": ("mmu", *(name for name in CACHING if name != "mmu")), "simulator": COMPILED},
         crosses=CACHING_MMU,
     ),
-    "bus": Kind("bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512"), "simulator": COMPILED}),
+    "bus": Kind(
+        "bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512"), "simulator": COMPILED}, crosses=BRIDGE
+    ),
+    "engine": Kind(
+        "accesses", ENGINE_CHUNK, _open_engine, {"log": ("no", "yes"), "simulator": COMPILED}, crosses=TABLE_ENGINE
+    ),
     "scenarios": Kind(
         "scenarios",
         _SCENARIOS,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.mmu_engine_lane import Kind, Op, Told
 from ptewalk.cosim.checks.dirty_log import LogJudge
-from ptewalk.cosim.checks.mmu_engine_stories import REPORT, Area, Asked
+from ptewalk.cosim.checks.mmu_engine_stories import REPORT, Area, Asked, mark_of
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.x86 import EntryBit
 from ptewalk.rtl.engine.fetcher import Stop
@@ -68,8 +68,8 @@ class _Judge:
         self.report: dict[int, int] = {}
         self.pages: dict[str, set[int]] = {name: set() for name in ("granted", "reported", "first", "asked")}
         for table, first in self.tables.items():
-            entries = words[table // 8 : table // 8 + 512]
-            self.dirty |= {first + int(place) for place in np.flatnonzero(entries & np.uint64(_SD))}
+            entries = words[table // 8 : table // 8 + 512].tolist()
+            self.dirty |= {first + place for place, entry in enumerate(entries) if entry & mark_of(entry)}
         self.pages["first"] = set(self.dirty)
         self.log = LogJudge(area.ring) if area.ring else None
         self.open: set[int] = set()
@@ -153,7 +153,8 @@ class _Judge:
             self._carry(when, page, old, new)
         if address & ~0xFFF in self.left and (moves or old & ~new):
             self.problem(when, f"the engine swaps in a table that was left, at {address:#x}")
-        if old & _SD and not new & _SD:
+        was, now = bool(old & mark_of(old)), bool(new & mark_of(new))
+        if was and not now:
             self.dirty.discard(page)
             self.dirty_at[page] = when
             self.took[page] = when
@@ -161,11 +162,11 @@ class _Judge:
                 self.problem(when, f"page {page:#x} is cleared by nobody")
             if moves:
                 self.pages["reported"].add(page)  # its mark goes with it
-            elif old ^ new != _SD:
+            elif old ^ new != mark_of(old):
                 self.problem(when, f"a clear goes from {old:#x} to {new:#x}")
         elif not moves and (old & ~new or (old ^ new) & ~_MARKS):
             self.problem(when, f"a mark goes from {old:#x} to {new:#x}")
-        if new & _SD and not old & _SD:
+        if now and not was:
             self.dirty.add(page)
             self.counts["marks"] += 1
             if self.log and not moves:

@@ -12,14 +12,14 @@ from ptewalk.cosim.bench.engine_masks import clearing, looking, moving, telling
 from ptewalk.cosim.bench.mmu_engine_lane import Op, Step, Store, Story, log_setup
 from ptewalk.cosim.checks.dirty_log import Ring
 from ptewalk.model.dirty_log import COUNTS
-from ptewalk.model.linux import Track
+from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.profiles import PROFILES
-from ptewalk.model.pte import Entries
+from ptewalk.model.pte import PROTNONE, A, Entries, P
 from ptewalk.model.x86 import Access, Control, EntryBit, Invalidation, Wait
 from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.log.layouts import LogMode
 
-__all__ = ["REPORT", "RING", "Area", "Asked", "draw_story"]
+__all__ = ["REPORT", "RING", "Area", "Asked", "draw_story", "mark_of"]
 
 _UPPER: Final = 0x67
 _ROOT, _UPPERS, _TABLES = 0x1000, (0x2000, 0x3000), 0x10000
@@ -40,6 +40,11 @@ _MOVED: Final = 48
 """Entries of a move, between two places in one table and one in another."""
 _RULES: Final = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
 _WP_NXE_PGE: Final = 1 << Control.WP | 1 << Control.NXE | 1 << Control.PGE
+
+
+def mark_of(entry: int) -> int:
+    """The bit by which an entry of this kind is soft-dirty."""
+    return _RULES.SOFT_DIRTY if entry & (P | PROTNONE) else _RULES.SWP_SOFT_DIRTY
 
 
 class Asked(NamedTuple):
@@ -68,11 +73,14 @@ class Area:
         Of a dirty log, whose records are judged.
     reading : Step
         By which software reads it.
+    around : Random
+        Beside `rng`: for what is done round the entries that are moved.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.rng = random.Random(f"tracking {seed}")
-        self.story = Story(np.zeros(_BYTES // 8, np.uint64), seed=seed)
+        words = np.zeros(_BYTES // 8, np.uint64)
+        self.story = Story(words, seed=seed, swap_soft_dirty=_RULES.SWP_SOFT_DIRTY, leaf_tables=_TABLES)
         self.asked: list[Asked] = []
         self.tables = [_TABLES + 0x1000 * number for number in range(_LEAVES)]
         self.spare = [_TABLES + 0x1000 * (_LEAVES + number) for number in range(_SPARE)]
@@ -80,6 +88,7 @@ class Area:
         self.moved_to = 0
         self.ring: Ring | None = None
         self.reading = Step(Op.READ_LOG)
+        self.around = random.Random(f"around {seed}")
         self.put(_ROOT + (_BASE >> 27 & 511) * 8, _UPPERS[0] | _UPPER)
         self.put(_UPPERS[0] + (_BASE >> 18 & 511) * 8, _UPPERS[1] | _UPPER)
         for number, table in enumerate(self.tables):
@@ -188,11 +197,15 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     places = _places(area)
     area.fill(places[0], _MOVED)
     for place in places:
-        area.fill(place - _BESIDE, _BESIDE, 0x67)
+        area.fill(place - _BESIDE, _BESIDE, 0x67 if seed % 2 else 0x27)
+    _unusual(area, random.Random(f"unusual {seed}"), range(_BASE, _BASE + 512 * still), 0.06)
+    _unusual(area, random.Random(f"moved {seed}"), range(places[0], places[0] + _MOVED), 0.2)
     hot = [_BASE + rng.randrange(512 * still) for _ in range(24)]
     hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(2)]
     for _ in range(stores):
         page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * (still + 1))
+        if area.around.random() < 0.15:
+            page = area.around.choice(places) - 1 - area.around.randrange(_BESIDE)
         access = Access.WRITE if rng.random() < 0.85 else Access.READ
         area.store(page, access, delay=rng.choice((0, 0, 3, 40, 300, 800)))
     grants = 0
@@ -204,6 +217,15 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
         grants += rng.randrange(stores // 8)
         area.steps(Step(Op.AWAIT_GRANTS, grants))
     return area
+
+
+def _unusual(area: Area, rng: random.Random, pages: Sequence[int], share: float) -> None:
+    """Some of the pages are read-only, PROT_NONE or swapped out at first, soft-dirty or not."""
+    for page in pages:
+        if rng.random() < share:
+            swap = _RULES.swp_entry_to_pte(1, 1 + page % 512)
+            kind = rng.choice((0x25 | page % 4096 << 12, PROTNONE | A | page % 4096 << 12, swap))
+            area.put(area.place(page), kind | rng.choice((0, mark_of(kind))))
 
 
 def _log(area: Area, rng: random.Random) -> None:
@@ -230,6 +252,9 @@ def _command(area: Area) -> None:
         return
     first = area.base + 64 * rng.randrange(8 * (_LEAVES - _MOVERS))
     pages = rng.choice((1, 8, 32, 33, 64, 200, 700))
+    if kind == "clear" and area.around.random() < 0.3:  # what lies beside the entries that are moved
+        first = area.around.choice(_places(area)) & -8
+        pages = 8
     area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
 
 
@@ -250,11 +275,13 @@ def _meanwhile(area: Area) -> None:
         # Not its SD, and no entry's P: other bits, as any other master might, in front of the engine.
         asked = area.asked[-1]
         pages: Sequence[int] = range(asked.first, asked.first + min(asked.pages, 96), rng.choice((1, 5, 16)))
+        bits = 1 << EntryBit.A, 1 << SoftBit.SPECIAL
         if asked.kind == "move" and rng.random() < 0.5:
             pages = [asked.target - 1 - number % _BESIDE for number in range(48)]
+            bits = 1 << EntryBit.D, 1 << SoftBit.SPECIAL
         for at in pages:
             number, index = divmod(at - area.base, 512)
-            area.steps(Step(Op.XOR, area.tables[number] + 8 * index, 1 << 9 if at % 2 else 1 << EntryBit.A))
+            area.steps(Step(Op.XOR, area.tables[number] + 8 * index, bits[at % 2]))
             area.steps(Step(Op.PAUSE, rng.randrange(4)))
     else:
         # Where the command is, or has been, or will be.

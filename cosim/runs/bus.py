@@ -11,6 +11,7 @@ from typing import Any
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.bench.bridge_lane import BridgeConditions, BridgeLane, bridge_lane_files
+from ptewalk.cosim.checks.covered_bridge import bridge_bins
 from ptewalk.cosim.runs.gateware import library_of, verilog_of
 from ptewalk.cosim.runs.plans import Chunk, Progress, execute, walks_plan
 from ptewalk.cosim.simulate.build import BuildDir, build
@@ -156,14 +157,24 @@ def bus_volume(
 
 
 def bus_chunk(model: BuildDir, chunk: Chunk) -> dict[str, Any]:
-    """One chunk on the model of `bus_library`: `problem`, what went wrong or "", and `counts`; see `bus_volume`."""
+    """One chunk on the model of `bus_library`.
+
+    Returns
+    -------
+    dict
+        problem (what went wrong, or ""), counts: see `bus_volume`, and bins: of `BRIDGE`, what was met how often.
+    """
     lane = BridgeLane(model.library)
     try:
         name, conditions = drawn_conditions(chunk)
         run = lane.run(chunk.size, random.Random(f"bus {chunk.seed} {chunk.number}").getrandbits(64), conditions)
     finally:
         lane.close()
-    return {"problem": run.problem, "counts": {**run.counts, f"chunks: {name}": 1}}
+    return {
+        "problem": run.problem,
+        "counts": {**run.counts, f"chunks: {name}": 1},
+        "bins": dict(bridge_bins(name, run)),
+    }
 
 
 def drawn_conditions(chunk: Chunk) -> tuple[str, BridgeConditions]:

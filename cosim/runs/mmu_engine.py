@@ -9,9 +9,11 @@ from functools import cache
 from typing import Any, Final
 
 from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane, RuleOfUnitBroken, mmu_engine_lane_files
+from ptewalk.cosim.checks.covered_engine import engine_bins
 from ptewalk.cosim.checks.mmu_engine import judge
 from ptewalk.cosim.checks.mmu_engine_stories import draw_story
 from ptewalk.cosim.runs.gateware import library_of
+from ptewalk.cosim.runs.workers import Chunk
 from ptewalk.cosim.simulate.build import BuildDir
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
@@ -19,10 +21,12 @@ from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
 from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["LOGGED", "TRACKED", "built_mmu_engine", "mmu_engine_work"]
+__all__ = ["CHUNK", "LOGGED", "STORES", "TRACKED", "built_mmu_engine", "mmu_engine_chunk", "mmu_engine_work"]
 
-_STORES: Final = 600
+STORES: Final = 600
 """Accesses of a story."""
+CHUNK: Final = 5 * STORES
+"""Accesses of a chunk of a campaign."""
 
 TRACKED: Final = MmuEngineConfig(
     CachingMmuConfig(WalkerConfig(tag_bits=4, trace=False), upper_entries=4, waiting=8), EngineConfig(lines=4)
@@ -52,7 +56,7 @@ def mmu_engine_work(grants: int, seed: int, simulator: str = "verilator", *, log
     failures: list[str] = []
     try:
         while counts["grants"] < grants and not failures:
-            problems, seen = _one(lane, seed, counts["stories"], logs=logs)
+            problems, seen, _ = _one(lane, seed, counts["stories"], logs=logs)
             failures += [f"{'log' if logs else 'engine'}, story {counts['stories']}: {text}" for text in problems[:5]]
             counts += seen
             counts["stories"] += 1
@@ -62,13 +66,34 @@ def mmu_engine_work(grants: int, seed: int, simulator: str = "verilator", *, log
     return {"simulator": name, "failures": failures, "counts": dict(counts)}
 
 
-def _one(lane: MmuEngineLane, seed: int, number: int, *, logs: bool) -> tuple[list[str], Counter[str]]:
-    """A story, and what the judge says of it."""
-    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), _STORES, logs=logs)
+def mmu_engine_chunk(lane: MmuEngineLane, chunk: Chunk, *, logs: bool = False) -> dict[str, Any]:
+    """One chunk of random accesses, `STORES` in a story, on the model of `built_mmu_engine`.
+
+    Returns
+    -------
+    dict
+        problems (texts), counts, as of `mmu_engine_work`, and bins: of `TABLE_ENGINE`, what was met how often.
+    """
+    counts: Counter[str] = Counter()
+    bins: Counter[str] = Counter()
+    problems: list[str] = []
+    first = chunk.number * CHUNK // STORES
+    for number in range(first, first + -(-chunk.size // STORES)):
+        wrong, seen, met = _one(lane, chunk.seed, number, logs=logs)
+        problems += [f"story {number}: {text}" for text in wrong]
+        counts += seen
+        counts["stories"] += 1
+        bins += met
+    return {"problems": problems, "counts": dict(counts), "bins": dict(bins)}
+
+
+def _one(lane: MmuEngineLane, seed: int, number: int, *, logs: bool) -> tuple[list[str], Counter[str], Counter[str]]:
+    """A story, what the judge says of it, and the bins it met."""
+    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), STORES, logs=logs)
     before = area.story.words.copy()
     try:
         told = lane.run(area.story)
     except RuleOfUnitBroken as error:
-        return [str(error)], Counter()
+        return [str(error)], Counter(), Counter()
     problems, seen = judge(area, told, before)
-    return problems, seen + Counter(cycles=told.cycles)
+    return problems, seen + Counter(cycles=told.cycles), engine_bins(area.asked, told.bins)

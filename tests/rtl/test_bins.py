@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ptewalk.rtl.bins import Cross, Excluded
+from ptewalk.rtl.bridge.bins import BRIDGE
 from ptewalk.rtl.caching_mmu_bins import CACHING_MMU
+from ptewalk.rtl.engine.table_engine_bins import TABLE_ENGINE
 from ptewalk.rtl.walker_bins import WALKER
+
+CROSSES = WALKER + CACHING_MMU + TABLE_ENGINE + BRIDGE
 
 
 def test_a_cross_is_every_combination_but_those_that_are_excluded() -> None:
@@ -18,7 +22,7 @@ def test_a_cross_is_every_combination_but_those_that_are_excluded() -> None:
     assert [cross.why_excluded(values) for values in (("x", "1"), ("x", "3"), ("y", "1"))] == ["one", "two", None]
 
 
-@pytest.mark.parametrize("cross", WALKER + CACHING_MMU, ids=lambda cross: cross.name)
+@pytest.mark.parametrize("cross", CROSSES, ids=lambda cross: cross.name)
 def test_each_exclusion_excludes_something_and_has_a_reason(cross: Cross) -> None:
     for one in cross.excluded:
         alone = Cross(cross.name, cross.axes, (one,))
@@ -37,9 +41,15 @@ def test_each_exclusion_excludes_something_and_has_a_reason(cross: Cross) -> Non
         ("mmu-answer", 2 * 4 * 5, 5 + 20),
         ("mmu-start", 5 * 3, 3 + 4 + 5),
         ("mmu-invalidation", 5 * 7 * 3, 7 * (2 + 2 + 1 + 1 + 1)),
+        ("engine-entry", 3 * 9, 27),
+        ("engine-swap", 3 * 9 * 2, (4 + 9) * 2),
+        ("engine-overtaken", 3 * 6, 2 * 5),
+        ("bus-burst", 3 * 3 * 5 * 2, 3 * (3 * 2 + 3 * 1 + 2 + 1 + 1 + 1 + 1) + 3 * 1),
+        ("bus-clear", 3 * 4, 12),
+        ("bus-condition", 9 * 8, 9 * 7 + 2 - 3),
     ],
 )
 def test_the_bins_by_hand(name: str, bins: int, wanted: int) -> None:
     """Counted by hand: leaves at levels 1 to 3, what is absent, reserved or refused at each; keys but on fetches."""
-    (cross,) = (one for one in WALKER + CACHING_MMU if one.name == name)
+    (cross,) = (one for one in CROSSES if one.name == name)
     assert (len(list(cross.bins())), len(cross.wanted())) == (bins, wanted)
