@@ -46,24 +46,22 @@ def test_the_bit_by_which_an_entry_is_soft_dirty() -> None:
 
 @pytest.mark.slow
 def test_each_kind_of_entry_is_counted_where_it_is(lane: MmuEngineLane) -> None:
-    """One of each kind in a line; those that are soft-dirty are swapped, and the others are not."""
+    """One of the first kind, two of the next, and so on; those that are soft-dirty are swapped, and no others."""
     area = Area()
     of_kind = (0, 0x67, 0x867, 0x25, 0x825, 0x120, 0x920, 0x10_0000, 0x10_0002)
-    for place, entry in enumerate(of_kind):
+    entries = [entry for times, entry in enumerate(of_kind, 1) for _ in range(times)]
+    for place, entry in enumerate(entries):
         area.put(area.place(area.base + place), entry)
-    area.command("look", area.base, 16)
-    area.steps(Step(Op.AWAIT_DONE))
-    area.command("clear", area.base, 16)
-    area.steps(Step(Op.AWAIT_DONE))
+    for kind in ("look", "clear"):
+        area.command(kind, area.base, 48)
+        area.steps(Step(Op.AWAIT_DONE))
     told = lane.run(area.story)
-    bins = engine_bins(area.asked, told.bins)
-    others = {f"engine-entry/{kind}/none": 8 for kind in ("look", "clear")}  # of 16 in the line
-    assert bins == {
-        **{f"engine-entry/{kind}/{entry}": 1 for kind in ("look", "clear") for entry in ENTRIES},
-        **others,
-        **{f"engine-swap/clear/{entry}/done": 1 for entry in ENTRIES if entry.endswith(" SD")},
+    times = {entry: number for number, entry in enumerate(ENTRIES, 1)} | {"none": 1 + 48 - len(entries)}
+    assert engine_bins(area.asked, told.bins) == {
+        **{f"engine-entry/{kind}/{entry}": times[entry] for kind in ("look", "clear") for entry in ENTRIES},
+        **{f"engine-swap/clear/{entry}/done": times[entry] for entry in ENTRIES if entry.endswith(" SD")},
     }
-    assert told.completions[1]["changed"] == 4
+    assert told.completions[1]["changed"] == 3 + 5 + 7 + 9
 
 
 @pytest.mark.slow
