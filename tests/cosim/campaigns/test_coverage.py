@@ -93,9 +93,9 @@ def test_what_is_no_campaign_is_one_line(tmp_path: Path) -> None:
     with (kept(tmp_path, ALL) / "chunks.jsonl").open("a") as file:
         file.write("\n1")  # cut off
     assert coverage_of(tmp_path)[0].met
-    bus = PART | {"kind": "bus", "options": {"bits": "64"}}
-    with pytest.raises(ToolError, match="counts bins: have one of kind accesses, walks in its plan"):
-        coverage_of(kept(tmp_path, {}, part=bus))
+    scenarios = PART | {"kind": "scenarios"}
+    with pytest.raises(ToolError, match="counts bins: have one of kind accesses, bus, engine, walks in its plan"):
+        coverage_of(kept(tmp_path, {}, part=scenarios))
 
 
 @pytest.mark.slow

@@ -145,8 +145,8 @@ def test_a_storm_of_invalidations_starves_no_command(lane: MmuEngineLane) -> Non
 
 def test_random_work() -> None:
     """Everything at once, over many stories."""
-    told: dict[str, Any] = mmu_engine_work(5000, 7)
+    told: dict[str, Any] = mmu_engine_work(6000, 7)
     assert told["failures"] == []
     counts = told["counts"]
-    assert counts["grants"] >= 5000 and counts["marks"] > 1000 and counts["reported"] > 2000
+    assert counts["grants"] >= 6000 and counts["marks"] > 1000 and counts["reported"] > 2000
     assert counts["freed"] > 50 and counts["move"] > 15 and counts["clear"] > 40 and counts["invalidations"] > 100
