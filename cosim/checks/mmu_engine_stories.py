@@ -253,9 +253,8 @@ def _command(area: Area) -> None:
         return
     first = area.base + 64 * rng.randrange(8 * (_LEAVES - _MOVERS))
     pages = rng.choice((1, 8, 32, 33, 64, 200, 700))
-    if kind == "clear" and area.ring is None and area.around.random() < 0.3:  # what lies beside the entries that are moved
-        first = area.around.choice(_places(area)) & -8
-        pages = 8
+    if kind == "clear" and area.ring is None and area.around.random() < 0.3:
+        first, pages = area.around.choice(_places(area)) & -8, 8  # beside the entries that are moved
     area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
 
 
