@@ -46,6 +46,7 @@ class State(IntEnum):
     SEND = 1
     DRAIN = 2
     OVER = 3
+    BEGIN = 4
 
 
 class Ending(Component):
@@ -76,14 +77,14 @@ class Ending(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         state, sent = Signal(State), Signal(range(MOST_ADDRESSES))
-        span, asked = self.span, self.invalidations.payload
+        # Kept in a register: what it is made of comes a long way, and an invalidation goes as far.
+        span, asked = Signal(SpanLayout()), self.invalidations.payload
         by_address, last, page = Signal(), Signal(), Signal(PAGES_BITS)
         sign = Mux(span.la57, page[x86.LINEAR_BITS[x86.LEVELS_5] - x86.PAGE_SHIFT - 1], page[_SIGN_4])
         low = Mux(span.la57, page[: _SIGN_4 + 10], Cat(page[: _SIGN_4 + 1], sign.replicate(9)))
         kind = Mux(span.shared, x86.Invalidation.ALL, x86.Invalidation.PCID)
         m.d.comb += [
-            by_address.eq((span.pages <= MOST_ADDRESSES) & ~span.whole & ~span.shared),
-            last.eq(~by_address | (sent == span.pages - 1)),
+            last.eq(~by_address | (sent + 1 == span.pages[: len(sent) + 1])),
             page.eq(span.page + sent),
             self.invalidations.valid.eq(state == State.SEND),
             asked.kind.eq(Mux(by_address, x86.Invalidation.ADDRESS, kind)),
@@ -95,9 +96,12 @@ class Ending(Component):
             m.d.comb += asked.wait.eq(Mux(span.reads, x86.Wait.ALL, x86.Wait.STORES))
         with m.Switch(state):
             with m.Case(State.IDLE):
-                m.d.sync += sent.eq(0)
+                m.d.sync += [sent.eq(0), span.eq(self.span)]
                 with m.If(self.valid):
-                    m.d.sync += state.eq(Mux(span.pages == 0, State.OVER, State.SEND))
+                    m.d.sync += state.eq(State.BEGIN)
+            with m.Case(State.BEGIN):
+                m.d.sync += state.eq(Mux(span.pages == 0, State.OVER, State.SEND))
+                m.d.sync += by_address.eq((span.pages <= MOST_ADDRESSES) & ~span.whole & ~span.shared)
             with m.Case(State.SEND):
                 with m.If(self.invalidations.ready):
                     m.d.sync += sent.eq(sent + 1)
