@@ -1,6 +1,5 @@
 """An MMU that caches: a TLB before the walker, PCID slots, invalidation, faults and grants of many in flight."""
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Final
 
@@ -9,97 +8,27 @@ from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.model import linux, x86
+from ptewalk.rtl.caching_config import CachingMmuConfig
 from ptewalk.rtl.delivery import Delivery
 from ptewalk.rtl.entry import canonical, marks_and_mends
-from ptewalk.rtl.fault_unit import check_parameters
 from ptewalk.rtl.flights import StageLayout, WaitingLayout, one_walk, several_walks
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import ContextLayout, InvalidationLayout, RequestLayout
-from ptewalk.rtl.log.dirty_log import DirtyLog, LogConfig
+from ptewalk.rtl.log.dirty_log import DirtyLog
 from ptewalk.rtl.maintenance import Maintenance
 from ptewalk.rtl.mmu import COUNTER_BITS
 from ptewalk.rtl.permissions import AccessRights, classify, key_rights
 from ptewalk.rtl.tlb import CachedLayout, Tlb, TlbOp
 from ptewalk.rtl.upper_caches import UpperCaches
 from ptewalk.rtl.waiting import Waiting
-from ptewalk.rtl.walker import Walker, WalkerConfig
-from ptewalk.rtl.walkers import MOST_WALKERS, Walkers
+from ptewalk.rtl.walker import Walker
+from ptewalk.rtl.walkers import Walkers
 
 __all__ = ["CachingMmu", "CachingMmuConfig"]
 
 
 _STAGES: Final = 8
 """Requests in flight that neither wait nor are walked, at most: in the lookup, and on their way out."""
-
-
-def _power_of_two(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and low <= value <= high and not value & (value - 1)
-
-
-@dataclass(frozen=True)
-class CachingMmuConfig:
-    """Parameters of an MMU that caches; the defaults are preset mmu-small.
-
-    Parameters
-    ----------
-    walker : WalkerConfig
-        Its tag_bits are at most 10.
-    fault_depth : int
-        Entries of the fault queue, 1 to 1024; default 4.
-    small_sets, small_ways : int
-        Of the TLB's bank of 4 KiB pages: powers of two, 2 to 256 sets and 1 to 8 ways; default 8 and 2.
-    large_sets, large_ways : int
-        Of its bank of 2 MiB pages and fragments of 1 GiB pages; default 4 and 2.
-    slots : int
-        PCIDs whose translations stand at a time: a power of two, 2 to 16; default 4.
-    waiting : int
-        Requests that may wait for a walk, or are not known to hit, 3 to 64; default 4, the least with a hit a cycle.
-    upper_entries : int
-        Of the cache of each level above the page tables: a power of two, 2 to 64; 0 (default): there is none.
-    walkers : int
-        Walks in flight at most, 1 (default) to 8.
-    read_grants : bool
-        True: an OK to a read or fetch is a grant too, and retires; default False.
-    log : LogConfig or None
-        With a dirty log; only with one walker, and soft-dirty. Default None.
-    """
-
-    walker: WalkerConfig = field(default_factory=WalkerConfig)
-    fault_depth: int = 4
-    small_sets: int = 8
-    small_ways: int = 2
-    large_sets: int = 4
-    large_ways: int = 2
-    slots: int = 4
-    waiting: int = 4
-    upper_entries: int = 0
-    walkers: int = 1
-    read_grants: bool = False
-    log: LogConfig | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.walker, WalkerConfig):
-            raise ValueError(f"walker must be a WalkerConfig, not {self.walker!r}")
-        if self.walker.observe:
-            raise ValueError("observe must be False in an MMU that caches, not True")
-        check_parameters(tag_bits=self.walker.tag_bits, fault_depth=self.fault_depth)
-        limits = {"small_sets": (2, 256), "large_sets": (2, 256), "small_ways": (1, 8), "large_ways": (1, 8)}
-        for name, (low, high) in {**limits, "slots": (2, 16)}.items():
-            value = getattr(self, name)
-            if not _power_of_two(value, low, high):
-                raise ValueError(f"{name} must be a power of two from {low} to {high}, not {value!r}")
-        if not isinstance(self.waiting, int) or not 3 <= self.waiting <= 64:
-            raise ValueError(f"waiting must be an integer from 3 to 64, not {self.waiting!r}")
-        if self.upper_entries != 0 and not _power_of_two(self.upper_entries, 2, 64):
-            raise ValueError(f"upper_entries must be 0 or a power of two from 2 to 64, not {self.upper_entries!r}")
-        if not isinstance(self.walkers, int) or not 1 <= self.walkers <= MOST_WALKERS:
-            raise ValueError(f"walkers must be an integer from 1 to {MOST_WALKERS}, not {self.walkers!r}")
-        if not isinstance(self.read_grants, bool):
-            raise ValueError(f"read_grants must be True or False, not {self.read_grants!r}")
-        if self.log is not None and not isinstance(self.log, LogConfig):
-            raise ValueError(f"log must be a LogConfig or None, not {self.log!r}")
-        if self.log and (self.walkers > 1 or not self.walker.soft_dirty):
-            raise ValueError("log must be None with several walkers, or without soft_dirty")
 
 
 class CachingMmu(Component):
@@ -152,15 +81,21 @@ class CachingMmu(Component):
             small=(config.small_sets, config.small_ways),
             large=(config.large_sets, config.large_ways),
             soft_dirty=soft_dirty,
+            split=config.split_lookup,
         )
         self.uppers = UpperCaches(
-            levels=walker.levels, physical_bits=bits, slot_bits=slot_bits, entries=config.upper_entries
+            levels=walker.levels,
+            physical_bits=bits,
+            slot_bits=slot_bits,
+            entries=config.upper_entries,
+            split=config.split_lookup,
         )
         self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
         self.delivery = Delivery(
             physical_bits=bits,
             tag_bits=tag_bits,
             fault_depth=config.fault_depth,
+            split=config.split_lookup,
             ahead=config.walkers == 1,
             read_grants=config.read_grants,
             flights=config.waiting + config.walkers + _STAGES,
@@ -256,10 +191,21 @@ class CachingMmu(Component):
             lost=Signal(),  # for the counters
             again=Signal(),
         )
+        if config.split_lookup:
+            # The stage before the first; the tag that is in the first, or that of the walk; one has to wait, and left
+            # the lookup in the last cycle.
+            r.valid_0, r.coming_tag, r.waits = Signal(name="valid_0"), Signal(tag_bits), Signal()
+            r.wrapped = Signal()
+            r.stage_0 = Signal(StageLayout(tag_bits, epoch_bits), name="stage_0", reset_less=True)
+        r.lookups = lookups = [(r.valid_1, r.stage_1)]
+        if config.split_lookup:
+            lookups.insert(0, (r.valid_0, r.stage_0))
         flights = several_walks(m, walker, context, r, queue) if several else one_walk(r, queue)
         still = maintenance.idle & ~r.took  # nothing is about to be done to the TLB
         quiet = still & ~tlb.busy
         idle = ~r.valid_1 & ~r.valid_2 & ~flights.walking & ~queue.r_rdy & ~delivery.valid
+        if config.split_lookup:
+            idle &= ~r.valid_0 & ~r.waits
         advance, goes, accepted = Signal(), Signal(), Signal()
         m.d.comb += [
             goes.eq(delivery.take & ~r.denied),
@@ -285,7 +231,8 @@ class CachingMmu(Component):
         may_take = Signal()
         again, turn = Signal(), Signal()
         asked, head = Signal(RequestLayout(tag_bits)), data.View(waiting, queue.r_data)
-        replaying = (r.valid_1 & r.stage_1.again) | (r.valid_2 & r.stage_2.again)
+        coming = Cat(valid & stage.again for valid, stage in lookups).any()
+        replaying = coming | (r.valid_2 & r.stage_2.again)
         m.d.comb += [
             again.eq(r.armed & advance & quiet),
             requests.ready.eq(
@@ -309,18 +256,24 @@ class CachingMmu(Component):
         overtakes = Signal()
         rows = [Signal.like(index, name=f"row_{number}") for number, index in enumerate(uppers.index)]
         la57 = context.control.la57 if config.walker.levels == x86.LEVELS_5 else Const(0)
+        first_valid, first = lookups[0]
         with m.If(advance):
             m.d.sync += [
-                r.valid_1.eq(accepted | again),
-                r.stage_1.request.eq(asked),
-                r.stage_1.request.linear.eq(tlb.asked),
-                *(r.stage_1.access[name].eq(value) for name, value in classify(asked, context.control).items()),
+                first_valid.eq(accepted | again),
+                first.request.eq(asked),
+                first.request.linear.eq(tlb.asked),
+                *(first.access[name].eq(value) for name, value in classify(asked, context.control).items()),
+                first.canonical.eq(canonical(tlb.asked, la57)),
+                first.again.eq(again),
+                first.walks.eq(head.walks & r.armed),
+                first.epoch.eq(Mux(r.armed, head.epoch, delivery.epoch)),
+                first.overtaken.eq(overtakes),
+            ]
+            if config.split_lookup:
+                m.d.sync += [r.valid_1.eq(r.valid_0), r.stage_1.eq(r.stage_0)]
+                m.d.sync += r.stage_1.overtaken.eq(r.stage_0.overtaken | overtakes)
+            m.d.sync += [
                 *(row.eq(found) for row, found in zip(rows, uppers.rows(tlb.asked), strict=True)),
-                r.stage_1.canonical.eq(canonical(tlb.asked, la57)),
-                r.stage_1.again.eq(again),
-                r.stage_1.walks.eq(head.walks & r.armed),
-                r.stage_1.epoch.eq(Mux(r.armed, head.epoch, delivery.epoch)),
-                r.stage_1.overtaken.eq(overtakes),
                 # Cycle 1: the way that hit, and what upper entries there are.
                 r.valid_2.eq(r.valid_1),
                 r.stage_2.eq(r.stage_1),
@@ -330,26 +283,24 @@ class CachingMmu(Component):
             ]
         m.d.comb += [
             *(index.eq(row) for index, row in zip(uppers.index, rows, strict=True)),
-            uppers.linear.eq(r.stage_1.request.linear),
+            uppers.linear.eq(first.request.linear),
             uppers.slot.eq(maintenance.slot),
             uppers.look.eq(advance),
         ]
         with m.If(~advance & overtakes):
-            m.d.sync += [r.stage_1.overtaken.eq(1), r.stage_2.overtaken.eq(1)]
+            m.d.sync += [stage.overtaken.eq(1) for stage in (*(stage for _, stage in lookups), r.stage_2)]
 
         # Cycle 2: an allowed, marked hit is answered; all else is a walk.
 
         ok, denied = self._judge(m, context, r)
         served, walks, waits, waits_here = Signal(), Signal(), Signal(), Signal(waiting)
-        free = flights.free & ~(r.valid_1 & r.stage_1.again)
+        free = flights.free & ~coming
         begins = (free | r.stage_2.again) & ~flights.joins
         m.d.comb += [
             served.eq(r.valid_2 & goes & ok),
             walks.eq(r.valid_2 & goes & ~ok & begins),
             waits.eq(r.valid_2 & goes & ~ok & ~begins),
-            waits_here.eq(Mux(r.denied, r.refused, Cat(r.stage_2.request, Const(0, 1), r.stage_2.epoch))),
             queue.w_data.eq(waits_here),
-            queue.w_en.eq(waits | r.denied),
             walker.requester.requests.payload.eq(r.stage_2.request),
             walker.requester.requests.valid.eq(walks),
             walker.i_start.eq(uppers.start),
@@ -360,6 +311,14 @@ class CachingMmu(Component):
             r.refused.eq(Cat(r.stage_2.request, Const(1, 1), r.stage_2.epoch)),
             r.began.eq(walks),
         ]
+        if config.split_lookup:
+            written = r.waits
+            m.d.sync += r.waits.eq(waits)
+            m.d.comb += waits_here.eq(Cat(r.refused.request, r.denied, r.refused.epoch))
+        else:
+            written = waits
+            m.d.comb += waits_here.eq(Mux(r.denied, r.refused, Cat(r.stage_2.request, Const(0, 1), r.stage_2.epoch)))
+        m.d.comb += queue.w_en.eq(written | r.denied)
         left = r.began if self.log_unit is None else r.took
         leaves = left | (r.served & ~r.denied)
         with m.If(accepted & ~leaves):
@@ -414,7 +373,7 @@ class CachingMmu(Component):
                 *(fill.entry[str(name)].eq(translation[str(name)]) for name, _ in r.entry.shape()),
             ]
         if self.log_unit is not None:
-            self._log(m, self.log_unit, context, idle, r.walked.epoch, ~waits & ~r.denied)
+            self._log(m, self.log_unit, context, idle, r.walked.epoch, ~written & ~r.denied)
             with m.If(self.log_unit.again):
                 m.d.comb += [
                     queue.w_data.eq(Cat(r.walked.request, Const(0, 1), delivery.epoch)),
@@ -439,8 +398,16 @@ class CachingMmu(Component):
         m.d.comb += [
             delivery.load.eq(served | early),
             delivery.look.eq(advance),
-            delivery.look_tag.eq(Mux(r.valid_1, r.stage_1.request.tag, r.walked.request.tag)),
         ]
+        if config.split_lookup:
+            # Known a cycle before: it is in a register.
+            m.d.comb += delivery.look_tag.eq(r.coming_tag)
+            with m.If(advance):
+                walks_now = Mux(flights.walking, r.walked.request.tag, r.stage_2.request.tag)
+                m.d.sync += r.coming_tag.eq(Mux(r.valid_0, r.stage_0.request.tag, walks_now))
+            m.d.comb += tlb.step.eq(advance)
+        else:
+            m.d.comb += delivery.look_tag.eq(Mux(r.valid_1, r.stage_1.request.tag, r.walked.request.tag))
         m.d.sync += r.early.eq(early & ~found.valid)
         with m.If(r.valid_2):
             self._answer_hit(m, outgoing, r.entry, r.stage_2)
@@ -454,7 +421,11 @@ class CachingMmu(Component):
                 outgoing.epoch.eq(flights.epoch),
             ]
         m.d.sync += [r.lost.eq(keeps & flights.overtaken), r.again.eq(again)]
-        self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=maintenance.wraps)
+        wraps = maintenance.wraps
+        if config.split_lookup:
+            m.d.sync += r.wrapped.eq(wraps)
+            wraps = r.wrapped
+        self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=wraps)
         return m
 
     def _context(self, m: Module, context: data.View) -> None:

@@ -55,6 +55,8 @@ class Delivery(Component):
         Requests in flight at most; default 8.
     records : bool
         True: records of a log are waited for; default False. See `Waits`.
+    split : bool
+        True: a retirement counts a cycle later; default False.
     ahead : bool
         True (default): the next answer's tag is known a cycle before it, as `look_tag`. False: `look` does not count,
         and a longer net looks for it.
@@ -79,7 +81,7 @@ class Delivery(Component):
         The table of grants is cleared: requests may be taken.
     responses : Out(stream of ResponseLayout)
     retired : In(stream of {tag}, always ready)
-        Counts two cycles later.
+        Counts two cycles later; with `split` three.
     may_wait : Out(1), waits : In(1), wait : In(2)
         An invalidation that waits may be accepted; one is, and its kind.
     completions : Out(stream of CompletionLayout, always ready)
@@ -101,16 +103,18 @@ class Delivery(Component):
         physical_bits: int,
         tag_bits: int,
         fault_depth: int = 4,
+        split: bool = False,
         ahead: bool = True,
         read_grants: bool = False,
         flights: int = 8,
         records: bool = False,
     ) -> None:
         check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
+        self._split = split
         self._depth, self._ahead, self._read_grants, self._records = fault_depth, ahead, read_grants, records
         self.waiting = Waits(most=(1 << tag_bits) + flights, reads=read_grants, records=records)
         epoch_bits = len(self.waiting.epoch)
-        self.grants = GrantTable(tag_bits, late=True, note_bits=epoch_bits)
+        self.grants = GrantTable(tag_bits, late=True, ahead=split, note_bits=epoch_bits)
         tag = data.StructLayout({"tag": unsigned(tag_bits)})
         super().__init__(
             {
@@ -185,7 +189,14 @@ class Delivery(Component):
             *(looked.taken.eq(grants.taken), looked.bit.eq(grants.bit)),
             *(grants.retire.eq(retires), grants.retire_tag.eq(retiring)),
         ]
-        m.d.sync += [retires.eq(self.retired.valid), retiring.eq(self.retired.payload.tag)]
+        retired: tuple[Value, Value] = (self.retired.valid, self.retired.payload.tag)
+        if self._split:
+            finds, finding = Signal(), Signal.like(retiring)  # a cycle before
+            m.d.sync += [finds.eq(retired[0]), finding.eq(retired[1])]
+            m.d.comb += grants.find_tag.eq(finding)
+            self.registers.finds, self.registers.finding = finds, finding
+            retired = finds, finding
+        m.d.sync += [retires.eq(retired[0]), retiring.eq(retired[1])]
         if self._ahead:
             m.d.comb += grants.look_tag.eq(self.look_tag)
             with m.If(self.look):
@@ -267,6 +278,7 @@ class Delivery(Component):
     def _passes(self, out: data.View, tag: Value) -> Value:
         """What is known of `tag` after this cycle's grant and retirement."""
         grants = self.grants
-        retires = grants.retire & (grants.retire_tag == tag)
+        # Looked for ahead, a grant of the last cycle was not found, and stays.
+        retires = (grants.gone if self._split else grants.retire) & (grants.retire_tag == tag)
         granted = grants.grant & (grants.grant_tag == tag)
         return Cat(granted | (~retires & out.taken), out.bit ^ (retires & out.taken))

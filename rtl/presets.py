@@ -28,6 +28,10 @@ def _full(walker: WalkerConfig) -> CachingMmuConfig:
     )
 
 
+def _fast(walker: WalkerConfig) -> CachingMmuConfig:
+    return replace(_full(walker), split_lookup=True, waiting=5)
+
+
 def _eight(walker: WalkerConfig) -> CachingMmuConfig:
     return replace(_full(walker), walkers=8, waiting=16)
 
@@ -37,15 +41,17 @@ _MAKERS: Final[dict[str, Callable[[WalkerConfig], Config]]] = {
     "mmu-uncached": MmuConfig,
     "mmu-small": CachingMmuConfig,
     "mmu": _full,
+    "mmu-fast": _fast,
     "mmu-8walkers": _eight,
 }
 
 PRESETS: Final = tuple(_MAKERS)
 """walker: alone; mmu-uncached: with a fault unit; mmu-small: with a TLB; mmu: larger, with caches of upper entries;
-mmu-8walkers: and with eight walks in flight."""
+mmu-fast: that at a higher clock, each answer a cycle later; mmu-8walkers: mmu with eight walks in flight."""
 CACHING: Final = {
     "mmu-small": CachingMmuConfig(),
     "mmu": _full(WalkerConfig()),
+    "mmu-fast": _fast(WalkerConfig()),
     "mmu-8walkers": _eight(WalkerConfig()),
 }
 """Those that cache."""

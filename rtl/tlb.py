@@ -51,19 +51,29 @@ class CachedLayout(data.StructLayout):
 
 
 class TlbMatchLayout(data.StructLayout):
-    """How far one way serves what is asked; it does when all bits are 1. In parts, so that none is a long net.
+    """How far one way serves what is asked; `whole` tells whether it does. In parts, so that none is a long net.
 
     Members
     -------
-    tag : 7
-        Every seventh bit of the tag, from each of the first seven, is equal.
+    tag : unsigned(tag_parts)
+        Every so manyth bit of the tag, from each of the first so many, is equal; by default every seventh.
     valid : 1
     serves : 1
         It is of the slot, or global.
+    slot : unsigned(slot_parts), of_all : 1
+        In its place, with `slot_parts`: parts of the slot are equal; it is global.
     """
 
-    def __init__(self) -> None:
-        super().__init__({"tag": _PARTS, "valid": 1, "serves": 1})
+    def __init__(self, tag_parts: int = _PARTS, slot_parts: int = 0) -> None:
+        last = {"slot": slot_parts, "of_all": 1} if slot_parts else {"serves": 1}
+        super().__init__({"tag": tag_parts, "valid": 1, **last})
+
+    @staticmethod
+    def whole(parts: Any) -> Value:
+        """The way of which these are the parts serves what is asked."""
+        if "of_all" not in parts.shape().members:
+            return Value.cast(parts).all()
+        return Cat(parts.tag, parts.valid).all() & (parts.slot.all() | parts.of_all)
 
 
 class TlbOp(IntEnum):
@@ -116,6 +126,8 @@ class TlbBank(Component):
         Powers of two, at least 2 sets; at least 1 way.
     slot_bits : int
     payload : data.StructLayout
+    split : bool
+        True: parts of two bits; False (default): sevenths of a tag, and the whole slot.
 
     Members
     -------
@@ -143,9 +155,14 @@ class TlbBank(Component):
         What the operation in work found; whoever operates the bank sets them.
     """
 
-    def __init__(self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout) -> None:
+    def __init__(
+        self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout, split: bool = False
+    ) -> None:
         self._shift, self.ways, self.sets, self._slot_bits = shift, ways, sets, slot_bits
         self._shape = TlbShape(shift, sets)
+        self._split = split
+        tag_bits = self._shape["tag"].shape.width
+        self.match = TlbMatchLayout(-(-tag_bits // 2), -(-slot_bits // 2)) if split else TlbMatchLayout()
         self.payload = payload
         self._row = data.StructLayout(
             {"tag": self._shape["tag"].shape, "slot": unsigned(slot_bits), "payload": payload}
@@ -153,13 +170,13 @@ class TlbBank(Component):
         self.memories = [Memory(shape=self._row, depth=sets, init=[]) for _ in range(ways)]
         self.valid = [Signal(sets, name=f"valid_{way}") for way in range(ways)]
         self.is_global = [Signal(sets, name=f"global_{way}") for way in range(ways)]
-        self.found = [Signal(TlbMatchLayout(), name=f"found_{way}") for way in range(ways)]
+        self.found = [Signal(self.match, name=f"found_{way}", reset_less=split) for way in range(ways)]
         self.global_ways = Signal(ways)
         super().__init__(
             {
                 "linear": In(64),
                 "slot": In(slot_bits),
-                "parts": Out(TlbMatchLayout()).array(ways),
+                "parts": Out(self.match).array(ways),
                 "globals": Out(ways),
                 "entries": Out(payload).array(ways),
                 "at": In(64),
@@ -189,15 +206,18 @@ class TlbBank(Component):
             parts = self.parts[way]
             m.d.comb += [
                 reader.addr.eq(asked.index),
-                parts.tag.eq(Cat(row.tag[at::_PARTS] == asked.tag[at::_PARTS] for at in range(_PARTS))),
+                parts.tag.eq(_same(row.tag, asked.tag, len(parts.tag))),
                 parts.valid.eq(valid.bit_select(asked.index, 1)),
-                parts.serves.eq((row.slot == self.slot) | of_all),
                 self.globals[way].eq(of_all),
                 self.entries[way].eq(row.payload),
                 writer.addr.eq(changed.index),
                 writer.data.eq(Cat(changed.tag, self.new_slot, self.new)),
                 writer.en.eq(self.write[way]),
             ]
+            if self._split:
+                m.d.comb += [parts.slot.eq(_same(row.slot, self.slot, len(parts.slot))), parts.of_all.eq(of_all)]
+            else:
+                m.d.comb += parts.serves.eq((row.slot == self.slot) | of_all)
             with m.If(self.kill[way]):
                 m.d.sync += valid.bit_select(changed.index, 1).eq(0)
             with m.If(self.write[way]):
@@ -210,6 +230,11 @@ class TlbBank(Component):
             with m.If(self.flush):
                 m.d.sync += valid.eq(0)
         return m
+
+
+def _same(one: Value, other: Value, parts: int) -> Value:
+    """Whether the bits are equal, in so many parts."""
+    return Cat(one[at::parts] == other[at::parts] for at in range(parts))
 
 
 class Tlb(Component):
@@ -229,6 +254,8 @@ class Tlb(Component):
     slot_bits : int
     small, large : (int, int)
         Sets and ways of the bank of 4 KiB pages, and of that of large ones.
+    split : bool
+        True: a lookup's answer and the end of an operation are a cycle later, for a faster clock; default False.
 
     Members
     -------
@@ -243,6 +270,8 @@ class Tlb(Component):
         What was on offer in the cycle before is the operation, if `ops.valid`.
     hit : Out(1), entry : Out(CachedLayout)
         The answer to the last lookup, from the next cycle on. A 4 KiB page goes before a large one.
+    step : In(1)
+        The answer to the last lookup is on offer from the next cycle on; only with `split`.
     ops : In(stream of TlbOpLayout)
     busy : Out(1)
         An operation is in work.
@@ -253,8 +282,9 @@ class Tlb(Component):
     ----------
     banks : list of TlbBank
     registers : namespace
-        The operation in work (`valid`, `op`, `second`: its second cycle), `idle`, which is 0 beside it, `own`, which is
-        1, and `fragments`; proofs look at them.
+        The operation in work (`valid`, `op`, `second`: its last cycle, `found`: with `split` the one before), `idle`,
+        which is 0 beside it, `own`, which is 1, and `fragments`; what the last lookup found in each bank's ways, by
+        the bank's name, once elaborated (`seen`). Proofs look at them.
     """
 
     def __init__(
@@ -265,11 +295,13 @@ class Tlb(Component):
         small: tuple[int, int],
         large: tuple[int, int],
         soft_dirty: bool = True,
+        split: bool = False,
     ) -> None:
+        self._split = split
         self._layout = CachedLayout(physical_bits, soft_dirty=soft_dirty)
         banks = ((x86.LEVEL_SHIFT[1], small), (x86.LEVEL_SHIFT[2], large))
         self.banks = [
-            TlbBank(shift=shift, sets=sets, ways=ways, slot_bits=slot_bits, payload=self._stored(shift))
+            TlbBank(shift=shift, sets=sets, ways=ways, slot_bits=slot_bits, payload=self._stored(shift), split=split)
             for shift, (sets, ways) in banks
         ]
         ops = TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty)
@@ -277,9 +309,11 @@ class Tlb(Component):
             valid=Signal(),
             idle=Signal(init=1),
             own=Signal(),
+            found=Signal(),
             second=Signal(),
             op=Signal(ops, name="op"),
             fragments=Signal(),
+            seen={},
         )
         super().__init__(
             {
@@ -295,6 +329,7 @@ class Tlb(Component):
                 "ops": In(stream.Signature(ops)),
                 "busy": Out(1),
                 "forgets": Out(1),
+                **({"step": In(1)} if split else {}),
             }
         )
 
@@ -329,9 +364,9 @@ class Tlb(Component):
                 # What is on offer without being valid does no harm: nothing looks at it.
                 m.d.sync += op.eq(self.ops.payload)
         with m.Elif(last):
-            m.d.sync += [r.valid.eq(0), r.idle.eq(1), r.second.eq(0)]
+            m.d.sync += [r.valid.eq(0), r.idle.eq(1), r.second.eq(0), r.found.eq(0)]
         with m.Else():
-            m.d.sync += r.second.eq(1)
+            m.d.sync += [r.found.eq(1), r.second.eq(r.found)] if self._split else r.second.eq(1)
 
         found = []
         for number, bank in enumerate(self.banks):
@@ -351,10 +386,18 @@ class Tlb(Component):
         """One bank's part in lookups and operations: (hit, entry) of the last lookup."""
         op = r.op
         kind, name = _Kind(op.kind), ("small", "large")[is_large]
-        parts = [Signal(TlbMatchLayout(), name=f"{name}_parts_{way}") for way in range(bank.ways)]
-        match = Signal(bank.ways, name=f"{name}_match")
-        entries = [Signal(bank.payload, name=f"{name}_entry_{way}") for way in range(bank.ways)]
-        touched, found, same = (Signal(bank.ways, name=f"{name}_{what}") for what in ("touched", "found", "same"))
+        # What nobody looks at after a reset takes none where there is much of it: it would be a net of many more ends.
+        much = {"reset_less": self._split}
+        parts = [Signal(bank.match, name=f"{name}_parts_{way}", **much) for way in range(bank.ways)]
+        match = Signal(bank.ways, name=f"{name}_match", **much)
+        entries = [Signal(bank.payload, name=f"{name}_entry_{way}", **much) for way in range(bank.ways)]
+        r.seen[name] = (parts, entries)
+        offered = entries
+        if self._split:
+            offered = [Signal(bank.payload, name=f"{name}_offered_{way}", **much) for way in range(bank.ways)]
+        touched, found, same, global_ways = (
+            Signal(bank.ways, name=f"{name}_{what}") for what in ("touched", "found", "same", "globals")
+        )
         victim = Signal(range(bank.ways), name=f"{name}_victim") if bank.ways > 1 else Const(0)
 
         m.d.comb += [
@@ -366,16 +409,23 @@ class Tlb(Component):
             m.d.sync += [part.eq(bank.parts[way]) for way, part in enumerate(parts)]
         m.d.sync += [part.eq(bank.parts[way]) for way, part in enumerate(bank.found)]
         m.d.sync += bank.global_ways.eq(bank.globals)
-        m.d.comb += [
-            match.eq(Cat(Value.cast(part).all() for part in parts)),
-            found.eq(Cat(Value.cast(part).all() for part in bank.found)),
+        matching = match.eq(Cat(bank.match.whole(part) for part in parts))
+        finding = [
+            found.eq(Cat(bank.match.whole(part) for part in bank.found)),
             same.eq(Cat(part.tag.all() & part.valid for part in bank.found)),
+            global_ways.eq(bank.global_ways),
         ]
+        if self._split:
+            with m.If(self.step):
+                m.d.sync += [matching, *(later.eq(entry) for later, entry in zip(offered, entries, strict=True))]
+            m.d.sync += finding
+        else:
+            m.d.comb += [matching, *finding]
         mine = (op.entry.level != 1) if is_large else (op.entry.level == 1)
         fills, drops, local = (Signal(name=f"{name}_{what}") for what in ("fills", "drops", "local"))
         all_go = kind.flushes | (kind.drops & r.fragments) if is_large else kind.flushes
-        # What is done in the second cycle is decoded in the first.
-        starts = r.valid & ~last
+        # What is done in the last cycle is decoded in the one before it.
+        starts = r.found & ~last if self._split else r.valid & ~last
         m.d.sync += [
             fills.eq(starts & kind.fills & mine),
             drops.eq(starts & kind.drops),
@@ -390,7 +440,7 @@ class Tlb(Component):
         with m.Elif(~local):
             m.d.comb += touched.eq(found)
         with m.Else():
-            m.d.comb += touched.eq(found & ~bank.global_ways)
+            m.d.comb += touched.eq(found & ~global_ways)
 
         m.d.comb += [
             bank.at.eq(op.linear),
@@ -412,7 +462,7 @@ class Tlb(Component):
         raw = Signal(bank.payload, name=f"{name}_entry")
         entry = Signal(self._layout, name=f"{name}_found")
         chosen = Const(0, bank.payload.size)
-        for way, candidate in enumerate(entries):
+        for way, candidate in enumerate(offered):
             chosen |= Value.cast(candidate) & match[way].replicate(bank.payload.size)
         m.d.comb += Value.cast(raw).eq(chosen)
         for field, shaped in self._layout:

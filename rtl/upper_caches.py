@@ -1,6 +1,7 @@
 """Caches of upper entries: where a walk may begin, below the root."""
 
 from types import SimpleNamespace
+from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
@@ -14,6 +15,8 @@ __all__ = ["UpperCache", "UpperCaches"]
 
 _LINEAR_BITS = x86.LINEAR_BITS[x86.LEVELS_5]
 """Bits of a canonical address that tags hold; those above are not looked at here."""
+_PART: Final = 4
+"""Bits of a tag that are compared at a time where a lookup is split."""
 
 
 class UpperCache(Component):
@@ -28,13 +31,15 @@ class UpperCache(Component):
     entries : int
         A power of two, at least 2.
     physical_bits, slot_bits : int
+    split : bool
+        True: what is found is told in parts; default False.
 
     Members
     -------
     index : In, linear : In(64), slot : In(slot_bits)
         What is looked up: the row, as `split` says of the address, and the address.
-    found : Out(1), frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
-        The table below, and the rights down to it.
+    found : Out(1), or Out(parts); frame : Out(physical_bits - 12), rights : Out(UpperRightsLayout)
+        It is known if all bits of `found` are 1: the table below, and the rights down to it.
     write : In(1), new_linear, new_slot, new_frame, new_rights
     clear : In(1)
         All goes; beats `write`.
@@ -45,7 +50,7 @@ class UpperCache(Component):
         Proofs look at them.
     """
 
-    def __init__(self, *, level: int, entries: int, physical_bits: int, slot_bits: int) -> None:
+    def __init__(self, *, level: int, entries: int, physical_bits: int, slot_bits: int, split: bool = False) -> None:
         self._shift = x86.LEVEL_SHIFT[level]
         self._index_bits = (entries - 1).bit_length()
         frame = unsigned(physical_bits - x86.PAGE_SHIFT)
@@ -57,6 +62,8 @@ class UpperCache(Component):
                 "rights": UpperRightsLayout(),
             }
         )
+        self._part = _PART if split else self.row["tag"].shape.width
+        parts = -(-self.row["tag"].shape.width // self._part)
         self.memory = Memory(shape=self.row, depth=entries, init=[])
         self.valid = Signal(entries)
         super().__init__(
@@ -64,7 +71,7 @@ class UpperCache(Component):
                 "index": In(self._index_bits),
                 "linear": In(64),
                 "slot": In(slot_bits),
-                "found": Out(1),
+                "found": Out(2 + parts if split else 1),
                 "frame": Out(frame),
                 "rights": Out(UpperRightsLayout()),
                 "write": In(1),
@@ -93,13 +100,15 @@ class UpperCache(Component):
         row = reader.data
         m.d.comb += [
             reader.addr.eq(index),
-            self.found.eq(Cat(self.valid.bit_select(index, 1), row.slot == self.slot, row.tag == tag).all()),
             self.frame.eq(row.frame),
             self.rights.eq(row.rights),
             writer.addr.eq(new_index),
             writer.data.eq(Cat(new_tag, self.new_slot, self.new_frame, self.new_rights)),
             writer.en.eq(self.write),
         ]
+        same = [row.tag[at:][: self._part] == tag[at:][: self._part] for at in range(0, len(tag), self._part)]
+        found = Cat(self.valid.bit_select(index, 1), row.slot == self.slot, *same)
+        m.d.comb += self.found.eq(found if len(self.found) > 1 else found.all())
         with m.If(self.clear):
             m.d.sync += self.valid.eq(0)
         with m.Elif(self.write):
@@ -120,6 +129,8 @@ class UpperCaches(Component):
     slot_bits : int
     entries : int
         Of each level; 0: there are none, and each walk begins at the root.
+    split : bool
+        True: `start` is that of the lookup before the last; default False.
 
     Members
     -------
@@ -140,13 +151,18 @@ class UpperCaches(Component):
         By level.
     held : namespace
         The entry on its way: `valid`, `entry`, `slot`; proofs look at it.
+    next_start : data.View
+        What `start` is after the next lookup, with `split`; else `start` itself.
     """
 
-    def __init__(self, *, levels: int, physical_bits: int, slot_bits: int, entries: int) -> None:
+    def __init__(self, *, levels: int, physical_bits: int, slot_bits: int, entries: int, split: bool = False) -> None:
+        self._split = split
         self._levels, self._entries = levels, entries
         kept = range(2, levels + 1) if entries else range(0)
         self.caches = {
-            level: UpperCache(level=level, entries=entries, physical_bits=physical_bits, slot_bits=slot_bits)
+            level: UpperCache(
+                level=level, entries=entries, physical_bits=physical_bits, slot_bits=slot_bits, split=split
+            )
             for level in kept
         }
         entry = UpperEntryLayout(physical_bits, levels)
@@ -169,6 +185,7 @@ class UpperCaches(Component):
                 "clear": In(1),
             }
         )
+        self.next_start = Signal(self.start.shape(), name="next_start") if split else self.start
 
     def rows(self, linear: Value) -> list[Value]:
         """Where each cache would keep an address."""
@@ -176,7 +193,10 @@ class UpperCaches(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held, start = self.held, self.start
+        held, start = self.held, self.next_start
+        if self._split:
+            with m.If(self.look):
+                m.d.sync += self.start.eq(start)
         m.d.comb += [
             start.frame.eq(self.root),
             start.at.eq(Mux(self.la57, 1 << (x86.LEVELS_5 - 1), 1 << (x86.LEVELS_4 - 1))),
@@ -204,7 +224,7 @@ class UpperCaches(Component):
                 cache.clear.eq(self.clear),
             ]
             seen = SimpleNamespace(
-                found=Signal(name=f"found_{level}"),
+                found=Signal.like(cache.found, name=f"found_{level}"),
                 frame=Signal.like(cache.frame, name=f"frame_{level}"),
                 rights=Signal(UpperRightsLayout(), name=f"rights_{level}"),
             )
@@ -213,7 +233,7 @@ class UpperCaches(Component):
             found[level] = seen
         for level in sorted(found, reverse=True):
             seen = found[level]
-            with m.If(seen.found):
+            with m.If(seen.found.all()):
                 m.d.comb += [
                     start.frame.eq(seen.frame),
                     start.at.eq(Const(1 << (level - 2), self._levels)),

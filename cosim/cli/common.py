@@ -61,7 +61,7 @@ COMPILED = ("verilator", "cxxrtl")
 MUTANT = "ptewalk.mutant"
 _TOLD: Final = 100
 T = TypeVar("T")
-CACHING = ("mmu-small", "mmu", "mmu-8walkers")
+CACHING = ("mmu-small", "mmu", "mmu-fast", "mmu-8walkers")
 """Designs with caches: keys of `rtl.presets.CACHING`, which is imported late."""
 UNCACHED = "mmu-uncached"
 DESIGNS = (UNCACHED, *CACHING)

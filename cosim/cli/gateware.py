@@ -229,7 +229,7 @@ def export(
     """Write walker or MMU as Verilog, one port per field.
 
     mmu-uncached is the walker with a fault unit; mmu-small has a TLB; mmu a larger one, and caches of upper
-    entries; mmu-8walkers eight walks in flight.
+    entries; mmu-fast is that at a higher clock, each answer a cycle later; mmu-8walkers has eight walks in flight.
 
     Beside FILE.v: FILE.json has parameters, ports and what their values mean; FILE.vh a template of an instance; with
     --core FILE.core is for FuseSoC, and FILE.rdl and FILE.h are the map of registers, in SystemRDL and C.

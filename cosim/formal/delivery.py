@@ -9,7 +9,7 @@ from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model import x86
 from ptewalk.rtl.delivery import Delivery
 
-__all__ = ["DeliveryHarness", "DeliveryReadsHarness", "DeliverySeveralHarness"]
+__all__ = ["DeliveryHarness", "DeliveryReadsHarness", "DeliverySeveralHarness", "DeliverySplit"]
 
 
 class DeliveryHarness(Harness):
@@ -30,11 +30,12 @@ class DeliveryHarness(Harness):
     TAG_BITS = 2
     READS = False
     AHEAD = True
+    SPLIT = False
+    """A retirement counts a cycle later."""
 
     def __init__(self, *, searching: bool = False) -> None:
-        self.unit = unit = Delivery(
-            physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1, read_grants=self.READS, ahead=self.AHEAD
-        )
+        how = {"read_grants": self.READS, "ahead": self.AHEAD, "split": self.SPLIT}
+        self.unit = unit = Delivery(physical_bits=32, tag_bits=self.TAG_BITS, fault_depth=1, **how)
         super().__init__(unit, searching=searching)
         waiting = unit.waiting
         Fragment.get(waiting, None)  # else Amaranth warns of what is in it
@@ -75,7 +76,13 @@ class DeliveryHarness(Harness):
             m.d.sync += looked.eq(unit.look_tag)
         was_ready = Signal()
         m.d.sync += was_ready.eq(unit.ready)
-        m.d.sync += [fresh.eq(comes), retires.eq(retired.valid & (retired.payload.tag == tag))]
+        retirement = retired.valid & (retired.payload.tag == tag)
+        known = granted  # the grant that a retirement can find
+        if self.SPLIT:
+            later, before = Signal(), Signal()
+            m.d.sync += [later.eq(retirement), before.eq(granted)]
+            retirement, known = later, granted & before  # it was made before a grant of the last cycle
+        m.d.sync += [fresh.eq(comes), retires.eq(retirement)]
         with m.If(comes):
             m.d.sync += [told.eq(1), outgoing.eq(unit.outgoing)]
         with m.Elif(answered | back):
@@ -99,13 +106,15 @@ class DeliveryHarness(Harness):
             Assert(~fresh | unit.valid),
             Assert(~was_ready | unit.ready),
             Assert(~waiting.left | (responses.valid & responses.ready)),
-            Assert(~retires | ((waiting.stored | read) == granted)),
+            Assert(~retires | ((waiting.stored | read) == known)),
             Assert(~(waiting.stored | read) | unit.registers.retires),
             Cover(ends & (tag == 3)),
             Cover(ends & (outgoing.epoch[0] != waiting.epoch[0])),
             Cover(answered & ~grants & (tag == 1)),
             Cover(back & unit.registers.full),
         ]
+        if self.SPLIT and not self.searching:
+            m.d.comb += Assert((unit.registers.finds & (unit.registers.finding == tag)) == later)
         if not self.searching:
             self._tie(m, tag, told, fresh, granted, outgoing, looked, retires)
         return m
@@ -213,3 +222,12 @@ class DeliverySeveralHarness(DeliveryHarness):
         DeliveryHarness.assumptions[-1],
     )
     AHEAD = False
+
+
+class DeliverySplit(DeliveryHarness):
+    """Where the lookup is split, and a retirement counts a cycle later."""
+
+    title = "delivery/split"
+    assumptions = tuple(one.replace("glue-answers:", "glue-answers/split:") for one in DeliveryHarness.assumptions)
+    SPLIT = True
+    search_depth = 12

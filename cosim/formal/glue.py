@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Array, Assert, Assume, Cat, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Array, Assert, Assume, Cat, Const, Cover, Fragment, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, Flow
 
@@ -18,7 +18,15 @@ from ptewalk.rtl.tlb import TlbOp
 from ptewalk.rtl.walker import WalkerConfig
 from ptewalk.rtl.walkers import Walkers
 
-__all__ = ["GlueAnswers", "GlueAnswersTwo", "GlueHarness", "GlueKeeps", "GlueKeepsTwo"]
+__all__ = [
+    "GlueAnswers",
+    "GlueAnswersSplit",
+    "GlueAnswersTwo",
+    "GlueHarness",
+    "GlueKeeps",
+    "GlueKeepsSplit",
+    "GlueKeepsTwo",
+]
 
 _WAITING = 3
 
@@ -39,6 +47,8 @@ class GlueHarness(Harness):
     depth = 3
     search_depth = 8
     WALKERS = 1
+    SPLIT = False
+    """The lookup is split."""
 
     def __init__(self, *, searching: bool = False) -> None:
         self.mmu = mmu = CachingMmu(
@@ -52,6 +62,7 @@ class GlueHarness(Harness):
                 waiting=_WAITING,
                 upper_entries=2,
                 walkers=self.WALKERS,
+                split_lookup=self.SPLIT,
             )
         )
         super().__init__(mmu, searching=searching)
@@ -162,14 +173,18 @@ class GlueHarness(Harness):
 
     def _tie_turns(self, m: Module, r: SimpleNamespace) -> None:
         """What induction needs: whoever waited and is looked up again finds no walk in flight."""
-        again_1, again_2 = r.valid_1 & r.stage_1.again, r.valid_2 & r.stage_2.again
+        again = [valid & stage.again for valid, stage in self._stages(r)]
         m.d.comb += [
             Assert(r.walking == self.walks),
-            Assert(~(self.walks & (again_1 | again_2))),
-            Assert(~(again_1 & again_2)),
+            Assert(~(self.walks & Cat(again).any())),
+            Assert(sum(again) <= 1),
             Assert(~r.armed | r.turn),
-            Assert(~r.turn | (self.queue.r_rdy & ~self.walks & ~again_1 & ~again_2)),
+            Assert(~r.turn | (self.queue.r_rdy & ~self.walks & ~Cat(again).any())),
         ]
+
+    def _stages(self, r: SimpleNamespace) -> list[tuple[Signal, data.View]]:
+        """The stages of the lookup, in order: valid, and what is there."""
+        return [*r.lookups, (r.valid_2, r.stage_2)]
 
     def _specify(self, m: Module, r: SimpleNamespace) -> None:
         raise NotImplementedError
@@ -205,12 +220,13 @@ class GlueKeeps(GlueHarness):
         ]
 
         # Since the lookup in each stage, and of the walk in flight.
-        since_1, since_2 = Signal(), Signal()
+        since = [Signal(name=f"since_{place}") for place, _ in enumerate(self._stages(r))]
+        since_2 = since[-1]
         overtaken = Signal(self.WALKERS)
         with m.If(uppers.look):
-            m.d.sync += [since_1.eq(takes), since_2.eq(since_1 | takes)]
+            m.d.sync += [flag.eq(before | takes) for before, flag in zip([Const(0), *since], since, strict=False)]
         with m.Else():
-            m.d.sync += [since_1.eq(since_1 | takes), since_2.eq(since_2 | takes)]
+            m.d.sync += [flag.eq(flag | takes) for flag in since]
         for number in range(self.WALKERS):
             with m.If(self.begins & self.chosen[number]):
                 m.d.sync += overtaken[number].eq(uppers.start.cached & (since_2 | takes))
@@ -283,7 +299,7 @@ class GlueKeeps(GlueHarness):
             probe_begins = walker.requester.requests.payload.access == x86.Access.PROBE
             m.d.comb += Assert(~self.begins | (walker.i_access.probe == probe_begins))
         if not self.searching:
-            self._tie(m, r, since_1, since_2, overtaken, ill)
+            self._tie(m, r, since, overtaken, ill)
             m.d.comb += [Assert(ended == r.took), Assert(maintenance.before.pcid == context)]
         m.d.comb += [
             Cover(fills & (op.entry.level == 2)),
@@ -294,9 +310,7 @@ class GlueKeeps(GlueHarness):
             Cover(of_walk & (op.kind == TlbOp.DROP)),
         ]
 
-    def _tie(
-        self, m: Module, r: SimpleNamespace, since_1: Signal, since_2: Signal, overtaken: Signal, ill: Signal
-    ) -> None:
+    def _tie(self, m: Module, r: SimpleNamespace, since: list[Signal], overtaken: Signal, ill: Signal) -> None:
         """What induction needs: the flags say what was seen, those of a page fault a cycle late."""
         tlb = self.mmu.tlb.registers
         if self.WALKERS == 1:
@@ -312,13 +326,15 @@ class GlueKeeps(GlueHarness):
             Assert(r.faulted == ill),
             *(
                 Assert(~valid | (stage.access.probe == (stage.request.access == x86.Access.PROBE)))
-                for valid, stage in ((r.valid_1, r.stage_1), (r.valid_2, r.stage_2))
+                for valid, stage in self._stages(r)
             ),
-            Assert(~r.valid_1 | ~since_1 | r.stage_1.overtaken | r.faulted),
-            Assert(~r.valid_2 | ~since_2 | r.stage_2.overtaken | r.faulted),
+            *(
+                Assert(~valid | ~flag | stage.overtaken | r.faulted)
+                for (valid, stage), flag in zip(self._stages(r), since, strict=True)
+            ),
             Assert(tlb.own | ~tlb.valid),
             Assert(tlb.idle == ~tlb.valid),
-            Assert(tlb.valid | ~tlb.second),
+            Assert(tlb.valid | ~(tlb.second | tlb.found)),
         ]
 
 
@@ -369,12 +385,13 @@ class GlueAnswers(GlueHarness):
             m.d.comb += waits[number].eq((place < level) & held[number])
         served = Signal()  # a hit was told to delivery in the last cycle, and may be taken back
         m.d.sync += served.eq(delivery.load & r.valid_2)
+        stages = self._stages(r)
         places = Cat(
-            r.valid_1 & (r.stage_1.request.tag == tag),
-            r.valid_2 & (r.stage_2.request.tag == tag),
+            *(valid & (stage.request.tag == tag) for valid, stage in stages),
             served & loaded,
             *(flight.walks & (flight.request.tag == tag) for flight in self.flights),
             waits,
+            *([r.waits & (r.refused.request.tag == tag)] if self.SPLIT else []),
         )
         looked = Signal.like(delivery.look_tag)
         with m.If(delivery.look):
@@ -425,19 +442,22 @@ class GlueAnswers(GlueHarness):
                     Assert(~self.walks | (r.walked.request.tag == self.walked.tag)),
                     Assert(~self.begun | self.walks),
                 ]
-            epochs = [r.stage_1.epoch, r.stage_2.epoch, r.refused.epoch, *walked]
+            epochs = [*(stage.epoch for _, stage in stages), r.refused.epoch, *walked]
             epochs += [data.View(layout, port.data[: layout.size]).epoch for port in self.stored]
+            epochs += [r.refused.epoch] if self.SPLIT else []
             m.d.comb += [Assert(~place | (its == epoch)) for place, its in zip(places, epochs, strict=True)]
             credits = sum(r.room)
-            out = r.valid_1 + r.valid_2 + level + r.began + r.served
+            valid = Cat(valid for valid, _ in stages)
+            leaving = r.waits if self.SPLIT else Const(0)  # it is on its way to the queue
+            out = sum(valid) + leaving + level + r.began + r.served
             m.d.comb += [
-                Assert(~(r.valid_1 | r.valid_2 | walking.any() | queue.r_rdy | r.denied) | was_ready),
+                Assert(~(valid.any() | walking.any() | queue.r_rdy | r.denied) | was_ready),
                 Assert(r.served == served),
                 Assert(~r.denied | r.served),
                 Assert(~(r.began & r.served)),
                 Assert(((r.room + 1) & r.room) == 0),
                 Assert(credits + out == _WAITING),
-                Assert(flying == r.valid_1 + r.valid_2 + level + served + sum(walking) + gone_any),
+                Assert(flying == sum(valid) + leaving + level + served + sum(walking) + gone_any),
                 Assert(~(served & loaded) | (r.refused.request.tag == tag)),
                 Assert(gone == (loaded & ~served & ~r.early)),
                 Assert(gone_any == (loaded_any & ~served & ~r.early)),
@@ -447,6 +467,12 @@ class GlueAnswers(GlueHarness):
                     self.inside["produce"] == Mux(first + level >= _WAITING, first + level - _WAITING, first + level)
                 ),
             ]
+            if self.SPLIT:
+                m.d.comb += [
+                    Assert(~r.valid_1 | (r.coming_tag == r.stage_1.request.tag)),
+                    Assert(~self.walks | r.valid_1 | (r.coming_tag == self.walked.tag)),
+                    Assert(~(r.waits & (r.served | r.began))),
+                ]
 
 
 class _Two(GlueHarness):
@@ -539,3 +565,18 @@ class GlueAnswersTwo(_Two, GlueAnswers):
     title = "glue-answers/2"
     assumptions = (*_Two.assumptions, *GlueAnswers.assumptions[-2:])
     quick_depth = 15
+
+
+class GlueKeepsSplit(GlueKeeps):
+    """The same where the lookup is split."""
+
+    title = "glue-keeps/split"
+    SPLIT = True
+
+
+class GlueAnswersSplit(GlueAnswers):
+    """The same where the lookup is split."""
+
+    title = "glue-answers/split"
+    assumptions = tuple(one.replace("delivery:", "delivery/split:") for one in GlueAnswers.assumptions)
+    SPLIT = True

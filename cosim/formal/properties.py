@@ -11,9 +11,16 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ptewalk.cosim.formal.bridge import BridgeWrites
-from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness
+from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness, DeliverySplit
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
-from ptewalk.cosim.formal.glue import GlueAnswers, GlueAnswersTwo, GlueKeeps, GlueKeepsTwo
+from ptewalk.cosim.formal.glue import (
+    GlueAnswers,
+    GlueAnswersSplit,
+    GlueAnswersTwo,
+    GlueKeeps,
+    GlueKeepsSplit,
+    GlueKeepsTwo,
+)
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
@@ -21,8 +28,8 @@ from ptewalk.cosim.formal.monitor import MonitorAtomic, MonitorProgress
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.starts import WalkerStarts
-from ptewalk.cosim.formal.tlb import TlbHarness, WideTlbHarness
-from ptewalk.cosim.formal.upper_caches import UpperCachesHarness
+from ptewalk.cosim.formal.tlb import SplitTlbHarness, TlbHarness, WideTlbHarness
+from ptewalk.cosim.formal.upper_caches import SplitUpperCaches, UpperCachesHarness
 from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.cosim.formal.walkers import WalkersHarness
@@ -57,14 +64,18 @@ PROPERTIES: dict[str, Property] = {
     TlbHarness.title: TlbHarness,
     PcidSlotsHarness.title: PcidSlotsHarness,
     UpperCachesHarness.title: UpperCachesHarness,
+    SplitUpperCaches.title: SplitUpperCaches,
     MaintenanceHarness.title: MaintenanceHarness,
     GlueKeeps.title: GlueKeeps,
     GlueKeepsTwo.title: GlueKeepsTwo,
     GlueAnswers.title: GlueAnswers,
     GlueAnswersTwo.title: GlueAnswersTwo,
+    GlueKeepsSplit.title: GlueKeepsSplit,
+    GlueAnswersSplit.title: GlueAnswersSplit,
     DeliveryHarness.title: DeliveryHarness,
     DeliveryReadsHarness.title: DeliveryReadsHarness,
     DeliverySeveralHarness.title: DeliverySeveralHarness,
+    DeliverySplit.title: DeliverySplit,
     WalkersHarness.title: WalkersHarness,
     InTurnHarness.title: InTurnHarness,
     WaitingHarness.title: WaitingHarness,
@@ -74,6 +85,7 @@ PROPERTIES: dict[str, Property] = {
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     LogRecords.title: LogRecords,
+    SplitTlbHarness.title: SplitTlbHarness,
     WideTlbHarness.title: WideTlbHarness,
     MmuAnswers.title: MmuAnswers,
 }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal, Value
 
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
 from ptewalk.rtl.presets import CACHING
-from ptewalk.rtl.tlb import Tlb, TlbBank, TlbOp
+from ptewalk.rtl.tlb import Tlb, TlbBank, TlbMatchLayout, TlbOp
 
-__all__ = ["TlbHarness", "WideTlbHarness", "is_kind", "is_leaf"]
+__all__ = ["SplitTlbHarness", "TlbHarness", "WideTlbHarness", "is_kind", "is_leaf"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
 
@@ -40,6 +40,8 @@ class TlbHarness(Harness):
     depth = 3
     search_depth = 8
     SLOT_BITS = 2
+    SPLIT = False
+    """The lookup is split: its answer is on offer a step later."""
 
     def __init__(self, *, searching: bool = False) -> None:
         self.tlb = self._tlb()
@@ -48,11 +50,14 @@ class TlbHarness(Harness):
 
     def _tlb(self) -> Tlb:
         """Small: z3 closes it."""
-        return Tlb(physical_bits=24, slot_bits=self.SLOT_BITS, small=(2, 2), large=(2, 2))
+        return Tlb(physical_bits=24, slot_bits=self.SLOT_BITS, small=(2, 2), large=(2, 2), split=self.SPLIT)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.tlb = tlb = self.tlb
+        tlb = self.tlb
+        made = tlb.elaborate(None)
+        tlb.elaborate = lambda platform: made  # type: ignore[method-assign]
+        m.submodules.tlb = tlb
         linear, slot = self.arbitrary(m, 64, "linear"), self.arbitrary(m, self.SLOT_BITS, "slot")
         op = tlb.ops.payload
         offered = Signal()  # what was on offer in the last cycle is in the register
@@ -66,17 +71,30 @@ class TlbHarness(Harness):
             Assume(~tlb.ops.valid | is_kind(counts.kind)),
             Assume(~tlb.ops.valid | (counts.kind != TlbOp.FILL) | is_leaf(counts.entry.level)),
         ]
-        ghosts = []
+        asked, looked = Signal(), Signal()
+        ghosts, seen = [], []
         for number, bank in enumerate(tlb.banks):
             ghost = self._ghost(m, bank, linear, slot, is_large=bool(number))
             ghosts.append(ghost)
+            seen.append(self._seen(m, ghost, asked))
             if not self.searching:
                 self._tie(m, bank, self._rows[number], ghost, linear, slot, is_large=bool(number))
 
-        asked = tlb.look & (tlb.asked[12:_LINEAR] == linear[12:_LINEAR]) & (tlb.slot == slot)
-        looked = Signal()
-        m.d.sync += looked.eq(asked)
-        small, large = (self._seen(m, ghost) for ghost in ghosts)
+        m.d.comb += asked.eq(tlb.look & (tlb.asked[12:_LINEAR] == linear[12:_LINEAR]) & (tlb.slot == slot))
+        if self.SPLIT:
+            # The last lookup was of the page and slot; at the next step its answer is on offer.
+            held = Signal()
+            with m.If(tlb.look):
+                m.d.sync += held.eq(asked)
+            m.d.sync += looked.eq(held & tlb.step)
+            if not self.searching:
+                for name, one in zip(("small", "large"), seen, strict=True):
+                    parts, entries = tlb.registers.seen[name]
+                    self._tie_seen(m, held, parts, entries, one)
+            seen = [self._held(m, one) for one in seen]
+        else:
+            m.d.sync += looked.eq(asked)
+        small, large = seen
         with m.If(asked):
             m.d.comb += [Assert(_most_one(_matches(bank.parts, bank.ways))) for bank in tlb.banks]
         entry = tlb.entry
@@ -139,14 +157,28 @@ class TlbHarness(Harness):
                 m.d.sync += [ghost.valid.eq(0), ghost.taken.eq(ghost.valid)]
         return ghost
 
-    def _seen(self, m: Module, ghost: SimpleNamespace) -> SimpleNamespace:
-        """A ghost as it was in the cycle of the lookup."""
+    def _seen(self, m: Module, ghost: SimpleNamespace, asked: Signal) -> SimpleNamespace:
+        """A ghost as it was in the cycle of the last lookup."""
+        return self._held(m, ghost, asked if self.SPLIT else Const(1))
+
+    @staticmethod
+    def _held(m: Module, ghost: SimpleNamespace, when: Value = Const(1)) -> SimpleNamespace:  # noqa: B008 - frozen
+        """A ghost as it was in the last cycle of these."""
         seen = SimpleNamespace()
         for name, value in vars(ghost).items():
             held = Signal.like(value, name=f"{value.name if isinstance(value, Signal) else name}_seen")
-            m.d.sync += held.eq(value)
+            with m.If(when):
+                m.d.sync += held.eq(value)
             setattr(seen, name, held)
         return seen
+
+    def _tie_seen(self, m: Module, held: Signal, parts: Any, entries: Any, seen: SimpleNamespace) -> None:
+        """What induction needs of a lookup that has not stepped on: its ways are the ghost's, and one at most."""
+        matches = _matches(parts, len(parts))
+        with m.If(held):
+            m.d.comb += Assert(_most_one(matches))
+            for match, entry in zip(matches, entries, strict=True):
+                m.d.comb += Assert(~match | (seen.valid & (entry.as_value() == seen.payload.as_value())))
 
     def _tie(
         self,
@@ -184,15 +216,27 @@ class TlbHarness(Harness):
             Assert(_most_one(matches)),
             Assert(~r.valid | is_kind(r.op.kind)),
             Assert((r.own & ~r.idle) | (~r.valid & r.idle)),
-            Assert(r.valid | ~r.second),
+            Assert(r.valid | ~(r.second | r.found)),
         ]
         m.d.comb += [
             Assert(~ghost.valid | ghost.of_all | (ghost.filled == slot)),
             Assert(~r.valid | (r.op.kind != TlbOp.FILL) | is_leaf(r.op.entry.level)),
         ]
-        with m.If(r.valid & r.second):
+        with m.If(r.valid & (r.second | r.found)):
             m.d.comb += Assert(bank.global_ways == bank.globals)
             m.d.comb += [Assert(Value.cast(bank.found[way]) == Value.cast(bank.parts[way])) for way in range(bank.ways)]
+        if self.SPLIT:
+            m.d.comb += Assert(~r.second | r.found)
+
+
+class SplitTlbHarness(TlbHarness):
+    """The same where the lookup is split: its answer stands for the last lookup before the last step."""
+
+    title = "tlb-hit/split"
+    assumptions = tuple(one.replace("glue-keeps:", "glue-keeps/split:") for one in TlbHarness.assumptions)
+    SPLIT = True
+    depth = 4
+    search_depth = 11
 
 
 class WideTlbHarness(TlbHarness):
@@ -216,7 +260,7 @@ class WideTlbHarness(TlbHarness):
 
 def _matches(parts: Any, ways: int) -> Value:
     """The ways that serve."""
-    return Cat(Value.cast(parts[way]).all() for way in range(ways))
+    return Cat(TlbMatchLayout.whole(parts[way]) for way in range(ways))
 
 
 def _most_one(bits: Value) -> Value:

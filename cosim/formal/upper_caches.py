@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal, Value
 
@@ -11,7 +12,7 @@ from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_4, LEVELS_5, LINEAR_BITS
 from ptewalk.rtl.layouts import UpperRightsLayout
 from ptewalk.rtl.upper_caches import UpperCaches
 
-__all__ = ["UpperCachesHarness", "is_upper"]
+__all__ = ["SplitUpperCaches", "UpperCachesHarness", "is_upper"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
 
@@ -31,9 +32,11 @@ class UpperCachesHarness(Harness):
     constants = ("linear", "slot")
     depth = 3
     search_depth = 6
+    SPLIT = False
+    """The lookup is split: a walk begins where the lookup before the last one found."""
 
     def __init__(self, *, searching: bool = False) -> None:
-        self.uppers = UpperCaches(levels=LEVELS_5, physical_bits=20, slot_bits=2, entries=2)
+        self.uppers = UpperCaches(levels=LEVELS_5, physical_bits=20, slot_bits=2, entries=2, split=self.SPLIT)
         super().__init__(self.uppers, searching=searching)
         self._rows = {level: cache.memory.read_port(domain="comb") for level, cache in self.uppers.caches.items()}
 
@@ -48,23 +51,47 @@ class UpperCachesHarness(Harness):
         looked = Signal()
         with m.If(uppers.look):
             m.d.sync += looked.eq(asked)
+        seen, held_back = {}, {}
+        for level in uppers.caches:
+            seen[level], held_back[level] = self._ghost(m, level, linear, slot, asked)
+        self._specify(m, uppers.next_start, looked, seen, uppers.root, uppers.la57)
+        if self.SPLIT:
+            looked = self._later(m, looked)
+            for level, one in seen.items():
+                seen[level] = SimpleNamespace(**{name: self._later(m, value) for name, value in vars(one).items()})
+            root, la57 = Signal.like(uppers.root), Signal()
+            with m.If(uppers.look):
+                m.d.sync += [root.eq(uppers.root), la57.eq(uppers.la57)]
+            self._specify(m, uppers.start, looked, seen, root, la57)
         start = uppers.start
         for level in uppers.caches:
-            seen, held_back = self._ghost(m, level, linear, slot, asked)
+            found = looked & start.cached & (start.at == 1 << (level - 2))
+            m.d.comb += Cover(found & linear[40] & ~held_back[level])
+        m.d.comb += Cover(looked & ~start.cached & (slot == 3))
+        return m
+
+    @staticmethod
+    def _specify(m: Module, start: Any, looked: Value, seen: dict[int, Any], root: Value, la57: Value) -> None:
+        """What is promised of a start, if the lookup was of the address and slot."""
+        for level, ghost in seen.items():
             with m.If(looked & start.cached & (start.at == 1 << (level - 2))):
                 m.d.comb += [
-                    Assert(seen.valid),
-                    Assert(start.frame == seen.frame),
-                    Assert(Value.cast(start.rights) == Value.cast(seen.rights)),
+                    Assert(ghost.valid),
+                    Assert(start.frame == ghost.frame),
+                    Assert(Value.cast(start.rights) == Value.cast(ghost.rights)),
                 ]
-            m.d.comb += Cover(looked & start.cached & (start.at == 1 << (level - 2)) & linear[40] & ~held_back)
         with m.If(looked):
             m.d.comb += Assert(sum(start.at) == 1)
         with m.If(looked & ~start.cached):
-            top = Mux(uppers.la57, 1 << (LEVELS_5 - 1), 1 << (LEVELS_4 - 1))
-            m.d.comb += [Assert(start.frame == uppers.root), Assert(start.at == top)]
-        m.d.comb += Cover(looked & ~start.cached & (slot == 3))
-        return m
+            top = Mux(la57, 1 << (LEVELS_5 - 1), 1 << (LEVELS_4 - 1))
+            m.d.comb += [Assert(start.frame == root), Assert(start.at == top)]
+
+    def _later(self, m: Module, value: Signal) -> Signal:
+        """A register's value before the last lookup."""
+        later = Signal.like(value, name_suffix="_later")
+        with m.If(self.uppers.look):
+            m.d.sync += later.eq(value)
+        return later
 
     def _ghost(self, m: Module, level: int, linear: Value, slot: Value, asked: Value) -> tuple[SimpleNamespace, Signal]:
         """What stands for the address at a level by fills and clears alone, as the last lookup saw; and a fill due."""
@@ -112,3 +139,11 @@ class UpperCachesHarness(Harness):
                 Assert(Value.cast(port.data.rights) == Value.cast(now.rights)),
             ]
         m.d.comb += Assert(due == (held.valid & held.entry.at[level - 1] & same))
+
+
+class SplitUpperCaches(UpperCachesHarness):
+    """The same where the lookup is split."""
+
+    title = "upper-caches/split"
+    assumptions = tuple(one.replace("glue-keeps:", "glue-keeps/split:") for one in UpperCachesHarness.assumptions)
+    SPLIT = True

@@ -43,7 +43,7 @@ from ptewalk.rtl.presets import CACHING
 __all__ = ["HIT_LATENCY", "STEADY_LATENCY", "axi_cycles", "caching_cycles", "walkers_cycles"]
 
 HIT_LATENCY: Final = 3
-"""Cycles from the acceptance of a request that hits to its answer."""
+"""Cycles from the acceptance of a request that hits to its answer, where the lookup is not split."""
 _HITS: Final = 160
 _LAST_HITS: Final = 32
 """Of them those that must be answered one a cycle: nobody waits any more by then."""
@@ -122,7 +122,7 @@ _WITH_UPPERS: Final[list[_Subject]] = [
     ("fault below a PDE", LEVELS_4, 0, [_BESIDE, _READ], (LEVELS_4 + 1, 4 + HIT_LATENCY)),
     ("fault from the root", LEVELS_4, 0, [_READ], (LEVELS_4, 2 + HIT_LATENCY)),
 ]
-"""(name, levels, leaf, what is asked, (a, b) of the target a * L + b for the last of it)."""
+"""(name, levels, leaf, what is asked, (a, b) of the target a * L + b for the last of it, if no lookup is split)."""
 
 
 def _spread_out(below: bool) -> CachingWork:
@@ -225,7 +225,9 @@ def _lane(config: CachingMmuConfig | AxiMmuConfig, simulator: str) -> CachingLan
 def _cycles_of(name: str, latencies: Sequence[int], simulator: str) -> list[dict[str, Any]]:
     """One preset's rows."""
     config, lane = CACHING[name], _lane(CACHING[name], simulator)
+    later = config.hit_latency - HIT_LATENCY
     subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
+    subjects = [(what, levels, leaf, asked, (a, b + later)) for what, levels, leaf, asked, (a, b) in subjects]
     try:
         return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]
     finally:

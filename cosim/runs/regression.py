@@ -44,13 +44,13 @@ _REPLAYS = {
     False: [("linux-seed", "fault"), ("linux-6.1", "native")],
 }
 """(profile, way to track) by whether there is a batch level."""
-_CACHED_ACCESSES = {"mmu-small": 800, "mmu": 800, "mmu-8walkers": 400}
+_CACHED_ACCESSES = {"mmu-small": 800, "mmu": 800, "mmu-fast": 400, "mmu-8walkers": 400}
 """Accesses to each MMU that caches; Python serves every cycle."""
 _LONG_CONDITIONS = CachingConditions(changes=0.012, follows=0.93)
 """Of as many as are asked for, where there is no compiled code: what is changed is invalidated, as there."""
 _CACHED_VOLUME = 20_000
 """The same by compiled code."""
-_VOLUME_SHARES = {"mmu": 1, "mmu-8walkers": 10}
+_VOLUME_SHARES = {"mmu": 1, "mmu-fast": 10, "mmu-8walkers": 10}
 """Those that compiled code asks; of many accesses each takes one in so many, but `_CACHED_VOLUME` at least."""
 _SMALL_SHARE = 10
 """The same of the others, where compiled code asks them, too."""

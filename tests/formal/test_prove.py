@@ -35,14 +35,18 @@ COVERS = {
     "tlb-hit": 5,
     "pcid-slots": 3,
     "upper-caches": 5,
+    "upper-caches/split": 5,
     "maintenance": 5,
     "glue-keeps": 5,
     "glue-keeps/2": 7,
     "glue-answers": 4,
     "glue-answers/2": 5,
+    "glue-keeps/split": 5,
+    "glue-answers/split": 4,
     "delivery": 4,
     "delivery/reads": 5,
     "delivery/several": 4,
+    "delivery/split": 4,
     "walkers": 5,
     "in-turn": 2,
     "waiting": 4,
@@ -52,12 +56,13 @@ COVERS = {
     "waits": 4,
     "waits/reads": 3,
     "log-records": 3,
+    "tlb-hit/split": 5,
     "tlb-hit/wide": 5,
     "mmu-answers": 3,
 }
 AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
-    *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads"),
+    *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads", "tlb-hit/split"),
     *("monitor-atomic", "monitor-progress", "bridge-writes"),
 )
 """Of these `make test` has the first only, and nightly all."""
@@ -251,7 +256,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
 def test_a_search_goes_further_with_abc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where that is not installed it is the solver's, of fewer steps."""
     quick = {name for name in PROPERTIES if harness_of(name).quick_depth}
-    assert quick == {"walkers", "glue-answers", "glue-answers/2", "glue-keeps/2"}
+    assert quick == {"walkers", "glue-answers", "glue-answers/2", "glue-answers/split", "glue-keeps/2"}
     for program in ("abc", ""):
         found = {name: f"/bin/{name}" for name in ("z3", "yices-smt2", *(["berkeley-abc"] if program else []))}
         monkeypatch.setattr(module.shutil, "which", lambda name, path, found=found: found.get(name))

@@ -24,6 +24,8 @@ def test_presets_that_cache() -> None:
     assert (full.small_sets * full.small_ways, full.large_sets * full.large_ways, full.slots) == (64, 32, 8)
     assert not small.upper_entries and full.upper_entries
     assert CACHING["mmu-8walkers"] == replace(full, walkers=8, waiting=16) and full.walkers == small.walkers == 1
+    assert CACHING["mmu-fast"] == replace(full, split_lookup=True, waiting=5)
+    assert [config.hit_latency for config in CACHING.values()] == [3, 3, 4, 3]
 
 
 def test_a_preset_goes_round_any_walker() -> None:

@@ -220,8 +220,8 @@ def test_the_committed_baseline() -> None:
     docs = "".join((ROOT / "docs" / name).read_text() for name in ("walker.md", "mmu.md"))
     places = [name.partition(" on ")[::2] for name in baseline]
     assert all(config in synth.CONFIGS and (not part or part in PARTS) for config, part in places)
-    assert {"walker", "mmu", "mmu-small", "mmu-8walkers"} <= baseline.keys()
-    for name in ("walker", "mmu", "mmu-small", "mmu-8walkers"):
+    assert {"walker", "mmu", "mmu-small", "mmu-fast", "mmu-8walkers"} <= baseline.keys()
+    for name in ("walker", "mmu", "mmu-small", "mmu-fast", "mmu-8walkers"):
         then = baseline[name]
         assert all(f"{then[field]:,} {unit}" in docs for field, unit in (("lut4", "LUT4"), ("comb", "TRELLIS_COMB")))
         assert all(f"{fmax} MHz" in docs for fmax in then["fmax_of_seeds"])

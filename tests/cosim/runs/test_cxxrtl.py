@@ -86,8 +86,8 @@ def asked(simulator: str, design: str, seed: int) -> tuple[bytes, str, int]:
     return told, str((run.counters, run.waits)), answers
 
 
-@pytest.mark.share(3)
-@pytest.mark.parametrize("design", ["mmu-small", "mmu", "mmu-8walkers"])
+@pytest.mark.share(4)
+@pytest.mark.parametrize("design", ["mmu-small", "mmu", "mmu-fast", "mmu-8walkers"])
 def test_accesses(design: str) -> None:
     by_cxxrtl, by_verilator = asked("cxxrtl", design, 5), asked("verilator", design, 5)
     assert by_cxxrtl == by_verilator

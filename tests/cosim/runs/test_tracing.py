@@ -36,7 +36,7 @@ def sample() -> tuple[Machine, list[Request]]:
     return machine, asked[:COUNT]
 
 
-@pytest.mark.parametrize(("design", "latency"), [("mmu-small", 16), ("mmu", 4), ("mmu-8walkers", 16)])
+@pytest.mark.parametrize(("design", "latency"), [("mmu-small", 16), ("mmu", 4), ("mmu-fast", 4), ("mmu-8walkers", 16)])
 def test_cycles_are_the_protocol_levels(design: str, latency: int) -> None:
     machine, asked = sample()
     kernel = machine.kernel
