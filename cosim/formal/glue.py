@@ -563,7 +563,10 @@ class GlueAnswersTwo(_Two, GlueAnswers):
     """The same with two walkers: one walk may be waited for while another begins, and either may end first."""
 
     title = "glue-answers/2"
-    assumptions = (*_Two.assumptions, *GlueAnswers.assumptions[-2:])
+    assumptions = (
+        *_Two.assumptions,
+        *(one.replace("delivery:", "delivery/several:") for one in GlueAnswers.assumptions[-2:]),
+    )
     quick_depth = 15
 
 
