@@ -153,7 +153,9 @@ class UnitLane:
 
     def wait(self) -> None:
         """As `driver.steps.Bus`."""
-        self._library.ptewalk_unit_wait(self._lane, PAUSE)
+        response = self._library.ptewalk_unit_wait(self._lane, PAUSE)
+        if response:
+            raise DriverError(f"while it waits: {_BROKEN.get(response, f'response {response}')}")
 
 
 def _refused(what: str, offset: int, response: int) -> None:

@@ -104,7 +104,8 @@ class AddressSpace:
         """
         _, changed = yield from self._sweep(linear, pages).clear(self._rules)
         if changed:
-            yield from self._invalidate([page * PAGE_BYTES for page in changed])
+            first = self._first(linear)
+            yield from self._invalidate([linear + (page - first) * PAGE_BYTES for page in changed])
         return len(changed)
 
     def pagemap(self, linear: int, pages: int) -> Steps[list[int]]:
@@ -114,8 +115,12 @@ class AddressSpace:
 
     def _sweep(self, linear: int, pages: int) -> Sweep:
         _check_page(linear)
-        first = linear // PAGE_BYTES
+        first = self._first(linear)
         return Sweep(self._unit, Pages(self.root // PAGE_BYTES, self._levels, first, first + pages))
+
+    def _first(self, linear: int) -> int:
+        """The page of an address in the tables, which do not know the bits above."""
+        return (linear // PAGE_BYTES) % (1 << INDEX_BITS * self._levels)
 
     def _entry(self, linear: int, *, make: bool = False) -> Steps[int | None]:
         """Physical address of the level-1 entry of a page; None where a table is missing."""

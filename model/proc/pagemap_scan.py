@@ -373,7 +373,7 @@ class _Scan:
             possible = np.logical_or.reduce(wanted).nonzero()[0].astype(np.uint64)
             varied = np.bitwise_or.reduce(possible ^ possible[:1])
             self._common_of = area
-            self._common = (~varied << _STATUS, possible[:1] << _STATUS)
+            self._common = (~varied << _STATUS, (possible[:1] & ~varied) << _STATUS)
         bits, values = self._common
         return (words & bits == values).nonzero()[0] if len(values) else _NOWHERE
 

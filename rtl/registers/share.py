@@ -100,7 +100,7 @@ class MemoryShare(Component):
             m.d.sync += seen.eq(offers.valid & passes & ~out.ready)
             with m.If(turn):
                 m.d.comb += [out.payload.address.eq(asked.payload.address), out.payload.id.eq(0)]
-            ends = answer.valid & ~turn
+            ends = answer.valid & ~turn & (outstanding != 0)  # others are of before a reset
             m.d.sync += outstanding.eq(outstanding + (offers.valid & offers.ready) - ends)
             busy.append(outstanding != 0)
             exposed.append(offers.valid & passes)

@@ -20,7 +20,7 @@ from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import FRAME, PROTNONE, RW, SPECIAL, UFFD_WP, Entries, P
 from ptewalk.model.scenario import replay, report
-from ptewalk.model.x86 import TABLE_ENTRIES
+from ptewalk.model.x86 import TABLE_ENTRIES, EntryBit
 
 COUNT = 40_000  # more than two pieces, and not a multiple of eight
 KERNELS = ("linux-seed", "linux-3.11", "linux-6.1", "linux-6.12")
@@ -191,6 +191,25 @@ def test_whole_areas(machine: type, name: str, compiled: bool) -> None:
     assert entries() == [cleared(entry, rules, rules.profile, Track.OFF, True) for entry in before]
 
 
+@pytest.mark.parametrize("compiled", COMPILED)
+@pytest.mark.parametrize("dirty", [False, True])
+def test_every_word_is_written(machine: type, dirty: bool, compiled: bool) -> None:
+    """Before, between and behind the tables of an area too, whatever stood in the array."""
+    m = machine("linux-6.12")
+    m.kernel.compiled = compiled
+    m.mmap(0, 7 * TABLE_ENTRIES)
+    for table in (1, 2, 4, 5):
+        m.read(TABLE_ENTRIES * table + 7)
+    if not dirty:
+        m.clear()
+    base = m.kernel.base
+    (vma,) = m.mm().areas.in_range(base, base + 1)
+    found = [np.full(7 * TABLE_ENTRIES, junk, np.uint64) for junk in (0, 2**64 - 1)]
+    for words in found:
+        pagemap._fill(m.mm(), vma, base, base + len(words), words)
+    assert (found[0] == found[1]).all() and bool(found[1][0]) == dirty
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("huge", [False, True])
 def test_mapped_is_pagemap_and_what_is_known_of_frames(exclusive: bool, huge: bool) -> None:
@@ -261,6 +280,22 @@ def test_long_runs_are_cleared_as_short_ones() -> None:
                 bulk.clear_refs(short[start : start + 100], rules)
             bulk.clear_refs(entries, rules)
             assert entries.tolist() == short.tolist(), (name, track)
+
+
+@pytest.mark.parametrize("track", Track)
+@pytest.mark.parametrize("name", [name for name in KERNELS if Entries(PROFILES[name]).SWP_SOFT_DIRTY])
+def test_one_swapped_entry_among_present_ones_is_cleared(name: str, track: Track) -> None:
+    """It has nothing but its mark, its type and its offset, in a table of which all else is usual."""
+    profile = PROFILES[name]
+    rules = Entries(profile, track=track)
+    usual = P | RW | 1 << EntryBit.D | rules.SOFT_DIRTY
+    entries = np.array([usual | page << 12 for page in range(1, 12 * TABLE_ENTRIES + 1)], np.uint64)
+    place = TABLE_ENTRIES + 77
+    entries[place] = 0x1000 << 12 | rules.SWP_SOFT_DIRTY
+    due = [cleared(entry, rules, profile, track, permit=True) for entry in entries.tolist()]
+    bulk.clear_refs(entries, rules)
+    assert entries.tolist() == due
+    assert (due[place] != 0x1000 << 12 | rules.SWP_SOFT_DIRTY) == profile.bulk_clears_swap
 
 
 def test_compiled_without_numba_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

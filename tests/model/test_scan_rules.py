@@ -10,6 +10,7 @@ import pytest
 from ptewalk.model.linux import ScanCategory, ScanFlag
 from ptewalk.model.proc import pagemap_scan
 from ptewalk.model.proc.pagemap_scan import Answer, Argument
+from ptewalk.model.profiles import PROFILES
 
 from .situations import RW, SD, UFFD_WP, B, C, D, cleared, huge, modern, wp
 
@@ -191,3 +192,39 @@ def test_small_pages_before_a_huge_page_that_is_taken_back_stay_found(machine) -
     written = {"category_mask": ScanCategory.WRITTEN, "return_mask": ScanCategory.WRITTEN}
     answer = scan(m, 500, 100, flags=ScanFlag.WP_MATCHING, **written)
     assert sorted(page for at, n, _ in answer.regions for page in range(at, at + n)) == list(range(500, 600))
+
+
+@pytest.mark.parametrize("profile", [name for name, one in PROFILES.items() if "pagemap_scan" in one.verbs])
+def test_whatever_pairs_of_categories_are_asked_for(  # type: ignore[no-untyped-def]
+    machine, profile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many tables, each one and each two of the categories: only what would not be told is passed over."""
+    m = machine(profile)
+    m.mmap(0, 1200)
+    m.mmap(1200, 1200, "rw", "s0")
+    m.mmap(2400, 1200)
+    for page in (*range(0, 3600, 7), *range(500, 700), *range(2500, 2700)):
+        m.write(page)
+    for page in range(3, 1200, 5):
+        m.read(page)
+    m.madvise(400, 200, "PAGEOUT")
+    wp(m, 2400, 1200, protect=False, asynchronous=True)
+    m.clear()
+    for page in (*range(450, 460), *range(1700, 1750), *range(2600, 2650)):
+        m.write(page)
+    every = m.kernel.profile.pagemap_scan_categories
+    ones = [1 << bit for bit in range(10) if every >> bit & 1]
+    masks = [*ones, *(a | b for a in ones for b in ones if a < b)]
+    asked = [
+        {"category_anyof_mask" if anyof else "category_mask": mask, "category_inverted": inverted, "return_mask": every}
+        for mask in masks
+        for anyof in (False, True)
+        for inverted in {0, mask, mask & -mask}
+    ]
+    found = []
+    likely = pagemap_scan._Scan._likely
+    for way in (likely, lambda self, words: np.arange(len(words))):
+        monkeypatch.setattr(pagemap_scan._Scan, "_likely", way)
+        found.append([scan(m, 0, 3600, **fields) for fields in asked])
+    assert [f for f, a, b in zip(asked, *found, strict=True) if a != b] == []
+    assert sum(len(answer.regions) > 1 for answer in found[0]) > 10

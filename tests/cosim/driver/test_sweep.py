@@ -11,6 +11,7 @@ import pytest
 
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
 from ptewalk.cosim.driver.sweep import Leaf, Sweep
+from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.bulk import clear_refs, pagemap
 from ptewalk.model.engine import Pages
@@ -159,3 +160,26 @@ def test_a_table_moves_as_one_entry() -> None:
     words = tables({1: 0x5007}) | {MIDDLE + 8: 0}
     assert taken(sweep(Words(words), 0, 512).move(512, 2, rules, marks=False, unprotects=False)) == 1
     assert (words[MIDDLE], words[MIDDLE + 8]) == (0, TABLE | 0x27)
+
+
+@pytest.mark.parametrize("linear", [0x7F0000001000, 0xFFFF800000001000])
+def test_tables_of_either_half_of_the_addresses(linear: int) -> None:
+    """Bits above those that the tables know are in what is invalidated, not in what is looked for."""
+
+    class Forgetting(Words):
+        forgotten: list[int] = []  # noqa: RUF012 - one instance
+
+        def invalidate(self, *kind: Any, linear: int = 0, **how: Any) -> Steps[None]:
+            yield from ()
+            self.forgotten.append(linear)
+
+    words = Forgetting({})
+    space = AddressSpace(cast(Unit, words), iter(range(ROOT, 0x9000, 0x1000)), zeroed=True)
+    taken(space.create())
+    taken(space.map(linear, 0x9000))
+    (at,) = [at for at, word in words.words.items() if word >> 12 == 9]
+    words.words[at] |= DIRTY | 1 << 58 | 1 << 11
+    assert [bool(word >> 55 & 1) for word in taken(space.pagemap(linear, 2))] == [True, False]
+    words.forgotten = []
+    assert taken(space.clear(linear, 2)) == 1 and words.forgotten == [linear]
+    assert not any(word >> 55 & 1 for word in taken(space.pagemap(linear, 2)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ptewalk.model.state.tables import ALL_TABLES, PMD_PAGES, SPAN_TABLES, PageTables
+from ptewalk.model.state.vma import Vma
 
 ORDERS = ([0, 1, 2, 3, 4, 5], [0, 2, 1, 3, 4, 5], [5, 3, 1, 4, 2, 0])
 
@@ -36,6 +37,28 @@ def test_tables_that_lie_anywhere(machine: type, order: list[int]) -> None:
     tables.change(first, last, lambda part: np.add(part, np.uint64(7), out=part))
     assert (tables.look(first, last) == due[100:-50] + np.uint64(7)).all() and (kept == due[100:-50]).all()
     assert tables.get(first - 1) == due[99] and tables.get(last) == due[-50]
+
+
+def test_what_an_engine_moved_is_found_where_it_went(machine: type) -> None:
+    """A table, and a leaf of level 2: what was found before is not remembered at the old place."""
+    m = machine("linux-6.1")
+    m.mmap(0, 6 * PMD_PAGES)
+    m.madvise(4 * PMD_PAGES, 2 * PMD_PAGES, "HUGEPAGE")
+    m.read(0)  # a table
+    m.write(4 * PMD_PAGES)  # a leaf
+    tables, base = m.mm().tables, m.kernel.base
+    areas = m.mm().areas.in_range(base, base + 6 * PMD_PAGES)
+
+    def blocks(area: Vma) -> list[tuple[int, bool]]:
+        return [((p.first - base) // PMD_PAGES, bool(p.leaf)) for p in tables.pieces(area, area.start, area.end)]
+
+    assert sum((blocks(area) for area in areas), []) == [(0, False), (4, True)]
+    tables.relinked(base, base + 2 * PMD_PAGES, 1)
+    assert sum((blocks(area) for area in areas), []) == [(2, False), (4, True)]
+    leaf = tables.get_huge(base + 4 * PMD_PAGES)
+    tables.memory.store(tables.entry_address(base + 5 * PMD_PAGES, 2), leaf)
+    tables.moved_huge(base + 4 * PMD_PAGES, base + 5 * PMD_PAGES)
+    assert sum((blocks(area) for area in areas), []) == [(2, False), (5, True)]
 
 
 def test_more_tables_than_are_changed_at_once(machine: type) -> None:

@@ -9,7 +9,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from ptewalk.model.x86 import Invalidation, Wait
-from ptewalk.rtl.engine.ending import Invalidations
+from ptewalk.rtl.engine.ending import MOST_ADDRESSES, Ending, Invalidations
 
 MOST_TAKEN = 40
 """Cycles that one may be on offer while there is room."""
@@ -100,3 +100,65 @@ def test_who_waits_for_room_holds_up_none_that_does_not(own: Wait) -> None:
     assert free and free[0] <= 100 + MOST_TAKEN
     if own == Wait.STORES:  # two of software's are not there to fill the room: it is taken, and software goes on
         assert len(free) > 10 and [one.own for one in taken].count(True) == 1
+
+
+def told(span: dict[str, int]) -> list[tuple[Invalidation, int, int, Wait]]:
+    """What the end of a command invalidates: kind, address, PCID and wait of each; it is over after the drain alone."""
+    dut, sent = Ending(), list[tuple[Invalidation, int, int, Wait]]()
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.span, span)
+        ctx.set(dut.valid, 1)
+        for cycle in range(4 * MOST_ADDRESSES):
+            ctx.set(dut.invalidations.ready, cycle % 3 != 0)
+            if ctx.get(dut.invalidations.valid) and ctx.get(dut.invalidations.ready):
+                asked = ctx.get(dut.invalidations.payload)
+                sent.append((Invalidation(asked.kind), int(asked.linear), int(asked.pcid), Wait(int(asked.wait))))
+            assert not ctx.get(dut.over)
+            await ctx.tick()
+        ctx.set(dut.drained, 1)
+        await ctx.tick()
+        ctx.set(dut.drained, 0)
+        assert ctx.get(dut.over)
+        ctx.set(dut.valid, 0)
+        await ctx.tick().repeat(2)
+        assert not ctx.get(dut.over)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return sent
+
+
+@pytest.mark.parametrize("pages", [1, 2, 3, MOST_ADDRESSES - 1, MOST_ADDRESSES])
+@pytest.mark.parametrize(
+    ("page", "la57", "first"),
+    [
+        (0x1234, 0, 0x1234 << 12),
+        (0x8_0000_0000, 0, 0xFFFF_8000_0000_0000),
+        (0x8_0000_0000, 1, 0x8_0000_0000 << 12),
+        (1 << 44, 1, 0xFF00_0000_0000_0000),
+    ],
+)
+def test_each_page_of_a_few_by_its_address(pages: int, page: int, la57: int, first: int) -> None:
+    """Every page once, in order, by its canonical address; only the last one waits."""
+    waits = [Wait.NONE] * (pages - 1) + [Wait.STORES]
+    due = [(Invalidation.ADDRESS, first + 4096 * number, 5, wait) for number, wait in enumerate(waits)]
+    assert told({"page": page, "pages": pages, "la57": la57, "pcid": 5}) == due
+
+
+@pytest.mark.parametrize(
+    ("span", "kind", "wait"),
+    [
+        ({"pages": MOST_ADDRESSES + 1}, Invalidation.PCID, Wait.STORES),
+        ({"pages": 1 << 20}, Invalidation.PCID, Wait.STORES),
+        ({"pages": 1, "whole": 1}, Invalidation.PCID, Wait.STORES),
+        ({"pages": 2, "whole": 1, "reads": 1}, Invalidation.PCID, Wait.ALL),
+        ({"pages": 1, "shared": 1}, Invalidation.ALL, Wait.STORES),
+    ],
+)
+def test_more_than_a_few_pages_by_their_pcid(span: dict[str, int], kind: Invalidation, wait: Wait) -> None:
+    """What is not by address is one invalidation, of all PCIDs where something global was changed."""
+    ((found, _, pcid, waited),) = told({"page": 7, "pcid": 9, **span})
+    assert (found, pcid, waited) == (kind, 9, wait)

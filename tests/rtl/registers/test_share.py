@@ -182,3 +182,26 @@ def test_software_waits_for_every_walker() -> None:
 
     simulator.add_testbench(testbench)
     simulator.run()
+
+
+def test_an_answer_of_before_a_reset_holds_up_nobody() -> None:
+    """Memory answers what nobody of now has asked for: software has its turn all the same."""
+    share = MemoryShare(40, walkers=2)
+    simulator = Simulator(share)
+    simulator.add_clock(1e-6)
+    waited: list[int] = []
+
+    async def testbench(ctx: Any) -> None:
+        ctx.set(share.memory.data.valid, 1)
+        await ctx.tick()
+        ctx.set(share.memory.data.valid, 0)
+        ctx.set(share.words.asked.payload.address, 0x3000)
+        ctx.set(share.words.asked.valid, 1)
+        for cycle in range(8):
+            if ctx.get(share.memory.reads.valid):
+                waited.append(cycle)
+            await ctx.tick()
+
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert waited and waited[0] <= 2
