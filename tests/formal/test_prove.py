@@ -307,3 +307,23 @@ b00001010 n2
 0n1
 """
     assert last_values(vcd) == {"clk": "0x0", "level": "0xa", "half": "0x"}
+
+
+@pytest.mark.slow
+def test_with_another_version_of_a_solver_it_is_proved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of that of the proof, and of that of the bounded search."""
+    said = {"z3": "1", "abc": "1"}
+    monkeypatch.setattr(module, "_solver", lambda solver: f"/there/{solver}")
+    monkeypatch.setattr(module, "_version_of", said.__getitem__)
+
+    def digest() -> str:
+        make = PROPERTIES["walkers"]
+        return module._write(tmp_path, make(), make(searching=True))
+
+    first = digest()
+    assert digest() == first
+    for solver in said:
+        monkeypatch.setitem(said, solver, "2")
+        assert digest() != first
+        monkeypatch.setitem(said, solver, "1")
+    assert digest() == first
