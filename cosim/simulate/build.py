@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -235,8 +236,9 @@ def cached_models(cache: Path) -> list[tuple[float, int, Path]]:
     found = []
     for description in cache.glob(f"*/{_DESCRIPTION}"):
         folder = description.parent
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        found.append((folder.stat().st_mtime, size, folder))
+        with suppress(FileNotFoundError):  # another process has just removed it
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found.append((folder.stat().st_mtime, size, folder))
     return sorted(found)
 
 

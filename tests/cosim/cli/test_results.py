@@ -140,7 +140,7 @@ def test_json_of_bench(run: Run) -> None:
     code, out, _ = run("bench", "--walks", "2000", "--seed", "1", "--json")
     rows = json.loads(out)["rows"]
     assert all({"name", "value", "unit", "baseline", "ratio", "target", "verdict"} == row.keys() for row in rows)
-    assert {"replay linux-6.1", "pagemap linux-6.12: numpy", "/proc/PID/clear_refs linux-6.1"} <= {
+    assert {"replay linux-6.1", "pagemap linux-6.12: numpy", "/proc/PID/clear_refs linux-6.1: numpy"} <= {
         row["name"] for row in rows
     }
     assert code == any(row["verdict"] == "missed" for row in rows)

@@ -305,6 +305,24 @@ def test_the_cache_is_kept_small(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "old.lock"]
 
 
+def test_a_model_that_goes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes the cache small, too."""
+    for name in ("going", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "build.json").write_text("{}")
+    every = Path.rglob
+
+    def rglob(folder: Path, pattern: str) -> list[Path]:
+        found = list(every(folder, pattern))
+        if folder.name == "going":
+            shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(Path, "rglob", rglob)
+    trim(tmp_path, keep=tmp_path / "kept", limit=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_tools_get_a_home_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> Path:
         raise RuntimeError("Could not determine home directory.")
