@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Assert, Assume, Cat, Const, Cover, Fragment, Mod
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, Flow
 
-from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.harness import Harness, signals_of
 from ptewalk.cosim.formal.tlb import is_kind, is_leaf
 from ptewalk.cosim.formal.upper_caches import is_upper
 from ptewalk.model import x86
@@ -123,12 +123,7 @@ class GlueHarness(Harness):
         m.submodules.mmu = mmu
         self.queue = queue
         self.stored = [inside.submodules.storage.read_port(domain="comb") for _ in range(_WAITING)]
-        self.inside = {
-            signal.name: signal
-            for statements in Fragment.get(inside, None).statements.values()
-            for statement in statements
-            for signal in statement._lhs_signals()
-        }
+        self.inside = signals_of(inside)
         begins, found = walker.requester.requests, walker.requester.responses
         self.begins, self.taken, self.begun = Signal(), Signal(), Signal()  # in this cycle; it did in the last one
         m.d.sync += self.begun.eq(self.begins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Assert, Assume, Elaboratable, Instance, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib.wiring import Component, Flow
 
 from ptewalk.rtl.interfaces import ID_BITS
@@ -69,6 +69,16 @@ class Harness(Elaboratable):
         value = Signal(width, name=name)
         m.submodules[f"any_{name}"] = Instance("$anyconst", p_WIDTH=width, o_Y=value)
         return value
+
+
+def signals_of(made: Module) -> dict[str, Signal]:
+    """What is driven in a module that was elaborated, by name; of equal names any one."""
+    return {
+        signal.name: signal
+        for statements in Fragment.get(made, None).statements.values()
+        for statement in statements
+        for signal in statement._lhs_signals()
+    }
 
 
 class LateAnswers(Elaboratable):

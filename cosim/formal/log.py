@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Fragment, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
-from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.harness import Harness, signals_of
 from ptewalk.model import x86
 from ptewalk.rtl.entry import EntryLayout
 from ptewalk.rtl.log.dirty_log import DirtyLog, LogConfig
@@ -57,12 +57,7 @@ class LogRecords(Harness):
         assert isinstance(values, Memory)
         self.rows = [values.read_port(domain="comb") for _ in range(_RECORDS)]
         m.d.comb += [row.addr.eq(place) for place, row in enumerate(self.rows)]
-        self.inner = {
-            signal.name: signal
-            for statements in Fragment.get(made, None).statements.values()
-            for statement in statements
-            for signal in statement._lhs_signals()
-        }
+        self.inner = signals_of(made)
         log.elaborate = lambda platform: made  # type: ignore[method-assign]
         m.submodules.log = log
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Assert, Assume, Cover, Fragment, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal, Value
 
-from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.harness import Harness, signals_of
 from ptewalk.model import x86
 from ptewalk.rtl.waits import Waits
 
@@ -48,12 +48,7 @@ class WaitsHarness(Harness):
         m = Module()
         unit = self.unit
         made = unit.elaborate(None)
-        self.inner = {
-            signal.name: signal
-            for statements in Fragment.get(made, None).statements.values()
-            for statement in statements
-            for signal in statement._lhs_signals()
-        }
+        self.inner = signals_of(made)
         unit.elaborate = lambda platform: made  # type: ignore[method-assign]
         m.submodules.waits = unit
         request = self._request(m)
