@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, Signature
 __all__ = [
     "CHANNELS",
     "AddressLayout",
+    "Atomic",
     "AxiSignature",
     "Burst",
     "DataLayout",
@@ -39,6 +40,16 @@ class Response(IntEnum):
     DECERR = 3
 
 
+class Atomic(IntEnum):
+    """AWATOP [IHI 0022, atomic transactions]; stores and loads have their operation in bits 2 to 0."""
+
+    NONE = 0b000000
+    STORE = 0b010000
+    LOAD = 0b100000
+    SWAP = 0b110000
+    COMPARE = 0b110001
+
+
 class AddressLayout(data.StructLayout):
     """A transfer of AW or AR: the fields are AXI's, without REGION and USER.
 
@@ -58,22 +69,23 @@ class AddressLayout(data.StructLayout):
     cache : unsigned(4)
     prot : unsigned(3)
     qos : unsigned(4)
+    atop : unsigned(6)
+        Of an AW of AXI5 with `atomic`: 0, or which atomic transaction it is.
     """
 
-    def __init__(self, address_bits: int, id_bits: int) -> None:
-        super().__init__(
-            {
-                "id": unsigned(id_bits),
-                "addr": unsigned(address_bits),
-                "len": unsigned(8),
-                "size": unsigned(3),
-                "burst": unsigned(2),
-                "lock": 1,
-                "cache": unsigned(4),
-                "prot": unsigned(3),
-                "qos": unsigned(4),
-            }
-        )
+    def __init__(self, address_bits: int, id_bits: int, *, atomic: bool = False) -> None:
+        fields = {
+            "id": unsigned(id_bits),
+            "addr": unsigned(address_bits),
+            "len": unsigned(8),
+            "size": unsigned(3),
+            "burst": unsigned(2),
+            "lock": unsigned(1),
+            "cache": unsigned(4),
+            "prot": unsigned(3),
+            "qos": unsigned(4),
+        }
+        super().__init__({**fields, "atop": unsigned(6)} if atomic else fields)
 
 
 class WriteLayout(data.StructLayout):
@@ -105,6 +117,8 @@ class AxiSignature(Signature):
     Parameters
     ----------
     address_bits, data_bits, id_bits : int
+    atomic : bool
+        With AWATOP, AXI5's atomic transactions; default False.
 
     Members
     -------
@@ -114,10 +128,10 @@ class AxiSignature(Signature):
     r : In(stream of DataLayout)
     """
 
-    def __init__(self, *, address_bits: int, data_bits: int, id_bits: int) -> None:
+    def __init__(self, *, address_bits: int, data_bits: int, id_bits: int, atomic: bool = False) -> None:
         super().__init__(
             {
-                "aw": Out(stream.Signature(AddressLayout(address_bits, id_bits))),
+                "aw": Out(stream.Signature(AddressLayout(address_bits, id_bits, atomic=atomic))),
                 "w": Out(stream.Signature(WriteLayout(data_bits))),
                 "b": In(stream.Signature(ResponseLayout(id_bits))),
                 "ar": Out(stream.Signature(AddressLayout(address_bits, id_bits))),

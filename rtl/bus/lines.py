@@ -9,8 +9,9 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.rtl.bus.axi import AddressLayout, AxiSignature, Burst, Response, WriteLayout, check_widths
-from ptewalk.rtl.bus.exclusive import CACHE, REFUSALS, WORD
+from ptewalk.rtl.bus.exclusive import REFUSALS
 from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
+from ptewalk.rtl.bus.slots import CACHE, WORD
 
 __all__ = ["LinePort", "LinePortConfig", "LineStatusLayout"]
 

@@ -9,7 +9,8 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.rtl.bus.axi import AxiSignature, Burst, Response
-from ptewalk.rtl.bus.exclusive import CACHE, WORD, ExclusivePortConfig
+from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
+from ptewalk.rtl.bus.slots import CACHE, WORD
 
 __all__ = ["CHECKS", "SelfTest", "SelfTestLayout"]
 

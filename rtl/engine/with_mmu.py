@@ -8,10 +8,11 @@ from amaranth.lib.wiring import Component, Flow, In, Out, connect, flipped
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.axi import AxiSignature
-from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig, PortStatusLayout
+from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.join import AxiJoin
 from ptewalk.rtl.bus.lines import LinePort, LinePortConfig, LineStatusLayout
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.engine.ending import Ending, Invalidations
 from ptewalk.rtl.engine.fetcher import Stop

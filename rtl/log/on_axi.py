@@ -4,7 +4,7 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.rtl.bus.axi import AxiSignature, Burst, check_widths
-from ptewalk.rtl.bus.exclusive import CACHE, WORD
+from ptewalk.rtl.bus.slots import CACHE, WORD
 from ptewalk.rtl.log.layouts import RecordPortSignature
 
 __all__ = ["RecordPort"]

@@ -9,9 +9,10 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.core import Bridge
 from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
-from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig, PortStatusLayout
+from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
+from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.interfaces import MemoryPortSignature
 from ptewalk.rtl.registers.commands import Commands

@@ -9,8 +9,8 @@ from amaranth.sim import Simulator
 
 from ptewalk.cosim.driver.simulated import AmaranthRegisters
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
-from ptewalk.rtl.bus.exclusive import PortStatusLayout
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.registers.unit import MemoryPath, UnitCore
 from ptewalk.rtl.walker import WalkerConfig
