@@ -15,6 +15,7 @@ from amaranth.lib.wiring import Component, Flow, Signature
 
 from ptewalk.rtl.board.top import BoardConfig, BoardUnit
 from ptewalk.rtl.bridge.translating import TranslatingBridge, TranslatingBridgeConfig
+from ptewalk.rtl.bus.atomic import AtomicPort, AtomicPortConfig
 from ptewalk.rtl.bus.axi import CHANNELS, AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
@@ -51,6 +52,7 @@ Config = (
     | CachingMmuConfig
     | LockRamConfig
     | ExclusivePortConfig
+    | AtomicPortConfig
     | MonitorConfig
     | AxiMmuConfig
     | TranslatingBridgeConfig
@@ -88,6 +90,7 @@ DESIGNS: Final = {
 BUS_DESIGNS: Final = {
     "lock_ram": Design(LockRamConfig, LockRam),
     "exclusive_port": Design(ExclusivePortConfig, ExclusivePort),
+    "atomic_port": Design(AtomicPortConfig, AtomicPort),
     "exclusive_monitor": Design(MonitorConfig, ExclusiveMonitor),
     "axi_mmu": Design(AxiMmuConfig, AxiMmu),
     "bridge": Design(TranslatingBridgeConfig, TranslatingBridge),

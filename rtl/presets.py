@@ -6,6 +6,7 @@ from typing import Final
 
 from ptewalk.rtl.board.top import BoardConfig
 from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
+from ptewalk.rtl.bus.atomic import AtomicPortConfig
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.lock import LockRamConfig
 from ptewalk.rtl.bus.monitor import MonitorConfig
@@ -58,6 +59,7 @@ CACHING: Final = {
 BUS: Final[dict[str, Config]] = {
     "lock-ram": LockRamConfig(),
     "exclusive-port": ExclusivePortConfig(),
+    "atomic-port": AtomicPortConfig(),
     "exclusive-monitor": MonitorConfig(),
     "mmu-axi": AxiMmuConfig(_full(WalkerConfig(trace=False))),
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),

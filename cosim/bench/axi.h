@@ -18,6 +18,7 @@ namespace axi {
 constexpr unsigned BYTES = AXI_BITS / 8, WORDS = AXI_BITS / 64;
 enum : uint32_t { OKAY, EXOKAY, SLVERR, DECERR };
 enum : uint32_t { FIXED, INCR, WRAP };
+enum : uint32_t { COMPARE = 0b110001 };  // AWATOP: AtomicCompare
 
 struct Random {
     uint64_t state;
@@ -34,9 +35,9 @@ struct Random {
 // A transfer of AW or AR.
 struct Address {
     uint64_t addr = 0;
-    uint32_t id = 0, len = 0, size = 0, burst = INCR, lock = 0, cache = 0, prot = 0;
+    uint32_t id = 0, len = 0, size = 0, burst = INCR, lock = 0, cache = 0, prot = 0, atop = 0;
     bool same(const Address &o) const {
-        return addr == o.addr && id == o.id && len == o.len && size == o.size && burst == o.burst && lock == o.lock && cache == o.cache && prot == o.prot;
+        return addr == o.addr && id == o.id && len == o.len && size == o.size && burst == o.burst && lock == o.lock && cache == o.cache && prot == o.prot && atop == o.atop;
     }
 };
 
@@ -85,7 +86,10 @@ inline std::vector<uint64_t> addresses(const Address &a) {
     struct Name {                                                               \
         using Payload = axi::Address;                                           \
         AXI_FLOW_OUT(p, x)                                                      \
+        template <class T> static auto atop(const T &t, int) -> decltype(static_cast<uint32_t>(t.p##_##x##atop)) { return t.p##_##x##atop; } \
+        template <class T> static uint32_t atop(const T &, long) { return 0; }  \
         static void get(const Vtop &t, Payload &a) {                            \
+            a.atop = atop(t, 0);                                                \
             a.id = t.p##_##x##id; a.addr = t.p##_##x##addr; a.len = t.p##_##x##len; a.size = t.p##_##x##size;        \
             a.burst = t.p##_##x##burst; a.lock = t.p##_##x##lock; a.cache = t.p##_##x##cache; a.prot = t.p##_##x##prot; \
         }                                                                       \
@@ -283,7 +287,7 @@ private:
         const Address &a = one.address;
         const auto places = addresses(a);
         for (const uint64_t place : places)
-            if (place < base || place + (uint64_t{1} << a.size) > base + bytes.size()) resp = DECERR;
+            if (place < base || (place & ~((uint64_t{1} << a.size) - 1)) + (uint64_t{1} << a.size) > base + bytes.size()) resp = DECERR;
         if (resp == OKAY && random.happens(manner.errors)) resp = SLVERR;
         reads ? finish_read(one, places, resp, random) : finish_write(one, places, resp);
         done(one, !reads, resp);
@@ -304,8 +308,29 @@ private:
             r.queue.push_back(beat);
         }
     }
+    // AtomicCompare of 16 bytes: what must be there is sent where the address points to [IHI 0022, atomic transactions].
+    void finish_atomic(const Burst &one, uint32_t resp) {
+        const Address &a = one.address;
+        const bool upper = a.addr >> 3 & 1, two = a.len;
+        const unsigned lane = a.addr / 8 % WORDS, pair = lane & ~1u;
+        const uint64_t strobes = two ? 0xFF : uint64_t{0xFFFF} << 8 * pair;
+        bool lawful = !a.lock && !(a.addr & 7) && a.burst == (upper ? WRAP : INCR) && (two ? WORDS == 1 && a.len == 1 && a.size == 3 : WORDS > 1 && a.size == 4);
+        for (const Beat &beat : one.beats) lawful = lawful && beat.strb == strobes;
+        if (!lawful) return void(trouble = "an atomic transaction is not lawful");
+        const uint64_t low = one.beats[0].data[two ? 0 : pair], high = two ? one.beats[1].data[0] : one.beats[0].data[pair | 1];
+        Beat found, told;
+        found.id = told.id = a.id, found.resp = told.resp = resp, found.last = true;
+        if (resp == OKAY) {
+            found.data[lane] = word(a.addr);
+            if (found.data[lane] == (upper ? high : low)) set_word(a.addr, upper ? low : high);
+            else ++failed;
+        }
+        r.queue.push_back(found);
+        b.queue.push_back(told);
+    }
     void finish_write(const Burst &one, const std::vector<uint64_t> &places, uint32_t &resp) {
         const Address &a = one.address;
+        if (a.atop) return a.atop == COMPARE ? finish_atomic(one, resp) : void(trouble = "an atomic transaction that no memory here takes");
         if (a.lock && resp == OKAY) {
             const auto kept = reserved.find(a.id);
             const bool good = kept != reserved.end() && kept->second.addr == a.addr && kept->second.len == a.len && kept->second.size == a.size;

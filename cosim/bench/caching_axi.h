@@ -1,5 +1,5 @@
-// Made part of the compiled lane of an MMU that caches whose tables lie behind AXI4: memory with a monitor, one word at a
-// time. It stands for the streams of the memory port.
+// Made part of the compiled lane of an MMU that caches whose tables lie behind AXI4 or AXI5: memory with a monitor, and with
+// atomic transactions, one word at a time. It stands for the streams of the memory port.
 
 #pragma once
 #include <map>
@@ -17,9 +17,10 @@ public:
         uint64_t due;
         bool writes;
         axi::Address address;
-        axi::Beat beat;
+        axi::Beat beat, second;  // the second is of an atomic transaction
+        bool atomic() const { return writes && address.atop == axi::COMPARE; }
     };
-    bool broken() const { return ar.broken || aw.broken || w.broken; }
+    bool broken() const { return unlawful || ar.broken || aw.broken || w.broken; }
     bool quiet() const { return pending.empty() && addresses.empty() && beats.empty(); }
 
     // Answers whose time has come; `note(writes, address)` makes an event of each.
@@ -27,7 +28,7 @@ public:
     void drive(Vtop &t, axi::Random &random, const Words &words, uint64_t now, uint64_t stalls, uint64_t errors, Note note) {
         for (size_t at = 0; at < pending.size();) {
             const Access one = pending[at];
-            bool waits = one.due > now || (one.writes ? !b.queue.empty() : !r.queue.empty());
+            bool waits = one.due > now || (one.writes && !b.queue.empty()) || ((!one.writes || one.atomic()) && !r.queue.empty());
             for (size_t before = 0; before < at; ++before)  // answers of an ID come in the order of its accesses
                 waits = waits || (pending[before].writes == one.writes && pending[before].address.id == one.address.id);
             if (waits) {
@@ -43,7 +44,18 @@ public:
             axi::Beat answer;
             answer.id = one.address.id, answer.last = true, answer.resp = error ? axi::SLVERR : axi::OKAY;
             const unsigned lane = one.address.addr / 8 % axi::WORDS;
-            if (one.writes && !one.address.lock) {  // a plain one, of whatever bytes
+            if (one.atomic()) {
+                const bool upper = one.address.addr >> 3 & 1, two = one.address.len;
+                const uint64_t low = one.beat.data[two ? 0 : lane & ~1u], high = two ? one.second.data[0] : one.beat.data[lane | 1u];
+                axi::Beat found = answer;
+                found.data[lane] = error || !word ? 0 : *word;
+                event.old = upper ? high : low;
+                event.new_ = upper ? low : high;
+                event.done = word && !error && *word == event.old;
+                if (event.done) *word = event.new_, written(one.address.addr);
+                r.queue.push_back(found);
+                b.queue.push_back(answer);
+            } else if (one.writes && !one.address.lock) {  // a plain one, of whatever bytes
                 event.old = word ? *word : 0;
                 event.done = word && !error;
                 for (unsigned byte = 0; byte < 8 && event.done; ++byte) {
@@ -78,12 +90,14 @@ public:
     void sample(const Vtop &t, uint64_t due) {
         b.sample(t);
         r.sample(t);
-        if (ar.sample(t)) pending.push_back({due, false, ar.payload, {}});
+        if (ar.sample(t)) pending.push_back({due, false, ar.payload, {}, {}});
         if (aw.sample(t)) addresses.push_back(aw.payload);
         if (w.sample(t)) beats.push_back(w.payload);
-        if (addresses.empty() || beats.empty()) return;
-        pending.push_back({due, true, addresses.front(), beats.front()});
+        if (addresses.empty() || beats.size() <= addresses.front().len) return;
+        Access &one = pending.emplace_back(Access{due, true, addresses.front(), beats.front(), {}});
         addresses.pop_front(), beats.pop_front();
+        if (one.address.len) one.second = beats.front(), beats.pop_front();
+        unlawful = unlawful || !lawful(one);
     }
     // Somebody may have written anywhere.
     void forget() { reserved.clear(); }
@@ -93,6 +107,19 @@ public:
     }
 
 private:
+    // Of what is not a word, only AtomicCompare of 16 bytes whose ID is nobody else's [IHI 0022, atomic transactions].
+    bool lawful(const Access &one) const {
+        if (!one.atomic()) return !one.address.atop && !one.address.len && one.beat.last;
+        const bool two = one.address.len, upper = one.address.addr >> 3 & 1;
+        unsigned same = 0;
+        for (const Access &other : pending) same += other.address.id == one.address.id;
+        const unsigned lane = one.address.addr / 8 % axi::WORDS & ~1u;
+        const bool strobes = two ? one.beat.strb == 0xFF && one.second.strb == 0xFF : one.beat.strb == uint64_t{0xFFFF} << 8 * lane;
+        return strobes && same == 1 && !one.address.lock && !(one.address.addr & 7) && one.address.burst == (upper ? axi::WRAP : axi::INCR) &&
+               (two ? axi::WORDS == 1 && one.address.len == 1 && one.address.size == 3 && !one.beat.last && one.second.last
+                    : axi::WORDS > 1 && one.address.size == 4 && one.beat.last);
+    }
+    bool unlawful = false;
     axi::Taker<TableBus::Aw> aw;
     axi::Taker<TableBus::W> w;
     axi::Taker<TableBus::Ar> ar;

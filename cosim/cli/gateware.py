@@ -204,6 +204,7 @@ def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
     help="The MMU's memory port as AXI4, with data of so many bits.",
 )
 @option("--monitor", is_flag=True, help="With --axi: an exclusive monitor before a memory that has none.")
+@option("--atomic", is_flag=True, help="With --axi: swaps are AXI5's atomic transactions, for a bus that takes them.")
 @option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
 @option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
 @option("--log", is_flag=True, help="A dirty log in an MMU that caches: a record in memory for each page marked.")
@@ -218,6 +219,7 @@ def export(
     levels: str,
     axi: str | None,
     monitor: bool,
+    atomic: bool,
     registers: bool,
     bridge: bool,
     log: bool,
@@ -254,6 +256,10 @@ def export(
         raise ToolError("--axi is the MMU's: give --design mmu")
     if monitor and axi is None:
         raise ToolError("--monitor stands on AXI4: give --axi 64")
+    if atomic and axi is None:
+        raise ToolError("--atomic stands on AXI: give --axi 64")
+    if atomic and monitor:
+        raise ToolError("--monitor takes no atomic transactions: leave out --monitor or --atomic")
     if registers and (axi is None or design not in CACHING):
         raise ToolError("--registers are those of an MMU that caches, on AXI4: give --design mmu --axi 64")
     if bridge and not registers:
@@ -269,10 +275,10 @@ def export(
             assert isinstance(config, CachingMmuConfig)
             bits, width = config.walker.physical_bits, int(axi or 0)
             between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
-            config = UnitConfig(config, between, table_bits=width, monitor=monitor)
+            config = UnitConfig(config, between, table_bits=width, monitor=monitor, table_atomic=atomic)
         elif axi is not None:
             assert not isinstance(config, WalkerConfig)
-            config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor)  # type: ignore[arg-type]
+            config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor, atomic=atomic)  # type: ignore[arg-type]
     except ValueError as error:
         raise ToolError(str(error)) from None
     with progress("the Verilog is made"):

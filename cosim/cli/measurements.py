@@ -68,6 +68,7 @@ def cycles(
     from ptewalk.cosim.runs.gateware import LATENCIES, gateware
     from ptewalk.cosim.runs.port_cycles import port_cycles
     from ptewalk.cosim.speed.curves import curves, table
+    from ptewalk.rtl.bus.atomic import AtomicPortConfig
 
     with progress("the gateware is built and measured"):
         walker = gateware(simulator)
@@ -77,7 +78,7 @@ def cycles(
             by = walker.model.simulator.name
             rows += caching_cycles(measured, by)
             rows += walkers_cycles(by) if STEADY_LATENCY in measured else []
-            rows += port_cycles(measured)
+            rows += port_cycles(measured) + port_cycles(measured, AtomicPortConfig())
             rows += axi_cycles(measured, by)
             rows += bridge_cycles(measured, by)
             rows += engine_cycles(measured, by)

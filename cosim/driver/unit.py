@@ -130,7 +130,8 @@ class Unit:
         Parameters
         ----------
         scratch : int, optional
-            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run. Block RAM needs none.
+            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run. Block RAM and a unit
+            that makes atomic transactions have none.
 
         Raises
         ------

@@ -102,9 +102,10 @@ def bus_walks(file: Path, count: int, seed: int, *, bits: int = 64, simulator: s
     return _told(simulator, bits, "recorded", {"file": str(file), "seed": seed, "count": count})
 
 
-def bus_library(bits: int = 64, simulator: str = "verilator") -> BuildDir:
-    """The compiled lane of a bridge whose tables' memory has the monitor; `ToolError` as `library_of`."""
-    return library_of(replace(bridge_config(bits), monitor=False), bridge_lane_files, simulator)
+def bus_library(bits: int = 64, simulator: str = "verilator", *, atomic: bool = False) -> BuildDir:
+    """The compiled lane of a bridge whose tables' memory has the monitor, or compares; `ToolError` as `library_of`."""
+    config = replace(bridge_config(bits), monitor=False, table_atomic=atomic)
+    return library_of(config, bridge_lane_files, simulator)
 
 
 def bus_volume(
@@ -112,6 +113,7 @@ def bus_volume(
     seed: int,
     *,
     bits: int = 64,
+    atomic: bool = False,
     simulator: str = "verilator",
     jobs: int = 1,
     journal: Path | None = None,
@@ -121,7 +123,8 @@ def bus_volume(
 
     Bursts of every kind, some of which AXI forbids, to pages that are mapped, read-only, unmapped, or broken below;
     soft-dirty is cleared and pages are unmapped between; channels stall, memory is slow, answers in any order or errs,
-    refuses reservations or has none, and all is reset in the middle.
+    refuses reservations or has none, and all is reset in the middle. With `atomic` marks are atomic transactions, which
+    need no reservation.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def bus_volume(
     ToolError
         The simulator was not found, or it failed.
     """
-    model = bus_library(bits, simulator)
+    model = bus_library(bits, simulator, atomic=atomic)
     chunks = walks_plan(seed, count, CHUNK)
 
     def work(chunk: Chunk) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, Flow, connect, flipped
 
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.core import Bridge
-from ptewalk.rtl.bus.on_axi import AxiMmu, AxiMmuConfig
+from ptewalk.rtl.bus.on_axi import AxiMmu, AxiMmuConfig, check_atomic
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 
 __all__ = ["TranslatingBridge", "TranslatingBridgeConfig"]
@@ -34,12 +34,15 @@ class TranslatingBridgeConfig:
     monitor : bool
         True: an `ExclusiveMonitor` stands before the tables' memory, and nobody may write to tables past it. False
         (default): that bus has a monitor.
+    table_atomic : bool
+        As `atomic` of `AxiMmuConfig`, on the tables' bus.
     """
 
     mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
     bridge: BridgeConfig = field(default_factory=BridgeConfig)
     table_bits: int = 64
     monitor: bool = False
+    table_atomic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
@@ -48,6 +51,7 @@ class TranslatingBridgeConfig:
             raise ValueError("log of the MMU of a bridge must be None: it has no registers for one")
         if not isinstance(self.bridge, BridgeConfig):
             raise ValueError(f"bridge must be a BridgeConfig, not {self.bridge!r}")
+        check_atomic("table_atomic", self.table_atomic, monitor=self.monitor)
         _ = self.axi_mmu
 
     @property
@@ -56,7 +60,7 @@ class TranslatingBridgeConfig:
         bridge = self.bridge
         walker = replace(self.mmu.walker, tag_bits=bridge.tag_bits, physical_bits=bridge.physical_bits)
         mmu = replace(self.mmu, walker=walker, read_grants=True)
-        return AxiMmuConfig(mmu, data_bits=self.table_bits, monitor=self.monitor)
+        return AxiMmuConfig(mmu, data_bits=self.table_bits, monitor=self.monitor, atomic=self.table_atomic)
 
 
 class TranslatingBridge(Component):
@@ -71,7 +75,7 @@ class TranslatingBridge(Component):
     s_axi, m_axi, control, status, faults
         The bridge's.
     t_axi : Out(AxiSignature)
-        Reads and exclusive writes of table entries.
+        Reads and exclusive writes, or atomic ones, of table entries.
     port_status, port_clear, unknown_address
         The memory port's, `status` and `clear` there.
     drain, drained, granted, mmu_status, mmu_clear

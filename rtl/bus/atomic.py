@@ -63,7 +63,7 @@ class _AtomicSlot(Slot):
 
 
 class AtomicPort(WordPort):
-    """Reads as single 64-bit transfers, swaps as AtomicCompare of 16 bytes: the word that must be there, and the new one.
+    """Reads as single 64-bit transfers, swaps as AtomicCompare of 16 bytes: what must be there, and the new word.
 
     An id of the port has a slot, which is an AXI ID: the id modulo `ids`. A slot has one access in flight, so that the
     ID of an atomic transaction is nobody else's meanwhile.
@@ -141,7 +141,7 @@ class AtomicPort(WordPort):
         writer = turn(m, "writer", wants, free)
         with m.If(aw.ready):
             m.d.sync += aw.valid.eq(0)
-        with m.If(w.ready):
+        with m.If(w.valid & w.ready):
             m.d.sync += w.valid.eq(~w.payload.last)
             if lanes == 1:
                 m.d.sync += [w.payload.data.eq(second), w.payload.last.eq(1)]

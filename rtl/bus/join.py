@@ -24,6 +24,8 @@ class AxiJoin(Component):
         Of `s_axi`: 0 to `ids` - 1 are the same on the bus.
     alone : int
         What the only ID of `t_axi`, 0, is on the bus: none of `s_axi`'s.
+    atomic : bool
+        `s_axi` and the bus have AWATOP; default False.
 
     Members
     -------
@@ -31,14 +33,16 @@ class AxiJoin(Component):
     m_axi : Out(AxiSignature)
     """
 
-    def __init__(self, *, address_bits: int, data_bits: int, id_bits: int, ids: int, alone: int) -> None:
+    def __init__(
+        self, *, address_bits: int, data_bits: int, id_bits: int, ids: int, alone: int, atomic: bool = False
+    ) -> None:
         self._alone = alone
         widths = {"address_bits": address_bits, "data_bits": data_bits}
         super().__init__(
             {
-                "s_axi": In(AxiSignature(**widths, id_bits=max(1, (ids - 1).bit_length()))),
+                "s_axi": In(AxiSignature(**widths, id_bits=max(1, (ids - 1).bit_length()), atomic=atomic)),
                 "t_axi": In(AxiSignature(**widths, id_bits=1)),
-                "m_axi": Out(AxiSignature(**widths, id_bits=id_bits)),
+                "m_axi": Out(AxiSignature(**widths, id_bits=id_bits, atomic=atomic)),
             }
         )
 
@@ -81,7 +85,7 @@ class AxiJoin(Component):
         for number, manager in enumerate(managers):
             with m.If((turn == number) & enabled):
                 m.d.comb += [channel.valid.eq(manager.valid), manager.ready.eq(channel.ready)]
-                m.d.comb += [channel.payload[name].eq(manager.payload[name]) for name, _ in channel.payload.shape()]
+                m.d.comb += [channel.payload[name].eq(manager.payload[name]) for name, _ in manager.payload.shape()]
                 if number and "id" in dict(channel.payload.shape()):
                     m.d.comb += channel.payload.id.eq(self._alone)
 

@@ -1,10 +1,11 @@
-"""An MMU whose memory port is an AXI4 manager: what an integrator places before an interconnect."""
+"""An MMU whose memory port is an AXI4 or AXI5 manager: what an integrator places before an interconnect."""
 
 from dataclasses import dataclass, field
 
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, Flow, connect, flipped
 
+from ptewalk.rtl.bus.atomic import AtomicPort, AtomicPortConfig
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.join import AxiJoin
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
@@ -13,7 +14,30 @@ from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.log.on_axi import RecordPort
 from ptewalk.rtl.mmu import Mmu, MmuConfig
 
-__all__ = ["AxiMmu", "AxiMmuConfig"]
+__all__ = ["AxiMmu", "AxiMmuConfig", "check_atomic", "word_port", "word_port_config"]
+
+
+def check_atomic(name: str, atomic: object, *, monitor: bool) -> None:
+    """Refuse what is no parameter `name` of a port, and a monitor, which takes no AWATOP; ValueError."""
+    if not isinstance(atomic, bool):
+        raise ValueError(f"{name} must be True or False, not {atomic!r}")
+    if atomic and monitor:
+        raise ValueError(f"monitor must be False with {name}: it takes no AWATOP, not True")
+
+
+def word_port_config(
+    *, atomic: bool, physical_bits: int, data_bits: int, ids: int | None, link: bool, prot: int, walkers: int
+) -> ExclusivePortConfig | AtomicPortConfig:
+    """Parameters of the memory port of so many walkers, each with an ID of its own where `ids` is None; ValueError."""
+    count = 1 << (walkers - 1).bit_length() if ids is None else ids
+    if atomic:
+        return AtomicPortConfig(physical_bits, data_bits, count, prot, walkers)
+    return ExclusivePortConfig(physical_bits, data_bits, count, link, prot, walkers)
+
+
+def word_port(config: ExclusivePortConfig | AtomicPortConfig) -> ExclusivePort | AtomicPort:
+    """The memory port of its parameters."""
+    return AtomicPort(config) if isinstance(config, AtomicPortConfig) else ExclusivePort(config)
 
 
 @dataclass(frozen=True)
@@ -32,6 +56,9 @@ class AxiMmuConfig:
     exclusive_ids : int or None
         As in `ExclusivePortConfig`; None (default): one for each walker, rounded up to a power of two. With fewer,
         walkers share an ID, and one waits for the other.
+    atomic : bool
+        True: an `AtomicPort`, so that swaps are AXI5's atomic transactions; `exclusive_ids` is its `ids`, and `link`
+        does not count. False (default): an `ExclusivePort`.
     """
 
     mmu: MmuConfig | CachingMmuConfig = field(default_factory=MmuConfig)
@@ -40,24 +67,27 @@ class AxiMmuConfig:
     prot: int = 0b001
     monitor: bool = False
     exclusive_ids: int | None = None
+    atomic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, MmuConfig | CachingMmuConfig):
             raise ValueError(f"mmu must be an MmuConfig or a CachingMmuConfig, not {self.mmu!r}")
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
-        if self.port.exclusive_ids > 1 and self.log is not None:
-            ids = self.port.exclusive_ids
+        check_atomic("atomic", self.atomic, monitor=self.monitor)
+        if self.port.ids > 1 and self.log is not None:
+            ids = self.port.ids
             raise ValueError(f"exclusive_ids must be 1 with a log, whose records have ID 1, not {ids}")
 
     @property
-    def port(self) -> ExclusivePortConfig:
+    def port(self) -> ExclusivePortConfig | AtomicPortConfig:
         """The parameters of the memory port; ValueError where they are not allowed."""
         walkers = self.mmu.walkers if isinstance(self.mmu, CachingMmuConfig) else 1
-        return ExclusivePortConfig(
+        return word_port_config(
+            atomic=self.atomic,
             physical_bits=self.mmu.walker.physical_bits,
             data_bits=self.data_bits,
-            exclusive_ids=1 << (walkers - 1).bit_length() if self.exclusive_ids is None else self.exclusive_ids,
+            ids=self.exclusive_ids,
             link=self.link,
             prot=self.prot,
             walkers=walkers,
@@ -70,7 +100,7 @@ class AxiMmuConfig:
 
 
 class AxiMmu(Component):
-    """An MMU, and an `ExclusivePort` in the place of its memory port.
+    """An MMU, and an `ExclusivePort` or an `AtomicPort` in the place of its memory port.
 
     Parameters
     ----------
@@ -84,7 +114,7 @@ class AxiMmu(Component):
     def __init__(self, config: AxiMmuConfig = AxiMmuConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self.mmu = Mmu(config.mmu) if isinstance(config.mmu, MmuConfig) else CachingMmu(config.mmu)
-        self.port = ExclusivePort(config.port)
+        self.port = word_port(config.port)
         of_mmu = self.mmu.signature.members
         members = {name: member for name, member in of_mmu.items() if name not in _TO_MEMORY}
         members |= {name: member for name, member in self.port.signature.members.items() if name != "memory"}
@@ -111,7 +141,9 @@ class AxiMmu(Component):
             assert isinstance(mmu, CachingMmu)
             widths = {"address_bits": bits.physical_bits, "data_bits": bits.data_bits}
             m.submodules.record_port = records = RecordPort(**widths, id_bits=self.config.log.id_bits, prot=bits.prot)
-            m.submodules.join = join = AxiJoin(**widths, id_bits=bits.id_bits, ids=1, alone=1)
+            m.submodules.join = join = AxiJoin(
+                **widths, id_bits=bits.id_bits, ids=1, alone=1, atomic=self.config.atomic
+            )
             connect(m, mmu.records, records.records)
             connect(m, axi, join.s_axi)
             connect(m, records.m_axi, join.t_axi)
@@ -122,7 +154,7 @@ class AxiMmu(Component):
                     address_bits=bits.physical_bits,
                     data_bits=bits.data_bits,
                     id_bits=bits.id_bits,
-                    reservations=bits.exclusive_ids,
+                    reservations=bits.ids,
                 )
             )
             connect(m, axi, monitor.s_axi)

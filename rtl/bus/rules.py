@@ -1,13 +1,16 @@
-"""AXI4's rules, watched on an interface: for simulation, for proofs, and for a design on a board [IHI 0022, A3, A7]."""
+"""AXI4's rules, watched on an interface: for simulation, for proofs, and for a design on a board [IHI 0022, A3, A7].
+
+With AWATOP, those of AXI5's atomic transactions too.
+"""
 
 from enum import IntEnum
 from typing import Any, Final
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, Out
 
-from ptewalk.rtl.bus.axi import Burst, Response
+from ptewalk.rtl.bus.axi import Atomic, Burst, Response
 
 __all__ = ["MANAGER", "SUBORDINATE", "AxiRules", "Rule", "broken_rules"]
 
@@ -46,6 +49,12 @@ class Rule(IntEnum):
     R_EXOKAY = 16
     UNWATCHED = 17
     """No rule of AXI: more is outstanding than can be watched."""
+    AW_ATOMIC = 18
+    """AWATOP is known, AWLOCK 0; 1 to 8 bytes of one word, or AtomicCompare of 2 to 32, as its halves stand."""
+    ATOMIC_ID = 19
+    """The ID of an atomic transaction is that of no other access meanwhile."""
+    W_ATOMIC = 20
+    """All strobes of an atomic transaction's beats are set."""
 
 
 def _mask(*rules: Rule) -> int:
@@ -76,6 +85,7 @@ class _Outstanding:
     """
 
     def __init__(self, layout: data.StructLayout, depth: int, name: str) -> None:
+        self.name = name
         self.entries = [Signal(layout, name=f"{name}{number}") for number in range(depth)]
         self.count = Signal(range(depth + 1), name=f"{name}_count")
         self.there = [self.count > number for number in range(depth)]
@@ -113,13 +123,13 @@ class AxiRules(Component):
     Parameters
     ----------
     axi : interface of AxiSignature
-        From either side.
+        From either side. Where it has no AWATOP, the rules of atomic transactions are never broken.
     reads, writes : int
         Outstanding at most; default 16 of each. Beyond that `Rule.UNWATCHED` is raised.
 
     Members
     -------
-    broken : Out(18)
+    broken : Out(21)
         A bit for each `Rule` that is broken in this cycle, by what is on the interface now.
     """
 
@@ -128,6 +138,7 @@ class AxiRules(Component):
         self.axi = axi
         self._depth = {"reads": reads, "writes": writes}
         self._lanes = len(axi.w.payload.strb)
+        self._atop = axi.aw.payload.atop if "atop" in dict(axi.aw.payload.shape()) else Const(Atomic.NONE, 6)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -136,12 +147,14 @@ class AxiRules(Component):
         for name in ("aw", "w", "b", "ar", "r"):
             m.d.comb += broken[Rule[f"{name.upper()}_STABLE"]].eq(self._changes(m, name, getattr(axi, name)))
         for name, channel in (("aw", axi.aw), ("ar", axi.ar)):
-            lawful, exclusive = self._burst(m, name, channel.payload)
+            lawful, exclusive = self._burst(m, name, channel.payload, self._atop if name == "aw" else Atomic.NONE)
             m.d.comb += [
                 broken[Rule[f"{name.upper()}_BURST"]].eq(channel.valid & ~lawful),
                 broken[Rule[f"{name.upper()}_EXCLUSIVE"]].eq(channel.valid & channel.payload.lock & ~exclusive),
             ]
+        m.d.comb += broken[Rule.AW_ATOMIC].eq(axi.aw.valid & (self._atop != Atomic.NONE) & ~self._atomic(m))
         unwatched = [*self._reads(m, broken), *self._writes(m, broken)]
+        m.d.comb += broken[Rule.ATOMIC_ID].eq(self._shares_an_id(m))
         m.d.comb += broken[Rule.UNWATCHED].eq(Cat(*unwatched).any())
         m.d.comb += self.broken.eq(Cat(broken[rule] for rule in Rule))
         return m
@@ -153,7 +166,35 @@ class AxiRules(Component):
         m.d.sync += [waits.eq(channel.valid & ~channel.ready), shown.eq(payload)]
         return waits & (~channel.valid | (payload != shown))
 
-    def _burst(self, m: Module, name: str, address: Any) -> tuple[Value, Value]:
+    def _atomic(self, m: Module) -> Value:
+        """What is on AW is lawful as an atomic transaction."""
+        aw, kind = self.axi.aw.payload, self._atop
+        low, mask, half = aw.addr[:5], Signal(15, name="atomic_mask"), Signal(5, name="atomic_half")
+        m.d.comb += [mask.eq((aw.len << aw.size) | ((1 << aw.size) - 1)), half.eq((mask + 1) >> 1)]
+        whole = (aw.len == 0) | (aw.size == (self._lanes - 1).bit_length())
+        shape = ~aw.lock & whole & ((mask & (mask + 1)) == 0)
+        upper = (low & half).any()
+        pair = (mask >= 1) & (mask <= 31) & ((low & (half - 1)) == 0) & (aw.burst == Mux(upper, Burst.WRAP, Burst.INCR))
+        one = (mask <= 7) & ((low & mask) == 0) & (aw.burst == Burst.INCR)
+        known = (kind == Atomic.SWAP) | (kind[4:] == Atomic.STORE >> 4) | (kind[4:] == Atomic.LOAD >> 4)
+        return shape & Mux(kind == Atomic.COMPARE, pair, known & one)
+
+    def _shares_an_id(self, m: Module) -> Value:
+        """An atomic transaction is on offer, or not over, and something on offer has its ID too."""
+        aw, ar, atomic = self.axi.aw, self.axi.ar, Signal(name="aw_is_atomic")
+        m.d.comb += atomic.eq(aw.valid & (self._atop != Atomic.NONE))
+        written = [
+            (there, one, one.atomic) for there, one in zip(self._written.there, self._written.entries, strict=True)
+        ]
+        owed = [(there, one, Const(1)) for there, one in zip(self._owed.there, self._owed.entries, strict=True)]
+        read = [(there, one, Const(0)) for there, one in zip(self._read.there, self._read.entries, strict=True)]
+        meets = [atomic & ar.valid & (aw.payload.id == ar.payload.id)]
+        for there, one, is_atomic in (*written, *owed, *read):
+            meets.append(there & aw.valid & (one.id == aw.payload.id) & (is_atomic | atomic))
+            meets.append(there & ar.valid & (one.id == ar.payload.id) & is_atomic)
+        return Cat(*meets).any()
+
+    def _burst(self, m: Module, name: str, address: Any, atop: Value | int) -> tuple[Value, Value]:
         """It is lawful, and lawful as an exclusive one."""
         most = (self._lanes - 1).bit_length()
         low = address.addr[:_PAGE]
@@ -171,24 +212,27 @@ class AxiRules(Component):
         kind = Mux(
             address.burst == Burst.WRAP, wraps, Mux(address.burst == Burst.FIXED, length <= 15, end[_PAGE:] == 0)
         )
-        lawful = (address.burst != 3) & (address.size <= most) & kind
+        lawful = (address.burst != 3) & (address.size <= most) & (kind | (atop == Atomic.COMPARE))
         return lawful, power & (length <= 15) & (mask < 128) & is_aligned
 
     def _reads(self, m: Module, broken: dict[Rule, Signal]) -> list[Value]:
+        """What R owes: reads, and what atomic transactions found."""
         ar, r, aw = self.axi.ar, self.axi.r, self.axi.aw
         layout = data.StructLayout({"id": ar.payload.id.shape(), "left": unsigned(8), "lock": 1})
-        queue = _Outstanding(layout, self._depth["reads"], "read")
-        known, chosen = queue.oldest(m, [one.id == r.payload.id for one in queue.entries], "read_of")
-        found = queue.pick(m, chosen, "read_found")
-        beat = r.valid & r.ready & known
-        new, changed = Signal(layout, name="read_new"), []
-        m.d.comb += [new.id.eq(ar.payload.id), new.left.eq(ar.payload.len), new.lock.eq(ar.payload.lock)]
-        for number, one in enumerate(queue.entries):
-            after = Signal(layout, name=f"read{number}_after")
-            m.d.comb += [after.eq(one), after.left.eq(one.left - (beat & chosen[number]))]
-            changed.append(after)
-        pops = chosen & (beat & ((found.left == 0) | r.payload.last)).replicate(len(queue.entries))
-        queue.change(m, push=ar.valid & ar.ready, new=Value.cast(new), pop=pops, changed=changed)
+        queues = [
+            _Outstanding(layout, self._depth["reads"], "read"),
+            _Outstanding(layout, self._depth["writes"], "owed"),
+        ]
+        queue, self._owed = queues
+        self._read = queue
+        half = Mux(self._atop == Atomic.COMPARE, aw.payload.len >> 1, aw.payload.len)
+        owes = aw.valid & aw.ready & self._atop[5]
+        known, found = Signal(name="read_known"), Signal(layout, name="read_found")
+        for one, taken, new_of in (
+            (queue, ar.valid & ar.ready, (ar.payload.id, ar.payload.len, ar.payload.lock)),
+            (self._owed, owes, (aw.payload.id, half, Const(0))),
+        ):
+            self._owes(m, one, taken, new_of, known, found)
         begun = [
             there & one.lock & (one.id == aw.payload.id) for there, one in zip(queue.there, queue.entries, strict=True)
         ]
@@ -198,19 +242,36 @@ class AxiRules(Component):
             broken[Rule.R_EXOKAY].eq(r.valid & known & (r.payload.resp == Response.EXOKAY) & ~found.lock),
             broken[Rule.EXCLUSIVE_ORDER].eq(aw.valid & aw.payload.lock & Cat(*begun).any()),
         ]
-        return [queue.overflows]
+        return [one.overflows for one in queues]
+
+    def _owes(self, m: Module, queue: Any, taken: Value, made: tuple[Value, ...], known: Signal, found: Any) -> None:
+        """Beats that R owes to those of a queue, and which of them the beat on R is of."""
+        r = self.axi.r
+        there, chosen = queue.oldest(m, [one.id == r.payload.id for one in queue.entries], f"{queue.name}_of")
+        mine = queue.pick(m, chosen, f"{queue.name}_mine")
+        beat = r.valid & r.ready & there
+        new, changed = Signal(found.shape(), name=f"{queue.name}_new"), []
+        m.d.comb += [new.id.eq(made[0]), new.left.eq(made[1]), new.lock.eq(made[2])]
+        for number, one in enumerate(queue.entries):
+            after = Signal(found.shape(), name=f"{queue.name}{number}_after")
+            m.d.comb += [after.eq(one), after.left.eq(one.left - (beat & chosen[number]))]
+            changed.append(after)
+        pops = chosen & (beat & ((mine.left == 0) | r.payload.last)).replicate(len(queue.entries))
+        queue.change(m, push=taken, new=Value.cast(new), pop=pops, changed=changed)
+        with m.If(there):
+            m.d.comb += [known.eq(1), found.eq(mine)]
 
     def _writes(self, m: Module, broken: dict[Rule, Signal]) -> list[Value]:
         aw, w, b = self.axi.aw, self.axi.w, self.axi.b
         lane = (self._lanes - 1).bit_length()
-        shape = {"id": aw.payload.id.shape(), "lock": 1, "ended": 1, "len": unsigned(8)}
+        shape = {"id": aw.payload.id.shape(), "lock": 1, "atomic": 1, "ended": 1, "len": unsigned(8)}
         shape |= {"size": unsigned(3), "burst": unsigned(2), "low": unsigned(lane)}
         layout = data.StructLayout(shape)
-        queue = _Outstanding(layout, self._depth["writes"], "write")
+        self._written = queue = _Outstanding(layout, self._depth["writes"], "write")
         ahead = _Outstanding(data.StructLayout({"len": unsigned(8)}), 4, "ahead")  # ended before their AW was taken
         new = Signal(layout, name="write_new")
         m.d.comb += [new[name].eq(aw.payload[name]) for name in ("id", "lock", "len", "size", "burst")]
-        m.d.comb += new.low.eq(aw.payload.addr)
+        m.d.comb += [new.low.eq(aw.payload.addr), new.atomic.eq(self._atop != Atomic.NONE)]
         taken, beat, answer = aw.valid & aw.ready, w.valid & w.ready, b.valid & b.ready
 
         # Of which burst the beat on W is.
@@ -224,10 +285,13 @@ class AxiRules(Component):
         with m.If(beat):
             m.d.sync += place.eq(Mux(w.payload.last, 0, place + 1))
         m.d.comb += new.ended.eq(Mux(ahead.there[0], 1, arrives & ends))
+        lanes = Signal(self._lanes, name="write_lanes")
+        m.d.comb += lanes.eq(self._lanes_of(m, burst, place))
         late = ahead.there[0] & taken & (ahead.entries[0].len != aw.payload.len)
         m.d.comb += [
             broken[Rule.W_LAST].eq((w.valid & known & (w.payload.last != (place == burst.len))) | late),
-            broken[Rule.W_STROBES].eq(w.valid & known & ((w.payload.strb & ~self._lanes_of(m, burst, place)) != 0)),
+            broken[Rule.W_STROBES].eq(w.valid & known & ((w.payload.strb & ~lanes) != 0)),
+            broken[Rule.W_ATOMIC].eq(w.valid & known & burst.atomic & ((~w.payload.strb & lanes) != 0)),
         ]
         sooner = Signal(ahead.entries[0].shape(), name="ahead_new")
         m.d.comb += sooner.len.eq(place)
@@ -265,5 +329,7 @@ class AxiRules(Component):
             m.d.comb += low.eq((burst.low & ~total) | (Mux(place == 0, burst.low, line) & total))
         with m.Elif(burst.burst == Burst.FIXED):
             m.d.comb += low.eq(burst.low)
+        with m.If(burst.atomic):  # both halves, wherever the address points to
+            m.d.comb += low.eq(burst.low & ~beat)
         m.d.comb += high.eq(low | beat)
         return Cat((low <= number) & (number <= high) for number in range(self._lanes))

@@ -10,7 +10,7 @@ from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check
 __all__ = ["BY_NAME", "COUNTERS", "ID", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 1)
+VERSION: Final = (1, 2)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -122,12 +122,18 @@ _BUILT: Final = (
         0x008,
         (
             _said("soft_dirty", 0, 1, "The MMU tracks: TRACK counts."),
-            _said("exclusive", 1, 1, "Tables are reached over AXI4 with exclusive accesses; 0: block RAM."),
+            _said(
+                "exclusive",
+                1,
+                1,
+                "Tables are reached over AXI4 with exclusive accesses; 0 here and at atomic: block RAM.",
+            ),
             _said("monitor", 2, 1, "The unit has an exclusive monitor of its own."),
             _said("selftest", 3, 1, "SELFTEST is there."),
             _said("bridge", 4, 1, "The translating bridge is there."),
             _said("engine", 5, 1, "The table engine is there."),
             _said("log", 6, 1, "The dirty log is there."),
+            _said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
         ),
         "What is there.",
     ),

@@ -7,10 +7,11 @@ from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.core import Bridge
-from ptewalk.rtl.bus.axi import AxiSignature
+from ptewalk.rtl.bus.atomic import AtomicPortConfig
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
-from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
+from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
+from ptewalk.rtl.bus.on_axi import check_atomic, word_port, word_port_config
 from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
@@ -34,6 +35,7 @@ class MemoryPath:
     exclusive_ids: int = 0
     monitor: bool = False
     selftest: bool = False
+    atomic: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class UnitConfig:
         As in `ExclusivePortConfig`.
     monitor : bool
         As in `AxiMmuConfig`.
+    table_atomic : bool
+        As `atomic` of `AxiMmuConfig`, on the tables' bus; there is no self-test then.
     """
 
     mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
@@ -64,6 +68,7 @@ class UnitConfig:
     link: bool = True
     prot: int = 0b001
     monitor: bool = False
+    table_atomic: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
@@ -76,6 +81,7 @@ class UnitConfig:
             raise ValueError(f"queue_depth must be an integer from 2 to 16, not {self.queue_depth!r}")
         if not isinstance(self.monitor, bool):
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
+        check_atomic("table_atomic", self.table_atomic, monitor=self.monitor)
         _ = (self.port, self.inner)
 
     @property
@@ -88,16 +94,16 @@ class UnitConfig:
         return replace(self.mmu, walker=walker, read_grants=True)
 
     @property
-    def port(self) -> ExclusivePortConfig:
+    def port(self) -> ExclusivePortConfig | AtomicPortConfig:
         """The parameters of the memory port, with an ID for each walker; ValueError where they are not allowed."""
-        walkers = self.mmu.walkers
-        return ExclusivePortConfig(
+        return word_port_config(
+            atomic=self.table_atomic,
             physical_bits=self.inner.walker.physical_bits,
             data_bits=self.table_bits,
-            exclusive_ids=1 << (walkers - 1).bit_length(),
+            ids=None,
             link=self.link,
             prot=self.prot,
-            walkers=walkers,
+            walkers=self.mmu.walkers,
         )
 
     @property
@@ -108,7 +114,10 @@ class UnitConfig:
     @property
     def path(self) -> MemoryPath:
         """The way to memory."""
-        ids = self.port.exclusive_ids
+        port = self.port
+        if isinstance(port, AtomicPortConfig):
+            return MemoryPath(data_bits=self.table_bits, atomic=True)
+        ids = port.exclusive_ids
         return MemoryPath(data_bits=self.table_bits, exclusive_ids=ids, monitor=self.monitor, selftest=True)
 
 
@@ -124,6 +133,7 @@ def built_values(
             "monitor": path.monitor,
             "bridge": bridge,
             "selftest": path.selftest,
+            "atomic": path.atomic,
             **dict.fromkeys(("engine", "log"), 0),
         },
         "PARAM0": {
@@ -409,16 +419,15 @@ class Unit(Component):
         self.config = config
         self.core = UnitCore(config.inner, queue_depth=config.queue_depth, path=config.path, bridge=config.bridge)
         self._tables = "m_axi" if config.bridge is None else "t_axi"
-        port = config.port
-        axi = AxiSignature(address_bits=port.physical_bits, data_bits=port.data_bits, id_bits=port.id_bits)
+        self.port = word_port(config.port)
         inside = self.core.signature.members
         members = {name: inside[name] for name in ("s_axil", "irq", "s_axi", "m_axi") if name in inside}
-        super().__init__({**members, self._tables: Out(axi)})
+        super().__init__({**members, self._tables: self.port.signature.members["m_axi"]})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
-        m.submodules.port = port = ExclusivePort(self.config.port)
+        m.submodules.port = port = self.port
         connect(m, flipped(self.s_axil), core.s_axil)
         connect(m, core.memory, port.memory)
         m.d.comb += [
@@ -427,13 +436,15 @@ class Unit(Component):
             port.clear.eq(core.port_clear),
             core.unknown_address.eq(port.unknown_address),
         ]
-        m.submodules.self_test = test = SelfTest(self.config.port)
-        connect(m, port.m_axi, test.s_axi)
-        m.d.comb += [
-            *(test.start.eq(core.test), test.address.eq(core.test_address)),
-            *(core.tested.eq(test.done), core.test_result.eq(test.result)),
-        ]
-        axi = test.m_axi
+        axi = port.m_axi
+        if isinstance(self.config.port, ExclusivePortConfig):
+            m.submodules.self_test = test = SelfTest(self.config.port)
+            connect(m, axi, test.s_axi)
+            m.d.comb += [
+                *(test.start.eq(core.test), test.address.eq(core.test_address)),
+                *(core.tested.eq(test.done), core.test_result.eq(test.result)),
+            ]
+            axi = test.m_axi
         if self.config.monitor:
             m.submodules.monitor = monitor = self._monitor()
             connect(m, axi, monitor.s_axi)
@@ -450,6 +461,6 @@ class Unit(Component):
             address_bits=port.physical_bits,
             data_bits=port.data_bits,
             id_bits=port.id_bits,
-            reservations=port.exclusive_ids,
+            reservations=port.ids,
         )
         return ExclusiveMonitor(config)

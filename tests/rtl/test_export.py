@@ -182,9 +182,9 @@ def test_names() -> None:
     assert top_name(WalkerConfig()) == "ptewalk_walker"
     assert top_name(MmuConfig()) == "ptewalk_mmu"
     kinds = (
-        "WalkerConfig or MmuConfig or CachingMmuConfig or LockRamConfig or ExclusivePortConfig or MonitorConfig or "
-        "AxiMmuConfig or TranslatingBridgeConfig or UnitConfig or BoardConfig or EngineConfig or AxiEngineConfig or "
-        "MmuEngineConfig"
+        "WalkerConfig or MmuConfig or CachingMmuConfig or LockRamConfig or ExclusivePortConfig or AtomicPortConfig or "
+        "MonitorConfig or AxiMmuConfig or TranslatingBridgeConfig or UnitConfig or BoardConfig or EngineConfig or "
+        "AxiEngineConfig or MmuEngineConfig"
     )
     with pytest.raises(TypeError, match=rf"^config must be of {kinds}, not 'walker'$"):
         top_name("walker")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import cocotb
 from cocotbext.axi import AxiBus, AxiSlave
 
 from ptewalk.cosim.bench.axi import AxiTables, stalled
+from ptewalk.cosim.bench.axi_atomic import AtomicTarget
 from ptewalk.cosim.bench.conditions import Conditions, Stalls
 from ptewalk.cosim.bench.records import decode
 from ptewalk.cosim.bench.walker import WalkerBench
@@ -27,8 +28,11 @@ async def begin(dut: Any, seed: int, memory: SparseMemory) -> tuple[WalkerBench,
     """A bench that runs, and the memory behind its AXI port, which stalls at random on every channel."""
     bench = WalkerBench(dut, memory, Conditions(seed=seed, stalls=Stalls(requests=0.2, responses=0.2)))
     tables = AxiTables(memory)
-    subordinate = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=tables)
-    stalled(subordinate, random.Random(seed))
+    if hasattr(dut, "m_axi_awatop"):
+        AtomicTarget(dut, "m_axi", tables, random.Random(seed))
+    else:
+        subordinate = AxiSlave(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, target=tables)
+        stalled(subordinate, random.Random(seed))
     await bench.start()
     return bench, tables
 

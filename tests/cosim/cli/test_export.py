@@ -95,6 +95,11 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
+        (("-o", "b.v", "--design", "mmu", "--atomic"), "--atomic stands on AXI: give --axi 64"),
+        (
+            ("-o", "b.v", "--design", "mmu", "--axi", "64", "--atomic", "--monitor"),
+            "--monitor takes no atomic transactions: leave out --monitor or --atomic",
+        ),
         (("-o", "b.v", "--design", "mmu", "--axi", "32"), "'32' is not one of '64', '128', '256', '512'"),
         (
             ("-o", "b.v", "--design", "mmu-uncached", "--tag-bits", "11"),

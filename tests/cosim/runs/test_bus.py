@@ -36,6 +36,19 @@ def test_random_bursts_under_all_conditions(bits: int, part: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.share(4)
+@pytest.mark.parametrize(("bits", "part"), [(64, 2), (128, 3), (512, 4), (64, 5)])
+def test_random_bursts_whose_marks_are_atomic_transactions(bits: int, part: int) -> None:
+    """The same on tables that are marked by AtomicCompare: no reservation is there to be refused or lost."""
+    told = bus_volume(9 * CHUNK, part, bits=bits, atomic=True)
+    counts = told["counts"]
+    assert told["failures"] == [] and told["wrong"] == 0
+    assert told["compared"] >= 9 * CHUNK - 40 * counts["resets_done"]
+    assert counts["marked_stores"] >= 4000 and counts["cleared"] >= 300 and counts["clears_done"] >= 600
+    assert counts["refused_reads"] == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "says"),
     [

@@ -59,6 +59,19 @@ def test_recorded_walks_behind_its_own_monitor(part: int) -> None:
     assert told["accesses"] == 900 and told["hits"] >= 100
 
 
+BY_ATOMICS = [(design, bits, part) for design, bits in (("mmu", 128), ("mmu-8walkers", 64)) for part in range(10)]
+
+
+@pytest.mark.share(20)
+@pytest.mark.parametrize(("design", "bits", "part"), BY_ATOMICS)
+def test_recorded_walks_by_atomic_transactions(design: str, bits: int, part: int) -> None:
+    """The same, every swap an AtomicCompare: 300 walks each, all with `--whole`."""
+    config = AxiMmuConfig(CACHING[design], data_bits=bits, atomic=True)
+    told = CachingLibrary.make(config).recorded(WALKS, list(range(part, 3000, 10)), seed=part)
+    assert (told["cases"], told["agree"], told["differ"], told["skipped"]) == (300, 300, 0, 0)
+    assert told["accesses"] == 900 and told["hits"] >= 100
+
+
 def _ok(path: Path) -> int:
     with gzip.open(path, "rt") as stream:
         return sum(json.loads(line)["o"][0] == "OK" for line in stream)

@@ -21,7 +21,9 @@ from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Outcome
+from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.registers.map import BY_NAME, Command
+from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 pytestmark = pytest.mark.thorough
@@ -80,6 +82,18 @@ def test_recorded_scenarios(unit: UnitLibrary, kernel: str, track: str) -> None:
     steps = sum(len(scenario.steps) for scenario in load([KERNELS[kernel]]))
     assert (told["agree"], told["differ"], told["skipped"]) == (steps, 0, 0)
     assert told["driver"]["fault_records"] > 500 and told["driver"]["changed"] > 300
+
+
+@pytest.mark.slow
+@pytest.mark.share(3)
+@pytest.mark.parametrize("track", ["native", "off", "fault"])
+def test_recorded_scenarios_by_atomic_transactions(track: str) -> None:
+    """The same of a unit whose swaps, the driver's too, are AtomicCompare: there is no monitor to be tried."""
+    unit = UnitLibrary.make(UnitConfig(CACHING["mmu-small"], table_bits=128, table_atomic=True))
+    (told,) = replay_gateware([ReplayJob((str(KERNELS["linux-6.1"]),), "linux-6.1", track, seed=5)], None, by=unit)
+    steps = sum(len(scenario.steps) for scenario in load([KERNELS["linux-6.1"]]))
+    assert (told["agree"], told["differ"], told["skipped"]) == (steps, 0, 0)
+    assert told["driver"]["self_tests"] == 0 and told["driver"]["changed"] > 300
 
 
 @pytest.mark.slow

@@ -59,16 +59,19 @@ class AxiMemory:
             self.reserved[ar["id"]] = address
             answer = EXOKAY
         self.log.append(("read", address, bool(ar["lock"]), answer))
+        return {"id": ar["id"], "data": self._beat(address), "resp": answer, "last": 1}
+
+    def _beat(self, address: int) -> int:
+        """A beat of R with the word in its lanes."""
         lane = address // 8 % (self.data_bits // 64)
         # Guard: the other lanes of the beat are noise.
         noise = int.from_bytes(random.Random(address).randbytes(self.data_bits // 8), "little")
         keep = noise & ~((2**64 - 1) << 64 * lane)
-        value = keep | self.words.get(address, 0) << 64 * lane
-        return {"id": ar["id"], "data": value, "resp": answer, "last": 1}
+        return keep | self.words.get(address, 0) << 64 * lane
 
     def _write(self, aw: dict[str, int], w: dict[str, int]) -> dict[str, int]:
         address, answer = aw["addr"], OKAY
-        assert aw["lock"] and w["last"]
+        assert aw["lock"]
         lane = address // 8 % (self.data_bits // 64)
         assert w["strb"] == 0xFF << 8 * lane
         self.before_write(address)
@@ -82,6 +85,11 @@ class AxiMemory:
             answer = EXOKAY
         self.log.append(("write", address, True, answer))
         return {"id": aw["id"], "resp": answer}
+
+    def _made(self, aw: dict[str, int], beats: list[dict[str, int]]) -> dict[str, dict[str, int]]:
+        """The answers of a burst that is written, by channel."""
+        (beat,) = beats
+        return {"b": self._write(aw, beat)}
 
     async def run(self, ctx: Any) -> None:
         """A background process."""
@@ -126,7 +134,56 @@ class AxiMemory:
                     assert ready, "an answer is always taken"
                     if valid:
                         answers[name].pop(shown[name])
-            while held["aw"] and held["w"]:
-                aw, w = held["aw"].pop(0), held["w"].pop(0)
+            while held["aw"] and len(held["w"]) > held["aw"][0]["len"]:
+                aw = held["aw"].pop(0)
+                beats = [held["w"].pop(0) for _ in range(aw["len"] + 1)]
+                assert [beat["last"] for beat in beats] == [0] * aw["len"] + [1]
                 self.attributes.add(tuple(aw[k] for k in ("len", "size", "burst", "cache", "prot")))
-                answers["b"].append((now + self._delay() - 1, self._write(aw, w)))
+                for name, answer in self._made(aw, beats).items():
+                    answers[name].append((now + self._delay() - 1, answer))
+
+
+@dataclass
+class AtomicMemory(AxiMemory):
+    """The same with AXI5's atomic transactions, of which it takes AtomicCompare of 16 bytes alone.
+
+    Attributes
+    ----------
+    knows : bool
+        False: what does not know AWATOP, and takes both words for data.
+    bad_founds : dict
+        Address to what R says of an AtomicCompare there; `bad_writes` is what B says.
+    """
+
+    knows: bool = True
+    bad_founds: dict[int, int] = field(default_factory=dict)
+
+    def _read(self, ar: dict[str, int]) -> dict[str, int]:
+        assert not ar["lock"]
+        return super()._read(ar)
+
+    def _made(self, aw: dict[str, int], beats: list[dict[str, int]]) -> dict[str, dict[str, int]]:
+        """As the table of AtomicCompare in the specification has its halves."""
+        assert aw["atop"] == 0b110001 and not aw["lock"]
+        address, upper = aw["addr"], aw["addr"] >> 3 & 1
+        assert address % 8 == 0 and aw["burst"] == (2 if upper else 1)
+        if self.data_bits == 64:
+            assert (aw["len"], aw["size"]) == (1, 3) and [beat["strb"] for beat in beats] == [0xFF] * 2
+            halves = [beat["data"] for beat in beats]
+        else:
+            assert (aw["len"], aw["size"]) == (0, 4)
+            shift = address // 16 % (self.data_bits // 128)
+            assert beats[0]["strb"] == 0xFFFF << 16 * shift
+            pair = beats[0]["data"] >> 128 * shift
+            halves = [pair >> 64 * half & 2**64 - 1 for half in (0, 1)]
+        if not self.knows:
+            self.words |= {(address & -16) + 8 * half: value for half, value in enumerate(halves)}
+            return {"b": {"id": aw["id"], "resp": OKAY}}
+        compare, new = reversed(halves) if upper else halves
+        self.before_write(address)
+        found = {"id": aw["id"], "data": self._beat(address), "resp": self.bad_founds.get(address, OKAY), "last": 1}
+        told = {"id": aw["id"], "resp": self.bad_writes.get(address, OKAY)}
+        if self.words.get(address, 0) == compare and not found["resp"] | told["resp"]:
+            self.write(address, new)
+        self.log.append(("swap", address, False, told["resp"]))
+        return {"r": found, "b": told}

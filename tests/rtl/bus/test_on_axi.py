@@ -47,6 +47,17 @@ def test_an_id_for_each_walker(walkers: int, wanted: int | None, ids: int, bits:
     assert [widths[f"m_axi_{name}"] for name in ("arid", "awid", "rid", "bid")] == [bits] * 4
 
 
+@pytest.mark.thorough
+def test_atomic_transactions_are_seen_at_the_pins() -> None:
+    """AWATOP, and nothing else: with a log, whose records are plain writes, too."""
+    for mmu in (MmuConfig(), CachingMmuConfig(log=LogConfig())):
+        plain, atomic = (
+            {port.name: (port.direction, port.width) for port in describe(AxiMmuConfig(mmu, atomic=with_it)).ports}
+            for with_it in (False, True)
+        )
+        assert atomic == plain | {"m_axi_awatop": ("output", 6)}
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -60,6 +71,9 @@ def test_an_id_for_each_walker(walkers: int, wanted: int | None, ids: int, bits:
             "exclusive_ids must be 1 with a log, whose records have ID 1, not 2",
         ),
         ({"monitor": 1}, "monitor must be True or False, not 1"),
+        ({"atomic": 1}, "atomic must be True or False, not 1"),
+        ({"atomic": True, "monitor": True}, "monitor must be False with atomic: it takes no AWATOP, not True"),
+        ({"atomic": True, "exclusive_ids": 3}, "ids must be 1, 2 or 4, not 3"),
         ({"data_bits": 32}, "data_bits must be 64, 128, 256 or 512, not 32"),
         ({"link": None}, "link must be True or False, not None"),
         ({"prot": 8}, "prot must be an integer from 0 to 7, not 8"),

@@ -34,9 +34,9 @@ def answer(**other: int) -> dict[str, int]:
     return {"id": 1, "resp": 0} | other
 
 
-def broken(cycles: list[Cycle], data_bits: int = 64, **depth: int) -> list[list[str]]:
+def broken(cycles: list[Cycle], data_bits: int = 64, *, atomic: bool = False, **depth: int) -> list[list[str]]:
     """The rules that are broken in each cycle."""
-    axi = AxiSignature(address_bits=16, data_bits=data_bits, id_bits=2).create()
+    axi = AxiSignature(address_bits=16, data_bits=data_bits, id_bits=2, atomic=atomic).create()
     rules = AxiRules(axi, **depth)
     seen = []
 
@@ -98,6 +98,67 @@ CASES: dict[str, tuple[list[Cycle], list[str]]] = {
 }
 
 
+CAS = address(0x40, 2, atop=0b110001)
+FIRST, SECOND = beat(0), beat()
+ATOMICS: dict[str, tuple[list[Cycle], list[str]]] = {
+    "atop unknown": ([{"aw": address(atop=0b110010)}], ["AW_ATOMIC"]),
+    "atomic and exclusive": ([{"aw": address(0x40, 2, atop=0b110001, lock=1)}], ["AW_ATOMIC"]),
+    "compare beyond 32 bytes": ([{"aw": address(0x40, 8, atop=0b110001)}], ["AW_ATOMIC"]),
+    "compare of three": ([{"aw": address(0x40, 3, atop=0b110001)}], ["AW_ATOMIC"]),
+    "compare of half beats": ([{"aw": address(0x40, 4, size=2, atop=0b110001)}], ["AW_ATOMIC"]),
+    "compare that wraps below": ([{"aw": address(0x40, 2, burst=2, atop=0b110001)}], ["AW_ATOMIC"]),
+    "compare that does not above": ([{"aw": address(0x48, 2, atop=0b110001)}], ["AW_ATOMIC"]),
+    "compare not aligned": ([{"aw": address(0x44, 2, atop=0b110001)}], ["AW_ATOMIC"]),
+    "swap not aligned": ([{"aw": address(0x44, size=3, atop=0b110000)}], ["AW_ATOMIC"]),
+    "a strobe too few": ([{"aw": CAS, "w": beat(0, 0x7F)}], ["W_ATOMIC"]),
+    "id of a read": ([{"ar": AR}, {"aw": CAS}], ["ATOMIC_ID"]),
+    "id of a write": ([{"aw": AW}, {"aw": CAS}], ["ATOMIC_ID"]),
+    "id of an atomic": ([{"aw": CAS, "w": FIRST}, {"aw": CAS, "w": SECOND}], ["ATOMIC_ID"]),
+    "a read with it": ([{"ar": AR | {"ready": 0}, "aw": CAS | {"ready": 0}}], ["ATOMIC_ID"]),
+    "a write beside it": ([{"aw": CAS, "w": FIRST}, {"w": SECOND}, {"r": R}, {"aw": AW}], ["ATOMIC_ID"]),
+    "a read beside it": ([{"aw": CAS, "w": FIRST}, {"w": SECOND}, {"b": B}, {"ar": AR}], ["ATOMIC_ID"]),
+    "r twice": ([{"aw": CAS, "w": FIRST}, {"r": R}, {"r": R}], ["R_EARLY"]),
+    "r of a store": ([{"aw": address(atop=0b010000), "w": W}, {"r": R}], ["R_EARLY"]),
+    "r goes on of an atomic": ([{"aw": CAS, "w": FIRST}, {"r": data(0)}], ["R_LAST"]),
+    "r exokay of an atomic": ([{"aw": CAS, "w": FIRST}, {"r": data(resp=1)}], ["R_EXOKAY"]),
+    "b of an atomic before w": ([{"aw": CAS, "w": FIRST}, {"b": B}], ["B_EARLY"]),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ATOMICS)
+def test_each_of_atomic_transactions_is_seen(name: str) -> None:
+    """In the last cycle, and nothing before."""
+    cycles, expected = ATOMICS[name]
+    assert broken(cycles, atomic=True, reads=2, writes=2) == [[]] * (len(cycles) - 1) + [expected]
+
+
+@pytest.mark.parametrize(("at", "kind"), [(0x40, 1), (0x48, 2)])
+def test_lawful_atomic_transactions(at: int, kind: int) -> None:
+    """Of 16 bytes on 64 and 128 bits, R before W and after B; another's ID is free."""
+    cas = address(at, 2, burst=kind, atop=0b110001)
+    cycles: list[Cycle] = [
+        {"aw": cas},
+        {"r": R, "ar": address(id=2)},
+        {"w": FIRST, "r": data(id=2)},
+        {"w": SECOND},
+        {"b": B},
+        {"aw": cas, "w": FIRST},
+        {"w": SECOND},
+        {"b": B},
+        {"r": R},
+        {"ar": AR, "aw": AW, "w": W},
+    ]
+    assert not any(broken(cycles, atomic=True, reads=2, writes=2))
+    wide: list[Cycle] = [
+        {"aw": address(at, size=4, burst=kind, atop=0b110001), "w": beat(strb=0xFFFF)},
+        {"r": R, "b": B},
+    ]
+    assert not any(broken(wide, 128, atomic=True, reads=2, writes=2))
+    narrow: list[Cycle] = [{"aw": address(at, size=4, burst=kind, atop=0b110001), "w": beat(strb=0xFF00)}]
+    assert broken(narrow, 128, atomic=True, reads=2, writes=2) == [["W_ATOMIC"]]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_each_is_seen(name: str) -> None:
@@ -108,8 +169,10 @@ def test_each_is_seen(name: str) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {rule for _, expected in CASES.values() for rule in expected} == {rule.name for rule in Rule}
-    assert MANAGER & SUBORDINATE == 0 and MANAGER | SUBORDINATE == (1 << Rule.UNWATCHED) - 1
+    cases = (*CASES.values(), *ATOMICS.values())
+    assert {rule for _, expected in cases for rule in expected} == {rule.name for rule in Rule}
+    watched = ((1 << len(Rule)) - 1) ^ 1 << Rule.UNWATCHED
+    assert MANAGER & SUBORDINATE == 0 and watched == MANAGER | SUBORDINATE
 
 
 @pytest.mark.thorough
