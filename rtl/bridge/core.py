@@ -42,11 +42,11 @@ class Bridge(Component):
     def __init__(self, config: BridgeConfig = BridgeConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self.reads, self.writes = ReadSide(config), WriteSide(config)
-        bus = {"data_bits": config.data_bits, "id_bits": config.id_bits}
+        bits, ids = config.data_bits, config.id_bits
         super().__init__(
             {
-                "s_axi": In(AxiSignature(address_bits=config.linear_bits, **bus)),
-                "m_axi": Out(AxiSignature(address_bits=config.physical_bits, **bus)),
+                "s_axi": In(AxiSignature(address_bits=config.linear_bits, data_bits=bits, id_bits=ids)),
+                "m_axi": Out(AxiSignature(address_bits=config.physical_bits, data_bits=bits, id_bits=ids)),
                 "mmu": Out(
                     RequesterSignature(physical_bits=config.physical_bits, tag_bits=config.tag_bits, retires=True)
                 ),

@@ -41,7 +41,7 @@ class AxiJoin(Component):
         super().__init__(
             {
                 "s_axi": In(AxiSignature(**widths, id_bits=max(1, (ids - 1).bit_length()), atomic=atomic)),
-                "t_axi": In(AxiSignature(**widths, id_bits=1)),
+                "t_axi": In(AxiSignature(**widths, id_bits=1, atomic=False)),
                 "m_axi": Out(AxiSignature(**widths, id_bits=id_bits, atomic=atomic)),
             }
         )

@@ -208,7 +208,9 @@ class MmuEngine(Component):
         m.submodules.line_port = lines = LinePort(config.line_port)
         bits = {"address_bits": config.engine.physical_bits, "data_bits": config.engine.data_bits}
         tags = config.line_port.tags
-        m.submodules.join = join = AxiJoin(**bits, id_bits=(tags + 1).bit_length(), ids=tags + 1, alone=tags + 1)
+        m.submodules.join = join = AxiJoin(
+            **bits, id_bits=(tags + 1).bit_length(), ids=tags + 1, alone=tags + 1, atomic=False
+        )
         connect(m, self.mmu.memory, walker.memory)
         connect(m, self.engine.port, lines.lines)
         connect(m, lines.m_axi, join.s_axi)
@@ -222,7 +224,9 @@ class MmuEngine(Component):
             id_bits = config.mmu.log.id_bits
             m.submodules.record_port = records = RecordPort(**bits, id_bits=id_bits, prot=config.prot)
             alone = config.ids - 1
-            m.submodules.record_join = second = AxiJoin(**bits, id_bits=config.id_bits, ids=alone, alone=alone)
+            m.submodules.record_join = second = AxiJoin(
+                **bits, id_bits=config.id_bits, ids=alone, alone=alone, atomic=False
+            )
             connect(m, self.mmu.records, records.records)
             connect(m, axi, second.s_axi)
             connect(m, records.m_axi, second.t_axi)
