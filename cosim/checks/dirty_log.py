@@ -37,14 +37,14 @@ class LogJudge:
         self.ring, self.head, self.tail = ring, head, 0
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._marks: list[tuple[int, int]] = []  # page, level
+        self._marks: list[tuple[int, int, int]] = []  # page, level, the head then
         self._marks_then: list[int] = []  # of each record, how many marks there were
         self._written: list[tuple[int, int]] = []
         self._due: list[tuple[str, int, int]] = []  # an end: its name, marks with records due, the tail then
         self._flags = self._first_lost = 0
 
     def mark(self, page: int, level: int = 1) -> None:
-        self._marks.append((page, level))
+        self._marks.append((page, level, self.head))
 
     @property
     def marks(self) -> int:
@@ -89,9 +89,11 @@ class LogJudge:
         golden = DirtyLog(self.ring.base, self.ring.size)
         lost: list[int] = []
         records = [0]  # of the first marks, how many have one
-        for page, level in self._marks:
+        for page, level, head in self._marks:
             number = golden.tail
-            has = number < len(self._written) and record_of(self._written[number][1]).page == page & (1 << 45) - 1
+            # Where the ring is full it has none: a record of that page is of a later mark.
+            fits = (number - head) % COUNTS < self.ring.size and number < len(self._written)
+            has = fits and record_of(self._written[number][1]).page == page & (1 << 45) - 1
             if has or not self.ring.overflows:
                 golden.head = golden.tail
                 golden.mark(page << 12, level, pcid=self.ring.pcid)

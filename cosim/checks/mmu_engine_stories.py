@@ -180,7 +180,7 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     stores : int
         How many accesses.
     logs : bool
-        True: with a dirty log, and so without moves, whose marks are in none, and without entries of other kinds.
+        True: with a dirty log, and so without moves, whose marks are in none.
     """
     area = Area(seed)
     if logs:
@@ -197,15 +197,14 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     places = _places(area)
     area.fill(places[0], _MOVED)
     for place in places:
-        area.fill(place - _BESIDE, _BESIDE, 0x67 if logs or seed % 2 else 0x27)
-    if not logs:
-        _unusual(area, random.Random(f"unusual {seed}"), range(_BASE, _BASE + 512 * still), 0.06)
-        _unusual(area, random.Random(f"moved {seed}"), range(places[0], places[0] + _MOVED), 0.2)
+        area.fill(place - _BESIDE, _BESIDE, 0x67 if seed % 2 else 0x27)
+    _unusual(area, random.Random(f"unusual {seed}"), range(_BASE, _BASE + 512 * still), 0.06)
+    _unusual(area, random.Random(f"moved {seed}"), range(places[0], places[0] + _MOVED), 0.2)
     hot = [_BASE + rng.randrange(512 * still) for _ in range(24)]
     hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(2)]
     for _ in range(stores):
         page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * (still + 1))
-        if not logs and area.around.random() < 0.15:
+        if area.around.random() < 0.15:
             page = area.around.choice(places) - 1 - area.around.randrange(_BESIDE)
         access = Access.WRITE if rng.random() < 0.85 else Access.READ
         area.store(page, access, delay=rng.choice((0, 0, 3, 40, 300, 800)))
@@ -253,8 +252,9 @@ def _command(area: Area) -> None:
         return
     first = area.base + 64 * rng.randrange(8 * (_LEAVES - _MOVERS))
     pages = rng.choice((1, 8, 32, 33, 64, 200, 700))
-    if kind == "clear" and area.ring is None and area.around.random() < 0.3:
-        first, pages = area.around.choice(_places(area)) & -8, 8  # beside the entries that are moved
+    if kind == "clear" and area.around.random() < 0.3:  # what lies beside the entries that are moved
+        first = area.around.choice(_places(area)) & -8
+        pages = 8
     area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
 
 
