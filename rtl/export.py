@@ -29,6 +29,7 @@ from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
 from ptewalk.rtl.engine.with_mmu import MmuEngine, MmuEngineConfig
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
+from ptewalk.rtl.points import add_points, elaborated
 from ptewalk.rtl.registers.unit import Unit, UnitConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
@@ -40,6 +41,7 @@ __all__ = [
     "FlatTop",
     "describe",
     "design_of",
+    "export_covered",
     "export_rtlil",
     "export_verilog",
     "flat_top",
@@ -251,25 +253,43 @@ def export_verilog(config: Config, *, flat: bool = False, name: str | None = Non
     name : str, optional
         Of the top module; by default `top_name`. Names of the modules below it begin with it.
     """
+    return _verilog(export_rtlil(config, name=name), flat)
+
+
+def _verilog(text: str, flat: bool = False) -> str:
+    """Verilog of RTLIL."""
     yosys = find_yosys(lambda version: version >= _YOSYS_MINIMUM)
     passes = ["proc -norom", *(["flatten", "opt -full", "clean -purge"] if flat else [])]
     script = [
         "read_rtlil <<rtlil",
-        export_rtlil(config, name=name),
+        text,
         "rtlil",
         *passes,
         "memory_collect",
         "write_verilog",
     ]
-    text: str = yosys.run(["-q", "-"], "\n".join(script))
-    return text
+    verilog: str = yosys.run(["-q", "-"], "\n".join(script))
+    return verilog
 
 
 def export_rtlil(config: Config, *, name: str | None = None) -> str:
     """The RTLIL text of `config`'s top, as `export_verilog`; no path of a machine stands in its `src` attributes."""
     top = flat_top(config)
-    ports = [port for _, port in top.ports.values()]
-    text: str = rtlil.convert(top, name=name or top_name(config), ports=ports)
+    return _rtlil(top, name or top_name(config), [port for _, port in top.ports.values()])
+
+
+def export_covered(config: Config) -> tuple[str, tuple[str, ...]]:
+    """The Verilog text of `config`'s top with an output `points.PORT`, and the name of each of its bits."""
+    top = flat_top(config)
+    fragment = elaborated(top)
+    points, names = add_points(fragment)
+    ports = [*(port for _, port in top.ports.values()), points]
+    return _verilog(_rtlil(fragment, top_name(config), ports)), names
+
+
+def _rtlil(top: Elaboratable | Fragment, name: str, ports: list[Signal]) -> str:
+    """RTLIL without paths of this machine."""
+    text: str = rtlil.convert(top, name=name, ports=ports)
     for folder in (_AMARANTH, _PACKAGES, _PYTHON):
         text = text.replace(f"{folder}/", "")
     return text

@@ -2,6 +2,10 @@
 
 #pragma once
 
+#ifdef PTEWALK_COVERED
+#include "points.h"
+#endif
+
 template <class Top>
 inline void clock_low(Top &top) {
 #ifdef PTEWALK_CXXRTL
@@ -14,6 +18,9 @@ inline void clock_low(Top &top) {
 
 template <class Top>
 inline void clock_high(Top &top) {
+#ifdef PTEWALK_COVERED
+    note_points(top);
+#endif
 #ifdef PTEWALK_CXXRTL
     top.rise();
 #else

@@ -15,7 +15,7 @@ from ptewalk.cosim.campaigns.plan import Part
 from ptewalk.cosim.checks.covered import BIN
 from ptewalk.rtl.bins import Cross
 
-__all__ = ["Coverage", "Gap", "as_json", "coverage_of"]
+__all__ = ["Coverage", "Gap", "as_json", "chunks_of", "coverage_of"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def coverage_of(folder: Path) -> list[Coverage]:
     ToolError
         It holds no campaign, or none whose bins are counted.
     """
-    places, told = _read(folder / "chunks.jsonl")
+    places, whole_of = chunks_of(folder)
+    told = {number: one.bins for number, one in whole_of.items() if KINDS[places[number][0].kind].crosses}
     found = []
     for kind in sorted({part.kind for part, _ in places}):
         chunks = [(places[number], bins) for number, bins in told.items() if places[number][0].kind == kind]
@@ -90,9 +91,18 @@ def coverage_of(folder: Path) -> list[Coverage]:
     return found
 
 
-def _read(path: Path) -> tuple[list[tuple[Part, int]], dict[int, dict[str, int]]]:
-    """Part and number of each chunk of a campaign, and the bins of each that was done."""
-    told: dict[int, dict[str, int]] = {}
+@dataclass(frozen=True)
+class Met:
+    """What a chunk met; see `told.Told`."""
+
+    bins: dict[str, int]
+    points: dict[str, int]
+
+
+def chunks_of(folder: Path) -> tuple[list[tuple[Part, int]], dict[int, Met]]:
+    """Part and number of each chunk of a campaign, and what each that was done met; `ToolError` for no campaign."""
+    path = folder / "chunks.jsonl"
+    told: dict[int, Met] = {}
     try:
         first, *rest = path.read_text().split("\n")
         parts = [Part(**part) for part in json.loads(first)["plan"]]
@@ -104,8 +114,10 @@ def _read(path: Path) -> tuple[list[tuple[Part, int]], dict[int, dict[str, int]]
                 continue  # the last one may be cut off
             if number not in range(len(places)):
                 raise ValueError(f"no chunk {number}")
-            if KINDS[places[number][0].kind].crosses:
-                told[number] = {str(name): int(count) for name, count in one["bins"].items()}
+            points = one.get("points", {})
+            told[number] = Met(
+                *({str(name): int(count) for name, count in met.items()} for met in (one["bins"], points))
+            )
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; name the folder of a campaign (`ptewalk campaign`)") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

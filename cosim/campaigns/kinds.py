@@ -6,13 +6,14 @@ A chunk is the same whatever ran before it: its seed and its number decide all o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.results import Counts, Failure
 from ptewalk.cosim.bench.caching_lane import CachingLane
 from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane
+from ptewalk.cosim.bench.points import SeenPoints
 from ptewalk.cosim.campaigns.commands import open_command
 from ptewalk.cosim.campaigns.told import Told, Work
 from ptewalk.cosim.formats.scenarios import scenario_lines, scenario_text
@@ -20,10 +21,12 @@ from ptewalk.cosim.runs.bus import CHUNK as BUS_CHUNK
 from ptewalk.cosim.runs.bus import bus_chunk, bus_library
 from ptewalk.cosim.runs.caching import VOLUME_CHUNK, caching_chunk, caching_library
 from ptewalk.cosim.runs.caching_library import gateware_named
+from ptewalk.cosim.runs.engine import built_engine
 from ptewalk.cosim.runs.gateware import BATCH, WalkerLibrary
 from ptewalk.cosim.runs.mmu_engine import CHUNK as ENGINE_CHUNK
 from ptewalk.cosim.runs.mmu_engine import LOGGED, TRACKED, built_mmu_engine, mmu_engine_chunk
 from ptewalk.cosim.runs.workers import Chunk
+from ptewalk.cosim.simulate.build import BuildDir
 from ptewalk.cosim.simulate.find import COMPILED
 from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.stimulus.scenarios import generated
@@ -90,9 +93,33 @@ def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _covered(options: Mapping[str, Any]) -> bool:
+    """Its chunks tell which statements of the gateware were in force."""
+    return bool(options["lines"] == "yes")
+
+
+def _pointed(work: Work, options: Mapping[str, Any], *models: BuildDir) -> Work:
+    """`work` on these models, with the points of each chunk where they are asked for."""
+    if not _covered(options):
+        return work
+    seen = [SeenPoints(model.library) for model in models]
+
+    def pointed(chunk: Chunk) -> Told:
+        for one in seen:
+            one.clear()
+        told = work(chunk)
+        points: dict[str, int] = {}
+        for one in seen:
+            for name, met in one.told().items():
+                points[name] = points.get(name, 0) | met
+        return replace(told, points=points)
+
+    return pointed
+
+
 def _open_walks(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random walks, with a second writer, against the golden model."""
-    library = WalkerLibrary.make(simulator=options["simulator"])
+    library = WalkerLibrary.make(simulator=options["simulator"], covered=_covered(options))
     name = library.model.simulator.name + option()
 
     def work(chunk: Chunk) -> Told:
@@ -108,13 +135,13 @@ def _open_walks(options: Mapping[str, Any]) -> tuple[Work, str]:
         counts = Counts.of(told["comparisons"], told["mismatches"], failures=failures, **numbers)
         return Told(counts, bins=told["bins"])
 
-    return work, library.model.path.name
+    return _pointed(work, options, library.model), library.model.path.name
 
 
 def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random accesses to an MMU that caches, judged by the golden TLB."""
     config = CACHING[options["design"]]
-    model = caching_library(config, options["simulator"])
+    model = caching_library(config, options["simulator"], covered=_covered(options))
 
     def work(chunk: Chunk) -> Told:
         lane = CachingLane(model.library)
@@ -127,12 +154,12 @@ def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
         wrong = len(told["problems"])
         return Told(Counts.of(told["counts"].get("answers", 0), wrong, failures=failures, **numbers), bins=told["bins"])
 
-    return work, model.path.name
+    return _pointed(work, options, model), model.path.name
 
 
 def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random bursts through the translating bridge, every byte judged."""
-    model = bus_library(int(options["bits"]), options["simulator"])
+    model = bus_library(int(options["bits"]), options["simulator"], covered=_covered(options))
 
     def work(chunk: Chunk) -> Told:
         told = bus_chunk(model, chunk)
@@ -141,13 +168,13 @@ def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
         counts = Counts.of(told["counts"].get("answered", 0), len(failures), failures=failures, **numbers)
         return Told(counts, bins=told["bins"])
 
-    return work, model.path.name
+    return _pointed(work, options, model), model.path.name
 
 
 def _open_engine(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random accesses to an MMU beside a table engine, judged by what is promised."""
     logs = options["log"] == "yes"
-    model = built_mmu_engine(LOGGED if logs else TRACKED, options["simulator"])
+    model = built_mmu_engine(LOGGED if logs else TRACKED, options["simulator"], covered=_covered(options))
 
     def work(chunk: Chunk) -> Told:
         lane = MmuEngineLane(model.library)
@@ -160,15 +187,17 @@ def _open_engine(options: Mapping[str, Any]) -> tuple[Work, str]:
         wrong = len(told["problems"])
         return Told(Counts.of(told["counts"].get("grants", 0), wrong, failures=failures, **numbers), bins=told["bins"])
 
-    return work, model.path.name
+    return _pointed(work, options, model), model.path.name
 
 
 def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
-    """Random scenarios of a kernel with the gateware as the MMU, in step with the golden model."""
+    """Random scenarios of a kernel with the gateware as the MMU, and as the table engine, beside the golden model."""
     profile, exact = NAMED[options["profile"]]
     if exact:
         raise ToolError("exact is a way to report: choose a kernel")
-    built = gateware_named(options["design"], WalkerConfig(), options["simulator"])
+    covered, simulator = _covered(options), options["simulator"]
+    built = gateware_named(options["design"], WalkerConfig(), simulator, covered=covered)
+    engine = built_engine(simulator=simulator, covered=covered) if options["engine"] == "yes" else None
 
     def work(chunk: Chunk) -> Told:
         scenarios = generated(chunk.size, chunk.seed, profile, first=chunk.number * _SCENARIOS)
@@ -178,6 +207,7 @@ def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
             "soft_dirty": True,
             "scenarios": [scenario_lines(scenario) for scenario in scenarios],
             "seed": chunk.seed + chunk.number,
+            "engine": engine and str(engine.library),
         }
         told = built.perform("checked", values)
         failures = [Failure(str(text), name) for name, text in told["differing"].items()]
@@ -185,25 +215,35 @@ def _open_scenarios(options: Mapping[str, Any]) -> tuple[Work, str]:
         counts = Counts.of(told["agree"] + told["differ"], told["differ"], told["skipped"], failures, **numbers)
         return Told(counts, "" if told["shrunk"] is None else scenario_text(told["shrunk"]))
 
-    return work, built.model.path.name
+    models = [built.model, *([engine] if engine else [])]
+    return _pointed(work, options, *models), " ".join(model.path.name for model in models)
 
 
 _KERNELS: Final = tuple(name for name, (_, exact) in NAMED.items() if not exact)
 _TRACKS: Final = ("native", "off", "fault")
+_SWITCH: Final = ("no", "yes")
 KINDS: Final[dict[str, Kind]] = {
-    "walks": Kind("walks", _BATCHES * BATCH, _open_walks, {"simulator": COMPILED}, crosses=WALKER),
+    "walks": Kind("walks", _BATCHES * BATCH, _open_walks, {"simulator": COMPILED, "lines": _SWITCH}, crosses=WALKER),
     "accesses": Kind(
         "accesses",
         VOLUME_CHUNK,
         _open_accesses,
-        {"design": ("mmu", *(name for name in CACHING if name != "mmu")), "simulator": COMPILED},
+        {"design": ("mmu", *(name for name in CACHING if name != "mmu")), "simulator": COMPILED, "lines": _SWITCH},
         crosses=CACHING_MMU,
     ),
     "bus": Kind(
-        "bursts", BUS_CHUNK, _open_bus, {"bits": ("64", "128", "256", "512"), "simulator": COMPILED}, crosses=BRIDGE
+        "bursts",
+        BUS_CHUNK,
+        _open_bus,
+        {"bits": ("64", "128", "256", "512"), "simulator": COMPILED, "lines": _SWITCH},
+        crosses=BRIDGE,
     ),
     "engine": Kind(
-        "accesses", ENGINE_CHUNK, _open_engine, {"log": ("no", "yes"), "simulator": COMPILED}, crosses=TABLE_ENGINE
+        "accesses",
+        ENGINE_CHUNK,
+        _open_engine,
+        {"log": _SWITCH, "simulator": COMPILED, "lines": _SWITCH},
+        crosses=TABLE_ENGINE,
     ),
     "scenarios": Kind(
         "scenarios",
@@ -213,7 +253,9 @@ KINDS: Final[dict[str, Kind]] = {
             "profile": ("linux-6.1", *(name for name in _KERNELS if name != "linux-6.1")),
             "track": _TRACKS,
             "design": ("mmu-uncached", *CACHING),
+            "engine": _SWITCH,
             "simulator": COMPILED,
+            "lines": _SWITCH,
         },
     ),
     "command": Kind("runs", 1, open_command, {"run": None}, alone=True, shrinks=False),

@@ -61,7 +61,7 @@ Executor = Callable[[list[Item], list[tuple[Work, str]]], Iterator[tuple[int, di
 
 
 def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) -> dict[str, Any]:
-    """What a chunk gives, as JSON: counts, kept, bins, and size, the fewest cases of it that fail, where it fails.
+    """What a chunk gives, as JSON: counts, kept, bins, points, and size, the fewest cases that fail, where it fails.
 
     An exception that is no `ToolError` is a failure of the chunk.
     """
@@ -76,12 +76,13 @@ def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) ->
                 size = fewer
                 break
             fewer *= 2
-    return {"counts": told.counts.as_json(), "kept": told.kept, "bins": dict(told.bins), "size": size}
+    met = {"bins": dict(told.bins), "points": dict(told.points)}
+    return {"counts": told.counts.as_json(), "kept": told.kept, **met, "size": size}
 
 
 def told_of(value: Mapping[str, Any]) -> Told:
     """What `run_chunk` gave."""
-    return Told(Counts.from_json(value["counts"]), value["kept"], value.get("bins", {}))
+    return Told(Counts.from_json(value["counts"]), value["kept"], value.get("bins", {}), value.get("points", {}))
 
 
 def placed(failure: Failure, part: Part, chunk: Chunk, repeat: str) -> Failure:
@@ -155,7 +156,8 @@ def run_campaign(
     Returns
     -------
     dict
-        plan, parts (rows: part, kind, chunks, what `Counts.as_json` gives, bins), comparisons, mismatches, failures.
+        plan, parts (rows: part, kind, chunks, what `Counts.as_json` gives, bins,
+        points: in how many chunks each was in force), comparisons, mismatches, failures.
         The same for the same plan, however often it was interrupted.
 
     Raises
@@ -219,6 +221,7 @@ def _merged(
     chunks = dict.fromkeys(sums, 0)
     failed = dict.fromkeys(sums, 0)
     bins: dict[str, Counter[str]] = {name: Counter() for name in sums}
+    points: dict[str, Counter[str]] = {name: Counter() for name in sums}
     for item in items:
         told = told_of(done[item.number])
         name, counts = item.part.name, told.counts
@@ -233,11 +236,12 @@ def _merged(
                 counts = replace(counts, failures=())
         sums[name] += counts
         bins[name].update(told.bins)
+        points[name].update(told.points)
         chunks[name] += 1
     rows = [
         {"part": part.name, "kind": part.kind, "chunks": chunks[part.name], "failed_chunks": failed[part.name]}
         | sums[part.name].as_json()
-        | {"bins": dict(sorted(bins[part.name].items()))}
+        | {"bins": dict(sorted(bins[part.name].items())), "points": dict(sorted(points[part.name].items()))}
         for part in plan.parts
     ]
     whole = sum(sums.values(), Counts())

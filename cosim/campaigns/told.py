@@ -23,11 +23,14 @@ class Told:
         What is left of a failure for a file of its own: a scenario, reduced, as text; "" for nothing.
     bins : mapping
         Name of a bin of functional coverage (`checks.covered`) to how often it was met.
+    points : mapping
+        Name of a statement or branch of the gateware (`rtl.points`) to 1 where it was in force, else 0.
     """
 
     counts: Counts
     kept: str = ""
     bins: Mapping[str, int] = field(default_factory=dict)
+    points: Mapping[str, int] = field(default_factory=dict)
 
 
 Work = Callable[[Chunk], Told]

@@ -101,20 +101,46 @@ def campaign(
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER")
+@option("--only", type=click.Choice(("bins", "lines")), help="Of both: functional bins, or the gateware's lines.")
+@option(
+    "--least",
+    type=click.FloatRange(0, 100),
+    default=100.0,
+    show_default=True,
+    help="Per cent of lines, and of branches, that must have been in force.",
+)
 @json_option
-def coverage(folder: Path, as_json: bool) -> int:
+def coverage(folder: Path, only: str | None, least: float, as_json: bool) -> int:
     """Tell what a campaign met of all that its components can meet.
 
     FOLDER is that of `campaign`, ended or not. Each cross of functional coverage is a row; below stand the bins that
-    were not met, each with the chunk that came nearest. The exit code is 1 where there are any.
+    were not met, each with the chunk that came nearest. Where parts have `lines = "yes"`, each file of the gateware
+    that their designs have is a row, too, with the statements and branches of its Python that never were in force.
+    The exit code is 1 where a bin was not met, or too few lines or branches.
     """
     from ptewalk.cosim.campaigns import coverage as covered
+    from ptewalk.cosim.campaigns import lines as gateware
 
-    found = covered.coverage_of(folder)
+    found = [] if only == "lines" else covered.coverage_of(folder)
+    files = [] if only == "bins" else gateware.lines_of(folder)
+    if only == "lines" and not files:
+        raise ToolError(f'{folder}: no part of this campaign counts lines: have one with lines = "yes" in its plan')
+    ours = [one for one in files if one.designed]
+    shares = _shares(ours)
     whole = all(one.met == one.bins and not one.surprises for one in found)
+    whole = whole and not any(one.surprises for one in ours) and all(share >= least for share in shares.values())
     if as_json:
-        click.echo(json.dumps({"coverage": covered.as_json(found)}))
+        told = {"coverage": covered.as_json(found), "lines": gateware.lines_as_json(files)}
+        click.echo(json.dumps(told))
         return 0 if whole else DIFFER
+    if found:
+        _show_bins(folder, found)
+    if ours:
+        _show_lines(folder, files, shares, least)
+    return 0 if whole else DIFFER
+
+
+def _show_bins(folder: Path, found: list[Any]) -> None:
     rows = [
         {
             "kind": one.kind,
@@ -137,7 +163,44 @@ def coverage(folder: Path, as_json: bool) -> int:
             part, chunk = gap.nearest or (None, 0)
             near = f"; nearest: part {part.name}, chunk {chunk}, seed {part.seed}" if part else ""
             click.echo(f"not met: {gap.name}{near}")
-    return 0 if whole else DIFFER
+
+
+def _shares(files: list[Any]) -> dict[str, float]:
+    """Per cent of the lines and of the branches of files that were in force."""
+    shares = {}
+    for name in ("lines", "branches"):
+        wanted, met = (sum(getattr(one, key) for one in files) for key in (name, f"{name}_met"))
+        shares[name] = 100 * met / wanted if wanted else 100.0
+    return shares
+
+
+def _show_lines(folder: Path, files: list[Any], shares: dict[str, float], least: float) -> None:
+    ours = [one for one in files if one.designed]
+    rows = [
+        {
+            "file": one.file,
+            "lines": one.lines,
+            "in force": one.lines_met,
+            "branches": one.branches,
+            "taken": one.branches_met,
+            "excluded": sum(one.excluded.values()),
+        }
+        for one in ours
+    ]
+    show(rows, f"lines of the gateware in force in {folder}")
+    for one in ours:
+        for reason, count in one.excluded.items():
+            click.echo(f"excluded: {count} of {one.file}: {reason}")
+        for name in one.surprises:
+            click.echo(f"in force although it is excluded: {name}")
+        for name, text in one.gaps:
+            click.echo(f"never in force: {name}: {text}")
+    if others := [one.file for one in files if not one.designed]:
+        click.echo(f"in no design of this campaign: {', '.join(others)}")
+    for name, share in shares.items():
+        click.echo(
+            f"{name}: {share:.2f} % of those in these files" + (f", less than {least:g} %" if share < least else "")
+        )
 
 
 def _one_chunk(

@@ -262,6 +262,7 @@ def _sort(found: Found, name: str, told: Any) -> None:
             row["surprises"] = list(map(str, row["surprises"]))
             row["not_met"] = [str(gap["bin"]) for gap in row["gaps"]]
             row["reasons"] = {str(reason): int(count) for reason, count in row["excluded"].items()}
+        told["lines"] = [_lines(row) for row in told.get("lines", ())]
         found.coverages.append({**told, "file": name})
     elif "rows" in told and all(
         isinstance(row, dict) and {"name", "latency", "cycles", "target"} <= set(row) for row in told["rows"]
@@ -269,6 +270,19 @@ def _sort(found: Found, name: str, told: Any) -> None:
         found.timings.append(Timing.of(name, told["rows"]))
     else:
         found.passed_over.append(name)
+
+
+def _lines(row: dict[str, Any]) -> dict[str, Any]:
+    """What a file of the gateware had in force."""
+    counts = {key: int(row[key]) for key in ("lines", "lines_met", "branches", "branches_met")}
+    gaps = [f"{gap['point']}: {gap['text']}" for gap in row["gaps"]]
+    reasons = {str(reason): int(count) for reason, count in row["excluded"].items()}
+    return counts | {
+        "file": str(row["file"]),
+        "gaps": gaps,
+        "reasons": reasons,
+        "surprises": list(map(str, row["surprises"])),
+    }
 
 
 def _add_synthesis(syntheses: list[Synthesis], file: str, row: dict[str, Any]) -> None:

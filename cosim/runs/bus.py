@@ -102,10 +102,12 @@ def bus_walks(file: Path, count: int, seed: int, *, bits: int = 64, simulator: s
     return _told(simulator, bits, "recorded", {"file": str(file), "seed": seed, "count": count})
 
 
-def bus_library(bits: int = 64, simulator: str = "verilator", *, atomic: bool = False) -> BuildDir:
-    """The compiled lane of a bridge whose tables' memory has the monitor, or compares; `ToolError` as `library_of`."""
+def bus_library(
+    bits: int = 64, simulator: str = "verilator", *, atomic: bool = False, covered: bool = False
+) -> BuildDir:
+    """The compiled lane of a bridge whose tables' memory has the monitor, or compares; as `library_of`."""
     config = replace(bridge_config(bits), monitor=False, table_atomic=atomic)
-    return library_of(config, bridge_lane_files, simulator)
+    return library_of(config, bridge_lane_files, simulator, covered=covered)
 
 
 def bus_volume(

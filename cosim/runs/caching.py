@@ -152,9 +152,9 @@ def _named(preset: str | None) -> str:
     return "" if preset is None else f" --design {preset}"
 
 
-def caching_library(config: CachingMmuConfig, simulator: str = "verilator") -> BuildDir:
-    """The model that compiled code drives, built; `ToolError` as `library_of`."""
-    return library_of(config, caching_lane_files, simulator)
+def caching_library(config: CachingMmuConfig, simulator: str = "verilator", *, covered: bool = False) -> BuildDir:
+    """The model that compiled code drives, built; as `library_of`."""
+    return library_of(config, caching_lane_files, simulator, covered=covered)
 
 
 def caching_chunk(

@@ -28,10 +28,12 @@ class CachingLibrary(Gateware):
     _lane: list[CachingLane] = field(default_factory=list, compare=False)
 
     @staticmethod
-    def make(config: CachingMmuConfig | AxiMmuConfig | None = None, simulator: str = "verilator") -> CachingLibrary:
-        """Build it, its tables behind AXI4 or not, or find it built; `ToolError` as `library_of`."""
+    def make(
+        config: CachingMmuConfig | AxiMmuConfig | None = None, simulator: str = "verilator", *, covered: bool = False
+    ) -> CachingLibrary:
+        """Build it, its tables behind AXI4 or not, or find it built; as `library_of`."""
         config = config or CachingMmuConfig()
-        return CachingLibrary(config, library_of(config, caching_lane_files, simulator))
+        return CachingLibrary(config, library_of(config, caching_lane_files, simulator, covered=covered))
 
     @property
     def lane(self) -> CachingLane:
@@ -55,8 +57,12 @@ class CachingLibrary(Gateware):
         return {**told["tally"], **{name: count for name, count in told.items() if name != "tally"}}
 
 
-def gateware_named(design: str, walker: WalkerConfig, simulator: str | None = None) -> Gateware:
+def gateware_named(
+    design: str, walker: WalkerConfig, simulator: str | None = None, *, covered: bool = False
+) -> Gateware:
     """The gateware of a name, with this walker, built: "mmu-uncached", or one of `presets.CACHING`.
+
+    With `covered` it tells its points, as `gateware.library_of`.
 
     Raises
     ------
@@ -64,9 +70,9 @@ def gateware_named(design: str, walker: WalkerConfig, simulator: str | None = No
         It cannot be built, or not for this simulator.
     """
     if design not in CACHING:
-        return gateware(simulator, MmuConfig(walker))
+        return gateware(simulator, MmuConfig(walker), covered=covered)
     if simulator not in (None, *COMPILED):
         raise ToolError(
             f"{design} runs by compiled code, on Verilator or CXXRTL only, not on {simulator}: leave out --simulator"
         )
-    return CachingLibrary.make(replace(CACHING[design], walker=walker), simulator or "verilator")
+    return CachingLibrary.make(replace(CACHING[design], walker=walker), simulator or "verilator", covered=covered)

@@ -20,6 +20,11 @@ def can_build(simulator: str = "verilator") -> bool:
         return False
 
 
-def built_engine(config: EngineConfig = EngineConfig(), simulator: str = "verilator") -> BuildDir:  # noqa: B008 - frozen
-    """Build it with its compiled lane, or find it built; `ToolError` as `library_of`."""
-    return library_of(config, engine_lane_files, simulator)
+def built_engine(
+    config: EngineConfig = EngineConfig(),  # noqa: B008 - frozen
+    simulator: str = "verilator",
+    *,
+    covered: bool = False,
+) -> BuildDir:
+    """Build it with its compiled lane, or find it built; as `library_of`."""
+    return library_of(config, engine_lane_files, simulator, covered=covered)

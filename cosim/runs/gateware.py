@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from amaranth._toolchain.yosys import YosysError
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.headers import lane_files
 from ptewalk.cosim.bench.lane import VerilatorLane
+from ptewalk.cosim.bench.points import with_points
 from ptewalk.cosim.checks.performances import PERFORMANCES
 from ptewalk.cosim.runs.plans import walks_plan
 from ptewalk.cosim.simulate.build import BuildDir, build, build_library
@@ -20,7 +22,7 @@ from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model import x86
 from ptewalk.rtl.description import DesignDescription
-from ptewalk.rtl.export import Config, describe, export_rtlil, export_verilog
+from ptewalk.rtl.export import Config, describe, export_covered, export_rtlil, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
 
 __all__ = [
@@ -48,8 +50,15 @@ _MODULE = "ptewalk.cosim.runs.inside.tb_lane"
 
 def verilog_of(config: Config, *, flat: bool = False, name: str | None = None) -> str:
     """As `export_verilog`; `ToolError` when Yosys cannot run."""
-    try:
+    with _yosys_may_fail():
         return export_verilog(config, flat=flat, name=name)
+
+
+@contextmanager
+def _yosys_may_fail() -> Iterator[None]:
+    """`ToolError` when Yosys cannot run."""
+    try:
+        yield
     except YosysError as error:
         raise ToolError(
             f"Yosys cannot run: {str(error).strip().splitlines()[-1].strip()}; "
@@ -58,7 +67,11 @@ def verilog_of(config: Config, *, flat: bool = False, name: str | None = None) -
 
 
 def library_of(
-    config: Config, files: Callable[[DesignDescription], Mapping[str, str]], simulator: str = "verilator"
+    config: Config,
+    files: Callable[[DesignDescription], Mapping[str, str]],
+    simulator: str = "verilator",
+    *,
+    covered: bool = False,
 ) -> BuildDir:
     """A model of `config` with a compiled lane, as a library.
 
@@ -69,6 +82,8 @@ def library_of(
         Name to text of the lane's files for a design, such as `bench.headers.lane_files`.
     simulator : str
         "verilator" or "cxxrtl".
+    covered : bool
+        True: it tells `bench.points.SeenPoints` which statements of the gateware were in force; on Verilator alone.
 
     Raises
     ------
@@ -77,6 +92,12 @@ def library_of(
     """
     chosen = select(simulator)
     design = describe(config)
+    if covered:
+        if chosen.name != "verilator":
+            raise ToolError(f"lines are counted on Verilator, not on {chosen.name}: leave out the simulator")
+        with _yosys_may_fail():
+            verilog, names = export_covered(config)
+        return build_library(chosen, verilog, design, with_points(files(design), names))
     source = export_rtlil(config) if chosen.name == "cxxrtl" else verilog_of(config)
     return build_library(chosen, source, design, files(design))
 
@@ -195,10 +216,10 @@ class WalkerLibrary(Gateware):
     _lane: list[VerilatorLane] = field(default_factory=list, compare=False)
 
     @staticmethod
-    def make(config: Config | None = None, simulator: str = "verilator") -> WalkerLibrary:
-        """Build it (an MMU by default), or find it built; `ToolError` as `library_of`."""
+    def make(config: Config | None = None, simulator: str = "verilator", *, covered: bool = False) -> WalkerLibrary:
+        """Build it (an MMU by default), or find it built; as `library_of`."""
         config = config or MmuConfig()
-        return WalkerLibrary(config, library_of(config, lane_files, simulator))
+        return WalkerLibrary(config, library_of(config, lane_files, simulator, covered=covered))
 
     @property
     def lane(self) -> VerilatorLane:
@@ -214,9 +235,12 @@ class WalkerLibrary(Gateware):
         return PERFORMANCES[name](values, self.lane, self.design)
 
 
-def gateware(simulator: str | None = None, config: Config | None = None) -> Gateware:
-    """What runs most in least time: a library where the simulator can make one, else a simulator's process."""
+def gateware(simulator: str | None = None, config: Config | None = None, *, covered: bool = False) -> Gateware:
+    """What runs most in least time: a library where the simulator can make one, else a simulator's process.
+
+    With `covered` a library that tells its points, as `library_of`.
+    """
     chosen = select(simulator)
-    if chosen.can_library:
-        return WalkerLibrary.make(config, chosen.name)
+    if covered or chosen.can_library:
+        return WalkerLibrary.make(config, chosen.name, covered=covered)
     return BuiltWalker.make(simulator, config)

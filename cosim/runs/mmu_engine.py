@@ -37,9 +37,11 @@ LOGGED: Final = replace(TRACKED, mmu=replace(TRACKED.mmu, log=LogConfig()))
 
 
 @cache
-def built_mmu_engine(config: MmuEngineConfig = TRACKED, simulator: str = "verilator") -> BuildDir:
-    """A model with its compiled lane; `ToolError` as `library_of`."""
-    return library_of(config, mmu_engine_lane_files, simulator)
+def built_mmu_engine(
+    config: MmuEngineConfig = TRACKED, simulator: str = "verilator", *, covered: bool = False
+) -> BuildDir:
+    """A model with its compiled lane; as `library_of`."""
+    return library_of(config, mmu_engine_lane_files, simulator, covered=covered)
 
 
 def mmu_engine_work(grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False) -> dict[str, Any]:

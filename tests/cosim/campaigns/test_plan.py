@@ -37,7 +37,7 @@ def test_chunks_seeds_and_options(tmp_path: Path) -> None:
     ]
     assert (accesses.seed, accesses.options, len(accesses.chunks())) == (
         3,
-        {"design": "mmu-8walkers", "simulator": "verilator"},
+        {"design": "mmu-8walkers", "simulator": "verilator", "lines": "no"},
         1,
     )
     fewer = read_plan(plan.argument, seed=4, share=10, only=("w",))
@@ -55,7 +55,7 @@ def test_chunks_seeds_and_options(tmp_path: Path) -> None:
         ('seed = 1\n[[part]]\nkind = "walks"', "part 1 has no name: give it one"),
         ('seed = 1\n[[part]]\nname = "x"\nkind = "w"', "kind of part 'x' is 'w': choose of accesses, bus, command, "),
         ('seed = 1\n[[part]]\nname = "x"\nkind = "walks"', "count of part 'x' is missing: give a whole number from 1"),
-        (f"seed = 1\n{WALKS}design = 'mmu'", "part 'w' has no 'design': known are count, kind, name, seed"),
+        (f"seed = 1\n{WALKS}design = 'mmu'", "part 'w' has no 'design': known are count, kind, lines, name, seed"),
         (f"seed = 1\n{WALKS}{WALKS}", "two parts are named 'w': give each a name of its own"),
         (
             'seed = 1\n[[part]]\nname = "x"\nkind = "accesses"\ncount = 1\ndesign = "no"',
@@ -71,7 +71,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, line: str) -> None
 
 
 def test_files_and_parts_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="nosuch: No such file or directory; name a plan file, or one of nightly, "):
+    with pytest.raises(ToolError, match="nosuch: No such file or directory; name a plan file, or one of lines, nightly, "):
         read_plan("nosuch")
     with pytest.raises(ToolError, match="has no part 'v': choose of w"):
         read_plan(written(tmp_path, f"seed = 1\n{WALKS}"), only=("v",))

@@ -51,7 +51,11 @@ COSIM = {"comparisons": 12345, "rows": [{"part": "random walks", "compared": 123
 PART = {"kind": "walks", "chunks": 41, "comparisons": 820017, "mismatches": 3, "skipped": 0, "failed_chunks": 2}
 CAMPAIGN = {"plan": "mine", "parts": [{"part": "w", **PART}], "failures": [f"w, chunk 7: {NASTY}"]}
 CROSS = {"kind": "walks", "cross": "swap", "bins": 141, "met": 140, "excluded": {"not so": 84}, "surprises": ["swap/x"]}
-COVERAGE = {"coverage": [CROSS | {"gaps": [{"bin": "swap/3/A RW/refused", "nearest": None}]}]}
+FILE: dict[str, Any] = {
+    "file": "rtl/some.py", "lines": 61, "lines_met": 60, "branches": 40, "branches_met": 39, "excluded": {"a reset": 2},
+    "gaps": [{"point": "rtl/some.py:7 taken", "text": "with m.If(it < 3):"}], "surprises": ["rtl/some.py:9 line"],
+}  # fmt: skip
+COVERAGE = {"coverage": [CROSS | {"gaps": [{"bin": "swap/3/A RW/refused", "nearest": None}]}], "lines": [FILE]}
 CYCLES = {
     "rows": [
         {"name": "walk4", "latency": 16, "cycles": 66, "target": 66},
@@ -112,6 +116,9 @@ def test_campaigns_coverage_and_cycles(folder: Path) -> None:
     assert "w 41 820017 3 0 2" in text and "w, chunk 7: " in text
     assert "swap walks 141 140 99.29 % 84" in text and "not met: swap/3/A RW/refused" in text
     assert "met although it is excluded: swap/x" in text and "excluded: 84 of swap: not so" in text
+    assert "rtl/some.py 61 60 98.36 % 40 39 97.50 % 2" in text
+    assert "never in force: rtl/some.py:7 taken: with m.If(it < 3):" in text
+    assert "in force although it is excluded: rtl/some.py:9 line" in text and "2 of rtl/some.py: a reset" in text
     assert "walk4 66 / 66 170 / 162 first write 1444" in text
     assert "<strong>170</strong> / 162" in render(read_results(folder))
 
@@ -142,6 +149,9 @@ def test_syntheses_in_the_order_of_their_files(folder: Path) -> None:
         {"coverage": [{key: value for key, value in CROSS.items() if key != "surprises"} | {"gaps": []}]},
         {"coverage": [CROSS | {"gaps": [], "surprises": 7}]},
         {"coverage": [CROSS | {"gaps": None}]},
+        {"coverage": [], "lines": [{key: value for key, value in FILE.items() if key != "gaps"}]},
+        {"coverage": [], "lines": [FILE | {"lines_met": "many"}]},
+        {"coverage": [], "lines": 7},
         {"rows": [{"name": "walk4", "latency": 4, "cycles": float("inf"), "target": 66}]},
     ],
 )
