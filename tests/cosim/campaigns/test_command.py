@@ -30,7 +30,7 @@ def campaign(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         (["standard", "--part", "walks", "--chunk", "0", "--share", "2"], "--part runs one chunk here: leave out"),
         (["standard", "--part", "walk", "--chunk", "0"], "standard has no part 'walk': choose of walks, "),
         (["standard", "--part", "walks", "--chunk", "0", "--size", "20001"], "a chunk of walks has 20000 cases at"),
-        (["nosuch"], "nosuch: No such file or directory; name a plan file, or one of nightly, standard"),
+        (["nosuch"], "nosuch: No such file or directory; name a plan file, or one of lines, nightly, standard"),
     ],
 )
 def test_bad_use(tmp_path: Path, words: list[str], line: str) -> None:
