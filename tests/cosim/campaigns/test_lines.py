@@ -196,13 +196,13 @@ def test_the_plan_that_comes_with_it_counts_lines_in_every_part() -> None:
 
 @pytest.mark.slow
 def test_the_gateware_answers_the_same_and_tells_its_points() -> None:
-    """Beside the model that tells none, walk by walk; few walks have less in force than many, none anything."""
+    """Beside the model that tells none, walk by walk; one walk has less in force than many, none anything."""
     covered, plain = WalkerLibrary.make(covered=True), WalkerLibrary.make()
     points = SeenPoints(covered.model.library)
     points.clear()
     assert sum(points.told().values()) == 0
     found = []
-    for walks in (20, 4000):
+    for walks in (1, 4000):
         points.clear()
         again = [library.randomised(walks, 7, "") for library in (covered, plain)]
         for one in again:
@@ -210,5 +210,5 @@ def test_the_gateware_answers_the_same_and_tells_its_points() -> None:
         assert again[0] == again[1]
         assert again[0]["mismatches"] == 0 and again[0]["comparisons"] >= walks
         found.append({name for name, seen in points.told().items() if seen})
-    assert found[1] - found[0] and len(found[0]) < len(found[1]) > 0.95 * len(points.told())
+    assert len(found[0]) < len(found[1]) > 0.95 * len(points.told()) and len(found[1] - found[0]) > 10
     assert point("m.d.sync += r.in_flight.eq(0)", "line") in found[0]
