@@ -158,8 +158,9 @@ def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
 
 
 def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
-    """Random bursts through the translating bridge, every byte judged."""
-    model = bus_library(int(options["bits"]), options["simulator"], covered=_covered(options))
+    """Random bursts through the translating bridge, every byte judged; tables marked by exclusive or atomic writes."""
+    atomic = options["tables"] == "atomic"
+    model = bus_library(int(options["bits"]), options["simulator"], atomic=atomic, covered=_covered(options))
 
     def work(chunk: Chunk) -> Told:
         told = bus_chunk(model, chunk)
@@ -235,7 +236,12 @@ KINDS: Final[dict[str, Kind]] = {
         "bursts",
         BUS_CHUNK,
         _open_bus,
-        {"bits": ("64", "128", "256", "512"), "simulator": COMPILED, "lines": _SWITCH},
+        {
+            "bits": ("64", "128", "256", "512"),
+            "tables": ("exclusive", "atomic"),
+            "simulator": COMPILED,
+            "lines": _SWITCH,
+        },
         crosses=BRIDGE,
     ),
     "engine": Kind(

@@ -14,7 +14,7 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.faults import FaultState
 from ptewalk.rtl.bridge.writes import WriteSide
 
-__all__ = ["BridgeWrites"]
+__all__ = ["BridgeWrites", "Stranger"]
 
 _CONFIG = BridgeConfig(linear_bits=32, physical_bits=32, id_bits=1, reads=4, writes=4)
 _SLOTS = _CONFIG.writes
@@ -22,7 +22,7 @@ _MOST = 15
 """Beats in the buffer."""
 
 
-class _Stranger(Component):
+class Stranger(Component):
     """Stands for a neighbour, which is there and not connected: the harness says what it does."""
 
     def __init__(self, neighbour: Component) -> None:
@@ -57,7 +57,7 @@ class BridgeWrites(Harness):
 
     def __init__(self, *, searching: bool = False) -> None:
         side: Any = WriteSide(_CONFIG)
-        side.buffer, side.outstanding = _Stranger(side.buffer), _Stranger(side.outstanding)
+        side.buffer, side.outstanding = Stranger(side.buffer), Stranger(side.outstanding)
         self.side: Any = side
         super().__init__(side, searching=searching)
         self.room, self.ending = Signal(), Signal()  # free: the buffer's; whether the beat on offer is a burst's last

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ptewalk.cosim.formal.bridge import BridgeWrites
+from ptewalk.cosim.formal.bridge_reads import BridgeReads, BridgeRoom
 from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness, DeliverySplit
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
 from ptewalk.cosim.formal.glue import (
@@ -82,6 +83,8 @@ PROPERTIES: dict[str, Property] = {
     MonitorAtomic.title: MonitorAtomic,
     MonitorProgress.title: MonitorProgress,
     BridgeWrites.title: BridgeWrites,
+    BridgeReads.title: BridgeReads,
+    BridgeRoom.title: BridgeRoom,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     LogRecords.title: LogRecords,

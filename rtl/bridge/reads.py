@@ -42,6 +42,11 @@ class ReadSide(Component):
     frees : In(1), freed : In(slot)
         That was told: the slot is free.
     stalled, times_out, busy : Out(1)
+
+    Attributes
+    ----------
+    free, made : Signal
+        Beats of the buffer that nobody has set aside; beats of the head that were made here. Proofs look at them.
     """
 
     def __init__(self, config: BridgeConfig) -> None:
@@ -52,6 +57,8 @@ class ReadSide(Component):
         self.outstanding = Outstanding(slots=config.reads, id_bits=config.id_bits)
         self.beat = DataLayout(config.data_bits, config.id_bits)
         self.buffer = BeatBuffer(width=self.beat.size, depth=config.beats, passing=True)
+        self.faults = BurstFaults()
+        self.free, self.made = Signal(range(config.beats + 1), init=config.beats), Signal(8)
         super().__init__(
             {
                 "ar": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
@@ -85,11 +92,11 @@ class ReadSide(Component):
         m.submodules.ring = ring = self.ring
         m.submodules.outstanding = outstanding = self.outstanding
         m.submodules.buffer = buffer = self.buffer
-        m.submodules.faults = faults = BurstFaults()
+        m.submodules.faults = faults = self.faults
         control, head, verdict = self.control, ring.head.address, ring.head_verdict
 
         # AR is taken; room for its R is set aside.
-        free = Signal(range(self.config.beats + 1), init=self.config.beats)
+        free = self.free
         gives = self.r.valid & self.r.ready
         m.d.comb += [
             self.ar.ready.eq(ring.room & (free >= MOST_BEATS)),
@@ -118,8 +125,7 @@ class ReadSide(Component):
         ]
 
         # The head is sent, or answered here.
-        beat = Signal(8)
-        fails = Signal()  # a beat of an answer that is made here
+        beat, fails = self.made, Signal()  # a beat of an answer that is made here
         sends, last = self.to_ar.valid & self.to_ar.ready, beat == head.len
         m.d.comb += [
             faults.judged.eq(ring.judged),

@@ -53,6 +53,8 @@ COVERS = {
     "monitor-atomic": 3,
     "monitor-progress": 2,
     "bridge-writes": 4,
+    "bridge-reads": 3,
+    "bridge-room": 1,
     "waits": 4,
     "waits/reads": 3,
     "log-records": 3,
@@ -63,7 +65,7 @@ COVERS = {
 AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
     *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads", "tlb-hit/split"),
-    *("monitor-atomic", "monitor-progress", "bridge-writes"),
+    *("monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room"),
 )
 """Of these `make test` has the first only, and nightly all."""
 SECONDS = 900
@@ -242,7 +244,8 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
             prove("tlb-hit/wide")
         mend = "run 'make setup' (or pip install '.[yices]')"
         assert str(error.value) == f"tlb-hit/wide needs yices (yices-smt2 was not found): {mend}"
-        needs = {"tlb-hit/wide", "log-records", "mmu-answers", "monitor-atomic", "monitor-progress", "bridge-writes"}
+        needs = {"tlb-hit/wide", "log-records", "mmu-answers", "monitor-atomic", "monitor-progress"}
+        needs |= {"bridge-writes", "bridge-reads", "bridge-room"}
         assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
         assert "needs yices" in module.missing_solver("mmu-answers"), "for its covers"
     monkeypatch.setattr(module.shutil, "which", lambda program, path: None if program.endswith("abc") else program)
