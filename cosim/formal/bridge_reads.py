@@ -186,19 +186,27 @@ class BridgeRoom(BridgeReads):
         "memory answers reads that went out, with as many beats as were asked for",
         "the rest as of bridge-reads, which is proved beside it",
     )
+    depth = 1
+    search_depth = 6
 
     def _specify(self, s: SimpleNamespace) -> None:
         m, side, ring = s.m, self.side, s.ring
         left = [Signal(range(258), name=f"left{slot}") for slot in range(_SLOTS)]
-        comes = side.from_r.valid
+        pairs = [Signal(11, name=f"pair{number}") for number in range(_SLOTS // 2)]  # of which the sum is kept
+        owed = Signal(12)  # and of all
+        comes, length = side.from_r.valid, side.ar.payload.len + 1
         for slot in range(_SLOTS):
             mine, head = comes & (self.answers == slot), ring.head_slot == slot
             m.d.comb += Assume(~mine | (side.from_r.payload.last == (left[slot] == 1)))
             m.d.sync += left[slot].eq(left[slot] - (mine | (s.fails & head)))
             with m.If(ring.takes & (ring.tail == slot)):
-                m.d.sync += left[slot].eq(side.ar.payload.len + 1)
-        owed: Value = sum((left[slot] for slot in range(1, _SLOTS)), Value.cast(left[0]))
-        s.left = left
+                m.d.sync += left[slot].eq(length)
+        for number, pair in enumerate(pairs):
+            taken, made, answered = (slot[1:] == number for slot in (ring.tail, ring.head_slot, self.answers))
+            less = (comes & answered) | (s.fails & made)
+            m.d.sync += pair.eq(pair + Mux(ring.takes & taken, length, 0) - less)
+        m.d.sync += owed.eq(owed + Mux(ring.takes, length, 0) - (comes | s.fails))
+        s.left, s.pairs, s.owed = left, pairs, owed
         m.d.comb += [
             Assert(s.level + owed + side.free == _BEATS),
             Assert(~side.buffer.taken.valid | (s.level < _BEATS)),
@@ -210,11 +218,15 @@ class BridgeRoom(BridgeReads):
         super()._tie(s)
         m, side, ring = s.m, self.side, s.ring
         bits = ring.head_slot.shape().width
+        m.d.comb += [
+            *(Assert(pair == s.left[2 * number] + s.left[2 * number + 1]) for number, pair in enumerate(s.pairs)),
+            Assert(s.owed == s.pairs[0] + s.pairs[1]),
+        ]
         for slot, left in enumerate(s.left):
             inside = (slot - ring.head_slot)[:bits] < ring.asked + ring.waiting
             length, made = s.bursts[slot].address.len, Mux(ring.head_slot == slot, side.made, 0)
             m.d.comb += [
-                Assert((left != 0) == (inside | s.sent[slot])),
+                Assert(((left != 0) == (inside | s.sent[slot])) & (left <= 256)),
                 Assert(~inside | (left == length + 1 - made)),
                 Assert(~(inside & (ring.head_slot == slot)) | (side.made <= length)),
             ]
