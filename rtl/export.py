@@ -29,7 +29,7 @@ from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
 from ptewalk.rtl.engine.with_mmu import MmuEngine, MmuEngineConfig
 from ptewalk.rtl.layouts import flat_fields
 from ptewalk.rtl.mmu import Mmu, MmuConfig
-from ptewalk.rtl.points import add_points, elaborated
+from ptewalk.rtl.points import add_levels, add_points, elaborated
 from ptewalk.rtl.registers.unit import Unit, UnitConfig
 from ptewalk.rtl.walker import Walker, WalkerConfig
 
@@ -37,6 +37,7 @@ __all__ = [
     "BUS_DESIGNS",
     "DESIGNS",
     "Config",
+    "Covered",
     "Design",
     "FlatTop",
     "describe",
@@ -278,13 +279,34 @@ def export_rtlil(config: Config, *, name: str | None = None) -> str:
     return _rtlil(top, name or top_name(config), [port for _, port in top.ports.values()])
 
 
-def export_covered(config: Config) -> tuple[str, tuple[str, ...]]:
-    """The Verilog text of `config`'s top with an output `points.PORT`, and the name of each of its bits."""
+@dataclass(frozen=True)
+class Covered:
+    """A design with outputs that tell of its Python.
+
+    Attributes
+    ----------
+    verilog : str
+        Of its top, with an output `points.PORT`, and an output for each level.
+    points : tuple of str
+        Name of each bit of `points.PORT`: see `add_points`.
+    levels : tuple of (str, str, int)
+        Output, name and width in bits: see `add_levels`.
+    """
+
+    verilog: str
+    points: tuple[str, ...]
+    levels: tuple[tuple[str, str, int], ...]
+
+
+def export_covered(config: Config) -> Covered:
+    """`config`'s top with outputs that tell of its Python."""
     top = flat_top(config)
     fragment = elaborated(top)
+    levels = add_levels(fragment)
     points, names = add_points(fragment)
-    ports = [*(port for _, port in top.ports.values()), points]
-    return _verilog(_rtlil(fragment, top_name(config), ports)), names
+    ports = [*(port for _, port in top.ports.values()), points, *(output for output, _ in levels)]
+    verilog = _verilog(_rtlil(fragment, top_name(config), ports))
+    return Covered(verilog, names, tuple((output.name, name, len(output)) for output, name in levels))
 
 
 def _rtlil(top: Elaboratable | Fragment, name: str, ports: list[Signal]) -> str:

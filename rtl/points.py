@@ -1,11 +1,14 @@
 """Points of a design's Python: statements and branches, each a bit of an output that says whether it is in force.
 
+And levels: outputs that show the signals that statements drive.
+
 What Amaranth exports tells of a statement no more than the line that declares its signal, so a simulator's own line
 coverage cannot be mapped back to Python. Here the bits are made of the design itself, before the export: one for the
 line of each assignment, one for each block of `If`, `Elif`, `Else`, `Case` or `State`, and one for an `If` without
 `Else`, of which no block is in force. Of what stands on one line, in several instances or in a loop, one is enough.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +18,7 @@ from amaranth.hdl import Cat, Elaboratable, Fragment, Signal
 from amaranth.hdl._ast import Assign, Switch
 from amaranth.lib import data, enum
 
-__all__ = ["LINE", "NONE", "PORT", "RTL", "TAKEN", "add_points", "elaborated"]
+__all__ = ["LEVEL", "LINE", "NONE", "PORT", "RTL", "TAKEN", "add_levels", "add_points", "elaborated"]
 
 LINE: Final = "line"
 """Kind of a point: a statement at this line is in force."""
@@ -24,7 +27,9 @@ TAKEN: Final = "taken"
 NONE: Final = "none"
 """No block is, of an `If` without `Else` whose last block begins at this line."""
 PORT: Final = "covered_points"
-"""Name of the output."""
+"""Name of the output of points."""
+LEVEL: Final = "covered_level"
+"""What the names of the outputs of levels begin with."""
 RTL: Final = Path(__file__).resolve().parent
 """Where the gateware is."""
 
@@ -75,6 +80,51 @@ def add_points(top: Fragment, folder: Path = RTL) -> tuple[Signal, tuple[str, ..
     points = Signal(len(found), name=PORT)
     top.add_statements("comb", points.eq(Cat(bit for _, bit in found)))
     return points, tuple(name for name, _ in found)
+
+
+def add_levels(top: Fragment, folder: Path = RTL) -> list[tuple[Signal, str]]:
+    """Give a design an output for each signal that its statements drive: what toggles can be seen there.
+
+    Parameters
+    ----------
+    top : Fragment
+        Of `elaborated`; it is changed.
+    folder : Path
+        Only signals that are declared in files of this one or below it have one.
+
+    Returns
+    -------
+    list of (Signal, str)
+        Each output, and the line that declares the signal, with its name: "rtl/walker.py:210 state". Of several of one
+        name at one line of a component the second has " 2" after it, and so on.
+    """
+    found: list[tuple[Signal, str]] = []
+    _add_levels(top, folder, found, set())
+    return found
+
+
+def _add_levels(fragment: Fragment, folder: Path, found: list[tuple[Signal, str]], known: set[int]) -> None:
+    for part, _, _ in fragment.subfragments:
+        _add_levels(part, folder, found, known)
+    names: Counter[str] = Counter()
+    driven = [signal for statements in fragment.statements.values() for one in statements for signal in _driven(one)]
+    for signal in driven:
+        file, line = Path(signal.src_loc[0]), signal.src_loc[1]
+        if id(signal) in known or not len(signal) or not file.is_relative_to(folder):
+            continue
+        known.add(id(signal))
+        name = f"{file.relative_to(folder.parent)}:{line} {signal.name}"
+        names[name] += 1
+        output = Signal(len(signal), name=f"{LEVEL}_{len(found)}")
+        fragment.add_statements("comb", output.eq(signal))
+        found.append((output, name if names[name] == 1 else f"{name} {names[name]}"))
+
+
+def _driven(statement: Any) -> list[Signal]:
+    """The signals that a statement drives, in the order of the text."""
+    if isinstance(statement, Switch):
+        return [signal for _, block, _ in statement.cases for one in block for signal in _driven(one)]
+    return list(statement._lhs_signals()) if isinstance(statement, Assign) else []
 
 
 def _add(fragment: Fragment, folder: Path, found: list[tuple[str, Signal]]) -> None:

@@ -97,6 +97,7 @@ class Met:
 
     bins: dict[str, int]
     points: dict[str, int]
+    toggles: dict[str, tuple[int, int]]
 
 
 def chunks_of(folder: Path) -> tuple[list[tuple[Part, int]], dict[int, Met]]:
@@ -114,10 +115,11 @@ def chunks_of(folder: Path) -> tuple[list[tuple[Part, int]], dict[int, Met]]:
                 continue  # the last one may be cut off
             if number not in range(len(places)):
                 raise ValueError(f"no chunk {number}")
-            points = one.get("points", {})
-            told[number] = Met(
-                *({str(name): int(count) for name, count in met.items()} for met in (one["bins"], points))
+            bins, points = (
+                {str(name): int(count) for name, count in met.items()} for met in (one["bins"], one.get("points", {}))
             )
+            toggles = {str(name): (int(width), int(bits, 16)) for name, (width, bits) in one.get("toggles", {}).items()}
+            told[number] = Met(bins, points, toggles)
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}; name the folder of a campaign (`ptewalk campaign`)") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

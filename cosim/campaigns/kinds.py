@@ -13,7 +13,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.results import Counts, Failure
 from ptewalk.cosim.bench.caching_lane import CachingLane
 from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane
-from ptewalk.cosim.bench.points import SeenPoints
+from ptewalk.cosim.bench.points import SeenPoints, add_toggles
 from ptewalk.cosim.campaigns.commands import open_command
 from ptewalk.cosim.campaigns.told import Told, Work
 from ptewalk.cosim.formats.scenarios import scenario_lines, scenario_text
@@ -94,12 +94,12 @@ def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _covered(options: Mapping[str, Any]) -> bool:
-    """Its chunks tell which statements of the gateware were in force."""
+    """Its chunks tell which statements of the gateware were in force, and which bits toggled."""
     return bool(options["lines"] == "yes")
 
 
 def _pointed(work: Work, options: Mapping[str, Any], *models: BuildDir) -> Work:
-    """`work` on these models, with the points of each chunk where they are asked for."""
+    """`work` on these models, with the points and toggles of each chunk where they are asked for."""
     if not _covered(options):
         return work
     seen = [SeenPoints(model.library) for model in models]
@@ -109,10 +109,12 @@ def _pointed(work: Work, options: Mapping[str, Any], *models: BuildDir) -> Work:
             one.clear()
         told = work(chunk)
         points: dict[str, int] = {}
+        toggles: dict[str, tuple[int, int]] = {}
         for one in seen:
             for name, met in one.told().items():
                 points[name] = points.get(name, 0) | met
-        return replace(told, points=points)
+            add_toggles(toggles, one.toggles())
+        return replace(told, points=points, toggles=toggles)
 
     return pointed
 

@@ -1,4 +1,4 @@
-"""Which statements and branches of the gateware's Python a campaign had in force, file by file."""
+"""Which statements and branches of the gateware's Python a campaign had in force, and what toggled, file by file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.bench.points import add_toggles
 from ptewalk.cosim.campaigns.coverage import chunks_of
 from ptewalk.rtl import points
 from ptewalk.rtl.points import LINE, NONE, RTL, TAKEN
@@ -36,6 +37,10 @@ class FileLines:
         Statements and branches that can be in force, and those that were.
     excluded : Counter
         Reason to number of points.
+    bits, toggled : int
+        Of signals that its statements declare and drive, and those that rose and fell.
+    still : list of (str, str)
+        Name of a signal with bits that did not, and which: "63:32, 5".
     gaps : list of (str, str)
         Name of a point that never was in force, and what stands at its line.
     surprises : list of str
@@ -53,6 +58,9 @@ class FileLines:
     gaps: list[tuple[str, str]] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
     designed: bool = False
+    bits: int = 0
+    toggled: int = 0
+    still: list[tuple[str, str]] = field(default_factory=list)
 
 
 def statements_of(text: str) -> dict[tuple[int, str], str]:
@@ -143,8 +151,10 @@ def lines_of(folder: Path) -> list[FileLines]:
         It holds no campaign, or one of other gateware.
     """
     seen: Counter[str] = Counter()
+    toggles: dict[str, tuple[int, int]] = {}
     for one in chunks_of(folder)[1].values():
         seen.update(one.points)
+        add_toggles(toggles, one.toggles)
     if not seen:
         return []
     texts = _gateware()
@@ -153,7 +163,27 @@ def lines_of(folder: Path) -> list[FileLines]:
     if strange := sorted(seen.keys() - known):
         raise ToolError(f"{folder}: {strange[0]} is no point of this gateware; it is of another version: run it anew")
     reasons = unreachable(texts=texts)
-    return [_of_file(file, texts[file], sorted(found), seen, reasons) for file, found in places.items() if found]
+    files = [_of_file(file, texts[file], sorted(found), seen, reasons) for file, found in places.items() if found]
+    by_name = {one.file: one for one in files}
+    for name, (width, bits) in toggles.items():
+        file = by_name.get(name.partition(":")[0])
+        if file is not None:
+            file.bits += width
+            file.toggled += bits.bit_count()
+            if left := ((1 << width) - 1) & ~bits:
+                file.still.append((name, _ranges(left)))
+    return files
+
+
+def _ranges(bits: int) -> str:
+    """The numbers of the bits that are set, highest first: "63:32, 5"."""
+    text = []
+    while bits:
+        high = bits.bit_length() - 1
+        low = (~bits & (1 << high) - 1).bit_length()
+        text.append(f"{high}:{low}" if high > low else f"{high}")
+        bits &= (1 << low) - 1
+    return ", ".join(text)
 
 
 def _of_file(
@@ -194,6 +224,9 @@ def lines_as_json(found: list[FileLines]) -> list[dict[str, Any]]:
             "excluded": dict(one.excluded),
             "gaps": [{"point": name, "text": text} for name, text in one.gaps],
             "surprises": one.surprises,
+            "bits": one.bits,
+            "toggled": one.toggled,
+            "still": [{"signal": name, "bits": bits} for name, bits in one.still],
         }
         for one in found
         if one.designed

@@ -61,7 +61,7 @@ Executor = Callable[[list[Item], list[tuple[Work, str]]], Iterator[tuple[int, di
 
 
 def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) -> dict[str, Any]:
-    """What a chunk gives, as JSON: counts, kept, bins, points, and size, the fewest cases that fail, where it fails.
+    """What a chunk gives, as JSON: counts, kept, bins, points, toggles, and size: the fewest cases that fail.
 
     An exception that is no `ToolError` is a failure of the chunk.
     """
@@ -76,7 +76,8 @@ def run_chunk(work: Work, part: Part, chunk: Chunk, *, smallest: bool = True) ->
                 size = fewer
                 break
             fewer *= 2
-    met = {"bins": dict(told.bins), "points": dict(told.points)}
+    toggles = {name: [width, f"{bits:x}"] for name, (width, bits) in told.toggles.items()}
+    met = {"bins": dict(told.bins), "points": dict(told.points), "toggles": toggles}
     return {"counts": told.counts.as_json(), "kept": told.kept, **met, "size": size}
 
 

@@ -25,12 +25,15 @@ class Told:
         Name of a bin of functional coverage (`checks.covered`) to how often it was met.
     points : mapping
         Name of a statement or branch of the gateware (`rtl.points`) to 1 where it was in force, else 0.
+    toggles : mapping
+        Name of a signal of the gateware to (its width, its bits that rose and fell).
     """
 
     counts: Counts
     kept: str = ""
     bins: Mapping[str, int] = field(default_factory=dict)
     points: Mapping[str, int] = field(default_factory=dict)
+    toggles: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 Work = Callable[[Chunk], Told]

@@ -109,13 +109,15 @@ def campaign(
     show_default=True,
     help="Per cent of lines, and of branches, that must have been in force.",
 )
+@option("--toggles", is_flag=True, help="Also name the bits of the gateware's signals that did not rise and fall.")
 @json_option
-def coverage(folder: Path, only: str | None, least: float, as_json: bool) -> int:
+def coverage(folder: Path, only: str | None, least: float, toggles: bool, as_json: bool) -> int:
     """Tell what a campaign met of all that its components can meet.
 
     FOLDER is that of `campaign`, ended or not. Each cross of functional coverage is a row; below stand the bins that
     were not met, each with the chunk that came nearest. Where parts have `lines = "yes"`, each file of the gateware
-    that their designs have is a row, too, with the statements and branches of its Python that never were in force.
+    that their designs have is a row, too, with the statements and branches of its Python that never were in force, and
+    how many bits of its signals rose and fell.
     The exit code is 1 where a bin was not met, or too few lines or branches.
     """
     from ptewalk.cosim.campaigns import coverage as covered
@@ -136,7 +138,7 @@ def coverage(folder: Path, only: str | None, least: float, as_json: bool) -> int
     if found:
         _show_bins(folder, found)
     if ours:
-        _show_lines(folder, files, shares, least)
+        _show_lines(folder, files, shares, least, toggles)
     return 0 if whole else DIFFER
 
 
@@ -174,7 +176,7 @@ def _shares(files: list[Any]) -> dict[str, float]:
     return shares
 
 
-def _show_lines(folder: Path, files: list[Any], shares: dict[str, float], least: float) -> None:
+def _show_lines(folder: Path, files: list[Any], shares: dict[str, float], least: float, toggles: bool) -> None:
     ours = [one for one in files if one.designed]
     rows = [
         {
@@ -183,6 +185,8 @@ def _show_lines(folder: Path, files: list[Any], shares: dict[str, float], least:
             "in force": one.lines_met,
             "branches": one.branches,
             "taken": one.branches_met,
+            "bits": one.bits,
+            "toggled": one.toggled,
             "excluded": sum(one.excluded.values()),
         }
         for one in ours
@@ -195,12 +199,15 @@ def _show_lines(folder: Path, files: list[Any], shares: dict[str, float], least:
             click.echo(f"in force although it is excluded: {name}")
         for name, text in one.gaps:
             click.echo(f"never in force: {name}: {text}")
+        for name, bits in one.still if toggles else ():
+            click.echo(f"did not rise and fall: {name}: {bits}")
     if others := [one.file for one in files if not one.designed]:
         click.echo(f"in no design of this campaign: {', '.join(others)}")
     for name, share in shares.items():
-        click.echo(
-            f"{name}: {share:.2f} % of those in these files" + (f", less than {least:g} %" if share < least else "")
-        )
+        few = f", less than {least:g} %" if share < least else ""
+        click.echo(f"{name}: {share:.2f} % of those in these files{few}")
+    if bits := sum(one.bits for one in ours):
+        click.echo(f"bits: {100 * sum(one.toggled for one in ours) / bits:.2f} % rose and fell")
 
 
 def _one_chunk(

@@ -274,7 +274,7 @@ def _sort(found: Found, name: str, told: Any) -> None:
 
 def _lines(row: dict[str, Any]) -> dict[str, Any]:
     """What a file of the gateware had in force."""
-    counts = {key: int(row[key]) for key in ("lines", "lines_met", "branches", "branches_met")}
+    counts = {key: int(row[key]) for key in ("lines", "lines_met", "branches", "branches_met", "bits", "toggled")}
     gaps = [f"{gap['point']}: {gap['text']}" for gap in row["gaps"]]
     reasons = {str(reason): int(count) for reason, count in row["excluded"].items()}
     return counts | {

@@ -83,7 +83,8 @@ def library_of(
     simulator : str
         "verilator" or "cxxrtl".
     covered : bool
-        True: it tells `bench.points.SeenPoints` which statements of the gateware were in force; on Verilator alone.
+        True: it tells `bench.points.SeenPoints` which statements of the gateware were in force, and which bits
+        toggled; on Verilator alone.
 
     Raises
     ------
@@ -96,8 +97,8 @@ def library_of(
         if chosen.name != "verilator":
             raise ToolError(f"lines are counted on Verilator, not on {chosen.name}: leave out the simulator")
         with _yosys_may_fail():
-            verilog, names = export_covered(config)
-        return build_library(chosen, verilog, design, with_points(files(design), names))
+            made = export_covered(config)
+        return build_library(chosen, made.verilog, design, with_points(files(design), made))
     source = export_rtlil(config) if chosen.name == "cxxrtl" else verilog_of(config)
     return build_library(chosen, source, design, files(design))
 

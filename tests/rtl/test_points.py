@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,7 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from ptewalk.cosim.campaigns.lines import statements_of
 from ptewalk.rtl.export import BUS_DESIGNS, DESIGNS, Config, flat_top
-from ptewalk.rtl.points import RTL, add_points, elaborated
+from ptewalk.rtl.points import RTL, add_levels, add_points, elaborated
 from ptewalk.rtl.presets import CACHING
 
 
@@ -110,6 +110,46 @@ def test_it_is_so_cycle_by_cycle() -> None:
     component = Sample()
     _, names = add_points(elaborated(component), HERE.parent)
     assert whole == {comment(name) for name in names}
+
+
+def test_levels_are_the_signals_that_statements_drive() -> None:
+    """By hand; a queue of Amaranth's has none, nor has the state that it makes for an FSM."""
+    component = Sample()
+    top = elaborated(component)
+    levels = {name.partition(":")[2].partition(" ")[2]: output for output, name in add_levels(top, HERE.parent)}
+    widths = {name: len(output) for name, output in levels.items()}
+    assert widths == {"view": 2, "colour": 2, "told": 2}
+    shown: list[int] = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        for value in (1, 2, 3):
+            ctx.set(component.asked, value)
+            shown.append(ctx.get(levels["view"]))
+            await ctx.tick()
+            shown.append(ctx.get(levels["told"]))
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert shown == [1, 1, 2, 2, 3, 1]
+
+
+def test_signals_of_one_name_at_one_line_are_told_apart() -> None:
+    class Two(Elaboratable):
+        def elaborate(self, platform: Any) -> Module:
+            m = Module()
+            first, second = (Signal(width, name="same") for width in (3, 5))  # both
+            m.d.comb += [first.eq(1), second.eq(2)]
+            return m
+
+    levels = add_levels(elaborated(Two()), HERE.parent)
+    line = next(number for number, text in enumerate(LINES, 1) if text.endswith("# both"))
+    file = f"{HERE.parent.name}/{HERE.name}"
+    assert [(len(output), name) for output, name in levels] == [
+        (3, f"{file}:{line} same"),
+        (5, f"{file}:{line} same 2"),
+    ]
 
 
 def test_views_tell_their_own_line_again_afterwards() -> None:

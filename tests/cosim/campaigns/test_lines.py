@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.bench.points import SeenPoints
+from ptewalk.cosim.bench.points import SeenPoints, add_toggles
 from ptewalk.cosim.campaigns.lines import lines_of, statements_of, unreachable
 from ptewalk.cosim.campaigns.plan import read_plan
 from ptewalk.cosim.runs.gateware import WalkerLibrary
@@ -162,6 +162,21 @@ def test_what_is_excluded_and_in_force_is_told(
     assert (unit.surprises, dict(unit.excluded)) == ([name], {"not so": 1})
 
 
+def test_toggles_of_chunks_add(tmp_path: Path, names: list[str]) -> None:
+    """The widest of a name counts; what stayed still is named by its bits, highest first."""
+    chunks = [{"rtl/mmu.py:80 marks": [8, "05"]}, {"rtl/mmu.py:80 marks": [12, "806"], "rtl/mmu.py:83 x": [1, "1"]}]
+    lines = [json.dumps({"plan": [PART], "models": []})]
+    told = {"bins": {}, "points": dict.fromkeys(names, 1)}
+    lines += [json.dumps([number, told | {"toggles": one}]) for number, one in enumerate(chunks)]
+    (tmp_path / "chunks.jsonl").write_text("\n".join([*lines, ""]))
+    (file,) = (one for one in lines_of(tmp_path) if one.file == "rtl/mmu.py")
+    assert (file.bits, file.toggled, file.still) == (13, 5, [("rtl/mmu.py:80 marks", "10:3")])
+    whole: dict[str, tuple[int, int]] = {}
+    add_toggles(whole, {"a": (2, 1)})
+    add_toggles(whole, {"a": (1, 1), "b": (70, 1 << 69)})
+    assert whole == {"a": (2, 1), "b": (70, 1 << 69)}
+
+
 def test_points_of_other_gateware_are_refused(tmp_path: Path) -> None:
     for name in ("rtl/walker.py:1 line", "rtl/nosuch.py:7 taken"):
         with pytest.raises(ToolError, match="is no point of this gateware; it is of another version: run it anew"):
@@ -200,7 +215,7 @@ def test_the_gateware_answers_the_same_and_tells_its_points() -> None:
     covered, plain = WalkerLibrary.make(covered=True), WalkerLibrary.make()
     points = SeenPoints(covered.model.library)
     points.clear()
-    assert sum(points.told().values()) == 0
+    assert sum(points.told().values()) == 0 and not any(bits for _, bits in points.toggles().values())
     found = []
     for walks in (1, 4000):
         points.clear()
@@ -212,3 +227,6 @@ def test_the_gateware_answers_the_same_and_tells_its_points() -> None:
         found.append({name for name, seen in points.told().items() if seen})
     assert len(found[0]) < len(found[1]) > 0.95 * len(points.told()) and len(found[1] - found[0]) > 10
     assert point("m.d.sync += r.in_flight.eq(0)", "line") in found[0]
+    toggles = {name.partition(" ")[2]: told for name, told in points.toggles().items() if "rtl/mmu.py" in name}
+    width, bits = toggles["marks"]  # a counter of some hundreds
+    assert width == 32 and bits & 0x1F == 0x1F and bits < 1 << 12

@@ -136,13 +136,11 @@ def test_cycles_at_other_latencies_as_csv_and_picture(run: Run, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_json_of_bench(run: Run) -> None:
-    """On a busy machine a speed may miss its target."""
-    code, out, _ = run("bench", "--walks", "2000", "--seed", "1", "--json")
+    """On a busy machine a speed may miss its target. Nightly runs the whole command."""
+    code, out, _ = run("bench", "--only", "replay", "--only", "translate", "--seed", "1", "--json")
     rows = json.loads(out)["rows"]
     assert all({"name", "value", "unit", "baseline", "ratio", "target", "verdict"} == row.keys() for row in rows)
-    assert {"replay linux-6.1", "pagemap linux-6.12: numpy", "/proc/PID/clear_refs linux-6.1: numpy"} <= {
-        row["name"] for row in rows
-    }
+    assert {"replay linux-6.1", "translation at once: numpy"} <= {row["name"] for row in rows}
     assert code == any(row["verdict"] == "missed" for row in rows)
 
 
@@ -158,7 +156,7 @@ def test_a_target_that_is_missed_exits_with_1(
 
 @pytest.mark.slow
 def test_json_of_prove(run: Run) -> None:
-    result = objects(run, "prove", "fault-unit-drain")["fault-unit-drain"]
+    result = objects(run, "prove", "pcid-slots")["pcid-slots"]
     assert {"result", "engine", "unbounded", "seconds"} <= result.keys()
 
 

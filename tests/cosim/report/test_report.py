@@ -53,6 +53,7 @@ CAMPAIGN = {"plan": "mine", "parts": [{"part": "w", **PART}], "failures": [f"w, 
 CROSS = {"kind": "walks", "cross": "swap", "bins": 141, "met": 140, "excluded": {"not so": 84}, "surprises": ["swap/x"]}
 FILE: dict[str, Any] = {
     "file": "rtl/some.py", "lines": 61, "lines_met": 60, "branches": 40, "branches_met": 39, "excluded": {"a reset": 2},
+    "bits": 200, "toggled": 199, "still": [{"signal": "rtl/some.py:5 it", "bits": "7"}],
     "gaps": [{"point": "rtl/some.py:7 taken", "text": "with m.If(it < 3):"}], "surprises": ["rtl/some.py:9 line"],
 }  # fmt: skip
 COVERAGE = {"coverage": [CROSS | {"gaps": [{"bin": "swap/3/A RW/refused", "nearest": None}]}], "lines": [FILE]}
@@ -116,7 +117,7 @@ def test_campaigns_coverage_and_cycles(folder: Path) -> None:
     assert "w 41 820017 3 0 2" in text and "w, chunk 7: " in text
     assert "swap walks 141 140 99.29 % 84" in text and "not met: swap/3/A RW/refused" in text
     assert "met although it is excluded: swap/x" in text and "excluded: 84 of swap: not so" in text
-    assert "rtl/some.py 61 60 98.36 % 40 39 97.50 % 2" in text
+    assert "rtl/some.py 61 60 98.36 % 40 39 97.50 % 200 199 99.50 % 2" in text
     assert "never in force: rtl/some.py:7 taken: with m.If(it < 3):" in text
     assert "in force although it is excluded: rtl/some.py:9 line" in text and "2 of rtl/some.py: a reset" in text
     assert "walk4 66 / 66 170 / 162 first write 1444" in text

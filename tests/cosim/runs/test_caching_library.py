@@ -96,7 +96,7 @@ def test_a_wrong_expectation_differs(key: str, value: Any, says: str, tmp_path: 
 CASES = [("mmu-small", kernel, track) for kernel in KERNELS for track in ("off", "fault", "native")]
 
 
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 @pytest.mark.parametrize(("design", "kernel", "track"), [("mmu", "linux-6.12", "native"), *CASES])
 def test_scenarios(design: str, kernel: str, track: str) -> None:
     """Each step as a real kernel answered, each word of memory as the golden model has it, each answer permitted."""

@@ -284,20 +284,20 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("track", [track.name.lower() for track in Track])
-def test_two_hundred_on_the_gateware(track: str, tmp_path: Path) -> None:
+def test_eighty_on_the_gateware(track: str, tmp_path: Path) -> None:
     """A share: `make nightly` runs two thousand."""
-    arguments = ("--generate", "200", "--seed", "1", "--track", track, "--simulator", "verilator")
+    arguments = ("--generate", "80", "--seed", "1", "--track", track, "--simulator", "verilator")
     done = run("replay", *arguments, "--backend", "gateware", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (result["scenarios"], result["differ"], result["skipped"]) == (200, 0, 0)
-    assert result["agree"] == result["steps"] > 1500
-    assert result["words"] > 1_000_000
+    assert (result["scenarios"], result["differ"], result["skipped"]) == (80, 0, 0)
+    assert result["agree"] == result["steps"] > 600
+    assert result["words"] > 400_000
     counters = result["counters"]
-    assert counters["delivered_faults"] > 500
-    assert (counters["marks"] > 50) == (track != "off")
-    assert (counters["mends"] > 50) == (track == "fault")
-    assert (result["stored"] > 1000) == (track != "off")
+    assert counters["delivered_faults"] > 200
+    assert (counters["marks"] > 20) == (track != "off")
+    assert (counters["mends"] > 20) == (track == "fault")
+    assert (result["stored"] > 400) == (track != "off")
     assert not list(tmp_path.iterdir())
 
 

@@ -55,7 +55,7 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.share(3)
+@pytest.mark.share(5)
 @pytest.mark.parametrize(
     "name", [name for name, mutant in MUTANTS.items() if mutant.check[0] == "prove" and name not in WHOLE]
 )
@@ -90,7 +90,7 @@ def refutes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 @pytest.mark.parametrize("name", [name for name, mutant in MUTANTS.items() if mutant.check[0] != "prove"])
 def test_caught(name: str, tmp_path: Path) -> None:
     arguments = arguments_of(name, tmp_path)
@@ -101,6 +101,7 @@ def test_caught(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", CHECKS.values())
 def test_the_gateware_itself_passes_every_check(name: str, tmp_path: Path) -> None:
     """Exit code 1 means something: without a mutant each check, by the name of one that it catches, exits with 0.
