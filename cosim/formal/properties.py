@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 from ptewalk.cosim.formal.bridge import BridgeWrites
 from ptewalk.cosim.formal.bridge_reads import BridgeReads, BridgeRoom
 from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness, DeliverySplit
+from ptewalk.cosim.formal.ending import EngineEnding
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
+from ptewalk.cosim.formal.fetcher import FetcherSwaps, FetcherTables
 from ptewalk.cosim.formal.glue import (
     GlueAnswers,
     GlueAnswersSplit,
@@ -88,6 +90,9 @@ PROPERTIES: dict[str, Property] = {
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     LogRecords.title: LogRecords,
+    EngineEnding.title: EngineEnding,
+    FetcherTables.title: FetcherTables,
+    FetcherSwaps.title: FetcherSwaps,
     SplitTlbHarness.title: SplitTlbHarness,
     WideTlbHarness.title: WideTlbHarness,
     MmuAnswers.title: MmuAnswers,

@@ -12,12 +12,12 @@ from ptewalk.cosim.formal.harness import Harness
 from ptewalk.rtl.in_turn import InTurn
 from ptewalk.rtl.waiting import Waiting
 
-__all__ = ["InTurnHarness", "WaitingHarness"]
+__all__ = ["InTurnHarness", "WaitingHarness", "opened_queue", "place_of"]
 
 _DEPTH = 2
 
 
-def _opened(m: Module, name: str, core: Any, inside: str, depth: int) -> SimpleNamespace:
+def opened_queue(m: Module, name: str, core: Any, inside: str, depth: int) -> SimpleNamespace:
     """Adds `core` as submodule `name`; level, next place and rows of the SyncFIFO that it has as submodule `inside`."""
     made = core.elaborate(None)
     queue = getattr(made.submodules, inside)
@@ -34,7 +34,7 @@ def _opened(m: Module, name: str, core: Any, inside: str, depth: int) -> SimpleN
     )
 
 
-def _place(queue: SimpleNamespace, ahead: Value) -> Value:
+def place_of(queue: SimpleNamespace, ahead: Value) -> Value:
     """The row with so many before it."""
     return (queue.oldest + ahead)[: (queue.depth - 1).bit_length()]
 
@@ -60,7 +60,7 @@ class InTurnHarness(Harness):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         queue = self.queue
-        behind = _opened(m, "queue", queue, "behind", _DEPTH)
+        behind = opened_queue(m, "queue", queue, "behind", _DEPTH)
         count = Signal(range(_DEPTH + 3))  # that wait
         watching, ahead = Signal(), Signal(range(_DEPTH + 2))
         record = Signal.like(Value.cast(queue.new))
@@ -81,12 +81,12 @@ class InTurnHarness(Harness):
         if not self.searching:
             m.d.comb += [
                 Assert(behind.level + queue.valid == count),
-                Assert(_place(behind, behind.level) == behind.next),
+                Assert(place_of(behind, behind.level) == behind.next),
                 Assert(behind.level <= _DEPTH),
                 Assert(~watching | (ahead < count)),
             ]
             with m.If(watching & (ahead != 0)):
-                m.d.comb += Assert(behind.rows[_place(behind, ahead - 1)] == record)
+                m.d.comb += Assert(behind.rows[place_of(behind, ahead - 1)] == record)
         return m
 
 
@@ -115,7 +115,7 @@ class WaitingHarness(Harness):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         waiting = self.waiting
-        queue = _opened(m, "waiting", waiting, "queue", _DEPTH)
+        queue = opened_queue(m, "waiting", waiting, "queue", _DEPTH)
         count = Signal(range(_DEPTH + 2))
         watching, ahead, joined = Signal(), Signal(range(_DEPTH + 1)), Signal(self.WALKERS)
         item, ends = Signal(2), Signal()  # ends: of the walk that it joined, modulo 2
@@ -165,7 +165,7 @@ class WaitingHarness(Harness):
             m.d.comb += [
                 Assert(queue.level == count),
                 Assert(count <= _DEPTH),
-                Assert(_place(queue, queue.level) == queue.next),
+                Assert(place_of(queue, queue.level) == queue.next),
                 Assert(~watching | (ahead < count)),
                 Assert((joined & (joined - 1)[: self.WALKERS]) == 0),
             ]
@@ -181,5 +181,5 @@ class WaitingHarness(Harness):
     def _row(self, m: Module, queue: SimpleNamespace, ahead: Value) -> Signal:
         """What the queue holds of the one that is watched."""
         row = Signal(len(queue.rows[0]), name="row")
-        m.d.comb += row.eq(queue.rows[_place(queue, ahead)])
+        m.d.comb += row.eq(queue.rows[place_of(queue, ahead)])
         return row

@@ -76,10 +76,10 @@ class Ending(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        state, sent = Signal(State), Signal(range(MOST_ADDRESSES))
+        state, sent = Signal(State, name="state"), Signal(range(MOST_ADDRESSES), name="sent")
         # Kept in a register: what it is made of comes a long way, and an invalidation goes as far.
-        span, asked = Signal(SpanLayout()), self.invalidations.payload
-        by_address, last, page = Signal(), Signal(), Signal(PAGES_BITS)
+        span, asked = Signal(SpanLayout(), name="kept"), self.invalidations.payload
+        by_address, last, page = Signal(name="by_address"), Signal(), Signal(PAGES_BITS)
         sign = Mux(span.la57, page[x86.LINEAR_BITS[x86.LEVELS_5] - x86.PAGE_SHIFT - 1], page[_SIGN_4])
         low = Mux(span.la57, page[: _SIGN_4 + 10], Cat(page[: _SIGN_4 + 1], sign.replicate(9)))
         kind = Mux(span.shared, x86.Invalidation.ALL, x86.Invalidation.PCID)

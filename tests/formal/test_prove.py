@@ -58,6 +58,9 @@ COVERS = {
     "waits": 4,
     "waits/reads": 3,
     "log-records": 3,
+    "engine-ending": 3,
+    "fetcher-tables": 3,
+    "fetcher-swaps": 2,
     "tlb-hit/split": 5,
     "tlb-hit/wide": 5,
     "mmu-answers": 3,
@@ -246,6 +249,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
         assert str(error.value) == f"tlb-hit/wide needs yices (yices-smt2 was not found): {mend}"
         needs = {"tlb-hit/wide", "log-records", "mmu-answers", "monitor-atomic", "monitor-progress"}
         needs |= {"bridge-writes", "bridge-reads", "bridge-room"}
+        needs |= {"engine-ending", "fetcher-tables", "fetcher-swaps"}
         assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
         assert "needs yices" in module.missing_solver("mmu-answers"), "for its covers"
     monkeypatch.setattr(module.shutil, "which", lambda program, path: None if program.endswith("abc") else program)
@@ -259,7 +263,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
 def test_a_search_goes_further_with_abc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where that is not installed it is the solver's, of fewer steps."""
     quick = {name for name in PROPERTIES if harness_of(name).quick_depth}
-    assert quick == {"walkers", "glue-answers", "glue-answers/2", "glue-answers/split", "glue-keeps/2"}
+    assert quick == {"walkers", "glue-answers", "glue-answers/2", "glue-answers/split", "glue-keeps/2", "fetcher-swaps"}
     for program in ("abc", ""):
         found = {name: f"/bin/{name}" for name in ("z3", "yices-smt2", *(["berkeley-abc"] if program else []))}
         monkeypatch.setattr(module.shutil, "which", lambda name, path, found=found: found.get(name))
