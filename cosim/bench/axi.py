@@ -21,12 +21,15 @@ class AxiTables(MemoryInterface):
     Attributes
     ----------
     accesses : list of ("read" or "write", address, bytes)
+    before_write : callable
+        Called with the address and the value of each write.
     """
 
     def __init__(self, memory: SparseMemory) -> None:
         super().__init__(size=1 << memory.physical_bits)
         self.memory = memory
         self.accesses: list[tuple[str, int, int]] = []
+        self.before_write: Callable[[int, int], None] = lambda address, value: None
 
     async def _read(self, address: int, length: int, **keywords: Any) -> bytes:
         first, last = address >> 3, address + length + 7 >> 3
@@ -37,7 +40,9 @@ class AxiTables(MemoryInterface):
     async def _write(self, address: int, data: bytes, **keywords: Any) -> None:
         assert address % 8 == 0 and len(data) == 8, "an entry is written whole"
         self.accesses.append(("write", address, len(data)))
-        self.memory.store(address, int.from_bytes(data, "little"))
+        value = int.from_bytes(data, "little")
+        self.before_write(address, value)
+        self.memory.store(address, value)
 
 
 class AxiBytes(MemoryInterface):

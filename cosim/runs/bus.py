@@ -22,6 +22,7 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe, top_name
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["BURSTS", "CHUNK", "bridge_config", "bus_bursts", "bus_chunk", "bus_library", "bus_volume", "bus_walks"]
@@ -35,15 +36,15 @@ _QUIET = ("granted", "busy", "tag_reused", "stray_retirement")
 """What must be 0 when all is answered."""
 
 
-def bridge_config(bits: int) -> TranslatingBridgeConfig:
+def bridge_config(bits: int, *, logs: bool = False) -> TranslatingBridgeConfig:
     """A bridge round preset `mmu`, data and tables `bits` wide, with a monitor before the tables' memory."""
-    mmu = CachingMmuConfig(WalkerConfig(trace=False))
+    mmu = CachingMmuConfig(WalkerConfig(trace=False), log=LogConfig() if logs else None)
     return TranslatingBridgeConfig(mmu, BridgeConfig(data_bits=bits), table_bits=bits, monitor=True)
 
 
 def _told(simulator: str | None, bits: int, testcase: str, values: dict[str, Any]) -> dict[str, Any]:
     """What a test of tb_bridge published, and `simulator`."""
-    config = bridge_config(bits)
+    config = bridge_config(bits, logs=bool(values.get("logs")))
     chosen = select(simulator)
     verilog = verilog_of(config, flat=chosen.name == "icarus")
     model = build(chosen, verilog, top_name(config), design=describe(config))
@@ -54,7 +55,9 @@ def _told(simulator: str | None, bits: int, testcase: str, values: dict[str, Any
     return {**result.values, "simulator": name}
 
 
-def bus_bursts(count: int, seed: int, *, bits: int = 64, simulator: str | None = None) -> dict[str, Any]:
+def bus_bursts(
+    count: int, seed: int, *, bits: int = 64, simulator: str | None = None, logs: bool = False
+) -> dict[str, Any]:
     """Random bursts of six masters through the bridge, while soft-dirty is cleared by entry and invalidation.
 
     Every channel of the three interfaces stalls at random. Each byte that is read is judged by `LastWritten`, each
@@ -68,19 +71,22 @@ def bus_bursts(count: int, seed: int, *, bits: int = 64, simulator: str | None =
     bits : int
         Of data, 64 to 512.
     simulator : str, optional
+    logs : bool
+        True: the MMU has a dirty log, which `LogJudge` judges.
 
     Returns
     -------
     dict
         simulator, transactions, refused (bursts that must fault), clears, cleared (those of a page that was marked),
-        marks, judged (bytes), choices (bytes of which several values were permitted), failures (texts).
+        marks, judged (bytes), choices (bytes of which several values were permitted), failures (texts); with a log
+        records, stalls (times that a mark began to wait for room), waits (invalidations whose end has records due).
 
     Raises
     ------
     ToolError
         There is no simulator, or it failed.
     """
-    told = _told(simulator, bits, "random_bursts", {"seed": seed, "count": count})
+    told = _told(simulator, bits, "random_bursts", {"seed": seed, "count": count, "logs": logs})
     failures: list[str] = list(told.pop("problems"))
     failures += [f"{name} is {told[name]} at the end, not 0" for name in _QUIET if told[name]]
     if told["transactions"] < count:

@@ -26,8 +26,8 @@ class TranslatingBridgeConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker; its tags and physical addresses are as wide as the bridge needs them, and it
-        grants reads.
+        Its tags and physical addresses are as wide as the bridge needs them, and it grants reads. Records of its log go
+        to the tables' bus.
     bridge : BridgeConfig
     table_bits : int
         Data bits of the tables' bus: 64 (default), 128, 256 or 512.
@@ -47,8 +47,6 @@ class TranslatingBridgeConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
             raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
-        if self.mmu.log is not None:
-            raise ValueError("log of the MMU of a bridge must be None: it has no registers for one")
         if not isinstance(self.bridge, BridgeConfig):
             raise ValueError(f"bridge must be a BridgeConfig, not {self.bridge!r}")
         check_atomic("table_atomic", self.table_atomic, monitor=self.monitor)
@@ -75,13 +73,14 @@ class TranslatingBridge(Component):
     s_axi, m_axi, control, status, faults
         The bridge's.
     t_axi : Out(AxiSignature)
-        Reads and exclusive writes, or atomic ones, of table entries.
+        Reads and exclusive writes, or atomic ones, of table entries; plain writes of a log's records.
     port_status, port_clear, unknown_address
         The memory port's, `status` and `clear` there.
     drain, drained, granted, mmu_status, mmu_clear
         The MMU's supervisor's.
 
-    All else is the MMU's: contexts, invalidations, completions, o_written, counters, and with `trace` o_walked.
+    All else is the MMU's: contexts, invalidations, completions, o_written, counters, with `trace` o_walked, and `log`
+    where it has one.
     """
 
     def __init__(self, config: TranslatingBridgeConfig = TranslatingBridgeConfig()) -> None:  # noqa: B008 - frozen

@@ -17,14 +17,17 @@ from cocotbext.axi import AxiBus, AxiMaster, AxiProt, AxiResp, AxiSlave
 from ptewalk.cosim.bench.axi import AxiBytes, AxiTables, stalled
 from ptewalk.cosim.bench.records import context_values
 from ptewalk.cosim.bench.walker import described
+from ptewalk.cosim.checks.dirty_log import LogJudge, Ring
 from ptewalk.cosim.checks.last_written import LastWritten
 from ptewalk.cosim.checks.walks import check
 from ptewalk.cosim.formats.walks import read_walks, table_words
 from ptewalk.cosim.simulate.run import Job
+from ptewalk.model.dirty_log import COUNTS
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import GeneralProtection, PageFault, Result, State, Translated
 from ptewalk.model.x86 import Access, Control, Invalidation, Outcome, Wait
+from ptewalk.rtl.log.layouts import LogMode
 
 PERIOD = 10
 PAGE = 4096
@@ -33,6 +36,7 @@ TABLES = {4: 0x1000, 3: 0x2000, 2: 0x3000, 1: 0x4000}
 P, RW, US, A = 1, 2, 4, 0x20
 SD = 1 << SoftBit.SOFT_DIRTY
 UNMAPPED, READ_ONLY = PAGES, PAGES + 1
+RING, RECORDS = 0x9000, 512
 
 
 class Bench:
@@ -145,6 +149,58 @@ def tables() -> SparseMemory:
     return memory
 
 
+class Log:
+    """Software that reads a dirty log, and who judges it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.rng = bench, bench.rng
+        self.lag = RECORDS - self.rng.choice((1, 2, RECORDS))  # records that software has not done with
+        self.judge = LogJudge(Ring(RING, RECORDS, 0), -self.lag % COUNTS)
+        self.pages = {leaf_of(page): (LINEAR >> 12) + page for page in range(PAGES)}
+        bench.tables.before_write = self._writes
+
+    async def start(self) -> None:
+        self.bench.dut.log__head.value = self.judge.head
+        setup = {"mode": LogMode.RING, "base": RING >> 12, "size": RECORDS.bit_length() - 1, "stalls": 1}
+        await self.bench.put("log__setups", setup)
+        cocotb.start_soon(self._watch())
+
+    def _writes(self, address: int, value: int) -> None:
+        if self.judge.holds(address):
+            self.judge.write(address, value)
+        elif address in self.pages and value & SD and not self.bench.tables.memory.load(address) & SD:
+            self.judge.mark(self.pages[address])
+
+    def look(self) -> None:
+        """At the tail, and at flags."""
+        dut = self.bench.dut
+        tail, names = (
+            int(dut.log__tail.value),
+            ("watermark", "stalled", "timed_out", "overflow", "incomplete", "refused"),
+        )
+        if tail != self.judge.tail:
+            self.judge.told(tail)
+        flags = sum(int(getattr(dut, f"log__status__{name}").value) << place for place, name in enumerate(names))
+        self.judge.flags(flags, int(dut.log__lost.value))
+
+    async def _watch(self) -> None:
+        left = 0
+        while True:
+            await RisingEdge(self.bench.dut.clk)
+            left -= 1
+            if left < 0:
+                self.judge.read((self.judge.tail - self.lag) % COUNTS)
+                self.bench.dut.log__head.value = self.judge.head
+                left = self.rng.randrange(200)
+            await ReadOnly()
+            self.look()
+
+    def close(self) -> dict[str, int]:
+        """What was seen, when nothing more comes."""
+        self.judge.close()
+        return {"stalls": 0, **self.judge.counts}
+
+
 @cocotb.test()
 async def random_bursts(dut: Any) -> None:
     """Random bursts of several masters, while soft-dirty is cleared: bytes by the rule, no store without a mark."""
@@ -164,6 +220,9 @@ async def random_bursts(dut: Any) -> None:
         return page in clearing or bool(memory.load(leaf_of(page)) & SD)
 
     bench.data.before_write = marked
+    log = Log(bench) if job.values["logs"] else None
+    if log:
+        await log.start()
     left = job.values["count"]
 
     async def work(identity: int) -> None:
@@ -203,8 +262,11 @@ async def random_bursts(dut: Any) -> None:
             wrote.discard(page)
             entry = memory.load(leaf_of(page))
             memory.store(leaf_of(page), entry & ~SD)
+            marks = log.judge.marks if log else 0
             await bench.forget(Invalidation.INVLPG, LINEAR + page * PAGE, rng.choice((Wait.STORES, Wait.ALL)))
             clearing.discard(page)
+            if log:
+                log.judge.end("an invalidation", marks)
             counts["clears"] += 1
             counts["cleared"] += bool(entry & SD)
 
@@ -219,6 +281,10 @@ async def random_bursts(dut: Any) -> None:
     told = {name: int(getattr(dut, name).value) for name in ("granted", "marks")}
     status = {name: int(getattr(dut, f"mmu_status__{name}").value) for name in ("tag_reused", "stray_retirement")}
     told |= {"busy": int(dut.status__busy.value), "judged": book.bytes_judged, "choices": book.choices, **status}
+    if log:
+        told |= log.close()
+        problems += log.judge.problems
+        problems += [f"{told['marks']} marks, {told['records']} records"] if told["marks"] != told["records"] else []
     job.publish({**counts, **told, "problems": (problems + bench.data.problems)[:5]})
 
 

@@ -20,6 +20,15 @@ def test_random_bursts(simulator: str, bits: int, part: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("simulator", "bits"), [("verilator", 64), ("icarus", 128)])
+def test_random_bursts_with_a_dirty_log(simulator: str, bits: int) -> None:
+    """Each mark has its record, in its place, and the end of each invalidation finds those of the stores before."""
+    told = bus_bursts(200, 2, bits=bits, simulator=simulator, logs=True)
+    assert told["failures"] == []
+    assert told["records"] == told["marks"] >= 5 and told["waits"] >= 10
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("simulator", "bits", "count"), [("verilator", 128, 100), ("icarus", 64, 60)])
 def test_recorded_walks(simulator: str, bits: int, count: int) -> None:
     """As the engines answered: physical address or error code, and every word of the tables."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ptewalk.rtl.bridge.translating import TranslatingBridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.engine.with_mmu import MmuEngineConfig
@@ -27,7 +26,6 @@ LOGGED = CachingMmuConfig(log=LogConfig())
         (lambda: CachingMmuConfig(log=True), "log must be a LogConfig or None, not True"),  # type: ignore[arg-type]
         (lambda: CachingMmuConfig(log=LogConfig(), walkers=2), "log must be None with several walkers"),
         (lambda: CachingMmuConfig(WalkerConfig(soft_dirty=False), log=LogConfig()), "or without soft_dirty"),
-        (lambda: TranslatingBridgeConfig(LOGGED), "log of the MMU of a bridge must be None"),
         (lambda: UnitConfig(LOGGED), "log of the MMU of a unit must be None"),
     ],
 )
