@@ -87,7 +87,7 @@ def test_no_path_of_one_machine(path: Path) -> None:
 
 
 def test_every_property_is_told() -> None:
-    pages = ("walker.md", "mmu.md", "bus.md", "bridge.md", "log.md")
+    pages = ("walker.md", "mmu.md", "bus.md", "bridge.md", "log.md", "engine.md")
     text = "".join((ROOT / "docs" / name).read_text() for name in pages)
     assert [name for name in PROPERTIES if f"| `{name}` |" not in text] == []
 

@@ -69,6 +69,7 @@ AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
     *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads", "tlb-hit/split"),
     *("monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room"),
+    *("fetcher-tables", "fetcher-swaps"),
 )
 """Of these `make test` has the first only, and nightly all."""
 SECONDS = 900

@@ -20,7 +20,8 @@ def test_random_bursts(simulator: str, bits: int, part: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("simulator", "bits"), [("verilator", 64), ("icarus", 128)])
+@pytest.mark.share(2)
+@pytest.mark.parametrize(("simulator", "bits"), [("icarus", 128), ("verilator", 64)])
 def test_random_bursts_with_a_dirty_log(simulator: str, bits: int) -> None:
     """Each mark has its record, in its place, and the end of each invalidation finds those of the stores before."""
     told = bus_bursts(200, 2, bits=bits, simulator=simulator, logs=True)
