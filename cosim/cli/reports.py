@@ -22,7 +22,8 @@ def report(folder: Path, output: Path) -> int:
     FOLDER holds what `run --report`, `restore --report`, `trace --json`, `cosim --output`, `cycles --json`, `campaign`
     (its result.json), `coverage --json` and `synth --json` wrote, as .json files: pages by epoch, bytes to send, costs
     in each way of tracking, TLB and walks, what was compared and covered, cycles by latency, and area and clock from
-    file to file, in the order of their names.
+    file to file, in the order of their names. Of each file of waves in it or below, such as those of `waves` and of a
+    proof that failed, the last cycles are drawn, with the line of Python of each signal.
     """
     if output.suffix != ".html":
         raise ToolError(f"{output}: name a file that ends in .html")

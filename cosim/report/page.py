@@ -8,6 +8,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ptewalk.cosim.report.results import Bar, Found, RunResult
+from ptewalk.cosim.report.waves import excerpts
 
 __all__ = ["render"]
 
@@ -19,6 +20,16 @@ def _bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count:.0f} B"
+
+
+def _head(text: str, most: int) -> str:
+    """The beginning of a text, for which there is so much room."""
+    return text if len(text) <= most else f"{text[: most - 1]}…" if most > 1 else ""
+
+
+def _tail(text: str, most: int) -> str:
+    """The end of it."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 def _heights(bars: Sequence[Bar], height: int) -> list[float]:
@@ -56,7 +67,7 @@ def render(found: Found) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"bytes": _bytes}
+    environment.filters |= {"bytes": _bytes, "head": _head, "tail": _tail}
     template = environment.get_template("report.html.j2")
     return template.render(
         found=found,
@@ -66,5 +77,6 @@ def render(found: Found) -> str:
         share=_share,
         trap_bars=_trap_bars,
         compared=sum(run.compared for run in found.runs),
+        excerpts=excerpts(found.waves),
         lost=sum(int(run.totals.get("lost", 0)) for run in found.runs),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.report.waves import Waves, read_waves
 from ptewalk.model.x86 import PAGE_BYTES
 
 __all__ = [
@@ -182,6 +183,8 @@ class Found:
         Of `cycles --json`.
     syntheses : list of Synthesis
         Of `synth --json`.
+    waves : list of Waves
+        The last cycles of each VCD file.
     passed_over : list of str
         Names of JSON files that are none of these.
     """
@@ -193,14 +196,16 @@ class Found:
     coverages: list[dict[str, Any]] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
     syntheses: list[Synthesis] = field(default_factory=list)
+    waves: list[Waves] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
 
 def read_results(folder: Path) -> Found:
-    """The results in a folder. Raises `ToolError` when there are none, or a file is no JSON."""
+    """The results in a folder, and waves in it or below; `ToolError` when there are none, or a file cannot be read."""
     found = Found()
     try:
         paths = sorted(folder.glob("*.json"))
+        waves = sorted(folder.rglob("*.vcd"))
         texts = [(path, path.read_text()) for path in paths]
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(f"{folder}: {error}; name a folder of results") from error
@@ -213,11 +218,12 @@ def read_results(folder: Path) -> Found:
             _sort(found, path.name, told)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ToolError(f"{path}: it is not what a command writes: {error!r}; take it out of the folder") from None
-    drawn = (found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)
+    found.waves += [read_waves(path, str(path.relative_to(folder))) for path in waves]
+    drawn = (found.waves, found.runs, found.traces, found.regressions, found.campaigns, found.coverages, found.timings)
     if not any((*drawn, found.syntheses)):
         raise ToolError(
             f"{folder}: no results in it; write some with `run --report`, `trace --json`, `cosim --output`, "
-            "`cycles --json`, `synth --json`, `campaign` or `coverage --json`"
+            "`cycles --json`, `synth --json`, `campaign` or `coverage --json`, or waves"
         )
     return found
 

@@ -2,7 +2,8 @@
 
 Amaranth writes an enumeration's names as attributes of the Verilog; in the designs of rtl/ the last part of a signal's
 name tells its enumeration, too. In a VCD file `state` so gets a neighbour `state_name`, of the type `string` that
-GTKWave and Surfer read.
+GTKWave and Surfer read; and after each signal a comment, which they pass over, tells the line of Python that declares
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import IO, Final
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.model import linux, x86
 
-__all__ = ["FIELDS", "enumerations", "name_values"]
+__all__ = ["FIELDS", "SOURCE", "enumerations", "name_values", "sources"]
 
 FIELDS: Final[Mapping[str, type[IntEnum]]] = {
     "access": x86.Access,
@@ -28,6 +29,9 @@ FIELDS: Final[Mapping[str, type[IntEnum]]] = {
 
 Names = dict[int, str]
 
+SOURCE: Final = "$comment src "
+"""What the comment with a signal's line of Python begins with."""
+_LINE: Final = re.compile(r'\(\* src = "([^"|]+)[^"]*" \*\)')
 _ATTRIBUTE: Final = re.compile(r'\(\* enum_value_([01]+) = "(\w+)" \*\)')
 _MODULE: Final = re.compile(r"module (\S+?) ?\(")
 _DECLARED: Final = re.compile(r"(?:wire|reg|output|input)(?: reg| wire)? (?:\[[^]]*\] )?(\S+?)(?: =.*)?;")
@@ -51,6 +55,22 @@ def enumerations(verilog: str) -> dict[tuple[str, str], Names]:
     return found
 
 
+def sources(verilog: str) -> dict[tuple[str, str], str]:
+    """(module, signal) to the line of Python that declares it, "rtl/walker.py:210", of the attributes before it."""
+    found: dict[tuple[str, str], str] = {}
+    module, source = "", ""
+    for text in map(str.strip, verilog.splitlines()):
+        if line := _LINE.fullmatch(text):
+            source = line[1]
+        elif declared := _DECLARED.fullmatch(text):
+            if source:
+                found[module, declared[1].removeprefix("\\")] = source
+            source = ""
+        elif begun := _MODULE.match(text):
+            module, source = begun[1].removeprefix("\\"), ""
+    return found
+
+
 class _Header:
     """Reads the declarations of a VCD file, and adds a signal of names beside each that has them.
 
@@ -68,6 +88,9 @@ class _Header:
 
     def __init__(self, verilog: str, fields: Mapping[str, type[IntEnum]]) -> None:
         self._known = enumerations(verilog)
+        self._sources: dict[tuple[str, ...], dict[str, str]] = {}
+        for (module, signal), source in sources(verilog).items():
+            self._sources.setdefault(tuple(module.split(".")[1:]), {})[signal] = source
         self._fields = fields
         self._scopes: list[str] = []
         self.named: dict[str, tuple[str, Names]] = {}
@@ -82,11 +105,21 @@ class _Header:
             self._scopes.pop()
         elif var := _VAR.fullmatch(text):
             width, identifier, name = int(var[1]), var[2], var[3].removeprefix("\\")
+            if source := self._source(name):
+                yield f"{SOURCE}{source} $end\n"
             names = self._names(name, width)
             if names:
                 own = f"name:{identifier}"  # no simulator makes identifiers this long
                 self.named[identifier] = own, names
                 yield f"$var string 1 {own} {var[3]}_name $end\n"
+
+    def _source(self, name: str) -> str | None:
+        """Where the signal of the present scope is declared: below the top, by the path that its module has."""
+        for depth in range(len(self._scopes), 0, -1):
+            declared = self._sources.get(tuple(self._scopes[-depth:]), {})
+            if name in declared:
+                return declared[name]
+        return None
 
     def _names(self, name: str, width: int) -> Names | None:
         for (module, signal), names in self._known.items():
@@ -114,7 +147,7 @@ def _changes(lines: IO[str], named: Mapping[str, tuple[str, Names]]) -> Iterator
 
 
 def name_values(path: Path, verilog: str, *, fields: Mapping[str, type[IntEnum]] | None = None) -> None:
-    """Add the names of values to a VCD file that was recorded of a model of `verilog`.
+    """Add names of values, and lines of Python, to a VCD file that was recorded of a model of `verilog`.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptewalk.cosim.base.errors import ToolError
-from ptewalk.cosim.simulate.waves import FIELDS, enumerations, name_values
+from ptewalk.cosim.simulate.waves import FIELDS, enumerations, name_values, sources
 from ptewalk.model.x86 import Outcome
 
 VERILOG = r"""
@@ -57,14 +57,26 @@ def named(path: Path, text: str = VCD, **options: object) -> list[str]:
     path.write_text(text)
     name_values(path, VERILOG, **options)  # type: ignore[arg-type]
     lines = path.read_text().splitlines()
-    added = [line for line in lines if line.startswith("s") or "string" in line]
+    added = [line for line in lines if line.startswith(("s", "$comment")) or "string" in line]
     assert [line for line in lines if line not in added] == text.splitlines()
     return added
+
+
+def test_each_signal_tells_its_line_of_python(tmp_path: Path) -> None:
+    """In a comment right after it; only what is declared with one, where the module is."""
+    path = tmp_path / "a.vcd"
+    path.write_text(VCD)
+    name_values(path, VERILOG)
+    lines = path.read_text().splitlines()
+    assert lines.index("$comment src a.py:1 $end") == lines.index("$var reg 2 # state [1:0] $end") + 1
+    assert sum(line.startswith("$comment") for line in lines) == 1
+    assert sources(VERILOG) == {("top.inner", "state"): "a.py:1"}
 
 
 def test_a_state_gets_a_neighbour_of_text(tmp_path: Path) -> None:
     """Only where the module of that path has it; what has no name is shown in bits."""
     assert named(tmp_path / "a.vcd") == [
+        "$comment src a.py:1 $end",
         "$var string 1 name:# state_name $end",
         *("sIDLE name:#", "sx1 name:#", "sREAD name:#", "s11 name:#"),
     ]
