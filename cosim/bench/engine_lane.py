@@ -178,7 +178,7 @@ class EngineLane:
 
     def __init__(self, library: Path) -> None:
         self.design = DesignDescription.from_json(json.loads(library.with_name("design.json").read_text()))
-        self._layout = CommandLayout(self.design.parameters["physical_bits"])
+        self._layout = CommandLayout(self.design.parameters["physical_bits"], lists=self.design.parameters["lists"])
         self._commands, self._completions = _commands(self.design), _completions(self.design)
         # In the process of a simulator that Verilator made, names such as Vtop are the simulator's: its own come first.
         self._library = ctypes.CDLL(str(library), mode=os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))

@@ -172,7 +172,7 @@ private:
         }
         pins::retired::set_valid(top, retiring != TAGS);
         pins::retired::put(top, Tag{retiring % TAGS});
-        if (active) pins::table_commands::put(top, commands[command]);
+        if (active) pins::table_commands::put(top, given);
         pins::table_commands::set_valid(top, active);
         pins::table_completions::set_ready(top, !random.happens(b.stalls));
         const uint64_t done_with = (tail - lag) & 0x7FFFF;
@@ -204,8 +204,14 @@ private:
                 if (active) goto waits;
                 active = true;
                 command = one.a;
+                given = commands[command];
                 memory.bins = reinterpret_cast<TrackBins *>(b.bins) + command;
-                tell(TrackKind::COMMAND, command);
+                if (pins::list::asked(given)) {
+                    pins::list::set(given, head, (tail - head) & 0x7FFFF);
+                    tell(TrackKind::COMMAND, command, head, (tail - head) & 0x7FFFF);
+                } else {
+                    tell(TrackKind::COMMAND, command);
+                }
                 break;
             case TrackOp::PAUSE:
                 if (!pausing) pausing = cycle + one.a + 1;
@@ -298,6 +304,10 @@ private:
             active = false;
             memory.bins = nullptr;
             tell(TrackKind::DONE, command);
+            if (pins::list::asked(given)) {
+                head = (head + completions[command].page) & 0x7FFFF;
+                tell(TrackKind::HEAD, head);
+            }
         }
     }
 
@@ -331,6 +341,7 @@ private:
     uint64_t step = 0, next = 0, progress = 0, pausing = 0, command = 0, waiting = 0, outstanding = 0, grants = 0;
     bool offering = false, active = false, invalidates = false, changes = false, sets_up = false;
     Request offered{};
+    TrackCommand given{};
     size_t retiring = TAGS;
     InFlight flights[TAGS];
 };

@@ -58,7 +58,8 @@ class Op(IntEnum):
     """{address}: a table is told to be out of use."""
     REUSE = 4
     COMMAND = 5
-    """{number}: given to the engine, when it has none."""
+    """{number}: given to the engine, when it has none. A list is of all records that software is not done with; at its
+    end software is done with those that were dealt with."""
     PAUSE = 6
     """{cycles}"""
     AWAIT_DONE = 7
@@ -103,7 +104,7 @@ class Kind(IntEnum):
     WRITE = 5
     """{address, old, new}: a word of a report."""
     COMMAND = 6
-    """{number}"""
+    """{number}; of a list the first record, and how many, too"""
     DONE = 7
     """{number}"""
     TAKEN = 8
@@ -320,6 +321,18 @@ def _log_accessors(design: DesignDescription) -> list[str]:
     ]
 
 
+def _list_accessors(design: DesignDescription) -> list[str]:
+    """Which records a command's list is of; of a design without lists, such that all compiles."""
+    there = bool(design.parameters["lists"])
+    body = "c.list_first[0] = first; c.list_count[0] = count;" if there else "(void)c; (void)first; (void)count;"
+    return [
+        "namespace list {",
+        f"template <class C> inline bool asked(const C &c) {{ (void)c; return {'c.lists[0]' if there else '0'}; }}",
+        f"template <class C> inline void set(C &c, uint64_t first, uint64_t count) {{ {body} }}",
+        "}",
+    ]
+
+
 def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
     """File name to text of all that is compiled into a model of `design`, 64 bits wide, for this lane."""
     for name, needed in (("data_bits", 64), ("tag_bits", _TAGS)):
@@ -339,6 +352,7 @@ def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
     pins = ["#pragma once", "#include <cstring>", "#include <type_traits>", "namespace pins {"]
     pins += wide_accessors(design, "table_commands")
     pins += _log_accessors(design)
+    pins += _list_accessors(design)
     roles = ("requests", "responses", "retired", "contexts", "invalidations", "completions", "faults", "setups")
     for role in (*roles, "table_completions"):
         pins += stream_accessors(design, role, design.stream(role))
@@ -363,7 +377,7 @@ class MmuEngineLane:
 
     def __init__(self, library: Path) -> None:
         self.design = DesignDescription.from_json(json.loads(library.with_name("design.json").read_text()))
-        self._layout = MmuCommandLayout(self.design.parameters["physical_bits"])
+        self._layout = MmuCommandLayout(self.design.parameters["physical_bits"], lists=self.design.parameters["lists"])
         self._commands, self._completions = _commands(self.design), _completions(self.design)
         self._library = ctypes.CDLL(str(library), mode=os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
         self._library.ptewalk_track_open.restype = ctypes.c_void_p

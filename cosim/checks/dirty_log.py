@@ -51,6 +51,10 @@ class LogJudge:
         """How many there were."""
         return len(self._marks)
 
+    def pages(self, first: int, count: int) -> list[int]:
+        """Pages that so many records name, from that number on."""
+        return [record_of(word).page for _, word in self._written[first : first + count]]
+
     def holds(self, address: int) -> bool:
         return self.ring.base <= address < self.ring.base + 8 * self.ring.size
 

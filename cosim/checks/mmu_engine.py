@@ -63,6 +63,11 @@ class _Judge:
         self.since = self.marks_then = 0
         self.took: dict[int, int] = {}
         """Page to when the command that is under way took its mark."""
+        self.taken = 0
+        """How many marks it took."""
+        self.marked_at: dict[int, int] = {}
+        self.listed = range(0)
+        """Numbers of the records of the list that is under way."""
         self.carried: dict[int, int] = {}
         """Page to its entry, which the move that is under way has taken and not put."""
         self.report: dict[int, int] = {}
@@ -158,6 +163,7 @@ class _Judge:
             self.dirty.discard(page)
             self.dirty_at[page] = when
             self.took[page] = when
+            self.taken += 1
             if self.active is None:
                 self.problem(when, f"page {page:#x} is cleared by nobody")
             if moves:
@@ -168,6 +174,7 @@ class _Judge:
             self.problem(when, f"a mark goes from {old:#x} to {new:#x}")
         if now and not was:
             self.dirty.add(page)
+            self.marked_at[page] = when
             self.counts["marks"] += 1
             if self.log and not moves:
                 self.log.mark(page)
@@ -196,7 +203,8 @@ class _Judge:
             self.problem(when, f"a report is written at {address:#x}")
         self.report[address] = new
 
-    def _command(self, when: int, number: int, b: int, c: int) -> None:
+    def _command(self, when: int, number: int, first: int, count: int) -> None:
+        self.taken, self.listed = 0, range(first, first + count)
         self.marks_then = self.log.marks if self.log else 0
         self.active, self.since, self.took, self.report = (number, self.area.asked[number]), when, {}, {}
 
@@ -210,6 +218,9 @@ class _Judge:
             return
         if self.log:
             self.log.end(f"command {number}", self.marks_then)
+        if asked.kind == "list":
+            self._list_done(when, number)
+            return
         for page in pages:
             self.cleared[page] = self.took.get(page, self.since)
         if asked.kind == "move":
@@ -231,6 +242,29 @@ class _Judge:
             self.problem(when, f"report {number} and what was cleared differ at {wrong}")
         self.pages["reported"] |= told
         self.counts["reported"] += len(told)
+
+    def _list_done(self, when: int, number: int) -> None:
+        """Each record's page was cleared, or seen clean, but for those that no table maps; the bitmap tells which."""
+        assert self.log is not None
+        completion = self.told.completions[number]
+        pages = self.log.pages(self.listed.start, completion["page"])
+        if completion["page"] != len(self.listed) or len(pages) != len(self.listed):
+            self.problem(when, f"list {number} ends behind {completion['page']} of {len(self.listed)} records")
+        bits = [self.report.get(REPORT + place // 64 * 8, 0) >> place % 64 & 1 for place in range(len(pages))]
+        told = {page for page, bit in zip(pages, bits, strict=True) if bit}
+        if told != set(self.took) or sum(bits) != self.taken:
+            wrong = sorted(map(hex, told ^ set(self.took)))
+            self.problem(when, f"list {number} tells {sum(bits)} marks and took {self.taken}; they differ at {wrong}")
+        stay = [page for page in pages if page in self.dirty and self.marked_at.get(page, -1) < self.since]
+        stay = [page for page in stay if page not in self.took]
+        if len(stay) > completion["absent"]:
+            self.problem(when, f"list {number} leaves pages of its records as they were: {sorted(map(hex, stay))}")
+        for page in set(pages) - set(stay):
+            self.cleared[page] = self.took.get(page, self.since)
+        self.pages["reported"] |= told
+        self.counts["reported"] += len(told)
+        self.counts["listed"] += len(pages)
+        self.counts["absent"] += completion["absent"]
 
     def _taken(self, when: int, step: int, b: int, c: int) -> None:
         self.counts["invalidations"] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,6 +36,8 @@ _MOVERS: Final = 2
 _PCID: Final = 5
 _BESIDE: Final = 3
 """Pages before those that are moved, in the same lines, which stay."""
+_ROOM: Final = 100
+"""Grants at most that are waited for between two commands, fewer than the ring has records."""
 _MOVED: Final = 48
 """Entries of a move, between two places in one table and one in another."""
 _RULES: Final = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
@@ -51,7 +53,7 @@ class Asked(NamedTuple):
     """A command: what is done to which pages."""
 
     kind: str
-    """"clear", with a bitmap; "look", which changes nothing; "move"."""
+    """"clear", with a bitmap; "look", which changes nothing; "move"; "list": a clear of what records name."""
     first: int
     pages: int
     target: int = 0
@@ -73,6 +75,8 @@ class Area:
         Of a dirty log, whose records are judged.
     reading : Step
         By which software reads it.
+    lists : bool
+        The records are read by the engine.
     around : Random
         Beside `rng`: for what is done round the entries that are moved.
     """
@@ -87,6 +91,7 @@ class Area:
         self.base = _BASE
         self.moved_to = 0
         self.ring: Ring | None = None
+        self.lists = False
         self.reading = Step(Op.READ_LOG)
         self.around = random.Random(f"around {seed}")
         self.put(_ROOT + (_BASE >> 27 & 511) * 8, _UPPERS[0] | _UPPER)
@@ -124,12 +129,16 @@ class Area:
     def command(self, kind: str, first: int, pages: int, target: int = 0) -> int:
         """A command, given as the next step; its number."""
         where = {"root": _ROOT >> 12, "page": first, "pages": pages, "changes": int(kind != "look")}
-        fields: Mapping[str, Any] = {"range": where, "words": telling(_RULES), "pcid": _PCID, "address": REPORT}
+        fields: dict[str, Any] = {"range": where, "words": telling(_RULES), "pcid": _PCID, "address": REPORT}
         if kind == "move":
             move = {"target": target, "level": 1, "entries": pages}
             fields = {**fields, "moves": 1, "move": move, "change": moving(_RULES, marks=True, unprotects=False)}
-        elif kind == "clear":
+        elif kind in ("clear", "list"):
             fields = {**fields, "change": clearing(_RULES), "report": Report.BITMAP}
+            if kind == "list":
+                assert self.ring is not None
+                fields["lists"] = 1
+                fields["list"] = {"base": self.ring.base >> 12, "size": self.ring.size.bit_length() - 1}
         else:
             fields = {**fields, "change": looking()}
         self.asked.append(Asked(kind, first, pages, target))
@@ -171,7 +180,7 @@ class Area:
             self.put(self.place(page), flags | (0x1000 + page % 4096) << 12)
 
 
-def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
+def draw_story(seed: int, stores: int = 1000, *, logs: bool = False, lists: bool = False) -> Area:
     """Everything at once.
 
     Parameters
@@ -181,9 +190,14 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
         How many accesses.
     logs : bool
         True: with a dirty log, and so without moves, whose marks are in none.
+    lists : bool
+        True: with a dirty log that is read by the engine only, which clears what its records name.
     """
     area = Area(seed)
-    if logs:
+    area.lists = lists
+    if lists:
+        area.log(reads=0)
+    elif logs:
         _log(area, random.Random(f"log {seed}"))
     rng, story = area.rng, area.story
     story.latency, story.latency_spread = rng.choice((1, 2, 6, 20)), rng.choice((0, 3, 15))
@@ -203,7 +217,7 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
     hot = [_BASE + rng.randrange(512 * still) for _ in range(24)]
     hot += [place + rng.randrange(-_BESIDE, _MOVED) for place in places for _ in range(2)]
     for _ in range(stores):
-        page = rng.choice(hot) if rng.random() < 0.7 else _BASE + rng.randrange(512 * (still + 1))
+        page = rng.choice(hot) if rng.random() < (0.3 if lists else 0.7) else _BASE + rng.randrange(512 * (still + 1))
         if area.around.random() < 0.15:
             page = area.around.choice(places) - 1 - area.around.randrange(_BESIDE)
         access = Access.WRITE if rng.random() < 0.85 else Access.READ
@@ -214,8 +228,13 @@ def draw_story(seed: int, stores: int = 1000, *, logs: bool = False) -> Area:
         for _ in range(rng.randrange(5)):
             _meanwhile(area)
         area.steps(Step(Op.AWAIT_DONE))
-        grants += rng.randrange(stores // 8)
+        grants += rng.randrange(min(stores // 8, _ROOM))
         area.steps(Step(Op.AWAIT_GRANTS, grants))
+    while lists and grants < stores + 1:
+        # Records are read until there are no more stores, which might wait for room.
+        area.command("list", area.base, 64)
+        grants += 4 * _ROOM
+        area.steps(Step(Op.AWAIT_DONE), Step(Op.AWAIT_GRANTS, grants))
     return area
 
 
@@ -244,6 +263,8 @@ def _places(area: Area) -> list[int]:
 def _command(area: Area) -> None:
     rng = area.rng
     kind = rng.choice(("clear", "clear", "clear", "look", "move") if area.ring is None else ("clear", "clear", "look"))
+    if area.lists and (len(area.asked) % 2 == 0 or area.around.random() < 0.5):
+        kind = "list"
     if kind == "move":
         places = _places(area)
         source = area.moved_to or places[0]

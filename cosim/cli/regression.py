@@ -24,7 +24,7 @@ from ptewalk.cosim.cli.common import (
     simulator_option,
 )
 
-_PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log")
+_PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log", "list")
 
 
 @click.command()
@@ -35,7 +35,9 @@ _PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log")
     type=click.IntRange(1),
     help="Random walks (accesses of caches, bursts of bus, grants of engine) on the batch level; fewer on Icarus.",
 )
-@option("--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all but log.")
+@option(
+    "--only", type=click.Choice(_PARTS), multiple=True, help="Part of the regression; by default all but log and list."
+)
 @option("--design", "designs", type=click.Choice(CACHING), multiple=True, help="Of those that cache; by default all.")
 @option(
     "--output",

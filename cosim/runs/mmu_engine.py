@@ -32,8 +32,8 @@ TRACKED: Final = MmuEngineConfig(
     CachingMmuConfig(WalkerConfig(tag_bits=4, trace=False), upper_entries=4, waiting=8), EngineConfig(lines=4)
 )
 """What is built unless another is asked for: small enough that translations are driven out, and lines wait."""
-LOGGED: Final = replace(TRACKED, mmu=replace(TRACKED.mmu, log=LogConfig()))
-"""The same with a dirty log."""
+LOGGED: Final = replace(TRACKED, mmu=replace(TRACKED.mmu, log=LogConfig()), engine=replace(TRACKED.engine, lists=True))
+"""The same with a dirty log, and with lists of its records."""
 
 
 @cache
@@ -44,22 +44,26 @@ def built_mmu_engine(
     return library_of(config, mmu_engine_lane_files, simulator, covered=covered)
 
 
-def mmu_engine_work(grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False) -> dict[str, Any]:
-    """Random stories until so many stores were granted; with `logs` on a design that has a dirty log.
+def mmu_engine_work(
+    grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False, lists: bool = False
+) -> dict[str, Any]:
+    """Random stories until so many stores were granted; with `logs` on a design that has a dirty log, with `lists`
+    its records are read by the engine, which clears what they name.
 
     Returns
     -------
     dict
         simulator, failures (texts of the first story that went wrong), counts: see `judge`; stories and cycles too.
     """
-    model = built_mmu_engine(LOGGED if logs else TRACKED, simulator)
+    model = built_mmu_engine(LOGGED if logs or lists else TRACKED, simulator)
+    part = "list" if lists else "log" if logs else "engine"
     lane = MmuEngineLane(model.library)
     counts: Counter[str] = Counter()
     failures: list[str] = []
     try:
         while counts["grants"] < grants and not failures:
-            problems, seen, _ = _one(lane, seed, counts["stories"], logs=logs)
-            failures += [f"{'log' if logs else 'engine'}, story {counts['stories']}: {text}" for text in problems[:5]]
+            problems, seen, _ = _one(lane, seed, counts["stories"], logs=logs, lists=lists)
+            failures += [f"{part}, story {counts['stories']}: {text}" for text in problems[:5]]
             counts += seen
             counts["stories"] += 1
     finally:
@@ -89,9 +93,12 @@ def mmu_engine_chunk(lane: MmuEngineLane, chunk: Chunk, *, logs: bool = False) -
     return {"problems": problems, "counts": dict(counts), "bins": dict(bins)}
 
 
-def _one(lane: MmuEngineLane, seed: int, number: int, *, logs: bool) -> tuple[list[str], Counter[str], Counter[str]]:
+def _one(
+    lane: MmuEngineLane, seed: int, number: int, *, logs: bool, lists: bool = False
+) -> tuple[list[str], Counter[str], Counter[str]]:
     """A story, what the judge says of it, and the bins it met."""
-    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), STORES, logs=logs)
+    stores = 3 * STORES if lists else STORES
+    area = draw_story(random.Random(f"{seed} {number}").getrandbits(63), stores, logs=logs, lists=lists)
     before = area.story.words.copy()
     try:
         told = lane.run(area.story)

@@ -58,6 +58,12 @@ _BUS_VOLUME = 5_000
 """Bursts by compiled code, where nothing else asks."""
 _ENGINE_GRANTS = 5_000
 """Stores that an MMU with a table engine grants, by compiled code."""
+_BESIDE: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "engine": ("", {"move": "moves"}),
+    "log": (", and a dirty log", {"records": "records", "lost": "marks without", "stalls": "waits for room"}),
+    "list": (", which reads a dirty log", {"listed": "records in lists", "list": "lists", "absent": "passed over"}),
+}
+"""What is beside an engine, by part, and what is told of it: a count, and its name."""
 _PICTURED = ("linux-seed", "fault")
 _PICTURE = "h24_mremap_partial_move"
 _WALKS = {True: 30_000, False: 400}
@@ -87,7 +93,7 @@ def run_regression(
     walks : int or None
         Random walks, at the batch level where there is one; None: as many as fit the level.
     only : tuple of str
-        Of `PARTS`; empty: all but "log", whose design is in no preset.
+        Of `PARTS`; empty: all but "log" and "list", whose designs are in no preset.
     seed : int
         Of the random walks, and of latencies, stalls, drains and the like in all parts.
     designs : tuple of str
@@ -156,7 +162,9 @@ def run_regression(
             count = walks if only == ("engine",) and walks else _ENGINE_GRANTS
             yield partial(_beside_an_engine, walker, count, seed, say)
         if "log" in only and walker.model.batch:
-            yield partial(_beside_an_engine, walker, walks or _ENGINE_GRANTS, seed, say, logs=True)
+            yield partial(_beside_an_engine, walker, walks or _ENGINE_GRANTS, seed, say, part="log")
+        if "list" in only and walker.model.batch:
+            yield partial(_beside_an_engine, walker, walks or _ENGINE_GRANTS, seed, say, part="list")
 
     # A simulator is a process of its own, so parts run side by side, and simulators too; what is here takes turns.
     wanted: list[str | None] = [*names] or [None]
@@ -363,20 +371,19 @@ def _bus_volume(
     into.rows.append(row)
 
 
-def _beside_an_engine(walker: Gateware, count: int, seed: int, say: _Say, into: _Told, *, logs: bool = False) -> None:
-    """The row of stores beside clears, scans, moves, invalidations and tables that are freed; or with a dirty log."""
-    say(f"{walker.simulator}, library: {count} stores beside a table engine{' and a log' * logs}, seed {seed}")
+def _beside_an_engine(walker: Gateware, count: int, seed: int, say: _Say, into: _Told, *, part: str = "engine") -> None:
+    """The row of stores beside clears, scans, moves, invalidations and freed tables; or with a dirty log."""
+    logs = part != "engine"
+    say(f"{walker.simulator}, library: {count} stores beside a table engine{_BESIDE[part][0]}, seed {seed}")
     by = walker.model.simulator.name
-    told = mmu_engine_work(count, seed, by, logs=logs)
+    told = mmu_engine_work(count, seed, by, logs=part == "log", lists=part == "list")
     counts = told["counts"]
     asked = "" if count == _ENGINE_GRANTS else f" --walks {count}"
-    part = "log" if logs else "engine"
     repeat = f"ptewalk cosim --only {part} --simulator {by}{asked} --seed {seed}{option()}"
     into.failures += [f"{told['simulator']}: {text}\nrepeat: {repeat}" for text in told["failures"]]
-    kinds = {"records": "records", "lost": "marks without", "stalls": "waits for room"} if logs else {"move": "moves"}
-    seen = ", ".join(f"{counts.get(kind, 0)} {name}" for kind, name in kinds.items())
+    seen = ", ".join(f"{counts.get(kind, 0)} {name}" for kind, name in _BESIDE[part][1].items())
     row = {
-        "part": f"stores beside a table engine{', and a dirty log' * logs}",
+        "part": f"stores beside a table engine{_BESIDE[part][0]}",
         "expected by": "the golden log, and what is promised" if logs else "what is promised: docs/engine.md",
         "simulator": told["simulator"],
         "level": "library",

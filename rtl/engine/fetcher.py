@@ -116,11 +116,15 @@ class Fetcher(Component):
     physical_bits, data_bits, line_bytes, tag_bits : int
     tag : int
         Of its reads and swaps.
+    keeps : bool
+        True: ranges of one root may follow one another with the lines of upper tables kept.
 
     Members
     -------
     start : In(1), range : In(RangeLayout)
         Begins; `range` is held until `idle`.
+    goes_on : In(1)
+        Only with `keeps`, with `start`: the lines that are kept are used. A pause between two ranges drops them.
     entry : Out(64), made : In(MadeLayout)
         Two cycles later: what the operation makes of it.
     stop : In(1), because : In(Stop)
@@ -140,8 +144,10 @@ class Fetcher(Component):
         In this cycle entries are passed over that map nothing.
     """
 
-    def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tag: int) -> None:
-        self._physical_bits, self._tag = physical_bits, tag
+    def __init__(
+        self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, tag: int, keeps: bool = False
+    ) -> None:
+        self._physical_bits, self._tag, self._keeps = physical_bits, tag, keeps
         self._lanes, self._entries = data_bits // 64, line_bytes // 8
         self._beats = self._entries // self._lanes
         self._place_bits, self._lane_bits = (self._entries - 1).bit_length(), (self._lanes - 1).bit_length()
@@ -166,6 +172,7 @@ class Fetcher(Component):
                 "touched": Out(1),
                 "met_global": Out(1),
                 "passed": Out(1),
+                **({"goes_on": In(1)} if keeps else {}),
             }
         )
 
@@ -195,6 +202,7 @@ class Fetcher(Component):
             given_up=Signal(),
             leaf=Signal(),  # `entry`, read again, is one
             shown=Signal(),  # for a cycle
+            in_table=Signal(),  # `entry` is of level 2, and of the last page
         )
         m.submodules.kept = kept = Memory(shape=unsigned(64 * self._lanes), depth=4 * self._beats, init=[])
         made = self.made
@@ -221,19 +229,29 @@ class Fetcher(Component):
 
         with m.Switch(r.state):
             with m.Case(State.IDLE):
+                kept_lines = Mux(self.goes_on, r.have, 0) if self._keeps else 0
+                if self._keeps:
+                    with m.If(self.pause):
+                        m.d.sync += r.have.eq(0)
                 with m.If(self.start):
                     asked = self.range
                     top = Mux(asked.la57, 3, 2)
                     m.d.sync += [
                         *(r.page.eq(asked.page), r.last.eq(asked.page + asked.pages), r.hole.eq(0), r.level.eq(top)),
-                        *(r.climbs.eq(0), r.have.eq(0), r.failures.eq(0), r.ends.eq(0), r.state.eq(State.BEGIN)),
-                        r.given_up.eq(0),
+                        *(r.climbs.eq(0), r.have.eq(kept_lines), r.failures.eq(0), r.ends.eq(0)),
+                        *(r.given_up.eq(0), r.state.eq(State.BEGIN)),
                         *(r.tables[-1].eq(asked.root), self.stopped.eq(Stop.DONE)),
                     ]
+                    if self._keeps:
+                        near = self.goes_on & r.in_table & ((asked.page ^ r.last)[x86.INDEX_BITS :] == 0)
+                        m.d.sync += r.in_table.eq(near)
+                        with m.If(near):
+                            m.d.sync += r.level.eq(0)
                     with m.If(~asked.la57):
                         m.d.sync += r.tables[-2].eq(asked.root)
             with m.Case(State.BEGIN):
-                m.d.sync += [r.last.eq(r.last - 1), r.over.eq(self.range.pages == 0), r.state.eq(State.LOOK)]
+                m.d.sync += [r.last.eq(r.last - 1), r.over.eq(self.range.pages == 0)]
+                m.d.sync += r.state.eq(Mux(r.in_table, State.LINES, State.LOOK) if self._keeps else State.LOOK)
             with m.Case(State.LOOK):
                 self._look(m, r, here, entry)
             with m.Case(State.FETCH):
@@ -305,6 +323,10 @@ class Fetcher(Component):
                 ]
                 with m.If(self.jobs.ready):
                     self._advance(m, r, here)
+        if self._keeps:
+            # What was read of upper tables is forgotten between two ranges, too.
+            with m.If(self.pause):
+                m.d.sync += r.in_table.eq(0)
         with m.If(self.stop & (r.state != State.IDLE) & ~r.ends):
             m.d.sync += [self.stopped.eq(self.because), r.ends.eq(1)]
         return m
@@ -427,11 +449,14 @@ class Fetcher(Component):
             m.d.sync += [self.stopped.eq(Stop.BUS_ERROR), r.ends.eq(1), r.state.eq(State.LOOK)]
         with m.Elif(r.level == 0):
             m.d.sync += r.state.eq(State.LINES)
+            if self._keeps:
+                m.d.sync += r.in_table.eq(1)
         with m.Else():
             m.d.sync += [r.level.eq(r.level - 1), r.climbs.eq(0), r.state.eq(State.LOOK)]
             for number in range(len(_LEVELS) - 1):
                 with m.If(r.level == number + 1):
-                    m.d.sync += [r.tables[number].eq(frame), r.have[number].eq(0)]
+                    same = r.have[number] & (r.tables[number] == frame[: len(r.tables[number])]) if self._keeps else 0
+                    m.d.sync += [r.tables[number].eq(frame), r.have[number].eq(same)]
 
     def _pass_over(self, m: Module, r: SimpleNamespace, here: SimpleNamespace) -> None:
         """The entry maps nothing."""

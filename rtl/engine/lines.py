@@ -78,6 +78,8 @@ class Lines(Component):
         As in `LinePortSignature`.
     tag_bits : int
         Of the port; `slots` is the first tag that this does not use.
+    singly : bool
+        True: entries may be asked for one by one.
 
     Members
     -------
@@ -106,9 +108,22 @@ class Lines(Component):
         In the last cycle no job was offered, and none is here of which anything may yet be read or swapped.
     met_global : Out(1)
         In the last cycle an entry came that is global, and to be changed.
+    alone : In(1)
+        Only with `singly`: each job is of one page, and no other entry of its line is read. Of what is told `matches`
+        counts at its place only. Held while a job is here.
     """
 
-    def __init__(self, *, slots: int, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        physical_bits: int,
+        data_bits: int,
+        line_bytes: int,
+        tag_bits: int,
+        singly: bool = False,
+    ) -> None:
+        self._singly = singly
         self.slots, self.lanes, self.entries = slots, data_bits // 64, line_bytes // 8
         self.beats = self.entries // self.lanes
         self.slot_bits = (slots - 1).bit_length()
@@ -140,6 +155,7 @@ class Lines(Component):
                 "idle": Out(1),
                 "quiet": Out(1, init=1),
                 "met_global": Out(1),
+                **({"alone": In(1)} if singly else {}),
             }
         )
 
@@ -188,7 +204,7 @@ class Lines(Component):
         m.submodules.to_read = to_read = fifo.SyncFIFO(width=self.slot_bits, depth=self.slots)
         m.submodules.arrived = arrived = fifo.SyncFIFO(width=self.slot_bits + 2, depth=self.slots)
         tries_writer = memories.tries.write_port()
-        taken = self._take(m, r, memories, to_read, over)
+        taken, first = self._take(m, r, memories, to_read, over)
         self._send_reads(m, r, memories, to_read)
         buffer = Memory(shape=unsigned(64 * self.lanes), depth=self.slots * self.beats, init=[])
         m.submodules.buffer = buffer
@@ -197,6 +213,8 @@ class Lines(Component):
         self._conclude(m, r, memories, unchanged, over, tries_writer)
         with m.If(taken):
             m.d.comb += [tries_writer.addr.eq(r.head), tries_writer.en.eq(1)]
+            if self._singly:
+                m.d.comb += tries_writer.data.place.eq(first)
         self._tell(m, r, memories)
         m.d.comb += self.idle.eq((r.used == 0) & ~r.waits)
         m.d.sync += self.quiet.eq(r.done.all() & ~r.waits & ~self.jobs.valid)
@@ -204,8 +222,11 @@ class Lines(Component):
 
     def _take(
         self, m: Module, r: SimpleNamespace, memories: SimpleNamespace, to_read: fifo.SyncFIFO, over: SimpleNamespace
-    ) -> Signal:
-        """A job takes the next slot, in cycles in which no line concludes; only lines are read. Whether one does."""
+    ) -> tuple[Signal, Value]:
+        """A job takes the next slot, in cycles in which no line concludes; only lines are read.
+
+        Whether one does, and the place of its first entry.
+        """
         jobs, job, line = self.jobs, Signal.like(self.jobs.payload), Signal()
         taken, told = Signal(), self.told.valid & self.told.ready
         writer = memories.jobs.write_port()
@@ -224,9 +245,9 @@ class Lines(Component):
             m.d.sync += r.head.eq(r.head + 1)
             for number in range(self.slots):
                 with m.If(r.head == number):
-                    m.d.sync += [r.done[number].eq(~line), r.single[number].eq(0)]
+                    m.d.sync += [r.done[number].eq(~line), r.single[number].eq(self.alone if self._singly else 0)]
                     m.d.sync += [r.given_up[number].eq(0), r.refused[number].eq(0)]
-        return taken
+        return taken, job.first
 
     def _send_reads(self, m: Module, r: SimpleNamespace, memories: SimpleNamespace, to_read: fifo.SyncFIFO) -> None:
         """Reads of lines, or of single entries."""
@@ -308,6 +329,9 @@ class Lines(Component):
             here.eq((looked_at.mine << (looked_at.number * self.lanes)) & looked_at.range),
             first.eq(looked_at.whole & (looked_at.number == 0)),
         ]
+        if self._singly:
+            with m.If(self.alone):
+                m.d.comb += first.eq(1)
         told = looked_at.matches.replicate(self.beats)
         differs = Signal()
         marks = looked_at.changes.replicate(self.beats) & here

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
@@ -12,11 +12,13 @@ from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, MadeLayout, WordsLayout
 from ptewalk.rtl.engine.fetcher import Fetcher, RangeLayout, Stop
 from ptewalk.rtl.engine.hold import Hold
-from ptewalk.rtl.engine.jobs import PAGES_BITS
+from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
 from ptewalk.rtl.engine.lines import Lines
+from ptewalk.rtl.engine.lister import ListingFetcher, ListLayout
 from ptewalk.rtl.engine.mover import MoveLayout, Mover
 from ptewalk.rtl.engine.report import Report, Reporter
 from ptewalk.rtl.engine.stream_net import StreamNet
+from ptewalk.rtl.log.layouts import COUNT_BITS
 
 __all__ = ["OF_INVALIDATIONS", "CommandLayout", "CompletionLayout", "EngineConfig", "TableEngine"]
 
@@ -35,12 +37,15 @@ class EngineConfig:
         64 or 128 (default).
     lines : int
         Lines in flight, a power of two from 2 to 64; default 8.
+    lists : bool
+        Commands may go through the records of a ring instead of a range; default False.
     """
 
     physical_bits: int = 40
     data_bits: int = 64
     line_bytes: int = 128
     lines: int = 8
+    lists: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.physical_bits, int) or not 32 <= self.physical_bits <= 52:
@@ -48,6 +53,8 @@ class EngineConfig:
         check_line(data_bits=self.data_bits, line_bytes=self.line_bytes)
         if not isinstance(self.lines, int) or not 2 <= self.lines <= 64 or self.lines & self.lines - 1:
             raise ValueError(f"lines must be a power of two from 2 to 64, not {self.lines!r}")
+        if not isinstance(self.lists, bool):
+            raise ValueError(f"lists must be True or False, not {self.lists!r}")
 
     @property
     def tag_bits(self) -> int:
@@ -68,9 +75,14 @@ class CommandLayout(data.StructLayout):
     address : unsigned(physical_bits)
         Where the report goes, 8-byte aligned. A bitmap's first page is a multiple of 64; of words the address and eight
         times the number of the first page are equal modulo a line.
+    lists : 1, list : ListLayout, list_first, list_count : unsigned(COUNT_BITS)
+        Only with `lists` of `EngineConfig`: pages that records name are dealt with, of so many records from that number
+        on; the range's `page` and `pages` do not count. A bitmap has a bit a record; words are not told.
     """
 
-    def __init__(self, physical_bits: int) -> None:
+    def __init__(self, physical_bits: int, *, lists: bool = False) -> None:
+        count = unsigned(COUNT_BITS)
+        listed = {"lists": 1, "list": ListLayout(physical_bits), "list_first": count, "list_count": count}
         super().__init__(
             {
                 "range": RangeLayout(physical_bits),
@@ -80,6 +92,7 @@ class CommandLayout(data.StructLayout):
                 "moves": 1,
                 "move": MoveLayout(),
                 "address": unsigned(physical_bits),
+                **(listed if lists else {}),
             }
         )
 
@@ -107,9 +120,13 @@ class CompletionLayout(data.StructLayout):
     more : 1
         Of a move: only `page` and `homeless` count, those of a further such entry, and the command is not over: another
         completion follows.
+    absent : unsigned(COUNT_BITS), bad : 1
+        Only with `lists` of `EngineConfig`: records that were dealt with and whose page no table or leaf maps, or which
+        are of another PCID; the record of number `page` is none, by its phase, and `stopped` is ABORTED. Of a list
+        `page`, `failed_page` and `given_up_page` count records, from its first one on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lists: bool = False) -> None:
         page = unsigned(PAGES_BITS)
         super().__init__(
             {
@@ -123,6 +140,7 @@ class CompletionLayout(data.StructLayout):
                 "lost": 1,
                 "homeless": unsigned(64),
                 "more": 1,
+                **({"absent": unsigned(COUNT_BITS), "bad": 1} if lists else {}),
             }
         )
 
@@ -175,20 +193,22 @@ class TableEngine(Component):
 
     def __init__(self, config: EngineConfig = EngineConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
-        widths = {
+        widths: Any = {
             "physical_bits": config.physical_bits,
             "data_bits": config.data_bits,
             "line_bytes": config.line_bytes,
         }
-        self._fetcher = Fetcher(**widths, tag_bits=config.tag_bits, tag=config.lines)
-        self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines)
+        self._fetcher: Any = (ListingFetcher if config.lists else Fetcher)(
+            **widths, tag_bits=config.tag_bits, tag=config.lines
+        )
+        self._lines = Lines(**widths, tag_bits=config.tag_bits, slots=config.lines, singly=config.lists)
         # Neither upper tables nor lines are on their way while entries are moved: the tags are the mover's then.
         self._mover = Mover(**widths, tag_bits=config.tag_bits, lines=config.lines)
         self._reporter = Reporter(**widths, slot_bits=self._lines.slot_bits, beat_bits=self._lines.beat_bits)
         super().__init__(
             {
-                "commands": In(stream.Signature(CommandLayout(config.physical_bits))),
-                "completions": Out(stream.Signature(CompletionLayout())),
+                "commands": In(stream.Signature(CommandLayout(config.physical_bits, lists=config.lists))),
+                "completions": Out(stream.Signature(CompletionLayout(lists=config.lists))),
                 "abort": In(1),
                 "pause": In(1),
                 "paused": Out(1, init=1),
@@ -246,6 +266,8 @@ class TableEngine(Component):
         ]
         with m.If(~moving):
             m.d.comb += net.change.spares.eq(0)
+        if self.config.lists:
+            self._list(m)
         m.d.sync += [single.eq(Mux(moving, mover.entry, fetcher.entry)), *net.into(made)]
         self._share(m, moving)
         counted = Signal.like(told)
@@ -287,10 +309,14 @@ class TableEngine(Component):
                 m.d.sync += [counted[name].eq(1), counted[f"{name}_page"].eq(first)]
         with m.If(ends):
             m.d.sync += first.eq(first + over.pages)
+        if self.config.lists:
+            m.d.comb += [told.absent.eq(counted.absent), told.bad.eq(fetcher.bad & command.lists)]
+            with m.If(ends & (over.kind == JobKind.HOLE)):
+                m.d.sync += counted.absent.eq(counted.absent + 1)
         with m.Switch(state):
             with m.Case(State.IDLE):
                 with m.If(start):
-                    m.d.sync += [counted.eq(0), first.eq(command.range.page), state.eq(State.RUN)]
+                    m.d.sync += [counted.eq(0), first.eq(reporter.page), state.eq(State.RUN)]
                 with m.Elif(mover.start):
                     m.d.sync += [counted.eq(0), state.eq(State.MOVE)]
             with m.Case(State.MOVE):
@@ -306,6 +332,23 @@ class TableEngine(Component):
                 with m.If(self.completions.ready):
                     m.d.sync += state.eq(State.IDLE)
         return m
+
+    def _list(self, m: Module) -> None:
+        """Records instead of a range: what is told of a page is told of its record, whichever line it is in."""
+        command, fetcher, reporter, lines = self.commands.payload, self._fetcher, self._reporter, self._lines
+        m.d.comb += [
+            *(fetcher.lists.eq(command.lists), fetcher.list.eq(command.list)),
+            *(fetcher.first.eq(command.list_first), fetcher.count.eq(command.list_count)),
+            lines.alone.eq(command.lists),
+        ]
+        with m.If(command.lists):
+            told_of = Mux(command.report == Report.BITMAP, Report.BITMAP, Report.NONE)
+            m.d.comb += [reporter.page.eq(0), reporter.report.eq(told_of)]
+            with m.If(lines.told.payload.kind == JobKind.LINE):
+                told = reporter.told.payload
+                m.d.comb += [told.kind.eq(JobKind.LEAF), told.error.eq(0)]
+                matches = lines.told.payload.matches.bit_select(lines.told.payload.first, 1)
+                m.d.comb += told.matches.eq(matches | lines.told.payload.error)
 
     def _share(self, m: Module, moving: Signal) -> None:
         """The port: reads of upper tables go before lines', but not before one that waits; swaps of lines go first."""

@@ -99,11 +99,11 @@ class MmuCommandLayout(data.StructLayout):
     -------
     Those of `CommandLayout`, and
     pcid : unsigned(12)
-        Of the address space.
+        Of the address space; a list's, too: that in `list` does not count.
     """
 
-    def __init__(self, physical_bits: int) -> None:
-        fields = {str(name): field.shape for name, field in CommandLayout(physical_bits)}
+    def __init__(self, physical_bits: int, *, lists: bool = False) -> None:
+        fields = {str(name): field.shape for name, field in CommandLayout(physical_bits, lists=lists)}
         super().__init__({**fields, "pcid": unsigned(x86.PCID_BITS)})
 
 
@@ -139,8 +139,8 @@ class MmuEngine(Component):
         members = {name: member for name, member in of_mmu.items() if name not in _TO_MEMORY}
         axi = AxiSignature(address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=config.id_bits)
         members |= {
-            "table_commands": In(stream.Signature(MmuCommandLayout(bits.physical_bits))),
-            "table_completions": Out(stream.Signature(CompletionLayout())),
+            "table_commands": In(stream.Signature(MmuCommandLayout(bits.physical_bits, lists=bits.lists))),
+            "table_completions": Out(stream.Signature(CompletionLayout(lists=bits.lists))),
             "table_abort": In(1),
             "m_axi": Out(axi),
             "port_status": Out(PortStatusLayout()),
@@ -200,6 +200,11 @@ class MmuEngine(Component):
             self.table_completions.valid.eq(told.valid & (ending.over | ~(changes & over))),
             told.ready.eq(self.table_completions.ready & self.table_completions.valid),
         ]
+        if self.config.engine.lists:
+            m.d.comb += engine.commands.payload.list.pcid.eq(command.pcid)
+            with m.If(command.lists & ~command.moves):
+                # Records name pages anywhere; `page` counts records.
+                m.d.comb += [span.pages.eq(told.payload.page + stopped), span.whole.eq(1)]
 
     def _memory(self, m: Module) -> None:
         """The walker's single words and the engine's lines, on one manager."""

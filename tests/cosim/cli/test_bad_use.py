@@ -61,7 +61,7 @@ def test_cxxrtl_where_cocotb_is_needed(run: Run, arguments: tuple[str, ...]) -> 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("part", ["engine", "log"])
+@pytest.mark.parametrize("part", ["engine", "log", "list"])
 def test_a_part_that_does_not_run_on_a_simulator(run: Run, part: str) -> None:
     """And no result is left."""
     if "icarus" not in simulators():

@@ -203,6 +203,37 @@ def test_reads_and_second_stores_have_no_record(lane: MmuEngineLane) -> None:
     assert records(run(lane, area)) == []
 
 
+def test_a_list_clears_what_its_records_name(lane: MmuEngineLane) -> None:
+    """And nothing else; it ends as a clear does, and stores to those pages have records again."""
+    area = Area()
+    area.lists = True
+    area.fill(area.base, 64, CLEAN)
+    area.fill(area.base + 64, 64, CLEAN | SD)
+    area.log(reads=0)
+    end = 1
+    for turn in range(3):
+        for page in range(0, 64, 5):
+            area.store(area.base + page, after=end)
+        area.steps(Step(Op.AWAIT_GRANTS, 13 * (turn + 1)), Step(Op.PAUSE, 300))
+        area.command("list", area.base, 64)
+        end = area.steps(Step(Op.AWAIT_DONE)) + 1
+    told = run(lane, area)
+    assert [(one["page"], one["changed"], one["absent"]) for one in told.completions] == [(13, 13, 0)] * 3
+    words = area.story.words
+    assert not any(int(words[area.place(area.base + page) // 8]) & SD for page in range(64))
+    assert all(int(words[area.place(area.base + page) // 8]) & SD for page in range(64, 128))
+    assert [record_of(word).page for _, word in records(told)] == [*range(area.base, area.base + 64, 5)] * 3
+
+
+def test_random_lists() -> None:
+    """Everything at once, and the engine reads the log."""
+    told: dict[str, Any] = mmu_engine_work(4000, 7, lists=True)
+    assert told["failures"] == []
+    counts = told["counts"]
+    assert counts["grants"] >= 4000 and counts["listed"] == counts["records"] > 1500 and counts["reported"] > 1500
+    assert counts["list"] > 50 and counts["absent"] > 50 and counts["freed"] > 60 and counts["clear"] > 5
+
+
 def test_random_work() -> None:
     """Everything at once: the records are the marks, in their order, and where there are none that is told."""
     told: dict[str, Any] = mmu_engine_work(8000, 5, logs=True)
