@@ -25,6 +25,7 @@ from ptewalk.cosim.formal.glue import (
     GlueKeepsTwo,
 )
 from ptewalk.cosim.formal.harness import Harness
+from ptewalk.cosim.formal.lines import LinesSwaps
 from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
 from ptewalk.cosim.formal.monitor import MonitorAtomic, MonitorProgress
@@ -93,6 +94,7 @@ PROPERTIES: dict[str, Property] = {
     EngineEnding.title: EngineEnding,
     FetcherTables.title: FetcherTables,
     FetcherSwaps.title: FetcherSwaps,
+    LinesSwaps.title: LinesSwaps,
     SplitTlbHarness.title: SplitTlbHarness,
     WideTlbHarness.title: WideTlbHarness,
     MmuAnswers.title: MmuAnswers,

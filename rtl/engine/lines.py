@@ -187,6 +187,7 @@ class Lines(Component):
             single=Signal(self.slots),  # entries are changed one by one
             given_up=Signal(self.slots),
             refused=Signal(self.slots),  # a swap's error
+            inside=Signal(self.slots),  # some beats of its line have come, and not all: a reset ends that
         )
         memories = SimpleNamespace(
             jobs=self._rows(m, "rows_jobs", job_layout),
@@ -282,10 +283,12 @@ class Lines(Component):
         lane_bits = (self.lanes - 1).bit_length()
         m.d.comb += [
             single.eq(r.single.bit_select(slot, 1)),
-            number.eq(Mux(single, tries.place[lane_bits:], counted.beat)),
+            number.eq(Mux(single, tries.place[lane_bits:], Mux(r.inside.bit_select(slot, 1), counted.beat, 0))),
             *(counter.addr.eq(slot), counter.en.eq(came)),
-            counter.data.beat.eq(Mux(beat.last, 0, counted.beat + 1)),
+            counter.data.beat.eq(number + 1),
         ]
+        with m.If(came):
+            m.d.sync += r.inside.bit_select(slot, 1).eq(~beat.last)
         if self.beats == 1:
             m.d.comb += number.eq(0)
         writer = buffer.write_port(granularity=64) if self.lanes > 1 else buffer.write_port()

@@ -199,7 +199,8 @@ class LinePairs(Component):
         m.submodules.rows_known = rows = Memory(shape=known_layout, depth=2 * self._pairs, init=[])
         tag = Signal(self._pair_bits + 1)
         known, other, keeper = self._row(m, rows, tag), self._row(m, rows, tag ^ 1), rows.write_port()
-        number = known.beat if self._beats > 1 else Const(0, 1)
+        inside = Signal(2 * self._pairs)  # some beats of a tag's line have come, and not all: a reset ends that
+        number = Mux(inside.bit_select(tag, 1), known.beat, 0) if self._beats > 1 else Const(0, 1)
         here, first, there, error = Signal(self._entries), Signal(), Signal(self._entries), Signal()
         any_of = Signal(self._lanes)
         m.d.sync += any_of.eq(Cat(found.payload.value.word_select(lane, 64).any() for lane in range(self._lanes)))
@@ -211,12 +212,14 @@ class LinePairs(Component):
             there.eq(Mux(first, 0, known.there) | here),
             error.eq(beat.error | (known.error & ~first)),
             *(keeper.addr.eq(tag), keeper.en.eq(came)),
-            *(keeper.data.beat.eq(Mux(beat.last, 0, number + 1)), keeper.data.error.eq(error)),
+            *(keeper.data.beat.eq(number + 1), keeper.data.error.eq(error)),
             keeper.data.there.eq(there),
             *(buffer.addr.eq(Cat(number, pair) if self._beats > 1 else pair), buffer.data.eq(beat.value)),
             # What others read by these tags, while the pair is over, is theirs.
             buffer.en.eq(came & ~side & ~r.over.bit_select(pair, 1)),
         ]
+        with m.If(came):
+            m.d.sync += inside.bit_select(tag, 1).eq(~beat.last)
         ends, both = Signal(), Signal()
         m.d.comb += [
             ends.eq(came & beat.last & ~r.over.bit_select(pair, 1)),

@@ -17,7 +17,7 @@ from ptewalk.cosim.simulate.mutants import load_mutants
 MUTANTS = load_mutants()
 
 
-COUNTS = {"rtl": 221, "model": 28}
+COUNTS = {"rtl": 225, "model": 28}
 """Mutants by the folder that they change: one that is lost must be noticed."""
 
 
@@ -62,7 +62,7 @@ def test_all_are_there() -> None:
 def test_refuted(name: str, tmp_path: Path) -> None:
     """A counterexample from the start, to an assertion of the property itself; its waves are kept."""
     harness = harness_of(MUTANTS[name].check[1])
-    if steps_of(harness) < harness.quick_depth:
+    if steps_of(harness) < harness.quick_depth or (harness.bounded and missing_solver(MUTANTS[name].check[1])):
         pytest.skip("ABC was not found")
     refutes(name, tmp_path)
 

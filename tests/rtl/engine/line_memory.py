@@ -25,6 +25,8 @@ class LineMemory:
         Addresses of words that the bus refuses.
     before_swap : callable, optional
         Called with the address and words of a swap before it is judged: a second writer.
+    forgets : bool
+        While it is true what is asked is forgotten, as by a memory that is reset.
     log : list
         (address, old, new) of every word that a swap changed.
     """
@@ -37,6 +39,7 @@ class LineMemory:
     words: dict[int, int] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     before_swap: Callable[[int, int], None] | None = None
+    forgets: bool = False
     log: list[tuple[int, int, int]] = field(default_factory=list)
     links: dict[int, tuple[int, int]] = field(default_factory=dict)
     answers: deque[tuple[int, list[Fields]]] = field(default_factory=deque)
@@ -141,6 +144,9 @@ class LineMemory:
         sending: list[Fields] = []
         waiting: dict[str, Fields] = {}
         while True:
+            if self.forgets:
+                for forgotten in (sending, self.answers, self.outcomes, self.receipts, waiting, *collected.values()):
+                    forgotten.clear()
             if not sending:
                 sending = self._due(self.answers) or []
             beat = sending.pop(0) if sending and not (self.rng and self.rng.random() < 0.2) else None

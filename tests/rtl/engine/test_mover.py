@@ -459,3 +459,12 @@ def test_a_clear_after_a_move_is_a_clear() -> None:
     moved, cleared = bench.run(command(bench, SOURCE, TARGET, 8), bench.command(TARGET, 8))
     assert (moved["changed"], cleared["changed"], cleared["stopped"]) == (8, 8, Stop.DONE.value)
     assert not any(entry & SOFT_DIRTY for entry in seen(bench, TARGET, 8))
+
+
+@pytest.mark.parametrize("beats", [5, 21])
+def test_a_reset_in_the_middle_of_a_line(beats: int) -> None:
+    """Of the source, or of the target: entries go where they belong when the move is asked for again."""
+    bench, asked = lined()
+    (told,) = bench.run(asked, meanwhile=bench.resets(beats))
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, LINED_PAGES)
+    assert moved_pages(bench) == list(range(LINED_PAGES))

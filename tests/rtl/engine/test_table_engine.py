@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from ptewalk.cosim.bench.engine_masks import clearing, telling
@@ -61,6 +62,7 @@ class Bench:
         self.memory = LineMemory(self.dut.port, config.data_bits, config.line_bytes, **memory)
         self.tables = Tables(self.memory)
         self.cycles = self.met_global = self.met_leaf = 0
+        self.reset = Signal()
 
     def command(
         self, page: int, pages: int, *, report: Report = Report.NONE, changes: bool = True, **range_: Any
@@ -102,12 +104,26 @@ class Bench:
                 ctx.set(self.dut.commands.valid, 0)
                 await ctx.tick()
 
-        simulator = Simulator(self.dut)
+        simulator = Simulator(ResetInserter(self.reset)(self.dut))
         simulator.add_clock(1e-6)
         simulator.add_testbench(self.memory.run, background=True)
         simulator.add_testbench(bench)
         simulator.run()
         return told
+
+    def resets(self, after: int) -> Callable[[Any], None]:
+        """For `meanwhile`: a reset, of the memory too, when so many beats of lines have come."""
+        beats = left = 0
+
+        def meanwhile(ctx: Any) -> None:
+            nonlocal beats, left
+            found = self.dut.port.data
+            beats += ctx.get(found.valid) and ctx.get(found.payload.tag) < self.config.lines
+            left = 4 if beats == after and not left else max(1, left - 1) if left else 0
+            self.memory.forgets = left > 1
+            ctx.set(self.reset, self.memory.forgets)
+
+        return meanwhile
 
     def bits(self, pages: int) -> list[int]:
         return [self.memory.words.get(OUT + page // 64 * 8, 0) >> page % 64 & 1 for page in range(pages)]
@@ -419,3 +435,18 @@ def test_a_read_that_waits_gives_way_to_none(seed: int) -> None:
     filled(bench, middle - 60, 120)
     (told,) = bench.run(bench.command(middle - 60, 120))
     assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 120)
+
+
+@pytest.mark.parametrize("beats", [5, 21])
+def test_a_reset_in_the_middle_of_a_line(beats: int) -> None:
+    """The next command's lines are not taken for what was left of one: entries stay in their places."""
+    rules = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
+    bench = Bench(rules=rules, latency=3)
+    entries = [0x867 | number + 1 << 12 for number in range(64)]
+    for number, entry in enumerate(entries):
+        bench.tables.put(0x1000 + number, entry)
+    (told,) = bench.run(bench.command(0x1000, 64, report=Report.BITMAP), meanwhile=bench.resets(beats))
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 64)
+    found = [bench.memory.words[bench.tables.at(1, 0x1000 + number)] for number in range(64)]
+    assert found == [entry & ~0x800 for entry in entries]
+    assert bench.bits(64) == [1] * 64 and len(bench.memory.log) == 64
