@@ -30,7 +30,8 @@ class Outstanding(Component):
     Attributes
     ----------
     busy, ids, older : Signal, list of Signal
-        Slots in work; of each the ID, and how many of that are older. Proofs look at them.
+        Slots in work; of each the ID, and how many of that are older, in the cycle after next from its beginning: until
+        then it is known which they are.
     """
 
     def __init__(self, *, slots: int, id_bits: int) -> None:
@@ -55,9 +56,14 @@ class Outstanding(Component):
         m = Module()
         busy, ids, older = self.busy, self.ids, self.older
         oldest, same, ended = (Signal(self._slots, name=name) for name in ("oldest", "same", "mine"))
+        fresh, before = Signal(self._slots), Signal(self._slots)  # the slot that began last, just now; those before it
+        none_before = Signal()
+        m.d.sync += [fresh.eq(self.begins << self.begun), before.eq(same), none_before.eq(same == 0)]
         m.d.comb += [
             ended.eq(Cat(busy[slot] & (ids[slot] == self.ended_id) for slot in range(self._slots))),
-            oldest.eq(Cat(ended[slot] & (older[slot] == 0) for slot in range(self._slots))),
+            oldest.eq(
+                Cat(ended[slot] & Mux(fresh[slot], none_before, older[slot] == 0) for slot in range(self._slots))
+            ),
             self.ended.eq(reduce(or_, (Mux(oldest[slot], Const(slot), 0) for slot in range(self._slots)))),
             same.eq(
                 Cat(
@@ -67,10 +73,12 @@ class Outstanding(Component):
             ),
             self.none.eq((busy == 0) & ~self.begins),
         ]
-        before: Value = sum((same[slot] for slot in range(1, self._slots)), Value.cast(same[0]))
+        count: Value = sum((before[slot] for slot in range(1, self._slots)), Value.cast(before[0]))
         for slot in range(self._slots):
+            answered = self.ends & ended[slot]
             with m.If(self.begins & (self.begun == slot)):
-                m.d.sync += [busy[slot].eq(1), ids[slot].eq(self.begun_id), older[slot].eq(before)]
-            with m.Elif(self.ends & ended[slot]):
-                m.d.sync += [busy[slot].eq(~oldest[slot]), older[slot].eq(older[slot] - 1)]
+                m.d.sync += [busy[slot].eq(1), ids[slot].eq(self.begun_id)]
+            with m.Elif(answered & oldest[slot]):
+                m.d.sync += busy[slot].eq(0)
+            m.d.sync += older[slot].eq(Mux(fresh[slot], count, older[slot]) - answered)
         return m

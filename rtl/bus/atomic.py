@@ -120,18 +120,13 @@ class AtomicPort(WordPort):
 
     def _accept(self, m: Module) -> None:
         """Takes reads and swaps."""
-        reads, swaps = self.memory.reads.payload, self.memory.swaps.payload
         for slot, (swapped, read) in zip(self.slots, self._taken(m), strict=True):
+            with m.If(slot.state == SlotState.FREE):
+                m.d.sync += [slot.found.eq(0), slot.told.eq(0)]
             with m.If(swapped):
-                m.d.sync += [
-                    *(slot.address.eq(swaps.address), slot.id.eq(swaps.id), slot.state.eq(SlotState.WRITE)),
-                    *(slot.old.eq(swaps.old), slot.new.eq(swaps.new)),
-                    *(slot.found.eq(0), slot.told.eq(0), slot.error.eq(0)),
-                ]
+                m.d.sync += slot.state.eq(SlotState.WRITE)
             with m.Elif(read):
-                m.d.sync += [
-                    *(slot.address.eq(reads.address), slot.id.eq(reads.id), slot.state.eq(SlotState.READ)),
-                ]
+                m.d.sync += slot.state.eq(SlotState.READ)
 
     def _write(self, m: Module, wants: list[Value]) -> None:
         """AW and W, a register each: neither waits for the other's ready."""

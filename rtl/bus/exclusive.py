@@ -69,8 +69,8 @@ class _ExclusiveSlot(Slot):
 
     def __init__(self, number: int, bits: int, id_bits: int) -> None:
         super().__init__(number, bits, id_bits)
-        self.swap = self.signal(1, "swap")  # it is a swap, not a read
-        self.linked = self.signal(1, "linked")  # `value` is of `address`, and reserved as far as is known
+        self.link = self.signal(bits, "link")  # the address read last
+        self.linked = self.signal(1, "linked")  # `value` is of `link`, and reserved as far as is known
         self.fresh = self.signal(1, "fresh")  # `value` was read for this swap
         self.refusals = self.signal(range(REFUSALS + 1), "refusals")
         self.failures = self.signal(range(FAILURES + 1), "failures")
@@ -135,7 +135,8 @@ class ExclusivePort(WordPort):
                 with m.If(axi.r.payload.resp[1]):
                     m.d.sync += [slot.state.eq(SlotState.ANSWER), slot.error.eq(1)]
             with m.If(mine):
-                m.d.sync += [slot.value.eq(word), slot.linked.eq(axi.r.payload.resp == Response.EXOKAY)]
+                m.d.sync += [slot.value.eq(word), slot.link.eq(slot.address)]
+                m.d.sync += slot.linked.eq(axi.r.payload.resp == Response.EXOKAY)
             with m.If(slot.state == SlotState.WRITE):
                 self._judge(m, slot, random, raised)
             with m.If(written):
@@ -149,22 +150,16 @@ class ExclusivePort(WordPort):
 
     def _accept(self, m: Module) -> None:
         """Takes reads and swaps."""
-        reads, swaps = self.memory.reads.payload, self.memory.swaps.payload
+        wanted = self.memory.swaps.payload.address
         for slot, (swapped, read) in zip(self.slots, self._taken(m), strict=True):
+            with m.If(slot.state == SlotState.FREE):
+                m.d.sync += [slot.refusals.eq(0), slot.failures.eq(0), slot.fresh.eq(0), slot.done.eq(0)]
             with m.If(swapped):
-                m.d.sync += [
-                    *(slot.swap.eq(1), slot.address.eq(swaps.address), slot.id.eq(swaps.id)),
-                    *(slot.old.eq(swaps.old), slot.new.eq(swaps.new)),
-                    *(slot.refusals.eq(0), slot.failures.eq(0), slot.fresh.eq(0), slot.done.eq(0), slot.error.eq(0)),
-                    slot.state.eq(SlotState.READ),
-                ]
-                with m.If(slot.linked & (slot.address == swaps.address)):
+                m.d.sync += slot.state.eq(SlotState.READ)
+                with m.If(slot.linked & (slot.link == wanted)):
                     m.d.sync += slot.state.eq(SlotState.WRITE)
             with m.Elif(read):
-                m.d.sync += [
-                    *(slot.swap.eq(0), slot.address.eq(reads.address), slot.id.eq(reads.id)),
-                    *(slot.linked.eq(0), slot.state.eq(SlotState.READ)),
-                ]
+                m.d.sync += [slot.linked.eq(0), slot.state.eq(SlotState.READ)]
 
     def _write(self, m: Module, wants: list[Value]) -> None:
         """AW and W, a register each: neither waits for the other's ready."""

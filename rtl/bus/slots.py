@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -85,6 +85,8 @@ class SlotState(IntEnum):
 class Slot:
     """The registers of one AXI ID.
 
+    While it is free it keeps what is on offer, whether that is taken or not: who offers knows late whether it does.
+
     Parameters
     ----------
     number, bits, id_bits : int
@@ -94,9 +96,11 @@ class Slot:
     def __init__(self, number: int, bits: int, id_bits: int) -> None:
         self._number = number
         self.state = self.signal(SlotState, "state")
-        self.address = self.signal(bits, "address")
+        self.swap = self.signal(1, "swap")  # it is a swap, not a read
+        self.addresses = [self.signal(bits, f"{kind}_address") for kind in ("read", "swap")]
+        self.ids = [self.signal(id_bits, f"{kind}_id") for kind in ("read", "swap")]
+        self.address, self.id = (Mux(self.swap, pair[1], pair[0]) for pair in (self.addresses, self.ids))
         self.old, self.new = self.signal(64, "old"), self.signal(64, "new")
-        self.id = self.signal(id_bits, "id")
         self.value = self.signal(64, "value")  # as read last
         self.done, self.error = self.signal(1, "done"), self.signal(1, "error")
 
@@ -161,7 +165,7 @@ class WordPort(Component):
         return (len(self.slots) - 1).bit_length()
 
     def _taken(self, m: Module) -> list[tuple[Value, Value]]:
-        """(a swap, a read) of each slot is taken in this cycle: of one slot's, the swap goes first."""
+        """(a swap, a read) of each slot is taken in this cycle, and kept: of one slot's, the swap goes first."""
         reads, swaps = self.memory.reads, self.memory.swaps
         free = Signal(len(self.slots))
         m.d.comb += free.eq(Cat(slot.state == SlotState.FREE for slot in self.slots))
@@ -172,7 +176,16 @@ class WordPort(Component):
             reads.ready.eq(free.bit_select(of_read, 1) & ~(swaps.valid & (of_read == of_swap))),
         ]
         swapped, read = swaps.valid & swaps.ready, reads.valid & reads.ready
-        return [(swapped & (of_swap == number), read & (of_read == number)) for number in range(len(self.slots))]
+        taken = [(swapped & (of_swap == number), read & (of_read == number)) for number in range(len(self.slots))]
+        for number, slot in enumerate(self.slots):
+            with m.If(free[number]):
+                m.d.sync += [
+                    *(slot.addresses[kind].eq(one.payload.address) for kind, one in enumerate((reads, swaps))),
+                    *(slot.ids[kind].eq(one.payload.id) for kind, one in enumerate((reads, swaps))),
+                    *(slot.old.eq(swaps.payload.old), slot.new.eq(swaps.payload.new)),
+                    *(slot.swap.eq(taken[number][0]), slot.error.eq(0)),
+                ]
+        return taken
 
     def _address(self, channel: Any, number: Value, address: Value, lock: Value | int) -> list[Any]:
         """The fields of a transfer of AW or AR of one word."""

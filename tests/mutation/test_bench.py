@@ -21,6 +21,7 @@ COUNTS = {
     "rtl/export.py": 2,
     "rtl/layouts.py": 1,
     "rtl/bridge/writes.py": 3,
+    "rtl/bridge/outstanding.py": 1,
     "rtl/bridge/faults.py": 1,
     "cosim/bench/records.py": 1,
     "cosim/bench/conditions.py": 2,

@@ -15,7 +15,7 @@ from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.base.journal import Journal
 from ptewalk.cosim.fpga import synth
 from ptewalk.cosim.fpga.parts import PARTS
-from ptewalk.cosim.fpga.synth import KEPT, SynthResult, synthesise
+from ptewalk.cosim.fpga.synth import KEPT, TANGLED, SynthResult, synthesise
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -146,6 +146,18 @@ class OtherTools(Tools):
             "critical_paths": [{"from": "posedge clk", "to": "posedge clk", "path": path}],
         }
         (cwd / "report.json").write_text(json.dumps(report))
+
+
+def test_what_the_first_router_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one is asked for, and of nothing else."""
+    for tangled, router in (({"walker"}, ["--router", "router2"]), ({"bridge"}, [])):
+        tools = OtherTools({"TRELLIS_FF": 3}, {"TRELLIS_FF": 3}, {"TRELLIS_COMB": 9})
+        monkeypatch.setattr(synth, "run_tool", tools)
+        monkeypatch.setattr(synth, "TANGLED", frozenset(tangled))
+        synthesise("walker")
+        line = tools.lines[1]
+        assert line[: line.index("--seed")] == [*PARTS["ecp5"].router, *router]
+    assert "bridge" in TANGLED
 
 
 @pytest.mark.thorough
