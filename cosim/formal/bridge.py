@@ -47,7 +47,7 @@ class BridgeWrites(Harness):
     title = "bridge-writes"
     assumptions: tuple[str, ...] = (
         "the MMU answers what it was asked, once; memory answers writes that went out, when a W has gone out whole",
-        "of answers of an ID that of the oldest is found, and whether none is at work (tests/rtl/bridge)",
+        "of answers of an ID that of the oldest is found, and whether none is at work (outstanding)",
         "beats leave the buffer as they came, and are on offer while there are any (tests/rtl/bridge)",
     )
     constants = ("slot",)

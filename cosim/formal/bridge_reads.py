@@ -31,7 +31,7 @@ class BridgeReads(Harness):
     title = "bridge-reads"
     assumptions: tuple[str, ...] = (
         "the MMU answers what it was asked, once; memory answers reads that went out, and R ends with RLAST",
-        "of answers of an ID that of the oldest is found, and whether none is at work (tests/rtl/bridge)",
+        "of answers of an ID that of the oldest is found, and whether none is at work (outstanding)",
         "the buffer takes what comes (bridge-room)",
         "a slot is freed once, when its burst has ended (tests/rtl/bridge)",
     )

@@ -29,6 +29,7 @@ from ptewalk.cosim.formal.lines import LinesSwaps
 from ptewalk.cosim.formal.log import LogRecords
 from ptewalk.cosim.formal.maintenance import MaintenanceHarness
 from ptewalk.cosim.formal.monitor import MonitorAtomic, MonitorProgress
+from ptewalk.cosim.formal.outstanding import OutstandingHarness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.starts import WalkerStarts
@@ -88,6 +89,7 @@ PROPERTIES: dict[str, Property] = {
     BridgeWrites.title: BridgeWrites,
     BridgeReads.title: BridgeReads,
     BridgeRoom.title: BridgeRoom,
+    OutstandingHarness.title: OutstandingHarness,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
     LogRecords.title: LogRecords,

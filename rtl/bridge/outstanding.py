@@ -30,8 +30,10 @@ class Outstanding(Component):
     Attributes
     ----------
     busy, ids, older : Signal, list of Signal
-        Slots in work; of each the ID, and how many of that are older, in the cycle after next from its beginning: until
-        then it is known which they are.
+        Slots in work; of each the ID, and how many of that are older, once it is not `fresh`.
+    fresh, before, sole : Signal
+        The slot that began a cycle ago, if one did; the slots that were older then; there were none. Proofs look at
+        them.
     """
 
     def __init__(self, *, slots: int, id_bits: int) -> None:
@@ -40,6 +42,7 @@ class Outstanding(Component):
         self.busy = Signal(slots)
         self.ids = [Signal(id_bits, name=f"id_{slot}") for slot in range(slots)]
         self.older = [Signal(range(slots), name=f"older_{slot}") for slot in range(slots)]
+        self.fresh, self.before, self.sole = Signal(slots), Signal(slots), Signal()
         super().__init__(
             {
                 "begins": In(1),
@@ -56,14 +59,11 @@ class Outstanding(Component):
         m = Module()
         busy, ids, older = self.busy, self.ids, self.older
         oldest, same, ended = (Signal(self._slots, name=name) for name in ("oldest", "same", "mine"))
-        fresh, before = Signal(self._slots), Signal(self._slots)  # the slot that began last, just now; those before it
-        none_before = Signal()
-        m.d.sync += [fresh.eq(self.begins << self.begun), before.eq(same), none_before.eq(same == 0)]
+        fresh, before = self.fresh, self.before
+        m.d.sync += [fresh.eq(self.begins << self.begun), before.eq(same), self.sole.eq(same == 0)]
         m.d.comb += [
             ended.eq(Cat(busy[slot] & (ids[slot] == self.ended_id) for slot in range(self._slots))),
-            oldest.eq(
-                Cat(ended[slot] & Mux(fresh[slot], none_before, older[slot] == 0) for slot in range(self._slots))
-            ),
+            oldest.eq(Cat(ended[slot] & Mux(fresh[slot], self.sole, older[slot] == 0) for slot in range(self._slots))),
             self.ended.eq(reduce(or_, (Mux(oldest[slot], Const(slot), 0) for slot in range(self._slots)))),
             same.eq(
                 Cat(

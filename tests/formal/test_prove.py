@@ -55,6 +55,7 @@ COVERS = {
     "bridge-writes": 4,
     "bridge-reads": 3,
     "bridge-room": 1,
+    "outstanding": 1,
     "waits": 4,
     "waits/reads": 3,
     "log-records": 3,
@@ -69,7 +70,7 @@ COVERS = {
 AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/wide", "log-records", "mmu-answers"),
     *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads", "tlb-hit/split"),
-    *("monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room"),
+    *("monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room", "outstanding"),
     *("fetcher-tables", "fetcher-swaps", "lines-swaps"),
 )
 """Of these `make test` has the first only, and nightly all."""
