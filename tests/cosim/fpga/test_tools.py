@@ -16,6 +16,7 @@ import pytest
 from ptewalk.cosim.simulate.find import detect
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.export import Config, export_verilog
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.package import package
@@ -59,11 +60,12 @@ def test_simulators_take_it(files: Path) -> None:
 
 
 def every_preset() -> dict[str, Config]:
-    """All that `export` writes: each preset, and preset mmu on AXI4, with registers, and with a bridge too."""
+    """All that `export` writes: each preset, and preset mmu on AXI4, with registers, with a bridge; and lists."""
     unit = BUS["unit"]
     assert isinstance(unit, UnitConfig)
     bridge = BridgeConfig(data_bits=64, physical_bits=unit.mmu.walker.physical_bits)
-    return {**{name: preset(name) for name in PRESETS}, **BUS, "unit-with-bridge": replace(unit, bridge=bridge)}
+    made = {"unit-with-bridge": replace(unit, bridge=bridge), "table-engine-lists": EngineConfig(lists=True)}
+    return {**{name: preset(name) for name in PRESETS}, **BUS, **made}
 
 
 @pytest.mark.share(4)
