@@ -22,6 +22,7 @@ class DeliveryHarness(Harness):
     assumptions: tuple[str, ...] = (
         "no reset but the first",
         "glue-answers: an answer is told with room, and when ready, only; its tag was the last that was looked for",
+        "glue-answers: no request is in flight, it is told, only while no answer is on offer",
         "tags are unique among answers here and grants outstanding",
     )
     constants = ("tag",)
@@ -63,6 +64,9 @@ class DeliveryHarness(Harness):
             Assume(~unit.load | (unit.take & unit.ready)),
             comes.eq(unit.load & (unit.outgoing.response.tag == tag)),
             Assume(~comes | ~((told & ~back) | granted)),
+            Assume(~unit.idle | ~unit.valid),
+            # Whoever drains may act now: the tag's answer is not here, and its grant has retired.
+            Assert(~unit.supervisor.drained | ~(told | granted)),
             back.eq(fresh & unit.cancel),
             answered.eq(responses.valid & responses.ready & (responses.payload.tag == tag)),
             stores.eq(outgoing.store & (outgoing.response.outcome == x86.Outcome.OK)),
@@ -112,6 +116,7 @@ class DeliveryHarness(Harness):
             Cover(ends & (outgoing.epoch[0] != waiting.epoch[0])),
             Cover(answered & ~grants & (tag == 1)),
             Cover(back & unit.registers.full),
+            Cover(unit.supervisor.drained & stores),
         ]
         if self.SPLIT and not self.searching:
             m.d.comb += Assert((unit.registers.finds & (unit.registers.finding == tag)) == later)
@@ -122,8 +127,8 @@ class DeliveryHarness(Harness):
     def _wait(self, m: Module, answered: Value, reads: Value, ends: Value, outgoing: data.View) -> None:
         """What the unit of `waits` is told of the tag, and how many are here or granted at most."""
         unit, waiting = self.unit, self.unit.waiting
-        number = Signal(range((1 << self.TAG_BITS) + 2), name="grants_outstanding")
-        m.d.sync += number.eq(number + unit.grants.grant - unit.grants.gone)
+        number, went = Signal(range((1 << self.TAG_BITS) + 2), name="grants_outstanding"), Signal()
+        m.d.sync += [number.eq(number + unit.grants.grant - unit.grants.gone), went.eq(unit.grants.gone)]
         m.d.comb += Assert(number <= 1 << self.TAG_BITS)
         store = outgoing.store
         with m.If(ends):
@@ -141,7 +146,7 @@ class DeliveryHarness(Harness):
             ]
         if not self.searching:
             out, retired = (port.data for port in self.stored[:2])  # the only word of each
-            m.d.comb += Assert(number == sum(out ^ retired))
+            m.d.comb += [Assert(number == sum(out ^ retired)), Assert(unit.grants.count == number + went)]
 
     def _tie(
         self,
@@ -219,6 +224,7 @@ class DeliverySeveralHarness(DeliveryHarness):
     assumptions = (
         "no reset but the first",
         "glue-answers/2: an answer is told with room, and when ready, only",
+        "glue-answers/2: no request is in flight, it is told, only while no answer is on offer",
         DeliveryHarness.assumptions[-1],
     )
     AHEAD = False

@@ -418,6 +418,8 @@ class GlueAnswers(GlueHarness):
         m.d.comb += [
             Assert(~delivered | busy),
             Assert(~(mmu.contexts.valid & mmu.contexts.ready) | ~(busy | delivery.valid)),
+            # What delivery's proof assumes of a drain.
+            Assert(~delivery.idle | ~(busy | delivery.valid)),
             Assert(~queue.w_en | queue.w_rdy),
             Assert(~self.begins | ~walking.all()),
             Assert(~mmu.walker.requester.requests.valid | walker.requester.requests.ready),

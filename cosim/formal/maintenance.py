@@ -29,6 +29,7 @@ class MaintenanceHarness(Harness):
     constants = ("linear", "slot")
     depth = 3
     search_depth = 12
+    quick_depth = 12
     SLOT_BITS = 1
 
     def __init__(self, *, searching: bool = False) -> None:

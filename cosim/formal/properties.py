@@ -33,12 +33,12 @@ from ptewalk.cosim.formal.outstanding import OutstandingHarness
 from ptewalk.cosim.formal.queues import InTurnHarness, WaitingHarness
 from ptewalk.cosim.formal.slots import PcidSlotsHarness
 from ptewalk.cosim.formal.starts import WalkerStarts
-from ptewalk.cosim.formal.tlb import SplitTlbHarness, TlbHarness, WideTlbHarness
+from ptewalk.cosim.formal.tlb import FullTlbHarness, SplitTlbHarness, TlbHarness
 from ptewalk.cosim.formal.upper_caches import SplitUpperCaches, UpperCachesHarness
 from ptewalk.cosim.formal.waits import WaitsHarness, WaitsReadsHarness
 from ptewalk.cosim.formal.walker import WalkerBound, WalkerReset, WalkerTranslation, WalkerWrites
 from ptewalk.cosim.formal.walkers import WalkersHarness
-from ptewalk.cosim.formal.whole import MmuAnswers
+from ptewalk.cosim.formal.whole import MmuAnswers, MmuAnswersSplit
 from ptewalk.rtl.walker import WalkerConfig
 
 __all__ = ["PROPERTIES", "Property", "harness_of"]
@@ -98,8 +98,9 @@ PROPERTIES: dict[str, Property] = {
     FetcherSwaps.title: FetcherSwaps,
     LinesSwaps.title: LinesSwaps,
     SplitTlbHarness.title: SplitTlbHarness,
-    WideTlbHarness.title: WideTlbHarness,
+    FullTlbHarness.title: FullTlbHarness,
     MmuAnswers.title: MmuAnswers,
+    MmuAnswersSplit.title: MmuAnswersSplit,
 }
 """Name to harness, for ``ptewalk prove``."""
 

@@ -12,7 +12,7 @@ from ptewalk.model.x86 import LEVEL_SHIFT, LEVELS_5, LINEAR_BITS
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.tlb import Tlb, TlbBank, TlbMatchLayout, TlbOp
 
-__all__ = ["SplitTlbHarness", "TlbHarness", "WideTlbHarness", "is_kind", "is_leaf"]
+__all__ = ["FullTlbHarness", "SplitTlbHarness", "TlbHarness", "is_kind", "is_leaf"]
 
 _LINEAR = LINEAR_BITS[LEVELS_5]
 
@@ -239,10 +239,10 @@ class SplitTlbHarness(TlbHarness):
     search_depth = 11
 
 
-class WideTlbHarness(TlbHarness):
-    """The same of a TLB as wide as preset mmu's: its ways, addresses and slots, but two sets."""
+class FullTlbHarness(TlbHarness):
+    """The same of preset mmu's TLB, at its full size."""
 
-    title = "tlb-hit/wide"
+    title = "tlb-hit/full"
     solver = "yices"
     search_depth = 5
     SLOT_BITS = 3
@@ -253,8 +253,8 @@ class WideTlbHarness(TlbHarness):
         return Tlb(
             physical_bits=config.walker.physical_bits,
             slot_bits=self.SLOT_BITS,
-            small=(2, config.small_ways),
-            large=(2, config.large_ways),
+            small=(config.small_sets, config.small_ways),
+            large=(config.large_sets, config.large_ways),
         )
 
 

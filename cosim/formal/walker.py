@@ -228,6 +228,7 @@ class WalkerWrites(WalkerHarness):
     """Every entry write is a swap from exactly the last value read there, and changes only what the table allows."""
 
     title = "walker-writes"
+    quick_depth = 10
 
     def _specify(self, m: Module) -> None:
         request = self.request
@@ -303,6 +304,7 @@ class WalkerBound(WalkerHarness):
         f"ready within S = {STALL} cycles, answers within L = {LATENCY}, at most K = {FAILS} swaps of a request fail",
     )
     search_depth = 20
+    quick_depth = 20
 
     def __init__(self, config: WalkerConfig | None = None, *, searching: bool = False) -> None:
         super().__init__(config, searching=searching)
@@ -393,6 +395,7 @@ class WalkerReset(WalkerHarness):
 
     title = "walker-reset"
     search_depth = 11
+    quick_depth = 11
 
     def _specify(self, m: Module) -> None:
         walker = self.walker
@@ -417,6 +420,7 @@ class WalkerTranslation(WalkerHarness):
     """An OK follows from the entries read in this walk, root first, and so does the translation beside it."""
 
     title = "walker-translation"
+    quick_depth = 10
 
     def _specify(self, m: Module) -> None:
         walker = self.walker

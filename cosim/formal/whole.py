@@ -15,7 +15,7 @@ from ptewalk.rtl.entry import EntryLayout, canonical, index_of, slot
 from ptewalk.rtl.interfaces import ID_BITS
 from ptewalk.rtl.walker import WalkerConfig
 
-__all__ = ["MmuAnswers", "MmuHarness"]
+__all__ = ["MmuAnswers", "MmuAnswersSplit", "MmuHarness"]
 
 _LINEAR = x86.LINEAR_BITS[x86.LEVELS_5]
 _ADDRESS = (12, 13, 21, 30, 63)
@@ -34,7 +34,7 @@ _LEVELS = (1, 2, 3)
 """Of a leaf."""
 
 
-def smallest(*, walkers: int) -> CachingMmuConfig:
+def smallest(*, walkers: int, split: bool = False) -> CachingMmuConfig:
     """The smallest MMU that has all parts: two sets of each bank, two upper entries of each level, two PCID slots."""
     return CachingMmuConfig(
         WalkerConfig(levels=x86.LEVELS_4, physical_bits=32, tag_bits=2),
@@ -47,6 +47,7 @@ def smallest(*, walkers: int) -> CachingMmuConfig:
         waiting=3,
         upper_entries=2,
         walkers=walkers,
+        split_lookup=split,
     )
 
 
@@ -64,9 +65,11 @@ class MmuHarness(Harness):
         f"bits of addresses other than {_ADDRESS} are 0, of entries other than {_ENTRY}",
         "four PCIDs and root tables, no protection keys, no SMAP",
     )
+    SPLIT = False
+    """The lookup is split."""
 
     def __init__(self, *, walkers: int = 1, searching: bool = False) -> None:
-        self.mmu = CachingMmu(smallest(walkers=walkers))
+        self.mmu = CachingMmu(smallest(walkers=walkers, split=self.SPLIT))
         super().__init__(self.mmu, searching=searching)
         mmu = self.mmu
         control = dict.fromkeys(("la57", "pke", "pks", "smap"), ())
@@ -472,3 +475,10 @@ def _any(values: list[Value]) -> Value:
     for value in values[1:]:
         result |= value
     return result
+
+
+class MmuAnswersSplit(MmuAnswers):
+    """The same where the lookup is split."""
+
+    title = "mmu-answers/split"
+    SPLIT = True

@@ -45,17 +45,23 @@ def built_mmu_engine(
 
 
 def mmu_engine_work(
-    grants: int, seed: int, simulator: str = "verilator", *, logs: bool = False, lists: bool = False
+    grants: int,
+    seed: int,
+    simulator: str = "verilator",
+    *,
+    logs: bool = False,
+    lists: bool = False,
+    config: MmuEngineConfig | None = None,
 ) -> dict[str, Any]:
     """Random stories until so many stores were granted; with `logs` on a design that has a dirty log, with `lists`
-    its records are read by the engine, which clears what they name.
+    its records are read by the engine, which clears what they name. `config` is another design of those parts.
 
     Returns
     -------
     dict
         simulator, failures (texts of the first story that went wrong), counts: see `judge`; stories and cycles too.
     """
-    model = built_mmu_engine(LOGGED if logs or lists else TRACKED, simulator)
+    model = built_mmu_engine(config or (LOGGED if logs or lists else TRACKED), simulator)
     part = "list" if lists else "log" if logs else "engine"
     lane = MmuEngineLane(model.library)
     counts: Counter[str] = Counter()

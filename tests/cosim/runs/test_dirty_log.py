@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -234,9 +235,14 @@ def test_random_lists() -> None:
     assert counts["list"] > 50 and counts["absent"] > 50 and counts["freed"] > 60 and counts["clear"] > 5
 
 
-def test_random_work() -> None:
-    """Everything at once: the records are the marks, in their order, and where there are none that is told."""
-    told: dict[str, Any] = mmu_engine_work(8000, 5, logs=True)
+@pytest.mark.parametrize("split", [False, True])
+def test_random_work(split: bool) -> None:
+    """Everything at once: the records are the marks, in their order, and where there are none that is told.
+
+    Also where the lookup is split.
+    """
+    config = replace(LOGGED, mmu=replace(LOGGED.mmu, split_lookup=split))
+    told: dict[str, Any] = mmu_engine_work(8000, 5, logs=True, config=config)
     assert told["failures"] == []
     counts = told["counts"]
     assert counts["grants"] >= 8000 and counts["records"] > 1200 and counts["lost"] > 30
