@@ -111,7 +111,7 @@ def test_proved_in_another_configuration(name: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", AT_LENGTH)
 def test_proved_at_length(name: str) -> None:
-    """Queues of several walkers; invalidations that wait; a TLB, preset mmu's too; a whole MMU, with ABC where it is."""
+    """Queues of several walkers; invalidations that wait; a TLB, preset mmu's too; a whole MMU, by ABC."""
     if missing := module.missing_solver(name):
         assert harness_of(name).bounded, missing
         pytest.skip(missing)
