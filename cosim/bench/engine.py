@@ -17,13 +17,13 @@ from ptewalk.cosim.bench.engine_lane import (
     EngineRun,
     RuleOfEngineBroken,
 )
-from ptewalk.cosim.bench.engine_masks import ageing, clearing, looking, moving, protecting, telling
+from ptewalk.cosim.driver.engine_masks import ageing, clearing, protecting
+from ptewalk.cosim.driver.table_engine import changing, moving_to, telling_words
 from ptewalk.model.engine import Pages
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5
+from ptewalk.model.x86 import ENTRY_BYTES
 from ptewalk.rtl.engine.fetcher import Stop
-from ptewalk.rtl.engine.report import Report
 
 __all__ = ["ENGINE_COUNTS", "GatewareEngine"]
 
@@ -81,8 +81,7 @@ class GatewareEngine:
     def words(self, pages: Pages, rules: Entries, *, marks: bool) -> NDArray[np.uint64]:
         """As `Engine.words`."""
         count, skipped = pages.last - pages.first, pages.first % (self._lane.line_bytes // ENTRY_BYTES)
-        command = self._command(pages, looking(), rules, marks=marks, changes=False, splits=False)
-        command |= {"report": Report.WORDS, "address": REPORT_BASE + ENTRY_BYTES * skipped}
+        command = telling_words(pages, rules, REPORT_BASE + ENTRY_BYTES * skipped, marks=marks)
         run = self._run("pagemaps", command, skipped + count)
         self._counts["words"] += count
         self._ended("pagemaps", pages, run.completions[0])
@@ -90,17 +89,14 @@ class GatewareEngine:
 
     def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
         """As `Engine.move`."""
-        name, shift = "moves" if marks else "relinks", INDEX_BITS * (level - 1)
-        change = moving(rules, marks=marks, unprotects=unprotects)
-        command = self._command(pages, change, rules, marks=True, changes=True, splits=False)
-        where = {"target": target, "level": level, "entries": pages.last - pages.first >> shift}
-        command |= {"moves": 1, "move": where | {"drops_markers": int(unprotects)}}
+        name = "moves" if marks else "relinks"
+        command = moving_to(pages, target, level, rules, marks=marks, unprotects=unprotects)
         told = self._run(name, command, 0).completions[0]
         self._counts["moved"] += told["changed"]
         self._ended(name, pages, told)
 
     def _change(self, name: str, pages: Pages, change: Mapping[str, Any], rules: Entries, *, splits: bool) -> int:
-        run = self._run(name, self._command(pages, change, rules, marks=True, changes=True, splits=splits), 0)
+        run = self._run(name, changing(pages, change, rules, splits=splits), 0)
         told = run.completions[0]
         self._counts["changed"] += told["changed"]
         if told["changed"] != run.counts["changed_words"]:
@@ -110,14 +106,6 @@ class GatewareEngine:
             return told["page"]
         self._ended(name, pages, told)
         return pages.last
-
-    def _command(
-        self, pages: Pages, change: Mapping[str, Any], rules: Entries, *, marks: bool, changes: bool, splits: bool
-    ) -> dict[str, Any]:
-        where = {"root": pages.root, "la57": int(pages.levels == LEVELS_5), "page": pages.first}
-        where |= {"pages": pages.last - pages.first, "changes": int(changes), "splits": int(splits), "whole_leaves": 0}
-        words = telling(rules, marks=marks)
-        return {"range": where, "change": change, "words": words, "report": Report.NONE, "address": REPORT_BASE}
 
     def _run(self, name: str, command: Mapping[str, Any], report_words: int) -> EngineRun:
         conditions, seed = _CALM, 0

@@ -19,8 +19,8 @@ from ptewalk.cosim.bench.records import Records
 from ptewalk.model.linux import NotPresentBit, SoftBit
 from ptewalk.model.x86 import Access, EntryBit
 from ptewalk.rtl.description import DesignDescription
+from ptewalk.rtl.engine.beside import MmuCommandLayout
 from ptewalk.rtl.engine.table_engine_bins import CHANGED, ENTRIES, SWAPPED
-from ptewalk.rtl.engine.with_mmu import MmuCommandLayout
 from ptewalk.rtl.log.layouts import LogMode
 
 __all__ = [

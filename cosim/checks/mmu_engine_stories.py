@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ptewalk.cosim.bench.engine_masks import clearing, looking, moving, telling
 from ptewalk.cosim.bench.mmu_engine_lane import Op, Step, Store, Story, log_setup
 from ptewalk.cosim.checks.dirty_log import Ring
+from ptewalk.cosim.driver.engine_masks import clearing, looking, moving, telling
 from ptewalk.model.dirty_log import COUNTS
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.profiles import PROFILES

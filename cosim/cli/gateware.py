@@ -207,6 +207,7 @@ def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
 @option("--atomic", is_flag=True, help="With --axi: swaps are AXI5's atomic transactions, for a bus that takes them.")
 @option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
 @option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
+@option("--engine", is_flag=True, help="With --registers: a table engine for clear_refs, pagemap and mremap.")
 @option("--log", is_flag=True, help="A dirty log in an MMU that caches: a record in memory for each page marked.")
 @option("--core", is_flag=True, help="Write FILE.core for FuseSoC too, and with --registers FILE.rdl and FILE.h.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
@@ -222,6 +223,7 @@ def export(
     atomic: bool,
     registers: bool,
     bridge: bool,
+    engine: bool,
     log: bool,
     core: bool,
     fault_depth: int | None,
@@ -242,6 +244,7 @@ def export(
     from ptewalk.rtl.bridge.config import BridgeConfig
     from ptewalk.rtl.bus.on_axi import AxiMmuConfig
     from ptewalk.rtl.caching_mmu import CachingMmuConfig
+    from ptewalk.rtl.engine.table_engine import EngineConfig
     from ptewalk.rtl.log.dirty_log import LogConfig
     from ptewalk.rtl.presets import preset
     from ptewalk.rtl.registers.unit import UnitConfig
@@ -264,6 +267,8 @@ def export(
         raise ToolError("--registers are those of an MMU that caches, on AXI4: give --design mmu --axi 64")
     if bridge and not registers:
         raise ToolError("--bridge is used by registers: give --registers")
+    if engine and not registers:
+        raise ToolError("--engine is used by registers: give --registers")
     if log and design not in CACHING:
         raise ToolError("--log is that of an MMU that caches: give --design mmu")
     try:
@@ -275,7 +280,9 @@ def export(
             assert isinstance(config, CachingMmuConfig)
             bits, width = config.walker.physical_bits, int(axi or 0)
             between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
-            config = UnitConfig(config, between, table_bits=width, monitor=monitor, table_atomic=atomic)
+            tables = EngineConfig(physical_bits=bits, data_bits=width) if engine else None
+            how: dict[str, Any] = {"monitor": monitor, "table_atomic": atomic, "engine": tables}
+            config = UnitConfig(config, between, table_bits=width, **how)
         elif axi is not None:
             assert not isinstance(config, WalkerConfig)
             config = AxiMmuConfig(config, data_bits=int(axi), monitor=monitor, atomic=atomic)  # type: ignore[arg-type]

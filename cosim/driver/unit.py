@@ -19,7 +19,7 @@ __all__ = ["POLLS", "Answer", "BridgeFault", "Fault", "Unit", "WaitFor"]
 POLLS: Final = 10_000
 """How often a command is asked for whether it has ended."""
 _NEEDED: Final = ("pair", "spent", "write", "one_byte", "other")
-"""What no mark is safe without; the unit's own port has one reservation, so it does not need `two`."""
+"""What no mark is safe without; the walker's port has one reservation, so it does not need `two`."""
 _BUILT: Final = ("CAPS", "PARAM0", "PARAM1", "PARAM2", "PARAM3")
 
 
@@ -148,6 +148,8 @@ class Unit:
         built: dict[str, int] = {}
         for name in _BUILT:
             built |= yield from _read(name)
+        if built["engine"]:
+            built |= yield from _read("TABLE_BUILT")
         unit = Unit(built)
         if scratch is not None and built["exclusive"] and not built["selftest"]:
             text = f"version {version['major']}.{version['minor']} with CAPS.selftest 0"
@@ -164,8 +166,8 @@ class Unit:
 
     # Commands ----------------------------------------------------------------------------------------------------
 
-    def _command(self, kind: Command) -> Steps[dict[str, int]]:
-        """Put a command into the queue, and wait until it has ended; the fields of STATUS then."""
+    def begin(self, kind: Command) -> Steps[None]:
+        """Put a command into the queue."""
         for _ in range(POLLS):
             if (yield from _read("STATUS"))["room"]:
                 break
@@ -173,12 +175,20 @@ class Unit:
         else:
             raise DriverError(f"{kind.name}: no room in the command queue after {POLLS} polls")
         yield from _write("COMMAND", kind=kind)
+
+    def await_end(self, kind: Command) -> Steps[dict[str, int]]:
+        """Wait until all commands have ended, `kind` the last of them; the fields of STATUS then."""
         for _ in range(POLLS):
             status = yield from _read("STATUS")
             if not status["busy"]:
                 return status
             yield Wait()
         raise DriverError(f"{kind.name} did not end within {POLLS} polls; is a grant not retired?")
+
+    def _command(self, kind: Command) -> Steps[dict[str, int]]:
+        """Put a command into the queue, and wait until it has ended; the fields of STATUS then."""
+        yield from self.begin(kind)
+        return (yield from self.await_end(kind))
 
     def self_test(self, scratch: int) -> Steps[dict[str, int]]:
         """Try whether the memory has an exclusive monitor that serves, on 16 bytes that are lost.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ptewalk.cosim.bench.engine_lane import REPORT_BASE, EngineConditions, EngineLane
-from ptewalk.cosim.bench.engine_masks import clearing, looking, moving, telling
+from ptewalk.cosim.driver.engine_masks import clearing, looking, moving, telling
 from ptewalk.cosim.runs.engine import built_engine
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.profiles import PROFILES

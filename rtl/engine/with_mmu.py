@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from amaranth.hdl import Module, unsigned
-from amaranth.lib import data, stream
+from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, Flow, In, Out, connect, flipped
 
-from ptewalk.model import x86
 from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePort, ExclusivePortConfig
 from ptewalk.rtl.bus.join import AxiJoin
@@ -14,13 +12,12 @@ from ptewalk.rtl.bus.lines import LinePort, LinePortConfig, LineStatusLayout
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
-from ptewalk.rtl.engine.ending import Ending, Invalidations
-from ptewalk.rtl.engine.fetcher import Stop
+from ptewalk.rtl.engine.beside import EngineBeside
 from ptewalk.rtl.engine.on_axi import AxiEngineConfig
-from ptewalk.rtl.engine.table_engine import CommandLayout, CompletionLayout, EngineConfig, TableEngine
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.log.on_axi import RecordPort
 
-__all__ = ["MmuCommandLayout", "MmuEngine", "MmuEngineConfig"]
+__all__ = ["MmuEngine", "MmuEngineConfig"]
 
 
 @dataclass(frozen=True)
@@ -92,27 +89,12 @@ class MmuEngineConfig:
         return (self.ids - 1).bit_length()
 
 
-class MmuCommandLayout(data.StructLayout):
-    """A command of the engine, and whose translations it makes stale.
-
-    Members
-    -------
-    Those of `CommandLayout`, and
-    pcid : unsigned(12)
-        Of the address space; a list's, too: that in `list` does not count.
-    """
-
-    def __init__(self, physical_bits: int, *, lists: bool = False) -> None:
-        fields = {str(name): field.shape for name, field in CommandLayout(physical_bits, lists=lists)}
-        super().__init__({**fields, "pcid": unsigned(x86.PCID_BITS)})
-
-
 class MmuEngine(Component):
     """A `CachingMmu` and a `TableEngine` whose accesses to tables go through one AXI4 manager. Meaning: docs/engine.md.
 
     A command that may change entries ends in this order: its swaps; invalidations of what it dealt with; stores that
     were granted before retire; completion. An invalidation that is taken covers the engine as it covers the MMU: see
-    `Invalidations`.
+    `rtl.engine.ending.Invalidations`.
 
     Parameters
     ----------
@@ -131,17 +113,14 @@ class MmuEngine(Component):
 
     def __init__(self, config: MmuEngineConfig = MmuEngineConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
-        self.mmu, self.engine = CachingMmu(config.mmu), TableEngine(config.engine)
-        self.invalidating = Invalidations()
+        self.mmu, self.beside = CachingMmu(config.mmu), EngineBeside(config.engine)
         bits = config.engine
         of_mmu = self.mmu.signature.members
         self._passed = [name for name in of_mmu if name not in (*_TO_MEMORY, *_BETWEEN)]
         members = {name: member for name, member in of_mmu.items() if name not in _TO_MEMORY}
         axi = AxiSignature(address_bits=bits.physical_bits, data_bits=bits.data_bits, id_bits=config.id_bits)
         members |= {
-            "table_commands": In(stream.Signature(MmuCommandLayout(bits.physical_bits, lists=bits.lists))),
-            "table_completions": Out(stream.Signature(CompletionLayout(lists=bits.lists))),
-            "table_abort": In(1),
+            **{name: self.beside.signature.members[name] for name in _OF_ENGINE},
             "m_axi": Out(axi),
             "port_status": Out(PortStatusLayout()),
             "port_clear": In(PortStatusLayout()),
@@ -153,58 +132,22 @@ class MmuEngine(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.mmu = mmu = self.mmu
-        m.submodules.engine = engine = self.engine
-        m.submodules.invalidating = invalidating = self.invalidating
+        m.submodules.beside = beside = self.beside
         for name in self._passed:
             ours, theirs, member = getattr(self, name), getattr(mmu, name), mmu.signature.members[name]
             if member.is_signature:
                 connect(m, flipped(ours), theirs)
             else:
                 m.d.comb += ours.eq(theirs) if member.flow is Flow.Out else theirs.eq(ours)
-        connect(m, flipped(self.invalidations), invalidating.software)
-        connect(m, invalidating.invalidations, mmu.invalidations)
-        m.d.comb += [
-            invalidating.completions.valid.eq(mmu.completions.valid),
-            self.completions.valid.eq(invalidating.told.valid),
-            invalidating.completions.payload.eq(mmu.completions.payload),
-            self.completions.payload.eq(invalidating.told.payload),
-            *(engine.pause.eq(invalidating.pause), engine.abort.eq(self.table_abort)),
-            *(invalidating.paused.eq(engine.paused), invalidating.stepped.eq(engine.stepped)),
-        ]
-        self._end(m)
+        connect(m, flipped(self.invalidations), beside.software)
+        connect(m, beside.invalidations, mmu.invalidations)
+        connect(m, mmu.completions, beside.completions)
+        connect(m, beside.told, flipped(self.completions))
+        connect(m, flipped(self.table_commands), beside.table_commands)
+        connect(m, beside.table_completions, flipped(self.table_completions))
+        m.d.comb += beside.table_abort.eq(self.table_abort)
         self._memory(m)
         return m
-
-    def _end(self, m: Module) -> None:
-        """Commands go to the engine; of those that may change entries the end comes before the completion."""
-        m.submodules.ending = ending = Ending()
-        engine, invalidating = self.engine, self.invalidating
-        connect(m, ending.invalidations, invalidating.own)
-        command, told = self.table_commands.payload, engine.completions
-        changes = command.range.changes | command.moves
-        span, stopped = ending.span, told.payload.stopped != Stop.DONE
-        over = ~told.payload.more
-        m.d.comb += [
-            *(engine.commands.payload[str(name)].eq(command[str(name)]) for name, _ in engine.commands.payload.shape()),
-            engine.commands.valid.eq(self.table_commands.valid),
-            self.table_commands.ready.eq(engine.commands.ready),
-            ending.drained.eq(invalidating.drained),
-            ending.valid.eq(told.valid & changes & over),
-            *(span.page.eq(command.range.page), span.la57.eq(command.range.la57), span.pcid.eq(command.pcid)),
-            # Where it stopped short, something of the page at which it did may have been written.
-            span.pages.eq(told.payload.page - command.range.page + stopped),
-            # And behind it lines that were begun may have been moved.
-            span.whole.eq(engine.met_leaf | (command.moves & stopped)),
-            *(span.shared.eq(engine.met_global), span.reads.eq(command.moves)),
-            self.table_completions.payload.eq(told.payload),
-            self.table_completions.valid.eq(told.valid & (ending.over | ~(changes & over))),
-            told.ready.eq(self.table_completions.ready & self.table_completions.valid),
-        ]
-        if self.config.engine.lists:
-            m.d.comb += engine.commands.payload.list.pcid.eq(command.pcid)
-            with m.If(command.lists & ~command.moves):
-                # Records name pages anywhere; `page` counts records.
-                m.d.comb += [span.pages.eq(told.payload.page + stopped), span.whole.eq(1)]
 
     def _memory(self, m: Module) -> None:
         """The walker's single words and the engine's lines, on one manager."""
@@ -217,7 +160,7 @@ class MmuEngine(Component):
             **bits, id_bits=(tags + 1).bit_length(), ids=tags + 1, alone=tags + 1, atomic=False
         )
         connect(m, self.mmu.memory, walker.memory)
-        connect(m, self.engine.port, lines.lines)
+        connect(m, self.beside.port, lines.lines)
         connect(m, lines.m_axi, join.s_axi)
         connect(m, walker.m_axi, join.t_axi)
         m.d.comb += [
@@ -246,4 +189,6 @@ class MmuEngine(Component):
 _TO_MEMORY = ("memory", "records")
 """Of the MMU: what goes to the bus."""
 _BETWEEN = ("invalidations", "completions")
-"""Of the MMU: what does not pass through."""
+"""Of the MMU: what the engine stands between."""
+_OF_ENGINE = ("table_commands", "table_completions", "table_abort")
+"""Of what stands beside the MMU: what passes through."""

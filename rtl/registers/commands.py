@@ -1,8 +1,9 @@
 """The command queue: contexts, invalidations, requests and accesses to memory, one after the other."""
 
 from enum import IntEnum
+from typing import Final
 
-from amaranth.hdl import Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -13,6 +14,8 @@ from ptewalk.rtl.registers.map import Command
 from ptewalk.rtl.registers.share import WordLayout, WordSignature
 
 __all__ = ["AskedLayout", "Commands", "StagedLayout"]
+
+_KIND_BITS: Final = 4
 
 
 class AskedLayout(data.StructLayout):
@@ -70,10 +73,12 @@ class Commands(Component):
         Commands that may wait, the one in work included.
     read_grants : bool
         As in `CachingMmuConfig`: a read that is allowed retires at once.
+    tables : bool
+        True: there is a table engine; default False.
 
     Members
     -------
-    kind : In(3)
+    kind : In(4)
         `Command`; puts what is staged into the queue where there is room. 0: nothing.
     staged : In(StagedLayout)
     room : Out(5)
@@ -84,6 +89,8 @@ class Commands(Component):
     requester : Out(RequesterSignature, with retires)
         One request at a time, of tag 0.
     words : Out(WordSignature)
+    table : Out(1), table_over : In(1)
+        The table engine's command is offered; it has ended. Only with `tables`.
     drain : Out(1), drained : In(1)
         As the supervisor's.
     retire : In(1)
@@ -103,14 +110,21 @@ class Commands(Component):
     """
 
     def __init__(
-        self, *, physical_bits: int, tag_bits: int, soft_dirty: bool, depth: int, read_grants: bool = False
+        self,
+        *,
+        physical_bits: int,
+        tag_bits: int,
+        soft_dirty: bool,
+        depth: int,
+        read_grants: bool = False,
+        tables: bool = False,
     ) -> None:
-        self._depth, self._read_grants = depth, read_grants
+        self._depth, self._read_grants, self._tables = depth, read_grants, tables
         self._staged = StagedLayout(physical_bits, tag_bits, soft_dirty=soft_dirty)
         requester = RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits, retires=True)
         super().__init__(
             {
-                "kind": In(unsigned(3)),
+                "kind": In(unsigned(_KIND_BITS)),
                 "staged": In(self._staged),
                 "room": Out(unsigned(5)),
                 "contexts": Out(ContextSignature(physical_bits=physical_bits, soft_dirty=soft_dirty, pcids=True)),
@@ -130,6 +144,7 @@ class Commands(Component):
                 "value": Out(unsigned(64)),
                 "memory_done": Out(1),
                 "memory_error": Out(1),
+                **({"table": Out(1), "table_over": In(1)} if tables else {}),
             }
         )
 
@@ -145,21 +160,21 @@ class Commands(Component):
             Command.SELFTEST: self.staged.word,
         }
         width = max(part.shape().size for part in parts.values())
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=3 + width, depth=self._depth)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=_KIND_BITS + width, depth=self._depth)
         body = Signal(width)
         with m.Switch(self.kind):
             for kind, part in parts.items():
                 with m.Case(kind):
                     m.d.comb += [body.eq(part), queue.w_en.eq(1)]
-            with m.Case(Command.DRAIN):
+            with m.Case(Command.DRAIN, *([Command.TABLE] if self._tables else [])):
                 m.d.comb += queue.w_en.eq(1)
         m.d.comb += [
-            queue.w_data.eq(self.kind | (body << 3)),
+            queue.w_data.eq(Cat(self.kind, body)),
             self.room.eq(self._depth - queue.level),
             self.busy.eq(queue.level != 0),
         ]
-        kind = queue.r_data[:3]
-        head = {command: part.shape()(queue.r_data[3 : 3 + part.shape().size]) for command, part in parts.items()}
+        kind, staged = queue.r_data[:_KIND_BITS], queue.r_data[_KIND_BITS:]
+        head = {command: part.shape()(staged[: part.shape().size]) for command, part in parts.items()}
 
         state = Signal(State)
         offers = Signal()
@@ -203,6 +218,11 @@ class Commands(Component):
                         m.d.sync += state.eq(State.ANSWER)
                 with m.Case(Command.DRAIN):
                     m.d.sync += state.eq(State.DRAIN)
+                if self._tables:
+                    with m.Case(Command.TABLE):
+                        m.d.comb += self.table.eq(1)
+                        with m.If(self.table_over):
+                            m.d.sync += state.eq(State.END)
                 with m.Default():  # READ, SWAP and SELFTEST
                     m.d.comb += self.words.asked.valid.eq(1)
                     with m.If(self.words.answered.valid):

@@ -1,13 +1,14 @@
-"""The map of the unit's registers. Where the engine and the log will have theirs nothing else may stand."""
+"""The map of the unit's registers. Where rings and the log will have theirs nothing else may stand."""
 
 from enum import IntEnum
 from typing import Final
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.self_test import CHECKS
-from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check
+from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_MASKS
+from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check, said, wide, word
 
-__all__ = ["BY_NAME", "COUNTERS", "ID", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
+__all__ = ["BY_NAME", "COUNTERS", "ID", "OF_ENGINE", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
 VERSION: Final = (1, 2)
@@ -32,6 +33,8 @@ class Command(IntEnum):
     """Waits until nothing is in flight and no grant is outstanding."""
     SELFTEST = 7
     """Memory is tried, and SELFTEST says what was found; the 16 bytes that hold MEMORY_ADDRESS are lost."""
+    TABLE = 8
+    """The table engine does what the TABLE registers say; it ends as its last completion is taken."""
 
 
 class Wait(IntEnum):
@@ -48,6 +51,7 @@ SOURCES: Final = {
     "fault": (0, "FAULT or BRIDGE_FAULT has a record: stays until it has none."),
     "fault_overflow": (1, "A record of a fault was lost."),
     "command_done": (2, "A command has ended."),
+    "table_told": (3, "TABLE_TOLD has a completion: stays until it has none."),
     "bus_error": (8, "A command ended in a bus error, or the outcome of a swap is unknown."),
     "no_monitor": (9, "A swap was given up: the bus refused each exclusive read."),
     "stall_timeout": (11, "A stalled burst of the bridge was aborted, since TIMEOUT had passed."),
@@ -71,24 +75,6 @@ COUNTERS: Final = {
 
 def _irq(access: Access) -> tuple[Field, ...]:
     return tuple(Field(name, bit, 1, access, text) for name, (bit, text) in SOURCES.items())
-
-
-def _said(name: str, low: int, width: int, text: str) -> Field:
-    """A field that says what was built."""
-    return Field(name, low, width, RO, text, None)
-
-
-def _word(access: Access, text: str, low: int = 0, width: int = 32) -> tuple[Field, ...]:
-    return (Field("value", low, width, access, text),)
-
-
-def _wide(name: str, offset: int, access: Access, text: str) -> tuple[Register, Register]:
-    """A value of 64 bits."""
-    halves = ("LO", "Bits 31:0."), ("HI", "Bits 63:32.")
-    return tuple(  # type: ignore[return-value]
-        Register(f"{name}_{half}", offset + 4 * number, _word(access, bits), text)
-        for number, (half, bits) in enumerate(halves)
-    )
 
 
 _CONTROL_TEXTS: Final = {
@@ -121,19 +107,19 @@ _BUILT: Final = (
         "CAPS",
         0x008,
         (
-            _said("soft_dirty", 0, 1, "The MMU tracks: TRACK counts."),
-            _said(
+            said("soft_dirty", 0, 1, "The MMU tracks: TRACK counts."),
+            said(
                 "exclusive",
                 1,
                 1,
                 "Tables are reached over AXI4 with exclusive accesses; 0 here and at atomic: block RAM.",
             ),
-            _said("monitor", 2, 1, "The unit has an exclusive monitor of its own."),
-            _said("selftest", 3, 1, "SELFTEST is there."),
-            _said("bridge", 4, 1, "The translating bridge is there."),
-            _said("engine", 5, 1, "The table engine is there."),
-            _said("log", 6, 1, "The dirty log is there."),
-            _said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
+            said("monitor", 2, 1, "The unit has an exclusive monitor of its own."),
+            said("selftest", 3, 1, "SELFTEST is there."),
+            said("bridge", 4, 1, "The translating bridge is there."),
+            said("engine", 5, 1, "The table engine is there."),
+            said("log", 6, 1, "The dirty log is there."),
+            said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
         ),
         "What is there.",
     ),
@@ -141,11 +127,11 @@ _BUILT: Final = (
         "PARAM0",
         0x00C,
         (
-            _said("physical_bits", 0, 8, "MAXPHYADDR."),
-            _said("levels", 8, 4, "Levels of paging at most."),
-            _said("tag_bits", 12, 4, "Width of a request's tag."),
-            _said("gigabyte_pages", 16, 1, "1 GiB pages are allowed."),
-            _said("walkers", 20, 4, "Walks in flight at most."),
+            said("physical_bits", 0, 8, "MAXPHYADDR."),
+            said("levels", 8, 4, "Levels of paging at most."),
+            said("tag_bits", 12, 4, "Width of a request's tag."),
+            said("gigabyte_pages", 16, 1, "1 GiB pages are allowed."),
+            said("walkers", 20, 4, "Walks in flight at most."),
         ),
         "The MMU that was built.",
     ),
@@ -153,9 +139,9 @@ _BUILT: Final = (
         "PARAM1",
         0x010,
         (
-            _said("data_bits", 0, 10, "Width of the path to memory."),
-            _said("line_bytes", 16, 8, "Largest exclusive access, in bytes."),
-            _said("exclusive_ids", 24, 7, "Reservations used at a time; 0: none are needed."),
+            said("data_bits", 0, 10, "Width of the path to memory."),
+            said("line_bytes", 16, 8, "Largest exclusive access, in bytes."),
+            said("exclusive_ids", 24, 7, "Reservations used at a time; 0: none are needed."),
         ),
         "The path to memory that was built.",
     ),
@@ -163,8 +149,8 @@ _BUILT: Final = (
         "PARAM2",
         0x014,
         (
-            _said("small_entries", 0, 16, "4 KiB pages that the TLB holds."),
-            _said("large_entries", 16, 16, "Large pages that it holds."),
+            said("small_entries", 0, 16, "4 KiB pages that the TLB holds."),
+            said("large_entries", 16, 16, "Large pages that it holds."),
         ),
         "The TLB that was built.",
     ),
@@ -172,9 +158,9 @@ _BUILT: Final = (
         "PARAM3",
         0x018,
         (
-            _said("fault_depth", 0, 11, "Places of the fault queue."),
-            _said("queue_depth", 16, 5, "Places of the command queue."),
-            _said("slots", 24, 5, "PCIDs whose translations stand at a time."),
+            said("fault_depth", 0, 11, "Places of the fault queue."),
+            said("queue_depth", 16, 5, "Places of the command queue."),
+            said("slots", 24, 5, "PCIDs whose translations stand at a time."),
         ),
         "The queues that were built.",
     ),
@@ -237,6 +223,8 @@ _CONDITION: Final = (
             Field("pop_fault", 2, 1, WO, "Takes the fault that is shown off the queue."),
             Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
             Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
+            Field("pop_table", 5, 1, WO, "Takes the completion that TABLE_TOLD shows."),
+            Field("abort_table", 6, 1, WO, "The TABLE command in work begins nothing more, and is told."),
         ),
         "What is done at once.",
     ),
@@ -245,14 +233,14 @@ _CONDITION: Final = (
         0x02C,
         (
             Field(
-                *("kind", 0, 3, WO),
-                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, with what is staged for it; 6 DRAIN; 7 SELFTEST.",
+                *("kind", 0, 4, WO),
+                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, each as it is staged; 6 DRAIN; 7 SELFTEST; 8 TABLE.",
             ),
         ),
         "Puts a command into the queue; SLVERR, and nothing is done, when that is full.",
         refusable=True,
     ),
-    Register("DONE", 0x030, _word(RO, "Wraps."), "Commands that have ended since the reset."),
+    Register("DONE", 0x030, word(RO, "Wraps."), "Commands that have ended since the reset."),
     Register("IRQ_RAW", 0x040, _irq(W1C), "What has happened; a source that lasts stays until its cause goes."),
     Register("IRQ_MASK", 0x044, _irq(RW), "What raises the interrupt."),
     Register("IRQ_NOW", 0x048, _irq(RO), "IRQ_RAW and IRQ_MASK: while any bit is 1 the interrupt is high."),
@@ -265,8 +253,8 @@ _CONTEXT: Final = (
         tuple(Field(bit.name.lower(), int(bit), 1, RW, _CONTROL_TEXTS[bit.name]) for bit in list(x86.Control)[:-1]),
         "Staged: control bits.",
     ),
-    Register("CR3_LO", 0x084, _word(RW, "Bits 31:12 of the root table's address.", 12, 20), "Staged: CR3."),
-    Register("CR3_HI", 0x088, _word(RW, "Bits 51:32 of it.", 0, 20), "Staged: CR3."),
+    Register("CR3_LO", 0x084, word(RW, "Bits 31:12 of the root table's address.", 12, 20), "Staged: CR3."),
+    Register("CR3_HI", 0x088, word(RW, "Bits 51:32 of it.", 0, 20), "Staged: CR3."),
     Register(
         "PCID",
         0x08C,
@@ -276,8 +264,8 @@ _CONTEXT: Final = (
         ),
         "Staged: PCID.",
     ),
-    Register("PKRU", 0x090, _word(RW, "The register."), "Staged: protection keys of user pages."),
-    Register("PKRS", 0x094, _word(RW, "The register."), "Staged: protection keys of supervisor pages."),
+    Register("PKRU", 0x090, word(RW, "The register."), "Staged: protection keys of user pages."),
+    Register("PKRS", 0x094, word(RW, "The register."), "Staged: protection keys of supervisor pages."),
     Register(
         "TRACK",
         0x098,
@@ -290,12 +278,12 @@ _CONTEXT: Final = (
     Register(
         "PAT_MAP",
         0x09C,
-        _word(RW, "Field (PAT, PCD, PWT) of the leaf, four bits each, is AxCACHE."),
+        word(RW, "Field (PAT, PCD, PWT) of the leaf, four bits each, is AxCACHE."),
         "Memory types of the bridge, not staged; counts with CTRL.map_cache.",
     ),
 )
 _WINDOWS: Final = (
-    *_wide("INV_LINEAR", 0x0C0, RW, "Staged: linear address of an invalidation."),
+    *wide("INV_LINEAR", 0x0C0, RW, "Staged: linear address of an invalidation."),
     Register(
         "INV",
         0x0C8,
@@ -306,7 +294,7 @@ _WINDOWS: Final = (
         ),
         "Staged: an invalidation.",
     ),
-    *_wide("REQUEST_LINEAR", 0x0D0, RW, "Staged: linear address to translate."),
+    *wide("REQUEST_LINEAR", 0x0D0, RW, "Staged: linear address to translate."),
     Register(
         "REQUEST",
         0x0D8,
@@ -332,7 +320,7 @@ _WINDOWS: Final = (
         ),
         "The answer to the last REQUEST.",
     ),
-    *_wide("ANSWER_PHYSICAL", 0x0E0, RO, "Physical address of the access; counts when OK."),
+    *wide("ANSWER_PHYSICAL", 0x0E0, RO, "Physical address of the access; counts when OK."),
     Register(
         "BRIDGE_FAULT",
         0x0E8,
@@ -351,7 +339,7 @@ _WINDOWS: Final = (
         (Field("id", 0, 8, RO, "AxID."), Field("len", 16, 8, RO, "AxLEN.")),
         "Its burst.",
     ),
-    *_wide("BRIDGE_LINEAR", 0x0F0, RO, "Its AxADDR."),
+    *wide("BRIDGE_LINEAR", 0x0F0, RO, "Its AxADDR."),
     Register(
         "FAULT",
         0x100,
@@ -362,7 +350,7 @@ _WINDOWS: Final = (
         ),
         "The oldest fault of the request window that is queued.",
     ),
-    *_wide("FAULT_LINEAR", 0x108, RO, "Its linear address."),
+    *wide("FAULT_LINEAR", 0x108, RO, "Its linear address."),
     Register(
         "RESUME",
         0x110,
@@ -374,28 +362,29 @@ _WINDOWS: Final = (
         ),
         "What becomes of what the bridge has stalled.",
     ),
-    Register("TIMEOUT", 0x114, _word(RW, "Cycles; 0: for ever."), "How long the bridge stalls a burst."),
-    *_wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap was whose outcome is unknown."),
-    *_wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word; bits 2:0 (SELFTEST: 3:0) do not count."),
-    *_wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
-    *_wide("MEMORY_NEW", 0x130, RW, "Staged: what it writes."),
-    *_wide("MEMORY_VALUE", 0x138, RO, "What the last READ found."),
+    Register("TIMEOUT", 0x114, word(RW, "Cycles; 0: for ever."), "How long the bridge stalls a burst."),
+    *wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap was whose outcome is unknown."),
+    *wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word; bits 2:0 (SELFTEST: 3:0) do not count."),
+    *wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
+    *wide("MEMORY_NEW", 0x130, RW, "Staged: what it writes."),
+    *wide("MEMORY_VALUE", 0x138, RO, "What the last READ found."),
 )
 _COUNTED: Final = tuple(
     half
     for number, (name, text) in enumerate(COUNTERS.items())
-    for half in _wide(f"COUNT_{name.upper()}", 0x400 + 8 * number, RO, f"Copy of a counter: {text}")
+    for half in wide(f"COUNT_{name.upper()}", 0x400 + 8 * number, RO, f"Copy of a counter: {text}")
 )
-REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *_COUNTED)
+OF_ENGINE: Final = frozenset(register.name for register in (*TABLE_COMMAND, *TABLE_MASKS))
+"""The registers of the table engine, which are there with it only, and read as 0 without."""
+REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *TABLE_COMMAND, *TABLE_MASKS, *_COUNTED)
 """Every register, by offset."""
 BY_NAME: Final = {register.name: register for register in REGISTERS}
 
 RESERVED: Final = (
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
-    Reserved(0x140, 0x1A0, "The table engine: a command."),
     Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
     Reserved(0x1C0, 0x200, "The dirty log."),
-    Reserved(0x200, 0x400, "The table engine: its masks."),
+    Reserved(0x244, 0x400, "The table engine: more masks."),
 )
 """What is kept free, for what."""
 check(REGISTERS, RESERVED)

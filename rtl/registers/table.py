@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["BYTES", "Access", "Field", "Register", "Reserved", "check", "fields_of"]
+__all__ = ["BYTES", "Access", "Field", "Register", "Reserved", "check", "fields_of", "said", "wide", "word"]
 
 BYTES: Final = 4096
 """Bytes that the registers take of an address space."""
@@ -126,6 +126,25 @@ class Reserved:
     start: int
     stop: int
     text: str
+
+
+def said(name: str, low: int, width: int, text: str) -> Field:
+    """A field that says what was built."""
+    return Field(name, low, width, Access.RO, text, None)
+
+
+def word(access: Access, text: str, low: int = 0, width: int = 32) -> tuple[Field, ...]:
+    """The fields of a register that is one number."""
+    return (Field("value", low, width, access, text),)
+
+
+def wide(name: str, offset: int, access: Access, text: str) -> tuple[Register, Register]:
+    """A value of 64 bits."""
+    halves = ("LO", "Bits 31:0."), ("HI", "Bits 63:32.")
+    return tuple(  # type: ignore[return-value]
+        Register(f"{name}_{half}", offset + 4 * number, word(access, bits), text)
+        for number, (half, bits) in enumerate(halves)
+    )
 
 
 def fields_of(registers: tuple[Register, ...], *accesses: Access) -> Iterator[tuple[Register, Field]]:

@@ -1,156 +1,36 @@
 """The unit: an MMU that caches, with registers through which alone all of it can be used."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
 from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.core import Bridge
-from ptewalk.rtl.bus.atomic import AtomicPortConfig
+from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
-from ptewalk.rtl.bus.monitor import ExclusiveMonitor, MonitorConfig
-from ptewalk.rtl.bus.on_axi import check_atomic, word_port, word_port_config
+from ptewalk.rtl.bus.join import AxiJoin
+from ptewalk.rtl.bus.lines import LinePort, LinePortConfig
+from ptewalk.rtl.bus.monitor import ExclusiveMonitor
+from ptewalk.rtl.bus.on_axi import word_port
 from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
+from ptewalk.rtl.engine.beside import EngineBeside
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.interfaces import MemoryPortSignature
 from ptewalk.rtl.registers.commands import Commands
+from ptewalk.rtl.registers.config import MemoryPath, UnitConfig, built_values
 from ptewalk.rtl.registers.counting import Counters, growth
+from ptewalk.rtl.registers.engine import attach
 from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
-from ptewalk.rtl.registers.map import COUNTERS, ID, REGISTERS, SOURCES, VERSION
+from ptewalk.rtl.registers.map import COUNTERS, ID, OF_ENGINE, REGISTERS, SOURCES, VERSION
 from ptewalk.rtl.registers.requesters import RequesterShare
 from ptewalk.rtl.registers.share import MemoryShare
 
-__all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore", "built_values"]
-
-
-@dataclass(frozen=True)
-class MemoryPath:
-    """What the registers say of the way to memory: see CAPS and PARAM1."""
-
-    data_bits: int = 64
-    line_bytes: int = 8
-    exclusive_ids: int = 0
-    monitor: bool = False
-    selftest: bool = False
-    atomic: bool = False
-
-
-@dataclass(frozen=True)
-class UnitConfig:
-    """Parameters of a `Unit`.
-
-    Parameters
-    ----------
-    mmu : CachingMmuConfig
-        Without a log. With a bridge its tags and physical addresses are as wide as that needs them, and it grants
-        reads.
-    bridge : BridgeConfig or None
-        With a translating bridge; None (default): without.
-    queue_depth : int
-        Commands that may wait, 2 to 16; default 4.
-    table_bits : int
-        Data bits of the tables' bus: 64 (default), 128, 256 or 512.
-    link, prot
-        As in `ExclusivePortConfig`.
-    monitor : bool
-        As in `AxiMmuConfig`.
-    table_atomic : bool
-        As `atomic` of `AxiMmuConfig`, on the tables' bus; there is no self-test then.
-    """
-
-    mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
-    bridge: BridgeConfig | None = None
-    queue_depth: int = 4
-    table_bits: int = 64
-    link: bool = True
-    prot: int = 0b001
-    monitor: bool = False
-    table_atomic: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.mmu, CachingMmuConfig):
-            raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
-        if self.mmu.log is not None:
-            raise ValueError("log of the MMU of a unit must be None: it has no registers for one")
-        if self.bridge is not None and not isinstance(self.bridge, BridgeConfig):
-            raise ValueError(f"bridge must be a BridgeConfig or None, not {self.bridge!r}")
-        if not isinstance(self.queue_depth, int) or not 2 <= self.queue_depth <= 16:
-            raise ValueError(f"queue_depth must be an integer from 2 to 16, not {self.queue_depth!r}")
-        if not isinstance(self.monitor, bool):
-            raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
-        check_atomic("table_atomic", self.table_atomic, monitor=self.monitor)
-        _ = (self.port, self.inner)
-
-    @property
-    def inner(self) -> CachingMmuConfig:
-        """The MMU, as the bridge needs it."""
-        if self.bridge is None:
-            return self.mmu
-        tags, bits = self.bridge.tag_bits + 1, self.bridge.physical_bits
-        walker = replace(self.mmu.walker, tag_bits=tags, physical_bits=bits)
-        return replace(self.mmu, walker=walker, read_grants=True)
-
-    @property
-    def port(self) -> ExclusivePortConfig | AtomicPortConfig:
-        """The parameters of the memory port, with an ID for each walker; ValueError where they are not allowed."""
-        return word_port_config(
-            atomic=self.table_atomic,
-            physical_bits=self.inner.walker.physical_bits,
-            data_bits=self.table_bits,
-            ids=None,
-            link=self.link,
-            prot=self.prot,
-            walkers=self.mmu.walkers,
-        )
-
-    @property
-    def built(self) -> dict[tuple[str, str], int]:
-        """(register, field) to what it says, of each that says what was built."""
-        return built_values(self.inner, self.queue_depth, self.path, bridge=self.bridge is not None)
-
-    @property
-    def path(self) -> MemoryPath:
-        """The way to memory."""
-        port = self.port
-        if isinstance(port, AtomicPortConfig):
-            return MemoryPath(data_bits=self.table_bits, atomic=True)
-        ids = port.exclusive_ids
-        return MemoryPath(data_bits=self.table_bits, exclusive_ids=ids, monitor=self.monitor, selftest=True)
-
-
-def built_values(
-    mmu: CachingMmuConfig, queue_depth: int, path: MemoryPath, *, bridge: bool = False
-) -> dict[tuple[str, str], int]:
-    """(register, field) to what it says, of each that says what was built."""
-    walker = mmu.walker
-    said = {
-        "CAPS": {
-            "soft_dirty": walker.soft_dirty,
-            "exclusive": path.exclusive_ids > 0,
-            "monitor": path.monitor,
-            "bridge": bridge,
-            "selftest": path.selftest,
-            "atomic": path.atomic,
-            **dict.fromkeys(("engine", "log"), 0),
-        },
-        "PARAM0": {
-            "physical_bits": walker.physical_bits,
-            "levels": walker.levels,
-            "tag_bits": walker.tag_bits,
-            "gigabyte_pages": walker.gigabyte_pages,
-            "walkers": mmu.walkers,
-        },
-        "PARAM1": {"data_bits": path.data_bits, "line_bytes": path.line_bytes, "exclusive_ids": path.exclusive_ids},
-        "PARAM2": {
-            "small_entries": mmu.small_sets * mmu.small_ways,
-            "large_entries": mmu.large_sets * mmu.large_ways,
-        },
-        "PARAM3": {"fault_depth": mmu.fault_depth, "queue_depth": queue_depth, "slots": mmu.slots},
-    }
-    return {(register, name): int(value) for register, fields in said.items() for name, value in fields.items()}
+__all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore"]
 
 
 def _tests(physical_bits: int) -> dict[str, Member]:
@@ -177,6 +57,8 @@ class UnitCore(Component):
     path : MemoryPath
     bridge : BridgeConfig or None
         `mmu` has tags one bit wider than its, and grants reads.
+    engine : EngineConfig or None
+        Of a table engine beside the MMU.
 
     Members
     -------
@@ -192,24 +74,34 @@ class UnitCore(Component):
         the command SELFTEST ends at once, and nothing has run.
     s_axi : In(AxiSignature), m_axi : Out(AxiSignature)
         The bridge's; only with one.
+    lines : Out(LinePortSignature)
+        The engine's; only with one.
     """
 
     def __init__(
-        self, mmu: CachingMmuConfig, *, queue_depth: int, path: MemoryPath, bridge: BridgeConfig | None = None
+        self,
+        mmu: CachingMmuConfig,
+        *,
+        queue_depth: int,
+        path: MemoryPath,
+        bridge: BridgeConfig | None = None,
+        engine: EngineConfig | None = None,
     ) -> None:
         walker = mmu.walker
         bits = walker.physical_bits
-        self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None)
+        self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None, engine=engine)
+        self._beside = None if engine is None else EngineBeside(engine)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self.mmu = CachingMmu(mmu)
-        self.file = RegisterFile(REGISTERS)
+        self.file = RegisterFile(tuple(one for one in REGISTERS if engine or one.name not in OF_ENGINE))
         self.commands = Commands(
             physical_bits=bits,
             tag_bits=walker.tag_bits,
             soft_dirty=walker.soft_dirty,
             depth=queue_depth,
             read_grants=mmu.read_grants,
+            tables=engine is not None,
         )
         super().__init__(
             {
@@ -221,6 +113,7 @@ class UnitCore(Component):
                 "unknown_address": In(unsigned(bits)),
                 **(_tests(bits) if path.selftest else {}),
                 **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
+                **({} if self._beside is None else {"lines": self._beside.signature.members["port"]}),
             }
         )
 
@@ -244,10 +137,11 @@ class UnitCore(Component):
             m.d.comb += share.tested.eq(1)
         self._ask(m)
         connect(m, commands.contexts, mmu.contexts)
-        connect(m, commands.invalidations, mmu.invalidations)
-        connect(m, mmu.completions, commands.completions)
+        self._invalidate(m)
         now, told = file.now, file.told
-        m.d.comb += [now[register][name].eq(value) for (register, name), value in self._built.items()]
+        for (register, name), value in self._built.items():
+            if self._beside is not None or register not in OF_ENGINE:
+                m.d.comb += now[register][name].eq(value)
         m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
         self._stage(m)
         m.d.comb += [
@@ -280,6 +174,21 @@ class UnitCore(Component):
         self._interrupts(m)
         self._count(m)
         return m
+
+    def _invalidate(self, m: Module) -> None:
+        """Invalidations go to the MMU; where there is an engine, by it."""
+        commands, mmu, beside = self.commands, self.mmu, self._beside
+        if beside is None:
+            connect(m, commands.invalidations, mmu.invalidations)
+            connect(m, mmu.completions, commands.completions)
+            return
+        m.submodules.beside = beside
+        connect(m, commands.invalidations, beside.software)
+        connect(m, beside.told, commands.completions)
+        connect(m, beside.invalidations, mmu.invalidations)
+        connect(m, mmu.completions, beside.completions)
+        connect(m, beside.port, flipped(self.lines))
+        attach(m, self.file, commands, beside)
 
     def _ask(self, m: Module) -> None:
         """Who asks the MMU, and what the registers have of the bridge."""
@@ -367,6 +276,8 @@ class UnitCore(Component):
             m.d.sync += last.eq(bit)
             seen[name] = bit & ~last
         lasting = {"fault": now.FAULT.valid | now.BRIDGE_FAULT.valid}
+        if self._beside is not None:
+            lasting["table_told"] = now.TABLE_TOLD.valid
         events = {
             "fault_overflow": seen["fault_overflow"] | seen["bridge_overflow"],
             "stall_timeout": seen["stall_timeout"],
@@ -417,12 +328,22 @@ class Unit(Component):
 
     def __init__(self, config: UnitConfig = UnitConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
-        self.core = UnitCore(config.inner, queue_depth=config.queue_depth, path=config.path, bridge=config.bridge)
+        self.core = UnitCore(
+            config.inner,
+            queue_depth=config.queue_depth,
+            path=config.path,
+            bridge=config.bridge,
+            engine=config.engine,
+        )
         self._tables = "m_axi" if config.bridge is None else "t_axi"
         self.port = word_port(config.port)
+        axi = self.port.signature.members["m_axi"]
+        if (lines := config.line_port) is not None:
+            bits, id_bits = lines.physical_bits, config.id_bits
+            axi = Out(AxiSignature(address_bits=bits, data_bits=lines.data_bits, id_bits=id_bits))
         inside = self.core.signature.members
         members = {name: inside[name] for name in ("s_axil", "irq", "s_axi", "m_axi") if name in inside}
-        super().__init__({**members, self._tables: self.port.signature.members["m_axi"]})
+        super().__init__({**members, self._tables: axi})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -445,8 +366,10 @@ class Unit(Component):
                 *(core.tested.eq(test.done), core.test_result.eq(test.result)),
             ]
             axi = test.m_axi
+        if self.config.line_port is not None:
+            axi = self._join(m, self.config.line_port, axi)
         if self.config.monitor:
-            m.submodules.monitor = monitor = self._monitor()
+            m.submodules.monitor = monitor = ExclusiveMonitor(self.config.reservations)
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
         connect(m, axi, flipped(getattr(self, self._tables)))
@@ -455,12 +378,22 @@ class Unit(Component):
             connect(m, core.m_axi, flipped(self.m_axi))
         return m
 
-    def _monitor(self) -> ExclusiveMonitor:
-        port = self.config.port
-        config = MonitorConfig(
-            address_bits=port.physical_bits,
-            data_bits=port.data_bits,
-            id_bits=port.id_bits,
-            reservations=port.ids,
+    def _join(self, m: Module, config: LinePortConfig, walker: Any) -> Any:
+        """The engine's lines before the walker's words, on one bus; what went wrong with either is in STATUS."""
+        core, ids = self.core, config.tags + 1
+        m.submodules.lines = lines = LinePort(config)
+        m.submodules.join = join = AxiJoin(
+            address_bits=config.physical_bits,
+            data_bits=config.data_bits,
+            id_bits=self.config.id_bits,
+            ids=ids,
+            alone=ids,
         )
-        return ExclusiveMonitor(config)
+        connect(m, core.lines, lines.lines)
+        connect(m, lines.m_axi, join.s_axi)
+        connect(m, walker, join.t_axi)
+        for name, _ in lines.status.shape():
+            m.d.comb += lines.clear[name].eq(core.port_clear[name])
+            with m.If(lines.status[name]):
+                m.d.comb += core.port_status[name].eq(1)
+        return join.m_axi

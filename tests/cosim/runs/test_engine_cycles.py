@@ -3,7 +3,7 @@
 import pytest
 
 from ptewalk.cosim.bench.engine_lane import EngineConditions, EngineLane
-from ptewalk.cosim.bench.engine_masks import moving, telling
+from ptewalk.cosim.driver.engine_masks import moving, telling
 from ptewalk.cosim.runs.engine import built_engine
 from ptewalk.cosim.runs.engine_cycles import engine_cycles
 from ptewalk.model.memory import SparseMemory

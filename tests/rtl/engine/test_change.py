@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from ptewalk.cosim.bench.engine_masks import ageing, clearing, protecting, telling
+from ptewalk.cosim.driver.engine_masks import ageing, clearing, protecting, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.profiles import PROFILES

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ptewalk.cosim.bench.engine_masks import moving, telling
+from ptewalk.cosim.driver.engine_masks import moving, telling
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.rtl.engine.fetcher import Stop

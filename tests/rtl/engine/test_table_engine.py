@@ -11,7 +11,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
-from ptewalk.cosim.bench.engine_masks import clearing, telling
+from ptewalk.cosim.driver.engine_masks import clearing, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES

@@ -32,6 +32,10 @@ OFFSETS = {
     "INV_LINEAR_LO": 0x0C0,
     "FAULT": 0x100,
     "MEMORY_VALUE_HI": 0x13C,
+    "TABLE_ROOT_LO": 0x140,
+    "TABLE": 0x170,
+    "TABLE_TOLD": 0x188,
+    "TABLE_PRESENT_CLEAR": 0x200,
     "COUNT_CYCLES_LO": 0x400,
 }
 """Typed by hand: what drivers in the field rely on."""
@@ -122,7 +126,7 @@ WRONG = {
     "A at 0x002 is not": [Register("A", 2, WORD, "")],
     "B at 0x004 is not": [Register("A", 8, WORD, ""), Register("B", 4, WORD, "")],
     "A at 0x1000 is not": [Register("A", 4096, WORD, "")],
-    "A at 0x140 is in a reserved range": [Register("A", 0x140, WORD, "")],
+    "A at 0x1a0 is in a reserved range": [Register("A", 0x1A0, WORD, "")],
     "A_LO has no A_HI": [Register("A_LO", 0, WORD, ""), Register("A_HI", 8, WORD, "")],
     "A.y overlaps": [Register("A", 0, (Field("x", 0, 4, Access.RO, ""), Field("y", 3, 1, Access.RO, "")), "")],
     "A.x overlaps": [Register("A", 0, (Field("x", 30, 4, Access.RO, ""),), "")],

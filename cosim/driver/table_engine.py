@@ -1,0 +1,256 @@
+"""The table engine by registers: what /proc and mremap do to tables, as commands of the unit.
+
+A command's masks are those of the golden model for one kernel (`engine_masks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ptewalk.cosim.driver.engine_masks import ageing, clearing, looking, moving, protecting, telling
+from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
+from ptewalk.cosim.driver.unit import POLLS, Unit
+from ptewalk.model.engine import Pages
+from ptewalk.model.pte import Entries
+from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5
+from ptewalk.rtl.engine.fetcher import Stop
+from ptewalk.rtl.engine.report import Report
+from ptewalk.rtl.registers.map import BY_NAME, Command
+
+__all__ = ["TableEngine", "changing", "moving_to", "telling_words"]
+
+_KINDS: Final = ("present", "hidden", "swap")
+_MASKS: Final = ("clear", "set", "match")
+_FAILED: Final = ("failed", "given_up", "lost", "homeless")
+
+
+def changing(pages: Pages, change: Mapping[str, Any], rules: Entries, *, splits: bool = False) -> dict[str, Any]:
+    """A command that changes the entries of a range, by the names of `CommandLayout`."""
+    return _over(pages, change, rules) | {"range": _range(pages, changes=True, splits=splits)}
+
+
+def telling_words(pages: Pages, rules: Entries, address: int, *, marks: bool = True) -> dict[str, Any]:
+    """One that writes the pagemap words of a range to `address`, which is where its first entry is modulo a line."""
+    command = _over(pages, looking(), rules, marks=marks)
+    return command | {"report": Report.WORDS, "address": address}
+
+
+def moving_to(
+    pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool
+) -> dict[str, Any]:
+    """One that moves entries of tables of `level` to where those of the page `target` and on stand."""
+    entries = pages.last - pages.first >> INDEX_BITS * (level - 1)
+    where = {"target": target, "level": level, "entries": entries, "drops_markers": int(unprotects)}
+    command = _over(pages, moving(rules, marks=marks, unprotects=unprotects), rules)
+    return command | {"range": _range(pages, changes=True), "moves": 1, "move": where}
+
+
+def _over(pages: Pages, change: Mapping[str, Any], rules: Entries, *, marks: bool = True) -> dict[str, Any]:
+    words = telling(rules, marks=marks)
+    return {"range": _range(pages), "change": change, "words": words, "report": Report.NONE, "address": 0}
+
+
+def _range(pages: Pages, *, changes: bool = False, splits: bool = False) -> dict[str, int]:
+    where = {"root": pages.root, "la57": int(pages.levels == LEVELS_5), "page": pages.first}
+    flags = {"changes": int(changes), "splits": int(splits), "whole_leaves": 0}
+    return {**where, "pages": pages.last - pages.first, **flags}
+
+
+class TableEngine:
+    """Commands of the engine beside the unit's MMU: each has ended, and is in force for every store, as it returns.
+
+    Parameters
+    ----------
+    unit : Unit
+
+    Raises
+    ------
+    ValueError
+        It was built without one.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        if not unit.built["engine"]:
+            raise ValueError("this unit was built without a table engine: CAPS.engine is 0")
+        self._unit = unit
+        self._staged: dict[int, int] = {}  # what the registers hold
+
+    def run(self, command: Mapping[str, Any], *, pcid: int = 0) -> Steps[list[dict[str, int]]]:
+        """A command by the names of `CommandLayout`, of an address space: `begin`, and `end`."""
+        yield from self.begin(command, pcid=pcid)
+        return (yield from self.end())
+
+    def begin(self, command: Mapping[str, Any], *, pcid: int = 0) -> Steps[None]:
+        """Give a command; `end` must be awaited before the next one.
+
+        Raises
+        ------
+        ValueError
+            An address or a number does not fit.
+        """
+        for offset, word in _words(command, pcid):
+            if self._staged.get(offset) != word:
+                yield Write(offset, word)
+                self._staged[offset] = word
+        yield from self._unit.begin(Command.TABLE)
+
+    def end(self) -> Steps[list[dict[str, int]]]:
+        """Wait until the command has ended.
+
+        Returns
+        -------
+        list of dict of str to int
+            Its completions, by the names of `CompletionLayout`. Before the last come those with `more`: entries without
+            a home.
+
+        Raises
+        ------
+        DriverError
+            It does not end.
+        """
+        told: list[dict[str, int]] = []
+        while not told or told[-1]["more"]:
+            told.append((yield from self._completion()))
+        yield from self._unit.await_end(Command.TABLE)
+        return told
+
+    def abort(self) -> Steps[None]:
+        """The command in work begins nothing more: it ends at the page that `end` tells, from which it can go on."""
+        yield Write(BY_NAME["DO"].offset, BY_NAME["DO"].pack(abort_table=1))
+
+    def _completion(self) -> Steps[dict[str, int]]:
+        shown = BY_NAME["TABLE_TOLD"]
+        for _ in range(POLLS):
+            found = shown.unpack((yield Read(shown.offset)))
+            if found.pop("valid"):
+                break
+            yield Wait()
+        else:
+            raise DriverError(f"TABLE was not told after {POLLS} polls; is a grant not retired?")
+        wide = {"page": "STOP", "homeless": "HOMELESS"}
+        if not found["more"]:
+            wide |= {"changed": "CHANGED"}
+            wide |= {"failed_page": "FAILED"} if found["failed"] else {}
+            wide |= {"given_up_page": "GIVEN_UP"} if found["given_up"] else {}
+        for name, register in wide.items():
+            low = yield Read(BY_NAME[f"TABLE_{register}_LO"].offset)
+            high = yield Read(BY_NAME[f"TABLE_{register}_HI"].offset)
+            found[name] = low | high << 32
+        yield Write(BY_NAME["DO"].offset, BY_NAME["DO"].pack(pop_table=1))
+        return found
+
+    # What /proc and mremap do ------------------------------------------------------------------------------------
+
+    def clear(
+        self, pages: Pages, rules: Entries, *, pcid: int = 0, permit: bool = True, splits: bool = False
+    ) -> Steps[tuple[int, int]]:
+        """clear_refs 4 (fs/proc/task_mmu.c:clear_soft_dirty); `permit` and `splits` as in `model.engine.Engine`.
+
+        Returns
+        -------
+        (int, int)
+            The first page that was not dealt with, and how many entries were changed.
+        """
+        command = changing(pages, clearing(rules, permit=permit), rules, splits=splits)
+        return (yield from self._change(command, pages, pcid, splits=splits))
+
+    def make_old(self, pages: Pages, rules: Entries, *, pcid: int = 0, splits: bool = False) -> Steps[tuple[int, int]]:
+        """clear_refs 1 to 3: A off, but for level-1 entries without a struct page. As `clear`."""
+        return (yield from self._change(changing(pages, ageing(), rules, splits=splits), pages, pcid, splits=splits))
+
+    def protect(self, pages: Pages, rules: Entries, *, pcid: int = 0) -> Steps[tuple[int, int]]:
+        """Write-protect each page (fs/proc/task_mmu.c:make_uffd_wp_pte). As `clear`."""
+        return (yield from self._change(changing(pages, protecting(rules), rules), pages, pcid, splits=False))
+
+    def report_words(self, pages: Pages) -> int:
+        """Of the room for a report of words: how many come before the first page's, which begins so far in a line."""
+        return pages.first % (self._unit.built["engine_line_bytes"] // ENTRY_BYTES)
+
+    def words(self, pages: Pages, rules: Entries, room: int, *, pcid: int = 0, marks: bool = True) -> Steps[int]:
+        """The pagemap words, without FILE and EXCLUSIVE, into memory.
+
+        Parameters
+        ----------
+        pages : Pages
+        rules : Entries
+        room : int
+            Physical address of room for them, a multiple of a line: so many words more than pages as `report_words`
+            says.
+        pcid : int
+        marks : bool
+            Soft-dirty is told.
+
+        Returns
+        -------
+        int
+            Where the first word is.
+        """
+        address = room + ENTRY_BYTES * self.report_words(pages)
+        told = yield from self.run(telling_words(pages, rules, address, marks=marks), pcid=pcid)
+        _all_done("pagemap", pages, told[-1])
+        return address
+
+    def move(
+        self,
+        pages: Pages,
+        target: int,
+        level: int,
+        rules: Entries,
+        *,
+        marks: bool,
+        unprotects: bool,
+        pcid: int = 0,
+    ) -> Steps[int]:
+        """Entries move to where those of other pages stand (mm/mremap.c:move_ptes): see `model.engine.Engine`.
+
+        Returns
+        -------
+        int
+            How many moved.
+        """
+        command = moving_to(pages, target, level, rules, marks=marks, unprotects=unprotects)
+        told = yield from self.run(command, pcid=pcid)
+        homeless = [one for one in told if one["homeless"]]
+        if homeless:
+            raise DriverError(f"move: the entry of page {homeless[0]['page']:#x} was taken, and put nowhere")
+        _all_done("move", pages, told[-1])
+        return told[-1]["changed"]
+
+    def _change(self, command: Mapping[str, Any], pages: Pages, pcid: int, *, splits: bool) -> Steps[tuple[int, int]]:
+        (told,) = yield from self.run(command, pcid=pcid)
+        if splits and told["stopped"] == Stop.NEED_SPLIT:
+            return told["page"], told["changed"]
+        _all_done("a change", pages, told)
+        return pages.last, told["changed"]
+
+
+def _all_done(what: str, pages: Pages, told: Mapping[str, int]) -> None:
+    """A command must have dealt with all pages."""
+    failed = [name for name in _FAILED if told.get(name)]
+    if told["stopped"] != Stop.DONE or told["page"] != pages.last or failed:
+        why = " ".join([Stop(told["stopped"]).name, *failed])
+        raise DriverError(f"{what} ended as {why} at page {told['page']:#x}, before {pages.last:#x}")
+
+
+def _words(command: Mapping[str, Any], pcid: int) -> Iterator[tuple[int, int]]:
+    """Offset and word of each register that a command needs."""
+    span, change, move = command["range"], command["change"], command.get("move", {})
+    wide = {"PAGE": span["page"], "PAGES": span["pages"], "ADDRESS": command["address"], "EMPTY": change["empty"]}
+    wide |= {"ROOT": span["root"] << 12, "TARGET": move.get("target", 0), "ENTRIES": move.get("entries", 0)}
+    for name, value in wide.items():
+        low, high = (BY_NAME[f"TABLE_{name}_{half}"] for half in ("LO", "HI"))
+        if value >> 32 & ~high.fields[0].mask or value < 0:
+            raise ValueError(f"TABLE_{name} has {32 + high.fields[0].width} bits: {value:#x} does not fit")
+        yield low.offset, value & 0xFFFF_FFFF
+        yield high.offset, value >> 32
+    flags = {name: span[name] for name in ("la57", "changes", "splits", "whole_leaves")}
+    flags |= {name: change[name] for name in ("only_matching", "arm", "save_dirty")}
+    flags |= {"moves": command.get("moves", 0), "report": command["report"], "pcid": pcid}
+    flags |= {name: move.get(name, 0) for name in ("level", "drops_markers")}
+    words = dict(command["words"])
+    swap = {name: words.pop(f"swap_{name}") for name in ("soft_dirty", "uffd_wp")}
+    named = {"TABLE": flags, "TABLE_WORDS": words, "TABLE_SWAP_WORDS": swap, "TABLE_SPARES": change["spares"]}
+    named |= {f"TABLE_{kind}_{mask}".upper(): change[kind][mask] for kind in _KINDS for mask in _MASKS}
+    for name, fields in named.items():
+        yield BY_NAME[name].offset, BY_NAME[name].pack(**fields)

@@ -1,0 +1,69 @@
+"""The table engine behind registers: what software has staged for it, and what it tells."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
+
+from ptewalk.rtl.engine.beside import EngineBeside
+from ptewalk.rtl.registers.commands import Commands
+from ptewalk.rtl.registers.file import RegisterFile
+
+__all__ = ["attach"]
+
+_KINDS = ("present", "hidden", "swap")
+_MASKS = ("clear", "set", "match")
+_RANGE = ("la57", "changes", "splits", "whole_leaves")
+_CHANGE = ("arm", "save_dirty", "only_matching")
+_WORDS = ("soft_dirty", "uffd_wp", "inverts", "has_marker", "marker")
+_TOLD = ("more", "failed", "given_up", "lost", "stopped")
+
+
+def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside) -> None:
+    """Connects the registers `map.OF_ENGINE` and the command TABLE with an engine, which `commands` is made for.
+
+    A completion stays on show until DO.pop_table takes it; the command ends with its last one.
+    """
+    now, held, told = file.now, file.held, file.told
+    command, found = beside.table_commands.payload, beside.table_completions.payload
+
+    def wide(registers: Any, name: str) -> Value:
+        return Cat(registers[f"TABLE_{name}_LO"].value, registers[f"TABLE_{name}_HI"].value)
+
+    flags = held.TABLE
+    m.d.comb += [
+        command.range.root.eq(wide(held, "ROOT")),
+        *(command.range.page.eq(wide(held, "PAGE")), command.range.pages.eq(wide(held, "PAGES"))),
+        *(command.range[name].eq(flags[name]) for name in _RANGE),
+        *(command.change[name].eq(flags[name]) for name in _CHANGE),
+        *(command.words[name].eq(held.TABLE_WORDS[name]) for name in _WORDS),
+        command.words.swap_soft_dirty.eq(held.TABLE_SWAP_WORDS.soft_dirty),
+        command.words.swap_uffd_wp.eq(held.TABLE_SWAP_WORDS.uffd_wp),
+        command.change.empty.eq(wide(held, "EMPTY")),
+        *(command.change.spares[part].eq(held.TABLE_SPARES[part]) for part in ("low", "high")),
+        *(Value.cast(command.report).eq(flags.report), command.address.eq(wide(held, "ADDRESS") & ~7)),
+        *(command.moves.eq(flags.moves), command.move.target.eq(wide(held, "TARGET"))),
+        *(command.move.level.eq(flags.level), command.move.entries.eq(wide(held, "ENTRIES"))),
+        *(command.move.drops_markers.eq(flags.drops_markers), command.pcid.eq(flags.pcid)),
+    ]
+    for kind in _KINDS:
+        for mask in _MASKS:
+            staged = held[f"TABLE_{kind}_{mask}".upper()]
+            m.d.comb += [command.change[kind][mask][part].eq(staged[part]) for part in ("low", "high")]
+    aborted = Signal()
+    m.d.comb += [
+        beside.table_commands.valid.eq(commands.table),
+        commands.table_over.eq(beside.table_commands.ready),
+        beside.table_completions.ready.eq(told.DO.pop_table),
+        beside.table_abort.eq(aborted),
+        now.TABLE_TOLD.valid.eq(beside.table_completions.valid),
+        *(Value.cast(now.TABLE_TOLD[name]).eq(Value.cast(found[name])) for name in _TOLD),
+        wide(now, "STOP").eq(found.page),
+        wide(now, "CHANGED").eq(found.changed),
+        wide(now, "HOMELESS").eq(found.homeless),
+        wide(now, "FAILED").eq(found.failed_page),
+        wide(now, "GIVEN_UP").eq(found.given_up_page),
+    ]
+    with m.If(~commands.table):
+        m.d.sync += aborted.eq(0)
+    with m.Elif(told.DO.abort_table):
+        m.d.sync += aborted.eq(1)
