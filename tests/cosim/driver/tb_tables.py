@@ -20,7 +20,7 @@ from ptewalk.cosim.driver.table_engine import TableEngine, changing
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.engine import Pages
-from ptewalk.model.linux import Track
+from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State, Translated, translate
 from ptewalk.model.profiles import PROFILES
@@ -34,6 +34,7 @@ FIRST, LAST = 500, 540
 AWAY = 700
 """To which they are moved, and back."""
 SIZE = 1 << 16
+SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY
 
 
 class Golden:
@@ -120,7 +121,7 @@ async def by_registers_alone(dut: Any) -> None:
 
     differ: list[str] = []
     counts: Counter[str] = Counter()
-    base = FIRST  # where the pages are
+    base, marks = FIRST, 0  # where the pages are
 
     def span() -> Pages:
         first = base + rng.randrange(LAST - FIRST)
@@ -135,8 +136,11 @@ async def by_registers_alone(dut: Any) -> None:
         what = rng.choices(("store", "clear", "old", "words", "move"), (10, 3, 1, 3, 1))[0]
         if what == "store":
             access = rng.choice((Access.READ, Access.WRITE, Access.WRITE))
-            linear = (base + rng.randrange(LAST - FIRST)) << 12 | rng.randrange(512) << 3
+            page = base + rng.randrange(LAST - FIRST)
+            linear, entry = page << 12 | rng.randrange(512) << 3, TABLES[page // 512] + 8 * (page % 512)
+            before = golden.load(entry)
             expected = translate(golden, state, Request(linear, access, user=True))
+            marks += bool(~before & golden.load(entry) & SOFT_DIRTY)
             found = await do(unit.translate(linear, access))
             compare(number, what, found.outcome == Outcome.OK, isinstance(expected, Translated))
             if found.outcome == Outcome.PAGE_FAULT:
@@ -176,5 +180,6 @@ async def by_registers_alone(dut: Any) -> None:
             "aborted": [aborted["stopped"] == Stop.ABORTED, aborted["page"]],
             "accesses": bus.accesses,
             "counts": dict(counts),
+            "marks": marks,
         }
     )
