@@ -74,7 +74,6 @@ class TableEngine:
         if not unit.built["engine"]:
             raise ValueError("this unit was built without a table engine: CAPS.engine is 0")
         self._unit = unit
-        self._staged: dict[int, int] = {}  # what the registers hold
 
     def run(self, command: Mapping[str, Any], *, pcid: int = 0) -> Steps[list[dict[str, int]]]:
         """A command by the names of `CommandLayout`, of an address space: `begin`, and `end`."""
@@ -90,9 +89,9 @@ class TableEngine:
             An address or a number does not fit.
         """
         for offset, word in _words(command, pcid):
-            if self._staged.get(offset) != word:
+            if self._unit.staged.get(offset) != word:
                 yield Write(offset, word)
-                self._staged[offset] = word
+                self._unit.staged[offset] = word
         yield from self._unit.begin(Command.TABLE)
 
     def end(self) -> Steps[list[dict[str, int]]]:

@@ -1,5 +1,7 @@
 """Page tables in the unit's memory: mapped, cleared and read by the driver, entry by entry with atomic swaps.
 
+Where the unit has a table engine that clears.
+
 What clear_refs and pagemap make of an entry is the golden model's rule for one kernel (`model/bulk.py`).
 """
 
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 
 from ptewalk.cosim.driver.steps import DriverError, Steps
 from ptewalk.cosim.driver.sweep import Sweep
+from ptewalk.cosim.driver.table_engine import TableEngine
 from ptewalk.cosim.driver.unit import Unit, WaitFor
 from ptewalk.model.engine import Pages
 from ptewalk.model.linux import TABLE_FLAGS, Track
@@ -102,6 +105,9 @@ class AddressSpace:
 
         When it has ended, every store that was allowed before has landed, and each later one marks anew.
         """
+        if self._unit.built["engine"]:
+            engine, span = TableEngine(self._unit), self._pages(linear, pages)
+            return (yield from engine.clear(span, self._rules, pcid=self._pcid))[1]
         _, changed = yield from self._sweep(linear, pages).clear(self._rules)
         if changed:
             first = self._first(linear)
@@ -114,9 +120,12 @@ class AddressSpace:
         return [int(word) for word in words]
 
     def _sweep(self, linear: int, pages: int) -> Sweep:
+        return Sweep(self._unit, self._pages(linear, pages))
+
+    def _pages(self, linear: int, pages: int) -> Pages:
         _check_page(linear)
         first = self._first(linear)
-        return Sweep(self._unit, Pages(self.root // PAGE_BYTES, self._levels, first, first + pages))
+        return Pages(self.root // PAGE_BYTES, self._levels, first, first + pages)
 
     def _first(self, linear: int) -> int:
         """The page of an address in the tables, which do not know the bits above."""

@@ -118,10 +118,13 @@ class Unit:
     ----------
     built : mapping of str to int
         What CAPS and PARAM0 to PARAM3 say, by the names of their fields.
+    staged : dict of int to int
+        What the table engine's registers hold, by offset, as far as this driver wrote them.
     """
 
     def __init__(self, built: Mapping[str, int]) -> None:
         self.built = MappingProxyType(dict(built))
+        self.staged: dict[int, int] = {}
 
     @staticmethod
     def open(*, scratch: int | None = None) -> Steps[Unit]:

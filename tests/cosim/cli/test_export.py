@@ -74,6 +74,18 @@ def test_export_with_registers(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_export_with_an_engine(run: Run, tmp_path: Path) -> None:
+    """Its lines have IDs of their own on the tables' bus, and the map says what was built."""
+    arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--engine", "--core")
+    assert run("export", "-o", "m.v", *arguments)[0] == 0
+    described = json.loads((tmp_path / "m.json").read_text())
+    widths = {port["name"]: port["width"] for port in described["ports"]}
+    assert widths["m_axi_awid"] == 4
+    rdl = (tmp_path / "m.rdl").read_text()
+    assert "engine[5:5] = 1'h1;" in rdl and "engine_line_bytes[15:8] = 8'h80;" in rdl
+
+
+@pytest.mark.thorough
 def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
     assert code == 0
@@ -91,6 +103,15 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         (("-o", "b.v", "--design", "mmu", "--registers"), "--registers are those of an MMU that caches, on AXI4: give"),
         (("-o", "b.v", "--design", "mmu-uncached", "--axi", "64", "--registers"), "--registers are those of an MMU"),
         (("-o", "b.v", "--design", "mmu", "--axi", "64", "--bridge"), "--bridge is used by registers: give"),
+        (("-o", "b.v", "--design", "mmu", "--axi", "64", "--engine"), "--engine is used by registers: give"),
+        (
+            ("-o", "b.v", "--design", "mmu-8walkers", "--axi", "64", "--registers", "--engine"),
+            "walkers must be 1 where a unit has an engine, not 8",
+        ),
+        (
+            ("-o", "b.v", "--design", "mmu", "--axi", "64", "--registers", "--engine", "--atomic"),
+            "table_atomic must be False where a unit has an engine, whose lines are exclusive",
+        ),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),

@@ -17,6 +17,7 @@ from ptewalk.cosim.driver.simulated import CocotbRegisters
 from ptewalk.cosim.driver.steps import Steps, run_async
 from ptewalk.cosim.driver.sweep import Sweep
 from ptewalk.cosim.driver.table_engine import TableEngine, changing
+from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model.engine import Pages
@@ -103,6 +104,8 @@ async def by_registers_alone(dut: Any) -> None:
 
     unit = await do(Unit.open(scratch=SIZE - 16))
     engine = TableEngine(unit)
+    space = AddressSpace(unit, iter(()), pcid=5)
+    space.root = ROOT
     golden = SparseMemory()
     rules = Entries(PROFILES["linux-6.1"], track=Track.NATIVE)
     state = State(root=ROOT, track=Track.NATIVE, pcid=5)
@@ -133,7 +136,7 @@ async def by_registers_alone(dut: Any) -> None:
             differ.append(f"{number}: {what}: {found}, not {expected}")
 
     for number in range(job.values["count"]):
-        what = rng.choices(("store", "clear", "old", "words", "move"), (10, 3, 1, 3, 1))[0]
+        what = rng.choices(("store", "clear", "old", "words", "move"), (10, 4, 1, 3, 0.5))[0]
         if what == "store":
             access = rng.choice((Access.READ, Access.WRITE, Access.WRITE))
             page = base + rng.randrange(LAST - FIRST)
@@ -149,6 +152,10 @@ async def by_registers_alone(dut: Any) -> None:
             pages = span()
             sweep = Sweep(Golden(golden), pages)  # type: ignore[arg-type]
             stopped, changed = at_once(sweep.clear(rules) if what == "clear" else sweep.make_old())
+            if what == "clear" and rng.random() < 0.5:
+                found = await do(space.clear(pages.first << 12, pages.last - pages.first))
+                compare(number, "clear of a space", found, len(changed))
+                continue
             steps = engine.clear if what == "clear" else engine.make_old
             compare(number, what, await do(steps(pages, rules, pcid=5)), (stopped, len(changed)))
         elif what == "words":
