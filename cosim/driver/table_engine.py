@@ -246,7 +246,7 @@ def _words(command: Mapping[str, Any], pcid: int) -> Iterator[tuple[int, int]]:
     flags = {name: span[name] for name in ("la57", "changes", "splits", "whole_leaves")}
     flags |= {name: change[name] for name in ("only_matching", "arm", "save_dirty")}
     flags |= {"moves": command.get("moves", 0), "report": command["report"], "pcid": pcid}
-    flags |= {name: move.get(name, 0) for name in ("level", "drops_markers")}
+    flags |= {"move_level": move.get("level", 0), "drops_markers": move.get("drops_markers", 0)}
     words = dict(command["words"])
     swap = {name: words.pop(f"swap_{name}") for name in ("soft_dirty", "uffd_wp")}
     named = {"TABLE": flags, "TABLE_WORDS": words, "TABLE_SWAP_WORDS": swap, "TABLE_SPARES": change["spares"]}

@@ -42,7 +42,7 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
         *(command.change.spares[part].eq(held.TABLE_SPARES[part]) for part in ("low", "high")),
         *(Value.cast(command.report).eq(flags.report), command.address.eq(wide(held, "ADDRESS") & ~7)),
         *(command.moves.eq(flags.moves), command.move.target.eq(wide(held, "TARGET"))),
-        *(command.move.level.eq(flags.level), command.move.entries.eq(wide(held, "ENTRIES"))),
+        *(command.move.level.eq(flags.move_level), command.move.entries.eq(wide(held, "ENTRIES"))),
         *(command.move.drops_markers.eq(flags.drops_markers), command.pcid.eq(flags.pcid)),
     ]
     for kind in _KINDS:

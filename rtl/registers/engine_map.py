@@ -51,7 +51,7 @@ TABLE_COMMAND: Final = (
             Field("arm", 5, 1, RW, "RW of an entry sets ARM."),
             Field("save_dirty", 6, 1, RW, "D of one sets SAVED_DIRTY."),
             Field("moves", 7, 1, RW, "Entries are moved; the number of pages and the report do not count."),
-            Field("level", 8, 2, RW, "Of the tables whose entries are moved, 1 to 3."),
+            Field("move_level", 8, 2, RW, "Of the tables whose entries are moved, 1 to 3."),
             Field("drops_markers", 10, 1, RW, "A marker that is no guard is taken, and not put anywhere."),
             Field("report", 12, 2, RW, "0 none, 1 a bit a page that matched, 2 a pagemap word a page."),
             Field("pcid", 16, 12, RW, "Whose translations are forgotten at the end."),
