@@ -11,7 +11,7 @@ from cocotb.triggers import ReadOnly, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiSlave
 
 from ptewalk.cosim.bench.axi import AxiTables, stalled
-from ptewalk.cosim.bench.engine_masks import clearing
+from ptewalk.cosim.driver.engine_masks import clearing
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model import bulk
 from ptewalk.model.dirty_log import DirtyLog, LoggingMmu, record_of
@@ -21,8 +21,8 @@ from ptewalk.model.paging import Request, State, Translated
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Control
+from ptewalk.rtl.engine.beside import MmuCommandLayout
 from ptewalk.rtl.engine.report import Report
-from ptewalk.rtl.engine.with_mmu import MmuCommandLayout
 from ptewalk.rtl.log.layouts import LogMode
 
 UPPER, SD = 0x67, 1 << SoftBit.SOFT_DIRTY
