@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -167,6 +168,7 @@ def test_tables_of_either_half_of_the_addresses(linear: int) -> None:
     """Bits above those that the tables know are in what is invalidated, not in what is looked for."""
 
     class Forgetting(Words):
+        built = MappingProxyType({"engine": 0})
         forgotten: list[int] = []  # noqa: RUF012 - one instance
 
         def invalidate(self, *kind: Any, linear: int = 0, **how: Any) -> Steps[None]:
