@@ -88,7 +88,7 @@ class TableEngine:
         ValueError
             An address or a number does not fit.
         """
-        for offset, word in _words(command, pcid):
+        for offset, word in _words(command, pcid, self._unit.built["physical_bits"]):
             if self._unit.staged.get(offset) != word:
                 yield Write(offset, word)
                 self._unit.staged[offset] = word
@@ -184,7 +184,15 @@ class TableEngine:
         -------
         int
             Where the first word is.
+
+        Raises
+        ------
+        ValueError
+            `room` is no multiple of a line.
         """
+        line = self._unit.built["engine_line_bytes"]
+        if room % line:
+            raise ValueError(f"room for words must be a multiple of {line}, not {room:#x}")
         address = room + ENTRY_BYTES * self.report_words(pages)
         told = yield from self.run(telling_words(pages, rules, address, marks=marks), pcid=pcid)
         _all_done("pagemap", pages, told[-1])
@@ -218,29 +226,35 @@ class TableEngine:
 
     def _change(self, command: Mapping[str, Any], pages: Pages, pcid: int, *, splits: bool) -> Steps[tuple[int, int]]:
         (told,) = yield from self.run(command, pcid=pcid)
-        if splits and told["stopped"] == Stop.NEED_SPLIT:
+        if splits and told["stopped"] == Stop.NEED_SPLIT and not _failures(told):
             return told["page"], told["changed"]
         _all_done("a change", pages, told)
         return pages.last, told["changed"]
 
 
+def _failures(told: Mapping[str, int]) -> list[str]:
+    """What went wrong before a command stopped, for whatever reason it did."""
+    return [name for name in _FAILED if told.get(name)]
+
+
 def _all_done(what: str, pages: Pages, told: Mapping[str, int]) -> None:
     """A command must have dealt with all pages."""
-    failed = [name for name in _FAILED if told.get(name)]
+    failed = _failures(told)
     if told["stopped"] != Stop.DONE or told["page"] != pages.last or failed:
         why = " ".join([Stop(told["stopped"]).name, *failed])
         raise DriverError(f"{what} ended as {why} at page {told['page']:#x}, before {pages.last:#x}")
 
 
-def _words(command: Mapping[str, Any], pcid: int) -> Iterator[tuple[int, int]]:
-    """Offset and word of each register that a command needs."""
+def _words(command: Mapping[str, Any], pcid: int, physical_bits: int) -> Iterator[tuple[int, int]]:
+    """Offset and word of each register that a command needs; what the unit would cut off is refused."""
     span, change, move = command["range"], command["change"], command.get("move", {})
     wide = {"PAGE": span["page"], "PAGES": span["pages"], "ADDRESS": command["address"], "EMPTY": change["empty"]}
     wide |= {"ROOT": span["root"] << 12, "TARGET": move.get("target", 0), "ENTRIES": move.get("entries", 0)}
     for name, value in wide.items():
         low, high = (BY_NAME[f"TABLE_{name}_{half}"] for half in ("LO", "HI"))
-        if value >> 32 & ~high.fields[0].mask or value < 0:
-            raise ValueError(f"TABLE_{name} has {32 + high.fields[0].width} bits: {value:#x} does not fit")
+        bits = physical_bits if name in ("ROOT", "ADDRESS") else 32 + high.fields[0].width
+        if value >> bits or value < 0:
+            raise ValueError(f"TABLE_{name} has {bits} bits: {value:#x} does not fit")
         yield low.offset, value & 0xFFFF_FFFF
         yield high.offset, value >> 32
     flags = {name: span[name] for name in ("la57", "changes", "splits", "whole_leaves")}
