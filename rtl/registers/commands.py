@@ -89,8 +89,8 @@ class Commands(Component):
     requester : Out(RequesterSignature, with retires)
         One request at a time, of tag 0.
     words : Out(WordSignature)
-    table : Out(1), table_over : In(1)
-        The table engine's command is offered; it has ended. Only with `tables`.
+    table : Out(1), table_over : In(1), table_failed : In(1)
+        The table engine's command is offered; it has ended; the bus refused something of it. Only with `tables`.
     drain : Out(1), drained : In(1)
         As the supervisor's.
     retire : In(1)
@@ -144,7 +144,7 @@ class Commands(Component):
                 "value": Out(unsigned(64)),
                 "memory_done": Out(1),
                 "memory_error": Out(1),
-                **({"table": Out(1), "table_over": In(1)} if tables else {}),
+                **({"table": Out(1), "table_over": In(1), "table_failed": In(1)} if tables else {}),
             }
         )
 
@@ -222,7 +222,7 @@ class Commands(Component):
                     with m.Case(Command.TABLE):
                         m.d.comb += self.table.eq(1)
                         with m.If(self.table_over):
-                            m.d.sync += state.eq(State.END)
+                            m.d.sync += [failed.eq(self.table_failed), state.eq(State.END)]
                 with m.Default():  # READ, SWAP and SELFTEST
                     m.d.comb += self.words.asked.valid.eq(1)
                     with m.If(self.words.answered.valid):

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value
 
 from ptewalk.rtl.engine.beside import EngineBeside
+from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.file import RegisterFile
 
@@ -53,6 +54,7 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
     m.d.comb += [
         beside.table_commands.valid.eq(commands.table),
         commands.table_over.eq(beside.table_commands.ready),
+        commands.table_failed.eq((found.stopped == Stop.BUS_ERROR) | found.failed | found.lost),
         beside.table_completions.ready.eq(told.DO.pop_table),
         beside.table_abort.eq(aborted),
         now.TABLE_TOLD.valid.eq(beside.table_completions.valid),

@@ -12,6 +12,7 @@ from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.registers.unit import MemoryPath, UnitCore
 from ptewalk.rtl.walker import WalkerConfig
 
@@ -19,14 +20,16 @@ MMU = CachingMmuConfig(WalkerConfig(trace=False, tag_bits=4))
 
 
 class OnRam(Component):
-    """The core, with a `LockRam` of 64 KiB."""
+    """The core, with a `LockRam` of 64 KiB; lines of its engine, if there is one, go elsewhere."""
 
-    def __init__(self, mmu: CachingMmuConfig = MMU, *, queue_depth: int = 4) -> None:
-        self.core = UnitCore(mmu, queue_depth=queue_depth, path=MemoryPath())
+    def __init__(
+        self, mmu: CachingMmuConfig = MMU, *, queue_depth: int = 4, engine: EngineConfig | None = None
+    ) -> None:
+        self.core = UnitCore(mmu, queue_depth=queue_depth, path=MemoryPath(), engine=engine)
         self.ram = LockRam(LockRamConfig(physical_bits=mmu.walker.physical_bits))
-        super().__init__(
-            {"s_axil": In(AxiLiteSignature(address_bits=12)), "irq": Out(1), "port_status": In(PortStatusLayout())}
-        )
+        lines = {} if engine is None else {"lines": self.core.signature.members["lines"]}
+        registers = {"s_axil": In(AxiLiteSignature(address_bits=12)), "irq": Out(1)}
+        super().__init__({**registers, "port_status": In(PortStatusLayout()), **lines})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -35,6 +38,8 @@ class OnRam(Component):
         connect(m, flipped(self.s_axil), core.s_axil)
         connect(m, core.memory, ram.memory)
         m.d.comb += [self.irq.eq(core.irq), core.port_status.eq(self.port_status)]
+        if "lines" in self.signature.members:
+            connect(m, core.lines, flipped(self.lines))
         return m
 
 

@@ -1,0 +1,66 @@
+"""A table engine behind registers, in Amaranth's simulator: what a command that does not do all tells software."""
+
+from typing import Any
+
+import pytest
+from amaranth.sim import Simulator
+
+from ptewalk.cosim.driver.engine_masks import clearing
+from ptewalk.cosim.driver.simulated import AmaranthRegisters
+from ptewalk.cosim.driver.steps import run_async
+from ptewalk.cosim.driver.table_engine import TableEngine, changing, telling_words
+from ptewalk.cosim.driver.unit import Unit
+from ptewalk.model.engine import Pages
+from ptewalk.model.linux import Track
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.pte import Entries
+from ptewalk.rtl.engine.fetcher import Stop
+from ptewalk.rtl.engine.table_engine import EngineConfig
+
+from ..engine.line_memory import LineMemory
+from .unit_bench import OnRam
+
+ENGINE = EngineConfig(lines=2)
+RULES = Entries(PROFILES["linux-6.1"], track=Track.NATIVE)
+TABLES = {0x1000: 0x2067, 0x2000: 0x3067, 0x3000: 0x4067, 0x4008: 0x5867}
+"""Page 1 is soft-dirty; entries typed by hand."""
+REPORT = 0x8000
+PAGES = Pages(1, 4, 0, 16)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("bad", "words", "stopped", "wrong"),
+    [
+        ({}, False, Stop.DONE, ()),
+        ({0x3000}, False, Stop.BUS_ERROR, ()),
+        ({0x4008}, False, Stop.BUS_ERROR, ("failed",)),
+        ({REPORT}, True, Stop.DONE, ("lost",)),
+    ],
+)
+def test_a_command_that_the_bus_refuses_raises_bus_error(
+    bad: set[int], words: bool, stopped: Stop, wrong: tuple[str, ...]
+) -> None:
+    """Of an upper table, of a line of entries, of a line of the report; and the next command raises nothing."""
+    top = OnRam(engine=ENGINE)
+    memory = LineMemory(top.lines, ENGINE.data_bits, ENGINE.line_bytes, words=dict(TABLES), bad=set(bad))
+    command = telling_words(PAGES, RULES, REPORT) if words else changing(PAGES, clearing(RULES), RULES)
+
+    async def bench(ctx: Any) -> None:
+        bus = AmaranthRegisters(ctx, top.s_axil)
+        await ctx.tick().repeat(40)  # the table of grants is cleared
+        engine = TableEngine(unit := await run_async(bus, Unit.open()))
+        (told,) = await run_async(bus, engine.run(command))
+        assert told["stopped"] == stopped
+        assert tuple(name for name in ("failed", "given_up", "lost") if told[name]) == wrong
+        assert await run_async(bus, unit.interrupts()) == {"command_done", *(("bus_error",) if bad else ())}
+        memory.bad.clear()
+        await run_async(bus, unit.clear_interrupts("command_done", "bus_error"))
+        await run_async(bus, engine.run(command))
+        assert await run_async(bus, unit.interrupts()) == {"command_done"}
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(memory.run, background=True)
+    simulator.add_testbench(bench)
+    simulator.run()
