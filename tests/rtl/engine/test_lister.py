@@ -73,8 +73,8 @@ def test_pages_of_records_are_cleared_as_the_model_clears_them(name: str, levels
     listed = rng.choices(places[:42], k=44)
     absent = {7: high | 9 << 18, 30: high | 11 << 9}
     mine = [(absent.get(number, page), OTHER if number % 9 == 5 else PCID) for number, page in enumerate(listed)]
-    start = 2 * SIZE - 40  # the phase turns on the way
-    bench.logs(*(0 for _ in range(start)))
+    start = (COUNTS if levels == 5 else 2 * SIZE) - 40  # the phase turns on the way, and where numbers begin anew
+    bench.log.order += [0] * start
     for page, pcid in mine:
         bench.logs(page | (high >> 36 & 1) * (SIGN_5 | 0xFF << 36 if levels == 4 else 0), pcid=pcid)
 
