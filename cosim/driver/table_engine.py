@@ -106,7 +106,7 @@ class TableEngine:
         Raises
         ------
         DriverError
-            It does not end.
+            It does not end within `POLLS` polls, as one of a long range may not: the end can be awaited again.
         """
         told: list[dict[str, int]] = []
         while not told or told[-1]["more"]:
@@ -126,7 +126,8 @@ class TableEngine:
                 break
             yield Wait()
         else:
-            raise DriverError(f"TABLE was not told after {POLLS} polls; is a grant not retired?")
+            text = "is a grant not retired? Of a long range, await the end again"
+            raise DriverError(f"TABLE was not told after {POLLS} polls; {text}")
         wide = {"page": "STOP", "homeless": "HOMELESS"}
         if not found["more"]:
             wide |= {"changed": "CHANGED"}

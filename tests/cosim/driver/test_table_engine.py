@@ -53,3 +53,14 @@ def test_what_the_unit_would_cut_off_is_refused() -> None:
     with pytest.raises(ValueError, match="room for words must be a multiple of 128, not 0x8040"):
         run(bus, engine.words(PAGES, RULES, 0x8040))
     assert all(offset != BY_NAME["COMMAND"].offset for _, offset, _ in bus.steps)
+
+
+def test_the_end_of_a_long_range_is_awaited_again() -> None:
+    """Polls are bounded, ranges are not: what was begun goes on meanwhile."""
+    engine, bus = TableEngine(Unit(BUILT)), told()
+    begun = bus.words.pop(BY_NAME["TABLE_TOLD"].offset)
+    with pytest.raises(DriverError, match="TABLE was not told after 10000 polls; is a grant not retired"):
+        run(bus, engine.clear(PAGES, RULES))
+    bus.words[BY_NAME["TABLE_TOLD"].offset] = begun
+    (completion,) = run(bus, engine.end())
+    assert (completion["page"], completion["changed"]) == (0x60, 3)
