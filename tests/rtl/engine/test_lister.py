@@ -200,6 +200,23 @@ def test_a_pause_between_two_records_forgets_tables() -> None:
     assert 4 < len(late) < 16 and all(address >= new for address in late)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("levels", [4, 5])
+def test_a_line_that_is_kept_is_of_its_table(levels: int) -> None:
+    """Pages at the same places of tables of levels 1, 2 and 3: each is found in its own."""
+    bench = Listing()
+    bench.tables.levels = levels
+    bench.tables.frames = {(levels, 0): 0x100}
+    pages = [FIRST + far for far in (0, 1 << 9, 1 << 18, 1 << 27, 1 << 27 | 1 << 18, 1 << 18 | 1)]
+    for place, page in enumerate(pages):
+        bench.tables.put(page, 0x867 | (0x200 + place) << 12)
+    for page in pages:
+        bench.logs(page, FIRST)
+    (told,) = bench.run(bench.list(0, 2 * len(pages), report=Report.BITMAP))
+    assert (told["stopped"], told["changed"], told["absent"]) == (Stop.DONE.value, len(pages), 0)
+    assert [bench.entry(page) for page in pages] == [0x067 | (0x200 + place) << 12 for place in range(len(pages))]
+
+
 def test_no_records_are_no_work() -> None:
     bench = Listing()
     (told,) = bench.run(bench.list(5, 0))
