@@ -233,6 +233,7 @@ class SplitTlbHarness(TlbHarness):
     """The same where the lookup is split: its answer stands for the last lookup before the last step."""
 
     title = "tlb-hit/split"
+    solver = "yices"
     assumptions = tuple(one.replace("glue-keeps:", "glue-keeps/split:") for one in TlbHarness.assumptions)
     SPLIT = True
     depth = 4

@@ -251,7 +251,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
             prove("tlb-hit/full")
         mend = "run 'make setup' (or pip install '.[yices]')"
         assert str(error.value) == f"tlb-hit/full needs yices (yices-smt2 was not found): {mend}"
-        needs = {"tlb-hit/full", "log-records", "mmu-answers", "mmu-answers/split"}
+        needs = {"tlb-hit/full", "tlb-hit/split", "log-records", "mmu-answers", "mmu-answers/split"}
         needs |= {"monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room"}
         needs |= {"engine-ending", "fetcher-tables", "fetcher-swaps", "lines-swaps"}
         assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
