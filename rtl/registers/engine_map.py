@@ -7,14 +7,8 @@ from ptewalk.rtl.registers.table import Access, Field, Register, said, wide, wor
 __all__ = ["TABLE_COMMAND", "TABLE_MASKS"]
 
 RO, RW = Access.RO, Access.RW
-
-
-def _page(name: str, offset: int, access: Access, text: str, high: int = 14) -> tuple[Register, Register]:
-    """A number of pages, or an address with `high` = 20."""
-    return (
-        Register(f"{name}_LO", offset, word(access, "Bits 31:0."), text),
-        Register(f"{name}_HI", offset + 4, word(access, f"Bits {31 + high}:32.", 0, high), text),
-    )
+_PAGE_BITS: Final = 46
+"""Of a number of pages: all that five levels map."""
 
 
 _KINDS: Final = {"present": "is present", "hidden": "is hidden (PROT_NONE)", "swap": "is swap-like"}
@@ -34,11 +28,11 @@ def _flags(name: str, offset: int, text: str) -> Register:
 TABLE_COMMAND: Final = (
     Register("TABLE_ROOT_LO", 0x140, word(RW, "Bits 31:12 of the root's address.", 12, 20), "Staged: the tables."),
     Register("TABLE_ROOT_HI", 0x144, word(RW, "Bits 51:32 of it.", 0, 20), "Staged: the tables."),
-    *_page("TABLE_PAGE", 0x148, RW, "Staged: the number of the first page, without sign bits."),
-    *_page("TABLE_PAGES", 0x150, RW, "Staged: how many pages."),
-    *_page("TABLE_ADDRESS", 0x158, RW, "Staged: physical address of the report.", 20),
-    *_page("TABLE_TARGET", 0x160, RW, "Staged: the page to which the first entry is moved."),
-    *_page("TABLE_ENTRIES", 0x168, RW, "Staged: how many entries are moved."),
+    *wide("TABLE_PAGE", 0x148, RW, "Staged: the number of the first page, without sign bits.", _PAGE_BITS),
+    *wide("TABLE_PAGES", 0x150, RW, "Staged: how many pages.", _PAGE_BITS),
+    *wide("TABLE_ADDRESS", 0x158, RW, "Staged: physical address of the report.", 52),
+    *wide("TABLE_TARGET", 0x160, RW, "Staged: the page to which the first entry is moved.", _PAGE_BITS),
+    *wide("TABLE_ENTRIES", 0x168, RW, "Staged: how many entries are moved.", _PAGE_BITS),
     Register(
         "TABLE",
         0x170,
@@ -93,8 +87,8 @@ TABLE_COMMAND: Final = (
         ),
         "The completion of a TABLE command.",
     ),
-    *_page("TABLE_STOP", 0x190, RO, "The number of the first page that was not dealt with."),
-    *_page("TABLE_CHANGED", 0x198, RO, "Entries that were changed, or moved."),
+    *wide("TABLE_STOP", 0x190, RO, "The number of the first page that was not dealt with.", _PAGE_BITS),
+    *wide("TABLE_CHANGED", 0x198, RO, "Entries that were changed, or moved.", _PAGE_BITS),
 )
 TABLE_MASKS: Final = (
     *(
@@ -104,8 +98,8 @@ TABLE_MASKS: Final = (
     ),
     _flags("TABLE_SPARES", 0x224, "Staged: an entry of level 1, not swap-like, that has one of these stays as it is."),
     *wide("TABLE_HOMELESS", 0x228, RO, "An entry, that of TABLE_STOP, that was taken and is not at the target; or 0."),
-    *_page("TABLE_FAILED", 0x230, RO, "The first page of the first line of entries that the bus refused."),
-    *_page("TABLE_GIVEN_UP", 0x238, RO, "The first page of the first line, or leaf, that was given up."),
+    *wide("TABLE_FAILED", 0x230, RO, "The first page of the first line of entries that the bus refused.", _PAGE_BITS),
+    *wide("TABLE_GIVEN_UP", 0x238, RO, "The first page of the first line, or leaf, that was given up.", _PAGE_BITS),
     Register(
         "TABLE_BUILT",
         0x240,

@@ -138,12 +138,11 @@ def word(access: Access, text: str, low: int = 0, width: int = 32) -> tuple[Fiel
     return (Field("value", low, width, access, text),)
 
 
-def wide(name: str, offset: int, access: Access, text: str) -> tuple[Register, Register]:
-    """A value of 64 bits."""
-    halves = ("LO", "Bits 31:0."), ("HI", "Bits 63:32.")
-    return tuple(  # type: ignore[return-value]
-        Register(f"{name}_{half}", offset + 4 * number, word(access, bits), text)
-        for number, (half, bits) in enumerate(halves)
+def wide(name: str, offset: int, access: Access, text: str, bits: int = 64) -> tuple[Register, Register]:
+    """A value of more than 32 bits, in two registers."""
+    return (
+        Register(f"{name}_LO", offset, word(access, "Bits 31:0."), text),
+        Register(f"{name}_HI", offset + 4, word(access, f"Bits {bits - 1}:32.", 0, bits - 32), text),
     )
 
 

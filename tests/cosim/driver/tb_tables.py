@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import cocotb
-from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles
-from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
+from bench import start
 
 from ptewalk.cosim.driver.engine_masks import clearing
-from ptewalk.cosim.driver.simulated import CocotbRegisters
 from ptewalk.cosim.driver.steps import Steps, run_async
 from ptewalk.cosim.driver.sweep import Sweep
 from ptewalk.cosim.driver.table_engine import TableEngine, changing
@@ -71,12 +67,6 @@ def at_once(steps: Steps[Any]) -> Any:
     raise AssertionError("a step was taken")
 
 
-def pauses(rng: random.Random) -> Iterator[bool]:
-    """A channel that stalls one cycle in four."""
-    while True:
-        yield rng.random() < 0.25
-
-
 @cocotb.test()
 async def by_registers_alone(dut: Any) -> None:
     """Stores, and what /proc and mremap do, by registers; `Sweep` and the golden model do the same on their memory.
@@ -85,19 +75,7 @@ async def by_registers_alone(dut: Any) -> None:
     """
     job = Job.current()
     rng = random.Random(job.values["seed"])
-    manager = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-    memory = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=SIZE)
-    for channels in (memory.write_if, memory.read_if):
-        for name in ("aw", "w", "b", "ar", "r"):
-            channel = getattr(channels, f"{name}_channel", None)
-            if channel is not None:
-                channel.set_pause_generator(pauses(random.Random(rng.random())))
-    Clock(dut.clk, 10, unit="ns").start()
-    dut.rst.value = 1
-    await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
-    await ClockCycles(dut.clk, 300)  # the table of grants is cleared
-    bus = CocotbRegisters(manager, dut.clk)
+    bus, memory = await start(dut, rng, size=SIZE)
 
     async def do(steps: Any) -> Any:
         return await run_async(bus, steps)

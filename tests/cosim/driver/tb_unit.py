@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import cocotb
-from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles
-from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
+from bench import start
 
-from ptewalk.cosim.driver.simulated import CocotbRegisters
 from ptewalk.cosim.driver.steps import run_async
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
@@ -25,12 +21,6 @@ PAGES = 8
 ROOT, UPPER, TABLE, DATA = 0x1000, 0x2000, 0x3000, 0x8000
 
 
-def pauses(rng: random.Random) -> Iterator[bool]:
-    """A channel that stalls one cycle in four."""
-    while True:
-        yield rng.random() < 0.25
-
-
 @cocotb.test()
 async def by_registers_alone(dut: Any) -> None:
     """Tables are made, used, changed and read by registers alone; the golden model does the same on its own memory.
@@ -39,20 +29,7 @@ async def by_registers_alone(dut: Any) -> None:
     """
     job = Job.current()
     rng = random.Random(job.values["seed"])
-    manager = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-    memory = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=1 << 16)
-    for side in (manager, memory):
-        for channels in (side.write_if, side.read_if):
-            for name in ("aw", "w", "b", "ar", "r"):
-                channel = getattr(channels, f"{name}_channel", None)
-                if channel is not None:
-                    channel.set_pause_generator(pauses(random.Random(rng.random())))
-    Clock(dut.clk, 10, unit="ns").start()
-    dut.rst.value = 1
-    await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
-    await ClockCycles(dut.clk, 300)  # the table of grants is cleared
-    bus = CocotbRegisters(manager, dut.clk)
+    bus, memory = await start(dut, rng, size=1 << 16, manager_stalls=True)
 
     async def do(steps: Any) -> Any:
         return await run_async(bus, steps)
