@@ -50,7 +50,7 @@ class BridgeWrites(Harness):
         "of answers of an ID that of the oldest is found, and whether none is at work (outstanding)",
         "beats leave the buffer as they came, and are on offer while there are any (tests/rtl/bridge)",
     )
-    constants = ("slot",)
+    constants: tuple[str, ...] = ("slot",)
     depth = 2
     search_depth = 10
     solver = "yices"
@@ -138,8 +138,10 @@ class BridgeWrites(Harness):
         m, side = s.m, self.side
         s.asked, s.stores, s.granted = Signal(_SLOTS), Signal(_SLOTS), Signal(_SLOTS)
         s.frame = Signal.like(side.verdict.frame)  # of the one slot
+        s.here = Signal(range(2 * _SLOTS + 2))  # bursts whose W is here and who were not asked about
         asks = side.asks & side.lawful
         s.good = Signal()
+        m.d.sync += s.here.eq(s.here + s.came_last - (side.asks & ~side.repeats))
         m.d.comb += [
             Assume(~side.asks | side.wants),
             Assume(~side.answered | s.asked.bit_select(side.answered_slot, 1)),
@@ -158,9 +160,7 @@ class BridgeWrites(Harness):
 
     def _specify(self, s: SimpleNamespace) -> None:
         m, side, ring = s.m, self.side, s.ring
-        s.here = Signal(range(2 * _SLOTS + 2))  # bursts whose W is here and who were not asked about
         first = side.asks & ~side.repeats
-        m.d.sync += s.here.eq(s.here + s.came_last - first)
         head, sent = ring.head_slot, s.sent
         out, page = side.to_aw, side.to_aw.payload.addr[12:]
         done_here = Cat(

@@ -35,7 +35,7 @@ class BridgeReads(Harness):
         "the buffer takes what comes (bridge-room)",
         "a slot is freed once, when its burst has ended (tests/rtl/bridge)",
     )
-    constants = ("slot",)
+    constants: tuple[str, ...] = ("slot",)
     depth = 2
     search_depth = 10
     solver = "yices"
@@ -174,6 +174,30 @@ class BridgeReads(Harness):
             Assert((side.made == 0) | ((state == FaultState.FAILED) & (s.known == 0) & ~known.begins)),
         ]
 
+    def _lengths(self, s: SimpleNamespace) -> None:
+        """Of each slot the beats of R that memory or this side owes; memory answers with as many as were asked for."""
+        m, side, ring = s.m, self.side, s.ring
+        s.left = [Signal(range(258), name=f"left{slot}") for slot in range(_SLOTS)]
+        comes = side.from_r.valid
+        for slot, left in enumerate(s.left):
+            mine, head = comes & (self.answers == slot), ring.head_slot == slot
+            m.d.comb += Assume(~mine | (side.from_r.payload.last == (left == 1)))
+            m.d.sync += left.eq(left - (mine | (s.fails & head)))
+            with m.If(ring.takes & (ring.tail == slot)):
+                m.d.sync += left.eq(side.ar.payload.len + 1)
+
+    def _tie_lengths(self, s: SimpleNamespace) -> None:
+        m, side, ring = s.m, self.side, s.ring
+        bits = ring.head_slot.shape().width
+        for slot, left in enumerate(s.left):
+            inside = (slot - ring.head_slot)[:bits] < ring.asked + ring.waiting
+            length, made = s.bursts[slot].address.len, Mux(ring.head_slot == slot, side.made, 0)
+            m.d.comb += [
+                Assert(((left != 0) == (inside | s.sent[slot])) & (left <= 256)),
+                Assert(~inside | (left == length + 1 - made)),
+                Assert(~(inside & (ring.head_slot == slot)) | (side.made <= length)),
+            ]
+
 
 class BridgeRoom(BridgeReads):
     """Of the bridge's reads: each beat of R, memory's or made here, finds room, whether the master takes R or not.
@@ -191,22 +215,16 @@ class BridgeRoom(BridgeReads):
 
     def _specify(self, s: SimpleNamespace) -> None:
         m, side, ring = s.m, self.side, s.ring
-        left = [Signal(range(258), name=f"left{slot}") for slot in range(_SLOTS)]
+        self._lengths(s)
         pairs = [Signal(11, name=f"pair{number}") for number in range(_SLOTS // 2)]  # of which the sum is kept
         owed = Signal(12)  # and of all
         comes, length = side.from_r.valid, side.ar.payload.len + 1
-        for slot in range(_SLOTS):
-            mine, head = comes & (self.answers == slot), ring.head_slot == slot
-            m.d.comb += Assume(~mine | (side.from_r.payload.last == (left[slot] == 1)))
-            m.d.sync += left[slot].eq(left[slot] - (mine | (s.fails & head)))
-            with m.If(ring.takes & (ring.tail == slot)):
-                m.d.sync += left[slot].eq(length)
         for number, pair in enumerate(pairs):
             taken, made, answered = (slot[1:] == number for slot in (ring.tail, ring.head_slot, self.answers))
             less = (comes & answered) | (s.fails & made)
             m.d.sync += pair.eq(pair + Mux(ring.takes & taken, length, 0) - less)
         m.d.sync += owed.eq(owed + Mux(ring.takes, length, 0) - (comes | s.fails))
-        s.left, s.pairs, s.owed = left, pairs, owed
+        s.pairs, s.owed = pairs, owed
         m.d.comb += [
             Assert(s.level + owed + side.free == _BEATS),
             Assert(~side.buffer.taken.valid | (s.level < _BEATS)),
@@ -216,17 +234,8 @@ class BridgeRoom(BridgeReads):
 
     def _tie(self, s: SimpleNamespace) -> None:
         super()._tie(s)
-        m, side, ring = s.m, self.side, s.ring
-        bits = ring.head_slot.shape().width
-        m.d.comb += [
+        self._tie_lengths(s)
+        s.m.d.comb += [
             *(Assert(pair == s.left[2 * number] + s.left[2 * number + 1]) for number, pair in enumerate(s.pairs)),
             Assert(s.owed == s.pairs[0] + s.pairs[1]),
         ]
-        for slot, left in enumerate(s.left):
-            inside = (slot - ring.head_slot)[:bits] < ring.asked + ring.waiting
-            length, made = s.bursts[slot].address.len, Mux(ring.head_slot == slot, side.made, 0)
-            m.d.comb += [
-                Assert(((left != 0) == (inside | s.sent[slot])) & (left <= 256)),
-                Assert(~inside | (left == length + 1 - made)),
-                Assert(~(inside & (ring.head_slot == slot)) | (side.made <= length)),
-            ]

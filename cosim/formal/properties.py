@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ptewalk.cosim.formal.bridge import BridgeWrites
+from ptewalk.cosim.formal.bridge_bounds import BridgeReadsBound, BridgeWritesBound
 from ptewalk.cosim.formal.bridge_reads import BridgeReads, BridgeRoom
 from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness, DeliverySplit
 from ptewalk.cosim.formal.ending import EngineEnding
@@ -89,6 +90,8 @@ PROPERTIES: dict[str, Property] = {
     BridgeWrites.title: BridgeWrites,
     BridgeReads.title: BridgeReads,
     BridgeRoom.title: BridgeRoom,
+    BridgeWritesBound.title: BridgeWritesBound,
+    BridgeReadsBound.title: BridgeReadsBound,
     OutstandingHarness.title: OutstandingHarness,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,
