@@ -101,7 +101,7 @@ class BridgeWritesBound(BridgeWrites):
         "the rest as of bridge-writes, which is proved beside it",
     )
     constants = ("slot", "memory_most", "mmu_most")
-    depth = 1
+    depth = 2
     search_depth = 11
 
     def _specify(self, s: SimpleNamespace) -> None:
@@ -219,7 +219,7 @@ class BridgeReadsBound(BridgeReads):
         "the rest as of bridge-reads and bridge-room, which are proved beside it",
     )
     constants = ("slot", "memory_most", "mmu_most")
-    depth = 1
+    depth = 2
     search_depth = 11
 
     def _specify(self, s: SimpleNamespace) -> None:
