@@ -112,7 +112,8 @@ class Delivery(Component):
         check_parameters(tag_bits=tag_bits, fault_depth=fault_depth)
         self._split = split
         self._depth, self._ahead, self._read_grants, self._records = fault_depth, ahead, read_grants, records
-        self.waiting = Waits(most=(1 << tag_bits) + flights, reads=read_grants, records=records)
+        # One more than there are: a grant that retired is counted until the cycle after.
+        self.waiting = Waits(most=(1 << tag_bits) + flights + 1, reads=read_grants, records=records)
         epoch_bits = len(self.waiting.epoch)
         self.grants = GrantTable(tag_bits, late=True, ahead=split, note_bits=epoch_bits)
         tag = data.StructLayout({"tag": unsigned(tag_bits)})
@@ -254,12 +255,18 @@ class Delivery(Component):
         grants = self.grants
         # Of a grant are kept its epoch and, where there are others, whether it is a store.
         retires, store = grants.gone, grants.gone_note[1] if self._read_grants else Const(1, 1)
+        epoch = grants.gone_note[0]
+        if not self._split:
+            # The net that finds it is long; it is counted a cycle later, which completes nothing too early.
+            gone = Signal(data.StructLayout({"retires": 1, "store": 1, "epoch": 1}))
+            m.d.sync += gone.eq(Cat(retires, store, epoch))
+            retires, store, epoch = gone.retires, gone.store, gone.epoch
         m.d.comb += [
             *(self.epoch.eq(waiting.epoch), waiting.accepted.eq(self.accepted)),
             *(self.may_wait.eq(waiting.room), waiting.begins.eq(self.waits), waiting.wait.eq(self.wait)),
             grants.grant_note.eq(held.epoch),
             *(waiting.left.eq(leaves), waiting.left_epoch.eq(held.epoch[0])),
-            *(waiting.stored.eq(retires & store), waiting.stored_epoch.eq(grants.gone_note[0])),
+            *(waiting.stored.eq(retires & store), waiting.stored_epoch.eq(epoch)),
             self.completions.payload.eq(waiting.completions.payload),
             self.completions.valid.eq(waiting.completions.valid),
         ]
@@ -272,7 +279,7 @@ class Delivery(Component):
             m.d.comb += [
                 grants.grant_note.eq(Cat(Mux(held.store, held.epoch[0], held.epoch[1]), held.store)),
                 *(waiting.read_granted.eq(reads), waiting.read_epoch.eq(held.epoch[1])),
-                *(waiting.read.eq(retires & ~store), waiting.retired_epoch.eq(grants.gone_note[0])),
+                *(waiting.read.eq(retires & ~store), waiting.retired_epoch.eq(epoch)),
             ]
 
     def _passes(self, out: data.View, tag: Value) -> Value:

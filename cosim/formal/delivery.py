@@ -58,7 +58,6 @@ class DeliveryHarness(Harness):
         looked = Signal(self.TAG_BITS)
         comes, back, answered, grants, ends = Signal(), Signal(), Signal(), Signal(), Signal()
         stores, reads, retires = Signal(), Signal(), Signal()
-        read = waiting.read if self.READS else Const(0)
         m.d.comb += [
             Assume(~ResetSignal("sync")),
             Assume(~unit.load | (unit.take & unit.ready)),
@@ -72,7 +71,7 @@ class DeliveryHarness(Harness):
             stores.eq(outgoing.store & (outgoing.response.outcome == x86.Outcome.OK)),
             reads.eq(~outgoing.store & ~outgoing.probe & (outgoing.response.outcome == x86.Outcome.OK) & self.READS),
             grants.eq(stores | reads),
-            ends.eq((waiting.stored | read) & retires),
+            ends.eq(unit.grants.gone & retires),
         ]
         if self.AHEAD:
             m.d.comb += Assume(~unit.load | (unit.outgoing.response.tag == looked))
@@ -110,8 +109,8 @@ class DeliveryHarness(Harness):
             Assert(~fresh | unit.valid),
             Assert(~was_ready | unit.ready),
             Assert(~waiting.left | (responses.valid & responses.ready)),
-            Assert(~retires | ((waiting.stored | read) == known)),
-            Assert(~(waiting.stored | read) | unit.registers.retires),
+            Assert(~retires | (unit.grants.gone == known)),
+            Assert(~unit.grants.gone | unit.registers.retires),
             Cover(ends & (tag == 3)),
             Cover(ends & (outgoing.epoch[0] != waiting.epoch[0])),
             Cover(answered & ~grants & (tag == 1)),
@@ -130,19 +129,28 @@ class DeliveryHarness(Harness):
         number, went = Signal(range((1 << self.TAG_BITS) + 2), name="grants_outstanding"), Signal()
         m.d.sync += [number.eq(number + unit.grants.grant - unit.grants.gone), went.eq(unit.grants.gone)]
         m.d.comb += Assert(number <= 1 << self.TAG_BITS)
-        store = outgoing.store
-        with m.If(ends):
+        read = waiting.read if self.READS else Const(0)
+        # The end of a grant is told when the table says it, or in the cycle after.
+        over, gone, ended = ends, unit.grants.gone, Signal.like(outgoing)
+        if self.SPLIT:
+            m.d.comb += ended.eq(outgoing)
+        else:
+            over, gone = Signal(name="over"), Signal(name="gone")
+            m.d.sync += [over.eq(ends), gone.eq(unit.grants.gone), ended.eq(outgoing)]
+        m.d.comb += Assert((waiting.stored | read) == gone)
+        store = ended.store
+        with m.If(over):
             m.d.comb += [
                 Assert(waiting.stored == store),
-                Assert(~store | (waiting.stored_epoch == outgoing.epoch[0])),
+                Assert(~store | (waiting.stored_epoch == ended.epoch[0])),
             ]
         if self.READS:
             m.d.comb += [
                 Assert(~waiting.read_granted | waiting.left),
                 Assert(~answered | (waiting.read_granted == reads)),
                 Assert(~(answered & reads) | (waiting.read_epoch == outgoing.epoch[1])),
-                Assert(~ends | store | (waiting.read & (waiting.retired_epoch == outgoing.epoch[1]))),
-                Cover(ends & ~store & (outgoing.epoch[1] != waiting.epoch[1])),
+                Assert(~over | store | (waiting.read & (waiting.retired_epoch == ended.epoch[1]))),
+                Cover(over & ~store & (ended.epoch[1] != waiting.epoch[1])),
             ]
         if not self.searching:
             out, retired = (port.data for port in self.stored[:2])  # the only word of each
