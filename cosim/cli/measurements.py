@@ -21,7 +21,7 @@ from ptewalk.cosim.cli.common import (
     simulator_option,
 )
 
-_MEASURED = ("cosim", "compiled", "translate", "fills", "bulk", "kernel", "replay")
+_MEASURED = ("cosim", "compiled", "translate", "fills", "bulk", "kernel", "replay", "gigabyte")
 _MOST_LATENCY = 10_000
 
 

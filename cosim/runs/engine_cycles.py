@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.engine_lane import REPORT_BASE, EngineConditions, EngineLane
 from ptewalk.cosim.driver.engine_masks import clearing, looking, moving, telling
 from ptewalk.cosim.runs.engine import built_engine
@@ -16,7 +17,7 @@ from ptewalk.model.x86 import TABLE_ENTRIES, Outcome
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.report import Report
 
-__all__ = ["engine_cycles"]
+__all__ = ["dense_cycles", "engine_cycles"]
 
 _RULES: Final = Entries(PROFILES["linux-6.12"])
 _TABLES: Final = 8
@@ -53,6 +54,26 @@ def engine_cycles(latencies: Sequence[int], simulator: str = "verilator") -> lis
         lane.close()
 
 
+def dense_cycles(tables: int, latency: int, simulator: str = "verilator") -> dict[str, int]:
+    """Cycles of a clear (4) and of pagemap's raw words of dense tables of level 1, from a command to its completion.
+
+    `tables` is 1 to 512. Raises `ToolError` as `library_of`, and when a command is not done.
+    """
+    lane = EngineLane(built_engine(simulator=simulator).library)
+    taken = {}
+    try:
+        for name, command, filled in _OPERATIONS:
+            report, changes = command
+            if filled == "dense" and report in (Report.NONE, Report.WORDS):
+                asked = _command(tables * TABLE_ENTRIES, report, changes=changes)
+                taken[name], wrong = _run(lane, asked, _memory(tables, filled), latency, tables)
+                if wrong:
+                    raise ToolError(f"the engine's {name} ended with {wrong}")
+    finally:
+        lane.close()
+    return taken
+
+
 def _command(pages: int, report: Report, *, changes: bool) -> dict[str, Any]:
     where = {"root": _ROOT, "page": 0, "pages": pages, "changes": int(changes)}
     change = clearing(_RULES) if changes else looking()
@@ -82,13 +103,15 @@ def _memory(tables: int, filled: str, *, far: int = 0) -> SparseMemory:
             words[(_LEAVES + number << 12) + 8 * place] = (0x1000 + place) << 12 | _DIRTY
     for number in range(_FAR, _FAR + far):
         words[(_UPPERS[1] << 12) + 8 * number] = _LEAVES + number << 12 | _UPPER
-    frames = [*range(_ROOT, 4), *range(_LEAVES, _LEAVES + 2 * _FAR)]
+    frames = [*range(_ROOT, 4), *range(_LEAVES, _LEAVES + max(tables, 2 * _FAR))]
     return SparseMemory.of(words, frames)
 
 
-def _run(lane: EngineLane, commands: Mapping[str, Any], memory: SparseMemory, latency: int) -> tuple[int, str | None]:
-    """Cycles of a command, and what was wrong."""
-    report = TABLE_ENTRIES * (_TABLES + 1)
+def _run(
+    lane: EngineLane, commands: Mapping[str, Any], memory: SparseMemory, latency: int, tables: int = _TABLES + 1
+) -> tuple[int, str | None]:
+    """Cycles of a command, and what was wrong; a report has room for `tables`."""
+    report = TABLE_ENTRIES * tables
     run = lane.run([commands], memory, report_words=report, conditions=EngineConditions(latency))
     told = run.completions[0]
     ends = Stop(told["stopped"])

@@ -22,6 +22,7 @@ from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.formats.walks import PHYSICAL_BITS
 from ptewalk.cosim.runs.gateware import BATCH, BuiltWalker, WalkerLibrary
 from ptewalk.cosim.simulate.find import COMPILED
+from ptewalk.cosim.speed import gigabyte
 from ptewalk.cosim.speed.fills import LEAST_RATIO, fill_rates
 from ptewalk.cosim.stimulus.walks import random_walks
 from ptewalk.model import bulk, paging_bulk
@@ -37,8 +38,8 @@ from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES, Access
 
 __all__ = ["MISSED", "PARTS", "measure"]
 
-PARTS = ("cosim", "compiled", "translate", "fills", "bulk", "kernel", "replay")
-MISSED = "missed"
+PARTS = ("cosim", "compiled", "translate", "fills", "bulk", "kernel", "replay", "gigabyte")
+MISSED, NOT_RUN = "missed", "not run"
 _PROTOCOL_WALKS = 600
 _BATCH_TARGET = 50
 _WHOLE_TARGET = 4
@@ -95,9 +96,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Rows of {name, value, unit, baseline, ratio, target, verdict} of the parts named, all when none is.
 
-    The last two are None where there is no target; a verdict is "ok" or "missed". `progress` is called with (parts
-    done, parts). Raises `ToolError` when the simulator has no batch level, or the walks measured do not agree with the
-    golden model.
+    The last two are None where there is no target; a verdict is "ok", "missed" or "not run". `progress` is called with
+    (parts done, parts). Raises `ToolError` when the simulator has no batch level, or the walks measured do not agree
+    with the golden model.
     """
     rows: list[dict[str, Any]] = []
     wanted = parts or PARTS
@@ -117,8 +118,36 @@ def measure(
             rows += _compare(_bulk, seed)
         elif part == "kernel":
             rows += _compare(_kernel, seed)
-        else:
+        elif part == "replay":
             rows += _replay()
+        else:
+            rows += _gigabyte(simulator, asked=bool(parts))
+    return rows
+
+
+def _gigabyte(simulator: str | None, *, asked: bool) -> list[dict[str, Any]]:
+    """Soft-dirty tracking of 1 GiB: an entry a cycle, and what that is in time beside a kernel that QEMU translates.
+
+    Where it was not `asked` for and there is no kernel to run, a row says so.
+    """
+    try:
+        kernel, measured = gigabyte.measured(simulator)
+    except ToolError as error:
+        if asked:
+            raise
+        empty = {"value": None, "unit": "", "baseline": str(error), "ratio": None, "target": None}
+        return [{"name": "soft-dirty tracking of 1 GiB", **empty, "verdict": NOT_RUN}]
+    rows = []
+    for one in measured:
+        value = one.cycles / one.mhz / 1000
+        beside = f"Linux {kernel.version} under QEMU (TCG): {one.seconds * 1000:.1f} ms"
+        unit = f"ms at {one.mhz} MHz"
+        rows.append(_row(f"{one.name}: {one.cycles} cycles", value, unit, beside, one.seconds * 1000 / value))
+    pages, cycles = gigabyte.TABLES * TABLE_ENTRIES, measured[0].cycles
+    rows.append(_row("clear of dense tables", pages / cycles, "entries/cycle", "1", pages / cycles, least=0.95))
+    log = gigabyte.logged(pages)
+    beside = f"by their definitions: PML {log.pml}, HDBSS {log.hdbss}"
+    rows.append(_row(f"full logs, {pages} pages dirtied", log.gateware, "stops", beside, log.pml / log.gateware))
     return rows
 
 
