@@ -81,7 +81,7 @@ class Delivery(Component):
         The table of grants is cleared: requests may be taken.
     responses : Out(stream of ResponseLayout)
     retired : In(stream of {tag}, always ready)
-        Counts two cycles later; with `split` three.
+        Counts two cycles later; with `split`, and for what waits, three.
     may_wait : Out(1), waits : In(1), wait : In(2)
         An invalidation that waits may be accepted; one is, and its kind.
     completions : Out(stream of CompletionLayout, always ready)
