@@ -19,6 +19,23 @@ namespace {
 constexpr unsigned LATE = 5000;  // cycles after which an access to a register has timed out
 constexpr int UNSTABLE = -1, TOO_LATE = -2;
 
+// The memory that software and unit share, and room for reports beside it.
+class WithRoom {
+public:
+    explicit WithRoom(const UnitMemory &given) : words(given), room(given) {}
+    // As `Words::find`.
+    uint64_t *find(uint64_t address, bool &error) const {
+        const uint64_t at = (address - room.room_base) / 8;
+        if (address < room.room_base || at >= room.room_words) return words.find(address, error);
+        error = false;
+        return reinterpret_cast<uint64_t *>(room.room) + at;
+    }
+
+private:
+    const Words words;
+    const UnitMemory room;
+};
+
 class Lane {
 public:
     std::vector<UnitEvent> log;
@@ -116,7 +133,7 @@ private:
     AxiWords axi;
     axi::Random random{0};
     UnitMemory memory{};
-    std::optional<Words> words;
+    std::optional<WithRoom> words;
     uint64_t cycle = 0;
 };
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.headers import structures
 from ptewalk.cosim.bench.records import Records
@@ -16,18 +17,22 @@ from ptewalk.cosim.driver.steps import DriverError
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.x86 import PAGE_SHIFT
 from ptewalk.rtl.description import DesignDescription
+from ptewalk.rtl.registers.map import BY_NAME
 
-__all__ = ["UnitLane", "unit_lane_files"]
+__all__ = ["ROOM_BASE", "UnitLane", "unit_lane_files"]
 
 _FOLDER: Final = Path(__file__).parent
 _HEADERS: Final = ("axi.h", "caching_axi.h", "clock.h", "words.h")
 PAUSE: Final = 4
 """Cycles of a wait."""
 _SHARE: Final = 2**32
+_LINE_WORDS: Final = 16
+_COMMAND: Final = BY_NAME["COMMAND"].offset
 _MEMORY: Final = np.dtype(
     [
         *((name, np.uint64) for name in ("keys", "rows", "words", "key_bits", "frame_limit", "absent_is_zero")),
         *((name, np.uint64) for name in ("seed", "stalls", "latency", "latency_spread")),
+        *((name, np.uint64) for name in ("room", "room_base", "room_words")),
     ],
     align=True,
 )
@@ -38,7 +43,12 @@ _EVENT: Final = np.dtype(
     ],
     align=True,
 )
-"""What memory was asked for: a word that was read, `old`, or a write of `new` where `old` was, `done` or not."""
+"""What memory was asked for: a word that was read, `old`, or a write of `new` where `old` was, `done` or not.
+
+A burst is an event for each of its words; of a write, for those with a strobe.
+"""
+ROOM_BASE: Final = 1 << 39
+"""Physical address of the room for reports: beyond what any memory here holds."""
 _BROKEN: Final = {-1: "an offer on the tables' bus changed before it was taken", -2: "no answer for 5000 cycles"}
 
 
@@ -63,6 +73,8 @@ class UnitLane:
     ----------
     accesses : int
         Reads and writes of registers so far.
+    commands : int
+        Writes to COMMAND that were taken since the reset.
     """
 
     def __init__(self, library: Path) -> None:
@@ -84,7 +96,8 @@ class UnitLane:
         self._at = ctypes.addressof(self._value)
         self._count = ctypes.c_uint64()
         self._kept: tuple[Any, ...] = ()
-        self.accesses = 0
+        self._room = np.zeros(0, np.uint64)
+        self.accesses = self.commands = 0
 
     def close(self) -> None:
         """Free the model; nothing can be used afterwards."""
@@ -93,7 +106,16 @@ class UnitLane:
     def reset(self, memory: SparseMemory) -> None:
         """Reset the unit, with this memory behind it."""
         self._library.ptewalk_unit_reset(self._lane)
+        self.commands = 0
         self.remember(memory)
+
+    def room(self, words: int) -> NDArray[np.uint64]:
+        """Room for a report of the table engine, at `ROOM_BASE`, of words that are 0: from the next `remember` on.
+
+        Reports are written by lines: there is room to the end of the last one.
+        """
+        self._room = np.zeros(-(-words // _LINE_WORDS) * _LINE_WORDS, np.uint64)
+        return self._room[:words]
 
     def remember(
         self, memory: SparseMemory, *, seed: int = 0, stalls: float = 0.0, latency: int = 1, latency_spread: int = 0
@@ -122,8 +144,9 @@ class UnitLane:
         one["absent_is_zero"] = not memory.strict
         one["seed"], one["stalls"] = seed, int(stalls * _SHARE)
         one["latency"], one["latency_spread"] = latency, latency_spread
+        one["room"], one["room_base"], one["room_words"] = self._room.ctypes.data, ROOM_BASE, len(self._room)
         self._library.ptewalk_unit_memory(self._lane, record.ctypes.data)
-        self._kept = arrays
+        self._kept = (*arrays, self._room)
 
     @property
     def cycles(self) -> int:
@@ -150,6 +173,7 @@ class UnitLane:
         response = self._write(self._lane, offset, value)
         if response:
             _refused("write", offset, response)
+        self.commands += offset == _COMMAND
 
     def wait(self) -> None:
         """As `driver.steps.Bus`."""

@@ -12,26 +12,29 @@ from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.cached_mmu import LatelyAsked, ways_to_forget
 from ptewalk.cosim.bench.records import Records
+from ptewalk.cosim.bench.unit_engine import COMMANDED, CommandedEngine
 from ptewalk.cosim.bench.unit_lane import UnitLane
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
 from ptewalk.cosim.driver.sweep import Sweep
 from ptewalk.cosim.driver.unit import Answer, Unit, WaitFor
-from ptewalk.model.engine import Pages
+from ptewalk.model.engine import Engine, Pages
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import BusFault, GeneralProtection, PageFault, Request, Result, State, Translated
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import Access, EntryBit, Outcome
+from ptewalk.model.x86 import PAGE_SHIFT, Access, EntryBit, Outcome
 
 __all__ = ["DRIVEN", "DrivenEngine", "DrivenMmu"]
 
 DRIVEN: Final = (
     *("contexts", "requests", "invalidations", "fault_records", "self_tests"),
-    *("clears", "agings", "pagemaps", "protections", "moves", "relinks", "changed", "moved"),
+    *COMMANDED,
+    *("changed", "moved", "words", "commands"),
     *("word_reads", "word_swaps", "accesses", "cycles"),
 )
-"""What the driver did: commands, what /proc and mremap had done, entries that it changed and moved, words that it read
-and swaps that it made on the tables' bus, accesses to registers, and cycles."""
+"""What the driver did: commands, what /proc and mremap had done, entries that were changed and moved, words of pagemap,
+commands of the table engine; words that it read itself and swaps that it made itself on the tables' bus; accesses to
+registers, and cycles."""
 COMPARED: Final = ("requests", "marks", "mends", "delivered_faults", "lost_faults")
 """The unit's counters that are compared."""
 _WRONG: Final = (
@@ -63,13 +66,13 @@ class DrivenMmu:
     Attributes
     ----------
     lately : LatelyAsked
-    engine : DrivenEngine
+    engine : Engine
+        The unit's own by commands where it has one, else `DrivenEngine`.
     accesses : int
         Of walks, to memory.
     """
 
     def __init__(self, lane: UnitLane, memory: SparseMemory, counts: Counter[str], *, seed: int | None = None) -> None:
-        self.engine = DrivenEngine(self)
         self.lately = LatelyAsked(memory, self._again)
         self.counts = counts
         self.accesses = 0
@@ -78,11 +81,13 @@ class DrivenMmu:
         self._state: State | None = None
         self._told = Counter[str]()  # by what memory saw, and by the faults that were taken
         self._problems: list[str] = []
+        self._pcids: dict[int, int] = {}  # by the root's frame
         scratch = SparseMemory()
         scratch.store(_SCRATCH, 0)
         lane.reset(scratch)
         self._accesses = lane.accesses
         self.unit = run(lane, Unit.open(scratch=_SCRATCH))
+        self.engine: Engine = CommandedEngine(self) if self.unit.built["engine"] else DrivenEngine(self)
         self.counts["self_tests"] += self.unit.built["selftest"]
         run(lane, self.unit.counters(clear=True))
         lane.events()
@@ -106,20 +111,32 @@ class DrivenMmu:
         run(self._lane, self.unit.invalidate(how.kind, linear=how.linear, pcid=how.pcid, wait=wait))
         self.counts["invalidations"] += 1
 
-    def by_words(self, steps: Steps[T]) -> T:
-        """Take steps that read and swap words; what memory saw is counted as the driver's."""
+    def carry(self, steps: Steps[T], *, room: int = 0) -> tuple[T, Records, NDArray[np.uint64]]:
+        """As `unit_engine.Carrier`."""
+        report = self._lane.room(room)
         self._begin()
         result = run(self._lane, steps)
-        events = self._lane.events()
-        writes = int(np.count_nonzero(events["writes"]))
-        self.counts["word_swaps"] += writes
-        self.counts["word_reads"] += len(events) - writes
-        return result
+        return result, self._lane.events(), report
+
+    def pcid_of(self, root: int) -> int:
+        """As `unit_engine.Carrier`; of what was not asked yet nothing is cached, and 0 serves."""
+        return self._pcids.get(root, 0)
+
+    def count(self, name: str, more: int) -> None:
+        """As `unit_engine.Carrier`."""
+        self.counts[name] += more
+
+    def wrong(self, problem: str) -> None:
+        """As `unit_engine.Carrier`: `take` tells it."""
+        self._problems.append(problem)
 
     def take(self) -> list[str]:
         """What went wrong since the last call; the unit's counters, read by the driver, are compared."""
         counted = run(self._lane, self.unit.counters())
         status = run(self._lane, self.unit.status())
+        ended = run(self._lane, self.unit.ended())
+        if ended != self._lane.commands:
+            self._problems.append(f"DONE: {ended} commands have ended, of {self._lane.commands} that were given")
         for name in COMPARED:
             if counted[name] != self._told[name]:
                 self._problems.append(f"counter {name}: {counted[name]}, expected {self._told[name]}")
@@ -159,6 +176,7 @@ class DrivenMmu:
             named = {name: getattr(state, name) for name in names}
             run(self._lane, self.unit.context(state.root, keep=True, **named))
             self._state = state
+            self._pcids[state.root >> PAGE_SHIFT] = state.pcid
             self.counts["contexts"] += 1
         results: list[Result] = []
         for request in requests:
@@ -229,19 +247,28 @@ class DrivenEngine:
         counts = self._mmu.counts
         counts["moves" if marks else "relinks"] += 1
         steps = self._sweep(pages).move(target, level, rules, marks=marks, unprotects=unprotects)
-        counts["moved"] += self._mmu.by_words(steps)
+        counts["moved"] += self._by_words(steps)
 
     def words(self, pages: Pages, rules: Entries, *, marks: bool) -> NDArray[np.uint64]:
         """As `Engine.words`."""
         self._mmu.counts["pagemaps"] += 1
-        return self._mmu.by_words(self._sweep(pages).words(rules, marks=marks))
+        words = self._by_words(self._sweep(pages).words(rules, marks=marks))
+        self._mmu.counts["words"] += len(words)
+        return words
+
+    def _by_words(self, steps: Steps[T]) -> T:
+        result, events, _ = self._mmu.carry(steps)
+        writes = int(np.count_nonzero(events["writes"]))
+        self._mmu.counts["word_swaps"] += writes
+        self._mmu.counts["word_reads"] += len(events) - writes
+        return result
 
     def _sweep(self, pages: Pages) -> Sweep:
         return Sweep(self._mmu.unit, pages)
 
     def _changed(self, name: str, steps: Steps[tuple[int, list[int]]]) -> int:
         self._mmu.counts[name] += 1
-        stopped, changed = self._mmu.by_words(steps)
+        stopped, changed = self._by_words(steps)
         self._mmu.counts["changed"] += len(changed)
         return stopped
 

@@ -156,8 +156,8 @@ def replay(
     do to tables the gateware's table engine does. Random scenarios, and files without answers, are compared with the
     golden model alone. In a design with caches each process has a PCID and is switched to without a flush; after each
     step what may be cached is asked about again. With --registers the MMU is one in a unit, and software has its
-    registers alone: the driver switches, asks, invalidates and takes faults, and does what the engine would by swaps of
-    words.
+    registers alone: the driver switches, asks, invalidates and takes faults, and gives the unit's table engine its
+    commands; to a unit of several walkers, which has none, it does what the engine would by swaps of words.
     """
     if (kernel is not None or packages) and backend != "linux":
         raise ToolError(f"--{'deb' if packages else 'kernel'} goes with --backend linux, not with --backend {backend}")

@@ -63,6 +63,8 @@ class TableEngine:
     Parameters
     ----------
     unit : Unit
+    polls : int
+        How often a command is asked for whether it told something.
 
     Raises
     ------
@@ -70,10 +72,11 @@ class TableEngine:
         It was built without one.
     """
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, *, polls: int = POLLS) -> None:
         if not unit.built["engine"]:
             raise ValueError("this unit was built without a table engine: CAPS.engine is 0")
-        self._unit = unit
+        self._unit, self._polls = unit, polls
+        self._told: list[dict[str, int]] = []  # by the command in work, which `end` has not given yet
 
     def run(self, command: Mapping[str, Any], *, pcid: int = 0) -> Steps[list[dict[str, int]]]:
         """A command by the names of `CommandLayout`, of an address space: `begin`, and `end`."""
@@ -92,6 +95,7 @@ class TableEngine:
             if self._unit.staged.get(offset) != word:
                 yield Write(offset, word)
                 self._unit.staged[offset] = word
+        self._told = []
         yield from self._unit.begin(Command.TABLE)
 
     def end(self) -> Steps[list[dict[str, int]]]:
@@ -106,12 +110,13 @@ class TableEngine:
         Raises
         ------
         DriverError
-            It does not end within `POLLS` polls, as one of a long range may not: the end can be awaited again.
+            It does not end within its polls, as one of a long range may not: the end can be awaited again, and then
+            gives what came before too.
         """
-        told: list[dict[str, int]] = []
-        while not told or told[-1]["more"]:
-            told.append((yield from self._completion()))
+        while not self._told or self._told[-1]["more"]:
+            self._told.append((yield from self._completion()))
         yield from self._unit.await_end(Command.TABLE)
+        told, self._told = self._told, []
         return told
 
     def abort(self) -> Steps[None]:
@@ -120,14 +125,14 @@ class TableEngine:
 
     def _completion(self) -> Steps[dict[str, int]]:
         shown = BY_NAME["TABLE_TOLD"]
-        for _ in range(POLLS):
+        for _ in range(self._polls):
             found = shown.unpack((yield Read(shown.offset)))
             if found.pop("valid"):
                 break
             yield Wait()
         else:
             text = "is a grant not retired? Of a long range, await the end again"
-            raise DriverError(f"TABLE was not told after {POLLS} polls; {text}")
+            raise DriverError(f"TABLE was not told after {self._polls} polls; {text}")
         wide = {"page": "STOP", "homeless": "HOMELESS"}
         if not found["more"]:
             wide |= {"changed": "CHANGED"}

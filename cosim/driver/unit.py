@@ -455,6 +455,10 @@ class Unit:
             values[name] = yield from _read_wide(f"COUNT_{name.upper()}")
         return values
 
+    def ended(self) -> Steps[int]:
+        """How many commands have ended since the reset, modulo 2**32."""
+        return (yield from _read("DONE"))["value"]
+
     def status(self) -> Steps[dict[str, int]]:
         """The fields of STATUS."""
         return (yield from _read("STATUS"))

@@ -122,6 +122,11 @@ class Gateware:
     """True: a table engine is beside it in a replay; False: it does itself what that would."""
 
     @property
+    def has_engine(self) -> bool:
+        """It has a table engine itself."""
+        return False
+
+    @property
     def design(self) -> DesignDescription:
         """What was built."""
         assert self.model.design is not None

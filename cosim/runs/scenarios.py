@@ -22,7 +22,7 @@ __all__ = ["check_on_gateware", "check_scenarios", "reduce_gateware", "replay_ga
 _CHUNK: Final = 25
 """Scenarios in a part of a run by several processes, at most."""
 _MANY: Final = 100
-"""Scenarios among which some stores to tracked pages must be."""
+"""Scenarios among which some stores to tracked pages must be; steps after which somebody has pages to be told."""
 
 
 def _built(simulator: str | None, soft_dirty: bool, design: str, registers: bool) -> Any:
@@ -43,6 +43,14 @@ def _engine(by: Any) -> str | None:
     if not by.needs_engine:
         return None
     return str(built_engine(simulator=name).library) if can_build(name) else None
+
+
+def _few_commands(by: Any, told: dict[str, Any]) -> str:
+    """A unit's engine did so little that others must have done it: said in words, or ""."""
+    if not by.has_engine or not told:
+        return ""
+    steps, done = told["agree"] + told["differ"], told["driver"]["commands"]
+    return f"the table engine did {done} commands in {steps} steps" if steps >= _MANY and done < steps else ""
 
 
 def _merged(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -78,7 +86,7 @@ def replay_gateware(
     """Replay each job on the gateware in step with the golden model.
 
     The jobs must agree on `soft_dirty`, `design` and `registers`. Each result is that of `performances.replayed` with
-    `simulator`.
+    `simulator`, and `missing`: what was promised and not done, in words; "" for nothing.
 
     Parameters
     ----------
@@ -100,7 +108,7 @@ def replay_gateware(
     if not built.in_process:
         values = {"jobs": [asdict(job) for job in jobs], "engine": engine}
         told: list[dict[str, Any]] = built.perform("replayed", values, protocol=protocol)["results"]
-        return [one | {"simulator": built.simulator} for one in told]
+        return [one | {"simulator": built.simulator, "missing": ""} for one in told]
     parts: list[ReplayJob] = []
     whose: list[int] = []
     for place, (job, scenarios) in enumerate(zip(jobs, found, strict=True)):
@@ -118,7 +126,8 @@ def replay_gateware(
     chunks = [Chunk(0, number, 1) for number in range(len(parts))]
     results = execute(chunks, work, jobs=workers, progress=progress)
     own = [[one for one, place in zip(results, whose, strict=True) if place == index] for index in range(len(jobs))]
-    return [_merged(mine) | {"simulator": built.simulator} for mine in own]
+    merged = [_merged(mine) | {"simulator": built.simulator} for mine in own]
+    return [one | {"missing": _few_commands(built, one)} for one in merged]
 
 
 def check_on_gateware(
@@ -135,7 +144,9 @@ def check_on_gateware(
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """What `performances.checked` gives, and `simulator`; `seed` is that of the conditions."""
+    """What `performances.checked` gives, `simulator`, and `missing` as in `replay_gateware`; `seed` is that of the
+    conditions.
+    """
     built = by or _built(simulator, soft_dirty, design, registers)
     engine = _engine(built)
     groups = _groups(scenarios, workers if built.in_process else 1)
@@ -148,7 +159,8 @@ def check_on_gateware(
         return built.perform("checked", values)
 
     chunks = [Chunk(seed or 0, number, len(group)) for number, group in enumerate(groups)]
-    return _merged(execute(chunks, work, jobs=workers, progress=progress)) | {"simulator": built.simulator}
+    told = _merged(execute(chunks, work, jobs=workers, progress=progress)) | {"simulator": built.simulator}
+    return told | {"missing": _few_commands(built, told)}
 
 
 def check_scenarios(
@@ -189,7 +201,7 @@ def check_scenarios(
         )
     promised = sum(len(scenario.steps) for scenario in scenarios)
     done = result["agree"] + result["differ"] + result["skipped"]
-    missing = []
+    missing = [result["missing"]] if result.get("missing") else []
     if not result["differ"] and done != promised:
         missing.append(f"{done} steps of {promised} were run")
     if backend == "gateware" and not result["words"]:

@@ -10,6 +10,7 @@ from ptewalk.cosim.bench.unit_lane import UnitLane, unit_lane_files
 from ptewalk.cosim.checks.unit_performances import UNIT_PERFORMANCES
 from ptewalk.cosim.runs.gateware import Gateware, library_of
 from ptewalk.cosim.simulate.find import COMPILED
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -24,6 +25,11 @@ class UnitLibrary(Gateware):
     in_process: ClassVar[bool] = True
     needs_engine: ClassVar[bool] = False
     _lane: list[UnitLane] = field(default_factory=list, compare=False)
+
+    @property
+    def has_engine(self) -> bool:
+        """As `Gateware.has_engine`."""
+        return isinstance(self.config, UnitConfig) and self.config.engine is not None
 
     @staticmethod
     def make(config: UnitConfig | None = None, simulator: str = "verilator") -> UnitLibrary:
@@ -46,7 +52,7 @@ class UnitLibrary(Gateware):
 
 
 def unit_named(design: str, walker: WalkerConfig, simulator: str | None = None) -> UnitLibrary:
-    """The unit round a preset that caches, with this walker, built.
+    """The unit round a preset that caches, with this walker, built; with a table engine where it has one walker.
 
     Raises
     ------
@@ -60,4 +66,5 @@ def unit_named(design: str, walker: WalkerConfig, simulator: str | None = None) 
             f"a unit runs by compiled code, on Verilator or CXXRTL only, not on {simulator}: leave out --simulator"
         )
     mmu = replace(CACHING[design], walker=walker)
-    return UnitLibrary.make(UnitConfig(mmu), simulator or "verilator")
+    engine = EngineConfig(physical_bits=walker.physical_bits) if mmu.walkers == 1 else None
+    return UnitLibrary.make(UnitConfig(mmu, engine=engine), simulator or "verilator")

@@ -64,3 +64,25 @@ def test_the_end_of_a_long_range_is_awaited_again() -> None:
     bus.words[BY_NAME["TABLE_TOLD"].offset] = begun
     (completion,) = run(bus, engine.end())
     assert (completion["page"], completion["changed"]) == (0x60, 3)
+
+
+def test_what_was_told_before_the_end_is_given_with_it() -> None:
+    """The end is awaited in vain after an entry without a home was told: who awaits it again is told of that too."""
+    engine, bus = TableEngine(Unit(BUILT), polls=3), told(more=1)
+    with pytest.raises(DriverError, match="TABLE was not told after 3 polls"):
+        run(OnceTold(bus), engine.run(changing(PAGES, clearing(RULES), RULES)))
+    (before, last) = run(told(), engine.end())
+    assert (before["more"], before["homeless"], last["more"], last["page"]) == (1, 0, 0, 0x60)
+
+
+class OnceTold:
+    """A unit that shows one completion, until it is taken."""
+
+    def __init__(self, bus: Paper) -> None:
+        self._bus, self.wait, self.read = bus, bus.wait, bus.read
+
+    def write(self, offset: int, value: int) -> None:
+        """As `driver.steps.Bus`."""
+        if offset == BY_NAME["DO"].offset:
+            del self._bus.words[BY_NAME["TABLE_TOLD"].offset]
+        self._bus.write(offset, value)
