@@ -19,8 +19,8 @@ __all__ = ["COMMANDED", "CommandedEngine", "Carrier"]
 
 COMMANDED: Final = ("clears", "agings", "pagemaps", "protections", "moves", "relinks")
 """What /proc and mremap have done: a command of the engine each."""
-_POLLS: Final = 100 * POLLS
-"""Of a command: a pagemap of a gibibyte takes a million cycles where memory is slow."""
+_POLLS: Final = 10 * POLLS
+"""Of a command: the pagemap of some GiB takes millions of cycles."""
 T = TypeVar("T")
 
 

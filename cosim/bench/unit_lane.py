@@ -24,7 +24,8 @@ __all__ = ["ROOM_BASE", "UnitLane", "unit_lane_files"]
 _FOLDER: Final = Path(__file__).parent
 _HEADERS: Final = ("axi.h", "caching_axi.h", "clock.h", "words.h")
 PAUSE: Final = 4
-"""Cycles of a wait."""
+"""Cycles of the first wait after a write; each further one is twice as long as the one before."""
+_LONGEST: Final = 256
 _SHARE: Final = 2**32
 _LINE_WORDS: Final = 16
 _COMMAND: Final = BY_NAME["COMMAND"].offset
@@ -98,6 +99,7 @@ class UnitLane:
         self._kept: tuple[Any, ...] = ()
         self._room = np.zeros(0, np.uint64)
         self.accesses = self.commands = 0
+        self._pause = PAUSE
 
     def close(self) -> None:
         """Free the model; nothing can be used afterwards."""
@@ -170,6 +172,7 @@ class UnitLane:
     def write(self, offset: int, value: int) -> None:
         """As `read`."""
         self.accesses += 1
+        self._pause = PAUSE
         response = self._write(self._lane, offset, value)
         if response:
             _refused("write", offset, response)
@@ -177,7 +180,8 @@ class UnitLane:
 
     def wait(self) -> None:
         """As `driver.steps.Bus`."""
-        response = self._library.ptewalk_unit_wait(self._lane, PAUSE)
+        response = self._library.ptewalk_unit_wait(self._lane, self._pause)
+        self._pause = min(2 * self._pause, _LONGEST)
         if response:
             raise DriverError(f"while it waits: {_BROKEN.get(response, f'response {response}')}")
 
