@@ -96,7 +96,7 @@ class BridgeWritesBound(BridgeWrites):
     assumptions = (
         "memory takes an address or a beat that is offered, and answers what it has whole, after A cycles at most",
         "the MMU answers after M cycles at most",
-        "a record is queued in the first cycle or the second (tests/rtl/bridge)",
+        "a record is queued in the first cycle or the second (bridge-turns)",
         f"A is below {1 << _MEMORY_BITS}, M below {1 << _MMU_BITS}, no more than 15 beats are in the bridge",
         "the rest as of bridge-writes, which is proved beside it",
     )
@@ -214,7 +214,7 @@ class BridgeReadsBound(BridgeReads):
     assumptions = (
         "memory takes an address that is offered, and gives some beat while it owes any, after A cycles at most",
         "the MMU answers after M cycles at most",
-        "a record is queued in the first cycle or the second (tests/rtl/bridge)",
+        "a record is queued in the first cycle or the second (bridge-turns)",
         f"A is below {1 << _MEMORY_BITS}, M below {1 << _MMU_BITS}, a read has no more than {_LONGEST} beats",
         "the rest as of bridge-reads and bridge-room, which are proved beside it",
     )

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from ptewalk.cosim.formal.bridge import BridgeWrites
 from ptewalk.cosim.formal.bridge_bounds import BridgeReadsBound, BridgeWritesBound
 from ptewalk.cosim.formal.bridge_reads import BridgeReads, BridgeRoom
+from ptewalk.cosim.formal.bridge_turns import BridgeTurns
 from ptewalk.cosim.formal.delivery import DeliveryHarness, DeliveryReadsHarness, DeliverySeveralHarness, DeliverySplit
 from ptewalk.cosim.formal.ending import EngineEnding
 from ptewalk.cosim.formal.fault_unit import FaultUnitDrain, FaultUnitQueue
@@ -92,6 +93,7 @@ PROPERTIES: dict[str, Property] = {
     BridgeRoom.title: BridgeRoom,
     BridgeWritesBound.title: BridgeWritesBound,
     BridgeReadsBound.title: BridgeReadsBound,
+    BridgeTurns.title: BridgeTurns,
     OutstandingHarness.title: OutstandingHarness,
     WaitsHarness.title: WaitsHarness,
     WaitsReadsHarness.title: WaitsReadsHarness,

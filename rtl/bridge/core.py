@@ -18,6 +18,8 @@ __all__ = ["Bridge"]
 
 _CROWD = 4
 """Reads that wait to retire, at which no store is asked about any more."""
+_PATIENCE = 16
+"""Stores that retire while a read waits, after which none is asked about until it has retired; a power of two."""
 
 
 class Bridge(Component):
@@ -37,11 +39,20 @@ class Bridge(Component):
         Answers are taken at once.
     control : In(BridgeControlLayout), status : Out(BridgeStatusLayout)
     faults : Out(stream of FaultRecordLayout)
+
+    Attributes
+    ----------
+    ended, waited, crowded : SyncFIFO, Signal, Signal
+        Reads that have ended and not retired, where they are granted; stores that retired while the oldest waits; no
+        store is asked about. Proofs look at them.
     """
 
     def __init__(self, config: BridgeConfig = BridgeConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
         self.reads, self.writes = ReadSide(config), WriteSide(config)
+        ended = SyncFIFO(width=(config.reads - 1).bit_length(), depth=config.reads) if config.read_grants else None
+        self.ended: SyncFIFO | None = ended
+        self.waited, self.crowded = Signal(range(_PATIENCE + 1)), Signal()
         bits, ids = config.data_bits, config.id_bits
         super().__init__(
             {
@@ -67,7 +78,6 @@ class Bridge(Component):
                 outward = "from" if name in ("r", "b") else "to"
                 connect(m, flipped(getattr(above, name)), getattr(side, name))
                 connect(m, getattr(side, f"{outward}_{name}"), flipped(getattr(below, name)))
-        self._crowded = Signal()
         self._ask(m)
         self._retire(m)
         self._record(m)
@@ -82,7 +92,7 @@ class Bridge(Component):
         free, picks = Signal(), Signal()
         m.d.comb += [
             free.eq(~requests.valid | requests.ready),
-            picks.eq(writes.wants & ~self._crowded & (turn | ~reads.wants)),
+            picks.eq(writes.wants & ~self.crowded & (turn | ~reads.wants)),
             reads.asks.eq(free & reads.wants & ~picks),
             writes.asks.eq(free & picks),
             *(requests.payload[name].eq(asked[name]) for name in ("linear", "access", "user")),
@@ -108,16 +118,17 @@ class Bridge(Component):
             ]
 
     def _retire(self, m: Module) -> None:
-        """Stores retire at once, reads between them. Where many reads wait no store is asked about."""
+        """Stores retire at once, reads between them. Where many reads wait, or one long, no store is asked about."""
         reads, writes, retired = self.reads, self.writes, self.mmu.retired
         m.d.comb += [
             retired.valid.eq(writes.ends),
             retired.payload.tag.eq(writes.ended | 1 << self.config.slot_bits),
         ]
-        if not self.config.read_grants:
+        read = self.ended
+        if read is None:
             m.d.comb += [reads.frees.eq(reads.ends), reads.freed.eq(reads.ended)]
             return
-        m.submodules.read = read = SyncFIFO(width=len(reads.ended), depth=self.config.reads)
+        m.submodules.read = read
         m.d.comb += [
             read.w_data.eq(reads.ended),
             read.w_en.eq(reads.ends),
@@ -126,7 +137,10 @@ class Bridge(Component):
         ]
         with m.If(~writes.ends):
             m.d.comb += [retired.valid.eq(read.r_rdy), retired.payload.tag.eq(read.r_data)]
-        m.d.sync += self._crowded.eq(read.level >= _CROWD)
+        m.d.sync += [
+            self.waited.eq(Mux(read.r_rdy & writes.ends, self.waited + ~self.waited[-1], 0)),
+            self.crowded.eq((read.level >= _CROWD) | self.waited[-1]),
+        ]
 
     def _record(self, m: Module) -> None:
         """The queue of faults, and what software is told."""

@@ -57,6 +57,7 @@ COVERS = {
     "bridge-room": 1,
     "bridge-writes/bound": 3,
     "bridge-reads/bound": 3,
+    "bridge-turns": 2,
     "outstanding": 1,
     "waits": 4,
     "waits/reads": 3,
@@ -74,7 +75,7 @@ AT_LENGTH = (
     *("in-turn", "waiting", "waits", "waits/reads", "tlb-hit", "tlb-hit/full", "log-records", "mmu-answers"),
     *("walkers", "glue-keeps/2", "glue-answers/2", "delivery/several", "delivery/reads", "tlb-hit/split"),
     *("monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room", "outstanding"),
-    *("bridge-writes/bound", "bridge-reads/bound"),
+    *("bridge-writes/bound", "bridge-reads/bound", "bridge-turns"),
     *("fetcher-tables", "fetcher-swaps", "lines-swaps", "mmu-answers/split"),
 )
 """Of these `make test` has the first only, and nightly all."""
@@ -256,7 +257,7 @@ def test_what_needs_yices_says_so_where_it_is_missing(monkeypatch: pytest.Monkey
         assert str(error.value) == f"tlb-hit/full needs yices (yices-smt2 was not found): {mend}"
         needs = {"tlb-hit/full", "tlb-hit/split", "log-records", "mmu-answers", "mmu-answers/split"}
         needs |= {"monitor-atomic", "monitor-progress", "bridge-writes", "bridge-reads", "bridge-room"}
-        needs |= {"bridge-writes/bound", "bridge-reads/bound"}
+        needs |= {"bridge-writes/bound", "bridge-reads/bound", "bridge-turns"}
         needs |= {"engine-ending", "fetcher-tables", "fetcher-swaps", "lines-swaps"}
         assert {name for name in PROPERTIES if module.missing_solver(name)} == needs
         assert "needs yices" in module.missing_solver("mmu-answers"), "for its covers"
