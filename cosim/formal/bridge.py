@@ -14,12 +14,27 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bridge.faults import FaultState
 from ptewalk.rtl.bridge.writes import WriteSide
 
-__all__ = ["BridgeWrites", "Stranger"]
+__all__ = ["BridgeWrites", "Stranger", "tie_head"]
 
 _CONFIG = BridgeConfig(linear_bits=32, physical_bits=32, id_bits=1, reads=4, writes=4)
 _SLOTS = _CONFIG.writes
 _MOST = 15
 """Beats in the buffer."""
+
+
+def tie_head(ring: Any) -> list[Assert]:
+    """What registers say of a ring's tail and head is what its slots say."""
+    done, good, bad = (bits.bit_select(ring.head_slot, 1) for bits in (ring.done, ring.good, ring.bad))
+    return [
+        Assert(~ring.room | ~ring.busy.bit_select(ring.tail, 1)),
+        *(
+            Assert(after == (slot + 1)[: len(slot)])
+            for slot, after in ((ring.tail, ring.after_tail), (ring.head_slot, ring.after_head))
+        ),
+        Assert(ring.judged == done),
+        Assert(ring.allowed == (done & good)),
+        Assert(~done | (ring.illegal == bad)),
+    ]
 
 
 class Stranger(Component):
@@ -196,25 +211,30 @@ class BridgeWrites(Harness):
             ends = known.ends & (known.ended == slot)
             below = s.sent[slot] | s.known[slot] | begins
             done, bad, row = ring.done[slot], ring.bad[slot], s.rows[slot]
+            rejected = ring.rejected & (ring.rejected_slot == slot)
             allowed = done & ~bad & (Value.cast(row.outcome) == Outcome.OK)
             m.d.comb += [
-                Assert(done == (asked & ~s.asked[slot])),
-                Assert(~s.asked[slot] | (asked & ~bad)),
+                Assert(done == (asked & ~s.asked[slot] & ~rejected)),
+                Assert(~s.asked[slot] | (asked & bad & ~ring.good[slot])),
+                Assert(~rejected | (asked & bad & ~s.asked[slot])),
+                Assert(~done | (ring.good[slot] == allowed)),
                 Assert(ring.busy[slot] == (inside[slot] | below)),
                 Assert(~(inside[slot] & below)),
                 Assert(~s.sent[slot] | (s.known[slot] ^ begins)),
                 Assert(~begins | s.sent[slot]),
                 Assert((s.known[slot] & ~s.sent[slot]) == ends),
                 Assert(s.granted[slot] == (below | (allowed & s.stores[slot]))),
-                Assert(~asked | bad | (side.still[slot] == ~s.stores[slot])),
+                Assert(~asked | rejected | (done & bad) | (side.still[slot] == ~s.stores[slot])),
                 Assert(~(done & ~bad & (s.slot == slot)) | (row.frame == s.frame)),
             ]
         sent: Value = sum((s.sent[slot] for slot in range(1, _SLOTS)), Value.cast(s.sent[0]))
         judged = side.faults.judged
-        answered_here = side.faults.failed | (side.faults.good & side.still.bit_select(ring.head_slot, 1))
+        answered_here = side.faults.failed | (side.faults.good & side.still_head)
         first = ahead == -1
         m.d.comb += [
+            Assert(~judged | (side.still_head == side.still.bit_select(ring.head_slot, 1))),
             Assert(ring.asked + ring.waiting <= _SLOTS),
+            *tie_head(ring),
             Assert(ring.next_slot == (ring.head_slot + ring.asked)[:bits]),
             Assert(ring.tail == (ring.next_slot + ring.waiting)[:bits]),
             *(Assert(s.here == side.whole.level), Assert(s.here <= _SLOTS)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.hdl import Assert, Assume, Cat, Cover, Module, Mux, Signal, Value
 
-from ptewalk.cosim.formal.bridge import Stranger
+from ptewalk.cosim.formal.bridge import Stranger, tie_head
 from ptewalk.cosim.formal.harness import Harness
 from ptewalk.model.x86 import Outcome
 from ptewalk.rtl.bridge.config import BridgeConfig
@@ -152,10 +152,13 @@ class BridgeReads(Harness):
             ends = known.ends & (known.ended == slot)
             below = s.sent[slot] | s.known[slot] | begins
             done, bad = ring.done[slot], ring.bad[slot]
+            rejected = ring.rejected & (ring.rejected_slot == slot)
             allowed = done & ~bad & (Value.cast(s.verdicts[slot].outcome) == Outcome.OK)
             m.d.comb += [
-                Assert(done == (asked & ~s.asked[slot])),
-                Assert(~s.asked[slot] | (asked & ~bad)),
+                Assert(done == (asked & ~s.asked[slot] & ~rejected)),
+                Assert(~s.asked[slot] | (asked & bad & ~ring.good[slot])),
+                Assert(~rejected | (asked & bad & ~s.asked[slot])),
+                Assert(~done | (ring.good[slot] == allowed)),
                 Assert(ring.busy[slot] == (inside | below | s.over[slot])),
                 Assert((inside + below + s.over[slot]) <= 1),
                 Assert(~s.sent[slot] | (s.known[slot] ^ begins)),
@@ -166,6 +169,7 @@ class BridgeReads(Harness):
             ]
         m.d.comb += [
             Assert(ring.asked + ring.waiting <= _SLOTS),
+            *tie_head(ring),
             Assert(ring.next_slot == (ring.head_slot + ring.asked)[:bits]),
             Assert(ring.tail == (ring.next_slot + ring.waiting)[:bits]),
             Assert((state != FaultState.STALLED) | (ring.asked == 1)),
@@ -210,7 +214,7 @@ class BridgeRoom(BridgeReads):
         "memory answers reads that went out, with as many beats as were asked for",
         "the rest as of bridge-reads, which is proved beside it",
     )
-    depth = 1
+    depth = 2
     search_depth = 6
 
     def _specify(self, s: SimpleNamespace) -> None:

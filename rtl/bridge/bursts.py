@@ -28,17 +28,16 @@ def illegal(m: Module, address: Any, *, data_bits: int) -> Signal:
     another length than 2, 4, 8 or 16 or begins inside a beat.
     """
     found, crosses = Signal(name="illegal"), Signal(name="crosses")
-    inside = Signal(x86.PAGE_SHIFT, name="inside")  # bytes of a beat - 1
-    span = Signal(16, name="span")  # from the first byte of its first beat to its last byte
-    end = Signal(17, name="end")
+    largest = ((data_bits // 8) - 1).bit_length()
+    size = address.size[: largest.bit_length()]
+    inside = Signal(largest, name="inside")  # bytes of a beat - 1
     short = Cat(address.len == count - 1 for count in (2, 4, 8, _MOST_SHORT)).any()
     low = address.addr[: x86.PAGE_SHIFT]
     m.d.comb += [
-        inside.eq((1 << address.size) - 1),
-        span.eq((address.len << address.size) | inside),
-        end.eq((low & ~inside) + span),
-        crosses.eq(end[x86.PAGE_SHIFT :].any()),
-        found.eq(address.size > ((data_bits // 8) - 1).bit_length()),
+        inside.eq((1 << size) - 1),
+        # Of its last beat: bits of the address inside a beat add nothing.
+        crosses.eq((low + (address.len << size))[x86.PAGE_SHIFT :].any()),
+        found.eq(address.size > largest),
     ]
     with m.Switch(address.burst):
         with m.Case(Burst.INCR):

@@ -1,7 +1,7 @@
 """The bridge beside its MMU: bursts in, requests to the MMU, bursts out."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream
+from amaranth.lib import data, stream
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -84,28 +84,33 @@ class Bridge(Component):
         return m
 
     def _ask(self, m: Module) -> None:
-        """One request register for both directions, which take turns; the MMU's answers."""
+        """Both directions take turns; the MMU's answers.
+
+        What is asked stands in a register, and in a second one where the MMU does not take the first.
+        """
         reads, writes, control = self.reads, self.writes, self.control
         requests, responses = self.mmu.requests, self.mmu.responses
-        asked = Signal(AskLayout(self.config.slot_bits))
-        is_write, turn = Signal(), Signal()  # what is asked about; the write goes first
-        free, picks = Signal(), Signal()
+        ask = data.StructLayout({"of": AskLayout(self.config.slot_bits), "is_write": 1})
+        asks, first, second = Signal(ask), Signal(ask, reset_less=True), Signal(ask, reset_less=True)
+        asked, comes, turn = first.of, Signal(), Signal()  # the write goes first
+        free, picks = Signal(init=1), Signal()  # the second is
         m.d.comb += [
-            free.eq(~requests.valid | requests.ready),
             picks.eq(writes.wants & ~self.crowded & (turn | ~reads.wants)),
             reads.asks.eq(free & reads.wants & ~picks),
             writes.asks.eq(free & picks),
             *(requests.payload[name].eq(asked[name]) for name in ("linear", "access", "user")),
             requests.payload.ac.eq(control.ac),
-            requests.payload.tag.eq(Cat(asked.slot, is_write)),
+            requests.payload.tag.eq(Cat(asked.slot, first.is_write)),
             responses.ready.eq(1),
+            comes.eq((reads.asks & reads.lawful) | (writes.asks & writes.lawful)),
+            *(asks.of.eq(Mux(picks, writes.ask, reads.ask)), asks.is_write.eq(picks)),
         ]
         with m.If(free):
-            m.d.sync += [
-                requests.valid.eq((reads.asks & reads.lawful) | (writes.asks & writes.lawful)),
-                asked.eq(Mux(picks, writes.ask, reads.ask)),
-                is_write.eq(picks),
-            ]
+            m.d.sync += second.eq(asks)
+        with m.If(~requests.valid | requests.ready):
+            m.d.sync += [requests.valid.eq(~free | comes), first.eq(Mux(free, asks, second)), free.eq(1)]
+        with m.Elif(comes):
+            m.d.sync += free.eq(0)
         with m.If(reads.asks | writes.asks):
             m.d.sync += turn.eq(~picks)
         found = responses.payload
@@ -145,16 +150,21 @@ class Bridge(Component):
     def _record(self, m: Module) -> None:
         """The queue of faults, and what software is told."""
         reads, writes, control, status = self.reads, self.writes, self.control, self.status
-        record = Signal(self.faults.payload.shape())
+        record = Signal(self.faults.payload.shape(), reset_less=True)
+        turn, room, told = Signal(), Signal(), Signal()  # of a write; for a record; one was told, and found room
         m.submodules.queue = queue = SyncFIFO(width=record.shape().size, depth=self.config.fault_depth)
-        reports = reads.reports | writes.reports
+        reports = Mux(turn, writes.reports, reads.reports)
+        m.d.sync += [
+            turn.eq(~turn),
+            record.eq(Mux(turn, writes.record, reads.record)),
+            told.eq(reports & room),
+        ]
         m.d.comb += [
-            reads.reported.eq(1),
-            writes.reported.eq(~reads.reports),
-            *(side.room.eq(queue.w_rdy) for side in (reads, writes)),
-            record.eq(Mux(reads.reports, reads.record, writes.record)),
+            *(reads.reported.eq(~turn), writes.reported.eq(turn)),
+            room.eq(Mux(told, queue.level < self.config.fault_depth - 1, queue.w_rdy)),
+            *(side.room.eq(room) for side in (reads, writes)),
             queue.w_data.eq(record),
-            queue.w_en.eq(reports),
+            queue.w_en.eq(told),
             self.faults.valid.eq(queue.r_rdy),
             self.faults.payload.eq(queue.r_data),
             queue.r_en.eq(self.faults.ready),
@@ -164,7 +174,7 @@ class Bridge(Component):
             status.busy.eq(reads.busy | writes.busy),
         ]
         raised = {
-            "fault_overflow": (reports & ~queue.w_rdy, control.clear_overflow),
+            "fault_overflow": (reports & ~room, control.clear_overflow),
             "stall_timeout": (reads.times_out | writes.times_out, control.clear_timeout),
         }
         for name, (event, clear) in raised.items():

@@ -29,8 +29,8 @@ class BurstFaults(Component):
 
     Members
     -------
-    judged, illegal, outcome : In(1), In(1), In(2)
-        The head's verdict is known; it is illegal; `x86.Outcome`.
+    judged, allowed, illegal, outcome : In(1), In(1), In(1), In(2)
+        The head's verdict is known; and allows it; it is illegal; `x86.Outcome`.
     alone : In(1)
         None behind it was asked about.
     mode, timeout, retry, abort : In
@@ -57,7 +57,7 @@ class BurstFaults(Component):
     """
 
     def __init__(self) -> None:
-        single = ("judged", "illegal", "alone", "retry", "abort", "reported", "room", "passes")
+        single = ("judged", "allowed", "illegal", "alone", "retry", "abort", "reported", "room", "passes")
         told = ("good", "reports", "stalls", "failed", "again", "stalled", "times_out")
         self.state = Signal(FaultState)
         super().__init__(
@@ -74,11 +74,10 @@ class BurstFaults(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         state = self.state
-        waited = Signal(32)
-        allowed = ~self.illegal & (self.outcome == x86.Outcome.OK)
+        coming, due = Signal(32, reset_less=True), Signal()  # cycles that it will have waited in the next; enough
         m.d.comb += [
-            self.good.eq(self.judged & allowed),
-            self.reports.eq(self.judged & ~allowed & (state == FaultState.WATCH)),
+            self.good.eq(self.allowed),
+            self.reports.eq(self.judged & ~self.allowed & (state == FaultState.WATCH)),
             self.kind.eq(Mux(self.illegal, FaultKind.ILLEGAL, self.outcome)),
             self.stalls.eq(
                 (self.mode == FaultMode.STALL) & (self.kind == FaultKind.PAGE_FAULT) & self.alone & self.room
@@ -86,15 +85,15 @@ class BurstFaults(Component):
             self.stalled.eq(state == FaultState.STALLED),
             self.failed.eq(state == FaultState.FAILED),
             self.again.eq(self.stalled & self.retry & ~self.abort & ~self.times_out),
-            self.times_out.eq(self.stalled & (waited == self.timeout) & (self.timeout != 0)),
+            self.times_out.eq(self.stalled & due),
         ]
         with m.Switch(state):
             with m.Case(FaultState.WATCH):
-                m.d.sync += waited.eq(1)
+                m.d.sync += [coming.eq(2), due.eq(self.timeout == 1)]
                 with m.If(self.reports & self.reported):
                     m.d.sync += state.eq(Mux(self.stalls, FaultState.STALLED, FaultState.FAILED))
             with m.Case(FaultState.STALLED):
-                m.d.sync += waited.eq(waited + 1)
+                m.d.sync += [coming.eq(coming + 1), due.eq((coming == self.timeout) & (self.timeout != 0))]
                 with m.If(self.abort | self.times_out):
                     m.d.sync += state.eq(FaultState.FAILED)
                 with m.Elif(self.retry):

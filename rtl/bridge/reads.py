@@ -1,6 +1,6 @@
 """The bridge's reads: AR and R."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -104,7 +104,9 @@ class ReadSide(Component):
             ring.taken.address.eq(self.ar.payload),
             ring.taken.illegal.eq(illegal(m, self.ar.payload, data_bits=self.config.data_bits)),
         ]
-        m.d.sync += free.eq(free + gives - Mux(ring.takes, self.ar.payload.len + 1, 0))
+        # One adder: gives - (len + 1) is gives + ~len.
+        less = Cat(~self.ar.payload.len, Const(-1, len(free) - 8)) & ring.takes.replicate(len(free))
+        m.d.sync += free.eq((Cat(1, free) + Cat(gives, less))[1:])
 
         # It is asked about. Where it may be stalled it is alone.
         address = ring.next.address
@@ -129,7 +131,7 @@ class ReadSide(Component):
         sends, last = self.to_ar.valid & self.to_ar.ready, beat == head.len
         m.d.comb += [
             faults.judged.eq(ring.judged),
-            faults.illegal.eq(ring.illegal),
+            *(faults.allowed.eq(ring.allowed), faults.illegal.eq(ring.illegal)),
             faults.outcome.eq(verdict.outcome),
             faults.alone.eq(ring.alone),
             faults.mode.eq(control.fault_mode),

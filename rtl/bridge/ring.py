@@ -1,9 +1,10 @@
 """The bursts of one direction, in the order in which they came: taken, asked about, answered, passed on."""
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from ptewalk.model import x86
 from ptewalk.rtl.bridge.layouts import BurstLayout, VerdictLayout
 
 __all__ = ["BurstRing"]
@@ -30,8 +31,10 @@ class BurstRing(Component):
     asks, rejects : In(1)
         It is asked about now; or it is not, and its verdict is that it is illegal.
     answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
-    judged : Out(1), head : Out(BurstLayout), head_slot : Out(slot), head_verdict : Out(VerdictLayout), illegal : Out(1)
-        The oldest that has not passed; its verdict is known.
+    judged, allowed, illegal : Out(1)
+        The verdict of the oldest that has not passed is known; it is OK; it is that it is illegal.
+    head : Out(BurstLayout), head_slot : Out(slot), head_verdict : Out(VerdictLayout)
+        That burst.
     alone, quiet : Out(1)
         It is the only one that was asked about; none is that has not passed.
     again : In(1)
@@ -47,9 +50,11 @@ class BurstRing(Component):
 
     Attributes
     ----------
-    tail, busy, done, bad, waiting, asked : Signal
-        The slot that is taken next; slots that are not free, whose verdict is known, and is that it is illegal; how
-        many wait to be asked about; how many were, and have not passed. Proofs look at them, and into `verdicts`.
+    tail, busy, done, bad, good, waiting, asked : Signal
+        The slot that is taken next; slots that are not free, whose verdict is known, whose last one the MMU did not
+        give, and was its OK; how many wait to be asked about; how many were, and have not passed.
+    after_tail, after_head, rejected, rejected_slot : Signal
+        The slots after those of tail and head; one was rejected a cycle ago; which. Proofs look at them all, and into `verdicts`.
     """
 
     def __init__(self, *, slots: int, burst: BurstLayout, physical_bits: int, passing: bool) -> None:
@@ -58,10 +63,13 @@ class BurstRing(Component):
         self.bursts = Memory(shape=burst, depth=slots, init=[])
         self.verdicts = Memory(shape=verdict, depth=slots, init=[])
         self.tail, self.busy, self.done, self.bad = Signal(slot), Signal(slots), Signal(slots), Signal(slots)
+        self.good = Signal(slots)
+        self.after_tail, self.after_head = Signal(slot, init=1), Signal(slot, init=1)
+        self.rejected, self.rejected_slot = Signal(), Signal(slot)
         self.waiting, self.asked = Signal(range(slots + 1)), Signal(range(slots + 1))
         super().__init__(
             {
-                "room": Out(1),
+                "room": Out(1, init=1),
                 "takes": In(1),
                 "taken": In(burst),
                 "waits": Out(1),
@@ -73,6 +81,7 @@ class BurstRing(Component):
                 "answered_slot": In(slot),
                 "verdict": In(verdict),
                 "judged": Out(1),
+                "allowed": Out(1),
                 "head": Out(burst),
                 "head_slot": Out(slot),
                 "head_verdict": Out(verdict),
@@ -88,6 +97,11 @@ class BurstRing(Component):
             }
         )
 
+    def at_head(self, of_slots: Value) -> Value:
+        """The bit of the slot that is the head in the next cycle."""
+        here, after = (of_slots.bit_select(slot, 1) for slot in (self.head_slot, self.after_head))
+        return Mux(self.passes, after, here)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         slots = self._slots
@@ -96,12 +110,12 @@ class BurstRing(Component):
         at_next, at_head = (self.bursts.read_port(domain="comb") for _ in range(2))
         verdict_at_head = self.verdicts.read_port(domain="comb")
 
-        tail, busy, done, bad, waiting, asked = (
+        tail, busy, done, bad, good, waiting, asked = (
             *(self.tail, self.busy, self.done, self.bad),
-            *(self.waiting, self.asked),
+            *(self.good, self.waiting, self.asked),
         )
+        after_tail, after_head = self.after_tail, self.after_head
         m.d.comb += [
-            self.room.eq(~busy.bit_select(tail, 1)),
             burst_in.addr.eq(tail),
             burst_in.data.eq(self.taken),
             burst_in.en.eq(self.takes),
@@ -113,8 +127,6 @@ class BurstRing(Component):
             verdict_in.en.eq(self.answered),
             at_head.addr.eq(self.head_slot),
             verdict_at_head.addr.eq(self.head_slot),
-            self.judged.eq(done.bit_select(self.head_slot, 1)),
-            self.illegal.eq(bad.bit_select(self.head_slot, 1)),
             self.head.eq(at_head.data),
             self.head_verdict.eq(verdict_at_head.data),
             self.alone.eq(asked == 1),
@@ -129,26 +141,39 @@ class BurstRing(Component):
             waiting.eq(waiting + self.takes - leaves + self.again),
             asked.eq(asked + leaves - self.passes - self.again),
         ]
+        # What is known of the tail and of the head is in registers: both slots that may be it are looked up.
+        m.d.sync += self.room.eq(~Mux(self.takes, busy.bit_select(after_tail, 1), busy.bit_select(tail, 1)))
+        rejected, answers, settles = self.rejected, Signal(slots), Signal(slots)
+        well = self.verdict.outcome == x86.Outcome.OK
+        m.d.comb += [
+            answers.eq(self.answered << self.answered_slot),
+            settles.eq(answers | (rejected << self.rejected_slot)),
+        ]
+        m.d.sync += [rejected.eq(self.rejects), self.rejected_slot.eq(self.next_slot)]
+        allowed = (good & done) | (answers & well.replicate(slots))
+        for out, kept in ((self.judged, done | settles), (self.allowed, allowed), (self.illegal, bad & ~answers)):
+            m.d.sync += out.eq(self.at_head(kept) & ~self.again)
         with m.If(self.takes):
-            m.d.sync += tail.eq(tail + 1)
+            m.d.sync += [tail.eq(after_tail), after_tail.eq(after_tail + 1)]
         with m.If(self.again):
             m.d.sync += self.next_slot.eq(self.head_slot)
         with m.Elif(leaves):
             m.d.sync += self.next_slot.eq(self.next_slot + 1)
         with m.If(self.passes):
-            m.d.sync += self.head_slot.eq(self.head_slot + 1)
+            m.d.sync += [self.head_slot.eq(after_head), after_head.eq(after_head + 1)]
         for slot in range(slots):
             at = {"tail": tail == slot, "next": self.next_slot == slot, "head": self.head_slot == slot}
-            answers = self.answered & (self.answered_slot == slot)
             m.d.sync += [
                 busy[slot].eq(
                     (self.takes & at["tail"])
                     | (busy[slot] & ~(self.frees & (self.freed == slot)) & ~(self.drops & at["head"]))
                 ),
                 done[slot].eq(
-                    answers | (self.rejects & at["next"]) | (done[slot] & ~((self.passes | self.again) & at["head"]))
+                    settles[slot] | (done[slot] & ~((self.passes | self.again) & at["head"]))
                 ),
             ]
             with m.If(leaves & at["next"]):
-                m.d.sync += bad[slot].eq(self.rejects)
+                m.d.sync += [bad[slot].eq(1), good[slot].eq(0)]
+            with m.Elif(answers[slot]):
+                m.d.sync += [bad[slot].eq(0), good[slot].eq(well)]
         return m

@@ -62,6 +62,7 @@ class WriteSide(Component):
         self.whole = SyncFIFO(width=10, depth=config.writes)
         self.answers = SyncFIFO(width=ResponseLayout(config.id_bits).size, depth=config.writes)
         self.owed, self.repeats, self.still = Signal(range(config.writes + 1)), Signal(), Signal(config.writes)
+        self.still_head = Signal()
         self.ahead = Signal(signed((config.writes - 1).bit_length() + 2))
         self.beat, self.answer = WriteLayout(config.data_bits), ResponseLayout(config.id_bits)
         self.buffer = BeatBuffer(width=self.beat.size, depth=beats or config.beats, passing=False)
@@ -99,13 +100,13 @@ class WriteSide(Component):
         m.submodules.outstanding = outstanding = self.outstanding
         m.submodules.buffer = buffer = self.buffer
         m.submodules.faults = faults = self.faults
-        writes, control = self.config.writes, self.control
+        control = self.control
         head, verdict = ring.head.address, ring.head_verdict
 
-        # AW is taken; room for its B is set aside.
+        # AW is taken; room for its B is set aside. The top bit of `owed` is 1 for as many as there are slots.
         owed = self.owed
         m.d.comb += [
-            self.aw.ready.eq(ring.room & (owed != writes)),
+            self.aw.ready.eq(ring.room & ~owed[-1]),
             ring.takes.eq(self.aw.valid & self.aw.ready),
             ring.taken.address.eq(self.aw.payload),
             ring.taken.illegal.eq(illegal(m, self.aw.payload, data_bits=self.config.data_bits)),
@@ -157,12 +158,12 @@ class WriteSide(Component):
             m.d.sync += repeats.eq(1)
 
         # The head is sent, or answered here: then its W goes first.
-        here, still_head = Signal(), Signal()
+        here, still_head = Signal(), self.still_head
         ahead = self.ahead
         sends = self.to_aw.valid & self.to_aw.ready
         m.d.comb += [
             faults.judged.eq(ring.judged),
-            faults.illegal.eq(ring.illegal),
+            *(faults.allowed.eq(ring.allowed), faults.illegal.eq(ring.illegal)),
             faults.outcome.eq(verdict.outcome),
             faults.alone.eq(ring.alone),
             faults.mode.eq(control.fault_mode),
@@ -176,7 +177,6 @@ class WriteSide(Component):
             self.record.code.eq(Mux(faults.kind == x86.Outcome.PAGE_FAULT, verdict.code, 0)),
             *(self.record.id.eq(head.id), self.record.len.eq(head.len), self.record.write.eq(1)),
             *(self.record.kind.eq(faults.kind), self.record.stalled.eq(faults.stalls)),
-            still_head.eq(still.bit_select(ring.head_slot, 1)),
             self.to_aw.valid.eq(faults.good & ~still_head),
             here.eq(faults.failed | (faults.good & still_head)),
             ring.drops.eq(here & (ahead == -1) & outstanding.none),
@@ -192,7 +192,7 @@ class WriteSide(Component):
             buffer.offered.ready.eq(Mux(flows, self.to_w.ready, here & (ahead == 0))),
             leaves.eq(buffer.offered.valid & buffer.offered.ready & self.to_w.payload.last),
         ]
-        m.d.sync += ahead.eq(ahead + ring.passes - leaves)
+        m.d.sync += [ahead.eq(ahead + ring.passes - leaves), still_head.eq(ring.at_head(still))]
 
         # B.
         m.submodules.answers = answers = self.answers
