@@ -26,6 +26,8 @@ def tie_head(ring: Any) -> list[Assert]:
     """What registers say of a ring's tail and head is what its slots say."""
     done, good, bad = (bits.bit_select(ring.head_slot, 1) for bits in (ring.done, ring.good, ring.bad))
     return [
+        Assert(ring.some == (ring.waiting != 0)),
+        Assert(ring.quiet == (ring.asked == 0)),
         Assert(~ring.room | ~ring.busy.bit_select(ring.tail, 1)),
         *(
             Assert(after == (slot + 1)[: len(slot)])

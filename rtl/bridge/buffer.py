@@ -39,7 +39,7 @@ class BeatBuffer(Component):
         taken, offered = self.taken, self.offered
         kept = Signal(range(self._depth + 1))  # in the RAM; none is while nothing is on offer
         full, in_ram = Signal(), Signal()  # a beat is on offer; it is the RAM's output
-        held = Signal.like(taken.payload)
+        held = Signal.like(taken.payload, reset_less=True)
         comes, goes, moves, direct = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             taken.ready.eq(~kept[-1]),

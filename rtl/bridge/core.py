@@ -95,7 +95,8 @@ class Bridge(Component):
         asked, comes, turn = first.of, Signal(), Signal()  # the write goes first
         free, picks = Signal(init=1), Signal()  # the second is
         m.d.comb += [
-            picks.eq(writes.wants & ~self.crowded & (turn | ~reads.wants)),
+            # A read that has just come is not waited for: it comes too late.
+            picks.eq(writes.wants & ~self.crowded & (turn | ~reads.wanted)),
             reads.asks.eq(free & reads.wants & ~picks),
             writes.asks.eq(free & picks),
             *(requests.payload[name].eq(asked[name]) for name in ("linear", "access", "user")),

@@ -40,9 +40,9 @@ class Outstanding(Component):
         slot = unsigned((slots - 1).bit_length())
         self._slots = slots
         self.busy = Signal(slots)
-        self.ids = [Signal(id_bits, name=f"id_{slot}") for slot in range(slots)]
-        self.older = [Signal(range(slots), name=f"older_{slot}") for slot in range(slots)]
-        self.fresh, self.before, self.sole = Signal(slots), Signal(slots), Signal()
+        self.ids = [Signal(id_bits, name=f"id_{slot}", reset_less=True) for slot in range(slots)]
+        self.older = [Signal(range(slots), name=f"older_{slot}", reset_less=True) for slot in range(slots)]
+        self.fresh, self.before, self.sole = Signal(slots), Signal(slots, reset_less=True), Signal(reset_less=True)
         super().__init__(
             {
                 "begins": In(1),

@@ -34,6 +34,8 @@ class ReadSide(Component):
     control : In(BridgeControlLayout)
     wants : Out(1), ask : Out(AskLayout), lawful : Out(1), asks : In(1)
         A burst is to be asked about; if it is `lawful`. It is now.
+    wanted : Out(1)
+        It is, and came earlier.
     answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
     reports : Out(1), record : Out(FaultRecordLayout), reported, room : In(1)
         As of `BurstFaults`.
@@ -67,6 +69,7 @@ class ReadSide(Component):
                 "from_r": In(stream.Signature(self.beat)),
                 "control": In(BridgeControlLayout()),
                 "wants": Out(1),
+                "wanted": Out(1),
                 "ask": Out(AskLayout(config.slot_bits)),
                 "lawful": Out(1),
                 "asks": In(1),
@@ -113,7 +116,7 @@ class ReadSide(Component):
         may_ask = control.enable & ~faults.stalled & ((control.fault_mode == FaultMode.TERMINATE) | ring.quiet)
         fetch = Mux(control.fixed_prot, control.fetch, address.prot[2])
         m.d.comb += [
-            self.wants.eq(ring.waits & may_ask),
+            *(self.wants.eq(ring.waits & may_ask), self.wanted.eq(ring.some & may_ask)),
             self.lawful.eq(~ring.next.illegal),
             self.ask.linear.eq(address.addr),
             self.ask.access.eq(Mux(fetch, x86.Access.FETCH, x86.Access.READ)),

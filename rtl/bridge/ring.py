@@ -26,8 +26,8 @@ class BurstRing(Component):
     -------
     room : Out(1), takes : In(1), taken : In(BurstLayout)
         A burst comes; only with `room`.
-    waits : Out(1), next : Out(BurstLayout), next_slot : Out(slot)
-        The oldest that was not asked about.
+    some, waits : Out(1), next : Out(BurstLayout), next_slot : Out(slot)
+        Bursts wait to be asked about; or one that comes may be. The oldest.
     asks, rejects : In(1)
         It is asked about now; or it is not, and its verdict is that it is illegal.
     answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
@@ -72,6 +72,7 @@ class BurstRing(Component):
                 "room": Out(1, init=1),
                 "takes": In(1),
                 "taken": In(burst),
+                "some": Out(1),
                 "waits": Out(1),
                 "next": Out(burst),
                 "next_slot": Out(slot),
@@ -87,7 +88,7 @@ class BurstRing(Component):
                 "head_verdict": Out(verdict),
                 "illegal": Out(1),
                 "alone": Out(1),
-                "quiet": Out(1),
+                "quiet": Out(1, init=1),
                 "again": In(1),
                 "passes": In(1),
                 "drops": In(1),
@@ -120,7 +121,7 @@ class BurstRing(Component):
             burst_in.data.eq(self.taken),
             burst_in.en.eq(self.takes),
             at_next.addr.eq(self.next_slot),
-            self.waits.eq(waiting != 0),
+            self.waits.eq(self.some),
             self.next.eq(at_next.data),
             verdict_in.addr.eq(self.answered_slot),
             verdict_in.data.eq(self.verdict),
@@ -130,16 +131,18 @@ class BurstRing(Component):
             self.head.eq(at_head.data),
             self.head_verdict.eq(verdict_at_head.data),
             self.alone.eq(asked == 1),
-            self.quiet.eq(asked == 0),
             self.empty.eq(busy == 0),
         ]
         if self._passing:
-            with m.If(waiting == 0):
+            with m.If(~self.some):
                 m.d.comb += [self.waits.eq(self.takes), self.next.eq(self.taken)]
         leaves = self.asks | self.rejects
         m.d.sync += [
             waiting.eq(waiting + self.takes - leaves + self.again),
             asked.eq(asked + leaves - self.passes - self.again),
+            # What the two counts are against 0 is in registers too.
+            self.some.eq(Mux(leaves, (waiting > 1) | (self.takes & self.some), self.some | self.takes | self.again)),
+            self.quiet.eq(Mux(self.quiet, ~leaves, self.alone & (self.passes | self.again) & ~leaves)),
         ]
         # What is known of the tail and of the head is in registers: both slots that may be it are looked up.
         m.d.sync += self.room.eq(~Mux(self.takes, busy.bit_select(after_tail, 1), busy.bit_select(tail, 1)))

@@ -190,9 +190,15 @@ class WriteSide(Component):
             self.to_w.valid.eq(buffer.offered.valid & flows),
             self.to_w.payload.eq(buffer.offered.payload),
             buffer.offered.ready.eq(Mux(flows, self.to_w.ready, here & (ahead == 0))),
-            leaves.eq(buffer.offered.valid & buffer.offered.ready & self.to_w.payload.last),
+            leaves.eq(buffer.offered.valid & buffer.offered.ready),
         ]
-        m.d.sync += [ahead.eq(ahead + ring.passes - leaves), still_head.eq(ring.at_head(still))]
+        # The RAM tells late whether its beat is the last: both counts are there by then.
+        stays, less = Signal.like(ahead), Signal.like(ahead)
+        m.d.comb += [stays.eq(ahead + ring.passes), less.eq(ahead - ~ring.passes)]
+        m.d.sync += [
+            ahead.eq(Mux(leaves & self.to_w.payload.last, less, stays)),
+            still_head.eq(ring.at_head(still)),
+        ]
 
         # B.
         m.submodules.answers = answers = self.answers
