@@ -27,7 +27,7 @@ class BurstRing(Component):
     room : Out(1), takes : In(1), taken : In(BurstLayout)
         A burst comes; only with `room`.
     some, waits : Out(1), next : Out(BurstLayout), next_slot : Out(slot)
-        Bursts wait to be asked about; or one that comes may be. The oldest.
+        Bursts wait to be asked about; they do, or one comes that may be. The oldest that was not asked about.
     asks, rejects : In(1)
         It is asked about now; or it is not, and its verdict is that it is illegal.
     answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
@@ -54,7 +54,8 @@ class BurstRing(Component):
         The slot that is taken next; slots that are not free, whose verdict is known, whose last one the MMU did not
         give, and was its OK; how many wait to be asked about; how many were, and have not passed.
     after_tail, after_head, rejected, rejected_slot : Signal
-        The slots after those of tail and head; one was rejected a cycle ago; which. Proofs look at them all, and into `verdicts`.
+        The slots after those of tail and head; one was rejected a cycle ago; which. Proofs look at them all, and
+        into `verdicts`.
     """
 
     def __init__(self, *, slots: int, burst: BurstLayout, physical_bits: int, passing: bool) -> None:
@@ -171,9 +172,7 @@ class BurstRing(Component):
                     (self.takes & at["tail"])
                     | (busy[slot] & ~(self.frees & (self.freed == slot)) & ~(self.drops & at["head"]))
                 ),
-                done[slot].eq(
-                    settles[slot] | (done[slot] & ~((self.passes | self.again) & at["head"]))
-                ),
+                done[slot].eq(settles[slot] | (done[slot] & ~((self.passes | self.again) & at["head"]))),
             ]
             with m.If(leaves & at["next"]):
                 m.d.sync += [bad[slot].eq(1), good[slot].eq(0)]

@@ -148,15 +148,15 @@ class OtherTools(Tools):
         (cwd / "report.json").write_text(json.dumps(report))
 
 
-def test_what_the_first_router_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second one is asked for, and of nothing else."""
-    for tangled, router in (({"walker"}, ["--router", "router2"]), ({"bridge"}, [])):
+def test_what_is_placed_less_densely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The router would not end otherwise; and nothing else is."""
+    for tangled, density in (({"walker"}, ["--placer-heap-beta", "0.5"]), ({"bridge"}, [])):
         tools = OtherTools({"TRELLIS_FF": 3}, {"TRELLIS_FF": 3}, {"TRELLIS_COMB": 9})
         monkeypatch.setattr(synth, "run_tool", tools)
         monkeypatch.setattr(synth, "TANGLED", frozenset(tangled))
         synthesise("walker")
         line = tools.lines[1]
-        assert line[: line.index("--seed")] == [*PARTS["ecp5"].router, *router]
+        assert line[: line.index("--seed")] == [*PARTS["ecp5"].router, *density]
     assert "bridge" in TANGLED
 
 
