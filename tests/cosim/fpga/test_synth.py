@@ -149,7 +149,7 @@ class OtherTools(Tools):
 
 
 def test_what_is_placed_less_densely(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The router would not end otherwise; and nothing else is."""
+    """The router ends of fewer seeds otherwise; and nothing else is."""
     for tangled, density in (({"walker"}, ["--placer-heap-beta", "0.5"]), ({"bridge"}, [])):
         tools = OtherTools({"TRELLIS_FF": 3}, {"TRELLIS_FF": 3}, {"TRELLIS_COMB": 9})
         monkeypatch.setattr(synth, "run_tool", tools)
