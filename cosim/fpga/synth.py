@@ -143,7 +143,7 @@ another part than an ECP5-85F under "CONFIGURATION on PART"."""
 
 TANGLED = frozenset({"bridge"})
 """Configurations whose LUT RAMs share more control wires than nextpnr's router sorts out where they are placed as
-densely as it places by default. They are placed less so, with which it ends of some seeds."""
+densely as it places by default. They are placed less so."""
 
 KEPT = ("design.json", "stat.json", "report.json", "yosys.log", "nextpnr.log")
 """What `synthesise` leaves in its folder: netlist, Yosys's cells, nextpnr's report, and what both tools printed."""
