@@ -16,6 +16,7 @@ from ptewalk.cosim.bench.mmu_engine_lane import MmuEngineLane
 from ptewalk.cosim.bench.points import SeenPoints, add_toggles
 from ptewalk.cosim.campaigns.commands import open_command
 from ptewalk.cosim.campaigns.told import Told, Work
+from ptewalk.cosim.checks.minima import seen_of
 from ptewalk.cosim.formats.scenarios import scenario_lines, scenario_text
 from ptewalk.cosim.runs.bus import CHUNK as BUS_CHUNK
 from ptewalk.cosim.runs.bus import bus_chunk, bus_library
@@ -68,6 +69,8 @@ class Kind:
         True: fewer cases of a chunk are a smaller chunk of the same kind.
     crosses : tuple of Cross
         Functional coverage that its chunks count.
+    missed : callable
+        Of all chunks' counts together: in words what they had to meet and did not, so that they could hardly fail.
     """
 
     unit: str
@@ -77,6 +80,7 @@ class Kind:
     alone: bool = False
     shrinks: bool = True
     crosses: tuple[Cross, ...] = ()
+    missed: Callable[[Counts], list[str]] = lambda counts: []
 
 
 def options_of(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +163,11 @@ def _open_accesses(options: Mapping[str, Any]) -> tuple[Work, str]:
     return _pointed(work, options, model), model.path.name
 
 
+def _missed_accesses(counts: Counts) -> list[str]:
+    """As `checks.minima.seen_of`."""
+    return [str(one) for one in seen_of(dict(counts.numbers), counts.comparisons) if one.missed]
+
+
 def _open_bus(options: Mapping[str, Any]) -> tuple[Work, str]:
     """Random bursts through the translating bridge, every byte judged; tables marked by exclusive or atomic writes."""
     atomic = options["tables"] == "atomic"
@@ -233,6 +242,7 @@ KINDS: Final[dict[str, Kind]] = {
         _open_accesses,
         {"design": ("mmu", *(name for name in CACHING if name != "mmu")), "simulator": COMPILED, "lines": _SWITCH},
         crosses=CACHING_MMU,
+        missed=_missed_accesses,
     ),
     "bus": Kind(
         "bursts",

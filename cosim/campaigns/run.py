@@ -217,7 +217,10 @@ def _merged(
     folder: Path,
     repeat: Callable[[Part, Chunk, int], str],
 ) -> dict[str, Any]:
-    """All chunks, added up, part by part; the first failures of each with the command that repeats them."""
+    """All chunks, added up, part by part; the first failures of each with the command that repeats them.
+
+    A part that had none, and did not meet what its kind must have met, has that as its failure.
+    """
     sums = {part.name: Counts() for part in plan.parts}
     chunks = dict.fromkeys(sums, 0)
     failed = dict.fromkeys(sums, 0)
@@ -239,6 +242,12 @@ def _merged(
         bins[name].update(told.bins)
         points[name].update(told.points)
         chunks[name] += 1
+    for part in plan.parts:
+        counts = sums[part.name]
+        missed = KINDS[part.kind].missed(counts)
+        if missed and not counts.failures:
+            what = f"{counts.comparisons} {KINDS[part.kind].unit} could hardly have failed: {', '.join(missed)}"
+            sums[part.name] += Counts.of(failures=[Failure(f"{what}; a larger count asks for more", part.name)])
     rows = [
         {"part": part.name, "kind": part.kind, "chunks": chunks[part.name], "failed_chunks": failed[part.name]}
         | sums[part.name].as_json()

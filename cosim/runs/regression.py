@@ -30,7 +30,7 @@ from ptewalk.cosim.simulate.mutants import option
 from ptewalk.cosim.simulate.step import end_steps
 from ptewalk.rtl.presets import CACHING
 
-__all__ = ["LEAST", "PARTS", "run_regression"]
+__all__ = ["LEAST", "LEAST_ACCESSES", "PARTS", "run_regression"]
 
 PARTS = ("recorded", "random", "replay", "caches", "bus", "engine", "log")
 """What the regression is made of."""
@@ -70,6 +70,9 @@ _WALKS = {True: 30_000, False: 400}
 """Random walks by whether there is a batch level."""
 LEAST = {"verilator": 86_008, "icarus": 2_856, "cxxrtl": 116_185}
 """Simulator to the comparisons that the whole regression makes in it, at least."""
+LEAST_ACCESSES = 300
+"""Of them accesses to MMUs that cache, in each simulator."""
+_ACCESSES = "accesses to "
 
 
 def run_regression(
@@ -197,6 +200,11 @@ def run_regression(
         compared, least = sum(row["compared"] for row in here), LEAST.get(walker.model.simulator.name, 0)
         if not only and walks is None and not wrong and compared < least:
             failures.append(f"{walker.simulator}: {compared} comparisons, fewer than the {least} promised")
+        accesses = sum(row["compared"] for row in here if row["part"].startswith(_ACCESSES))
+        if (not only or "caches" in only) and walks is None and not wrong and accesses < LEAST_ACCESSES:
+            failures.append(
+                f"{walker.simulator}: {accesses} accesses to MMUs that cache, fewer than the {LEAST_ACCESSES} promised"
+            )
     return {
         "comparisons": sum(row["compared"] for row in rows),
         "mismatches": sum(row["differ"] for row in rows),
@@ -277,7 +285,7 @@ def _cached_work(
     say(f"{walker.simulator}: random accesses to {design}, seed {seed}")
     config = CACHING[design]
     told = caching_work(count, seed, simulator=name, config=config, preset=design, conditions=conditions)
-    into.rows.append(_cached(told, design, "protocol", into.failures))
+    into.rows.append(_cached(told, design, "protocol", count, into.failures))
 
 
 def _cached_volume(
@@ -296,23 +304,25 @@ def _cached_volume(
     config = CACHING[design]
     how: dict[str, Any] = {"jobs": jobs, "journal": journal, "progress": progress}
     told = caching_volume(count, seed, config=config, preset=design, simulator=walker.model.simulator.name, **how)
-    into.rows.append(_cached(told, design, "library", into.failures))
+    into.rows.append(_cached(told, design, "library", count, into.failures))
 
 
-def _cached(told: dict[str, Any], design: str, level: str, failures: list[str]) -> dict[str, Any]:
-    """The row of random accesses to an MMU that caches; a run that could not have failed is a failure."""
+def _cached(told: dict[str, Any], design: str, level: str, count: int, failures: list[str]) -> dict[str, Any]:
+    """The row of `count` random accesses to an MMU that caches; a run that could not have failed is a failure."""
     failures += told["failures"]
     counts, compared = told["counts"], told["compared"]
     seen = seen_of(counts, compared)
     missed = [str(one) for one in seen if one.missed]
-    if missed and not told["failures"]:
+    if compared < count and not told["failures"]:
+        failures.append(f"{told['simulator']}: {compared} of {count} accesses to {design} were compared")
+    elif missed and not told["failures"]:
         failures.append(
             f"{told['simulator']}: {compared} accesses to {design} could hardly have failed: {', '.join(missed)}; "
             f"--walks asks for more"
         )
     others = f"{counts.get('partial', 0)} walks begun below the root, {counts.get('restarts', 0)} of them again at it"
     return {
-        "part": f"accesses to {design}",
+        "part": f"{_ACCESSES}{design}",
         "expected by": "golden TLB",
         "simulator": told["simulator"],
         "level": level,

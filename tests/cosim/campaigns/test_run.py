@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ptewalk.cosim.campaigns.kinds import KINDS, Kind
 from ptewalk.cosim.campaigns.plan import Part, Plan
 from ptewalk.cosim.campaigns.run import in_processes, run_campaign
 from ptewalk.cosim.campaigns.told import Told
+from ptewalk.cosim.checks.minima import DISCRIMINATING
 from ptewalk.cosim.runs.workers import Chunk
 
 
@@ -99,6 +101,25 @@ def test_a_failure_is_reduced_kept_and_repeated(worked: Any, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.parametrize(("hits", "said"), [(12_000, ""), (11_999, "11999 hits (at least 12000)")])
+def test_accesses_that_could_hardly_have_failed_are_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hits: int, said: str
+) -> None:
+    """What had to be met is asked of all chunks of a part together: of 40,000 accesses that is three hits in ten."""
+    met = {"gateware wraps": 9, "overtaken": 9, **dict.fromkeys(DISCRIMINATING, 90)}
+
+    def kept(chunk: Chunk) -> Told:
+        """Three quarters of the hits are the first chunk's, so that the second alone has too few."""
+        return Told(Counts.of(20_000, hits=(hits * 3 // 4, hits - hits * 3 // 4)[chunk.number], **met))
+
+    monkeypatch.setitem(KINDS, "accesses", replace(KINDS["accesses"], open=lambda options: (kept, "a model")))
+    asked = Plan("mine", "mine.toml", (Part("a", "accesses", 40_000, 7, {}),))
+    result = run_campaign(asked, tmp_path, in_processes(1), repeat=lambda *_: "again")
+    line = f"a: 40000 accesses could hardly have failed: {said}; a larger count asks for more"
+    assert result["failures"] == ([line] if said else []) and result["comparisons"] == 40_000
+    assert result["parts"][0]["failed_chunks"] == result["mismatches"] == 0
+
+
 def test_trouble_ends_it_and_what_was_done_is_kept(worked: Any, tmp_path: Path) -> None:
     def trouble(chunk: Chunk) -> Told:
         if chunk.number == 4:
@@ -144,6 +165,7 @@ from ptewalk.cosim.campaigns.kinds import KINDS, Kind
 from ptewalk.cosim.campaigns.plan import Part, Plan
 from ptewalk.cosim.campaigns.run import in_processes, run_campaign
 from ptewalk.cosim.campaigns.told import Told
+from ptewalk.cosim.checks.minima import DISCRIMINATING
 
 def work(chunk):
     time.sleep(0.02)

@@ -13,7 +13,7 @@ from ptewalk.cosim.bench.caching_session import CachingSession
 from ptewalk.cosim.bench.events import SetContext
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.checks.staleness import KINDS
-from ptewalk.cosim.formats.samples import KERNELS, WALKS
+from ptewalk.cosim.formats.samples import FEATURE_OFF, KERNELS, WALKS
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.cosim.runs.caching_library import CachingLibrary
 from ptewalk.cosim.runs.scenarios import replay_gateware
@@ -107,6 +107,14 @@ def test_scenarios(design: str, kernel: str, track: str) -> None:
     tlb = told["tlb"]
     assert tlb["hits"] == told["counters"]["hits"] > tlb["answers"] // 6
     assert sum(tlb[kind] for kind in KINDS) > 30 and tlb["OTHER_PCID"] > 10
+
+
+def test_scenarios_without_soft_dirty_bits() -> None:
+    """A kernel built without them, on gateware that has none: page faults and D alone."""
+    job = ReplayJob((str(FEATURE_OFF),), "linux-3.11", "off", soft_dirty=False, seed=5, design="mmu-small")
+    (told,) = replay_gateware([job], None)
+    assert (told["scenarios"], told["agree"], told["differ"], told["skipped"]) == (20, 140, 0, 0)
+    assert told["counters"]["marks"] == 0 and told["tlb"]["hits"] == told["counters"]["hits"] > 400
 
 
 def test_scenarios_in_any_number_of_processes() -> None:

@@ -19,11 +19,11 @@ COUNTS = {
 }
 
 
-def row(**counts: int) -> tuple[dict[str, Any], list[str]]:
+def row(asked: int = 1_000_000, **counts: int) -> tuple[dict[str, Any], list[str]]:
     """The row of a million accesses, and its failures."""
     failures: list[str] = []
     told = {"simulator": "verilator 5", "compared": 1_000_000, "wrong": 0, "failures": [], "counts": COUNTS | counts}
-    return regression._cached(told, "mmu", "library", failures), failures
+    return regression._cached(told, "mmu", "library", asked, failures), failures
 
 
 def test_what_was_met_is_printed_beside_what_had_to_be() -> None:
@@ -62,3 +62,26 @@ def test_walks_are_asked_at_protocol_level_where_there_is_no_compiled_code(
     monkeypatch.setattr(regression, "caching_work", work)
     regression.run_regression("icarus", walks, ("caches",), 1, designs=("mmu-small",), say=lambda text: None)
     assert seen == [(count, walks is not None and not batch)]
+
+
+def test_too_few_accesses_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer than were asked for, and fewer of a simulator than are promised."""
+    assert row(1_000_001)[1] == ["verilator 5: 1000000 of 1000001 accesses to mmu were compared"]
+
+    def told(compared: int, asked: int) -> list[str]:
+        def work(count: int, seed: int, **_: Any) -> dict[str, Any]:
+            counts = dict.fromkeys(("hits", *DISCRIMINATING), compared)
+            return {"simulator": "a simulator", "compared": compared, "wrong": 0, "failures": [], "counts": counts}
+
+        model = SimpleNamespace(batch=False, simulator=SimpleNamespace(name="a simulator"))
+        walker = SimpleNamespace(simulator="a simulator", model=model, in_process=False)
+        monkeypatch.setattr(regression.BuiltWalker, "make", lambda name: walker)
+        monkeypatch.setattr(regression, "caching_work", work)
+        monkeypatch.setattr(regression, "_CACHED_ACCESSES", {"mmu": asked})
+        made = regression.run_regression("icarus", None, ("caches",), 1, designs=("mmu",), say=lambda text: None)
+        failures: list[str] = made["failures"]
+        return failures
+
+    assert told(300, 300) == []
+    assert told(0, 300) == ["a simulator: 0 of 300 accesses to mmu were compared"]
+    assert told(299, 299) == ["a simulator: 299 accesses to MMUs that cache, fewer than the 300 promised"]
