@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +35,7 @@ from ptewalk.model.x86 import (
     Access,
     Control,
     EntryBit,
+    Invalidation,
     Outcome,
 )
 from ptewalk.rtl.bus.on_axi import AxiMmuConfig
@@ -54,6 +56,8 @@ _DIRTY: Final = _CLEAN | 1 << EntryBit.D | 1 << SoftBit.SOFT_DIRTY
 _QUIET: Final = {"idle": 0.0, "stalls": 0.0, "drains": 0.0, "latency_spread": 0}
 _WARM: Final = 200
 """Walks before those that are counted, and after them."""
+_APART: Final = 100
+"""Cycles between invalidations, and as long as three walks take: nobody waits any more by then."""
 STEADY: Final = 2000
 """Walks that are counted in the steady state."""
 STEADY_LATENCY: Final = 40
@@ -85,6 +89,9 @@ def _work(levels: int, leaf: int, asked: list[Request]) -> CachingWork:
         address = (_TABLES + level << LEVEL_SHIFT[1]) + index * ENTRY_BYTES
         memory.store(address, value if level > 1 or leaf else 0)
     memory.store(address + ENTRY_BYTES, (_TABLES + 1) << LEVEL_SHIFT[1] | _DIRTY)
+    # The next 2 MiB too, by the same table of level 1.
+    further = (_TABLES + 2 << LEVEL_SHIFT[1]) + (_FURTHER.linear >> LEVEL_SHIFT[2] & TABLE_ENTRIES - 1) * ENTRY_BYTES
+    memory.store(further, _TABLES + 1 << LEVEL_SHIFT[1] | _CLEAN)
     control = 1 << Control.LA57 if levels == LEVELS_5 else 0
     contexts = [(State((_TABLES + levels) << LEVEL_SHIFT[1], control, track=Track.NATIVE), 1, False)]
     first = np.zeros(1, DIRECTIVE)
@@ -109,6 +116,7 @@ def _latencies(run: CachingRun) -> tuple[list[int], list[int]]:
 
 _READ, _WRITE = Request(_LINEAR, Access.READ), Request(_LINEAR, Access.WRITE)
 _BESIDE: Final = Request(_LINEAR + PAGE_BYTES, Access.READ)
+_FURTHER: Final = Request(_BESIDE.linear + (1 << LEVEL_SHIFT[2]), Access.READ)
 _Subject = tuple[str, int, int, list[Request], tuple[int, int]]
 _SUBJECTS: Final[list[_Subject]] = [
     ("walk4", LEVELS_4, _DIRTY, [_READ], (4, 2 + HIT_LATENCY)),
@@ -120,6 +128,8 @@ _WITH_UPPERS: Final[list[_Subject]] = [
     ("pde_hit", LEVELS_4, _DIRTY, [_BESIDE, _READ], (1, 3 + HIT_LATENCY)),
     ("mark", LEVELS_4, _CLEAN, [_READ, _WRITE], (2, 2 + HIT_LATENCY)),
     ("fault below a PDE", LEVELS_4, 0, [_BESIDE, _READ], (LEVELS_4 + 1, 4 + HIT_LATENCY)),
+    ("fault below a PDE, five levels", LEVELS_5, 0, [_BESIDE, _READ], (LEVELS_5 + 1, 4 + HIT_LATENCY)),
+    ("fault below a PDPTE", LEVELS_4, 0, [_FURTHER, _READ], (LEVELS_4 + 2, 4 + HIT_LATENCY)),
     ("fault from the root", LEVELS_4, 0, [_READ], (LEVELS_4, 2 + HIT_LATENCY)),
 ]
 """(name, levels, leaf, what is asked, (a, b) of the target a * L + b for the last of it, if no lookup is split)."""
@@ -229,9 +239,64 @@ def _cycles_of(name: str, latencies: Sequence[int], simulator: str) -> list[dict
     subjects = [*_SUBJECTS, *(_WITH_UPPERS if config.upper_entries else [])]
     subjects = [(what, levels, leaf, asked, (a, b + later)) for what, levels, leaf, asked, (a, b) in subjects]
     try:
-        return [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]
+        rows = [_timed(lane, f"{name}: ", subject, latency) for subject in subjects for latency in latencies]
+        return rows + [row for latency in latencies for row in _invalidations(lane, name, latency)]
     finally:
         lane.close()
+
+
+def _invalidations(lane: CachingLane, preset: str, latency: int) -> list[dict[str, Any]]:
+    """Rows of invalidations beside a hit in each cycle, of each kind: the longest of all.
+
+    The cycles that it takes when none is in work, that in which it is taken counted; those for which one waits that is
+    offered right behind another; and those after it without a request that is taken. Each is one more where lookups are
+    split.
+    """
+    config = CACHING[preset]
+    later = config.hit_latency - HIT_LATENCY
+    apart = 3 * LEVELS_4 * latency + _APART
+    pairs = [(kind, delay) for kind in Invalidation for delay in (apart, 0)]  # each alone, and one right behind it
+    work = _work(LEVELS_4, _DIRTY, [_READ] * (len(Invalidation) + 1) * apart)
+    directives = np.zeros(1 + len(pairs), DIRECTIVE)
+    directives[:1] = work.directives
+    for row, (kind, delay) in zip(directives[1:], pairs, strict=True):
+        row["kind"], row["invalidation"], row["delay"] = DirectiveKind.INVALIDATION, kind, delay
+        row["address"], row["pcid"] = _LINEAR, work.contexts[0][1]
+    directives[1]["delay"] += 1 << config.walker.tag_bits  # until grants are cleared nothing is asked
+    memory = work.memory.copy()
+    conditions = CachingConditions(**_QUIET, latency=latency)  # type: ignore[arg-type]
+    run = lane.run(replace(work, directives=directives), 0, conditions)
+    verdict = judge_run(list(run.read()), run.faults(), memory, work.memory, run.counters.get)
+    events = run.events
+    taken = events["cycle"][events["kind"] == CachingKind.INVALIDATE].astype(np.int64).tolist()
+    accepted = events["cycle"][events["kind"] == CachingKind.ACCEPT].astype(np.int64)
+    differs = verdict.problems[0] if verdict.problems else None
+    if len(taken) != len(pairs):
+        differs = differs or f"{len(taken)} of {len(pairs)} invalidations are taken"
+    alone, behind, offered, last = [], [], 0, -1
+    for when, delay in zip(taken, directives["delay"][1:].tolist(), strict=False):
+        offered = max(offered + delay, last + 1)
+        (alone if delay else behind).append(when - offered)
+        last = when
+    held = [int(accepted[accepted > when][0]) - when - 1 for when in taken]
+    told = (
+        ("invalidation, none in work", max(alone) + 1, 1),
+        ("invalidation right behind another", max(behind), 4 + later),
+        ("requests held by an invalidation", max(held), 6 + later),
+    )
+    return [
+        {
+            "name": f"{preset}: {what}",
+            "latency": latency,
+            "cycles": cycles,
+            "outcome": Outcome.OK.name,
+            "swaps": 0,
+            "differs": differs,
+            "target": target,
+            "total": cycles,
+        }
+        for what, cycles, target in told
+    ]
 
 
 def _timed(lane: CachingLane, before: str, subject: _Subject, latency: int) -> dict[str, Any]:

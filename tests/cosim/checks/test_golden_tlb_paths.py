@@ -23,7 +23,7 @@ from ptewalk.rtl.presets import CACHING
 
 pytestmark = pytest.mark.slow
 
-ACCESSES = 5000
+ACCESSES = 25_000
 
 
 class PlainStaleness(Staleness):

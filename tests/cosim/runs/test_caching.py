@@ -97,7 +97,7 @@ def test_cycles() -> None:
     All one cycle more where the lookup is split.
     """
     rows = caching_cycles((1, 4, 16, 40))
-    assert [row["differs"] for row in rows] == [None] * (16 + 32 + 32 + 32)
+    assert [row["differs"] for row in rows] == [None] * (28 + 52 + 52 + 52)
     cycles = {(*row["name"].split(": "), row["latency"]): row["cycles"] for row in rows}
     for latency in (1, 4, 16, 40):
         for preset in CACHING:
@@ -110,7 +110,12 @@ def test_cycles() -> None:
                 assert cycles[preset, "pde_hit", latency] == latency + hit + 2
                 assert cycles[preset, "mark", latency] == 2 * latency + hit + 2
                 assert cycles[preset, "fault below a PDE", latency] == 5 * latency + hit + 4
+                assert cycles[preset, "fault below a PDE, five levels", latency] == 6 * latency + hit + 4
+                assert cycles[preset, "fault below a PDPTE", latency] == 6 * latency + hit + 4
                 assert cycles[preset, "fault from the root", latency] == 4 * latency + hit + 2
+            assert cycles[preset, "invalidation, none in work", latency] == 1
+            assert cycles[preset, "invalidation right behind another", latency] == hit + 1
+            assert cycles[preset, "requests held by an invalidation", latency] == hit
     assert all(row["cycles"] <= row["target"] for row in rows)
 
 

@@ -26,10 +26,12 @@ from ptewalk.rtl.presets import CACHING
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("seed", [None, 3])
-def test_recorded_walks_three_times(seed: int | None) -> None:
+@pytest.mark.parametrize(
+    ("design", "seed"), [("mmu-small", None), ("mmu-small", 3), ("mmu", 4), ("mmu-fast", 5), ("mmu-8walkers", 6)]
+)
+def test_recorded_walks_three_times(design: str, seed: int | None) -> None:
     """From empty caches and warm ones as four engines agreed, then under changed control as the model says."""
-    told = CachingLibrary.make().recorded(WALKS, seed=seed)
+    told = CachingLibrary.make(CACHING[design]).recorded(WALKS, seed=seed)
     assert (told["cases"], told["agree"], told["differ"], told["skipped"]) == (3000, 3000, 0, 0)
     assert told["accesses"] == 9000
     assert told["hits"] - told["changed_hits"] == _ok(WALKS)
