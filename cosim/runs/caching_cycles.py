@@ -273,7 +273,9 @@ def _invalidations(lane: CachingLane, preset: str, latency: int) -> list[dict[st
     differs = verdict.problems[0] if verdict.problems else None
     if len(taken) != len(pairs):
         differs = differs or f"{len(taken)} of {len(pairs)} invalidations are taken"
-    alone, behind, offered, last = [], [], 0, -1
+    alone: list[int] = []
+    behind: list[int] = []
+    offered, last = 0, -1
     for when, delay in zip(taken, directives["delay"][1:].tolist(), strict=False):
         offered = max(offered + delay, last + 1)
         (alone if delay else behind).append(when - offered)

@@ -82,6 +82,7 @@ def falsified(log: list[LogEvent]) -> list[LogEvent]:
     ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("design", CACHING)
 def test_both_paths_say_the_same(design: str) -> None:
     log, memory = recorded(design)

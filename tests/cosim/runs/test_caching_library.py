@@ -26,6 +26,7 @@ from ptewalk.rtl.presets import CACHING
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(
     ("design", "seed"), [("mmu-small", None), ("mmu-small", 3), ("mmu", 4), ("mmu-fast", 5), ("mmu-8walkers", 6)]
 )

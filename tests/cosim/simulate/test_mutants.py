@@ -55,7 +55,7 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.share(5)
+@pytest.mark.share(3)
 @pytest.mark.parametrize(
     "name", [name for name, mutant in MUTANTS.items() if mutant.check[0] == "prove" and name not in WHOLE]
 )
@@ -68,7 +68,7 @@ def test_refuted(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.share(len(WHOLE))
+@pytest.mark.share(3)
 @pytest.mark.parametrize("name", WHOLE)
 def test_refuted_in_a_whole_mmu(name: str, tmp_path: Path) -> None:
     """The same by ABC, where it is installed."""
