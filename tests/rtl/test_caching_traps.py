@@ -83,6 +83,34 @@ def test_an_invalidation_at_every_distance_from_a_walk(kind: Invalidation, confi
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("kind", [Invalidation.ADDRESS, Invalidation.PCID])
+def test_an_invalidation_of_another_pcid_at_every_distance_from_a_fill(kind: Invalidation) -> None:
+    """What is filled is kept, and what stood under the other PCID is gone."""
+
+    def script(bench: Directed) -> Steps:
+        for distance in range(16):
+            bench.write(leaf_at(LINEAR), OLD | UPPER | D)
+            yield from bench.invalidate(Invalidation.ALL)
+            for pcid in (2, 1):
+                yield from bench.quiet()
+                yield from bench.context(pcid=pcid)
+                yield from bench.ask()
+            yield from bench.taken()
+            yield from [None] * distance
+            yield from bench.invalidate(kind, LINEAR, 2)
+            yield from bench.quiet()
+            bench.write(leaf_at(LINEAR), NEW | UPPER | D)
+            for pcid in (1, 2):
+                yield from bench.context(pcid=pcid)
+                yield from bench.ask()
+                yield from bench.quiet()
+
+    bench = run(script)
+    assert frames(bench) == [OLD, OLD, OLD, NEW] * 16
+    assert walks(bench) == 3 * 16
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [Invalidation.INVLPG, Invalidation.ADDRESS])
 def test_a_walk_born_beside_an_invalidation_leaves_nothing_made_of_a_stale_pde(kind: Invalidation) -> None:
     """Its leaf is read after the invalidation, and the PDE that it began below was read before."""
@@ -143,8 +171,9 @@ def test_a_storm_of_invalidations_starves_nobody() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", list(Invalidation))
-def test_what_takes_a_gigabyte_page_takes_all_its_fragments(kind: Invalidation) -> None:
+@pytest.mark.parametrize("kind", [None, *Invalidation])
+def test_what_takes_a_gigabyte_page_takes_all_its_fragments(kind: Invalidation | None) -> None:
+    """None: a page fault does, of an address of which no fragment stands."""
     places = (LINEAR, LINEAR ^ 1 << 29, LINEAR ^ 1 << 22, LINEAR ^ 5 << 24)
 
     def script(bench: Directed) -> Steps:
@@ -155,16 +184,22 @@ def test_what_takes_a_gigabyte_page_takes_all_its_fragments(kind: Invalidation) 
                 yield from bench.ask(linear)
                 yield from bench.quiet()
         assert walks(bench) == len(places)
+        if kind is None:
+            bench.write(AT[3], 0)
+            yield from bench.ask(LINEAR ^ 1 << 25)
+            yield from bench.quiet()
         bench.write(AT[3], 0x8000_0000 | UPPER | D | PS)
-        yield from bench.invalidate(kind, LINEAR ^ 1 << 25)
-        yield from bench.taken()
+        if kind is not None:
+            yield from bench.invalidate(kind, LINEAR ^ 1 << 25)
+            yield from bench.taken()
         for linear in places:
             yield from bench.ask(linear)
         yield from bench.quiet()
 
     bench = run(script, replace(SMALL, large_ways=4))
     offsets = [linear & 0x3FFF_F000 for linear in places]
-    assert frames(bench) == [base | offset for base in (0x4000_0000, 0x4000_0000, 0x8000_0000) for offset in offsets]
+    old, new = ([base | offset for offset in offsets] for base in (0x4000_0000, 0x8000_0000))
+    assert frames(bench) == [*old, *old, *([None] if kind is None else []), *new]
 
 
 def test_two_sizes_of_one_address_are_never_mixed() -> None:
@@ -322,6 +357,32 @@ def test_what_a_context_makes_it_forget(change: dict[str, Any], forgets: bool, b
     memory = SparseMemory()
     memory.store(0x8000, ROOT | UPPER)
     assert frames(run(script, UPPERS, memory=memory)) == [OLD, NEW if forgets else OLD]
+
+
+@pytest.mark.thorough
+def test_clearing_pcide_is_an_invalidation_of_all_under_pcid_0() -> None:
+    """INVPCID 2, and PCID 0 from then on: nothing of any PCID is left, global or not, nor a table above it."""
+
+    def script(bench: Directed) -> Steps:
+        bench.write(leaf_at(NEIGHBOUR), OLD | UPPER | D | 1 << EntryBit.G)
+        for pcid in (0, 1, 2):
+            yield from bench.context(PGE, pcid=pcid)
+            for linear in (LINEAR, NEIGHBOUR):
+                yield from bench.ask(linear)
+                yield from bench.quiet()
+        assert walks(bench) == 4
+        bench.write(AT[2], PT_2 | UPPER)
+        for linear in (LINEAR, NEIGHBOUR):
+            bench.write(leaf_at(linear, PT_2), NEW | UPPER | D | 1 << EntryBit.G)
+        yield from bench.invalidate(Invalidation.ALL, 0, 0)
+        for pcid in (0, 1, 2):
+            yield from bench.context(PGE, pcid=pcid)
+            for linear in (LINEAR, THIRD, NEIGHBOUR):
+                yield from bench.ask(linear)
+            yield from bench.quiet()
+
+    bench = run(script, UPPERS)
+    assert frames(bench) == [OLD] * 6 + [NEW, None, NEW] * 3
 
 
 def test_what_stays_set_takes_nothing() -> None:

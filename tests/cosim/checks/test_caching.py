@@ -26,7 +26,7 @@ LOG: list[LogEvent] = [
     *walk(LEAF | SD, 5, Swap(LEAF_AT, LEAF & ~RW, LEAF | SD)),
     *walk(LEAF | SD, 5, Swap(LEAF_AT, LEAF & ~D | SD, LEAF | SD)),
 ]
-"""One hit, three page faults and a probe's, two marks of which one mends; a swap that failed, and one that was refused."""
+"""One hit, three page faults and a probe's, two marks of which one mends; one swap failed, and one was refused."""
 COUNTED = {"delivered_faults": 3, "lost_faults": 0, "marks": 2, "mends": 1, "hits": 1, "overtaken": 7}
 
 
