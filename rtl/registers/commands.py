@@ -1,7 +1,6 @@
 """The command queue: contexts, invalidations, requests and accesses to memory, one after the other."""
 
 from enum import IntEnum
-from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, fifo, stream
@@ -10,12 +9,11 @@ from amaranth.lib.wiring import Component, In, Out
 from ptewalk.model import x86
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
 from ptewalk.rtl.layouts import CompletionLayout, ContextLayout, InvalidationLayout, RequestLayout, ResponseLayout
-from ptewalk.rtl.registers.map import Command
+from ptewalk.rtl.registers.map import COMMAND_BITS, Command
 from ptewalk.rtl.registers.share import WordLayout, WordSignature
 
 __all__ = ["AskedLayout", "Commands", "StagedLayout"]
 
-_KIND_BITS: Final = 4
 
 
 class AskedLayout(data.StructLayout):
@@ -124,7 +122,7 @@ class Commands(Component):
         requester = RequesterSignature(physical_bits=physical_bits, tag_bits=tag_bits, retires=True)
         super().__init__(
             {
-                "kind": In(unsigned(_KIND_BITS)),
+                "kind": In(unsigned(COMMAND_BITS)),
                 "staged": In(self._staged),
                 "room": Out(unsigned(5)),
                 "contexts": Out(ContextSignature(physical_bits=physical_bits, soft_dirty=soft_dirty, pcids=True)),
@@ -160,7 +158,7 @@ class Commands(Component):
             Command.SELFTEST: self.staged.word,
         }
         width = max(part.shape().size for part in parts.values())
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=_KIND_BITS + width, depth=self._depth)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=COMMAND_BITS + width, depth=self._depth)
         body = Signal(width)
         with m.Switch(self.kind):
             for kind, part in parts.items():
@@ -173,7 +171,7 @@ class Commands(Component):
             self.room.eq(self._depth - queue.level),
             self.busy.eq(queue.level != 0),
         ]
-        kind, staged = queue.r_data[:_KIND_BITS], queue.r_data[_KIND_BITS:]
+        kind, staged = queue.r_data[:COMMAND_BITS], queue.r_data[COMMAND_BITS:]
         head = {command: part.shape()(staged[: part.shape().size]) for command, part in parts.items()}
 
         state = Signal(State)

@@ -8,6 +8,7 @@ from ptewalk.rtl.engine.beside import EngineBeside
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.file import RegisterFile
+from ptewalk.rtl.registers.map import Command
 
 __all__ = ["attach"]
 
@@ -22,7 +23,8 @@ _TOLD = ("more", "failed", "given_up", "lost", "stopped")
 def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside) -> None:
     """Connects the registers `map.OF_ENGINE` and the command TABLE with an engine, which `commands` is made for.
 
-    A completion stays on show until DO.pop_table takes it; the command ends with its last one.
+    A completion stays on show until DO.pop_table takes it; the command ends with its last one. DO.abort_table counts for
+    the first TABLE that has not ended, in work or not.
     """
     now, held, told = file.now, file.held, file.told
     command, found = beside.table_commands.payload, beside.table_completions.payload
@@ -50,13 +52,15 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
         for mask in _MASKS:
             staged = held[f"TABLE_{kind}_{mask}".upper()]
             m.d.comb += [command.change[kind][mask][part].eq(staged[part]) for part in ("low", "high")]
-    aborted = Signal()
+    aborted, over = Signal(), Signal()
+    given = Signal.like(commands.room)  # TABLE commands that have not ended
     m.d.comb += [
         beside.table_commands.valid.eq(commands.table),
         commands.table_over.eq(beside.table_commands.ready),
         commands.table_failed.eq((found.stopped == Stop.BUS_ERROR) | found.failed | found.lost),
         beside.table_completions.ready.eq(told.DO.pop_table),
-        beside.table_abort.eq(aborted),
+        over.eq(commands.table & commands.table_over),
+        beside.table_abort.eq(aborted & commands.table),
         now.TABLE_TOLD.valid.eq(beside.table_completions.valid),
         *(Value.cast(now.TABLE_TOLD[name]).eq(Value.cast(found[name])) for name in _TOLD),
         wide(now, "STOP").eq(found.page),
@@ -65,7 +69,8 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
         wide(now, "FAILED").eq(found.failed_page),
         wide(now, "GIVEN_UP").eq(found.given_up_page),
     ]
-    with m.If(~commands.table):
+    m.d.sync += given.eq(given + (told.COMMAND.kind == Command.TABLE) - over)
+    with m.If(over):
         m.d.sync += aborted.eq(0)
-    with m.Elif(told.DO.abort_table):
+    with m.Elif(told.DO.abort_table & (given != 0)):
         m.d.sync += aborted.eq(1)

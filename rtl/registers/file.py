@@ -38,8 +38,10 @@ class RegisterFile(Component):
         What is stored in RW fields.
     told : Out(layout of {register: {field}})
         What was written to WO, W1C and W1S fields, for one cycle; 0 in all others.
+    offered : Out(layout of {register})
+        Of those that are refusable: the word that a write in this cycle brings, 0 where its strobes are.
     refuse : In(layout of {register})
-        Of those that are refusable: a write in this cycle does nothing, and is answered SLVERR.
+        Of those: a write in this cycle does nothing, and is answered SLVERR. It may depend on `offered`.
     """
 
     def __init__(self, registers: tuple[Register, ...]) -> None:
@@ -51,6 +53,7 @@ class RegisterFile(Component):
                 "now": In(_layout(registers, *_READ)),
                 "held": Out(_layout(registers, Access.RW), init=_resets(registers)),
                 "told": Out(_layout(registers, *_TOLD)),
+                "offered": Out(data.StructLayout({name: WORD_BITS for name in self._refusable})),
                 "refuse": In(data.StructLayout({name: 1 for name in self._refusable})),
             }
         )
@@ -82,6 +85,7 @@ class RegisterFile(Component):
             ]
         bits = Signal(WORD_BITS)  # that are written
         m.d.comb += bits.eq(Cat(strobe.replicate(8) for strobe in strobes))
+        m.d.comb += [self.offered[name].eq(value & bits) for name in self._refusable]
         refused = Signal()
         with m.If(working):
             for register in self._at(m, address):

@@ -8,12 +8,28 @@ from ptewalk.rtl.bus.self_test import CHECKS
 from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_MASKS
 from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check, said, wide, word
 
-__all__ = ["BY_NAME", "COUNTERS", "ID", "OF_ENGINE", "REGISTERS", "RESERVED", "SOURCES", "VERSION", "Command", "Wait"]
+__all__ = [
+    "BY_NAME",
+    "COMMAND_BITS",
+    "COUNTERS",
+    "ID",
+    "OF_ENGINE",
+    "REGISTERS",
+    "RESERVED",
+    "SOURCES",
+    "VERSION",
+    "Command",
+    "Wait",
+]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 2)
+VERSION: Final = (1, 3)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
+
+
+COMMAND_BITS: Final = 4
+"""Of a kind of command."""
 
 
 class Command(IntEnum):
@@ -224,7 +240,7 @@ _CONDITION: Final = (
             Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
             Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
             Field("pop_table", 5, 1, WO, "Takes the completion that TABLE_TOLD shows."),
-            Field("abort_table", 6, 1, WO, "The TABLE command in work begins nothing more, and is told."),
+            Field("abort_table", 6, 1, WO, "The TABLE command in the queue, or in work, begins nothing more, and is told."),
         ),
         "What is done at once.",
     ),
@@ -233,11 +249,11 @@ _CONDITION: Final = (
         0x02C,
         (
             Field(
-                *("kind", 0, 4, WO),
+                *("kind", 0, COMMAND_BITS, WO),
                 "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, each as it is staged; 6 DRAIN; 7 SELFTEST; 8 TABLE.",
             ),
         ),
-        "Puts a command into the queue; SLVERR, and nothing is done, when that is full.",
+        "Puts a command into the queue; SLVERR, and nothing is done, when that is full or there is no such command.",
         refusable=True,
     ),
     Register("DONE", 0x030, word(RO, "Wraps."), "Commands that have ended since the reset."),

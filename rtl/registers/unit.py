@@ -26,7 +26,7 @@ from ptewalk.rtl.registers.config import MemoryPath, UnitConfig, built_values
 from ptewalk.rtl.registers.counting import Counters, growth
 from ptewalk.rtl.registers.engine import attach
 from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
-from ptewalk.rtl.registers.map import COUNTERS, ID, OF_ENGINE, REGISTERS, SOURCES, VERSION
+from ptewalk.rtl.registers.map import COMMAND_BITS, COUNTERS, ID, OF_ENGINE, REGISTERS, SOURCES, VERSION, Command
 from ptewalk.rtl.registers.requesters import RequesterShare
 from ptewalk.rtl.registers.share import MemoryShare
 
@@ -144,9 +144,11 @@ class UnitCore(Component):
                 m.d.comb += now[register][name].eq(value)
         m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
         self._stage(m)
+        offered = file.offered.COMMAND[:COMMAND_BITS]
+        known = Cat(offered == kind for kind in Command if kind != Command.TABLE or self._beside is not None).any()
         m.d.comb += [
             commands.kind.eq(told.COMMAND.kind),
-            file.refuse.COMMAND.eq(commands.room == 0),
+            file.refuse.COMMAND.eq((commands.room == 0) | ~known),
             commands.retire.eq(told.DO.retire),
             mmu.supervisor.drain.eq(commands.drain),
             commands.drained.eq(mmu.supervisor.drained),

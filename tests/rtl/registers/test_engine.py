@@ -14,8 +14,10 @@ from ptewalk.model.engine import Pages
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
+from ptewalk.model.x86 import Access
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.registers.map import BY_NAME, Command
 
 from ..engine.line_memory import LineMemory
 from .unit_bench import OnRam
@@ -63,4 +65,38 @@ def test_a_command_that_the_bus_refuses_raises_bus_error(
     simulator.add_clock(1e-6)
     simulator.add_testbench(memory.run, background=True)
     simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.thorough
+def test_an_abort_reaches_a_command_that_waits_in_the_queue() -> None:
+    """It is told as aborted and has changed nothing; the next one does all, and an abort without one is nothing."""
+    top = OnRam(engine=ENGINE)
+    top.ram.ram.init = [TABLES.get(8 * place, 0) for place in range(8192)]
+    memory = LineMemory(top.lines, ENGINE.data_bits, ENGINE.line_bytes, words=dict(TABLES))
+    command = changing(PAGES, clearing(RULES), RULES)
+
+    async def bench(ctx: Any) -> None:
+        bus = AmaranthRegisters(ctx, top.s_axil)
+        await ctx.tick().repeat(40)  # the table of grants is cleared
+        engine = TableEngine(unit := await run_async(bus, Unit.open()))
+        await run_async(bus, unit.context(0x1000, track=Track.NATIVE))
+        await run_async(bus, engine.abort())  # there is none
+        await run_async(bus, unit.translate(0x1000, Access.WRITE, retire=False))
+        await bus.write(BY_NAME["COMMAND"].offset, Command.DRAIN)  # waits for the store
+        await run_async(bus, engine.begin(command))
+        await run_async(bus, engine.abort())
+        await ctx.tick().repeat(100)
+        assert await bus.read(BY_NAME["TABLE_TOLD"].offset) == 0
+        await run_async(bus, unit.retire())
+        (told,) = await run_async(bus, engine.end())
+        assert (told["stopped"], told["changed"], memory.words) == (Stop.ABORTED, 0, TABLES)
+        (told,) = await run_async(bus, engine.run(command))
+        assert (told["stopped"], told["changed"]) == (Stop.DONE, 1)
+        assert memory.words[0x4008] == 0x5067
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.add_testbench(memory.run, background=True)
     simulator.run()

@@ -62,6 +62,8 @@ def test_every_access() -> None:
         assert (await bus.read(0xFFC), told[2:]) == (0, [(0, 0, 0xABC, 0), (0, 0, 0xA00, 0)])
         assert set(bus.responses) == {Response.OKAY}
         ctx.set(file.refuse.DONE, 1)
+        await bus.try_write(0xFFC, 0xABC, strobes=0b0001)
+        assert ctx.get(file.offered.DONE) == 0xBC
         await bus.try_write(0xFFC, 0xABC)
         assert (bus.responses[-1], len(told)) == (Response.SLVERR, 4)
         await bus.try_write(0x010, 0x200)

@@ -159,13 +159,16 @@ def test_a_full_queue_refuses() -> None:
     by_driver(body, queue_depth=3)
 
 
-def test_a_kind_that_is_none_does_nothing_and_block_ram_has_no_self_test() -> None:
-    """SELFTEST ends, and nothing has run."""
+def test_a_kind_that_is_none_is_refused_and_block_ram_has_no_self_test() -> None:
+    """As is TABLE where there is no engine. SELFTEST ends, and nothing has run."""
 
     async def body(ctx: Any, bus: AmaranthRegisters, unit: Unit, top: OnRam, do: Any) -> None:
         before = await bus.read(OFFSET["DONE"])
-        for kind, done in ((0, 0), (Command.SELFTEST, 1)):
-            await bus.write(OFFSET["COMMAND"], kind)
+        for kind in (0, Command.TABLE, 9, 15):
+            await bus.try_write(OFFSET["COMMAND"], kind)
+            assert bus.responses[-1] == Response.SLVERR
+        for kind, done in ((0x10, 0), (Command.SELFTEST, 1)):
+            await bus.try_write(OFFSET["COMMAND"], kind)
             await ctx.tick().repeat(20)
             assert await bus.read(OFFSET["DONE"]) == before + done
         assert not await bus.read(OFFSET["SELFTEST"]) and not (await do(unit.status()))["busy"]
