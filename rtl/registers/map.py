@@ -240,7 +240,7 @@ _CONDITION: Final = (
             Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
             Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
             Field("pop_table", 5, 1, WO, "Takes the completion that TABLE_TOLD shows."),
-            Field("abort_table", 6, 1, WO, "The TABLE command in the queue, or in work, begins nothing more, and is told."),
+            Field("abort_table", 6, 1, WO, "A TABLE command that waits or is in work begins nothing more, is told."),
         ),
         "What is done at once.",
     ),
