@@ -23,8 +23,8 @@ _TOLD = ("more", "failed", "given_up", "lost", "stopped")
 def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside) -> None:
     """Connects the registers `map.OF_ENGINE` and the command TABLE with an engine, which `commands` is made for.
 
-    A completion stays on show until DO.pop_table takes it; the command ends with its last one. DO.abort_table counts for
-    the first TABLE that has not ended, in work or not.
+    A completion stays on show until DO.pop_table takes it; the command ends with its last one. DO.abort_table counts
+    for the first TABLE that has not ended, in work or not.
     """
     now, held, told = file.now, file.held, file.told
     command, found = beside.table_commands.payload, beside.table_completions.payload
