@@ -15,7 +15,6 @@ from ptewalk.rtl.registers.share import WordLayout, WordSignature
 __all__ = ["AskedLayout", "Commands", "StagedLayout"]
 
 
-
 class AskedLayout(data.StructLayout):
     """A request, and whether a store that is allowed counts as visible at once."""
 
