@@ -25,6 +25,11 @@ _MEMORY_BITS, _MMU_BITS = 2, 3
 """Of A and M."""
 _LONGEST = 4
 """Beats of a read."""
+_NEIGHBOURS = (
+    "the MMU answers after M cycles at most",
+    "a record is queued in the first cycle or the second (bridge-turns)",
+)
+"""What is assumed of them: see `_neighbours`."""
 
 
 def _waits(m: Module, name: str, waiting: Value, *, most: Value) -> Signal:
@@ -95,8 +100,7 @@ class BridgeWritesBound(BridgeWrites):
     title = "bridge-writes/bound"
     assumptions = (
         "memory takes an address or a beat that is offered, and answers what it has whole, after A cycles at most",
-        "the MMU answers after M cycles at most",
-        "a record is queued in the first cycle or the second (bridge-turns)",
+        *_NEIGHBOURS,
         f"A is below {1 << _MEMORY_BITS}, M below {1 << _MMU_BITS}, no more than 15 beats are in the bridge",
         "the rest as of bridge-writes, which is proved beside it",
     )
@@ -213,8 +217,7 @@ class BridgeReadsBound(BridgeReads):
     title = "bridge-reads/bound"
     assumptions = (
         "memory takes an address that is offered, and gives some beat while it owes any, after A cycles at most",
-        "the MMU answers after M cycles at most",
-        "a record is queued in the first cycle or the second (bridge-turns)",
+        *_NEIGHBOURS,
         f"A is below {1 << _MEMORY_BITS}, M below {1 << _MMU_BITS}, a read has no more than {_LONGEST} beats",
         "the rest as of bridge-reads and bridge-room, which are proved beside it",
     )

@@ -13,7 +13,7 @@ from ptewalk.cosim.simulate.find import select
 from ptewalk.model.x86 import TABLE_ENTRIES
 from ptewalk.rtl.log.layouts import SIZES
 
-__all__ = ["KERNEL", "LATENCY", "TABLES", "Logged", "Measured", "logged", "measured"]
+__all__ = ["KERNEL", "LATENCY", "TABLES", "Logged", "Measured", "kernel_of", "logged", "measured"]
 
 KERNEL: Final = "6.12"
 LATENCY: Final = 16
@@ -63,8 +63,13 @@ def logged(pages: int) -> Logged:
     return Logged(pages, pages >> max(SIZES), pages // _PML_ENTRIES, pages // (_HDBSS_BYTES // 8))
 
 
-def measured(simulator: str | None = None, *, tables: int = TABLES) -> tuple[KernelTimes, list[Measured]]:
-    """A clear, the page map, and a store to each page behind the clear.
+def kernel_of(tables: int = TABLES) -> KernelTimes:
+    """The real kernel's times for the pages of so many tables; `ToolError` as `kernel_times`."""
+    return kernel_times(KERNEL, tables * TABLE_ENTRIES)
+
+
+def measured(kernel: KernelTimes, simulator: str | None = None, *, tables: int = TABLES) -> list[Measured]:
+    """A clear, the page map, and a store to each page behind the clear, beside a kernel's of as many.
 
     The engine's cycles are counted from a command to its completion at a latency of `LATENCY`; those of stores are
     what one takes, in mode `native`, times the pages: none overlaps another, as in the kernel's loop.
@@ -72,14 +77,13 @@ def measured(simulator: str | None = None, *, tables: int = TABLES) -> tuple[Ker
     Raises
     ------
     ToolError
-        QEMU, the kernel or a simulator cannot be had, or what was measured is wrong.
+        A simulator cannot be had, or what was measured is wrong.
     """
     pages = tables * TABLE_ENTRIES
-    kernel = kernel_times(KERNEL, pages)
     chosen = select(simulator).name
     engine = dense_cycles(tables, LATENCY, chosen)
     walker = {row["name"]: row for row in gateware(chosen).timed((LATENCY,))}
-    rows = [
+    return [
         Measured(f"4 to clear_refs, {pages} pages", engine["clear"], _clock("table-engine"), kernel.clear),
         Measured(f"page map, {pages} pages", engine["raw words"], _clock("table-engine"), kernel.pagemap),
         Measured(
@@ -89,7 +93,6 @@ def measured(simulator: str | None = None, *, tables: int = TABLES) -> tuple[Ker
             kernel.stores,
         ),
     ]
-    return kernel, rows
 
 
 def _clock(config: str) -> float:

@@ -40,15 +40,28 @@ def test_more_pages_than_the_guest_has_are_refused(pages: int) -> None:
 def test_without_a_kernel_it_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """And an error where it was asked for by name."""
 
-    def lacks(simulator: str | None) -> None:
+    def lacks() -> None:
         raise ToolError("qemu-system-x86_64 is not installed")
 
-    monkeypatch.setattr(gigabyte, "measured", lacks)
+    monkeypatch.setattr(gigabyte, "kernel_of", lacks)
     monkeypatch.setattr(measure, "PARTS", ("gigabyte",))
     (row,) = measure.measure((), None, 1000, 1)
     assert (row["verdict"], row["value"], row["baseline"]) == ("not run", None, "qemu-system-x86_64 is not installed")
     with pytest.raises(ToolError, match="not installed"):
         measure.measure(("gigabyte",), None, 1000, 1)
+
+
+def test_an_engine_that_ends_wrong_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked: it is not what could not be run."""
+
+    def ends_wrong(*given: object) -> None:
+        raise ToolError("the engine's clear ended with BUS_ERROR")
+
+    monkeypatch.setattr(gigabyte, "kernel_times", lambda kernel, pages: KernelTimes("6.12", 1.0, 1.0, 1.0))
+    monkeypatch.setattr(gigabyte, "dense_cycles", ends_wrong)
+    monkeypatch.setattr(measure, "PARTS", ("gigabyte",))
+    with pytest.raises(ToolError, match="ended with BUS_ERROR"):
+        measure.measure((), None, 1000, 1)
 
 
 @pytest.mark.slow
@@ -61,7 +74,8 @@ def test_four_tables_beside_a_live_kernel() -> None:
         version = find_kernel(gigabyte.KERNEL).version
     except ToolError as error:
         pytest.skip(f"no live kernel: {error}")
-    kernel, (clear, words, stores) = gigabyte.measured(tables=4)
+    kernel = gigabyte.kernel_of(4)
+    clear, words, stores = gigabyte.measured(kernel, tables=4)
     assert kernel.version == version and kernel.stores > kernel.clear > 0 and kernel.pagemap > 0
     assert 2048 <= clear.cycles <= 2048 / 0.95 + 500 and 2048 <= words.cycles <= 2048 / 0.95 + 500
     assert stores.cycles == 2048 * (5 * gigabyte.LATENCY + 3)
