@@ -190,12 +190,12 @@ class CachingMmu(Component):
             early=Signal(),  # what was delivered in the last cycle is no answer
             lost=Signal(),  # for the counters
             again=Signal(),
-            wrapped=Signal(),
         )
         if config.split_lookup:
             # The stage before the first; the tag that is in the first, or that of the walk; one has to wait, and left
             # the lookup in the last cycle.
             r.valid_0, r.coming_tag, r.waits = Signal(name="valid_0"), Signal(tag_bits), Signal()
+            r.wrapped = Signal()
             r.stage_0 = Signal(StageLayout(tag_bits, epoch_bits), name="stage_0", reset_less=True)
         r.lookups = lookups = [(r.valid_1, r.stage_1)]
         if config.split_lookup:
@@ -421,8 +421,11 @@ class CachingMmu(Component):
                 outgoing.epoch.eq(flights.epoch),
             ]
         m.d.sync += [r.lost.eq(keeps & flights.overtaken), r.again.eq(again)]
-        m.d.sync += r.wrapped.eq(maintenance.wraps)
-        self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=r.wrapped)
+        wraps = maintenance.wraps
+        if config.split_lookup:
+            m.d.sync += r.wrapped.eq(wraps)
+            wraps = r.wrapped
+        self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=wraps)
         return m
 
     def _context(self, m: Module, context: data.View) -> None:
