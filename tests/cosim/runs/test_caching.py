@@ -145,7 +145,7 @@ def test_volume_with_several_walkers() -> None:
     assert (told["compared"], told["wrong"], told["failures"]) == (10_000, 0, [])
     assert told["counts"]["partial"] >= 500 and told["counts"]["restarts"] >= 200
     assert told["counts"]["overtaken"] >= 200 and told["counts"]["gateware replays"] >= 2500
-    # Eight walks are read while a second writer writes: of one walker less than 5 % may be answered in several ways.
+    # Of so few the share goes from 4.2 to 5.3 % with the seed; of 200,000 it is 3.4 %, which checks/minima.py asks for.
     assert told["counts"]["many"] < 0.06 * 10_000
 
 
