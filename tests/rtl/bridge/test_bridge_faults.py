@@ -1,6 +1,12 @@
 """What the bridge does with bursts that are not allowed, by the rules of docs/bridge.md."""
 
+from typing import Any
+
 import pytest
+from amaranth.sim import Simulator
+
+from ptewalk.rtl.bridge.faults import BurstFaults
+from ptewalk.rtl.bridge.layouts import FaultMode
 
 from .bench import FRAME, LINEAR, Bench, run
 from .doubles import BUS_ERROR, GENERAL_PROTECTION, OKAY, PAGE, PAGE_FAULT, SLVERR
@@ -123,3 +129,34 @@ def test_nobody_is_stalled_before_a_grant() -> None:
         assert (await bench.fault())["stalled"] == 0
 
     run(job)
+
+
+@pytest.mark.parametrize("timeout", [0, 1, 2, 3, 9])
+def test_a_stall_lasts_as_many_cycles_as_the_timeout_says(timeout: int) -> None:
+    """Twice in a row; of 0 it is over in no 30 cycles."""
+    unit = BurstFaults()
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(unit.mode, FaultMode.STALL)
+        ctx.set(unit.timeout, timeout)
+        ctx.set(unit.outcome, PAGE_FAULT)
+        for name in ("judged", "alone", "reported", "room"):
+            ctx.set(getattr(unit, name), 1)
+        for _ in range(2):
+            await ctx.tick()
+            stalled = 0
+            while ctx.get(unit.stalled) and stalled < 30:
+                stalled += 1
+                assert ctx.get(unit.times_out) == (stalled == timeout)
+                await ctx.tick()
+            assert stalled == (timeout or 30)
+            if timeout:
+                assert ctx.get(unit.failed)
+                ctx.set(unit.passes, 1)
+                await ctx.tick()
+                ctx.set(unit.passes, 0)
+
+    simulator.add_testbench(bench)
+    simulator.run()
