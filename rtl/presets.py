@@ -65,12 +65,14 @@ BUS: Final[dict[str, Config]] = {
     "bridge": TranslatingBridgeConfig(_full(WalkerConfig(trace=False))),
     "unit": UnitConfig(_full(WalkerConfig(trace=False))),
     "ulx3s": BoardConfig(),
+    "ulx3s-engine": BoardConfig(engine=EngineConfig(physical_bits=32, lines=2, line_bytes=64)),
     "table-engine": EngineConfig(),
     "table-engine-axi": AxiEngineConfig(),
     "mmu-engine": MmuEngineConfig(_full(WalkerConfig(trace=False))),
 }
 """What stands between a memory port and memory; preset `mmu` with an AXI4 manager for its memory port, that with a
-bridge before it, and with registers; the table engine, alone, on AXI4, and there with preset `mmu`."""
+bridge before it, and with registers; what a board has, without and with a table engine; that engine, alone, on AXI4,
+and there with preset `mmu`."""
 
 
 def preset(name: str, walker: WalkerConfig | None = None) -> Config:

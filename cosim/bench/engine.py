@@ -95,13 +95,17 @@ class GatewareEngine:
         self._counts["moved"] += told["changed"]
         self._ended(name, pages, told)
 
+    def _found(self, problem: str) -> None:
+        """What did not end as it should."""
+        self._problems.append(problem)
+
     def _change(self, name: str, pages: Pages, change: Mapping[str, Any], rules: Entries, *, splits: bool) -> int:
         run = self._run(name, changing(pages, change, rules, splits=splits), 0)
         told = run.completions[0]
         self._counts["changed"] += told["changed"]
         if told["changed"] != run.counts["changed_words"]:
             seen = run.counts["changed_words"]
-            self._problems.append(f"{name}, {pages}: {told['changed']} entries changed, of {seen} seen in memory")
+            self._found(f"{name}, {pages}: {told['changed']} entries changed, of {seen} seen in memory")
         if told["stopped"] == Stop.NEED_SPLIT and splits and pages.first <= told["page"] < pages.last:
             return told["page"]
         self._ended(name, pages, told)
@@ -118,7 +122,7 @@ class GatewareEngine:
         try:
             run = self._lane.run([command], self._memory, **given)
         except RuleOfEngineBroken as error:
-            self._problems.append(f"{name}: {error}")
+            self._found(f"{name}: {error}")
             where = command["range"]
             told = dict.fromkeys(("changed", *_FAILED), 0) | {"stopped": 0, "page": where["page"] + where["pages"]}
             return EngineRun([told], [], np.zeros(report_words, np.uint64), {"changed_words": 0})
@@ -130,4 +134,4 @@ class GatewareEngine:
         failed = [field for field in _FAILED if told[field]]
         if told["stopped"] != Stop.DONE or told["page"] != pages.last or failed:
             stopped = Stop(told["stopped"]).name
-            self._problems.append(f"{name}, {pages}: ended as {stopped} at page {told['page']:#x} {' '.join(failed)}")
+            self._found(f"{name}, {pages}: ended as {stopped} at page {told['page']:#x} {' '.join(failed)}")

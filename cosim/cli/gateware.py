@@ -148,6 +148,7 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
 @option(
     "--size", type=click.Choice(("12f", "25f", "45f", "85f")), default="12f", show_default=True, help="Of its FPGA."
 )
+@option("--engine", is_flag=True, help="With a table engine, by which the program then clears and reads pagemap.")
 @option("--seed", type=click.IntRange(1, 2**31), default=1, show_default=True, help="Of place and route.")
 @option(
     *("--output", "-o"),
@@ -157,7 +158,7 @@ def prove(properties: tuple[str, ...], jobs: int, journal: Path | None, as_json:
     help="Folder for bitstream, report and logs.",
 )
 @json_option
-def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
+def board(name: str, size: str, engine: bool, seed: int, output: Path, as_json: bool) -> int:
     """Build a bitstream: a unit with block RAM and a serial line, which docs/examples/ulx3s talks to."""
     from dataclasses import asdict
 
@@ -166,7 +167,7 @@ def board(name: str, size: str, seed: int, output: Path, as_json: bool) -> int:
     click.echo(f"synthesis, place and route for {name} {size}: some minutes", err=True)
     check_writable(output / "ptewalk.bit")
     with progress("synthesis, then place and route"):
-        made = build_bitstream(name, size, output, seed=seed)
+        made = build_bitstream(name, size, output, engine=engine, seed=seed)
     if as_json:
         click.echo(json.dumps(asdict(made)))
     else:

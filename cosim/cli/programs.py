@@ -74,6 +74,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--track", type=click.Choice(TRACKS), default="native", show_default=True, help="What the MMU does to entries.")
 @option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
 @design_option
+@option("--engine", is_flag=True, help="The gateware's table engine does clear_refs, pagemap and mremap.")
 @compiled_option
 @option(
     "--root",
@@ -125,6 +126,7 @@ def run(
     track: str,
     backend: str,
     design: str,
+    engine: bool,
     simulator: str | None,
     root: Path,
     scratch: Path | None,
@@ -190,6 +192,7 @@ def run(
         every=every,
         told=backend,
         design=design,
+        engine=engine,
         pages=report is not None,
         root=root,
         scratch=scratch,
@@ -225,6 +228,7 @@ def run(
 @option("--epoch", "number", type=click.IntRange(1), help="Number of the image; by default the last.")
 @option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
 @option("--design", type=click.Choice(DESIGNS), help="For the gateware; by default as before.")
+@option("--engine/--no-engine", default=None, help="With the gateware's table engine; by default as before.")
 @compiled_option
 @option(
     "--root",
@@ -244,6 +248,7 @@ def restore(
     number: int | None,
     backend: str | None,
     design: str | None,
+    engine: bool | None,
     simulator: str | None,
     root: Path | None,
     scratch: Path | None,
@@ -274,7 +279,10 @@ def restore(
     settings = replace(settings, pages=report is not None)
     if backend == "model" and design is None:
         settings = replace(settings, design=UNCACHED)
+    if backend == "model" and engine is None:
+        settings = replace(settings, engine=False)
     changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend, "design": design}
+    changes |= {"engine": engine}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if settings.told not in ("model", "gateware"):
         raise ToolError(f"{folder}: backend {settings.told!r} in image {chosen}; give --backend model or gateware")
@@ -323,6 +331,7 @@ def _go(
     from ptewalk.model.linux import Track
 
     walker, design = make_walker(settings.told, settings.design, simulator), settings.design
+    engine = make_engine(settings.told, simulator) if settings.engine else None
     with ExitStack() as stack:
         streams = {
             "stdin": _opened(stack, files.stdin, "rb", sys.stdin.buffer),
@@ -333,7 +342,7 @@ def _go(
         if guest is not None:
             given = streams["stdin"].read() if files.stdin else b""
             streams = {"stdin": io.BytesIO(given), "stdout": kept[0], "stderr": kept[1]}
-        running = stack.enter_context(ProgramRun(settings, walker, **streams))
+        running = stack.enter_context(ProgramRun(settings, walker, engine=engine, **streams))
         watcher = None if guest is None else Watcher(running, given)
         begin(running)
         status = running.run()
@@ -387,6 +396,18 @@ def make_walker(backend: str, design: str = UNCACHED, simulator: str | None = No
     return lambda memory: SingleWalker(library.lane, memory)
 
 
+def make_engine(backend: str, simulator: str | None = None) -> Callable[[Any], Any]:
+    """What makes the table engine for a memory; as `make_walker`."""
+    if backend != "gateware":
+        raise ToolError("--engine is for --backend gateware")
+    from ptewalk.cosim.bench.engine_lane import EngineLane
+    from ptewalk.cosim.programs.engine import ProgramEngine
+    from ptewalk.cosim.runs.engine import built_engine
+
+    lane = EngineLane(built_engine(simulator=simulator or "verilator").library)
+    return lambda memory: ProgramEngine(lane, memory)
+
+
 def _status(status: int) -> int | str:
     """The program's exit code, or the name of the signal that ended it."""
     number = status & 0x7F
@@ -402,9 +423,11 @@ def _passed(status: int) -> int:
 def _told(result: dict[str, Any]) -> str:
     names = ("backend", "profile", "track", "seed", "status")
     lines = ["ptewalk run: " + ", ".join(f"{name} {result[name]}" for name in names)]
-    others = (*names, "program", "image", "epochs", "lost", "against")
+    others = (*names, "program", "image", "epochs", "lost", "against", "engine")
     counts = {name: result[name] for name in result if name not in others}
     lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
+    if "engine" in result:
+        lines.append("  table engine: " + ", ".join(f"{name} {count}" for name, count in result["engine"].items()))
     if "epochs" in result:
         counts = {
             name: count

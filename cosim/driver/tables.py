@@ -17,7 +17,7 @@ from ptewalk.model.engine import Pages
 from ptewalk.model.linux import TABLE_FLAGS, Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import INDEX_BITS, LEVEL_SHIFT, PAGE_BYTES, EntryBit, Invalidation
+from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVEL_SHIFT, PAGE_BYTES, EntryBit, Invalidation
 
 __all__ = ["AddressSpace"]
 
@@ -44,6 +44,9 @@ class AddressSpace:
         Who tracks.
     profile : str
         The kernel by whose rules entries are cleared and reported; default linux-6.1.
+    room : range, optional
+        Physical addresses, from a multiple of a line on, where the unit's table engine may write pagemap words. Without
+        it, and without an engine, `pagemap` reads the entries.
 
     Attributes
     ----------
@@ -61,8 +64,10 @@ class AddressSpace:
         pcid: int = 0,
         track: Track = Track.NATIVE,
         profile: str = "linux-6.1",
+        room: range | None = None,
     ) -> None:
         self.root = 0
+        self._room = room
         self._unit, self._frames, self._zeroed = unit, frames, zeroed
         self._levels, self._pcid, self._track = levels, pcid, track
         self._rules = Entries(PROFILES[profile], track=track)
@@ -115,9 +120,31 @@ class AddressSpace:
         return len(changed)
 
     def pagemap(self, linear: int, pages: int) -> Steps[list[int]]:
-        """The pagemap words of these pages, as far as entries tell them: without FILE and EXCLUSIVE."""
+        """The pagemap words of these pages, as far as entries tell them: without FILE and EXCLUSIVE.
+
+        Raises
+        ------
+        ValueError
+            `room` has none for a page.
+        """
+        if self._unit.built["engine"] and self._room is not None:
+            return (yield from self._told(self._pages(linear, pages), self._room))
         words = yield from self._sweep(linear, pages).words(self._rules)
         return [int(word) for word in words]
+
+    def _told(self, span: Pages, room: range) -> Steps[list[int]]:
+        """What the engine writes, as much at a time as there is room for."""
+        engine, found = TableEngine(self._unit), list[int]()
+        while span.first < span.last:
+            most = len(room) // ENTRY_BYTES - engine.report_words(span)
+            if most < 1:
+                raise ValueError(f"room for pagemap words must have 8 bytes and a line, not {len(room)} bytes")
+            part = span._replace(last=min(span.last, span.first + most))
+            at = yield from engine.words(part, self._rules, room.start, pcid=self._pcid)
+            for page in range(part.last - part.first):
+                found.append((yield from self._unit.read_word(at + ENTRY_BYTES * page)))
+            span = span._replace(first=part.last)
+        return found
 
     def _sweep(self, linear: int, pages: int) -> Sweep:
         return Sweep(self._unit, self._pages(linear, pages))

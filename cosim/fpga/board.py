@@ -18,6 +18,7 @@ from amaranth_boards.ulx3s import ULX3S_12F_Platform, ULX3S_25F_Platform, ULX3S_
 from ptewalk.cosim.base.files import write_whole
 from ptewalk.cosim.fpga.synth import run_tool
 from ptewalk.rtl.board.top import BoardConfig, BoardUnit
+from ptewalk.rtl.presets import BUS
 
 __all__ = ["BOARDS", "KEPT", "Bitstream", "board_config", "build_bitstream"]
 
@@ -67,13 +68,21 @@ class _Top(Elaboratable):
         return m
 
 
-def board_config(board: str, size: str) -> BoardConfig:
-    """The unit's parameters on a board of that size: as much RAM as it has room for."""
-    return replace(BoardConfig(), words=BOARDS[board][size][1])
+def board_config(board: str, size: str, *, engine: bool = False) -> BoardConfig:
+    """The unit's parameters on a board of that size: as much RAM as it has room for, with a table engine or without."""
+    named = BUS[f"{board}-engine" if engine else board]
+    assert isinstance(named, BoardConfig)
+    return replace(named, words=BOARDS[board][size][1])
 
 
 def build_bitstream(
-    board: str, size: str, folder: Path, *, seed: int = 1, run: Callable[[list[str], Path, str], None] = run_tool
+    board: str,
+    size: str,
+    folder: Path,
+    *,
+    engine: bool = False,
+    seed: int = 1,
+    run: Callable[[list[str], Path, str], None] = run_tool,
 ) -> Bitstream:
     """Build `BoardUnit` for a board.
 
@@ -83,6 +92,8 @@ def build_bitstream(
         Keys of `BOARDS`.
     folder : Path
         Takes the files of `KEPT`, whole, when all are made.
+    engine : bool
+        With a table engine.
     seed : int
         Of place and route.
     run : callable
@@ -95,7 +106,7 @@ def build_bitstream(
     """
     options = f"--seed {seed} --report {_REPORT}"
     plan = BOARDS[board][size][0]().build(
-        _Top(BoardUnit(board_config(board, size))),
+        _Top(BoardUnit(board_config(board, size, engine=engine))),
         _NAME,
         do_build=False,
         synth_opts="-abc9",

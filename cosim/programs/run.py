@@ -18,6 +18,7 @@ from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.call_numbers import MARKER, NUMBERS
 from ptewalk.cosim.programs.capture import Capture
 from ptewalk.cosim.programs.cpu import SYSCALL_BYTES, Cpu, Stop
+from ptewalk.cosim.programs.engine import ProgramEngine
 from ptewalk.cosim.programs.epochs import Epochs, Every, Present
 from ptewalk.cosim.programs.errors import CallFails
 from ptewalk.cosim.programs.images import Pages, write_image
@@ -99,6 +100,8 @@ class Settings:
         Private pages that a process may keep in memory, the rest is swapped out; 0: all.
     pages : bool
         Which pages were reported, changed and lost is kept, epoch by epoch.
+    engine : bool
+        What images say: a table engine of gateware was beside the MMU.
     """
 
     profile: Profile
@@ -120,6 +123,7 @@ class Settings:
     design: str = "mmu-uncached"
     pages: bool = False
     swap: int = 0
+    engine: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What an image says of them; `from_json` takes it."""
@@ -129,6 +133,7 @@ class Settings:
             "root": str(self.root),
             "backend": self.told,
             "design": self.design,
+            "engine": self.engine,
             "epoch": None if self.epoch is None else str(self.epoch),
             **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed", "swap")},
         }
@@ -148,6 +153,7 @@ class Settings:
                 exact=exact,
                 told=str(said["backend"]),
                 design=str(said.get("design", "mmu-uncached")),
+                engine=bool(said.get("engine", False)),
                 **numbers,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -168,6 +174,8 @@ class ProgramRun:
     settings : Settings
     walker : callable (FixedMemory) -> Walker
         Makes the MMU.
+    engine : callable (FixedMemory) -> ProgramEngine, optional
+        Makes what does to tables what clear_refs, pagemap and mremap do; without it the model's own arrays.
     stdin, stdout, stderr : binary streams
         What the program's standard streams are; standard input may be None: nothing.
 
@@ -182,6 +190,7 @@ class ProgramRun:
         settings: Settings,
         walker: Callable[[FixedMemory], Walker],
         *,
+        engine: Callable[[FixedMemory], ProgramEngine] | None = None,
         stdin: BinaryIO | None,
         stdout: BinaryIO,
         stderr: BinaryIO,
@@ -190,6 +199,7 @@ class ProgramRun:
         self.arena = Arena(settings.memory_bytes)
         self.walker = walker(self.arena.memory)
         self.mmu = ProgramMmu(self.walker.walk, self.walker.invalidate)
+        self.engine = self.mmu.engine = None if engine is None else engine(self.arena.memory)
         self._left = ExitStack()
         self.kernel = Kernel(
             settings.profile,
@@ -447,5 +457,6 @@ class ProgramRun:
             **({"swapped_out": self.memory.swapper.out} if self.memory.swapper else {}),
             **({"images": self.images, "image_bytes": self.image_bytes} if self.capture else {}),
             **{name: count for name, count in self.walker.counters.items() if name in _SHOWN},
+            **({"engine": self.engine.figures} if self.engine is not None else {}),
             "seconds": round(self.seconds, 3),
         }

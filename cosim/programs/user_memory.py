@@ -14,6 +14,7 @@ from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.errors import CallFails
 from ptewalk.cosim.programs.swapper import Swapper
 from ptewalk.model.access import state_of
+from ptewalk.model.engine import Engine
 from ptewalk.model.errors import FaultsForEver, Signal
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.memory import BusError
@@ -46,12 +47,15 @@ class ProgramMmu:
         Walks so far, of fills and of the kernel's copies.
     stale : bool
         Something that may be cached allows less by now.
+    engine : Engine or None
+        What does to tables what clear_refs, pagemap and mremap do; None: the model's own arrays.
     """
 
     def __init__(self, walk: Walk, forget: Callable[[int | None], None] = lambda linear: None) -> None:
         self._walk, self._forget = walk, forget
         self.walks = 0
         self.stale = False
+        self.engine: Engine | None = None
         self._pages: set[int] | None = set()  # what is stale; None: everything
 
     def walk(self, state: State, request: Request) -> Result:

@@ -8,7 +8,9 @@ from amaranth.lib.wiring import Component, In, Out, connect
 from ptewalk.rtl.board.bone import UartBone
 from ptewalk.rtl.board.uart import check_divider
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.bus.lock_lines import WORD_BITS, LockLines
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.registers.file import ADDRESS_BITS
 from ptewalk.rtl.registers.unit import MemoryPath, UnitCore
 from ptewalk.rtl.walker import WalkerConfig
@@ -17,6 +19,8 @@ __all__ = ["REGISTERS_AT", "BoardConfig", "BoardUnit"]
 
 REGISTERS_AT = 0x8000_0000
 """Byte address of the registers behind the serial line; RAM begins at 0."""
+SLOWEST_WORD = 16
+"""Least divider beside an engine: in ten bits a swap of a line, with walks between, and a word are done."""
 
 
 def _small() -> CachingMmuConfig:
@@ -37,12 +41,16 @@ class BoardConfig:
         Cycles of a bit of the serial line; default 25, 1 Mbaud at 25 MHz.
     silence : int
         Cycles after which a message that stopped is forgotten; default 2,500,000, 100 ms at 25 MHz.
+    engine : EngineConfig or None
+        With a table engine, whose physical_bits are the MMU's and whose data_bits are 64; `divider` is then 16 or more,
+        since a word of RAM may wait for a line. None (default): without.
     """
 
     mmu: CachingMmuConfig = field(default_factory=_small)
     words: int = 8192
     divider: int = 25
     silence: int = 2_500_000
+    engine: EngineConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig) or self.mmu.walkers > 1:
@@ -52,6 +60,19 @@ class BoardConfig:
             bits = 20 * self.divider
             raise ValueError(f"silence must be longer than two bytes, {bits} cycles, not {self.silence!r}")
         _ = self.ram
+        if self.engine is not None:
+            self._check_engine(self.engine)
+
+    def _check_engine(self, engine: EngineConfig) -> None:
+        if not isinstance(engine, EngineConfig):
+            raise ValueError(f"engine must be an EngineConfig or None, not {engine!r}")
+        for name, wanted in (("physical_bits", self.mmu.walker.physical_bits), ("data_bits", WORD_BITS)):
+            if getattr(engine, name) != wanted:
+                raise ValueError(f"{name} of the engine must be {wanted} here, not {getattr(engine, name)}")
+        if engine.lists:
+            raise ValueError("lists of the engine of a unit must be False: it has no registers for them")
+        if self.divider < SLOWEST_WORD:
+            raise ValueError(f"divider must be {SLOWEST_WORD} or more beside an engine, not {self.divider}")
 
     @property
     def ram(self) -> LockRamConfig:
@@ -79,8 +100,11 @@ class BoardUnit(Component):
 
     def __init__(self, config: BoardConfig = BoardConfig()) -> None:  # noqa: B008 - frozen
         self.config = config
-        self.core = UnitCore(config.mmu, queue_depth=4, path=MemoryPath())
+        engine = config.engine
+        path = MemoryPath() if engine is None else MemoryPath(line_bytes=engine.line_bytes)
+        self.core = UnitCore(config.mmu, queue_depth=4, path=path, engine=engine)
         self.ram = LockRam(config.ram)
+        self.lines = None if engine is None else LockLines(engine)
         self.bone = UartBone(divider=config.divider, silence=config.silence)
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "irq": Out(1)})
 
@@ -97,7 +121,13 @@ class BoardUnit(Component):
         registers = Signal()
         m.d.comb += registers.eq(address[31])
 
-        words, answers = ram.words.requests, ram.words.answers
+        plain = ram.words
+        if self.lines is not None:
+            m.submodules.lines = lines = self.lines
+            connect(m, core.lines, lines.lines)
+            connect(m, lines.words, ram.words)
+            plain = lines.others
+        words, answers = plain.requests, plain.answers
         offers = asked.valid & ~sent
         m.d.comb += [
             words.valid.eq(offers & ~registers),

@@ -58,6 +58,8 @@ class WordsSignature(Signature):
         `address` is in bytes, 8-byte aligned; `strobes` has a bit for each byte that is written.
     answers : In(stream of {value, error}, always ready)
         One per request, in order. `value` is that before a write. `error`: there is no RAM at the address.
+    alone : Out(1)
+        What is taken while it is 1 has nothing of others between it.
     """
 
     def __init__(self, physical_bits: int) -> None:
@@ -67,6 +69,7 @@ class WordsSignature(Signature):
             {
                 "requests": Out(stream.Signature(data.StructLayout(request))),
                 "answers": In(stream.Signature(answer, always_ready=True)),
+                "alone": Out(1),
             }
         )
 
@@ -76,7 +79,8 @@ class LockRam(Component):
 
     A read takes the RAM for a cycle, a swap for L + 1: nothing comes between its comparison and its write. All accesses
     go through here, those of software and of other devices by `words`: so a swap is atomic towards them too.
-    Swaps go before reads, and both before `words`; `words` that waited once goes first.
+    Swaps go before reads, and both before `words`; `words` that waited once goes first, and while it is `alone` nobody
+    else has the RAM.
 
     Parameters
     ----------
@@ -138,12 +142,13 @@ class LockRam(Component):
 
         # Who has it in this cycle.
         waited = Signal()  # `words` was on offer while another was served
-        before = words.valid & waited
+        alone = self.words.alone
+        before = (words.valid & waited) | alone
         address = Signal(self.config.physical_bits)
         m.d.comb += [
             swaps.ready.eq(~swapping & ~before),
             reads.ready.eq(~swapping & ~before & ~swaps.valid),
-            words.ready.eq(~swapping & (waited | ~(swaps.valid | reads.valid))),
+            words.ready.eq(~swapping & (waited | alone | ~(swaps.valid | reads.valid))),
         ]
         with m.If(before | ~(swaps.valid | reads.valid)):
             m.d.comb += address.eq(words.payload.address)

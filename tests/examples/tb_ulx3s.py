@@ -93,5 +93,6 @@ async def over_the_line(dut: Any) -> None:
     dut.rst.value = 0
     await ClockCycles(dut.clk, 100)
     line = SerialLine(dut, job.values["divider"])
-    before, after, counters = await run_async(line, example.program(zeroed=True))
-    job.publish({"before": before, "after": after, "counters": counters, "bytes": line.sent + line.received})
+    before, after, counters, engine = await run_async(line, example.program(zeroed=True))
+    told = {"before": before, "after": after, "counters": counters, "engine": engine}
+    job.publish({**told, "bytes": line.sent + line.received})

@@ -1,7 +1,7 @@
 """Which pages were written? Asked of a unit on an ULX3S, over its serial line: python soft_dirty.py /dev/ttyUSB0
 
 It maps eight pages, stores into some of them through the MMU, clears soft-dirty, stores into two others, and reads
-pagemap. Nobody but the MMU sets a mark.
+pagemap. Nobody but the MMU sets a mark. A unit with a table engine clears and reads pagemap by its commands.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from ptewalk.rtl.board.top import REGISTERS_AT
 
 BASE = 0x7F00_0000_0000
 PAGES = 8
+WORDS = range(0x7000, 0x8000)
+"""Where the engine writes pagemap words."""
 FIRST_DATA = 0x8000
-"""Frames 1 to 7 are for tables, 8 to 15 for data."""
+"""Frames 1 to 6 are for tables, 8 to 15 for data."""
 BEFORE, AFTER = (0, 1, 2, 5), (2, 6)
 """Pages that are stored to before the clear and after it."""
 
 
-def program(*, zeroed: bool = False) -> Steps[tuple[list[int], list[int], dict[str, int]]]:
-    """The steps; gives the pages that are dirty before and after the clear, and the unit's counters.
+def program(*, zeroed: bool = False) -> Steps[tuple[list[int], list[int], dict[str, int], bool]]:
+    """The steps; gives the pages that are dirty before and after the clear, the unit's counters, and whether there is
+    a table engine.
 
     Parameters
     ----------
@@ -35,8 +38,8 @@ def program(*, zeroed: bool = False) -> Steps[tuple[list[int], list[int], dict[s
         The memory is all 0: as after configuration.
     """
     unit = yield from Unit.open()
-    frames = iter(range(PAGE_BYTES, FIRST_DATA, PAGE_BYTES))
-    space = AddressSpace(unit, frames, zeroed=zeroed, track=Track.NATIVE)
+    frames = iter(range(PAGE_BYTES, WORDS.start, PAGE_BYTES))
+    space = AddressSpace(unit, frames, zeroed=zeroed, track=Track.NATIVE, room=WORDS)
     yield from space.create()
     for page in range(PAGES):
         yield from space.map(BASE + page * PAGE_BYTES, FIRST_DATA + page * PAGE_BYTES)
@@ -50,7 +53,7 @@ def program(*, zeroed: bool = False) -> Steps[tuple[list[int], list[int], dict[s
         found.append([page for page, word in enumerate(words) if word >> PagemapBit.SOFT_DIRTY & 1])
         yield from space.clear(BASE, PAGES)
     counters = yield from unit.counters()
-    return found[0], found[1], counters
+    return found[0], found[1], counters, bool(unit.built["engine"])
 
 
 class SerialPort:
@@ -75,8 +78,9 @@ class SerialPort:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: soft_dirty.py DEVICE, such as /dev/ttyUSB0")
-    before, after, counters = run(UartRegisters(SerialPort(sys.argv[1]), REGISTERS_AT), program())
+    before, after, counters, engine = run(UartRegisters(SerialPort(sys.argv[1]), REGISTERS_AT), program())
     print(f"dirty before the clear: {before}; after it: {after}")
+    print(f"cleared and told by {'the table engine' if engine else 'reads and swaps of entries'}")
     print(f"marks: {counters['marks']}, TLB hits: {counters['hits']}")
 
 

@@ -66,8 +66,19 @@ def test_each_size_is_another_part_with_ram_that_fits() -> None:
     parts = {size: platform.device for size, (platform, _) in BOARDS["ulx3s"].items()}
     assert parts == {size: f"LFE5U-{size.upper()}" for size in block_rams}
     for size, (_, words) in BOARDS["ulx3s"].items():
-        assert board.board_config("ulx3s", size).words == words
+        without, beside = (board.board_config("ulx3s", size, engine=engine) for engine in (False, True))
+        assert without.words == beside.words == words
+        assert without.engine is None and beside.engine is not None
         assert words * 64 / 16384 <= block_rams[size] * 2 / 3
+
+
+def test_with_an_engine_another_unit_is_built(tmp_path: Path) -> None:
+    built = []
+    for engine in (False, True):
+        tools = Tools()
+        build_bitstream("ulx3s", "12f", tmp_path / "made", engine=engine, run=tools)
+        built.append(tools.files["ptewalk.il"])
+    assert ["table_engine" in text for text in built] == [False, True] and len(built[1]) > 1.5 * len(built[0])
 
 
 def test_a_tool_that_fails_leaves_nothing(tmp_path: Path) -> None:

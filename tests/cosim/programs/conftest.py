@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ptewalk.cosim.bench.single import SingleWalker
+from ptewalk.cosim.cli.programs import make_engine
 from ptewalk.cosim.programs.run import ProgramRun, Settings
 from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
 from ptewalk.cosim.programs.walkers import ModelWalker
@@ -61,7 +62,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return build
 
 
-def run(command: list[str], *, backend: str = "model", stdin: bytes = b"", **settings: Any) -> Ended:
+def run(
+    command: list[str], *, backend: str = "model", stdin: bytes = b"", engine: bool = False, **settings: Any
+) -> Ended:
     """Run a program to its end."""
     profile = PROFILES[settings.pop("profile", "linux-6.1")]
     chosen = Settings(profile, Track[settings.pop("track", "native").upper()], seed=7, **settings)
@@ -73,7 +76,8 @@ def run(command: list[str], *, backend: str = "model", stdin: bytes = b"", **set
         built = trace_library(backend)
         walker = lambda memory: CachingWalker(TracedMmu(built, memory))  # noqa: E731
     out, errors = io.BytesIO(), io.BytesIO()
-    with ProgramRun(chosen, walker, stdin=io.BytesIO(stdin), stdout=out, stderr=errors) as running:
+    beside = make_engine("gateware") if engine else None
+    with ProgramRun(chosen, walker, engine=beside, stdin=io.BytesIO(stdin), stdout=out, stderr=errors) as running:
         running.start(command[0], command[1:])
         status = running.run()
         return Ended(status, out.getvalue(), errors.getvalue(), running.figures(), running)

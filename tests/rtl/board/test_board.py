@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 
 from ptewalk.rtl.board.top import BoardConfig, BoardUnit
 from ptewalk.rtl.board.uart import Uart
+from ptewalk.rtl.engine.table_engine import EngineConfig
 
 DIVIDER = 4
 
@@ -151,3 +152,13 @@ def test_what_is_refused() -> None:
         BoardConfig(divider=4, silence=80)
     with pytest.raises(ValueError, match="words must be a power of two"):
         BoardConfig(words=1000)
+    with pytest.raises(ValueError, match="engine must be an EngineConfig or None, not 1"):
+        BoardConfig(engine=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="data_bits of the engine must be 64 here, not 128"):
+        BoardConfig(engine=EngineConfig(physical_bits=32, data_bits=128))
+    with pytest.raises(ValueError, match="physical_bits of the engine must be 32 here, not 40"):
+        BoardConfig(engine=EngineConfig())
+    with pytest.raises(ValueError, match="lists of the engine of a unit must be False: it has no registers for them"):
+        BoardConfig(engine=EngineConfig(physical_bits=32, lists=True))
+    with pytest.raises(ValueError, match="divider must be 16 or more beside an engine, not 8"):
+        BoardConfig(engine=EngineConfig(physical_bits=32), divider=8)

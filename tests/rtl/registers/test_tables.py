@@ -10,16 +10,21 @@ from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.x86 import Access, Outcome
+from ptewalk.rtl.engine.table_engine import EngineConfig
 
 from .unit_bench import OnRam, simulate
 
-BASE = 0x7F00_0000_0000
+BASE = 0x7F00_0000_6000
+ENGINE = EngineConfig(lines=2, line_bytes=64)
+ROOM_BYTES = 64 + 8
+"""Of a line and a word: four pages from place 6 of a line on need two reports."""
 PRESENT, DIRTY = 1 << PagemapBit.PRESENT, 1 << PagemapBit.SOFT_DIRTY
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("engine", [None, ENGINE], ids=["words", "engine"])
 @pytest.mark.parametrize("track", [Track.NATIVE, Track.FAULT, Track.OFF])
-def test_an_epoch(track: Track) -> None:
+def test_an_epoch(track: Track, engine: EngineConfig | None) -> None:
     """Map, store, clear, store, report: only what was stored to after the clear; without tracking the store faults."""
 
     async def body(ctx: Any, bus: AmaranthRegisters, top: OnRam) -> None:
@@ -28,11 +33,12 @@ def test_an_epoch(track: Track) -> None:
 
         # Tables at frames 1 to 4, already empty; pages 8 to 10.
         unit = await do(Unit.open())
-        space = AddressSpace(unit, iter(range(0x1000, 0x5000, 0x1000)), zeroed=True, track=track)
+        room = range(0x7000, 0x7000 + ROOM_BYTES)
+        space = AddressSpace(unit, iter(range(0x1000, 0x5000, 0x1000)), zeroed=True, track=track, room=room)
         await do(space.create())
         for number in range(3):
             await do(space.map(BASE + 0x1000 * number, 0x8000 + 0x1000 * number, write=number < 2))
-        with pytest.raises(DriverError, match="0x7f0000000000 is mapped already"):
+        with pytest.raises(DriverError, match="0x7f0000006000 is mapped already"):
             await do(space.map(BASE, 0x9000))
         with pytest.raises(DriverError, match="no frame is free for a table"):
             await do(space.map(0, 0x9000))
@@ -62,5 +68,20 @@ def test_an_epoch(track: Track) -> None:
         counted = await do(unit.counters())
         assert counted["marks"] == {Track.OFF: 0, Track.FAULT: 3, Track.NATIVE: 3}[track]
         assert counted["mends"] == (1 if track == Track.FAULT else 0)
+        written = [word for word in range(0x7000 // 8, 0x8000 // 8) if ctx.get(top.ram.ram.data[word])]
+        assert (len(written) > 0) == (engine is not None)  # words were the engine's
+        assert all(0x7000 <= 8 * word < 0x7000 + ROOM_BYTES for word in written)
 
-    simulate(body)
+    simulate(body, engine=engine)
+
+
+def test_room_for_pagemap_words() -> None:
+    async def body(ctx: Any, bus: AmaranthRegisters, top: OnRam) -> None:
+        unit = await run_async(bus, Unit.open())
+        space = AddressSpace(unit, iter((0x1000,)), zeroed=True, room=range(0x7000, 0x7030))
+        await run_async(bus, space.create())
+        with pytest.raises(ValueError) as raised:
+            await run_async(bus, space.pagemap(BASE, 1))
+        assert str(raised.value) == "room for pagemap words must have 8 bytes and a line, not 48 bytes"
+
+    simulate(body, engine=ENGINE)

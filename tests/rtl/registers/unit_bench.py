@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 from ptewalk.cosim.driver.simulated import AmaranthRegisters
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.lock import LockRam, LockRamConfig
+from ptewalk.rtl.bus.lock_lines import LockLines
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
@@ -20,14 +21,20 @@ MMU = CachingMmuConfig(WalkerConfig(trace=False, tag_bits=4))
 
 
 class OnRam(Component):
-    """The core, with a `LockRam` of 64 KiB; lines of its engine, if there is one, go elsewhere."""
+    """The core, with a `LockRam` of 64 KiB; lines of its engine, if there is one, go there too, or elsewhere."""
 
     def __init__(
-        self, mmu: CachingMmuConfig = MMU, *, queue_depth: int = 4, engine: EngineConfig | None = None
+        self,
+        mmu: CachingMmuConfig = MMU,
+        *,
+        queue_depth: int = 4,
+        engine: EngineConfig | None = None,
+        elsewhere: bool = True,
     ) -> None:
         self.core = UnitCore(mmu, queue_depth=queue_depth, path=MemoryPath(), engine=engine)
         self.ram = LockRam(LockRamConfig(physical_bits=mmu.walker.physical_bits))
-        lines = {} if engine is None else {"lines": self.core.signature.members["lines"]}
+        self.on_ram = None if engine is None or elsewhere else LockLines(engine)
+        lines = {} if engine is None or not elsewhere else {"lines": self.core.signature.members["lines"]}
         registers = {"s_axil": In(AxiLiteSignature(address_bits=12)), "irq": Out(1)}
         super().__init__({**registers, "port_status": In(PortStatusLayout()), **lines})
 
@@ -40,6 +47,10 @@ class OnRam(Component):
         m.d.comb += [self.irq.eq(core.irq), core.port_status.eq(self.port_status)]
         if "lines" in self.signature.members:
             connect(m, core.lines, flipped(self.lines))
+        if self.on_ram is not None:
+            m.submodules.on_ram = self.on_ram
+            connect(m, core.lines, self.on_ram.lines)
+            connect(m, self.on_ram.words, ram.words)
         return m
 
 
@@ -49,9 +60,10 @@ def simulate(
     words: dict[int, int] | None = None,
     mmu: CachingMmuConfig = MMU,
     queue_depth: int = 4,
+    engine: EngineConfig | None = None,
 ) -> None:
     """Run `body` with the registers of a unit whose RAM begins with `words`, by address."""
-    unit = OnRam(mmu, queue_depth=queue_depth)
+    unit = OnRam(mmu, queue_depth=queue_depth, engine=engine, elsewhere=False)
     content = [0] * 8192
     for address, value in (words or {}).items():
         content[address >> 3] = value
