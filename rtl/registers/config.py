@@ -34,8 +34,8 @@ class UnitConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        Without a log. With a bridge its tags and physical addresses are as wide as that needs them, and it grants
-        reads.
+        With a bridge its tags and physical addresses are as wide as that needs them, and it grants reads. Its log's
+        records go to the tables' bus.
     bridge : BridgeConfig or None
         With a translating bridge; None (default): without.
     queue_depth : int
@@ -66,8 +66,6 @@ class UnitConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
             raise ValueError(f"mmu must be a CachingMmuConfig, not {self.mmu!r}")
-        if self.mmu.log is not None:
-            raise ValueError("log of the MMU of a unit must be None: it has no registers for one")
         if self.bridge is not None and not isinstance(self.bridge, BridgeConfig):
             raise ValueError(f"bridge must be a BridgeConfig or None, not {self.bridge!r}")
         if not isinstance(self.queue_depth, int) or not 2 <= self.queue_depth <= 16:
@@ -101,9 +99,21 @@ class UnitConfig:
         return AxiEngineConfig(self.engine, prot=self.prot).port if self.engine else None
 
     @property
-    def id_bits(self) -> int:
-        """Width of the IDs of the tables' bus: with an engine those of its lines come first, then the walker's."""
+    def table_id_bits(self) -> int:
+        """Width of the IDs of tables: with an engine those of its lines come first, then the walker's."""
         return (self.line_port.tags + 1).bit_length() if self.line_port else self.port.id_bits
+
+    @property
+    def record_id(self) -> int | None:
+        """The ID of a log's records, on the tables' bus: the first that has another use neither there nor in tests."""
+        if self.mmu.log is None:
+            return None
+        return self.line_port.tags + 2 if self.line_port else 1 << self.port.id_bits
+
+    @property
+    def id_bits(self) -> int:
+        """Width of the IDs of the tables' bus."""
+        return max(self.table_id_bits, (self.record_id or 0).bit_length())
 
     @property
     def reservations(self) -> MonitorConfig:
@@ -173,7 +183,7 @@ def built_values(
             "selftest": path.selftest,
             "atomic": path.atomic,
             "engine": engine is not None,
-            "log": 0,
+            "log": mmu.log is not None,
         },
         "PARAM0": {
             "physical_bits": walker.physical_bits,

@@ -42,11 +42,14 @@ class RegisterFile(Component):
         Of those that are refusable: the word that a write in this cycle brings, 0 where its strobes are.
     refuse : In(layout of {register})
         Of those: a write in this cycle does nothing, and is answered SLVERR. It may depend on `offered`.
+    zero : In(layout of {register})
+        Of those that are zeroed: what is stored becomes 0, also where it is written in this cycle.
     """
 
     def __init__(self, registers: tuple[Register, ...]) -> None:
         self._registers = registers
         self._refusable = [register.name for register in registers if register.refusable]
+        zeroed = [register.name for register in registers if register.zeroed]
         super().__init__(
             {
                 "bus": In(AxiLiteSignature(address_bits=ADDRESS_BITS)),
@@ -55,6 +58,7 @@ class RegisterFile(Component):
                 "told": Out(_layout(registers, *_TOLD)),
                 "offered": Out(data.StructLayout({name: WORD_BITS for name in self._refusable})),
                 "refuse": In(data.StructLayout({name: 1 for name in self._refusable})),
+                "zero": In(data.StructLayout({name: 1 for name in zeroed})),
             }
         )
 
@@ -105,6 +109,9 @@ class RegisterFile(Component):
             m.d.sync += [answered.eq(1), bus.b.payload.resp.eq(refused.replicate(2) & Response.SLVERR)]
         with m.If(answered & bus.b.ready):
             m.d.sync += answered.eq(0)
+        for name, _ in self.zero.shape():
+            with m.If(self.zero[str(name)]):
+                m.d.sync += Value.cast(self.held[str(name)]).eq(0)
 
     def _read(self, m: Module) -> None:
         bus = self.bus

@@ -1,4 +1,4 @@
-"""The map of the unit's registers. Where rings and the log will have theirs nothing else may stand."""
+"""The map of the unit's registers. Where rings will have theirs nothing else may stand."""
 
 from enum import IntEnum
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from ptewalk.model import x86
 from ptewalk.rtl.bus.self_test import CHECKS
 from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_MASKS
+from ptewalk.rtl.registers.log_map import LOG
 from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check, said, wide, word
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "COUNTERS",
     "ID",
     "OF_ENGINE",
+    "OF_LOG",
     "REGISTERS",
     "RESERVED",
     "SOURCES",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 3)
+VERSION: Final = (1, 4)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -68,11 +70,16 @@ SOURCES: Final = {
     "fault_overflow": (1, "A record of a fault was lost."),
     "command_done": (2, "A command has ended."),
     "table_told": (3, "TABLE_TOLD has a completion: stays until it has none."),
+    "watermark": (4, "As many records of the log wait as LOG_WATERMARK says: stays as long as they do."),
+    "log_stalled": (5, "A mark waits for room in the log: stays as long as one does."),
+    "log_overflow": (6, "A page was marked and has no record."),
+    "log_incomplete": (7, "Whether a page was marked, or its record written, is not known."),
     "bus_error": (8, "A command ended in a bus error, or the outcome of a swap is unknown."),
     "no_monitor": (9, "A swap was given up: the bus refused each exclusive read."),
     "stall_timeout": (11, "A stalled burst of the bridge was aborted, since TIMEOUT had passed."),
+    "log_refused": (12, "The log was set up with a size or mode that is none, and is off."),
 }
-"""Interrupt to its bit and meaning; those between are the engine's and the log's."""
+"""Interrupt to its bit and meaning; 10 is free for shootdowns of other MMUs."""
 
 COUNTERS: Final = {
     "cycles": "Cycles of the clock.",
@@ -241,6 +248,8 @@ _CONDITION: Final = (
             Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
             Field("pop_table", 5, 1, WO, "Takes the completion that TABLE_TOLD shows."),
             Field("abort_table", 6, 1, WO, "A TABLE command that waits or is in work begins nothing more, is told."),
+            Field("log_setup", 7, 1, WO, "The log begins anew as LOG and those round it say, with head and tail 0."),
+            Field("log_append", 8, 1, WO, "A record of LOG_LINEAR is appended to the log, with the PCID in force."),
         ),
         "What is done at once.",
     ),
@@ -392,14 +401,16 @@ _COUNTED: Final = tuple(
 )
 OF_ENGINE: Final = frozenset(register.name for register in (*TABLE_COMMAND, *TABLE_MASKS))
 """The registers of the table engine, which are there with it only, and read as 0 without."""
-REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *TABLE_COMMAND, *TABLE_MASKS, *_COUNTED)
+OF_LOG: Final = frozenset(register.name for register in LOG)
+"""Those of the dirty log, likewise."""
+REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *TABLE_COMMAND, *LOG, *TABLE_MASKS, *_COUNTED)
 """Every register, by offset."""
 BY_NAME: Final = {register.name: register for register in REGISTERS}
 
 RESERVED: Final = (
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
     Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
-    Reserved(0x1C0, 0x200, "The dirty log."),
+    Reserved(0x1F8, 0x200, "The dirty log: more."),
     Reserved(0x244, 0x400, "The table engine: more masks."),
 )
 """What is kept free, for what."""

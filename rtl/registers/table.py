@@ -81,6 +81,8 @@ class Register:
         A sentence.
     refusable : bool
         True: a write may be answered SLVERR, and then does nothing.
+    zeroed : bool
+        True: the hardware may make its RW fields 0.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Register:
     fields: tuple[Field, ...]
     text: str
     refusable: bool = False
+    zeroed: bool = False
 
     def __getitem__(self, name: str) -> Field:
         """The field of that name; KeyError when there is none."""

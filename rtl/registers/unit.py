@@ -21,12 +21,24 @@ from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
 from ptewalk.rtl.engine.beside import EngineBeside
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.interfaces import MemoryPortSignature
+from ptewalk.rtl.log.on_axi import RecordPort
 from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.config import MemoryPath, UnitConfig, built_values
 from ptewalk.rtl.registers.counting import Counters, growth
 from ptewalk.rtl.registers.engine import attach
 from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
-from ptewalk.rtl.registers.map import COMMAND_BITS, COUNTERS, ID, OF_ENGINE, REGISTERS, SOURCES, VERSION, Command
+from ptewalk.rtl.registers.log import attach_log
+from ptewalk.rtl.registers.map import (
+    COMMAND_BITS,
+    COUNTERS,
+    ID,
+    OF_ENGINE,
+    OF_LOG,
+    REGISTERS,
+    SOURCES,
+    VERSION,
+    Command,
+)
 from ptewalk.rtl.registers.requesters import RequesterShare
 from ptewalk.rtl.registers.share import MemoryShare
 
@@ -76,6 +88,8 @@ class UnitCore(Component):
         The bridge's; only with one.
     lines : Out(LinePortSignature)
         The engine's; only with one.
+    records : Out(RecordPortSignature)
+        The MMU's log's; only with one.
     """
 
     def __init__(
@@ -94,7 +108,9 @@ class UnitCore(Component):
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self.mmu = CachingMmu(mmu)
-        self.file = RegisterFile(tuple(one for one in REGISTERS if engine or one.name not in OF_ENGINE))
+        self._logs = mmu.log is not None
+        self._absent = (frozenset() if engine else OF_ENGINE) | (frozenset() if self._logs else OF_LOG)
+        self.file = RegisterFile(tuple(one for one in REGISTERS if one.name not in self._absent))
         self.commands = Commands(
             physical_bits=bits,
             tag_bits=walker.tag_bits,
@@ -114,6 +130,7 @@ class UnitCore(Component):
                 **(_tests(bits) if path.selftest else {}),
                 **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
                 **({} if self._beside is None else {"lines": self._beside.signature.members["port"]}),
+                **({"records": self.mmu.signature.members["records"]} if self._logs else {}),
             }
         )
 
@@ -140,7 +157,7 @@ class UnitCore(Component):
         self._invalidate(m)
         now, told = file.now, file.told
         for (register, name), value in self._built.items():
-            if self._beside is not None or register not in OF_ENGINE:
+            if register not in self._absent:
                 m.d.comb += now[register][name].eq(value)
         m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
         self._stage(m)
@@ -173,7 +190,11 @@ class UnitCore(Component):
             faults.ready.eq(told.DO.pop_fault | foreign),
         ]
         self._status(m)
-        self._interrupts(m)
+        lasting, events = {}, {}
+        if self._logs:
+            connect(m, mmu.records, flipped(self.records))
+            lasting, events = attach_log(m, file, mmu.log)
+        self._interrupts(m, lasting, events)
         self._count(m)
         return m
 
@@ -262,8 +283,11 @@ class UnitCore(Component):
             for name, _ in status.shape():
                 m.d.comb += [now.STATUS[name].eq(status[name]), clear[name].eq(told.STATUS[name])]
 
-    def _interrupts(self, m: Module) -> None:
-        """Sources that happen are kept until they are cleared; one that is set in the cycle of its clear stays."""
+    def _interrupts(self, m: Module, lasting: dict[str, Value], events: dict[str, Value]) -> None:
+        """Sources that happen are kept until they are cleared; one that is set in the cycle of its clear stays.
+
+        Those that are given are the log's.
+        """
         now, held, told = self.file.now, self.file.held, self.file.told
         status, port = self.mmu.supervisor.status, self.port_status
         seen = {}  # a status bit is raised in this cycle
@@ -277,10 +301,10 @@ class UnitCore(Component):
             last = Signal(name=f"{name}_last")
             m.d.sync += last.eq(bit)
             seen[name] = bit & ~last
-        lasting = {"fault": now.FAULT.valid | now.BRIDGE_FAULT.valid}
+        lasting = lasting | {"fault": now.FAULT.valid | now.BRIDGE_FAULT.valid}
         if self._beside is not None:
             lasting["table_told"] = now.TABLE_TOLD.valid
-        events = {
+        events = events | {
             "fault_overflow": seen["fault_overflow"] | seen["bridge_overflow"],
             "stall_timeout": seen["stall_timeout"],
             "command_done": self.commands.ended,
@@ -340,9 +364,9 @@ class Unit(Component):
         self._tables = "m_axi" if config.bridge is None else "t_axi"
         self.port = word_port(config.port)
         axi = self.port.signature.members["m_axi"]
-        if (lines := config.line_port) is not None:
-            bits, id_bits = lines.physical_bits, config.id_bits
-            axi = Out(AxiSignature(address_bits=bits, data_bits=lines.data_bits, id_bits=id_bits))
+        if config.line_port is not None or config.record_id is not None:
+            bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
+            axi = Out(AxiSignature(**bits, id_bits=config.id_bits, atomic=config.table_atomic))
         inside = self.core.signature.members
         members = {name: inside[name] for name in ("s_axil", "irq", "s_axi", "m_axi") if name in inside}
         super().__init__({**members, self._tables: axi})
@@ -370,6 +394,8 @@ class Unit(Component):
             axi = test.m_axi
         if self.config.line_port is not None:
             axi = self._join(m, self.config.line_port, axi)
+        if self.config.record_id is not None:
+            axi = self._join_records(m, self.config.record_id, axi)
         if self.config.monitor:
             m.submodules.monitor = monitor = ExclusiveMonitor(self.config.reservations)
             connect(m, axi, monitor.s_axi)
@@ -387,7 +413,7 @@ class Unit(Component):
         m.submodules.join = join = AxiJoin(
             address_bits=config.physical_bits,
             data_bits=config.data_bits,
-            id_bits=self.config.id_bits,
+            id_bits=self.config.table_id_bits,
             ids=ids,
             alone=ids,
         )
@@ -398,4 +424,18 @@ class Unit(Component):
             m.d.comb += lines.clear[name].eq(core.port_clear[name])
             with m.If(lines.status[name]):
                 m.d.comb += core.port_status[name].eq(1)
+        return join.m_axi
+
+    def _join_records(self, m: Module, alone: int, tables: Any) -> Any:
+        """Accesses to tables, and the log's records with an ID of their own, on one bus."""
+        config, log = self.config, self.config.mmu.log
+        assert log is not None
+        bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
+        m.submodules.record_port = port = RecordPort(**bits, id_bits=log.id_bits, prot=config.prot)
+        m.submodules.record_join = join = AxiJoin(
+            **bits, id_bits=config.id_bits, ids=alone, alone=alone, atomic=config.table_atomic
+        )
+        connect(m, self.core.records, port.records)
+        connect(m, tables, join.s_axi)
+        connect(m, port.m_axi, join.t_axi)
         return join.m_axi

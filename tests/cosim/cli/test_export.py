@@ -86,6 +86,17 @@ def test_export_with_an_engine(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
+def test_export_with_a_log_behind_registers(run: Run, tmp_path: Path) -> None:
+    """No pin of the log is left; its records have an ID of their own on the tables' bus, and the map says so."""
+    arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--bridge", "--log", "--core")
+    assert run("export", "-o", "m.v", *arguments)[0] == 0
+    widths = {port["name"]: port["width"] for port in json.loads((tmp_path / "m.json").read_text())["ports"]}
+    assert widths["t_axi_awid"] == 2 and not [name for name in widths if name.startswith(("log", "records"))]
+    assert "log[6:6] = 1'h1;" in (tmp_path / "m.rdl").read_text()
+    assert "#define PTEWALK_LOG_TAIL 0x1dcu\n" in (tmp_path / "m.h").read_text()
+
+
+@pytest.mark.thorough
 def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("export", "-o", "-")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from ptewalk.cosim.base.errors import ToolError
 from ptewalk.cosim.bench.unit_engine import COMMANDED, CommandedEngine
-from ptewalk.cosim.bench.unit_lane import ROOM_BASE
+from ptewalk.cosim.bench.unit_lane import ROOM_BASE, UnitLane
 from ptewalk.cosim.bench.unit_mmu import DrivenEngine, DrivenMmu
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.driver import table_engine
+from ptewalk.cosim.driver.dirty_log import EMPTY, UnitLog
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
 from ptewalk.cosim.driver.table_engine import TableEngine
 from ptewalk.cosim.driver.unit import Fault, Unit
@@ -23,12 +25,16 @@ from ptewalk.cosim.runs.engine import can_build
 from ptewalk.cosim.runs.scenarios import check_on_gateware, replay_gateware
 from ptewalk.cosim.runs.unit_library import UnitLibrary, unit_named
 from ptewalk.model.bulk import clear_refs, pagemap
+from ptewalk.model.dirty_log import DirtyLog, LoggingMmu
 from ptewalk.model.engine import Pages
 from ptewalk.model.linux import Track
 from ptewalk.model.memory import SparseMemory
+from ptewalk.model.paging import Request, State
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Control, Outcome
+from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.presets import CACHING
 from ptewalk.rtl.registers.map import BY_NAME, Command
 from ptewalk.rtl.registers.unit import UnitConfig
@@ -285,6 +291,86 @@ def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> 
     lane.remember(memory, seed=3, **given)
     assert run(lane, engine.words(pages, rules, ROOM_BASE, pcid=5)) == ROOM_BASE + 8 * engine.report_words(pages)
     assert room[engine.report_words(pages) :].tolist() == pagemap(due, rules).tolist()
+
+
+@pytest.fixture(scope="module")
+def logged() -> UnitLibrary:
+    """Preset `mmu-small` with a dirty log and a table engine."""
+    mmu = replace(CACHING["mmu-small"], walker=WalkerConfig(trace=False), log=LogConfig())
+    return UnitLibrary.make(UnitConfig(mmu, engine=EngineConfig()))
+
+
+def logged_pages(lane: UnitLane, count: int) -> tuple[SparseMemory, Unit, UnitLog]:
+    """A unit that was reset, with so many pages; its log has 512 words of room at `ROOM_BASE`, and is off."""
+    memory = SparseMemory(strict=True)
+    for frame in range(1, 5):
+        memory.add_frame(frame)
+    for table in (1, 2, 3):
+        memory.store(table << 12, table + 1 << 12 | 0x67)
+    for page in range(count):
+        memory.store((4 << 12) + 8 * page, 0x100 + page << 12 | 0x67)
+    lane.reset(memory)
+    made = run(lane, Unit.open())
+    return memory, made, UnitLog(made)
+
+
+@pytest.mark.slow
+def test_a_log_by_registers(logged: UnitLibrary) -> None:
+    """Forty epochs on a bus that stalls, so that the ring comes round: each word is the golden model's.
+
+    Software reads the ring in memory; the engine clears, and when it has ended every record is there.
+    """
+    rng, lane, pages = random.Random(8), logged.lane, 60
+    memory, made, log = logged_pages(lane, pages)
+    golden, state = LoggingMmu(memory.copy(), DirtyLog(ROOM_BASE)), State(0x1000, track=Track.NATIVE, pcid=5)
+    rules, span = Entries(PROFILES["linux-6.1"], track=Track.NATIVE), Pages(1, 4, 0, pages)
+    ring = lane.room(512)
+    lane.remember(memory, seed=2, stalls=0.2, latency=3, latency_spread=9)
+    run(lane, made.context(0x1000, pcid=5, track=Track.NATIVE))
+    run(lane, log.set_up(ROOM_BASE, 512))
+    read = 0
+    for epoch in range(40):
+        for _ in range(100):
+            request = Request(rng.randrange(pages) << 12, rng.choice((Access.WRITE, Access.READ)), user=True)
+            golden.run(state, [request])
+            assert run(lane, made.translate(request.linear, request.access)).outcome == Outcome.OK
+        run(lane, TableEngine(made).clear(span, rules, pcid=5))
+        clear_refs(golden.memory.frame(4)[:pages], rules)  # type: ignore[attr-defined]
+        numbers = run(lane, log.unread())
+        assert numbers == range(read % (1 << 19), golden.log.tail)
+        words = [int(ring[place - ROOM_BASE >> 3]) for place in log.places(numbers)]
+        assert [one.word() for one in log.records(words, numbers.start)] == words
+        assert words == [golden.log.written[at] for at in golden.log.order[read:]]
+        run(lane, log.release(len(numbers)))
+        read = len(golden.log.order)
+        golden.log.head = golden.log.tail
+        golden.epoch = epoch & 1
+        run(lane, log.epoch(golden.epoch))
+    assert read > 1024 and memory.frame(4).tolist() == golden.memory.frame(4).tolist()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_pml_buffers_in_turn(logged: UnitLibrary) -> None:
+    """Made empty by registers, taken while the other one is filled: no page is told twice, and none is missing."""
+    rng, lane, pages = random.Random(9), logged.lane, 60
+    memory, made, log = logged_pages(lane, pages)
+    room = lane.room(1024)
+    lane.remember(memory, seed=3, stalls=0.2, latency=3, latency_spread=9)
+    run(lane, made.context(0x1000, pcid=5, track=Track.NATIVE))
+    buffers = [ROOM_BASE, ROOM_BASE + 0x1000]
+    for base in buffers:
+        run(lane, log.make_empty(base))
+    assert room.tolist() == [EMPTY] * 1024
+    run(lane, log.set_up_pml(buffers[0]))
+    told: list[int] = []
+    stored = rng.sample(range(pages), 40)
+    for turn in range(4):
+        for page in stored[10 * turn : 10 * turn + 10]:
+            run(lane, made.translate(page << 12, Access.WRITE))
+        buffers.reverse()
+        told += run(lane, log.take_pml(buffers[0]))
+    assert told == [page << 12 for page in stored]
+    assert room.tolist() == [EMPTY] * 1024
 
 
 def test_a_wrong_record_of_a_fault_is_seen(unit: UnitLibrary, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,6 @@ LOGGED = CachingMmuConfig(log=LogConfig())
         (lambda: CachingMmuConfig(log=True), "log must be a LogConfig or None, not True"),  # type: ignore[arg-type]
         (lambda: CachingMmuConfig(log=LogConfig(), walkers=2), "log must be None with several walkers"),
         (lambda: CachingMmuConfig(WalkerConfig(soft_dirty=False), log=LogConfig()), "or without soft_dirty"),
-        (lambda: UnitConfig(LOGGED), "log of the MMU of a unit must be None"),
     ],
 )
 def test_refused(make: Callable[[], Any], message: str) -> None:
@@ -47,3 +46,13 @@ def test_records_have_an_axi_id_of_their_own(lines: int) -> None:
     config = MmuEngineConfig(LOGGED, EngineConfig(lines=lines))
     assert config.ids == lines + 4 and 1 << config.id_bits - 1 < config.ids <= 1 << config.id_bits
     assert describe(config).width("m_axi_awid") == config.id_bits
+
+
+@pytest.mark.parametrize(("lines", "identity"), [(None, 2), (2, 5), (4, 7), (16, 19)])
+def test_records_of_a_unit_have_one_that_the_self_test_does_not_use(lines: int | None, identity: int) -> None:
+    """That needs two IDs where there is no engine; and nobody has a reservation more."""
+    engine = None if lines is None else EngineConfig(lines=lines)
+    config = UnitConfig(LOGGED, engine=engine, monitor=True)
+    assert config.record_id == identity and UnitConfig(engine=engine).record_id is None
+    assert describe(config).width("m_axi_awid") == config.id_bits == identity.bit_length()
+    assert config.reservations.reservations == UnitConfig(engine=engine, monitor=True).reservations.reservations

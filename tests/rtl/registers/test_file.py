@@ -14,6 +14,7 @@ TABLE = (
     Register("KEPT", 0x004, (Field("word", 0, 32, Access.RW, "", 0x1234_5678),), ""),
     Register("MIXED", 0x00C, (Field("kept", 3, 2, Access.RW, ""), Field("seen", 9, 1, Access.W1C, "")), ""),
     Register("SET", 0x010, (Field("seen", 9, 1, Access.W1S, ""),), ""),
+    Register("NUMBER", 0x014, (Field("low", 0, 8, Access.RW, ""), Field("high", 8, 8, Access.RW, "")), "", zeroed=True),
     Register("DONE", 0xFFC, (Field("kind", 0, 12, Access.WO, ""),), "", refusable=True),
 )
 
@@ -68,6 +69,14 @@ def test_every_access() -> None:
         assert (bus.responses[-1], len(told)) == (Response.SLVERR, 4)
         await bus.try_write(0x010, 0x200)
         assert (bus.responses[-1], told[4:]) == (Response.OKAY, [(0, 1, 0, 0)])
+        await bus.write(0x014, 0xFFFF_1234)
+        assert await bus.read(0x014) == 0x1234
+        ctx.set(file.zero.NUMBER, 1)
+        await ctx.tick()
+        assert (await bus.read(0x014), await bus.read(0x004)) == (0, 0x12BB_56DD)
+        await bus.write(0x014, 0x1234)  # zero in the cycle of a write wins
+        ctx.set(file.zero.NUMBER, 0)
+        assert await bus.read(0x014) == 0
         ended = True
 
     simulator.add_testbench(bench)

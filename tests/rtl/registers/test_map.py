@@ -35,6 +35,11 @@ OFFSETS = {
     "TABLE_ROOT_LO": 0x140,
     "TABLE": 0x170,
     "TABLE_TOLD": 0x188,
+    "LOG_BASE_LO": 0x1C0,
+    "LOG_HEAD": 0x1D8,
+    "LOG_TAIL": 0x1DC,
+    "LOG_STATUS": 0x1EC,
+    "LOG_LOST_LO": 0x1F0,
     "TABLE_PRESENT_CLEAR": 0x200,
     "COUNT_CYCLES_LO": 0x400,
 }

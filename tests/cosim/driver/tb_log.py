@@ -1,0 +1,98 @@
+"""In-simulator side of test_log_on_axi.py: a unit with a dirty log and a table engine, between manager and memory."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+from bench import start
+
+from ptewalk.cosim.driver.dirty_log import UnitLog
+from ptewalk.cosim.driver.steps import run_async
+from ptewalk.cosim.driver.table_engine import TableEngine
+from ptewalk.cosim.driver.unit import Unit
+from ptewalk.cosim.simulate.run import Job
+from ptewalk.model import bulk
+from ptewalk.model.dirty_log import DirtyLog, LoggingMmu
+from ptewalk.model.engine import Pages
+from ptewalk.model.linux import SoftBit, Track
+from ptewalk.model.memory import SparseMemory
+from ptewalk.model.paging import Request, State, Translated
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.pte import Entries
+from ptewalk.model.x86 import Access, Outcome
+
+ROOT, TABLE, RING, SIZE = 0x1000, 0x4000, 0x1_0000, 1 << 17
+PAGES, PCID, RECORDS = 40, 0x5A5, 512
+RULES = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
+SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY
+SPAN = Pages(ROOT >> 12, 4, 0, PAGES)
+
+
+def tables() -> dict[int, int]:
+    """Pages of 4 KiB, one of them read-only and one absent."""
+    words = {ROOT: 0x2067, 0x2000: 0x3067, 0x3000: TABLE | 0x67}
+    words |= {TABLE + 8 * page: (0x100 + page) << 12 | 0x67 for page in range(PAGES) if page != 7}
+    return words | {TABLE + 8 * 9: 0x109 << 12 | 0x65}
+
+
+@cocotb.test()
+async def by_registers_alone(dut: Any) -> None:
+    """Rounds of stores; records are taken and appended, and soft-dirty is cleared. The golden model does the same."""
+    job = Job.current()
+    rng = random.Random(job.values["seed"])
+    bus, memory = await start(dut, rng, size=SIZE)
+
+    async def do(steps: Any) -> Any:
+        return await run_async(bus, steps)
+
+    def word(address: int) -> int:
+        return int.from_bytes(memory.read(address, 8), "little")
+
+    golden_memory = SparseMemory()
+    for address, value in tables().items():
+        memory.write(address, value.to_bytes(8, "little"))
+        golden_memory.store(address, value)
+    golden = LoggingMmu(golden_memory, DirtyLog(RING))
+    state = State(ROOT, track=Track.NATIVE, pcid=PCID)
+    unit = await do(Unit.open(scratch=SIZE - 16))
+    log, engine = UnitLog(unit), TableEngine(unit)
+    await do(unit.context(ROOT, track=Track.NATIVE, pcid=PCID))
+    await do(log.set_up(RING, RECORDS, watermark=3))
+    problems: list[str] = []
+    taken = 0
+    for turn in range(job.values["rounds"]):
+        for _ in range(job.values["accesses"]):
+            access = Access.WRITE if rng.random() < 0.8 else Access.READ
+            linear = rng.randrange(PAGES) << 12 | rng.randrange(512) << 3
+            (expected,) = golden.run(state, [Request(linear, access, user=True)])
+            answer = await do(unit.translate(linear, access))
+            if (answer.outcome == Outcome.OK) != isinstance(expected, Translated):
+                problems.append(f"{linear:#x}: {answer}, expected {expected}")
+            if rng.random() < 0.1:
+                linear = 0xFFFF_8000_0000_0000 | rng.randrange(1 << 30) << 12
+                golden.log.mark(linear, 3, pcid=PCID, epoch=golden.epoch, software=True)
+                await do(log.append(linear, level=3))
+        await do(unit.drain())
+        waiting = len(golden.log.order) - taken
+        if (await do(log.status()))["watermark"] != (waiting >= 3):
+            problems.append(f"round {turn}: watermark with {waiting} records")
+        found = [one.word() for one in await do(log.take(by_phase=turn % 2 == 1))]
+        if found != (due := [golden.log.written[at] for at in golden.log.order[taken:]]):
+            problems.append(f"round {turn}: records {found}, expected {due}")
+        taken += len(found)
+        entries = golden_memory.frame(TABLE >> 12)[:PAGES]
+        marked = int((entries & SOFT_DIRTY != 0).sum())
+        bulk.clear_refs(entries, RULES)
+        if (changed := (await do(engine.clear(SPAN, RULES, pcid=PCID)))[1]) != marked:
+            problems.append(f"round {turn}: {changed} entries cleared, expected {marked}")
+        golden.epoch ^= 1
+        await do(log.epoch(golden.epoch))
+    ring = {at: word(at) for at in golden.log.written}
+    if ring != golden.log.written:
+        problems.append(f"ring {ring}, expected {golden.log.written}")
+    problems += [f"word {at:#x}" for at in tables() if word(at) != golden_memory.load(at)]
+    status = await do(log.status())
+    wrong = [name for name in ("timed_out", "overflow", "incomplete", "refused") if status[name]]
+    job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built)})
