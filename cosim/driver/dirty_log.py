@@ -80,8 +80,9 @@ class UnitLog:
         """
         if size not in LOG_SIZES:
             raise ValueError(f"size must be a power of two from 512 to 262144 records, not {size}")
-        how = {"size": size.bit_length() - 1, "stalls": stalls}
-        yield from self._set_up(LogMode.RING, base, time_out=time_out, watermark=watermark, **how)
+        power = size.bit_length() - 1
+        how = {"time_out": time_out, "watermark": watermark}
+        yield from self._set_up(LogMode.RING, base, size=power, stalls=stalls, **how)
         self.size = size
 
     def set_up_pml(self, base: int, *, first: int = PML_ENTRIES - 1) -> Steps[None]:

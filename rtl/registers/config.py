@@ -183,7 +183,7 @@ def built_values(
             "selftest": path.selftest,
             "atomic": path.atomic,
             "engine": engine is not None,
-            "log": mmu.log is not None,
+            "log": int(mmu.log is not None),
         },
         "PARAM0": {
             "physical_bits": walker.physical_bits,

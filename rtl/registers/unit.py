@@ -190,11 +190,11 @@ class UnitCore(Component):
             faults.ready.eq(told.DO.pop_fault | foreign),
         ]
         self._status(m)
-        lasting, events = {}, {}
+        of_log: tuple[dict[str, Value], dict[str, Value]] = ({}, {})
         if self._logs:
             connect(m, mmu.records, flipped(self.records))
-            lasting, events = attach_log(m, file, mmu.log)
-        self._interrupts(m, lasting, events)
+            of_log = attach_log(m, file, mmu.log)
+        self._interrupts(m, *of_log)
         self._count(m)
         return m
 
