@@ -34,7 +34,7 @@ class BoardConfig:
     Parameters
     ----------
     mmu : CachingMmuConfig
-        With one walker; by default of four levels and 32 physical bits.
+        With one walker and without a log; by default of four levels and 32 physical bits.
     words : int
         64-bit words of RAM, a power of two; default 8192: 64 KiB, 16 frames.
     divider : int
@@ -55,6 +55,8 @@ class BoardConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig) or self.mmu.walkers > 1:
             raise ValueError(f"mmu must be a CachingMmuConfig with one walker, not {self.mmu!r}")
+        if self.mmu.log is not None:
+            raise ValueError("log of the MMU of a board must be None: its block RAM has no port for records")
         check_divider(self.divider)
         if not isinstance(self.silence, int) or self.silence <= 20 * self.divider:
             bits = 20 * self.divider

@@ -1,5 +1,6 @@
 """The board's unit at its two wires, in Amaranth's simulator."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from amaranth.sim import Simulator
 from ptewalk.rtl.board.top import BoardConfig, BoardUnit
 from ptewalk.rtl.board.uart import Uart
 from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.log.dirty_log import LogConfig
 
 DIVIDER = 4
 
@@ -152,6 +154,8 @@ def test_what_is_refused() -> None:
         BoardConfig(divider=4, silence=80)
     with pytest.raises(ValueError, match="words must be a power of two"):
         BoardConfig(words=1000)
+    with pytest.raises(ValueError, match="log of the MMU of a board must be None: its block RAM has no port for rec"):
+        BoardConfig(replace(BoardConfig().mmu, log=LogConfig()))
     with pytest.raises(ValueError, match="engine must be an EngineConfig or None, not 1"):
         BoardConfig(engine=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="data_bits of the engine must be 64 here, not 128"):
