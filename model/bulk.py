@@ -33,6 +33,8 @@ Words = NDArray[np.uint64]
 
 _PIECE: Final = 1 << 15
 """Entries of a piece: 256 KiB, and as much again for what is worked out of them."""
+_LOOKED_UP: Final = 1 << 14
+"""Entries of a piece where each is looked up: the processor's second-level cache has room for the lookup too."""
 
 
 def _constant(value: int) -> Words:
@@ -54,6 +56,8 @@ _P_UP: Final = np.array(1 << 15 | 1, np.uint16)
 _LONG: Final = 8 * TABLE_ENTRIES
 """Entries from which on each table is looked at first."""
 _FIRSTS: Final = np.arange(0, _PIECE, TABLE_ENTRIES)
+_IN_TABLE: Final = np.arange(TABLE_ENTRIES)
+_WORD_FRAME: Final = _constant((1 << PAGEMAP_FRAME_BITS) - 1)
 
 
 class Masks(NamedTuple):
@@ -143,11 +147,11 @@ def _checked(entries: Words) -> Words:
     return entries
 
 
-def _pieces(entries: Words) -> Iterator[tuple[int, Words, Words]]:
+def _pieces(entries: Words, size: int = _PIECE) -> Iterator[tuple[int, Words, Words]]:
     """(place of the first, piece, scratch of the same length) of each piece, in order."""
-    scratch = np.empty(min(len(entries), _PIECE), np.uint64)
-    for start in range(0, len(entries), _PIECE):
-        piece = entries[start : start + _PIECE]
+    scratch = np.empty(min(len(entries), size), np.uint64)
+    for start in range(0, len(entries), size):
+        piece = entries[start : start + size]
         yield start, piece, scratch[: len(piece)]
 
 
@@ -173,7 +177,7 @@ def clear_refs(entries: Words, rules: Entries, *, permit: bool = True, compiled:
         return
     table = _Table.of(masks, Layout.of(rules))
     if table.plain is None or len(entries) < _LONG:
-        for _, piece, scratch in _pieces(entries):
+        for _, piece, scratch in _pieces(entries, _LOOKED_UP):
             _change(piece, np.bitwise_and(piece, _FLAGS, scratch), table)
     else:
         for _, piece, scratch in _pieces(entries):
@@ -236,7 +240,7 @@ class _Table(NamedTuple):
 
 def _change(piece: Words, low: Words, table: _Table) -> None:
     """Clear in place; `low`, the entries' low bits, is overwritten."""
-    table.cleared.take(low.view(np.int64), out=low, mode="clip")
+    table.cleared.take(low.view(np.int64), out=low, mode="wrap")  # all are inside, and this mode asks least
     np.bitwise_and(piece, _NO_FLAGS, piece)
     np.bitwise_or(piece, low, piece)
 
@@ -300,8 +304,21 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
 
         bulk_compiled.pagemap(entries, words, layout)
         return words
+    tables = _put_present(entries, words, layout)
+    for start in range(0, len(tables), _PIECE // TABLE_ENTRIES):
+        places = (tables[start : start + _PIECE // TABLE_ENTRIES, None] * TABLE_ENTRIES + _IN_TABLE).ravel()
+        _put_absent(entries, words, places[places < len(entries)], layout)
+    return words
+
+
+def _put_present(entries: Words, words: Words, layout: Layout, more: int = 0) -> NDArray[np.intp]:
+    """Put the words of entries that are 0 or have P; the tables that have others, whose words are wrong, are returned.
+
+    `more` is a bit, 2^48 or higher, that the words of entries with P have besides; 0 without userfaultfd.
+    """
     # Kernels with userfaultfd keep complements in entries with P=0 (asm/pgtable-invert.h): the high bits show them.
-    flags, flags_up = (_TOLD, _TOLD_UP) if layout.uffd else (_FLAGS, _FLAGS_UP)
+    flags, flags_up = (_TOLD, _constant(int(_TOLD_UP) | more)) if layout.uffd else (_FLAGS, _FLAGS_UP)
+    plain = layout.plain | np.uint64(more)
     highest = np.empty(-(-len(entries) // TABLE_ENTRIES), np.int64)
     for start, piece, scratch in _pieces(entries):
         word = words[start : start + len(piece)]
@@ -311,13 +328,46 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
         np.bitwise_or(word, scratch, word)  # not 0 where the entry is not, and P the highest bit
         table = start // TABLE_ENTRIES
         _highest(word.view(np.int64), highest[table : table + _PIECE // TABLE_ENTRIES])
-        np.bitwise_and(word, layout.plain, word)
-    rare = (highest > 0).nonzero()[0]  # tables with an entry that is not 0 and has P=0
-    for start in range(0, len(rare), _PIECE // TABLE_ENTRIES):
-        tables = rare[start : start + _PIECE // TABLE_ENTRIES, None]
-        places = (tables * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)).ravel()
-        _put_absent(entries, words, places[places < len(entries)], layout)
-    return words
+        np.bitwise_and(word, plain, word)
+    return (highest > 0).nonzero()[0]  # an entry that is not 0 and has P=0
+
+
+class Alike(NamedTuple):
+    """What `alike` found, table by table, the first from the first entry on.
+
+    Attributes
+    ----------
+    low, high : uint64 array (tables,)
+        The lowest and the highest frame of its words; 0 where all are 0.
+    other : bool array (tables,)
+        It has an entry that is not 0 and has P=0: its words are to be made otherwise, and its frames are not told.
+    """
+
+    low: Words
+    high: Words
+    other: NDArray[np.bool_]
+
+
+def alike(entries: Words, rules: Entries, out: Words) -> Alike | None:
+    """As `pagemap` into `out`, as if all pages were mapped once, and no file's; None: not on this kernel."""
+    layout = Layout.of(rules)
+    if not layout.uffd:
+        return None
+    other = np.zeros(-(-len(entries) // TABLE_ENTRIES), np.bool_)
+    other[_put_present(entries, out, layout, 1 << PagemapBit.EXCLUSIVE)] = True
+    low, high = np.empty((2, len(other)), np.uint64)
+    for start, words, scratch in _pieces(out):
+        tables = slice(start // TABLE_ENTRIES, -(-(start + len(words)) // TABLE_ENTRIES))
+        firsts, least, most = _FIRSTS[: tables.stop - tables.start], low[tables], high[tables]
+        np.minimum.reduceat(words.view(np.int64), firsts, out=least.view(np.int64))  # with PRESENT the smallest
+        np.maximum.reduceat(words, firsts, out=most)
+        if (least ^ most > _WORD_FRAME).any():  # they differ by marks, and need not be the lowest and the highest frame
+            np.bitwise_and(words, _WORD_FRAME, scratch)
+            np.maximum.reduceat(scratch, firsts, out=most)
+            np.subtract(scratch, _ONE, scratch)  # 0 becomes the largest
+            np.minimum.reduceat(scratch, firsts, out=least)
+            np.add(least, _ONE, least)
+    return Alike(low & _WORD_FRAME, high & _WORD_FRAME, other)
 
 
 class Known(NamedTuple):
@@ -442,7 +492,7 @@ def scan(entries: Words, rules: Entries, *, permit: bool = True, compiled: bool 
         return bulk_compiled.scan(entries, masks, layout)
     table = _Table.of(masks, layout)
     bitmap = np.empty((len(entries) + 7) // 8, np.uint8)
-    for start, piece, scratch in _pieces(entries):
+    for start, piece, scratch in _pieces(entries, _LOOKED_UP):
         np.bitwise_and(piece, _FLAGS, scratch)
         bits = np.packbits(table.dirty.take(scratch.view(np.int64)), bitorder="little")
         bitmap[start // 8 : start // 8 + len(bits)] = bits

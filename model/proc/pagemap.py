@@ -13,7 +13,7 @@ from ptewalk.model.mm import hugetlb
 from ptewalk.model.pte import SPECIAL
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Mm
-from ptewalk.model.state.tables import SPAN_TABLES, Piece
+from ptewalk.model.state.tables import ALL_TABLES, PMD_SHIFT, SPAN_TABLES, Piece
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import PAGE_SHIFT, TABLE_ENTRIES
 
@@ -27,6 +27,10 @@ SOFT_DIRTY: Final = np.uint64(1 << PagemapBit.SOFT_DIRTY)
 FRAME: Final = np.uint64((1 << PAGEMAP_FRAME_BITS) - 1)
 V1_SHIFT: Final = np.uint64(PAGE_SHIFT << PAGEMAP_V1_SHIFT_LOW)
 """The page-shift field of the first layout, on every word."""
+_MANY: Final = 8 * TABLE_ENTRIES
+"""Entries from which on it is asked whether their frames are alike."""
+_FRAMES_ASKED: Final = 4
+"""Times as many frames as pages that may be asked for that."""
 _NOWHERE: Final[NDArray[np.int64]] = np.zeros(0, np.int64)
 _NO_WORDS: Final[Words] = np.zeros(0, np.uint64)
 
@@ -47,7 +51,7 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
     told : uint64 array (n,), optional
         What an engine says of them: the words without what is the frame's or the area's.
     """
-    frames = mm.frames
+    frames, shared = mm.frames, area_word(mm, vma)
     if told is None and mm.kernel.compiled:
         known = bulk.Known(
             frames.flags,
@@ -56,7 +60,7 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
             frames.head,
             frames.huge_maps_by_head(),
             mm.entries.profile.pagemap_tells_exclusive,
-            np.uint64(area_word(mm, vma)),
+            np.uint64(shared),
         )
         return bulk.mapped(part, mm.entries, known, out=out)
     if told is None:
@@ -73,10 +77,69 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
     if mm.entries.profile.pagemap_tells_exclusive:
         exclusive = (frames.mapcounts(index) == 1) & normal
         words |= exclusive.astype(np.uint64) << np.uint64(PagemapBit.EXCLUSIVE)
-    shared = area_word(mm, vma)
     if shared:
         words |= np.uint64(shared)
     return words
+
+
+class _Many:
+    """The words of hundreds of page tables of an area, made as if each page was anonymous and mapped once.
+
+    In most processes nearly all are. `mend` makes those of all other tables again.
+    """
+
+    def __init__(self, mm: Mm, vma: Vma) -> None:
+        self._mm, self._vma = mm, vma
+        self._shared = np.uint64(area_word(mm, vma))
+        self._ends: list[NDArray[np.int64]] = []
+        """Of the tables of each part: their first pages, and the page behind the last."""
+        self._found: list[bulk.Alike] = []
+
+    @staticmethod
+    def pays(mm: Mm, vma: Vma, pages: int) -> bool:
+        """Is it worth while for so many pages?"""
+        if pages < _MANY or mm.kernel.compiled or mm.kernel.engine is not None or not vma.is_anonymous:
+            return False
+        return mm.entries.profile.pagemap_tells_exclusive and mm.frames.next <= _FRAMES_ASKED * pages
+
+    def put(self, first: int, last: int, out: Words) -> None:
+        """The words of pages [first, last), which have page tables throughout."""
+        for at, part in self._mm.tables.parts(first, last):
+            words = out[at - first : at - first + len(part)]
+            found = bulk.alike(part, self._mm.entries, words)
+            if found is None:
+                pte_words(self._mm, self._vma, part, words)
+                continue
+            if self._shared:
+                words |= self._shared
+            self._ends.append(np.append(np.arange(at, at + len(part), TABLE_ENTRIES), at + len(part)))
+            self._found.append(found)
+
+    def mend(self, start: int, out: Words) -> None:
+        """Make again what is wrong; `out` begins with page `start`."""
+        if not self._found:
+            return
+        firsts, lasts = (np.concatenate([ends[cut] for ends in self._ends]) for cut in (np.s_[:-1], np.s_[1:]))
+        odd = self._odd().nonzero()[0]
+        tables = self._mm.tables
+        for some in np.split(odd, range(SPAN_TABLES, len(odd), SPAN_TABLES)):
+            ranges = list(zip(firsts[some].tolist(), lasts[some].tolist(), strict=True))
+            if ranges:
+                words = pte_words(self._mm, self._vma, np.concatenate([tables.look(*pages) for pages in ranges]))
+            at = 0
+            for first, last in ranges:
+                out[first - start : last - start] = words[at : at + last - first]
+                at += last - first
+
+    def _odd(self) -> NDArray[np.bool_]:
+        """The tables whose words are not right, or may not be."""
+        low, high, odd = (np.concatenate(column) for column in zip(*self._found, strict=True))
+        private = self._mm.frames.private_blocks()
+        before = np.zeros(len(private) + 2, np.int64)  # how many blocks before each are not
+        np.cumsum(~private, out=before[1:-1])
+        before[-1] = before[-2] + 1
+        first, last = (np.minimum(ends >> np.uint64(PMD_SHIFT), len(private)).view(np.int64) for ends in (low, high))
+        return odd | (before[last + 1] != before[first]) & (high != 0)
 
 
 def huge_word(mm: Mm, vma: Vma, head: int, entry: int, level: int) -> int:
@@ -189,8 +252,9 @@ def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mappe
     if engine is not None:
         told = engine.words(mm.tables.pages(start, end), mm.entries, marks=not vma.huge_level)
         np.bitwise_or(told, shared, out)
+    many = _Many(mm, vma) if mapped is None and _Many.pays(mm, vma, end - start) else None
     at = start
-    for piece in mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
+    for piece in mm.tables.pieces(vma, start, end, together=SPAN_TABLES if many is None else ALL_TABLES):
         if told is None:
             out[at - start : piece.first - start] = shared
         at = piece.last
@@ -200,6 +264,9 @@ def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mappe
             place[:] = huge_words(mm, vma, piece, own)
             if mapped is not None:
                 mapped.append(Mapped(piece, _NOWHERE, _NO_WORDS))
+            continue
+        if many is not None:
+            many.put(piece.first, piece.last, place)
             continue
         part = mm.tables.look(piece.first, piece.last)
         dense = len(part) > TABLE_ENTRIES or 2 * np.count_nonzero(part) > len(part)  # many tables: not looked at
@@ -212,6 +279,8 @@ def _fill(mm: Mm, vma: Vma, start: int, end: int, out: Words, mapped: list[Mappe
                 place[used] = pte_words(mm, vma, part[used])
         if mapped is not None:
             mapped.append(Mapped(piece, used, part.copy()))
+    if many is not None:
+        many.mend(start, out)
     if told is None:
         out[at - start :] = shared
     if mm.kernel.exact:

@@ -462,6 +462,15 @@ class Frames:
         counts[list(self.huge_maps)] = list(self.huge_maps.values())
         return counts
 
+    def private_blocks(self) -> NDArray[np.bool_]:
+        """Of each 512 frames in a row: are all that are mapped anonymous, and mapped by one small entry alone?"""
+        end = -(-self.next // HUGE_PAGES) * HUGE_PAGES
+        anonymous = (self.flags[:end] & ANON).astype(np.int32)  # 1
+        private: NDArray[np.bool_] = np.all((self.maps[:end] <= anonymous).reshape(-1, HUGE_PAGES), axis=1)
+        others = [self.zero, self.huge_zero, *self.huge_maps]  # zero pages, and pages that leaves above level 1 map
+        private[np.array(others) // HUGE_PAGES] = False  # of a page of 1 GiB no small entry maps any part
+        return private
+
     def references(self, frame: int) -> int:
         """References to the page or its whole compound page: mappings, page cache, swap cache, LRU batches and pins.
 

@@ -423,6 +423,21 @@ class PageTables:
         words.flags.writeable = False
         return words
 
+    def parts(self, first: int, last: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        """As `look`, (first page, entries) by up to `SPAN_TABLES` tables; each is good until the next is asked for."""
+        rows, start = self._rows(first, last), first & -PMD_PAGES
+        for at in range(start, last, SPAN_TABLES * PMD_PAGES):
+            low, high = max(first, at), min(last, at + SPAN_TABLES * PMD_PAGES)
+            table = at - start >> PMD_SHIFT
+            some = (
+                slice(rows.start + table, min(rows.start + table + SPAN_TABLES, rows.stop))
+                if isinstance(rows, slice)
+                else rows[table : table + SPAN_TABLES]
+            )
+            words = self.memory.words[some].reshape(-1)[low - at : high - at]
+            words.flags.writeable = False
+            yield low, words
+
     def entries(self, first: int, last: int) -> NDArray[np.uint64]:
         """A copy of the entries of pages [first, last), which have page tables throughout."""
         return self.look(first, last).copy()

@@ -210,6 +210,37 @@ def test_every_word_is_written(machine: type, dirty: bool, compiled: bool) -> No
     assert (found[0] == found[1]).all() and bool(found[1][0]) == dirty
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", KERNELS)
+def test_alike_is_pagemap_with_a_bit(name: str) -> None:
+    """Table by table: the words, the lowest and the highest frame, whether their marks differ or not."""
+    rules, rng = Entries(PROFILES[name]), random.Random(8)
+    entries = entries_of(rng, rules)
+    for table in range(0, 70, 2):  # nothing but none and present
+        part = entries[table * TABLE_ENTRIES : (table + 1) * TABLE_ENTRIES]
+        part[part & np.uint64(P) == 0] = 0
+        if table % 8 == 2:
+            part[part != 0] &= np.uint64(~(rules.SOFT_DIRTY | UFFD_WP) & (1 << 64) - 1)
+        if table % 8 == 4:
+            part[:] = 0
+    words = np.full_like(entries, 5)
+    found = bulk.alike(entries, rules, words)
+    if not rules.profile.bulk_tells_uffd:
+        assert found is None
+        return
+    assert found is not None and len(found.low) == len(found.high) == len(found.other) == -(-COUNT // TABLE_ENTRIES)
+    plain = bulk.pagemap(entries, rules)
+    for table, (low, high, other) in enumerate(zip(*(column.tolist() for column in found), strict=True)):
+        run = slice(table * TABLE_ENTRIES, (table + 1) * TABLE_ENTRIES)
+        part = entries[run]
+        assert other == bool(((part != 0) & (part & np.uint64(P) == 0)).any()) == (table % 2 == 1 or table >= 70)
+        if not other:
+            there = part != 0
+            assert words[run].tolist() == (plain[run] | there.astype(np.uint64) << np.uint64(56)).tolist()
+            frames = (part[there] & np.uint64(FRAME)) >> np.uint64(12)
+            assert (low, high) == ((frames.min(), frames.max()) if len(frames) else (0, 0))
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("huge", [False, True])
 def test_mapped_is_pagemap_and_what_is_known_of_frames(exclusive: bool, huge: bool) -> None:
