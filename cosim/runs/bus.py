@@ -189,8 +189,12 @@ def bus_chunk(model: BuildDir, chunk: Chunk) -> dict[str, Any]:
 
 
 def drawn_conditions(chunk: Chunk) -> tuple[str, BridgeConditions]:
-    """The conditions of a chunk, by what is special about them: nine kinds, one after the other."""
+    """The conditions of a chunk, by what is special about them: nine kinds, one after the other.
+
+    The channel that stalls alone is each of the fifteen in turn.
+    """
     rng = random.Random(f"conditions {chunk.seed} {chunk.number}")
+    stalled = (chunk.seed + chunk.number // 9) % 15
     stalls = [rng.choice((0.0, 0.1, 0.3)) for _ in range(15)]
     common: dict[str, Any] = {
         "idle": rng.choice((0.0, 0.1, 0.6)),
@@ -205,7 +209,7 @@ def drawn_conditions(chunk: Chunk) -> tuple[str, BridgeConditions]:
     }
     kinds: tuple[tuple[str, dict[str, Any]], ...] = (
         ("at full speed", {"stalls": [0.0] * 15, "idle": 0.0, "latency": 1, "latency_spread": 0}),
-        ("one channel stalls", {"stalls": [0.9 if at == rng.randrange(15) else 0.02 for at in range(15)]}),
+        ("one channel stalls", {"stalls": [0.9 if at == stalled else 0.02 for at in range(15)]}),
         ("slow memory", {"latency": 40, "latency_spread": 30, "table_latency": 40, "outstanding": 40}),
         ("in any order", {"mixed": True, "latency_spread": 20}),
         ("erring memory", {"errors": 0.02, "table_errors": 0.02}),

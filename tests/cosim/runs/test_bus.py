@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from ptewalk.cosim.bench.bridge_lane import BridgeConditions, BridgeLane
-from ptewalk.cosim.runs.bus import CHUNK, bus_library, bus_volume
+from ptewalk.cosim.runs.bus import CHUNK, bus_library, bus_volume, drawn_conditions
 from ptewalk.cosim.runs.bus_cycles import bridge_cycles
+from ptewalk.cosim.runs.plans import walks_plan
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.x86 import EntryBit, Wait
 
@@ -16,6 +17,14 @@ def lane() -> Iterator[BridgeLane]:
     lane = BridgeLane(bus_library().library)
     yield lane
     lane.close()
+
+
+def test_each_channel_stalls_alone_in_its_turn() -> None:
+    drawn = [drawn_conditions(chunk) for chunk in walks_plan(4, 15 * 9 * CHUNK, CHUNK)]
+    stalls = [conditions.stalls for name, conditions in drawn if name == "one channel stalls"]
+    busiest = [[at for at, share in enumerate(one) if share == max(one)] for one in stalls]
+    assert sorted(busiest) == [[at] for at in range(15)]
+    assert {share for one in stalls for share in one} == {0.02, 0.9}
 
 
 @pytest.mark.slow
