@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OKAY, EXOKAY, SLVERR, DECERR = range(4)
+_ATTRIBUTES = ("len", "size", "burst", "cache", "prot", "qos")
 
 
 @dataclass
@@ -24,6 +25,10 @@ class AxiMemory:
         Called with the address of an exclusive write before it is judged.
     log : list
         (kind, address, exclusive, answer) of each access, in order.
+    taken : list of int
+        The cycle in which each of them was, a write's address or its data, whichever came later.
+    attributes : set
+        `_ATTRIBUTES` of each access.
     """
 
     bus: Any
@@ -38,6 +43,7 @@ class AxiMemory:
     before_write: Callable[[int], None] = lambda address: None
     reserved: dict[int, int] = field(default_factory=dict)
     log: list[tuple[str, int, bool, int]] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
     attributes: set[tuple[int, ...]] = field(default_factory=set)
 
     def write(self, address: int, value: int) -> None:
@@ -126,7 +132,8 @@ class AxiMemory:
                     if not (valid and ready):
                         continue
                     if name == "ar":
-                        self.attributes.add(tuple(plain[k] for k in ("len", "size", "burst", "cache", "prot")))
+                        self.taken.append(now)
+                        self.attributes.add(tuple(plain[k] for k in _ATTRIBUTES))
                         answers["r"].append((now + self._delay() - 1, self._read(plain)))
                     else:
                         held[name].append(plain)
@@ -138,7 +145,8 @@ class AxiMemory:
                 aw = held["aw"].pop(0)
                 beats = [held["w"].pop(0) for _ in range(aw["len"] + 1)]
                 assert [beat["last"] for beat in beats] == [0] * aw["len"] + [1]
-                self.attributes.add(tuple(aw[k] for k in ("len", "size", "burst", "cache", "prot")))
+                self.attributes.add(tuple(aw[k] for k in _ATTRIBUTES))
+                self.taken.append(now)
                 for name, answer in self._made(aw, beats).items():
                     answers[name].append((now + self._delay() - 1, answer))
 

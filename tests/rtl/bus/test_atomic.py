@@ -66,9 +66,18 @@ def test_cycles(bits: int, latency: int) -> None:
         found = (OLD + place, 0, latency + 1)
         assert seen[3 * place : 3 * place + 3] == [found, (1, 0, cost), (0, 0, cost)]
     assert below.words == {WORD + 8 * place: NEW + place for place in range(places)}
-    # Neither cacheable nor bufferable, privileged data: a word, and 16 bytes that begin at either half.
+    # Neither cacheable nor bufferable, privileged data, no QoS: a word, and 16 bytes that begin at either half.
     beats, size = (1, 3) if bits == 64 else (0, 4)
-    assert below.attributes == {(0, 3, 1, 2, 1), (beats, size, 1, 2, 1), (beats, size, 2, 2, 1)}
+    assert below.attributes == {(0, 3, 1, 2, 1, 0), (beats, size, 1, 2, 1, 0), (beats, size, 2, 2, 1, 0)}
+
+
+def test_protection_is_a_parameter() -> None:
+    async def job(ctx: Any, port: Any, below: AtomicMemory) -> None:
+        await read(ctx, port, WORD)
+        assert (await swap(ctx, port, WORD, 0, NEW))[:2] == (1, 0)
+
+    _, below = run(job, AtomicPortConfig(prot=0b110))
+    assert {attributes[4] for attributes in below.attributes} == {0b110} and len(below.attributes) == 2
 
 
 @pytest.mark.parametrize("answer", [SLVERR, DECERR])

@@ -1,6 +1,7 @@
 """The memory port on AXI4, against a memory whose monitor is written by hand from A2 to A5 of the plan's rules."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,8 +96,17 @@ def test_cycles(bits: int, latency: int) -> None:
             (0, 0, latency + 3),  # read, and not written
         ]
         assert below.words[WORD + 8 * place] == OTHER + place
-    # A beat, eight bytes, INCR, neither cacheable nor bufferable, privileged data.
-    assert below.attributes == {(0, 3, 1, 2, 1)}
+    # A beat, eight bytes, INCR, neither cacheable nor bufferable, privileged data, no QoS.
+    assert below.attributes == {(0, 3, 1, 2, 1, 0)}
+
+
+def test_protection_is_a_parameter() -> None:
+    async def job(ctx: Any, port: Any, below: AxiMemory) -> None:
+        await read(ctx, port, WORD)
+        assert (await swap(ctx, port, WORD, 0, NEW))[:2] == (1, 0)
+
+    _, below = run(job, ExclusivePortConfig(prot=0b110))
+    assert len(below.log) == 2 and below.attributes == {(0, 3, 1, 2, 0b110, 0)}
 
 
 def test_a_link_saves_the_read_and_an_unused_one_costs_nothing() -> None:
@@ -215,6 +225,52 @@ def test_no_monitor() -> None:
 
     _, below = run(job, words={WORD: OLD}, refuse=10**6)
     assert {kind for kind, *_ in below.log} == {"read"}
+
+
+def test_tries_are_spread() -> None:
+    """A refused read waits 0 to 15 cycles at random, a failed write from the second failure on."""
+
+    async def job(ctx: Any, port: Any, below: AxiMemory) -> None:
+        assert (await swap(ctx, port, WORD, OLD, NEW))[:2] == (1, 0)
+
+    _, below = run(job, words={WORD: OLD}, refuse=16)
+    gaps = [after - before for before, after in pairwise(below.taken[:17])]
+    assert len(set(gaps)) >= 6 and max(gaps) - min(gaps) <= 15, gaps
+
+    _, below = run(job, words={WORD: OLD}, fail=63)
+    kinds = [kind for kind, *_ in below.log]
+    assert kinds == ["read", "write"] * 64
+    first, *later = [after - before for before, after in zip(below.taken[1::2], below.taken[2::2], strict=False)]
+    assert len(later) == 62 and len(set(later)) >= 12 and min(later) > first and max(later) <= first + 16, later
+
+
+def test_a_status_that_is_raised_as_it_is_cleared_is_raised() -> None:
+    """One that is up is cleared so many cycles after the swap that raises it anew was taken."""
+    swaps = 12
+
+    async def job(ctx: Any, port: Any, below: AxiMemory) -> list[tuple[bool, bool]]:
+        seen = []
+        for number in range(swaps):
+            assert (await swap(ctx, port, WORD, 0, NEW))[:2] == (0, 1)
+            assert status_of(ctx, port) == {"outcome_unknown"} and ctx.get(port.unknown_address) == WORD
+            ctx.set(port.memory.swaps.payload, {"address": WORD + 8, "old": 0, "new": NEW, "id": 0})
+            ctx.set(port.memory.swaps.valid, 1)
+            await ctx.tick().until(port.memory.swaps.ready)
+            ctx.set(port.memory.swaps.valid, 0)
+            for cycle in range(swaps):
+                ctx.set(port.clear.outcome_unknown, cycle == number)
+                await ctx.tick()
+            ctx.set(port.clear.outcome_unknown, 0)
+            up = status_of(ctx, port) == {"outcome_unknown"}
+            seen.append((up, ctx.get(port.unknown_address) == WORD + 8))
+            ctx.set(port.clear.outcome_unknown, 1)
+            await ctx.tick()
+            ctx.set(port.clear.outcome_unknown, 0)
+        return seen
+
+    seen, _ = run(job, bad_writes={WORD: SLVERR, WORD + 8: DECERR})
+    raised = seen.index((False, False))
+    assert seen == [(True, True)] * raised + [(False, False)] * (swaps - raised) and raised >= 3, seen
 
 
 @pytest.mark.parametrize("answer", [SLVERR, DECERR])
