@@ -62,7 +62,8 @@ def run(top: Any, body: Any) -> None:
 
 @pytest.mark.thorough
 def test_messages() -> None:
-    """Bytes as LiteX's client sends them, typed by hand; RAM and registers."""
+    """Bytes as LiteX's client sends them, typed by hand; RAM, registers, and the LED's interrupt."""
+    top = BoardUnit(BoardConfig(words=8192, divider=DIVIDER, silence=3000))
 
     async def body(ctx: Any, line: Line) -> None:
         async def ask(text: str, size: int) -> str:
@@ -78,12 +79,17 @@ def test_messages() -> None:
         assert await ask("02 01 00004000", 4) == "00000000"  # beyond the RAM
         await line.write(bytes.fromhex("01 01 20000011 00000002"))  # IRQ_MASK
         assert await ask("02 01 20000011", 4) == "00000002"
+        assert ctx.get(top.irq) == 0
+        await line.write(bytes.fromhex("01 01 20000013 00000002"))  # IRQ_SET
+        assert await ask("02 01 20000012", 4) == "00000002" and ctx.get(top.irq) == 1
+        await line.write(bytes.fromhex("01 01 20000010 00000002"))  # cleared
+        assert await ask("02 01 20000012", 4) == "00000000" and ctx.get(top.irq) == 0
         await line.write(bytes.fromhex("00 ff 09"))  # no commands
         await line.write(bytes.fromhex("02 00 00000010"))  # no words
         assert await line.read(1) == b""
         assert await ask("02 01 00000011", 4) == "55667788"
 
-    run(BoardUnit(BoardConfig(words=8192, divider=DIVIDER, silence=3000)), body)
+    run(top, body)
 
 
 @pytest.mark.thorough

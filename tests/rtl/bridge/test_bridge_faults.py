@@ -52,6 +52,31 @@ def test_a_full_queue_stalls_nobody() -> None:
     run(job)
 
 
+@pytest.mark.parametrize(("name", "clear"), [("fault_overflow", "clear_overflow"), ("stall_timeout", "clear_timeout")])
+def test_what_is_raised_as_it_is_cleared_is_raised(name: str, clear: str) -> None:
+    """With the clear held a bit is up all the same, for as many cycles as what raises it."""
+
+    async def job(bench: Bench) -> None:
+        bench.mmu.fault(BAD // PAGE)
+        if name == "fault_overflow":
+            for number in range(4):
+                await bench.read(BAD + 8 * number)
+        else:
+            bench.control(fault_mode=1, timeout=5)
+        bench.control(**{clear: 1})
+        bench.manager.read(1, BAD, beats=1)
+        up = 0
+        for _ in range(40):
+            await bench.ticks(1)
+            up += bench.status(name)
+        assert up in (1, 2) and not bench.status(name)
+        assert (await bench.wait("r"))[0]["resp"] == SLVERR
+        while bench.status("fault"):
+            await bench.fault()
+
+    run(job)
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("end", ["retry", "retry twice", "abort", "timeout"])
