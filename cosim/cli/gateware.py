@@ -208,7 +208,11 @@ def board(name: str, size: str, engine: bool, seed: int, output: Path, as_json: 
 @option("--atomic", is_flag=True, help="With --axi: swaps are AXI5's atomic transactions, for a bus that takes them.")
 @option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
 @option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
-@option("--engine", is_flag=True, help="With --registers: a table engine for clear_refs, pagemap and mremap.")
+@option(
+    "--engine",
+    is_flag=True,
+    help="With --registers: a table engine for clear_refs, pagemap, mremap; with --log for lists.",
+)
 @option("--log", is_flag=True, help="A dirty log in an MMU that caches: a record in memory for each page marked.")
 @option("--core", is_flag=True, help="Write FILE.core for FuseSoC too, and with --registers FILE.rdl and FILE.h.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
@@ -281,7 +285,7 @@ def export(
             assert isinstance(config, CachingMmuConfig)
             bits, width = config.walker.physical_bits, int(axi or 0)
             between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
-            tables = EngineConfig(physical_bits=bits, data_bits=width) if engine else None
+            tables = EngineConfig(physical_bits=bits, data_bits=width, lists=log) if engine else None
             how: dict[str, Any] = {"monitor": monitor, "table_atomic": atomic, "engine": tables}
             config = UnitConfig(config, between, table_bits=width, **how)
         elif axi is not None:

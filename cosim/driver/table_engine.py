@@ -6,19 +6,21 @@ A command's masks are those of the golden model for one kernel (`engine_masks.py
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from ptewalk.cosim.driver.engine_masks import ageing, clearing, looking, moving, protecting, telling
 from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
 from ptewalk.cosim.driver.unit import POLLS, Unit
+from ptewalk.model.dirty_log import LOG_SIZES
 from ptewalk.model.engine import Pages
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5
+from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5, PAGE_SHIFT
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.registers.map import BY_NAME, Command
 
-__all__ = ["TableEngine", "changing", "moving_to", "telling_words"]
+__all__ = ["Listed", "ListTold", "TableEngine", "changing", "clearing_list", "moving_to", "telling_words"]
 
 _KINDS: Final = ("present", "hidden", "swap")
 _MASKS: Final = ("clear", "set", "match")
@@ -44,6 +46,35 @@ def moving_to(
     where = {"target": target, "level": level, "entries": entries, "drops_markers": int(unprotects)}
     command = _over(pages, moving(rules, marks=marks, unprotects=unprotects), rules)
     return command | {"range": _range(pages, changes=True), "moves": 1, "move": where}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Records of a ring: where it is, how many it has, and which of them, as the log counts them."""
+
+    base: int
+    size: int
+    first: int
+    count: int
+
+
+class ListTold(NamedTuple):
+    """What a list did: how many entries were soft-dirty, and how many records name a page that nothing maps."""
+
+    changed: int
+    absent: int
+
+
+def clearing_list(
+    listed: Listed, space: Pages, rules: Entries, room: int, *, permit: bool = True, whole: bool = False
+) -> dict[str, Any]:
+    """A command that clears what records name, and writes a bit for each that found its page soft-dirty to `room`."""
+    span = Pages(space.root, space.levels, 0, 0)
+    where = {"base": listed.base >> PAGE_SHIFT, "size": listed.size.bit_length() - 1}
+    command = _over(span, clearing(rules, permit=permit), rules)
+    command |= {"range": _range(span, changes=True) | {"whole_leaves": int(whole)}}
+    command |= {"report": Report.BITMAP, "address": room}
+    return command | {"lists": 1, "list": where, "list_first": listed.first, "list_count": listed.count}
 
 
 def _over(pages: Pages, change: Mapping[str, Any], rules: Entries, *, marks: bool = True) -> dict[str, Any]:
@@ -89,9 +120,12 @@ class TableEngine:
         Raises
         ------
         ValueError
-            An address or a number does not fit.
+            An address or a number does not fit, or the unit has no lists.
         """
-        for offset, word in _words(command, pcid, self._unit.built["physical_bits"]):
+        if command.get("lists") and not self._unit.built["lists"]:
+            raise ValueError("this unit was built without lists: CAPS.lists is 0")
+        bits, lists = self._unit.built["physical_bits"], bool(self._unit.built["lists"])
+        for offset, word in _words(command, pcid, bits, lists=lists):
             if self._unit.staged.get(offset) != word:
                 yield Write(offset, word)
                 self._unit.staged[offset] = word
@@ -142,6 +176,9 @@ class TableEngine:
             low = yield Read(BY_NAME[f"TABLE_{register}_LO"].offset)
             high = yield Read(BY_NAME[f"TABLE_{register}_HI"].offset)
             found[name] = low | high << 32
+        if self._unit.built["lists"]:
+            listed = BY_NAME["TABLE_LIST_TOLD"]
+            found |= listed.unpack((yield Read(listed.offset)))
         yield Write(BY_NAME["DO"].offset, BY_NAME["DO"].pack(pop_table=1))
         return found
 
@@ -204,6 +241,50 @@ class TableEngine:
         _all_done("pagemap", pages, told[-1])
         return address
 
+    def clear_list(
+        self,
+        listed: Listed,
+        space: Pages,
+        rules: Entries,
+        room: int,
+        *,
+        pcid: int = 0,
+        permit: bool = True,
+        whole: bool = False,
+    ) -> Steps[ListTold]:
+        """clear_refs 4 of the pages that records of a dirty log name; those of another PCID are passed over.
+
+        Parameters
+        ----------
+        listed : Listed
+        space : Pages
+            Where the tables begin; the range does not count.
+        rules : Entries
+        room : int
+            Physical address of a bit for each record, a multiple of 8: whether it found its page soft-dirty.
+        pcid : int
+        permit : bool
+            As in `clear`.
+        whole : bool
+            A leaf above level 1 is cleared for one of its pages; False: it is an error, for software to split.
+
+        Raises
+        ------
+        ValueError
+            The unit has no lists, or a value does not fit.
+        DriverError
+            Not all records were dealt with, or what it is of one of them is not known.
+        """
+        if listed.size not in LOG_SIZES:
+            raise ValueError(f"size must be a power of two from 512 to 262144 records, not {listed.size}")
+        command = clearing_list(listed, space, rules, room, permit=permit, whole=whole)
+        (told,) = yield from self.run(command, pcid=pcid)
+        failed = [*_failures(told), *(["bad"] if told["bad"] else [])]
+        if told["stopped"] != Stop.DONE or told["page"] != listed.count or failed:
+            why = " ".join([Stop(told["stopped"]).name, *failed])
+            raise DriverError(f"a list ended as {why} at record {told['page']}, before {listed.count}")
+        return ListTold(told["changed"], told["absent"])
+
     def move(
         self,
         pages: Pages,
@@ -251,14 +332,17 @@ def _all_done(what: str, pages: Pages, told: Mapping[str, int]) -> None:
         raise DriverError(f"{what} ended as {why} at page {told['page']:#x}, before {pages.last:#x}")
 
 
-def _words(command: Mapping[str, Any], pcid: int, physical_bits: int) -> Iterator[tuple[int, int]]:
+def _words(command: Mapping[str, Any], pcid: int, physical_bits: int, *, lists: bool) -> Iterator[tuple[int, int]]:
     """Offset and word of each register that a command needs; what the unit would cut off is refused."""
     span, change, move = command["range"], command["change"], command.get("move", {})
     wide = {"PAGE": span["page"], "PAGES": span["pages"], "ADDRESS": command["address"], "EMPTY": change["empty"]}
     wide |= {"ROOT": span["root"] << 12, "TARGET": move.get("target", 0), "ENTRIES": move.get("entries", 0)}
+    if lists:
+        ring = command.get("list", {})
+        wide["LIST_BASE"] = ring.get("base", 0) << PAGE_SHIFT
     for name, value in wide.items():
         low, high = (BY_NAME[f"TABLE_{name}_{half}"] for half in ("LO", "HI"))
-        bits = physical_bits if name in ("ROOT", "ADDRESS") else 32 + high.fields[0].width
+        bits = physical_bits if name in ("ROOT", "ADDRESS", "LIST_BASE") else 32 + high.fields[0].width
         if value >> bits or value < 0:
             raise ValueError(f"TABLE_{name} has {bits} bits: {value:#x} does not fit")
         yield low.offset, value & 0xFFFF_FFFF
@@ -271,5 +355,10 @@ def _words(command: Mapping[str, Any], pcid: int, physical_bits: int) -> Iterato
     swap = {name: words.pop(f"swap_{name}") for name in ("soft_dirty", "uffd_wp")}
     named = {"TABLE": flags, "TABLE_WORDS": words, "TABLE_SWAP_WORDS": swap, "TABLE_SPARES": change["spares"]}
     named |= {f"TABLE_{kind}_{mask}".upper(): change[kind][mask] for kind in _KINDS for mask in _MASKS}
+    if lists:
+        named["TABLE_LIST"] = {"size": ring.get("size", 0), "lists": command.get("lists", 0)}
+        named |= {
+            f"TABLE_LIST_{name}": {"value": command.get(f"list_{name.lower()}", 0)} for name in ("FIRST", "COUNT")
+        }
     for name, fields in named.items():
         yield BY_NAME[name].offset, BY_NAME[name].pack(**fields)

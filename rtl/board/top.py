@@ -72,7 +72,7 @@ class BoardConfig:
             if getattr(engine, name) != wanted:
                 raise ValueError(f"{name} of the engine must be {wanted} here, not {getattr(engine, name)}")
         if engine.lists:
-            raise ValueError("lists of the engine of a unit must be False: it has no registers for them")
+            raise ValueError("lists of the engine of a board must be False: it has no log")
         if self.divider < SLOWEST_WORD:
             raise ValueError(f"divider must be {SLOWEST_WORD} or more beside an engine, not {self.divider}")
 

@@ -50,7 +50,7 @@ class UnitConfig:
         As `atomic` of `AxiMmuConfig`, on the tables' bus; there is no self-test then.
     engine : EngineConfig or None
         With a table engine, whose lines go to the tables' bus too: its physical_bits are the MMU's, its data_bits
-        `table_bits`, and it has no lists; only with one walker. None (default): without.
+        `table_bits`; only with one walker. None (default): without.
     """
 
     mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
@@ -84,8 +84,6 @@ class UnitConfig:
             raise ValueError("table_atomic must be False where a unit has an engine, whose lines are exclusive")
         if self.mmu.walkers > 1:
             raise ValueError(f"walkers must be 1 where a unit has an engine, not {self.mmu.walkers}")
-        if engine.lists:
-            raise ValueError("lists of the engine of a unit must be False: it has no registers for them")
         for name, wanted in (("physical_bits", self.inner.walker.physical_bits), ("data_bits", self.table_bits)):
             if getattr(engine, name) != wanted:
                 raise ValueError(f"{name} of the engine must be the unit's, {wanted}, not {getattr(engine, name)}")
@@ -183,6 +181,7 @@ def built_values(
             "selftest": path.selftest,
             "atomic": path.atomic,
             "engine": engine is not None,
+            "lists": int(engine is not None and engine.lists),
             "log": int(mmu.log is not None),
         },
         "PARAM0": {

@@ -21,10 +21,10 @@ _TOLD = ("more", "failed", "given_up", "lost", "stopped")
 
 
 def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside) -> None:
-    """Connects the registers `map.OF_ENGINE` and the command TABLE with an engine, which `commands` is made for.
+    """Connects the registers `map.OF_ENGINE`, with lists `map.OF_LISTS`, and the command TABLE with an engine.
 
-    A completion stays on show until DO.pop_table takes it; the command ends with its last one. DO.abort_table counts
-    for the first TABLE that has not ended, in work or not.
+    `commands` is made for one. A completion stays on show until DO.pop_table takes it; the command ends with its last
+    one. DO.abort_table counts for the first TABLE that has not ended, in work or not.
     """
     now, held, told = file.now, file.held, file.told
     command, found = beside.table_commands.payload, beside.table_completions.payload
@@ -48,6 +48,14 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
         *(command.move.level.eq(flags.move_level), command.move.entries.eq(wide(held, "ENTRIES"))),
         *(command.move.drops_markers.eq(flags.drops_markers), command.pcid.eq(flags.pcid)),
     ]
+    if "lists" in dict(command.shape()):
+        ring = held.TABLE_LIST
+        m.d.comb += [
+            *(command.lists.eq(ring.lists), command.list.size.eq(ring.size)),
+            command.list.base.eq(wide(held, "LIST_BASE")),
+            *(command.list_first.eq(held.TABLE_LIST_FIRST.value), command.list_count.eq(held.TABLE_LIST_COUNT.value)),
+            *(now.TABLE_LIST_TOLD[name].eq(found[name]) for name in ("absent", "bad")),
+        ]
     for kind in _KINDS:
         for mask in _MASKS:
             staged = held[f"TABLE_{kind}_{mask}".upper()]

@@ -4,7 +4,7 @@ from typing import Final
 
 from ptewalk.rtl.registers.table import Access, Field, Register, said, wide, word
 
-__all__ = ["TABLE_COMMAND", "TABLE_MASKS"]
+__all__ = ["TABLE_COMMAND", "TABLE_LIST", "TABLE_MASKS"]
 
 RO, RW = Access.RO, Access.RW
 _PAGE_BITS: Final = 46
@@ -109,4 +109,38 @@ TABLE_MASKS: Final = (
         ),
         "The table engine that was built.",
     ),
+)
+TABLE_LIST: Final = (
+    Register(
+        "TABLE_LIST_TOLD",
+        0x244,
+        (
+            Field(
+                "absent", 0, 19, RO, "Records that were dealt with, and name a page that nothing maps, or another PCID."
+            ),
+            Field("bad", 31, 1, RO, "The record of number TABLE_STOP is none, by its phase."),
+        ),
+        "Of the completion that TABLE_TOLD shows, where it is of a list.",
+    ),
+    Register("TABLE_LIST_BASE_LO", 0x248, word(RW, "Bits 31:12 of its address.", 12, 20), "Staged: a ring of records."),
+    Register("TABLE_LIST_BASE_HI", 0x24C, word(RW, "Bits 51:32 of it.", 0, 20), "Staged: a ring of records."),
+    Register(
+        "TABLE_LIST",
+        0x250,
+        (
+            Field("size", 0, 5, RW, "Binary logarithm of its records, 9 to 18."),
+            Field(
+                "lists",
+                8,
+                1,
+                RW,
+                "Pages that records name are dealt with, and TABLE_PAGE and TABLE_PAGES do not count.",
+            ),
+        ),
+        "Staged: a list. TABLE_STOP, TABLE_FAILED and TABLE_GIVEN_UP count its records; a bitmap has a bit for each.",
+    ),
+    Register(
+        "TABLE_LIST_FIRST", 0x254, word(RW, "As the log counts them.", 0, 19), "Staged: number of its first record."
+    ),
+    Register("TABLE_LIST_COUNT", 0x258, word(RW, "How many.", 0, 19), "Staged: its records."),
 )

@@ -5,7 +5,7 @@ from typing import Final
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.self_test import CHECKS
-from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_MASKS
+from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_LIST, TABLE_MASKS
 from ptewalk.rtl.registers.log_map import LOG
 from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check, said, wide, word
 
@@ -15,6 +15,7 @@ __all__ = [
     "COUNTERS",
     "ID",
     "OF_ENGINE",
+    "OF_LISTS",
     "OF_LOG",
     "REGISTERS",
     "RESERVED",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 4)
+VERSION: Final = (1, 5)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -143,6 +144,7 @@ _BUILT: Final = (
             said("engine", 5, 1, "The table engine is there."),
             said("log", 6, 1, "The dirty log is there."),
             said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
+            said("lists", 8, 1, "The table engine goes through lists."),
         ),
         "What is there.",
     ),
@@ -401,9 +403,21 @@ _COUNTED: Final = tuple(
 )
 OF_ENGINE: Final = frozenset(register.name for register in (*TABLE_COMMAND, *TABLE_MASKS))
 """The registers of the table engine, which are there with it only, and read as 0 without."""
+OF_LISTS: Final = frozenset(register.name for register in TABLE_LIST)
+"""Those of its lists, likewise."""
 OF_LOG: Final = frozenset(register.name for register in LOG)
 """Those of the dirty log, likewise."""
-REGISTERS: Final = (*_BUILT, *_CONDITION, *_CONTEXT, *_WINDOWS, *TABLE_COMMAND, *LOG, *TABLE_MASKS, *_COUNTED)
+REGISTERS: Final = (
+    *_BUILT,
+    *_CONDITION,
+    *_CONTEXT,
+    *_WINDOWS,
+    *TABLE_COMMAND,
+    *LOG,
+    *TABLE_MASKS,
+    *TABLE_LIST,
+    *_COUNTED,
+)
 """Every register, by offset."""
 BY_NAME: Final = {register.name: register for register in REGISTERS}
 
@@ -411,7 +425,7 @@ RESERVED: Final = (
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
     Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
     Reserved(0x1F8, 0x200, "The dirty log: more."),
-    Reserved(0x244, 0x400, "The table engine: more masks."),
+    Reserved(0x25C, 0x400, "The table engine: more masks."),
 )
 """What is kept free, for what."""
 check(REGISTERS, RESERVED)

@@ -33,6 +33,7 @@ from ptewalk.rtl.registers.map import (
     COUNTERS,
     ID,
     OF_ENGINE,
+    OF_LISTS,
     OF_LOG,
     REGISTERS,
     SOURCES,
@@ -109,7 +110,8 @@ class UnitCore(Component):
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self.mmu = CachingMmu(mmu)
         self._logs = mmu.log is not None
-        self._absent = (frozenset() if engine else OF_ENGINE) | (frozenset() if self._logs else OF_LOG)
+        there = {OF_ENGINE: engine is not None, OF_LISTS: engine is not None and engine.lists, OF_LOG: self._logs}
+        self._absent = {name for names, built in there.items() if not built for name in names}
         self.file = RegisterFile(tuple(one for one in REGISTERS if one.name not in self._absent))
         self.commands = Commands(
             physical_bits=bits,

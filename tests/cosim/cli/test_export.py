@@ -94,6 +94,9 @@ def test_export_with_a_log_behind_registers(run: Run, tmp_path: Path) -> None:
     assert widths["t_axi_awid"] == 2 and not [name for name in widths if name.startswith(("log", "records"))]
     assert "log[6:6] = 1'h1;" in (tmp_path / "m.rdl").read_text()
     assert "#define PTEWALK_LOG_TAIL 0x1dcu\n" in (tmp_path / "m.h").read_text()
+    assert "lists[8:8] = 1'h0;" in (tmp_path / "m.rdl").read_text()
+    assert run("export", "-o", "m.v", "--engine", *arguments)[0] == 0
+    assert "lists[8:8] = 1'h1;" in (tmp_path / "m.rdl").read_text()
 
 
 @pytest.mark.thorough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import cocotb
@@ -10,7 +11,7 @@ from bench import start
 
 from ptewalk.cosim.driver.dirty_log import UnitLog
 from ptewalk.cosim.driver.steps import run_async
-from ptewalk.cosim.driver.table_engine import TableEngine
+from ptewalk.cosim.driver.table_engine import Listed, TableEngine
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model import bulk
@@ -23,7 +24,7 @@ from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Outcome
 
-ROOT, TABLE, RING, SIZE = 0x1000, 0x4000, 0x1_0000, 1 << 17
+ROOT, TABLE, RING, ROOM, SIZE = 0x1000, 0x4000, 0x1_0000, 0x1_2000, 1 << 17
 PAGES, PCID, RECORDS = 40, 0x5A5, 512
 RULES = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
 SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY
@@ -39,7 +40,7 @@ def tables() -> dict[int, int]:
 
 @cocotb.test()
 async def by_registers_alone(dut: Any) -> None:
-    """Rounds of stores; records are taken and appended, and soft-dirty is cleared. The golden model does the same."""
+    """Rounds of stores; records are taken, or listed, and soft-dirty is cleared. The golden model does the same."""
     job = Job.current()
     rng = random.Random(job.values["seed"])
     bus, memory = await start(dut, rng, size=SIZE)
@@ -61,7 +62,7 @@ async def by_registers_alone(dut: Any) -> None:
     await do(unit.context(ROOT, track=Track.NATIVE, pcid=PCID))
     await do(log.set_up(RING, RECORDS, watermark=3))
     problems: list[str] = []
-    taken = 0
+    taken, counts = 0, Counter[str]()
     for turn in range(job.values["rounds"]):
         for _ in range(job.values["accesses"]):
             access = Access.WRITE if rng.random() < 0.8 else Access.READ
@@ -78,15 +79,36 @@ async def by_registers_alone(dut: Any) -> None:
         waiting = len(golden.log.order) - taken
         if (await do(log.status()))["watermark"] != (waiting >= 3):
             problems.append(f"round {turn}: watermark with {waiting} records")
-        found = [one.word() for one in await do(log.take(by_phase=turn % 2 == 1))]
-        if found != (due := [golden.log.written[at] for at in golden.log.order[taken:]]):
+        due = [golden.log.written[at] for at in golden.log.order[taken:]]
+        entries = golden_memory.frame(TABLE >> 12)[:PAGES]
+        if turn % 2:
+            numbers = await do(log.unread())
+            found = [word(place) for place in log.places(numbers)]
+            bits, absent = [], 0
+            for one in log.records(found, numbers.start):
+                known = one.page < PAGES
+                bits.append(int(known and bool(entries[one.page] & SOFT_DIRTY)))
+                absent += not known
+                if known:
+                    bulk.clear_refs(entries[one.page : one.page + 1], RULES)
+            listed = Listed(log.base, log.size, numbers.start, len(numbers))
+            told = await do(engine.clear_list(listed, SPAN, RULES, ROOM, pcid=PCID))
+            if told != (sum(bits), absent):
+                problems.append(f"round {turn}: list {told}, expected {sum(bits), absent}")
+            if (seen := [word(ROOM + 8 * (at // 64)) >> at % 64 & 1 for at in range(len(bits))]) != bits:
+                problems.append(f"round {turn}: bits {seen}, expected {bits}")
+            counts["listed"] += len(bits)
+            counts["absent"] += absent
+            await do(log.release(len(numbers)))
+        else:
+            found = [one.word() for one in await do(log.take(by_phase=turn % 4 == 0))]
+            marked = int((entries & SOFT_DIRTY != 0).sum())
+            bulk.clear_refs(entries, RULES)
+            if (changed := (await do(engine.clear(SPAN, RULES, pcid=PCID)))[1]) != marked:
+                problems.append(f"round {turn}: {changed} entries cleared, expected {marked}")
+        if found != due:
             problems.append(f"round {turn}: records {found}, expected {due}")
         taken += len(found)
-        entries = golden_memory.frame(TABLE >> 12)[:PAGES]
-        marked = int((entries & SOFT_DIRTY != 0).sum())
-        bulk.clear_refs(entries, RULES)
-        if (changed := (await do(engine.clear(SPAN, RULES, pcid=PCID)))[1]) != marked:
-            problems.append(f"round {turn}: {changed} entries cleared, expected {marked}")
         golden.epoch ^= 1
         await do(log.epoch(golden.epoch))
     ring = {at: word(at) for at in golden.log.written}
@@ -95,4 +117,4 @@ async def by_registers_alone(dut: Any) -> None:
     problems += [f"word {at:#x}" for at in tables() if word(at) != golden_memory.load(at)]
     status = await do(log.status())
     wrong = [name for name in ("timed_out", "overflow", "incomplete", "refused") if status[name]]
-    job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built)})
+    job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built), **counts})

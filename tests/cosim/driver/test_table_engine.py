@@ -19,7 +19,7 @@ from ptewalk.rtl.registers.map import BY_NAME
 
 from .test_steps import Paper
 
-BUILT = {"physical_bits": 40, "engine": 1, "engine_line_bytes": 128}
+BUILT = {"physical_bits": 40, "engine": 1, "engine_line_bytes": 128, "lists": 0}
 RULES = Entries(PROFILES["linux-6.1"], track=Track.NATIVE)
 PAGES = Pages(1, 4, 0x40, 0x80)
 

@@ -18,6 +18,7 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.export import Config, export_verilog
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.mmu import MmuConfig
 from ptewalk.rtl.package import package
 from ptewalk.rtl.presets import BUS, PRESETS, preset
@@ -60,11 +61,13 @@ def test_simulators_take_it(files: Path) -> None:
 
 
 def every_preset() -> dict[str, Config]:
-    """All that `export` writes: each preset, and preset mmu on AXI4, with registers, with a bridge; and lists."""
+    """All that `export` writes: each preset, and preset mmu on AXI4, with registers, a bridge, a log; and lists."""
     unit = BUS["unit"]
     assert isinstance(unit, UnitConfig)
     bridge = BridgeConfig(data_bits=64, physical_bits=unit.mmu.walker.physical_bits)
     made = {"unit-with-bridge": replace(unit, bridge=bridge), "table-engine-lists": EngineConfig(lists=True)}
+    logs = replace(unit, mmu=replace(unit.mmu, log=LogConfig()), engine=EngineConfig(lists=True))
+    made |= {"unit-with-log-and-lists": logs}
     return {**{name: preset(name) for name in PRESETS}, **BUS, **made}
 
 

@@ -17,7 +17,7 @@ from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.driver import table_engine
 from ptewalk.cosim.driver.dirty_log import EMPTY, UnitLog
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
-from ptewalk.cosim.driver.table_engine import TableEngine
+from ptewalk.cosim.driver.table_engine import Listed, TableEngine
 from ptewalk.cosim.driver.unit import Fault, Unit
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load, without_answers
@@ -27,7 +27,7 @@ from ptewalk.cosim.runs.unit_library import UnitLibrary, unit_named
 from ptewalk.model.bulk import clear_refs, pagemap
 from ptewalk.model.dirty_log import DirtyLog, LoggingMmu
 from ptewalk.model.engine import Pages
-from ptewalk.model.linux import Track
+from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State
 from ptewalk.model.profiles import PROFILES
@@ -295,9 +295,9 @@ def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> 
 
 @pytest.fixture(scope="module")
 def logged() -> UnitLibrary:
-    """Preset `mmu-small` with a dirty log and a table engine."""
+    """Preset `mmu-small` with a dirty log and a table engine that takes lists."""
     mmu = replace(CACHING["mmu-small"], walker=WalkerConfig(trace=False), log=LogConfig())
-    return UnitLibrary.make(UnitConfig(mmu, engine=EngineConfig()))
+    return UnitLibrary.make(UnitConfig(mmu, engine=EngineConfig(lists=True)))
 
 
 def logged_pages(lane: UnitLane, count: int) -> tuple[SparseMemory, Unit, UnitLog]:
@@ -347,6 +347,43 @@ def test_a_log_by_registers(logged: UnitLibrary) -> None:
         golden.epoch = epoch & 1
         run(lane, log.epoch(golden.epoch))
     assert read > 1024 and memory.frame(4).tolist() == golden.memory.frame(4).tolist()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_live_migration_by_registers(logged: UnitLibrary) -> None:
+    """Forty rounds of stores, each with a list of the older half of the records: nothing is lost, or told twice.
+
+    What lists told since each store, and what is soft-dirty, are together the pages that were stored to.
+    """
+    rng, lane, pages = random.Random(10), logged.lane, 60
+    memory, made, log = logged_pages(lane, pages)
+    rules, span, engine = Entries(PROFILES["linux-6.1"], track=Track.NATIVE), Pages(1, 4, 0, 0), TableEngine(made)
+    room = lane.room(512 + 16)
+    lane.remember(memory, seed=4, stalls=0.2, latency=3, latency_spread=9)
+    run(lane, made.context(0x1000, pcid=5, track=Track.NATIVE))
+    run(lane, log.set_up(ROOM_BASE, 512))
+    listed, owed = 0, set[int]()  # pages that were stored to, and not told since
+    for _ in range(40):
+        for page in rng.sample(range(pages), 25):
+            run(lane, made.translate(page << 12, Access.WRITE))
+            owed.add(page)
+        run(lane, made.drain())
+        numbers = run(lane, log.unread())
+        late = numbers[len(numbers) // 2 :]  # the rest is for the next round
+        numbers = numbers[: len(numbers) // 2]
+        words = [int(room[place - ROOM_BASE >> 3]) for place in log.places(numbers)]
+        named = [one.page for one in log.records(words, numbers.start)]
+        ring = Listed(log.base, log.size, numbers.start, len(numbers))
+        told = run(lane, engine.clear_list(ring, span, rules, ROOM_BASE + 0x1000, pcid=5))
+        bits = [int(room[512 + at // 64]) >> at % 64 & 1 for at in range(len(numbers))]
+        assert bits == [1] * len(numbers) and told == (len(numbers), 0)
+        assert len(set(named)) == len(named) and set(named) <= owed
+        owed -= set(named)
+        assert {page for page in range(pages) if memory.load((4 << 12) + 8 * page) >> SoftBit.SOFT_DIRTY & 1} == owed
+        assert len(late) >= len(owed)
+        run(lane, log.release(len(numbers)))
+        listed += len(numbers)
+    assert listed > 512
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_messages() -> None:
             await line.write(bytes.fromhex(text))
             return (await line.read(size)).hex(" ", 4)
 
-        assert await ask("02 02 20000000", 8) == "57455450 00010004"  # ID and VERSION
+        assert await ask("02 02 20000000", 8) == "57455450 00010005"  # ID and VERSION
         await line.write(bytes.fromhex("01 03 00000010 11223344 55667788 99aabbcc"))
         assert await ask("02 04 00000010", 16) == "11223344 55667788 99aabbcc 00000000"
         await line.write(bytes.fromhex("03 02 00000012 00000001 00000002"))  # all to one address
@@ -168,7 +168,7 @@ def test_what_is_refused() -> None:
         BoardConfig(engine=EngineConfig(physical_bits=32, data_bits=128))
     with pytest.raises(ValueError, match="physical_bits of the engine must be 32 here, not 40"):
         BoardConfig(engine=EngineConfig())
-    with pytest.raises(ValueError, match="lists of the engine of a unit must be False: it has no registers for them"):
+    with pytest.raises(ValueError, match="lists of the engine of a board must be False: it has no log"):
         BoardConfig(engine=EngineConfig(physical_bits=32, lists=True))
     with pytest.raises(ValueError, match="divider must be 16 or more beside an engine, not 8"):
         BoardConfig(engine=EngineConfig(physical_bits=32), divider=8)

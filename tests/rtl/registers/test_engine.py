@@ -7,9 +7,10 @@ from amaranth.sim import Simulator
 
 from ptewalk.cosim.driver.engine_masks import clearing
 from ptewalk.cosim.driver.simulated import AmaranthRegisters
-from ptewalk.cosim.driver.steps import run_async
-from ptewalk.cosim.driver.table_engine import TableEngine, changing, telling_words
+from ptewalk.cosim.driver.steps import DriverError, run_async
+from ptewalk.cosim.driver.table_engine import Listed, ListTold, TableEngine, changing, telling_words
 from ptewalk.cosim.driver.unit import Unit
+from ptewalk.model.dirty_log import Record
 from ptewalk.model.engine import Pages
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
@@ -17,6 +18,7 @@ from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.registers.engine_map import TABLE_LIST
 from ptewalk.rtl.registers.map import BY_NAME, Command
 
 from ..engine.line_memory import LineMemory
@@ -99,4 +101,54 @@ def test_an_abort_reaches_a_command_that_waits_in_the_queue() -> None:
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.add_testbench(memory.run, background=True)
+    simulator.run()
+
+
+@pytest.mark.thorough
+def test_a_list_by_registers() -> None:
+    """Of five records: dirty, clean by then, of a page that nothing maps, of another PCID, and none. Then a range."""
+    config = EngineConfig(lines=2, lists=True)
+    top, ring = OnRam(engine=config), 0x9000
+    pages = [Record(1, 1, 5), Record(1, 1, 5), Record(0x1000, 1, 5), Record(2, 1, 6), Record(3, 1, 5, phase=0)]
+    words = {ring + 8 * number: one.word() for number, one in enumerate(pages, 2)}
+    memory = LineMemory(top.lines, config.data_bits, config.line_bytes, words=TABLES | words)
+
+    async def bench(ctx: Any) -> None:
+        bus = AmaranthRegisters(ctx, top.s_axil)
+        await ctx.tick().repeat(40)  # the table of grants is cleared
+        engine = TableEngine(unit := await run_async(bus, Unit.open()))
+        assert unit.built["lists"] == 1
+        told = await run_async(bus, engine.clear_list(Listed(ring, 512, 2, 4), PAGES, RULES, REPORT, pcid=5))
+        assert told == ListTold(changed=1, absent=2)
+        assert (memory.words[0x4008], memory.words[REPORT]) == (0x5067, 0b0001)
+        with pytest.raises(DriverError, match="a list ended as ABORTED bad at record 1, before 2"):
+            await run_async(bus, engine.clear_list(Listed(ring, 512, 5, 2), PAGES, RULES, REPORT, pcid=5))
+        memory.words[0x4008] = TABLES[0x4008]
+        assert await run_async(bus, engine.clear(PAGES, RULES, pcid=5)) == (PAGES.last, 1)
+        assert await run_async(bus, unit.interrupts()) == {"command_done"}
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.add_testbench(memory.run, background=True)
+    simulator.run()
+
+
+def test_without_lists_nothing_of_them_is_there() -> None:
+    """Their offsets read as 0 beside an engine without them, and the driver says so before it asks."""
+    top = OnRam(engine=ENGINE)
+
+    async def bench(ctx: Any) -> None:
+        bus = AmaranthRegisters(ctx, top.s_axil)
+        engine = TableEngine(unit := await run_async(bus, Unit.open()))
+        assert (unit.built["engine"], unit.built["lists"]) == (1, 0)
+        for register in TABLE_LIST:
+            await bus.write(register.offset, 0xFFFF_FFFF)
+            assert await bus.read(register.offset) == 0
+        with pytest.raises(ValueError, match="this unit was built without lists: CAPS.lists is 0"):
+            await run_async(bus, engine.clear_list(Listed(0x9000, 512, 0, 1), PAGES, RULES, REPORT))
+
+    simulator = Simulator(top)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
     simulator.run()

@@ -41,6 +41,8 @@ OFFSETS = {
     "LOG_STATUS": 0x1EC,
     "LOG_LOST_LO": 0x1F0,
     "TABLE_PRESENT_CLEAR": 0x200,
+    "TABLE_LIST_TOLD": 0x244,
+    "TABLE_LIST": 0x250,
     "COUNT_CYCLES_LO": 0x400,
 }
 """Typed by hand: what drivers in the field rely on."""
