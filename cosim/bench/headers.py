@@ -22,6 +22,7 @@ __all__ = [
     "COUNTERS",
     "STREAMS",
     "lane_files",
+    "log_accessors",
     "pins_header",
     "records_header",
     "stream_accessors",
@@ -215,6 +216,33 @@ def wide_accessors(design: DesignDescription, role: str) -> list[str]:
         f"template <class T> inline bool ready(const T &t) {{ return {ready}; }}",
         f"template <class T> inline void set_valid(T &t, bool v) {{ {_member(found.valid)} = v; }}",
         "template <class T, class R> inline void put(T &t, const R &r) { " + puts + " }",
+        "}",
+    ]
+
+
+def log_accessors(design: DesignDescription) -> list[str]:
+    """What software sees of the dirty log, but for its setups; of a design without one, such that all compiles."""
+
+    def port(path: str) -> str:
+        return "t." + design.plain[f"log.{path}"].replace("__", "___05F")
+
+    there = "log.head" in design.plain
+    names = [path.removeprefix("log.status.") for path in design.plain if path.startswith("log.status.")]
+    flags = " | ".join(f"uint64_t{{{port('status.' + name)}}} << {place}" for place, name in enumerate(names))
+    clears = " ".join(f"{port('clear.' + name)} = v;" for name in names)
+    told = {"tail": port("tail"), "lost": port("lost"), "flags": flags} if there else {}
+    sets = {name: f"{port(name)} = v;" for name in ("head", "epoch")} if there else {}
+    return [
+        "namespace log {",
+        *(
+            f"template <class T> inline uint64_t {name}(const T &t) {{ (void)t; return {told.get(name, '0')}; }}"
+            for name in ("tail", "lost", "flags")
+        ),
+        *(
+            f"template <class T> inline void set_{name}(T &t, uint64_t v) {{ (void)t; (void)v; {sets.get(name, '')} }}"
+            for name in ("head", "epoch")
+        ),
+        f"template <class T> inline void clear(T &t, bool v) {{ (void)t; (void)v; {clears} }}",
         "}",
     ]
 

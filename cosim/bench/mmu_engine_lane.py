@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ptewalk.cosim.bench.headers import stream_accessors, structures, wide_accessors
+from ptewalk.cosim.bench.headers import log_accessors, stream_accessors, structures, wide_accessors
 from ptewalk.cosim.bench.records import Records
 from ptewalk.model.linux import NotPresentBit, SoftBit
 from ptewalk.model.x86 import Access, EntryBit
@@ -294,33 +294,6 @@ def _completions(design: DesignDescription) -> np.dtype[np.void]:
     return np.dtype([(name, np.uint64) for name in found.fields])
 
 
-def _log_accessors(design: DesignDescription) -> list[str]:
-    """What software sees of the dirty log, but for its setups; of a design without one, such that all compiles."""
-
-    def port(path: str) -> str:
-        return "t." + design.plain[f"log.{path}"].replace("__", "___05F")
-
-    there = "log.head" in design.plain
-    names = [path.removeprefix("log.status.") for path in design.plain if path.startswith("log.status.")]
-    flags = " | ".join(f"uint64_t{{{port('status.' + name)}}} << {place}" for place, name in enumerate(names))
-    clears = " ".join(f"{port('clear.' + name)} = v;" for name in names)
-    told = {"tail": port("tail"), "lost": port("lost"), "flags": flags} if there else {}
-    sets = {name: f"{port(name)} = v;" for name in ("head", "epoch")} if there else {}
-    return [
-        "namespace log {",
-        *(
-            f"template <class T> inline uint64_t {name}(const T &t) {{ (void)t; return {told.get(name, '0')}; }}"
-            for name in ("tail", "lost", "flags")
-        ),
-        *(
-            f"template <class T> inline void set_{name}(T &t, uint64_t v) {{ (void)t; (void)v; {sets.get(name, '')} }}"
-            for name in ("head", "epoch")
-        ),
-        f"template <class T> inline void clear(T &t, bool v) {{ (void)t; (void)v; {clears} }}",
-        "}",
-    ]
-
-
 def _list_accessors(design: DesignDescription) -> list[str]:
     """Which records a command's list is of; of a design without lists, such that all compiles."""
     there = bool(design.parameters["lists"])
@@ -351,7 +324,7 @@ def mmu_engine_lane_files(design: DesignDescription) -> Mapping[str, str]:
     records.append(f"constexpr uint64_t CHANGES[] = {{{changes}}};  // of the first and the last: none of them, others")
     pins = ["#pragma once", "#include <cstring>", "#include <type_traits>", "namespace pins {"]
     pins += wide_accessors(design, "table_commands")
-    pins += _log_accessors(design)
+    pins += log_accessors(design)
     pins += _list_accessors(design)
     roles = ("requests", "responses", "retired", "contexts", "invalidations", "completions", "faults", "setups")
     for role in (*roles, "table_completions"):

@@ -1,6 +1,6 @@
 // The compiled lane of a trace: accesses by the million through an MMU that caches, counted, not logged; and the hooks by
-// which Unicorn's accesses get into its buffer. cosim/bench/trace_lane.py calls it. records.h, pins.h and trace_records.h
-// are made at each build. In each cycle all is driven, the inputs settle, all is sampled, then the clock rises.
+// which Unicorn's accesses get into its buffer. cosim/bench/trace_lane.py calls it. records.h, pins.h, trace_pins.h and
+// trace_records.h are made at each build. In each cycle all is driven, the inputs settle, all is sampled, then the clock rises.
 
 #include <algorithm>
 #include <array>
@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "pins.h"
 #include "records.h"
+#include "trace_pins.h"
 #include "trace_records.h"
 #include "words.h"
 
@@ -29,6 +30,22 @@ struct Pending {
     bool swaps;
     Transfer access;
 };
+struct Record {
+    uint64_t address, value, id;
+};
+struct LogSetup {
+    uint64_t mode, base, size, stalls, time_out, watermark, index;
+};
+constexpr bool LOGS = pins::record_writes::present;
+constexpr LogSetup WHOLE_RING{1, 0, 18, 1, 0, 0, 0};  // where it lies counts for nothing: records are taken from the bus
+
+// The dirty log as software has it: every record is read as it is there.
+struct Log {
+    bool set_up = !LOGS;
+    std::vector<uint64_t> records;
+    std::vector<uint64_t> unanswered;  // ids of writes
+};
+
 struct InFlight {
     bool flying = false, granted = false, stores = false, walked = false, last = false;
     uint64_t index = 0, reads = 0;
@@ -36,8 +53,8 @@ struct InFlight {
 
 class Run {
 public:
-    Run(TraceBatch &batch, Vtop &model)
-        : b(batch), top(model), words(batch), accesses(reinterpret_cast<uint64_t *>(batch.accesses)),
+    Run(TraceBatch &batch, Vtop &model, Log &kept)
+        : b(batch), top(model), log(kept), words(batch), accesses(reinterpret_cast<uint64_t *>(batch.accesses)),
           invalidations(reinterpret_cast<const TraceInvalidation *>(batch.invalidations)),
           last(reinterpret_cast<const Request *>(batch.last)), timings(reinterpret_cast<uint64_t *>(batch.timings)),
           total(batch.access_count + (batch.last ? 1 : 0)), offers_context(batch.context != 0) {}
@@ -50,8 +67,10 @@ public:
             sample();
             clock_high(top);
             ++cycle;
-            if (cycle - progress > LATE) status = TraceStatus::LATE_ANSWER;
+            if (cycle - progress > LATE) status = answered() ? TraceStatus::MISSING_RECORD : TraceStatus::LATE_ANSWER;
         }
+        b.logged = reinterpret_cast<uint64_t>(log.records.data());
+        b.logged_count = log.records.size();
         pins::requests::set_valid(top, false);
         pins::contexts::set_valid(top, false);
         pins::invalidations::set_valid(top, false);
@@ -63,7 +82,9 @@ public:
     }
 
 private:
-    bool done() const {
+    bool done() const { return answered() && (!LOGS || (log.records.size() == b.marks && log.unanswered.empty())); }
+
+    bool answered() const {
         return (stopped || next == total) && !offering && !flying && !granted && pending.empty() && !offers_context &&
                invalidation == b.invalidation_count;
     }
@@ -79,7 +100,8 @@ private:
 
     void drive() {
         answer_memory();
-        if (!offering && next < total && !stopped && !offers_context && invalidation == b.invalidation_count && flying < b.outstanding) offer();
+        if (LOGS) drive_log();
+        if (!offering && next < total && !stopped && !offers_context && log.set_up && invalidation == b.invalidation_count && flying < b.outstanding) offer();
         if (!offers_context && invalidation < b.invalidation_count) pins::invalidations::put(top, invalidations[invalidation]);
         pins::requests::set_valid(top, offering);
         pins::contexts::set_valid(top, offers_context);
@@ -89,6 +111,30 @@ private:
         pins::reads::set_ready(top, true);
         pins::swaps::set_ready(top, true);
         pins::faults::set_ready(top, true);
+    }
+
+    void drive_log() {
+        pins::setups::put(top, WHOLE_RING);
+        pins::setups::set_valid(top, !log.set_up);
+        pins::log::set_head(top, log.records.size() & 0x7FFFF);
+        pins::log::set_epoch(top, b.epoch);
+        pins::record_writes::set_ready(top, true);
+        pins::record_written::set_valid(top, !log.unanswered.empty());
+        if (log.unanswered.empty()) return;
+        struct { bool error; uint64_t id; } answer{false, log.unanswered.front()};
+        log.unanswered.erase(log.unanswered.begin());
+        pins::record_written::put(top, answer);
+    }
+
+    void sample_log() {
+        if (!log.set_up) log.set_up = pins::setups::ready(top);
+        if (!pins::record_writes::valid(top)) return;
+        Record r{};
+        pins::record_writes::get(top, r);
+        log.records.push_back(r.value);
+        log.unanswered.push_back(r.id);
+        if (log.records.size() > b.marks) status = TraceStatus::STRAY_RECORD;
+        progress = cycle;
     }
 
     void offer() {
@@ -190,6 +236,7 @@ private:
             reads = 0;
         }
         sample_memory();
+        if (LOGS) sample_log();
         sample_response();
     }
 
@@ -249,6 +296,7 @@ private:
 
     TraceBatch &b;
     Vtop &top;
+    Log &log;
     const Words words;
     uint64_t *const accesses;
     const TraceInvalidation *const invalidations;
@@ -267,6 +315,7 @@ private:
 struct Lane {
     VerilatedContext context;
     Vtop top{&context};
+    Log log;
 };
 
 // What Unicorn's hooks write to.
@@ -288,6 +337,7 @@ inline void keep_all(TraceRecorder &r, uint64_t kind, uint64_t linear, uint64_t 
 }  // namespace
 
 extern "C" {
+bool ptewalk_trace_logs() { return LOGS; }
 uint64_t ptewalk_trace_size() { return sizeof(TraceBatch); }
 void *ptewalk_trace_open() { return new Lane; }
 void ptewalk_trace_close(void *lane) { delete static_cast<Lane *>(lane); }
@@ -305,7 +355,8 @@ void ptewalk_trace_reset(void *handle) {
 }
 
 int64_t ptewalk_trace_run(void *handle, void *batch) {
-    return Run(*static_cast<TraceBatch *>(batch), static_cast<Lane *>(handle)->top).go();
+    Lane &lane = *static_cast<Lane *>(handle);
+    return Run(*static_cast<TraceBatch *>(batch), lane.top, lane.log).go();
 }
 
 // UC_HOOK_MEM_READ and UC_HOOK_MEM_WRITE: Unicorn tells the physical address; the frame's page is where it was last filled.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.bench.caching import RuleOfCachingBroken
-from ptewalk.cosim.bench.headers import lane_files, structures
+from ptewalk.cosim.bench.headers import lane_files, log_accessors, stream_accessors, structures
 from ptewalk.cosim.bench.records import Records
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.memory import SparseMemory
@@ -50,6 +50,8 @@ class TraceStatus(IntEnum):
     COMPLETE = 0
     LATE_ANSWER = 1
     STRAY_ANSWER = 2
+    STRAY_RECORD = 3
+    MISSING_RECORD = 4
 
 
 INVALIDATION: Final = np.dtype([(name, np.uint64) for name in ("kind", "linear", "pcid", "wait")], align=True)
@@ -59,7 +61,7 @@ _BATCH: Final = np.dtype(
         *((name, np.uint64) for name in ("keys", "rows", "words", "key_bits", "frame_limit", "absent_is_zero")),
         *((name, np.uint64) for name in ("accesses", "access_count", "last", "context", "timings")),
         *((name, np.uint64) for name in ("invalidations", "invalidation_count")),
-        *((name, np.uint64) for name in ("latency", "outstanding", "soft_dirty_bit")),
+        *((name, np.uint64) for name in ("latency", "outstanding", "soft_dirty_bit", "epoch")),
         *(
             (name, np.uint64)
             for name in ("done", "stopped", "outcome", "code", "physical", "level", "pwt", "pcd", "pat")
@@ -67,6 +69,7 @@ _BATCH: Final = np.dtype(
         *((name, np.uint64) for name in _COUNTS),
         ("hits_of_level", np.uint64, (8,)),
         ("walks_of_reads", np.uint64, (8,)),
+        *((name, np.uint64) for name in ("logged", "logged_count")),  # records of the dirty log, since the start
     ],
     align=True,
 )
@@ -80,6 +83,8 @@ _RECORDER: Final = np.dtype(
 _RULES: Final = {
     TraceStatus.LATE_ANSWER: "no progress for 100000 cycles",
     TraceStatus.STRAY_ANSWER: "an answer with a tag that is not in flight",
+    TraceStatus.STRAY_RECORD: "a record in the dirty log without a mark",
+    TraceStatus.MISSING_RECORD: "a mark without a record in the dirty log for 100000 cycles",
 }
 
 
@@ -89,7 +94,16 @@ def trace_files(design: DesignDescription) -> Mapping[str, str]:
     numbers = ", ".join(f"{one.name} = {one.value}" for one in TraceStatus)
     lines = ["#pragma once", "#include <cstddef>", "#include <cstdint>", *structures(kinds)]
     lines.append(f"namespace TraceStatus {{ enum : uint32_t {{ {numbers} }}; }}")
-    return {**lane_files(design), "lane.cpp": _SOURCE.read_text(), "trace_records.h": "\n".join([*lines, ""])}
+    of_log = {f"record_{name}": f"records.{name}" for name in ("writes", "written")} | {"setups": "log.setups"}
+    pins = ["#pragma once", "namespace pins {", *log_accessors(design)]
+    for role, path in of_log.items():
+        pins += stream_accessors(design, role, next((one for one in design.streams if one.path == path), None))
+    return {
+        **lane_files(design),
+        "lane.cpp": _SOURCE.read_text(),
+        "trace_records.h": "\n".join([*lines, ""]),
+        "trace_pins.h": "\n".join([*pins, "}", ""]),
+    }
 
 
 @dataclass
@@ -102,6 +116,8 @@ class TraceCounts:
         `answered` are accesses that were allowed; reads and swaps are of memory.
     faults : int
         Times that an access went to the operating system.
+    records : int or None
+        Of the dirty log; None: there is none.
     hits : dict of int to int
         Level of the leaf (1: 4 KiB) to answers without a walk.
     walks_of_reads : dict of int to int
@@ -116,6 +132,7 @@ class TraceCounts:
     marks: int = 0
     mends: int = 0
     faults: int = 0
+    records: int | None = None
     hits: dict[int, int] = field(default_factory=dict)
     walks_of_reads: dict[int, int] = field(default_factory=dict)
 
@@ -180,6 +197,8 @@ class TraceLane:
         self._one["frame_limit"] = 1 << memory.physical_bits - PAGE_SHIFT
         self._one["absent_is_zero"] = not memory.strict
         self._keys: object = None
+        self.logs = bool(self._library.ptewalk_trace_logs())
+        """There is a dirty log."""
 
     def close(self) -> None:
         """Free the model; nothing can be run afterwards."""
@@ -240,9 +259,20 @@ class TraceLane:
             **{name: int(one[name]) for name in ("outcome", "code", "physical", "level", "pwt", "pcd", "pat")},
         )
 
+    def epoch(self, number: int) -> None:
+        """Records of the dirty log have the parity of this number from now on."""
+        self._one["epoch"] = number & 1
+
+    def records(self) -> list[int]:
+        """What the dirty log holds: the records since the start, in order. It is a ring that is read at once."""
+        if not self._one["logged_count"]:
+            return []
+        array = (ctypes.c_uint64 * int(self._one["logged_count"])).from_address(int(self._one["logged"]))
+        return list(array)
+
     def counts(self) -> TraceCounts:
         """What was counted so far."""
-        counts = TraceCounts()
+        counts = TraceCounts(records=int(self._one["logged_count"]) if self.logs else None)
         for name in _COUNTS:
             setattr(counts, name, int(self._one[name]))
         for name, told in (("hits_of_level", counts.hits), ("walks_of_reads", counts.walks_of_reads)):
@@ -286,11 +316,12 @@ class Recorder:
         """Another page of this frame may be in the processor's TLB: it must be emptied before `filled`."""
         return int(self._pages[frame]) not in (0, page)
 
-    def filled(self, page: int, frame: int, access: int) -> None:
-        """The processor's TLB is filled, for an access that was asked then."""
+    def filled(self, page: int, frame: int, access: int | None) -> None:
+        """The processor's TLB is filled, for an access that was asked then; None: one that no hook will tell of."""
         self._pages[frame] = page
         self._filled.append(frame)
-        self._one["missed"][access] = page
+        if access is not None:
+            self._one["missed"][access] = page
 
     def forget(self) -> None:
         """The processor's TLB is empty: no frame has a page."""

@@ -32,6 +32,7 @@ _MOST_LATENCY = 10_000
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[PROGRAM [ARGUMENT]...]")
 @option("--file", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A trace instead.")
 @option("--design", type=click.Choice(CACHING), default="mmu", show_default=True, help="Preset.")
+@option("--log", is_flag=True, help="With a dirty log: a record for each mark, counted and compared with the marks.")
 @compiled_option
 @option("--profile", default="linux-6.1", show_default=True, help="What the operating system does.")
 @option(
@@ -53,6 +54,7 @@ def trace(
     command: tuple[str, ...],
     source: Path | None,
     design: str,
+    log: bool,
     simulator: str | None,
     profile: str,
     tracks: tuple[str, ...],
@@ -83,7 +85,7 @@ def trace(
         if path is not None:
             check_writable(path)
     from ptewalk.cosim.checks.replay import find_machine
-    from ptewalk.cosim.programs.trace_runs import COLUMNS, TRAP_CYCLES, row
+    from ptewalk.cosim.programs.trace_runs import TRAP_CYCLES, row
     from ptewalk.cosim.runs.tracing import trace_library
     from ptewalk.model.linux import Track
 
@@ -91,7 +93,7 @@ def trace(
     cost = TRAP_CYCLES if trap_cycles is None else trap_cycles
     every = _accesses(epoch, most) if source is not None else 0
     with progress("the gateware is built"):
-        library = trace_library(design, simulator or "verilator")
+        library = trace_library(design, simulator or "verilator", log=log)
     rows: list[dict[str, Any]] = []
     more: list[dict[str, Any]] = []
     for track in chosen:
@@ -124,7 +126,7 @@ def trace(
         more.append({**told, "walks_of_reads": counts.walks_of_reads})
     if table_file is not None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_whole(table_file, text.getvalue())

@@ -63,6 +63,7 @@ class TracedMmu:
     def __init__(self, library: Path, memory: FixedMemory, *, latency: int = 1, outstanding: int = OUTSTANDING) -> None:
         self.lane = TraceLane(library, memory, latency=latency, outstanding=outstanding)
         self.faults = 0
+        self._epoch = 0
         self._state: State | None = None
         self._context: Records | None = None
         self._stale: dict[int | None, None] = {}
@@ -97,6 +98,11 @@ class TracedMmu:
         self._context = None
         self.faults += answered.stopped
         return answered
+
+    def epoch(self) -> None:
+        """An epoch ended: records of the dirty log, where there is one, have the other parity from now on."""
+        self._epoch += 1
+        self.lane.epoch(self._epoch)
 
     def counts(self) -> TraceCounts:
         """What was counted so far."""
@@ -165,6 +171,8 @@ class TracedWalker:
         self.failed: BaseException | None = None
         self._stop: Callable[[], None] = lambda: None
         self._most, self._save = most, save
+        self._crossed: tuple[int, Access] | None = None
+        """Page and kind of the second half of an access, which the hooks recorded before its page was filled."""
         self._state: State | None = None
         if save is not None:
             write_header(save)
@@ -194,7 +202,8 @@ class TracedWalker:
 
     def filled(self, page: int, frame: int, access: Access) -> None:
         """As `Tracer.filled`."""
-        self.recorder.filled(page, frame, access)
+        self.recorder.filled(page, frame, None if self._crossed == (page, access) else access)
+        self._crossed = None
 
     def forget(self) -> None:
         """As `Tracer.forget`."""
@@ -225,11 +234,15 @@ class TracedWalker:
 
     def epoch(self) -> None:
         """An epoch ended."""
+        self.mmu.epoch()
         if self._save is not None:
             self._save.write(np.array([EPOCH << KIND_SHIFT], "<u8").tobytes())
 
     def _drain(self, state: State, last: Request | None) -> None:
         recorded = self.recorder.take()
+        if last is not None and _is_second_half(recorded, last):
+            recorded = recorded[:-1]  # it is `last`
+            self._crossed = last.linear >> PAGE_SHIFT, last.access
         self._keep(recorded)
         self._answered = self.mmu.ask(state, recorded, last)
         self._state = state
@@ -251,6 +264,13 @@ class TracedWalker:
             self.recorder.take()
             self.failed = error
             self._stop()
+
+
+def _is_second_half(recorded: NDArray[np.uint64], request: Request) -> bool:
+    """Is a fill for the second page of the access that was recorded last, as two?"""
+    if not len(recorded) or int(recorded[-1]) != _word(request) or request.linear & (1 << PAGE_SHIFT) - 1:
+        return False
+    return len(recorded) == 1 or int(recorded[-2]) >> PAGE_SHIFT == int(recorded[-1]) - 1 >> PAGE_SHIFT
 
 
 def _word(request: Request) -> int:
@@ -327,6 +347,7 @@ def replay_words(
             for end in ends.tolist():
                 go(words[first:end])
                 kernel.clear_refs(0, "4")
+                mmu.epoch()
                 first = end if epoch else end + 1
             go(words[first:])
             done += len(words) if epoch else len(words) - len(ends)

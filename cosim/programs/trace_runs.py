@@ -112,10 +112,11 @@ def trace_program(
 
 
 def row(track: str, counts: TraceCounts, accesses: int, trap_cycles: int) -> dict[str, Any]:
-    """A row of the table: `COLUMNS`."""
+    """A row of the table: `COLUMNS`, and the `records` of a dirty log where there is one."""
     faults = counts.faults * trap_cycles
     names = ("walks", "reads", "swaps", "marks", "mends", "faults", "cycles")
     found: dict[str, Any] = {"track": track, "accesses": accesses, "hits_4k": counts.hits.get(1, 0)}
     found["hits_2m"] = counts.hits.get(2, 0) + counts.hits.get(3, 0)
     found |= {name: getattr(counts, name) for name in names}
+    found |= {} if counts.records is None else {"records": counts.records}
     return {**found, "trap_cycles": faults, "total": counts.cycles + faults}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,19 @@ from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
 from ptewalk.model.paging import Request, State
 from ptewalk.rtl.export import describe
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.presets import CACHING
 
 __all__ = ["recited", "trace_library"]
 
 
-def trace_library(design_name: str = "mmu", simulator: str = "verilator") -> Path:
-    """A preset that caches, with the lane of a trace; `ToolError` as `library_of`."""
-    return library_of(CACHING[design_name], trace_files, simulator).library
+def trace_library(design_name: str = "mmu", simulator: str = "verilator", *, log: bool = False) -> Path:
+    """A preset that caches, with a dirty log or without, and the lane of a trace; `ToolError` as `library_of`."""
+    config = CACHING[design_name]
+    if log and config.walkers > 1:
+        raise ToolError(f"a dirty log is of an MMU with one walker, not of {design_name}: give another --design")
+    config = replace(config, log=LogConfig()) if log else config
+    return library_of(config, trace_files, simulator).library
 
 
 def recited(

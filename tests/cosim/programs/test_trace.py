@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ptewalk.cosim.programs.trace import TracedMmu, replay_words
 from ptewalk.cosim.programs.trace_files import EPOCH, LINEAR, read_words, touched, write_header
 from ptewalk.cosim.programs.trace_runs import TracedRun, row, trace_program
 from ptewalk.cosim.runs.tracing import trace_library
+from ptewalk.model.dirty_log import record_of
 from ptewalk.model.linux import Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.x86 import PAGE_BYTES, PAGE_SHIFT, Access
@@ -116,6 +118,49 @@ def test_a_file_counted_by_hand(tmp_path: Path, track: str, faults: int, marks: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("design", ["mmu", "mmu-small"])
+def test_the_dirty_log_of_a_file_is_what_was_stored_to(tmp_path: Path, design: str) -> None:
+    """Each page has one record in each epoch in which it is stored to, but the first: there its faults mark it."""
+    rng = random.Random(design)
+    epochs = [[rng.randrange(64) for _ in range(rng.randrange(1, 200))] for _ in range(9)]
+    epochs[0] = list(range(64))
+    words = []
+    for pages in epochs:
+        words += [word(rng.choice((Access.WRITE, Access.RMW)), page * PAGE_BYTES + 8 * page) for page in pages]
+        words += [word(Access.READ, rng.randrange(64) * PAGE_BYTES) for _ in range(20)] + [word(EPOCH, 0)]
+    path = own(tmp_path, *words)
+    mmu = replay_words(
+        read_words(path), touched(path)[0], trace_library(design, log=True), PROFILE, Track.NATIVE, latency=3
+    )
+    records = [record_of(one) for one in mmu.lane.records()]
+    counts = mmu.counts()
+    mmu.lane.close()
+    assert counts.records == len(records) == counts.marks > 200
+    assert row("native", counts, 0, 0)["records"] == counts.marks
+    for number, pages in enumerate(epochs[1:], start=1):
+        mine, records = records[: len(set(pages))], records[len(set(pages)) :]
+        assert [one.page for one in mine] == list(dict.fromkeys(pages))  # in the order of their first stores
+        assert {(one.epoch, one.level, one.pcid, one.software) for one in mine} == {(number % 2, 1, 0, False)}
+    assert not records
+
+
+@pytest.mark.slow
+def test_a_log_of_a_program_and_one_that_is_wrong(program: Programs, ptewalk: Command) -> None:
+    command = ("--log", "--json", "--track", "native", "--epoch", "marker", "--", program("dirty"))
+    code, printed, _ = ptewalk("trace", *command)
+    (told,) = json.loads(printed)["rows"]
+    assert code == 0 and told["records"] == told["marks"] > 4
+    code, _, errors = ptewalk("trace", "--mutant", "record-before-the-swap", *command)
+    assert code != 0 and "a record in the dirty log without a mark" in errors
+
+
+def test_a_log_is_of_one_walker(ptewalk: Command) -> None:
+    code, _, errors = ptewalk("trace", "--log", "--design", "mmu-8walkers", "--", "/bin/true")
+    text = "ptewalk: a dirty log is of an MMU with one walker, not of mmu-8walkers: give another --design"
+    assert (code, errors.strip()) == (2, text)
+
+
+@pytest.mark.slow
 def test_every_access_is_there_once(program: Programs) -> None:
     """Reads of the zero page, too, which lies at eight linear addresses: each has its own."""
     save = io.BytesIO()
@@ -131,6 +176,25 @@ def test_every_access_is_there_once(program: Programs) -> None:
     assert len(words) == ended.accesses
     fetches = int((kinds == Access.FETCH).sum())
     assert 0 <= fetches - ended.instructions < 0.02 * fetches  # an instruction may lie on two pages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("track", ["off", "fault", "native"])
+def test_an_access_on_two_pages_is_two(program: Programs, track: str) -> None:
+    """Whether the second page is filled, or faults, after the access was recorded; none is missing later."""
+    save = io.BytesIO()
+    ended = traced([program("split")], track, epoch=Every("marker"), save=save)
+    assert ended.status == 0 and ended.epochs is not None and ended.epochs["lost"] == 0
+    at = int(ended.output.split()[0], 16) >> PAGE_SHIFT
+    words = np.frombuffer(save.getvalue()[len(b"ptewalk trace 1\n") :], "<u8")
+    epochs = words >> np.uint64(KIND_SHIFT) == EPOCH
+    kinds, linear = words >> np.uint64(KIND_SHIFT), words & np.uint64(LINEAR)
+    for access, before in ((Access.READ, [0] * 8), (Access.WRITE, [1] * 4 + [0] * 4)):
+        pages = (linear >> np.uint64(PAGE_SHIFT))[kinds == access]
+        late = np.cumsum(epochs)[kinds == access] > 0
+        assert [int(((pages == at + page) & ~late).sum()) for page in range(8)] == before
+        assert [int(((pages == at + page) & late).sum()) for page in range(8)] == [1] * 8
+    assert ended.counts.answered == ended.accesses == len(words) - int(epochs.sum())
 
 
 @pytest.mark.slow
