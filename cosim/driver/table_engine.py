@@ -20,10 +20,21 @@ from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.registers.map import BY_NAME, Command
 
-__all__ = ["Listed", "ListTold", "TableEngine", "changing", "clearing_list", "moving_to", "telling_words"]
+__all__ = [
+    "Listed",
+    "ListTold",
+    "TableEngine",
+    "changing",
+    "clearing_list",
+    "moving_to",
+    "telling_bits",
+    "telling_words",
+]
 
 _KINDS: Final = ("present", "hidden", "swap")
 _MASKS: Final = ("clear", "set", "match")
+_WORD_PAGES: Final = 64
+"""Pages of a word of a bitmap."""
 _FAILED: Final = ("failed", "given_up", "lost", "homeless")
 
 
@@ -36,6 +47,15 @@ def telling_words(pages: Pages, rules: Entries, address: int, *, marks: bool = T
     """One that writes the pagemap words of a range to `address`, which is where its first entry is modulo a line."""
     command = _over(pages, looking(), rules, marks=marks)
     return command | {"report": Report.WORDS, "address": address}
+
+
+def telling_bits(
+    pages: Pages, rules: Entries, address: int, *, clears: bool = True, permit: bool = True
+) -> dict[str, Any]:
+    """One that writes a bit for each page of a range, 1 where it is soft-dirty, and clears that or leaves it."""
+    command = _over(pages, clearing(rules, permit=permit, change=clears), rules)
+    command |= {"range": _range(pages, changes=clears)}
+    return command | {"report": Report.BITMAP, "address": address}
 
 
 def moving_to(
@@ -196,6 +216,45 @@ class TableEngine:
         """
         command = changing(pages, clearing(rules, permit=permit), rules, splits=splits)
         return (yield from self._change(command, pages, pcid, splits=splits))
+
+    def scan(
+        self, pages: Pages, rules: Entries, room: int, *, pcid: int = 0, clears: bool = True, permit: bool = True
+    ) -> Steps[int]:
+        """Which pages are soft-dirty: a bitmap as KVM_GET_DIRTY_LOG and IOMMU_HWPT_GET_DIRTY_BITMAP give.
+
+        Parameters
+        ----------
+        pages : Pages
+            The first is a multiple of 64.
+        rules : Entries
+        room : int
+            Physical address of room for the bitmap, 8-byte aligned: little-endian 64-bit words, the first page in bit 0
+            of the first; bits beyond the last page are 0, and what was there is lost.
+        pcid : int
+        clears : bool
+            False: pages stay as they are (IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR).
+        permit : bool
+            As in `clear`.
+
+        Returns
+        -------
+        int
+            How many entries were changed.
+
+        Raises
+        ------
+        ValueError
+            `room` is not aligned, or the first page is no multiple of 64.
+        """
+        if pages.first % _WORD_PAGES or room % ENTRY_BYTES:
+            at = f"page {pages.first:#x} to {room:#x}"
+            raise ValueError(
+                f"a bitmap is from a multiple of {_WORD_PAGES} pages on, and 8-byte aligned, not from {at}"
+            )
+        command = telling_bits(pages, rules, room, clears=clears, permit=permit)
+        told = yield from self.run(command, pcid=pcid)
+        _all_done("a scan", pages, told[-1])
+        return told[-1]["changed"]
 
     def make_old(self, pages: Pages, rules: Entries, *, pcid: int = 0, splits: bool = False) -> Steps[tuple[int, int]]:
         """clear_refs 1 to 3: A off, but for level-1 entries without a struct page. As `clear`."""

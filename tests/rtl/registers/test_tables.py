@@ -6,9 +6,13 @@ import pytest
 
 from ptewalk.cosim.driver.simulated import AmaranthRegisters
 from ptewalk.cosim.driver.steps import DriverError, run_async
+from ptewalk.cosim.driver.table_engine import TableEngine
 from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
+from ptewalk.model.engine import Pages
 from ptewalk.model.linux import PagemapBit, Track
+from ptewalk.model.profiles import PROFILES
+from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Outcome
 from ptewalk.rtl.engine.table_engine import EngineConfig
 
@@ -83,5 +87,54 @@ def test_room_for_pagemap_words() -> None:
         with pytest.raises(ValueError) as raised:
             await run_async(bus, space.pagemap(BASE, 1))
         assert str(raised.value) == "room for pagemap words must have 8 bytes and a line, not 48 bytes"
+
+    simulate(body, engine=ENGINE)
+
+
+@pytest.mark.thorough
+def test_a_bitmap_by_the_engine() -> None:
+    """A bit a page, in words from the 64th on; a look changes nothing, a scan clears, and stores mark anew after it."""
+
+    async def body(ctx: Any, bus: AmaranthRegisters, top: OnRam) -> None:
+        async def do(steps: Any) -> Any:
+            return await run_async(bus, steps)
+
+        unit = await do(Unit.open())
+        space = AddressSpace(unit, iter(range(0x1000, 0x5000, 0x1000)), zeroed=True)
+        await do(space.create())
+        engine, rules = TableEngine(unit), Entries(PROFILES["linux-6.1"], track=Track.NATIVE)
+        mapped = (0, 3, 58, 60, 63, 64)  # of 70 pages
+        for number, page in enumerate(mapped):
+            await do(space.map(BASE + 0x1000 * page, 0x8000 + 0x1000 * number))
+        await do(space.enter())
+        first = (BASE >> 12) % (1 << 36) & ~63
+        offset = BASE >> 12 & 63
+        span = Pages(space.root >> 12, 4, first, first + offset + 70)
+        count = (offset + 70 + 63) // 64
+        for place in range(count + 1):
+            await do(unit.write_word(0x7008 + 8 * place, 0xAAAA))  # is lost, and what is behind stays
+
+        async def dirty() -> set[int]:
+            words = [await do(unit.read_word(0x7008 + 8 * place)) for place in range(count + 1)]
+            assert words.pop() == 0xAAAA
+            bits = sum(word << 64 * place for place, word in enumerate(words))
+            assert not bits & (1 << offset) - 1 and not bits >> offset + 70
+            return {page for page in range(70) if bits >> offset + page & 1}
+
+        assert await do(engine.scan(span, rules, 0x7008)) == 0
+        assert await dirty() == set()
+        for page in (3, 58, 63, 64):
+            await do(unit.store(BASE + 0x1000 * page, 1))
+        for _ in range(2):
+            assert await do(engine.scan(span, rules, 0x7008, clears=False)) == 0
+            assert await dirty() == {3, 58, 63, 64}
+        assert await do(engine.scan(span, rules, 0x7008)) == 4
+        assert await dirty() == {3, 58, 63, 64}
+        await do(unit.store(BASE + 0x1000 * 64, 2))
+        assert await do(engine.scan(span, rules, 0x7008)) == 1
+        assert await dirty() == {64}
+        for wrong in ((span._replace(first=first + 1), 0x7008), (span, 0x7004)):
+            with pytest.raises(ValueError, match="a bitmap is from a multiple of 64 pages on, and 8-byte aligned"):
+                await do(engine.scan(wrong[0], rules, wrong[1]))
 
     simulate(body, engine=ENGINE)
