@@ -344,6 +344,7 @@ class Unit:
         final_response: bool = True,
         ac: bool = False,
         whose: str | None = None,
+        fetch: bool = False,
         pat_map: int | None = None,
     ) -> Steps[None]:
         """Set the bridge's modes.
@@ -360,17 +361,21 @@ class Unit:
             RFLAGS.AC of every burst.
         whose : str, optional
             "user" or "supervisor": every burst is; by default AxPROT says.
+        fetch : bool
+            With `whose`: reads are fetches.
         pat_map : int, optional
             AxCACHE by memory type; by default it passes.
 
         Raises
         ------
         ValueError
-            The unit has no bridge, or `whose` is none of these.
+            The unit has no bridge, `whose` is none of these, or `fetch` is without it.
         """
         self._needs_bridge()
         if whose not in (None, "user", "supervisor"):
             raise ValueError(f"whose must be user or supervisor, not {whose!r}")
+        if fetch and whose is None:
+            raise ValueError("fetch counts only where whose says whose bursts are: by default AxPROT does")
         yield from _write("TIMEOUT", value=timeout)
         yield from _write("PAT_MAP", value=pat_map or 0)
         yield from _write(
@@ -382,6 +387,7 @@ class Unit:
             ac=ac,
             fixed_prot=whose is not None,
             user=whose == "user",
+            fetch=fetch,
         )
 
     def pop_bridge_fault(self) -> Steps[BridgeFault | None]:

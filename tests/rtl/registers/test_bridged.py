@@ -226,10 +226,11 @@ def test_several_walkers_behind_a_monitor() -> None:
 
 
 def test_faults_of_both_have_their_own_records() -> None:
-    """A read-only page: the burst is answered SLVERR; the window's fault is not the bridge's."""
+    """A read-only page: the burst is answered SLVERR; the window's fault is not the bridge's. One too many is told."""
 
     async def job(bench: Whole) -> None:
         assert await bench.write(LINEAR + 8, [1], identity=5) == SLVERR
+        assert "fault" in await bench.do(bench.unit.interrupts())
         assert (await bench.do(bench.unit.translate(LINEAR + 16, Access.WRITE))).outcome == Outcome.PAGE_FAULT
         assert await bench.do(bench.unit.interrupts()) >= {"fault"}
         expected = BridgeFault(LINEAR + 8, 1, 0b111, 5, 1, write=True, stalled=False)
@@ -240,7 +241,23 @@ def test_faults_of_both_have_their_own_records() -> None:
         assert await bench.do(bench.unit.pop_fault()) is None
         await bench.do(bench.unit.clear_interrupts("fault"))
         assert "fault" not in await bench.do(bench.unit.interrupts())
+        for number in range(5):
+            assert "fault_overflow" not in await bench.do(bench.unit.interrupts())
+            assert await bench.write(LINEAR + 8 * number, [1]) == SLVERR
+        assert "fault_overflow" in await bench.do(bench.unit.interrupts())
+        status = await bench.do(bench.unit.status())
+        assert (status["bridge_overflow"], status["fault_overflow"]) == (1, 0)
         assert bench.memory.writes == []
+        # Its modes are what was written.
+        fields = {"fault_mode": 1, "final_response": 0, "ac": 1, "map_cache": 1, "timeout": 0x1234_5678}
+        fields |= {"pat_map": 0x8765_4321, "fixed_prot": 1, "enable": 1}
+        for whose in ("user", "supervisor"):
+            for fetch in (False, True):
+                modes = {"stall": True, "timeout": 0x1234_5678, "final_response": False, "ac": True}
+                await bench.do(bench.unit.bridge(**modes, whose=whose, fetch=fetch, pat_map=0x8765_4321))
+                control = bench.bridge.core.bridge.control
+                wanted = fields | {"user": whose == "user", "fetch": fetch}
+                assert {name: int(bench.ctx.get(control[name])) for name in wanted} == wanted
 
     run(job, leaf=FRAME | P | US)
 
@@ -282,5 +299,7 @@ def test_without_a_bridge() -> None:
         next(Unit({"bridge": 0}).bridge())
     with pytest.raises(ValueError, match="whose must be user or supervisor, not 'mine'"):
         next(Unit({"bridge": 1}).bridge(whose="mine"))
+    with pytest.raises(ValueError, match="fetch counts only where whose says whose bursts are"):
+        next(Unit({"bridge": 1}).bridge(fetch=True))
     with pytest.raises(ValueError, match="bridge must be a BridgeConfig or None, not 1"):
         UnitConfig(bridge=1)  # type: ignore[arg-type]

@@ -202,6 +202,7 @@ def test_what_is_lost_is_told() -> None:
             await do(unit.translate(0x2000 + 8 * number, Access.WRITE))
         counted = await do(unit.counters())
         assert counted["delivered_faults"] == 6 and counted["lost_faults"] == 2
+        assert "fault_overflow" in await do(unit.interrupts())
         await do(unit.clear_interrupts("fault_overflow"))
         assert "fault_overflow" not in await do(unit.interrupts())
         assert (await do(unit.status()))["fault_overflow"] == 1
@@ -261,6 +262,49 @@ def test_irq_set() -> None:
             await do(unit.enable_interrupts())
             await do(unit.clear_interrupts(name))
             assert await do(unit.interrupts()) == set()
+
+    by_driver(body)
+
+
+def test_what_the_port_raises_is_an_interrupt_once() -> None:
+    """Though STATUS keeps it."""
+
+    async def body(ctx: Any, bus: AmaranthRegisters, unit: Unit, top: OnRam, do: Any) -> None:
+        await do(unit.clear_interrupts("command_done"))
+        for status, interrupt in (("outcome_unknown", "bus_error"), ("no_monitor", "no_monitor")):
+            ctx.set(top.port_status[status], 1)
+            await ctx.tick().repeat(2)
+            assert await do(unit.interrupts()) == {interrupt} and (await do(unit.status()))[status] == 1
+            await do(unit.clear_interrupts(interrupt))
+            assert await do(unit.interrupts()) == set() and (await do(unit.status()))[status] == 1
+            ctx.set(top.port_status[status], 0)
+
+    by_driver(body)
+
+
+def test_each_staged_field_is_what_was_written() -> None:
+    """Contexts, invalidations and requests with another value in each field."""
+
+    async def body(ctx: Any, bus: AmaranthRegisters, unit: Unit, top: OnRam, do: Any) -> None:
+        staged = top.core.commands.staged
+        context = {"pcid": 0x5A3, "keep": True, "pkru": 0x1234_5678, "pkrs": 0x9ABC_DEF1, "saved_dirty": True}
+        for control in (1 << bit for bit in range(8)):
+            await do(unit.context(0x98_7654_3000, control=control, track=Track.FAULT, **context))
+            names = [str(name) for name, _ in staged.context.control.shape() if ctx.get(staged.context.control[name])]
+            assert names == [BY_NAME["CONTROL"].fields[control.bit_length() - 1].name]
+        assert ctx.get(staged.context.root) == 0x987_6543 and ctx.get(staged.context.track) == Track.FAULT
+        assert {name: ctx.get(staged.context[name]) for name in context} == context
+        await do(unit.invalidate(Invalidation.ALL, linear=0xFFFF_8123_4567_8000, pcid=0xC35, wait=WaitFor.STORES))
+        kept = staged.invalidation
+        assert (ctx.get(kept.linear), ctx.get(kept.pcid)) == (0xFFFF_8123_4567_8000, 0xC35)
+        assert (ctx.get(kept.kind), ctx.get(kept.wait)) == (Invalidation.ALL, WaitFor.STORES)
+        for name in ("user", "implicit", "ac", "retire"):
+            others = dict.fromkeys(("user", "implicit", "ac", "retire"), False) | {name: True}
+            await do(unit.translate(0xFFFF_8765_4321_0008, Access.PROBE, **others))
+            request = staged.request.request
+            assert (ctx.get(request.linear), ctx.get(request.access)) == (0xFFFF_8765_4321_0008, Access.PROBE)
+            found = {one: bool(ctx.get(request[one])) for one in ("user", "implicit", "ac")}
+            assert found | {"retire": bool(ctx.get(staged.request.retire))} == others
 
     by_driver(body)
 
