@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ptewalk.model.pte import PROTNONE, P
 from ptewalk.model.state.machine import MachineState
-from ptewalk.model.x86 import INDEX_BITS
+from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES
 
 Leaves = Iterable[tuple[int, NDArray[np.int64], NDArray[np.uint64]]]
 """Of a process: (level, pages, raw entries), ascending."""
 
+_SUM_OF_ZEROS: Final = zlib.crc32(bytes(PAGE_BYTES))
 _ZEROS: Final = -1
 """Instead of a checksum: the page is all zero, and is left out."""
 
@@ -27,7 +28,8 @@ def checksum(row: NDArray[np.uint64]) -> int:
     ----------
     row : uint64 array (512,)
     """
-    return zlib.crc32(row.data) if row.any() else _ZEROS
+    found = zlib.crc32(row.data)
+    return _ZEROS if found == _SUM_OF_ZEROS and not row.any() else found
 
 
 class Contents:
@@ -40,15 +42,23 @@ class Contents:
 
     def __init__(self, kernel: MachineState) -> None:
         self._kernel = kernel
-        rows = kernel.memory.row_of_frame
-        self._used = np.zeros(max(rows, default=0) + 1, bool)
-        self._used[np.fromiter(rows, np.int64, len(rows))] = True
+        self._used: NDArray[np.bool_] | None = None
+        """By frame, whether memory has a row for it; made for the first that has to know it of many."""
         self._sums: dict[int, int] = {}
 
-    def runs(self, entries: Leaves) -> list[list[Any]]:
-        """`contents` of the format: runs [page, n, checksum] of neighbours that contain the same, but not zeros."""
+    def runs(self, mapped: Iterable[tuple[int, int]]) -> list[list[Any]]:
+        """`contents` of the format: runs [page, n, checksum] of neighbours that contain the same, but not zeros.
+
+        Parameters
+        ----------
+        mapped : iterable of (page, frame)
+            Of a process, ascending.
+        """
         runs: list[list[Any]] = []
-        for at, frame in self._mapped(entries):
+        rows = self._kernel.memory.row_of_frame
+        for at, frame in mapped:
+            if frame not in rows:
+                continue
             found = self._sum(frame)
             if found == _ZEROS:
                 continue
@@ -59,8 +69,12 @@ class Contents:
                 runs.append([at, 1, text])
         return runs
 
-    def _mapped(self, entries: Leaves) -> Iterator[tuple[int, int]]:
+    def mapped(self, entries: Leaves) -> Iterator[tuple[int, int]]:
         """(page, frame) of what leaves map, PROT_NONE too, swapped not; without frames that memory has no row for."""
+        rows = self._kernel.memory.row_of_frame
+        if self._used is None:
+            self._used = np.zeros(max(rows, default=0) + 1, np.bool_)
+            self._used[np.fromiter(rows, np.int64, len(rows))] = True
         for level, where, content in entries:
             present = (content & np.uint64(P | PROTNONE)) != 0
             part = np.arange(1 << INDEX_BITS * (level - 1))

@@ -5,7 +5,7 @@ Scanned in order, what was seen at the previous step keeps its number, anything 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -51,6 +51,8 @@ class FrameNumbers:
 
     def __init__(self) -> None:
         self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._few: dict[int, int] | None = None
+        """Instead of `_ids`, after a step that saw few."""
         self._next = 1
 
     def number(self, order: NDArray[np.int64], total: int, taken: dict[int, int]) -> NDArray[np.int64]:
@@ -66,7 +68,11 @@ class FrameNumbers:
             As `Numbering.number`.
         """
         old = np.zeros(total, np.int64)
-        old[: len(self._ids)] = self._ids
+        if self._few is None:
+            old[: len(self._ids)] = self._ids
+        elif self._few:
+            old[list(self._few)] = list(self._few.values())
+        self._few = None
         for new, gone in taken.items():
             old[new] = old[gone]
         now = np.zeros(total, np.int64)
@@ -81,8 +87,30 @@ class FrameNumbers:
         self._ids = now
         return now
 
+    def number_few(self, order: Sequence[int], taken: Mapping[int, int]) -> dict[int, int]:
+        """As `number`, of few frames, without those that are not seen."""
+        known, now = self._known(), {}
+        for frame in order:
+            if frame not in now:
+                found = known.get(taken.get(frame, frame))
+                if found is None:
+                    found = self._next
+                    self._next += 1
+                now[frame] = found
+        self._few = now
+        return now
+
+    def _known(self) -> dict[int, int]:
+        """Frame to number."""
+        if self._few is not None:
+            return self._few
+        frames = np.flatnonzero(self._ids)
+        return dict(zip(frames.tolist(), self._ids[frames].tolist(), strict=True))
+
     def owners(self) -> dict[int, int]:
         """Number to the frame that had it at the last step."""
+        if self._few is not None:
+            return {number: frame for frame, number in self._few.items()}
         frames = np.flatnonzero(self._ids)
         return dict(zip(self._ids[frames].tolist(), frames.tolist(), strict=True))
 

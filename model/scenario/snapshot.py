@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from ptewalk.model.mm import stack
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
 from ptewalk.model.scenario.contents import Contents
+from ptewalk.model.scenario.few import Few, FewRules
 from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
 from ptewalk.model.scenario.runs import Runs, group, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
@@ -83,6 +84,10 @@ class _Raw:
     entries: list[tuple[int, NDArray[np.int64], NDArray[np.uint64]]] = field(default_factory=list)
     """(level, pages, raw entries)"""
 
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(page, frame) of those with a visible frame."""
+        return zip(self.page.tolist(), self.frame.tolist(), strict=True)
+
 
 class Recorder:
     """Takes snapshots of a kernel, step by step.
@@ -97,6 +102,7 @@ class Recorder:
     def __init__(self, kernel: MachineState, *, raw_tables: bool) -> None:
         self.kernel = kernel
         self.raw_tables = raw_tables
+        self._few = FewRules(kernel)
         self._frames = FrameNumbers()
         self._tables = Numbering()
         self._slots = Numbering()
@@ -117,11 +123,10 @@ class Recorder:
         """
         kernel = self.kernel
         processes = [kernel.processes[who] for who in sorted(kernel.processes)]
-        raws = [self._collect(process) for process in processes]
-        order = np.concatenate([raw.frame for raw in raws]) if raws else _EMPTY
+        raws = self._collected(processes)
         reborn = bool(kernel.frames.born) and kernel.choices.known
         taken = self._reused_frames(processes, raws) if reborn else {}
-        numbers = self._frames.number(order, kernel.frames.next, taken)
+        numbers = self._numbers(raws, taken)
         table_numbers: dict[int, int] = {}
         slot_numbers: dict[int, int] = {}
         upper: dict[int, list[tuple[int, int, int, int]]] = {}
@@ -144,7 +149,7 @@ class Recorder:
                 table_numbers.get(process.mm.tables.root, 0),
                 self._table_list(upper[process.who], table_numbers) if self.raw_tables else [],
                 self._entry_runs(raw, numbers, slot_numbers) if self.raw_tables else [],
-                sums.runs(raw.entries) if sums else None,
+                self._contents(raw, sums) if sums else None,
             )
             for process, raw in zip(processes, raws, strict=True)
         }
@@ -161,11 +166,19 @@ class Recorder:
                 found[frame] = old
         return found
 
-    def _reused_frames(self, processes: list[Process], raws: list[_Raw]) -> dict[int, int]:
+    def _numbers(self, raws: list[_Raw | Few], taken: dict[int, int]) -> Any:
+        """The numbers of the frames that are seen: a mapping for few, else an array."""
+        few = [raw for raw in raws if isinstance(raw, Few)]
+        if len(few) == len(raws):
+            return self._frames.number_few([frame for raw in few for _, _, frame in raw.seen], taken)
+        order = np.concatenate([raw.frame for raw in raws if isinstance(raw, _Raw)])
+        return self._frames.number(order, self.kernel.frames.next, taken)
+
+    def _reused_frames(self, processes: list[Process], raws: list[_Raw | Few]) -> dict[int, int]:
         born = self.kernel.frames.born
         pairs: list[tuple[int, int | None]] = []
         for process, raw in zip(processes, raws, strict=True):
-            for at, frame in zip(raw.page.tolist(), raw.frame.tolist(), strict=True):
+            for at, frame in raw.places():
                 if frame in born:
                     pairs.append((frame, self.kernel.choices.frame(process.who, at)))
         return self._reused(self._frames, pairs)
@@ -181,6 +194,16 @@ class Recorder:
         return self._reused(self._tables, pairs)
 
     # Pages.
+
+    def _collected(self, processes: list[Process]) -> list[_Raw | Few]:
+        """The processes entry by entry where all have few, else by arrays."""
+        found: list[_Raw | Few] = []
+        for process in processes:
+            few = self._few.of(process)
+            if few is None:
+                return [self._collect(process) for process in processes]
+            found.append(few)
+        return found
 
     def _collect(self, process: Process) -> _Raw:
         """Pagemap words, as the file has them, and raw entries of one process."""
@@ -211,10 +234,15 @@ class Recorder:
             entries,
         )
 
-    def _page_runs(self, raw: _Raw, numbers: NDArray[np.int64]) -> Runs:
+    def _page_runs(self, raw: _Raw | Few, numbers: Any) -> Runs:
         """`pages` of the format."""
         runs: Runs = []
-        if len(raw.page):
+        if isinstance(raw, Few):
+            runs = [
+                [at, count, self.letters(key & _STATUS), self._kind(key & ~_STATUS), number, step]
+                for at, count, key, number, step in self._few.page_runs(raw, numbers, _KIND_MASK)
+            ]
+        elif len(raw.page):
             frames = raw.frame
             ids = numbers[frames]
             kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
@@ -257,6 +285,10 @@ class Recorder:
             self._kinds[flags] = found
         return found
 
+    def _contents(self, raw: _Raw | Few, sums: Contents) -> Runs:
+        """`contents` of the format."""
+        return sums.runs(self._few.mapped(raw) if isinstance(raw, Few) else sums.mapped(raw.entries))
+
     # Areas.
 
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
@@ -284,8 +316,10 @@ class Recorder:
             [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
         ]
 
-    def _slots_of(self, raw: _Raw) -> list[int]:
+    def _slots_of(self, raw: _Raw | Few) -> list[int]:
         """Swap slots that a process's entries name, in order."""
+        if isinstance(raw, Few):
+            return raw.slots()
         entries = self.kernel.entries
         found: list[int] = []
         for level, _, content in raw.entries:
@@ -297,8 +331,10 @@ class Recorder:
                     found.append(entries.swp_offset(pte) << 5 | entries.swp_type(pte))
         return found
 
-    def _entry_runs(self, raw: _Raw, numbers: NDArray[np.int64], slots: dict[int, int]) -> Runs:
+    def _entry_runs(self, raw: _Raw | Few, numbers: Any, slots: dict[int, int]) -> Runs:
         """`ptes` of the format; an id is None where no process shows the frame."""
+        if isinstance(raw, Few):
+            return self._few.entry_runs(raw, numbers, slots)
         entries = self.kernel.entries
         depth = self.kernel.levels
         swap = self.kernel.entries.swap_layout

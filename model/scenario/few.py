@@ -1,0 +1,236 @@
+"""Pages and raw entries of a process that has few of them, entry by entry: arrays pay from some dozens on.
+
+What it makes is what `Recorder` makes of arrays, run by run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ptewalk.model import bulk
+from ptewalk.model.linux import FIRST_SPECIAL_SWAP_TYPE, TABLE_FLAGS
+from ptewalk.model.proc import kpage, pagemap
+from ptewalk.model.pte import ALL, FRAME, FRAME_AT, PROTNONE, SPECIAL, P
+from ptewalk.model.scenario.runs import Runs, join_entries
+from ptewalk.model.state import frames as page
+from ptewalk.model.state.machine import MachineState, Process
+from ptewalk.model.state.tables import SPAN_TABLES
+from ptewalk.model.x86 import FRAME_LOW
+
+MOST: Final = 48
+"""Entries of a process."""
+_SHAPES: Final = 4096
+"""That are remembered."""
+_PRESENT, _SWAP, _FILE, _EXCLUSIVE = map(int, (pagemap.PRESENT, pagemap.SWAP, pagemap.FILE, pagemap.EXCLUSIVE))
+_FRAME, _V1_SHIFT = int(pagemap.FRAME), int(pagemap.V1_SHIFT)
+_V1_KEPT: Final = _PRESENT | _SWAP | _FILE | _FRAME
+_NO_FRAME: Final = ALL ^ FRAME
+
+
+class _Shape(NamedTuple):
+    """What hangs on an entry alone, without its frame where it has P."""
+
+    word: int
+    """Its pagemap word, without what is the frame's or the area's."""
+    present: bool
+    normal: bool
+    """It maps a page that has a struct page."""
+    flags: int
+    text: str
+    """What a run of `ptes` tells of it, and as text."""
+    slot: int
+    """Of a swapped entry, offset << 5 | type; of others -1."""
+    offset: int
+    """Of an entry that is not present."""
+
+
+Item = tuple[int, int, int]
+"""A page, what makes it one of a run, and a number."""
+
+
+class Few:
+    """One process before numbering.
+
+    Attributes
+    ----------
+    seen : list of (page, status, frame)
+        Pages with a visible frame.
+    holes : list of (first page, pages, pagemap word)
+        Entries without one.
+    pieces : list of list of (page, entry, shape)
+        By page table, those that are not empty.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+        self.holes: list[tuple[int, int, int]] = []
+        self.pieces: list[list[tuple[int, int, _Shape]]] = []
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(page, frame) of those with a visible frame."""
+        return ((where, frame) for where, _, frame in self.seen)
+
+    def slots(self) -> list[int]:
+        """Swap slots that the entries name, in order."""
+        return [shape.slot for piece in self.pieces for _, _, shape in piece if shape.slot >= 0]
+
+
+class FewRules:
+    """How one kernel's entries are told.
+
+    Parameters
+    ----------
+    kernel : MachineState
+    """
+
+    def __init__(self, kernel: MachineState) -> None:
+        self._kernel = kernel
+        swap = kernel.entries.swap_layout
+        self._offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        self._upper = ".".join([format(TABLE_FLAGS, "x")] * (kernel.levels - 1))
+        self._shapes: dict[int, _Shape] = {}
+        self._kinds: dict[tuple[int, bool], int] = {}
+
+    def of(self, process: Process) -> Few | None:
+        """What a process has; None: it has many entries, or huge ones, or does not see frames."""
+        kernel, mm = self._kernel, process.mm
+        sees = pagemap.shows_frames(kernel, privileged=process.sees_frames)
+        if kernel.engine is not None or kernel.exact or not sees:
+            return None
+        few, base, v2 = Few(), kernel.base, kernel.pagemap_v2
+        left = MOST
+        for vma in mm.areas:
+            if vma.huge_level:
+                return None
+            shared = pagemap.area_word(mm, vma) if v2 else 0
+            at = vma.start - base
+            for piece in mm.tables.pieces(vma, vma.start, vma.end, together=SPAN_TABLES):
+                if piece.leaf:
+                    return None
+                part = mm.tables.look(piece.first, piece.last)
+                used = part.nonzero()[0]
+                left -= len(used)
+                if left < 0:
+                    return None
+                if not len(used):
+                    continue
+                entries: list[tuple[int, int, _Shape]] = []
+                first = piece.first - base
+                for place, entry in zip(used.tolist(), part[used].tolist(), strict=True):
+                    where = first + place
+                    shape = self._shape(entry)
+                    entries.append((where, entry, shape))
+                    if shared and where > at:
+                        few.holes.append((at, where - at, shared))
+                    at = where + 1
+                    self._tell(few, where, entry, shape, shared)
+                few.pieces.append(entries)
+            if shared and vma.end - base > at:
+                few.holes.append((at, vma.end - base - at, shared))
+        return few
+
+    def _tell(self, few: Few, where: int, entry: int, shape: _Shape, shared: int) -> None:
+        """A page's word (pte_to_pagemap_entry)."""
+        kernel, word = self._kernel, shape.word
+        if word & _PRESENT:
+            frame = (entry & FRAME) >> FRAME_LOW if entry & P else word & _FRAME
+            if shape.normal:
+                frames = kernel.frames
+                if not frames.flags.item(frame) & page.ANON:
+                    word |= _FILE
+                if kernel.profile.pagemap_tells_exclusive and frames.mapcount(frame) == 1:
+                    word |= _EXCLUSIVE
+            word |= shared
+            if not kernel.pagemap_v2:
+                word = word & _V1_KEPT | _V1_SHIFT
+            few.seen.append((where, word & ~_FRAME, frame))
+            return
+        word |= shared
+        if not kernel.pagemap_v2:
+            word = word & _V1_KEPT | _V1_SHIFT
+            if word == _V1_SHIFT:
+                return
+        few.holes.append((where, 1, word))
+
+    def _shape(self, entry: int) -> _Shape:
+        key = entry & _NO_FRAME if entry & P else entry
+        found = self._shapes.get(key)
+        if found is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            found = self._shapes[key] = self._made(key)
+        return found
+
+    def _made(self, entry: int) -> _Shape:
+        rules = self._kernel.entries
+        word = int(bulk.pagemap(np.array([entry], np.uint64), rules)[0])
+        if entry & (P | PROTNONE):
+            flags = entry & ~FRAME_AT[1]
+            return _Shape(word, True, not entry & SPECIAL, flags, format(flags, "x"), -1, 0)
+        flags, kind, offset = entry & ~self._offset_field, rules.swp_type(entry), rules.swp_offset(entry)
+        slot = offset << 5 | kind if kind < FIRST_SPECIAL_SWAP_TYPE else -1
+        return _Shape(word, False, False, flags, format(flags, "x"), slot, offset)
+
+    def kinds(self, frame: int) -> int:
+        """`kpage.visible` of a frame."""
+        frames = self._kernel.frames
+        flags = frames.flags.item(frame), frames.head.item(frame) != frame
+        found = self._kinds.get(flags)
+        if found is None:
+            found = self._kinds[flags] = int(kpage.visible(self._kernel, np.array([frame]))[0])
+        return found
+
+    def frame(self, entry: int) -> int:
+        """The frame of a present entry."""
+        return (entry & FRAME) >> FRAME_LOW if entry & P else int(self._kernel.entries.pte_pfn(entry))
+
+    def page_runs(self, few: Few, numbers: Mapping[int, int], kinds: int) -> list[tuple[int, int, int, int, int]]:
+        """Runs of `seen`: (first page, pages, status and those of `kinds` that the frame has, number, step)."""
+        items = [(at, status | self.kinds(frame) & kinds, numbers[frame]) for at, status, frame in few.seen]
+        return [(items[first][0], last - first, *items[first][1:], step) for first, last, step in group(items)]
+
+    def entry_runs(self, few: Few, numbers: Mapping[int, int], slots: Mapping[int, int]) -> Runs:
+        """`ptes` of the format."""
+        runs: Runs = []
+        for piece in few.pieces:
+            items = []
+            for where, entry, shape in piece:
+                if shape.present:
+                    number = numbers.get(self.frame(entry), 0)
+                else:
+                    number = slots[shape.slot] if shape.slot >= 0 else shape.offset
+                items.append((where, shape.flags << 2 | shape.present << 1 | (number != 0), number))
+            for first, last, step in group(items):
+                where, _, number = items[first]
+                _, _, shape = piece[first]
+                known = number or not shape.present
+                runs.append([where, last - first, 1, shape.text, self._upper, number if known else None, step])
+        return join_entries(runs)
+
+    def mapped(self, few: Few) -> Iterator[tuple[int, int]]:
+        """(page, frame) of what the entries map."""
+        for piece in few.pieces:
+            for where, entry, shape in piece:
+                if shape.present:
+                    yield where, self.frame(entry)
+
+
+def group(items: list[Item]) -> list[tuple[int, int, int]]:
+    """As `runs.group`: neighbours with equal keys and numbers that stay or count up: (first, last + 1, step)."""
+    runs: list[tuple[int, int, int]] = []
+    first, count = 0, len(items)
+    while first < count:
+        at, key, number = items[first]
+        last, step = first + 1, -1
+        while last < count:
+            there, other, following = items[last]
+            rise = following - number
+            if there != at + last - first or other != key or rise != (step if step >= 0 else rise & 1):
+                break
+            step, number, last = rise, following, last + 1
+        runs.append((first, last, max(step, 0)))
+        first = last
+    return runs
