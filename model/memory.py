@@ -16,6 +16,8 @@ from ptewalk.model import x86
 MASK64 = (1 << 64) - 1
 SCATTER = 0x9E3779B97F4A7C15
 """Factor of the hash in `SparseMemory.export`."""
+_IN_WORD = x86.ENTRY_BYTES - 1
+_WORD_OF_FRAME = x86.TABLE_ENTRIES - 1
 _ZEROS = np.zeros(x86.TABLE_ENTRIES, np.uint64)
 
 
@@ -160,9 +162,9 @@ class SparseMemory:
     def load(self, address: int) -> int:
         """The 64-bit word at byte `address` (8-byte aligned); 0 in a frame that was never added, which is not added."""
         row = self.row_of_frame.get(address >> x86.PAGE_SHIFT)
-        word = self._word(address)
-        if row is not None:
-            return self.words.item(row, word)
+        if row is not None and not address & _IN_WORD:
+            return self.words.item(row, address >> 3 & _WORD_OF_FRAME)
+        self._word(address)
         if self.strict or address < 0 or address >> self.physical_bits:
             raise BusError(address & ~(x86.PAGE_BYTES - 1))
         return 0

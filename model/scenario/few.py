@@ -6,6 +6,7 @@ What it makes is what `Recorder` makes of arrays, run by run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from ptewalk.model import bulk
 from ptewalk.model.linux import FIRST_SPECIAL_SWAP_TYPE, TABLE_FLAGS
 from ptewalk.model.proc import kpage, pagemap
-from ptewalk.model.pte import ALL, FRAME, FRAME_AT, PROTNONE, SPECIAL, P
+from ptewalk.model.profile import Profile
+from ptewalk.model.pte import ALL, FRAME, FRAME_AT, PROTNONE, SPECIAL, Entries, P
 from ptewalk.model.scenario.runs import Runs, join_entries
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import MachineState, Process
@@ -78,8 +80,42 @@ class Few:
         return [shape.slot for piece in self.pieces for _, _, shape in piece if shape.slot >= 0]
 
 
+class _Known:
+    """What was worked out for a kernel, with soft-dirty or without."""
+
+    def __init__(self, profile: Profile, soft_dirty: bool) -> None:
+        self.rules = Entries(profile, soft_dirty=soft_dirty)
+        self.shapes: dict[int, _Shape] = {}
+        self.kinds: dict[tuple[int, bool], int] = {}
+        swap = self.rules.swap_layout
+        self._offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
+
+    @staticmethod
+    @lru_cache(maxsize=16)
+    def of(profile: Profile, soft_dirty: bool) -> _Known:
+        """The same for all machines of a kernel."""
+        return _Known(profile, soft_dirty)
+
+    def shape(self, entry: int) -> _Shape:
+        """Of an entry, whose frame does not matter where it has P."""
+        if len(self.shapes) >= _SHAPES:
+            self.shapes.clear()
+        found = self.shapes[entry] = self._made(entry)
+        return found
+
+    def _made(self, entry: int) -> _Shape:
+        rules = self.rules
+        word = int(bulk.pagemap(np.array([entry], np.uint64), rules)[0])
+        if entry & (P | PROTNONE):
+            flags = entry & ~FRAME_AT[1]
+            return _Shape(word, True, not entry & SPECIAL, flags, format(flags, "x"), -1, 0)
+        flags, kind, offset = entry & ~self._offset_field, rules.swp_type(entry), rules.swp_offset(entry)
+        slot = offset << 5 | kind if kind < FIRST_SPECIAL_SWAP_TYPE else -1
+        return _Shape(word, False, False, flags, format(flags, "x"), slot, offset)
+
+
 class FewRules:
-    """How one kernel's entries are told.
+    """How one machine's entries are told.
 
     Parameters
     ----------
@@ -88,11 +124,8 @@ class FewRules:
 
     def __init__(self, kernel: MachineState) -> None:
         self._kernel = kernel
-        swap = kernel.entries.swap_layout
-        self._offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
+        self._known = _Known.of(kernel.profile, kernel.entries.soft_dirty)
         self._upper = ".".join([format(TABLE_FLAGS, "x")] * (kernel.levels - 1))
-        self._shapes: dict[int, _Shape] = {}
-        self._kinds: dict[tuple[int, bool], int] = {}
 
     def of(self, process: Process) -> Few | None:
         """What a process has; None: it has many entries, or huge ones, or does not see frames."""
@@ -101,7 +134,7 @@ class FewRules:
         if kernel.engine is not None or kernel.exact or not sees:
             return None
         few, base, v2 = Few(), kernel.base, kernel.pagemap_v2
-        left = MOST
+        left, shapes = MOST, self._known.shapes
         for vma in mm.areas:
             if vma.huge_level:
                 return None
@@ -121,7 +154,8 @@ class FewRules:
                 first = piece.first - base
                 for place, entry in zip(used.tolist(), part[used].tolist(), strict=True):
                     where = first + place
-                    shape = self._shape(entry)
+                    key = entry & _NO_FRAME if entry & P else entry
+                    shape = shapes.get(key) or self._known.shape(key)
                     entries.append((where, entry, shape))
                     if shared and where > at:
                         few.holes.append((at, where - at, shared))
@@ -155,32 +189,13 @@ class FewRules:
                 return
         few.holes.append((where, 1, word))
 
-    def _shape(self, entry: int) -> _Shape:
-        key = entry & _NO_FRAME if entry & P else entry
-        found = self._shapes.get(key)
-        if found is None:
-            if len(self._shapes) >= _SHAPES:
-                self._shapes.clear()
-            found = self._shapes[key] = self._made(key)
-        return found
-
-    def _made(self, entry: int) -> _Shape:
-        rules = self._kernel.entries
-        word = int(bulk.pagemap(np.array([entry], np.uint64), rules)[0])
-        if entry & (P | PROTNONE):
-            flags = entry & ~FRAME_AT[1]
-            return _Shape(word, True, not entry & SPECIAL, flags, format(flags, "x"), -1, 0)
-        flags, kind, offset = entry & ~self._offset_field, rules.swp_type(entry), rules.swp_offset(entry)
-        slot = offset << 5 | kind if kind < FIRST_SPECIAL_SWAP_TYPE else -1
-        return _Shape(word, False, False, flags, format(flags, "x"), slot, offset)
-
     def kinds(self, frame: int) -> int:
         """`kpage.visible` of a frame."""
         frames = self._kernel.frames
         flags = frames.flags.item(frame), frames.head.item(frame) != frame
-        found = self._kinds.get(flags)
+        found = self._known.kinds.get(flags)
         if found is None:
-            found = self._kinds[flags] = int(kpage.visible(self._kernel, np.array([frame]))[0])
+            found = self._known.kinds[flags] = int(kpage.visible(self._kernel, np.array([frame]))[0])
         return found
 
     def frame(self, entry: int) -> int:

@@ -28,8 +28,8 @@ class Choices:
     def __init__(self) -> None:
         self._state: State | None = None
         self._before: State | None = None
-        self._slots: dict[tuple[int, int], tuple[int, int]] = {}
-        self._refused: set[tuple[int, int]] = set()
+        self._slots: dict[tuple[int, int], tuple[int, int]] | None = None
+        self._refused: set[tuple[int, int]] | None = None
         self._counted: dict[int, bool] = {}
 
     def take(self, state: State | None) -> None:
@@ -41,15 +41,7 @@ class Choices:
             What was recorded after it; None: nothing was.
         """
         self._before, self._state = self._state, state
-        self._slots.clear()
-        self._refused.clear()
-        for who, seen in (state or {}).items():
-            for run in seen.get("pages") or ():
-                if len(run) == _SWAPPED_FIELDS:
-                    for j in range(run[1]):
-                        self._slots[int(who), run[0] + j] = (run[6], run[7] + j * run[8])
-            small = {run[0] >> _BLOCK_SHIFT for run in seen.get("ptes") or () if run[2] == 1}
-            self._refused.update((int(who), block) for block in small)
+        self._slots = self._refused = None
 
     @property
     def known(self) -> bool:
@@ -58,10 +50,25 @@ class Choices:
 
     def slots(self, places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """The swap slots, (type, offset), that the recording shows at some of the (process, page of the window)."""
+        if self._slots is None:  # few steps ask
+            self._slots = {
+                (int(who), run[0] + j): (run[6], run[7] + j * run[8])
+                for who, seen in (self._state or {}).items()
+                for run in seen.get("pages") or ()
+                if len(run) == _SWAPPED_FIELDS
+                for j in range(run[1])
+            }
         return [self._slots[place] for place in places if place in self._slots]
 
     def huge_page_to_be_had(self, who: int, page: int) -> bool:
         """Can there be a huge page at a page of the window? Where the recording shows small entries there was none."""
+        if self._refused is None:
+            self._refused = {
+                (int(who), run[0] >> _BLOCK_SHIFT)
+                for who, seen in (self._state or {}).items()
+                for run in seen.get("ptes") or ()
+                if run[2] == 1
+            }
         return (who, page >> _BLOCK_SHIFT) not in self._refused
 
     def frame(self, who: int, page: int) -> int | None:
