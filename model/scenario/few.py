@@ -29,6 +29,7 @@ _SHAPES: Final = 4096
 _PRESENT, _SWAP, _FILE, _EXCLUSIVE = map(int, (pagemap.PRESENT, pagemap.SWAP, pagemap.FILE, pagemap.EXCLUSIVE))
 _FRAME, _V1_SHIFT = int(pagemap.FRAME), int(pagemap.V1_SHIFT)
 _V1_KEPT: Final = _PRESENT | _SWAP | _FILE | _FRAME
+_STATUS: Final = ALL ^ _FRAME
 _NO_FRAME: Final = ALL ^ FRAME
 
 
@@ -133,8 +134,10 @@ class FewRules:
         sees = pagemap.shows_frames(kernel, privileged=process.sees_frames)
         if kernel.engine is not None or kernel.exact or not sees:
             return None
-        few, base, v2 = Few(), kernel.base, kernel.pagemap_v2
-        left, shapes = MOST, self._known.shapes
+        few, base, v2, known = Few(), kernel.base, kernel.pagemap_v2, self._known
+        exclusive = kernel.profile.pagemap_tells_exclusive
+        flags, mapcount = kernel.frames.flags, kernel.frames.mapcount
+        left, holes = MOST, few.holes
         for vma in mm.areas:
             if vma.huge_level:
                 return None
@@ -151,43 +154,32 @@ class FewRules:
                 if not len(used):
                     continue
                 entries: list[tuple[int, int, _Shape]] = []
+                few.pieces.append(entries)
                 first = piece.first - base
                 for place, entry in zip(used.tolist(), part[used].tolist(), strict=True):
                     where = first + place
                     key = entry & _NO_FRAME if entry & P else entry
-                    shape = shapes.get(key) or self._known.shape(key)
+                    shape = known.shapes.get(key) or known.shape(key)
                     entries.append((where, entry, shape))
                     if shared and where > at:
-                        few.holes.append((at, where - at, shared))
+                        holes.append((at, where - at, shared))
                     at = where + 1
-                    self._tell(few, where, entry, shape, shared)
-                few.pieces.append(entries)
+                    word = shape.word | shared
+                    if word & _PRESENT:
+                        frame = (entry & FRAME) >> FRAME_LOW if entry & P else word & _FRAME
+                        if shape.normal:
+                            if not flags.item(frame) & page.ANON:
+                                word |= _FILE
+                            if exclusive and mapcount(frame) == 1:
+                                word |= _EXCLUSIVE
+                        few.seen.append((where, (word if v2 else word & _V1_KEPT | _V1_SHIFT) & _STATUS, frame))
+                    elif v2:
+                        holes.append((where, 1, word))
+                    elif word & _V1_KEPT:
+                        holes.append((where, 1, word & _V1_KEPT | _V1_SHIFT))
             if shared and vma.end - base > at:
-                few.holes.append((at, vma.end - base - at, shared))
+                holes.append((at, vma.end - base - at, shared))
         return few
-
-    def _tell(self, few: Few, where: int, entry: int, shape: _Shape, shared: int) -> None:
-        """A page's word (pte_to_pagemap_entry)."""
-        kernel, word = self._kernel, shape.word
-        if word & _PRESENT:
-            frame = (entry & FRAME) >> FRAME_LOW if entry & P else word & _FRAME
-            if shape.normal:
-                frames = kernel.frames
-                if not frames.flags.item(frame) & page.ANON:
-                    word |= _FILE
-                if kernel.profile.pagemap_tells_exclusive and frames.mapcount(frame) == 1:
-                    word |= _EXCLUSIVE
-            word |= shared
-            if not kernel.pagemap_v2:
-                word = word & _V1_KEPT | _V1_SHIFT
-            few.seen.append((where, word & ~_FRAME, frame))
-            return
-        word |= shared
-        if not kernel.pagemap_v2:
-            word = word & _V1_KEPT | _V1_SHIFT
-            if word == _V1_SHIFT:
-                return
-        few.holes.append((where, 1, word))
 
     def kinds(self, frame: int) -> int:
         """`kpage.visible` of a frame."""

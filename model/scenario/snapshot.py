@@ -298,12 +298,13 @@ class Recorder:
         if named is None:
             names = [name for name in smaps.flag_names(vma) if name in _SHOWN_FLAGS]
             named = self._names[vma.flags] = smaps.permissions(vma), names
+        leaves = process.mm.tables.any_leaf()
         return {
             "page": start - self.kernel.base,
             "n": vma.end - start,
             "perm": named[0],
-            "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)),
-            "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)),
+            "anon_huge_kb": 2048 * len(smaps.huge_pages(process.mm, vma)) if leaves else 0,
+            "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)) if leaves else 0,
             "flags": named[1].copy(),
         }
 

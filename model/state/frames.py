@@ -273,7 +273,10 @@ class Frames:
     def store(self, frame: int, offset: int, data: bytes) -> None:
         """Store bytes in a frame from `offset` on."""
         row = self.memory.add_frame(frame).view(np.uint8)
-        row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+        if len(data) == 1:
+            row[offset] = data[0]
+        else:
+            row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
 
     # Mappings (mm/rmap.c).
 

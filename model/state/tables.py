@@ -487,10 +487,11 @@ class PageTables:
 
         Each with its level, the first page it covers, the entry itself, and the table.
         """
+        words, row_of_frame = self.memory.words, self.memory.row_of_frame
         for level in range(self.levels - 1, 0, -1):
             shift, tables = INDEX_BITS * level, self._tables[level]
             low, high = start >> shift, (end - 1) >> shift
             for key in sorted(tables):
                 if low <= key <= high:
-                    page = key << shift
-                    yield level + 1, page, self.memory.load(self.entry_address(page, level + 1)), tables[key]
+                    above = self.table(key << shift, level + 1)
+                    yield level + 1, key << shift, words.item(row_of_frame[above], key & _INDEX), tables[key]

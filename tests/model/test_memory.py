@@ -128,6 +128,10 @@ def test_width_is_checked(bits: int) -> None:
 def test_alignment_is_checked(address: int) -> None:
     with pytest.raises(ValueError, match=f"a word's address must be a multiple of 8, not {address:#x}"):
         SparseMemory().load(address)
+    memory = SparseMemory()
+    memory.add_frame(address >> 12)
+    with pytest.raises(ValueError, match=f"a word's address must be a multiple of 8, not {address:#x}"):
+        memory.load(address)
 
 
 def test_exported_hash_table_follows_frames_that_come_and_go() -> None:

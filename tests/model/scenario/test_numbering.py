@@ -28,3 +28,15 @@ def test_flags_and_places_count() -> None:
     assert not TableIds().match([[2, 0, "67", 3]], [[2, 0, "63", 3]])
     assert not TableIds().match([[2, 0, "67", 3]], [[2, 512, "67", 3]])
     assert not TableIds().match([[2, 0, "67", 3]], [[2, 0, "67", 3], [2, 512, "67", 4]])
+
+
+def test_equal_numbers_may_be_of_other_tables() -> None:
+    """Known as a pair they agree; a number that is another one's already is a difference."""
+    tables = TableIds()
+    assert tables.match([[2, 0, "67", 3]], [[2, 0, "67", 3]])
+    assert tables.match([[2, 0, "67", 3]], [[2, 0, "67", 3]])
+    assert not tables.match([[2, 0, "67", 4]], [[2, 0, "67", 3]])
+    other = TableIds()
+    assert other.match([[2, 0, "67", 3]], [[2, 0, "67", 4]])
+    assert not other.match([[2, 0, "67", 3]], [[2, 0, "67", 3]])
+    assert not other.match([[2, 0, "67", 4]], [[2, 0, "67", 4]])
