@@ -198,6 +198,11 @@ def shows_frames(kernel: MachineState, *, privileged: bool) -> bool:
     return privileged or not kernel.profile.pagemap_hides_frames
 
 
+def tells_exclusive(kernel: MachineState) -> bool:
+    """Does pagemap tell which pages are mapped once?"""
+    return kernel.profile.pagemap_tells_exclusive
+
+
 class Mapped(NamedTuple):
     """What an area's pages are mapped by, as it was read for their words.
 

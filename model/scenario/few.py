@@ -129,13 +129,13 @@ class FewRules:
         self._upper = ".".join([format(TABLE_FLAGS, "x")] * (kernel.levels - 1))
 
     def of(self, process: Process) -> Few | None:
-        """What a process has; None: it has many entries, or huge ones, or does not see frames."""
+        """What a process has; None: many entries, or huge ones, or it does not see frames, or others make its words."""
         kernel, mm = self._kernel, process.mm
         sees = pagemap.shows_frames(kernel, privileged=process.sees_frames)
-        if kernel.engine is not None or kernel.exact or not sees:
+        if kernel.engine is not None or kernel.compiled or kernel.exact or not sees:
             return None
         few, base, v2, known = Few(), kernel.base, kernel.pagemap_v2, self._known
-        exclusive = kernel.profile.pagemap_tells_exclusive
+        exclusive = pagemap.tells_exclusive(kernel)
         flags, mapcount = kernel.frames.flags, kernel.frames.mapcount
         left, holes = MOST, few.holes
         for vma in mm.areas:
