@@ -68,6 +68,23 @@ def test_recorded_states(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert told >= ({"P", "a"} if name in SWAPLESS else {"P", "S", "a"})
 
 
+@pytest.mark.parametrize("soft_dirty", [False, True])
+def test_a_machine_that_reports_by_stores(soft_dirty: bool) -> None:
+    """What it tells is not in the entries; and a kernel without soft-dirty."""
+    dirty = set()
+    for scenario in load([RECORDED["linux-6.12"]])[:20]:
+        run = Replay(scenario, NAMED["linux-6.12"][0], exact=soft_dirty, soft_dirty=soft_dirty)
+        by_arrays = Recorder(run.kernel, raw_tables=True)
+        by_arrays._few = ByArrays(run.kernel)
+        for _ in scenario.steps:
+            seen = run.step().state
+            assert {who: astuple(state) for who, state in seen.items()} == {
+                who: astuple(state) for who, state in by_arrays.take(contents=True).items()
+            }
+            dirty.update("D" in page[2] for state in seen.values() for page in state.pages)
+    assert dirty == ({False, True} if soft_dirty else {False})
+
+
 def test_runs_are_those_of_arrays() -> None:
     """Any pages, keys and numbers; step by step as greedy."""
     rng = random.Random(4)
