@@ -195,8 +195,11 @@ class CachingMmu(Component):
             # The stage before the first; the tag that is in the first, or that of the walk; one has to wait, and left
             # the lookup in the last cycle.
             r.valid_0, r.coming_tag, r.waits = Signal(name="valid_0"), Signal(tag_bits), Signal()
-            r.wrapped = Signal()
             r.stage_0 = Signal(StageLayout(tag_bits, epoch_bits), name="stage_0", reset_less=True)
+        # In a bridge, whose MMU grants reads, a long net and the counter's carry would be in one cycle.
+        late_wraps = config.split_lookup or config.read_grants
+        if late_wraps:
+            r.wrapped = Signal()
         r.lookups = lookups = [(r.valid_1, r.stage_1)]
         if config.split_lookup:
             lookups.insert(0, (r.valid_0, r.stage_0))
@@ -422,7 +425,7 @@ class CachingMmu(Component):
             ]
         m.d.sync += [r.lost.eq(keeps & flights.overtaken), r.again.eq(again)]
         wraps = maintenance.wraps
-        if config.split_lookup:
+        if late_wraps:
             m.d.sync += r.wrapped.eq(wraps)
             wraps = r.wrapped
         self._count(m, hits=r.served & ~r.denied, overtaken=r.lost, replays=r.again, wraps=wraps)

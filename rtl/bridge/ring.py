@@ -104,6 +104,10 @@ class BurstRing(Component):
         here, after = (of_slots.bit_select(slot, 1) for slot in (self.head_slot, self.after_head))
         return Mux(self.passes, after, here)
 
+    def _is_head(self, slot: Value) -> Value:
+        """It is the slot that is the head in the next cycle."""
+        return Mux(self.passes, slot == self.after_head, slot == self.head_slot)
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         slots = self._slots
@@ -154,9 +158,14 @@ class BurstRing(Component):
             settles.eq(answers | (rejected << self.rejected_slot)),
         ]
         m.d.sync += [rejected.eq(self.rejects), self.rejected_slot.eq(self.next_slot)]
-        allowed = (good & done) | (answers & well.replicate(slots))
-        for out, kept in ((self.judged, done | settles), (self.allowed, allowed), (self.illegal, bad & ~answers)):
-            m.d.sync += out.eq(self.at_head(kept) & ~self.again)
+        # The MMU's answer comes late: that it is the head's is known from its tag beside it, and not by looking it up.
+        answers_head = self.answered & self._is_head(self.answered_slot)
+        rejects_head = rejected & self._is_head(self.rejected_slot)
+        m.d.sync += [
+            self.judged.eq((self.at_head(done) | rejects_head | answers_head) & ~self.again),
+            self.allowed.eq((self.at_head(good & done) | (answers_head & well)) & ~self.again),
+            self.illegal.eq(self.at_head(bad) & ~answers_head & ~self.again),
+        ]
         with m.If(self.takes):
             m.d.sync += [tail.eq(after_tail), after_tail.eq(after_tail + 1)]
         with m.If(self.again):
