@@ -213,6 +213,7 @@ def board(name: str, size: str, engine: bool, seed: int, output: Path, as_json: 
     is_flag=True,
     help="With --registers: a table engine for clear_refs, pagemap, mremap; with --log for lists.",
 )
+@option("--rings", is_flag=True, help="With --engine: it takes commands from a ring in memory.")
 @option("--log", is_flag=True, help="A dirty log in an MMU that caches: a record in memory for each page marked.")
 @option("--core", is_flag=True, help="Write FILE.core for FuseSoC too, and with --registers FILE.rdl and FILE.h.")
 @option("--fault-depth", type=int, help="Entries of the MMU's fault queue, 1 to 1024; 4 by default.")
@@ -229,6 +230,7 @@ def export(
     registers: bool,
     bridge: bool,
     engine: bool,
+    rings: bool,
     log: bool,
     core: bool,
     fault_depth: int | None,
@@ -274,6 +276,8 @@ def export(
         raise ToolError("--bridge is used by registers: give --registers")
     if engine and not registers:
         raise ToolError("--engine is used by registers: give --registers")
+    if rings and not engine:
+        raise ToolError("--rings are of the table engine: give --engine")
     if log and design not in CACHING:
         raise ToolError("--log is that of an MMU that caches: give --design mmu")
     try:
@@ -287,6 +291,7 @@ def export(
             between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
             tables = EngineConfig(physical_bits=bits, data_bits=width, lists=log) if engine else None
             how: dict[str, Any] = {"monitor": monitor, "table_atomic": atomic, "engine": tables}
+            how |= {"rings": rings}
             config = UnitConfig(config, between, table_bits=width, **how)
         elif axi is not None:
             assert not isinstance(config, WalkerConfig)

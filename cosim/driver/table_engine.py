@@ -28,6 +28,7 @@ __all__ = [
     "clearing_list",
     "moving_to",
     "telling_bits",
+    "words_of",
     "telling_words",
 ]
 
@@ -145,7 +146,7 @@ class TableEngine:
         if command.get("lists") and not self._unit.built["lists"]:
             raise ValueError("this unit was built without lists: CAPS.lists is 0")
         bits, lists = self._unit.built["physical_bits"], bool(self._unit.built["lists"])
-        for offset, word in _words(command, pcid, bits, lists=lists):
+        for offset, word in words_of(command, pcid, bits, lists=lists):
             if self._unit.staged.get(offset) != word:
                 yield Write(offset, word)
                 self._unit.staged[offset] = word
@@ -391,7 +392,7 @@ def _all_done(what: str, pages: Pages, told: Mapping[str, int]) -> None:
         raise DriverError(f"{what} ended as {why} at page {told['page']:#x}, before {pages.last:#x}")
 
 
-def _words(command: Mapping[str, Any], pcid: int, physical_bits: int, *, lists: bool) -> Iterator[tuple[int, int]]:
+def words_of(command: Mapping[str, Any], pcid: int, physical_bits: int, *, lists: bool) -> Iterator[tuple[int, int]]:
     """Offset and word of each register that a command needs; what the unit would cut off is refused."""
     span, change, move = command["range"], command["change"], command.get("move", {})
     wide = {"PAGE": span["page"], "PAGES": span["pages"], "ADDRESS": command["address"], "EMPTY": change["empty"]}

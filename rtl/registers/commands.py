@@ -1,10 +1,12 @@
 """The command queue: contexts, invalidations, requests and accesses to memory, one after the other."""
 
+from collections.abc import Iterator
 from enum import IntEnum
+from typing import Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, fifo, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Member, Out
 
 from ptewalk.model import x86
 from ptewalk.rtl.interfaces import ContextSignature, RequesterSignature
@@ -59,6 +61,16 @@ class State(IntEnum):
     """It has ended, and leaves the queue."""
 
 
+_BY_ENGINE: Final = {Command.TABLE: "table", Command.RING: "ring"}
+"""What the table engine carries out, to the name of its members."""
+
+
+def _engines(name: str) -> Iterator[tuple[str, Member]]:
+    yield name, Out(1)
+    yield f"{name}_over", In(1)
+    yield f"{name}_failed", In(1)
+
+
 class Commands(Component):
     """Takes what is staged as a command, and carries commands out in their order.
 
@@ -88,6 +100,8 @@ class Commands(Component):
     words : Out(WordSignature)
     table : Out(1), table_over : In(1), table_failed : In(1)
         The table engine's command is offered; it has ended; the bus refused something of it. Only with `tables`.
+    ring : Out(1), ring_over : In(1), ring_failed : In(1)
+        The same of what descriptors say.
     drain : Out(1), drained : In(1)
         As the supervisor's.
     retire : In(1)
@@ -141,7 +155,7 @@ class Commands(Component):
                 "value": Out(unsigned(64)),
                 "memory_done": Out(1),
                 "memory_error": Out(1),
-                **({"table": Out(1), "table_over": In(1), "table_failed": In(1)} if tables else {}),
+                **({name: member for one in _BY_ENGINE.values() for name, member in _engines(one)} if tables else {}),
             }
         )
 
@@ -163,7 +177,7 @@ class Commands(Component):
             for kind, part in parts.items():
                 with m.Case(kind):
                     m.d.comb += [body.eq(part), queue.w_en.eq(1)]
-            with m.Case(Command.DRAIN, *([Command.TABLE] if self._tables else [])):
+            with m.Case(Command.DRAIN, *(_BY_ENGINE if self._tables else [])):
                 m.d.comb += queue.w_en.eq(1)
         m.d.comb += [
             queue.w_data.eq(Cat(self.kind, body)),
@@ -215,11 +229,11 @@ class Commands(Component):
                         m.d.sync += state.eq(State.ANSWER)
                 with m.Case(Command.DRAIN):
                     m.d.sync += state.eq(State.DRAIN)
-                if self._tables:
-                    with m.Case(Command.TABLE):
-                        m.d.comb += self.table.eq(1)
-                        with m.If(self.table_over):
-                            m.d.sync += [failed.eq(self.table_failed), state.eq(State.END)]
+                for command, name in _BY_ENGINE.items() if self._tables else ():
+                    with m.Case(command):
+                        m.d.comb += getattr(self, name).eq(1)
+                        with m.If(getattr(self, f"{name}_over")):
+                            m.d.sync += [failed.eq(getattr(self, f"{name}_failed")), state.eq(State.END)]
                 with m.Default():  # READ, SWAP and SELFTEST
                     m.d.comb += self.words.asked.valid.eq(1)
                     with m.If(self.words.answered.valid):

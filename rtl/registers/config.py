@@ -51,6 +51,8 @@ class UnitConfig:
     engine : EngineConfig or None
         With a table engine, whose lines go to the tables' bus too: its physical_bits are the MMU's, its data_bits
         `table_bits`; only with one walker. None (default): without.
+    rings : bool
+        The engine takes commands from a ring in memory; default False.
     """
 
     mmu: CachingMmuConfig = field(default_factory=CachingMmuConfig)
@@ -62,6 +64,7 @@ class UnitConfig:
     monitor: bool = False
     table_atomic: bool = False
     engine: EngineConfig | None = None
+    rings: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.mmu, CachingMmuConfig):
@@ -74,6 +77,10 @@ class UnitConfig:
             raise ValueError(f"monitor must be True or False, not {self.monitor!r}")
         check_atomic("table_atomic", self.table_atomic, monitor=self.monitor)
         _ = (self.port, self.inner)
+        if not isinstance(self.rings, bool):
+            raise ValueError(f"rings must be True or False, not {self.rings!r}")
+        if self.rings and self.engine is None:
+            raise ValueError("rings must be False without an engine")
         if self.engine is not None:
             self._check_engine(self.engine)
 
@@ -109,9 +116,19 @@ class UnitConfig:
         return self.line_port.tags + 2 if self.line_port else 1 << self.port.id_bits
 
     @property
+    def record_id_bits(self) -> int:
+        """Width of the IDs of tables and of the log's records."""
+        return max(self.table_id_bits, (self.record_id or 0).bit_length())
+
+    @property
+    def ring_id(self) -> int | None:
+        """The ID of rings, on the tables' bus: after that of the log's records."""
+        return self.line_port.tags + 3 if self.rings and self.line_port else None
+
+    @property
     def id_bits(self) -> int:
         """Width of the IDs of the tables' bus."""
-        return max(self.table_id_bits, (self.record_id or 0).bit_length())
+        return max(self.record_id_bits, (self.ring_id or 0).bit_length())
 
     @property
     def reservations(self) -> MonitorConfig:
@@ -148,7 +165,8 @@ class UnitConfig:
     @property
     def built(self) -> dict[tuple[str, str], int]:
         """(register, field) to what it says, of each that says what was built."""
-        return built_values(self.inner, self.queue_depth, self.path, bridge=self.bridge is not None, engine=self.engine)
+        parts = {"bridge": self.bridge is not None, "rings": self.rings}
+        return built_values(self.inner, self.queue_depth, self.path, engine=self.engine, **parts)
 
     @property
     def path(self) -> MemoryPath:
@@ -169,6 +187,7 @@ def built_values(
     *,
     bridge: bool = False,
     engine: EngineConfig | None = None,
+    rings: bool = False,
 ) -> dict[tuple[str, str], int]:
     """(register, field) to what it says, of each that says what was built."""
     walker = mmu.walker
@@ -181,6 +200,7 @@ def built_values(
             "selftest": path.selftest,
             "atomic": path.atomic,
             "engine": engine is not None,
+            "rings": int(rings),
             "lists": int(engine is not None and engine.lists),
             "log": int(mmu.log is not None),
         },

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from ptewalk.rtl.engine.beside import EngineBeside
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.file import RegisterFile
-from ptewalk.rtl.registers.map import Command
+from ptewalk.rtl.registers.map import BY_NAME, Command
+from ptewalk.rtl.registers.rings import TableRings
 
 __all__ = ["attach"]
 
@@ -20,7 +21,9 @@ _WORDS = ("soft_dirty", "uffd_wp", "inverts", "has_marker", "marker")
 _TOLD = ("more", "failed", "given_up", "lost", "stopped")
 
 
-def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside) -> None:
+def attach(
+    m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside, rings: TableRings | None = None
+) -> None:
     """Connects the registers `map.OF_ENGINE`, with lists `map.OF_LISTS`, and the command TABLE with an engine.
 
     `commands` is made for one. A completion stays on show until DO.pop_table takes it; the command ends with its last
@@ -61,15 +64,16 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
             staged = held[f"TABLE_{kind}_{mask}".upper()]
             m.d.comb += [command.change[kind][mask][part].eq(staged[part]) for part in ("low", "high")]
     aborted, over = Signal(), Signal()
+    runs, takes = (Const(0), Const(0)) if rings is None else (rings.runs, rings.takes)
     given = Signal.like(commands.room)  # TABLE commands that have not ended
     m.d.comb += [
-        beside.table_commands.valid.eq(commands.table),
+        beside.table_commands.valid.eq(commands.table | runs),
         commands.table_over.eq(beside.table_commands.ready),
         commands.table_failed.eq((found.stopped == Stop.BUS_ERROR) | found.failed | found.lost),
-        beside.table_completions.ready.eq(told.DO.pop_table),
-        over.eq(commands.table & commands.table_over),
-        beside.table_abort.eq(aborted & commands.table),
-        now.TABLE_TOLD.valid.eq(beside.table_completions.valid),
+        beside.table_completions.ready.eq(Mux(commands.ring, takes, told.DO.pop_table)),
+        over.eq((commands.table & commands.table_over) | (commands.ring & commands.ring_over)),
+        beside.table_abort.eq(aborted & (commands.table | commands.ring)),
+        now.TABLE_TOLD.valid.eq(beside.table_completions.valid & ~commands.ring),
         *(Value.cast(now.TABLE_TOLD[name]).eq(Value.cast(found[name])) for name in _TOLD),
         wide(now, "STOP").eq(found.page),
         wide(now, "CHANGED").eq(found.changed),
@@ -77,8 +81,33 @@ def attach(m: Module, file: RegisterFile, commands: Commands, beside: EngineBesi
         wide(now, "FAILED").eq(found.failed_page),
         wide(now, "GIVEN_UP").eq(found.given_up_page),
     ]
-    m.d.sync += given.eq(given + (told.COMMAND.kind == Command.TABLE) - over)
+    kind = told.COMMAND.kind
+    m.d.sync += given.eq(given + ((kind == Command.TABLE) | (kind == Command.RING)) - over)
     with m.If(over):
         m.d.sync += aborted.eq(0)
     with m.Elif(told.DO.abort_table & (given != 0)):
         m.d.sync += aborted.eq(1)
+    if rings is not None:
+        _attach_rings(m, file, commands, beside, rings)
+
+
+def _attach_rings(m: Module, file: RegisterFile, commands: Commands, beside: EngineBeside, rings: TableRings) -> None:
+    """Descriptors go to the registers of a command, and its completion to `rings`."""
+    now, held = file.now, file.held
+    ended, found = beside.table_completions, beside.table_completions.payload
+    told = Cat(Const(0, 1), *(now.TABLE_TOLD[name] for name in ("more", "failed", "given_up", "lost")), Const(0, 3))
+    lines = Mux(found.failed, found.failed_page, found.given_up_page)
+    m.d.comb += [
+        *(rings.start.eq(commands.ring), commands.ring_over.eq(rings.over), commands.ring_failed.eq(rings.failed)),
+        *(rings.size.eq(held.RING.size), rings.done_size.eq(held.RING.done_size)),
+        *(rings.head.eq(held.RING_HEAD.value), rings.done_head.eq(held.DONE_HEAD.value)),
+        rings.base.eq(Cat(held.RING_BASE_LO.value, held.RING_BASE_HI.value)),
+        rings.done_base.eq(Cat(held.DONE_BASE_LO.value, held.DONE_BASE_HI.value)),
+        *(now.RING_TAIL.value.eq(rings.tail), now.RING_TAIL.told.eq(rings.told)),
+        *(file.load.eq(rings.load), file.value.eq(rings.value)),
+        file.loaded.eq(BY_NAME["TABLE_ROOT_LO"].offset + (rings.number << 2)),
+        *(rings.ends.eq(ended.valid), rings.more.eq(found.more), rings.bad.eq(commands.table_failed)),
+        rings.completion[0].eq(Cat(held.TABLE_ID.value, Const(0, 16), told, now.TABLE_TOLD.stopped)),
+        *(rings.completion[1].eq(found.page), rings.completion[2].eq(found.changed)),
+        rings.completion[3].eq(Mux(held.TABLE.moves, found.homeless, lines)),
+    ]

@@ -73,6 +73,7 @@ TABLE_COMMAND: Final = (
         ),
         "Staged: how swap-like entries are.",
     ),
+    Register("TABLE_ID", 0x17C, word(RW, "Any.", 0, 16), "Staged: what the completion in a ring tells of whose it is."),
     *wide("TABLE_EMPTY", 0x180, RW, "Staged: what an entry of level 1 that is 0 becomes; 0: it stays."),
     Register(
         "TABLE_TOLD",

@@ -28,6 +28,8 @@ class RegisterFile(Component):
     Parameters
     ----------
     registers : tuple of Register
+    loadable : frozenset of str
+        Names of those that the hardware may load; default none.
 
     Members
     -------
@@ -42,12 +44,15 @@ class RegisterFile(Component):
         Of those that are refusable: the word that a write in this cycle brings, 0 where its strobes are.
     refuse : In(layout of {register})
         Of those: a write in this cycle does nothing, and is answered SLVERR. It may depend on `offered`.
+    load : In(1), loaded : In(12), value : In(32)
+        The register at the offset `loaded` becomes `value`, also where it is written in this cycle. Only where some may
+        be loaded, and only those are.
     zero : In(layout of {register})
         Of those that are zeroed: what is stored becomes 0, also where it is written in this cycle.
     """
 
-    def __init__(self, registers: tuple[Register, ...]) -> None:
-        self._registers = registers
+    def __init__(self, registers: tuple[Register, ...], *, loadable: frozenset[str] = frozenset()) -> None:
+        self._registers, self._loadable = registers, loadable
         self._refusable = [register.name for register in registers if register.refusable]
         zeroed = [register.name for register in registers if register.zeroed]
         super().__init__(
@@ -58,6 +63,7 @@ class RegisterFile(Component):
                 "told": Out(_layout(registers, *_TOLD)),
                 "offered": Out(data.StructLayout({name: WORD_BITS for name in self._refusable})),
                 "refuse": In(data.StructLayout({name: 1 for name in self._refusable})),
+                **({"load": In(1), "loaded": In(ADDRESS_BITS), "value": In(WORD_BITS)} if loadable else {}),
                 "zero": In(data.StructLayout({name: 1 for name in zeroed})),
             }
         )
@@ -109,6 +115,13 @@ class RegisterFile(Component):
             m.d.sync += [answered.eq(1), bus.b.payload.resp.eq(refused.replicate(2) & Response.SLVERR)]
         with m.If(answered & bus.b.ready):
             m.d.sync += answered.eq(0)
+        if self._loadable:
+            with m.If(self.load):
+                for register in self._at(m, self.loaded):
+                    if register.name in self._loadable:
+                        for field in register.fields:
+                            kept = self.held[register.name][field.name]
+                            m.d.sync += kept.eq(self.value[field.low : field.high + 1])
         for name, _ in self.zero.shape():
             with m.If(self.zero[str(name)]):
                 m.d.sync += Value.cast(self.held[str(name)]).eq(0)

@@ -1,4 +1,4 @@
-"""The map of the unit's registers. Where rings will have theirs nothing else may stand."""
+"""The map of the unit's registers."""
 
 from enum import IntEnum
 from typing import Final
@@ -7,6 +7,7 @@ from ptewalk.model import x86
 from ptewalk.rtl.bus.self_test import CHECKS
 from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_LIST, TABLE_MASKS
 from ptewalk.rtl.registers.log_map import LOG
+from ptewalk.rtl.registers.rings_map import RINGS
 from ptewalk.rtl.registers.table import Access, Field, Register, Reserved, check, said, wide, word
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "OF_ENGINE",
     "OF_LISTS",
     "OF_LOG",
+    "OF_RINGS",
     "REGISTERS",
     "RESERVED",
     "SOURCES",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 5)
+VERSION: Final = (1, 6)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -54,6 +56,8 @@ class Command(IntEnum):
     """Memory is tried, and SELFTEST says what was found; the 16 bytes that hold MEMORY_ADDRESS are lost."""
     TABLE = 8
     """The table engine does what the TABLE registers say; it ends as its last completion is taken."""
+    RING = 9
+    """It does what descriptors say, from RING_TAIL to RING_HEAD, one after the other."""
 
 
 class Wait(IntEnum):
@@ -79,6 +83,7 @@ SOURCES: Final = {
     "no_monitor": (9, "A swap was given up: the bus refused each exclusive read."),
     "stall_timeout": (11, "A stalled burst of the bridge was aborted, since TIMEOUT had passed."),
     "log_refused": (12, "The log was set up with a size or mode that is none, and is off."),
+    "ring_told": (13, "There is a completion in the ring that software is not done with: stays as long as there is."),
 }
 """Interrupt to its bit and meaning; 10 is free for shootdowns of other MMUs."""
 
@@ -145,6 +150,7 @@ _BUILT: Final = (
             said("log", 6, 1, "The dirty log is there."),
             said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
             said("lists", 8, 1, "The table engine goes through lists."),
+            said("rings", 9, 1, "There are rings of descriptors and completions."),
         ),
         "What is there.",
     ),
@@ -249,7 +255,7 @@ _CONDITION: Final = (
             Field("retire", 3, 1, WO, "The store that the request window was granted is visible."),
             Field("pop_bridge_fault", 4, 1, WO, "Takes the record that BRIDGE_FAULT shows off its queue."),
             Field("pop_table", 5, 1, WO, "Takes the completion that TABLE_TOLD shows."),
-            Field("abort_table", 6, 1, WO, "A TABLE command that waits or is in work begins nothing more, is told."),
+            Field("abort_table", 6, 1, WO, "A TABLE or RING that waits or is in work begins nothing more, is told."),
             Field("log_setup", 7, 1, WO, "The log begins anew as LOG and those round it say, with head and tail 0."),
             Field("log_append", 8, 1, WO, "A record of LOG_LINEAR is appended to the log, with the PCID in force."),
         ),
@@ -261,7 +267,7 @@ _CONDITION: Final = (
         (
             Field(
                 *("kind", 0, COMMAND_BITS, WO),
-                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, each as it is staged; 6 DRAIN; 7 SELFTEST; 8 TABLE.",
+                "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, as staged; 6 DRAIN; 7 SELFTEST; 8 TABLE; 9 RING.",
             ),
         ),
         "Puts a command into the queue; SLVERR, and nothing is done, when that is full or there is no such command.",
@@ -405,6 +411,8 @@ OF_ENGINE: Final = frozenset(register.name for register in (*TABLE_COMMAND, *TAB
 """The registers of the table engine, which are there with it only, and read as 0 without."""
 OF_LISTS: Final = frozenset(register.name for register in TABLE_LIST)
 """Those of its lists, likewise."""
+OF_RINGS: Final = frozenset(register.name for register in RINGS)
+"""Those of rings, likewise."""
 OF_LOG: Final = frozenset(register.name for register in LOG)
 """Those of the dirty log, likewise."""
 REGISTERS: Final = (
@@ -413,6 +421,7 @@ REGISTERS: Final = (
     *_CONTEXT,
     *_WINDOWS,
     *TABLE_COMMAND,
+    *RINGS,
     *LOG,
     *TABLE_MASKS,
     *TABLE_LIST,
@@ -423,7 +432,6 @@ BY_NAME: Final = {register.name: register for register in REGISTERS}
 
 RESERVED: Final = (
     Reserved(0x0CC, 0x0D0, "Shootdowns of other MMUs."),
-    Reserved(0x1A0, 0x1C0, "The table engine: its rings."),
     Reserved(0x1F8, 0x200, "The dirty log: more."),
     Reserved(0x25C, 0x400, "The table engine: more masks."),
 )

@@ -15,6 +15,7 @@ from ptewalk.rtl.bus.join import AxiJoin
 from ptewalk.rtl.bus.lines import LinePort, LinePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor
 from ptewalk.rtl.bus.on_axi import word_port
+from ptewalk.rtl.bus.plain_words import PlainWords
 from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
@@ -26,6 +27,7 @@ from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.config import MemoryPath, UnitConfig, built_values
 from ptewalk.rtl.registers.counting import Counters, growth
 from ptewalk.rtl.registers.engine import attach
+from ptewalk.rtl.registers.engine_map import TABLE_COMMAND
 from ptewalk.rtl.registers.file import ADDRESS_BITS, RegisterFile
 from ptewalk.rtl.registers.log import attach_log
 from ptewalk.rtl.registers.map import (
@@ -35,12 +37,14 @@ from ptewalk.rtl.registers.map import (
     OF_ENGINE,
     OF_LISTS,
     OF_LOG,
+    OF_RINGS,
     REGISTERS,
     SOURCES,
     VERSION,
     Command,
 )
 from ptewalk.rtl.registers.requesters import RequesterShare
+from ptewalk.rtl.registers.rings import DESCRIPTOR_WORDS, TableRings
 from ptewalk.rtl.registers.share import MemoryShare
 
 __all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore"]
@@ -72,6 +76,8 @@ class UnitCore(Component):
         `mmu` has tags one bit wider than its, and grants reads.
     engine : EngineConfig or None
         Of a table engine beside the MMU.
+    rings : bool
+        As in `UnitConfig`.
 
     Members
     -------
@@ -91,6 +97,8 @@ class UnitCore(Component):
         The engine's; only with one.
     records : Out(RecordPortSignature)
         The MMU's log's; only with one.
+    ring_words : Out(PlainWordsSignature)
+        Accesses to rings; only with them.
     """
 
     def __init__(
@@ -101,18 +109,24 @@ class UnitCore(Component):
         path: MemoryPath,
         bridge: BridgeConfig | None = None,
         engine: EngineConfig | None = None,
+        rings: bool = False,
     ) -> None:
         walker = mmu.walker
         bits = walker.physical_bits
-        self._built = built_values(mmu, queue_depth, path, bridge=bridge is not None, engine=engine)
+        parts = {"bridge": bridge is not None, "rings": rings}
+        self._built = built_values(mmu, queue_depth, path, engine=engine, **parts)
         self._beside = None if engine is None else EngineBeside(engine)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self.mmu = CachingMmu(mmu)
         self._logs = mmu.log is not None
         there = {OF_ENGINE: engine is not None, OF_LISTS: engine is not None and engine.lists, OF_LOG: self._logs}
+        there |= {OF_RINGS: rings}
         self._absent = {name for names, built in there.items() if not built for name in names}
-        self.file = RegisterFile(tuple(one for one in REGISTERS if one.name not in self._absent))
+        self.rings = TableRings(bits) if rings else None
+        loaded = TABLE_COMMAND[: 2 * DESCRIPTOR_WORDS] if rings else ()
+        registers = tuple(one for one in REGISTERS if one.name not in self._absent)
+        self.file = RegisterFile(registers, loadable=frozenset(register.name for register in loaded))
         self.commands = Commands(
             physical_bits=bits,
             tag_bits=walker.tag_bits,
@@ -132,6 +146,7 @@ class UnitCore(Component):
                 **(_tests(bits) if path.selftest else {}),
                 **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
                 **({} if self._beside is None else {"lines": self._beside.signature.members["port"]}),
+                **({} if self.rings is None else {"ring_words": self.rings.signature.members["words"]}),
                 **({"records": self.mmu.signature.members["records"]} if self._logs else {}),
             }
         )
@@ -164,7 +179,9 @@ class UnitCore(Component):
         m.d.comb += [now.ID.value.eq(ID), now.VERSION.minor.eq(VERSION[1]), now.VERSION.major.eq(VERSION[0])]
         self._stage(m)
         offered = file.offered.COMMAND[:COMMAND_BITS]
-        known = Cat(offered == kind for kind in Command if kind != Command.TABLE or self._beside is not None).any()
+        absent = {Command.TABLE} if self._beside is None else set()
+        absent |= {Command.RING} if self.rings is None else set()
+        known = Cat(offered == kind for kind in Command if kind not in absent).any()
         m.d.comb += [
             commands.kind.eq(told.COMMAND.kind),
             file.refuse.COMMAND.eq((commands.room == 0) | ~known),
@@ -213,7 +230,10 @@ class UnitCore(Component):
         connect(m, beside.invalidations, mmu.invalidations)
         connect(m, mmu.completions, beside.completions)
         connect(m, beside.port, flipped(self.lines))
-        attach(m, self.file, commands, beside)
+        attach(m, self.file, commands, beside, self.rings)
+        if self.rings is not None:
+            m.submodules.rings = self.rings
+            connect(m, self.rings.words, flipped(self.ring_words))
 
     def _ask(self, m: Module) -> None:
         """Who asks the MMU, and what the registers have of the bridge."""
@@ -306,6 +326,8 @@ class UnitCore(Component):
         lasting = lasting | {"fault": now.FAULT.valid | now.BRIDGE_FAULT.valid}
         if self._beside is not None:
             lasting["table_told"] = now.TABLE_TOLD.valid
+        if self.rings is not None:
+            lasting["ring_told"] = self.rings.told != held.DONE_HEAD.value
         events = events | {
             "fault_overflow": seen["fault_overflow"] | seen["bridge_overflow"],
             "stall_timeout": seen["stall_timeout"],
@@ -362,6 +384,7 @@ class Unit(Component):
             path=config.path,
             bridge=config.bridge,
             engine=config.engine,
+            rings=config.rings,
         )
         self._tables = "m_axi" if config.bridge is None else "t_axi"
         self.port = word_port(config.port)
@@ -398,6 +421,8 @@ class Unit(Component):
             axi = self._join(m, self.config.line_port, axi)
         if self.config.record_id is not None:
             axi = self._join_records(m, self.config.record_id, axi)
+        if self.config.ring_id is not None:
+            axi = self._join_rings(m, self.config.ring_id, axi)
         if self.config.monitor:
             m.submodules.monitor = monitor = ExclusiveMonitor(self.config.reservations)
             connect(m, axi, monitor.s_axi)
@@ -435,9 +460,22 @@ class Unit(Component):
         bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
         m.submodules.record_port = port = RecordPort(**bits, id_bits=log.id_bits, prot=config.prot)
         m.submodules.record_join = join = AxiJoin(
-            **bits, id_bits=config.id_bits, ids=alone, alone=alone, atomic=config.table_atomic
+            **bits, id_bits=config.record_id_bits, ids=alone, alone=alone, atomic=config.table_atomic
         )
         connect(m, self.core.records, port.records)
         connect(m, tables, join.s_axi)
+        connect(m, port.m_axi, join.t_axi)
+        return join.m_axi
+
+    def _join_rings(self, m: Module, alone: int, others: Any) -> Any:
+        """All else, and words of rings with an ID of their own, on one bus."""
+        config = self.config
+        bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
+        m.submodules.ring_port = port = PlainWords(**bits, prot=config.prot)
+        m.submodules.ring_join = join = AxiJoin(
+            **bits, id_bits=config.id_bits, ids=1 << config.record_id_bits, alone=alone, atomic=False
+        )
+        connect(m, self.core.ring_words, port.words)
+        connect(m, others, join.s_axi)
         connect(m, port.m_axi, join.t_axi)
         return join.m_axi

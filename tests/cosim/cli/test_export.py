@@ -95,7 +95,8 @@ def test_export_with_a_log_behind_registers(run: Run, tmp_path: Path) -> None:
     assert "log[6:6] = 1'h1;" in (tmp_path / "m.rdl").read_text()
     assert "#define PTEWALK_LOG_TAIL 0x1dcu\n" in (tmp_path / "m.h").read_text()
     assert "lists[8:8] = 1'h0;" in (tmp_path / "m.rdl").read_text()
-    assert run("export", "-o", "m.v", "--engine", *arguments)[0] == 0
+    assert run("export", "-o", "m.v", "--engine", "--rings", *arguments)[0] == 0
+    assert "rings[9:9] = 1'h1;" in (tmp_path / "m.rdl").read_text()
     assert "lists[8:8] = 1'h1;" in (tmp_path / "m.rdl").read_text()
 
 
@@ -128,6 +129,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         ),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
+        (("-o", "b.v", "--rings"), "--rings are of the table engine: give --engine"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),
         (("-o", "b.v", "--design", "mmu", "--atomic"), "--atomic stands on AXI: give --axi 64"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import cocotb
 from bench import start
 
 from ptewalk.cosim.driver.dirty_log import UnitLog
+from ptewalk.cosim.driver.engine_masks import clearing
+from ptewalk.cosim.driver.rings import RingOfCommands
 from ptewalk.cosim.driver.steps import run_async
-from ptewalk.cosim.driver.table_engine import Listed, TableEngine
+from ptewalk.cosim.driver.table_engine import Listed, TableEngine, changing
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
 from ptewalk.model import bulk
@@ -25,6 +28,7 @@ from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Outcome
 
 ROOT, TABLE, RING, ROOM, SIZE = 0x1000, 0x4000, 0x1_0000, 0x1_2000, 1 << 17
+RINGS = (0x1_3000, 0x1_4000)
 PAGES, PCID, RECORDS = 40, 0x5A5, 512
 RULES = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
 SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY
@@ -58,7 +62,8 @@ async def by_registers_alone(dut: Any) -> None:
     golden = LoggingMmu(golden_memory, DirtyLog(RING))
     state = State(ROOT, track=Track.NATIVE, pcid=PCID)
     unit = await do(Unit.open(scratch=SIZE - 16))
-    log, engine = UnitLog(unit), TableEngine(unit)
+    log, engine, ring = UnitLog(unit), TableEngine(unit), RingOfCommands(unit)
+    await do(ring.set_up(RINGS[0], 4, RINGS[1], 8))
     await do(unit.context(ROOT, track=Track.NATIVE, pcid=PCID))
     await do(log.set_up(RING, RECORDS, watermark=3))
     problems: list[str] = []
@@ -102,18 +107,21 @@ async def by_registers_alone(dut: Any) -> None:
             await do(log.release(len(numbers)))
         else:
             found = [one.word() for one in await do(log.take(by_phase=turn % 4 == 0))]
-            marked = int((entries & SOFT_DIRTY != 0).sum())
+            cuts = sorted((0, PAGES, *rng.sample(range(PAGES), 2)))
+            areas = [SPAN._replace(first=first, last=last) for first, last in pairwise(cuts)]
+            marked = [int((entries[area.first : area.last] & SOFT_DIRTY != 0).sum()) for area in areas]
             bulk.clear_refs(entries, RULES)
-            if (changed := (await do(engine.clear(SPAN, RULES, pcid=PCID)))[1]) != marked:
-                problems.append(f"round {turn}: {changed} entries cleared, expected {marked}")
+            told = await do(ring.run([changing(area, clearing(RULES), RULES) for area in areas], pcid=PCID))
+            if [(one["page"], one["changed"]) for one in told] != list(zip(cuts[1:], marked, strict=True)):
+                problems.append(f"round {turn}: {told}, expected {marked} entries cleared")
         if found != due:
             problems.append(f"round {turn}: records {found}, expected {due}")
         taken += len(found)
         golden.epoch ^= 1
         await do(log.epoch(golden.epoch))
-    ring = {at: word(at) for at in golden.log.written}
-    if ring != golden.log.written:
-        problems.append(f"ring {ring}, expected {golden.log.written}")
+    written = {at: word(at) for at in golden.log.written}
+    if written != golden.log.written:
+        problems.append(f"ring {written}, expected {golden.log.written}")
     problems += [f"word {at:#x}" for at in tables() if word(at) != golden_memory.load(at)]
     status = await do(log.status())
     wrong = [name for name in ("timed_out", "overflow", "incomplete", "refused") if status[name]]

@@ -17,18 +17,18 @@ from ptewalk.rtl.walker import WalkerConfig
 
 HERE = Path(__file__).parent
 MMU = CachingMmuConfig(WalkerConfig(trace=False, levels=4, tag_bits=4), log=LogConfig())
-CONFIG = UnitConfig(MMU, monitor=True, engine=EngineConfig(lines=2, lists=True))
+CONFIG = UnitConfig(MMU, monitor=True, engine=EngineConfig(lines=2, lists=True), rings=True)
 
 
 @pytest.mark.slow
 @pytest.mark.share(2)
 @pytest.mark.parametrize("simulator", ["verilator", "icarus"])
 def test_by_registers_alone(simulator: str) -> None:
-    """Records of stores and of software's in four epochs, what lists tell, and every entry: the golden model's."""
+    """Records of stores and of software's in four epochs, what lists and rings tell, entries: the golden model's."""
     model = build(select(simulator), verilog_of(CONFIG, flat=True), top_name(CONFIG), design=describe(CONFIG))
     result = run_test(model, "tb_log", values={"seed": 4, "rounds": 4, "accesses": 18}, module_path=HERE)
     assert result.message == ""
     told = result.values
     assert told["problems"] == [] and told["wrong"] == []
     assert (told["built"]["log"], told["built"]["engine"]) == (1, 1) and told["taken"] > 40
-    assert told["built"]["lists"] == 1 and told["listed"] > 20 and told["absent"] > 1
+    assert told["built"]["lists"] == told["built"]["rings"] == 1 and told["listed"] > 20 and told["absent"] > 1

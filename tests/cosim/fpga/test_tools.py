@@ -66,7 +66,7 @@ def every_preset() -> dict[str, Config]:
     assert isinstance(unit, UnitConfig)
     bridge = BridgeConfig(data_bits=64, physical_bits=unit.mmu.walker.physical_bits)
     made = {"unit-with-bridge": replace(unit, bridge=bridge), "table-engine-lists": EngineConfig(lists=True)}
-    logs = replace(unit, mmu=replace(unit.mmu, log=LogConfig()), engine=EngineConfig(lists=True))
+    logs = replace(unit, mmu=replace(unit.mmu, log=LogConfig()), engine=EngineConfig(lists=True), rings=True)
     made |= {"unit-with-log-and-lists": logs}
     return {**{name: preset(name) for name in PRESETS}, **BUS, **made}
 

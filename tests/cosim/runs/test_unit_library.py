@@ -16,8 +16,10 @@ from ptewalk.cosim.bench.unit_mmu import DrivenEngine, DrivenMmu
 from ptewalk.cosim.checks.replay import ReplayJob
 from ptewalk.cosim.driver import table_engine
 from ptewalk.cosim.driver.dirty_log import EMPTY, UnitLog
+from ptewalk.cosim.driver.engine_masks import clearing
+from ptewalk.cosim.driver.rings import RingOfCommands
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
-from ptewalk.cosim.driver.table_engine import Listed, TableEngine
+from ptewalk.cosim.driver.table_engine import Listed, TableEngine, changing
 from ptewalk.cosim.driver.unit import Fault, Unit
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load, without_answers
@@ -29,7 +31,7 @@ from ptewalk.model.dirty_log import DirtyLog, LoggingMmu
 from ptewalk.model.engine import Pages
 from ptewalk.model.linux import SoftBit, Track
 from ptewalk.model.memory import SparseMemory
-from ptewalk.model.paging import Request, State
+from ptewalk.model.paging import Request, State, translate
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Control, Outcome
@@ -295,9 +297,9 @@ def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> 
 
 @pytest.fixture(scope="module")
 def logged() -> UnitLibrary:
-    """Preset `mmu-small` with a dirty log and a table engine that takes lists."""
+    """Preset `mmu-small` with a dirty log and a table engine that takes lists, and has rings."""
     mmu = replace(CACHING["mmu-small"], walker=WalkerConfig(trace=False), log=LogConfig())
-    return UnitLibrary.make(UnitConfig(mmu, engine=EngineConfig(lists=True)))
+    return UnitLibrary.make(UnitConfig(mmu, engine=EngineConfig(lists=True), rings=True))
 
 
 def logged_pages(lane: UnitLane, count: int) -> tuple[SparseMemory, Unit, UnitLog]:
@@ -384,6 +386,50 @@ def test_a_live_migration_by_registers(logged: UnitLibrary) -> None:
         run(lane, log.release(len(numbers)))
         listed += len(numbers)
     assert listed > 512
+
+
+@pytest.mark.slow
+def test_a_ring_of_commands(logged: UnitLibrary) -> None:
+    """Of clears of areas at random, up to eight by a doorbell, between stores; software reaches the rings in memory."""
+    rng, lane, pages = random.Random(11), logged.lane, 60
+    memory, made, _ = logged_pages(lane, pages)
+    golden, state = memory.copy(), State(0x1000, track=Track.NATIVE, pcid=5)
+    rules, ring = Entries(PROFILES["linux-6.1"], track=Track.NATIVE), RingOfCommands(made)
+    room = lane.room(1024)
+    lane.remember(memory, seed=5, stalls=0.2, latency=3, latency_spread=9)
+    run(lane, made.context(0x1000, pcid=5, track=Track.NATIVE))
+    run(lane, ring.set_up(ROOM_BASE, 8, ROOM_BASE + 0x1000, 16))
+    done = 0
+    for _ in range(30):
+        for page in rng.sample(range(pages), 20):
+            translate(golden, state, Request(page << 12, Access.WRITE, user=True))
+            run(lane, made.translate(page << 12, Access.WRITE))
+        areas, due = [], []
+        for _ in range(rng.randrange(1, 9)):
+            first = rng.randrange(pages)
+            areas.append(Pages(1, 4, first, rng.randrange(first, pages) + 1))
+            entries = golden.frame(4)[first : areas[-1].last]
+            before = entries.copy()
+            clear_refs(entries, rules)
+            due.append((len(due), areas[-1].last, int(np.count_nonzero(entries != before))))
+        commands = [changing(area, clearing(rules), rules) for area in areas]
+        run(lane, ring.stage(commands[0]))
+        for identity, (command, place) in enumerate(zip(commands, ring.places(len(commands)), strict=True)):
+            at = place - ROOM_BASE >> 3
+            room[at : at + 8] = ring.descriptor(command, identity, pcid=5)
+        run(lane, ring.give(len(commands)))
+        run(lane, made.await_end(Command.RING))
+        numbers = run(lane, ring.told())
+        told = []
+        for number, place in zip(numbers, ring.done_places(numbers), strict=True):
+            words = [int(word) for word in room[place - ROOM_BASE >> 3 :][:4]]
+            assert ring.holds(words[0], number)
+            told.append(ring.done(words))
+        run(lane, ring.release(len(told)))
+        assert [(one["id"], one["page"], one["changed"]) for one in told] == due
+        assert memory.frame(4).tolist() == golden.frame(4).tolist()
+        done += len(told)
+    assert done > 100
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from ptewalk.rtl.registers.config import UnitConfig
     [
         ({"engine": 1}, "engine must be an EngineConfig or None, not 1"),
         ({"engine": EngineConfig(physical_bits=36)}, "physical_bits of the engine must be the unit's, 40, not 36"),
+        ({"rings": 1}, "rings must be True or False, not 1"),
+        ({"rings": True}, "rings must be False without an engine"),
         ({"engine": EngineConfig(data_bits=128)}, "data_bits of the engine must be the unit's, 64, not 128"),
         ({"engine": EngineConfig(), "mmu": CachingMmuConfig(walkers=2)}, "walkers must be 1 where a unit"),
         ({"engine": EngineConfig(), "table_atomic": True}, "table_atomic must be False where a unit has an engine"),

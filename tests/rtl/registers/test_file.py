@@ -84,6 +84,32 @@ def test_every_access() -> None:
     simulator.run()
 
 
+def test_what_is_loaded() -> None:
+    """By the hardware: a register of those that may be, whole, and over what software writes in that cycle."""
+    file = RegisterFile(TABLE, loadable=frozenset({"NUMBER", "MIXED"}))
+
+    async def bench(ctx: Any) -> None:
+        bus = AmaranthRegisters(ctx, file.bus)
+        ctx.set(file.load, 1)
+        for offset, value in ((0x014, 0xFFFF_1234), (0x00C, 0x0000_0010), (0x004, 0xFFFF_FFFF), (0x008, 0xFFFF_FFFF)):
+            ctx.set(file.loaded, offset)
+            ctx.set(file.value, value)
+            await ctx.tick()
+        assert [await bus.read(offset) for offset in (0x014, 0x00C, 0x004)] == [0x1234, 0x10, 0x1234_5678]
+        ctx.set(file.loaded, 0x014)
+        ctx.set(file.value, 0x77)
+        await bus.write(0x014, 0x99)
+        ctx.set(file.load, 0)
+        assert await bus.read(0x014) == 0x77
+        await bus.write(0x014, 0x99)
+        assert await bus.read(0x014) == 0x99
+
+    simulator = Simulator(file)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
 def test_address_and_data_in_any_order_and_answers_that_wait() -> None:
     """AW before W and after it; B and R stay as they are until they are taken; a read and a write at once."""
     file = RegisterFile(TABLE)

@@ -9,8 +9,10 @@ from systemrdl import RDLCompiler
 from systemrdl.node import AddrmapNode
 
 from ptewalk.rtl.presets import BUS
+from ptewalk.rtl.registers.engine_map import TABLE_COMMAND
 from ptewalk.rtl.registers.map import BY_NAME, REGISTERS, RESERVED
 from ptewalk.rtl.registers.render import c_header, markdown, system_rdl
+from ptewalk.rtl.registers.rings import DESCRIPTOR_WORDS
 from ptewalk.rtl.registers.table import Access, Field, Register, check
 from ptewalk.rtl.registers.unit import UnitConfig
 
@@ -35,6 +37,11 @@ OFFSETS = {
     "TABLE_ROOT_LO": 0x140,
     "TABLE": 0x170,
     "TABLE_TOLD": 0x188,
+    "TABLE_ID": 0x17C,
+    "RING_BASE_LO": 0x1A0,
+    "RING_HEAD": 0x1AC,
+    "RING_TAIL": 0x1B0,
+    "DONE_HEAD": 0x1BC,
     "LOG_BASE_LO": 0x1C0,
     "LOG_HEAD": 0x1D8,
     "LOG_TAIL": 0x1DC,
@@ -133,7 +140,7 @@ WRONG = {
     "A at 0x002 is not": [Register("A", 2, WORD, "")],
     "B at 0x004 is not": [Register("A", 8, WORD, ""), Register("B", 4, WORD, "")],
     "A at 0x1000 is not": [Register("A", 4096, WORD, "")],
-    "A at 0x1a0 is in a reserved range": [Register("A", 0x1A0, WORD, "")],
+    "A at 0x1f8 is in a reserved range": [Register("A", 0x1F8, WORD, "")],
     "A_LO has no A_HI": [Register("A_LO", 0, WORD, ""), Register("A_HI", 8, WORD, "")],
     "A.y overlaps": [Register("A", 0, (Field("x", 0, 4, Access.RO, ""), Field("y", 3, 1, Access.RO, "")), "")],
     "A.x overlaps": [Register("A", 0, (Field("x", 30, 4, Access.RO, ""),), "")],
@@ -145,6 +152,12 @@ WRONG = {
 def test_maps_that_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match=line.replace(".", r"\.")):
         check(tuple(WRONG[line]), RESERVED)
+
+
+def test_a_descriptor_is_the_registers_of_a_command() -> None:
+    """64 bytes from TABLE_ROOT_LO on, in the order of their offsets, with none between."""
+    held = TABLE_COMMAND[: 2 * DESCRIPTOR_WORDS]
+    assert [register.offset for register in held] == list(range(0x140, 0x180, 4)) and held[-1].name == "TABLE_ID"
 
 
 def test_words() -> None:
