@@ -119,7 +119,7 @@ class RegisterFile(Component):
             with m.If(self.load):
                 for register in self._at(m, self.loaded):
                     if register.name in self._loadable:
-                        for field in register.fields:
+                        for _, field in fields_of((register,), Access.RW):
                             kept = self.held[register.name][field.name]
                             m.d.sync += kept.eq(self.value[field.low : field.high + 1])
         for name, _ in self.zero.shape():
