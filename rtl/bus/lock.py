@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, Signature
@@ -24,7 +24,7 @@ class LockRamConfig:
     words : int
         64-bit words of the RAM, which begins at address 0: a power of two, 512 to 1 Mi; default 8192, 64 KiB.
     registered : bool
-        What the RAM gives goes through a register: L = 2, for a faster clock; default False.
+        What goes to the RAM, and what it gives, goes through registers: L = 3, for a faster clock; default False.
     """
 
     physical_bits: int = 40
@@ -42,7 +42,7 @@ class LockRamConfig:
     @property
     def latency(self) -> int:
         """Cycles from a transfer to its answer."""
-        return 2 if self.registered else 1
+        return 3 if self.registered else 1
 
 
 class WordsSignature(Signature):
@@ -75,7 +75,7 @@ class WordsSignature(Signature):
 
 
 class LockRam(Component):
-    """Block RAM behind the memory port; every answer comes L cycles after the transfer, one or, `registered`, two.
+    """Block RAM behind the memory port; every answer comes L cycles after the transfer, one or, `registered`, three.
 
     A read takes the RAM for a cycle, a swap for L + 1: nothing comes between its comparison and its write. All accesses
     go through here, those of software and of other devices by `words`: so a swap is atomic towards them too.
@@ -112,14 +112,14 @@ class LockRam(Component):
         index_bits = (self.config.words - 1).bit_length()
 
         # What had the RAM L cycles before is answered in this one; a swap holds it until its write.
-        latency = self.config.latency
+        latency, registered = self.config.latency, self.config.registered
         taken = data.StructLayout({"read": 1, "swap": 1, "plain": 1, "beyond": 1, "id": len(reads.payload.id)})
         stages = [Signal(taken, name=f"taken_{number}") for number in range(1 + latency)]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(stages)]
         now, due = stages[0], stages[-1]
         value = fetch.data
-        for number in range(1, latency):
-            held = Signal(64, name=f"value_{number}")
+        if registered:
+            held = Signal.like(value, name="held")
             m.d.sync += held.eq(value)
             value = held
         swap = Signal(swaps.payload.shape())
@@ -157,7 +157,7 @@ class LockRam(Component):
         with m.Else():
             m.d.comb += address.eq(reads.payload.address)
         outside = Signal()
-        m.d.comb += [outside.eq(address[3 + index_bits :].any()), fetch.addr.eq(address[3:]), fetch.en.eq(~swapping)]
+        m.d.comb += outside.eq(address[3 + index_bits :].any())
         m.d.comb += [
             now.read.eq(reads.valid & reads.ready),
             now.swap.eq(swaps.valid & swaps.ready),
@@ -169,10 +169,16 @@ class LockRam(Component):
         with m.If(swaps.ready):
             m.d.sync += swap.eq(swaps.payload)
 
-        with m.If(swapping):
-            m.d.comb += [store.addr.eq(swap.address[3:]), store.data.eq(swap.new), store.en.eq(done.replicate(8))]
-        with m.Else():
-            m.d.comb += [store.addr.eq(address[3:]), store.data.eq(words.payload.value)]
-            with m.If(words.valid & words.ready & words.payload.write & ~outside):
-                m.d.comb += store.en.eq(words.payload.strobes)
+        # What goes to the RAM, in this cycle or the next. Nobody is served before a swap's write is there to be read.
+        into = m.d.sync if registered else m.d.comb
+        at, place, new, strobes = Signal.like(fetch.addr), Signal.like(store.addr), Signal(64), Signal(8)
+        m.d.comb += [fetch.addr.eq(at), fetch.en.eq(1 if registered else ~swapping)]
+        m.d.comb += [store.addr.eq(place), store.data.eq(new), store.en.eq(strobes)]
+        plain = words.valid & words.ready & words.payload.write & ~outside
+        into += [
+            at.eq(address[3:]),
+            place.eq(Mux(swapping, swap.address[3:], address[3:])),
+            new.eq(Mux(swapping, swap.new, words.payload.value)),
+            strobes.eq(Mux(swapping, done.replicate(8), words.payload.strobes & plain.replicate(8))),
+        ]
         return m
