@@ -36,7 +36,6 @@ COUNTS = {
     "rtl/engine/lister.py": 3,
     "rtl/engine/pairs.py": 2,
     "rtl/engine/report.py": 1,
-    "rtl/engine/table_engine.py": 1,
     "rtl/bus/lines.py": 1,
     "rtl/bus/monitor.py": 6,
     "rtl/bus/exclusive.py": 2,
