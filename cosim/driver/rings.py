@@ -109,14 +109,17 @@ class RingOfCommands:
         ValueError
             The ring does not hold so many.
         """
-        tail = BY_NAME["RING_TAIL"].unpack((yield Read(BY_NAME["RING_TAIL"].offset)))["value"]
-        if (self._head - tail) % _COUNTS + count > self._size:
-            raise ValueError(f"a ring of {self._size} does not hold {count} descriptors more")
+        yield from self._check_room(count)
         self._head = (self._head + count) % _COUNTS
         for offset in _INSIDE:
             self._unit.staged.pop(offset, None)
         yield Write(BY_NAME["RING_HEAD"].offset, self._head)
         yield from self._unit.begin(Command.RING)
+
+    def _check_room(self, count: int) -> Steps[None]:
+        tail = BY_NAME["RING_TAIL"].unpack((yield Read(BY_NAME["RING_TAIL"].offset)))["value"]
+        if (self._head - tail) % _COUNTS + count > self._size:
+            raise ValueError(f"a ring of {self._size} does not hold {count} descriptors more")
 
     def told(self) -> Steps[range]:
         """The numbers of the completions that wait."""
@@ -128,7 +131,11 @@ class RingOfCommands:
         return [self._done_base + ENTRY_BYTES * _DONE * (number % self._done_size) for number in numbers]
 
     def holds(self, word: int, number: int) -> bool:
-        """Whether the first word at its place is that completion's: its phase says so, in a ring that was zeroed."""
+        """Whether the first word at its place is that completion's, as its phase says.
+
+        In a ring that was zeroed, of the first one that was set up since the reset: in a later one the first round may
+        be one whose phase is 0.
+        """
         return word >> 63 == 1 - number // self._done_size % 2
 
     def done(self, words: Sequence[int]) -> dict[str, int]:
@@ -149,15 +156,20 @@ class RingOfCommands:
         Raises
         ------
         ValueError
-            Their masks differ, or a ring does not hold so many.
+            Their masks differ, a ring does not hold so many, or there is a move, which may tell several completions.
         DriverError
-            They do not end within their polls.
+            They do not end within their polls, the bus refused a completion, or there are some that nobody released.
         """
+        if any(one.get("moves") for one in commands):
+            raise ValueError("a move may tell several completions: give it to the ring, and take what is told")
         sets = [{at: word for at, word in self._registers(one, 0).items() if at not in _INSIDE} for one in commands]
         if any(one != sets[0] for one in sets):
             raise ValueError("commands of one run share their masks: these differ")
         if len(commands) > self._done_size:
             raise ValueError(f"a ring of {self._done_size} does not hold {len(commands)} completions")
+        if waiting := (yield from self.told()):
+            raise DriverError(f"{len(waiting)} completions wait: release them first")
+        yield from self._check_room(len(commands))
         yield from self.stage(commands[0])
         for identity, (command, place) in enumerate(zip(commands, self.places(len(commands)), strict=True)):
             for number, word in enumerate(self.descriptor(command, identity, pcid=pcid)):
@@ -171,11 +183,13 @@ class RingOfCommands:
         else:
             raise DriverError(f"{len(numbers)} of {len(commands)} commands were told after {POLLS} polls")
         yield from self._unit.await_end(Command.RING)
-        found = []
+        found: list[dict[str, int]] = []
         for place in self.done_places(numbers):
             words = []
             for number in range(_DONE):
                 words.append((yield from self._unit.read_word(place + ENTRY_BYTES * number)))
+            if not self.holds(words[0], numbers[len(found)]):
+                raise DriverError(f"the bus refused the completion at {place:#x}: its command was done")
             found.append(self.done(words))
         yield from self.release(len(found))
         return found

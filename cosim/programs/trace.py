@@ -240,9 +240,13 @@ class TracedWalker:
 
     def _drain(self, state: State, last: Request | None) -> None:
         recorded = self.recorder.take()
-        if last is not None and _is_second_half(recorded, last):
-            recorded = recorded[:-1]  # it is `last`
-            self._crossed = last.linear >> PAGE_SHIFT, last.access
+        if last is not None:
+            asked = last.linear >> PAGE_SHIFT, last.access
+            if _is_second_half(recorded, last):
+                recorded = recorded[:-1]  # it is `last`
+                self._crossed = asked
+            elif len(recorded) or self._crossed != asked:  # not once more, after its fault
+                self._crossed = None
         self._keep(recorded)
         self._answered = self.mmu.ask(state, recorded, last)
         self._state = state

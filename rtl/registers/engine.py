@@ -54,7 +54,7 @@ def attach(
     if "lists" in dict(command.shape()):
         ring = held.TABLE_LIST
         m.d.comb += [
-            *(command.lists.eq(ring.lists), command.list.size.eq(ring.size)),
+            *(command.lists.eq(ring.lists & ~commands.ring), command.list.size.eq(ring.size)),
             command.list.base.eq(wide(held, "LIST_BASE")),
             *(command.list_first.eq(held.TABLE_LIST_FIRST.value), command.list_count.eq(held.TABLE_LIST_COUNT.value)),
             *(now.TABLE_LIST_TOLD[name].eq(found[name]) for name in ("absent", "bad")),

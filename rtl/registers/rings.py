@@ -100,16 +100,18 @@ class TableRings(Component):
         kept = Signal(64)
         wrong, bad = Signal(), Signal()  # of the rings, of a command
         asked, answered = self.words.asked, self.words.answered
+        at = Signal.like(word)  # of a completion the first word is the last: who goes by its phase finds the others
 
         def place(base: Value, count: Value, size: Value, words: int) -> Value:
             here = count & ((Const(1, _COUNT_BITS) << size) - 1)[:_COUNT_BITS]
-            return Cat(Const(0, PAGE_SHIFT), base) + (here * (8 * words)) + (word << 3)
+            return Cat(Const(0, PAGE_SHIFT), base) + (here * (8 * words)) + (at << 3)
 
         room = (self.told - self.done_head)[:_COUNT_BITS] < (Const(1, _COUNT_BITS + 1) << self.done_size)[:17]
         phase = ~self.told.bit_select(self.done_size, 1)
         first = (self.completion[0] & ~(1 << 63)) | (phase << 63)
         writes = state == State.WRITE
         m.d.comb += [
+            at.eq(Mux(writes, COMPLETION_WORDS - 1 - word, word)),
             asked.valid.eq((state == State.READ) | writes),
             asked.payload.write.eq(writes),
             asked.payload.address.eq(
@@ -119,7 +121,7 @@ class TableRings(Component):
                     place(self.base, self.tail, self.size, DESCRIPTOR_WORDS),
                 )
             ),
-            asked.payload.value.eq(Mux(word == 0, first, self.completion[word[:2]])),
+            asked.payload.value.eq(Mux(at == 0, first, self.completion[at[:2]])),
             *(
                 self.load.eq((state == State.LOW) | (state == State.HIGH)),
                 self.number.eq(Cat(state == State.HIGH, word)),
@@ -152,7 +154,7 @@ class TableRings(Component):
             with m.Case(State.WRITE):
                 with m.If(answered.valid):
                     m.d.sync += [word.eq(word + 1), wrong.eq(wrong | answered.payload.error)]
-                    with m.If(word == COMPLETION_WORDS - 1):
+                    with m.If((at == 0) | answered.payload.error):  # after an error its first word is not written
                         m.d.comb += self.takes.eq(1)
                         m.d.sync += [word.eq(0), self.told.eq(self.told + 1), bad.eq(bad | self.bad)]
                         m.d.sync += state.eq(Mux(self.more, State.RUN, State.IDLE))

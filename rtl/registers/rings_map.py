@@ -27,7 +27,13 @@ RINGS: Final = (
         0x1B0,
         (
             Field("value", 0, 16, RO, "Descriptors that are done."),
-            Field("told", 16, 16, RO, "Completions written: those from DONE_HEAD to it are there."),
+            Field(
+                "told",
+                16,
+                16,
+                RO,
+                "Completions written, those from DONE_HEAD to it; after bus_error the last one may not be there.",
+            ),
         ),
         "How far both are since the reset.",
     ),

@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from ptewalk.cosim.driver.engine_masks import ageing, clearing
 from ptewalk.cosim.driver.rings import RingOfCommands
 from ptewalk.cosim.driver.simulated import AmaranthRegisters
-from ptewalk.cosim.driver.steps import run_async
+from ptewalk.cosim.driver.steps import DriverError, run_async
 from ptewalk.cosim.driver.table_engine import TableEngine, changing, telling_words
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.engine import Pages
@@ -203,6 +203,57 @@ def test_what_the_bus_refuses_raises_bus_error(what: str) -> None:
         assert bench.entries()[:4] == [CLEAN] * 4 and await bench.counts() == (2, 2)
 
     run(job)
+
+
+class Once(dict[int, int]):
+    """Pages of which the bus refuses one access, and then none."""
+
+    def get(self, page: int, default: Any = None) -> Any:  # type: ignore[override]
+        return self.pop(page, default)
+
+
+def test_the_phase_of_a_completion_is_its_last_word() -> None:
+    """Whoever goes by it finds the others there; where the bus refused one of those it stays as it was, and is seen."""
+
+    async def job(bench: Bench) -> None:
+        order: list[int] = []
+
+        class Watched(dict[int, int]):
+            def __setitem__(self, address: int, byte: int) -> None:
+                if address >> 12 == DONE >> 12:
+                    order.append(address - DONE)
+                super().__setitem__(address, byte)
+
+        bench.memory.bytes = Watched(bench.memory.bytes)
+        await bench.do(bench.ring.run([clear(0, 2), clear(2, 4)]))
+        assert [address // 8 for address in order if address % 8 == 0] == [3, 2, 1, 0, 7, 6, 5, 4]
+        bench.memory.bad = Once({DONE >> 12: 2})
+        with pytest.raises(DriverError, match="the bus refused the completion at 0x11040: its command was done"):
+            await bench.do(bench.ring.run([clear(4, 6)]))
+        assert bench.word(DONE + 0x40) == 0 and bench.entries()[:8] == [CLEAN] * 6 + [DIRTY] * 2
+        with pytest.raises(DriverError, match="1 completions wait: release them first"):
+            await bench.do(bench.ring.run([clear(6, 8)]))
+        await bench.do(bench.ring.release(1))
+        with pytest.raises(ValueError, match="a ring of 4 does not hold 5 "):
+            await bench.do(bench.ring.run([clear(6, 8)] * 5))
+        with pytest.raises(ValueError, match="a move may tell several completions"):
+            await bench.do(bench.ring.run([clear(6, 8) | {"moves": 1}]))
+        assert [one["changed"] for one in await bench.do(bench.ring.run([clear(6, 8)]))] == [2]
+
+    run(job)
+
+
+def test_a_list_that_registers_name_is_none_of_a_ring() -> None:
+    async def job(bench: Bench) -> None:
+        await bench.do(bench.ring.stage(clear(0, 2)))
+        await bench.bus.write(OFFSET["TABLE_LIST"], BY_NAME["TABLE_LIST"].pack(lists=1, size=9))
+        bench.put(RING, *bench.ring.descriptor(clear(0, 2), 7))
+        await bench.do(bench.ring.give(1))
+        await bench.ended()
+        (told,) = await bench.told()
+        assert (told["id"], told["page"], told["changed"]) == (7, 2, 2) and bench.entries()[:2] == [CLEAN] * 2
+
+    run(job, config=UnitConfig(MMU, engine=EngineConfig(lines=2, lists=True), rings=True))
 
 
 def test_an_abort_ends_the_run() -> None:
