@@ -14,7 +14,7 @@ def test_random_bursts(simulator: str, bits: int, part: int) -> None:
     """2,000 transactions on each simulator with `--whole`, 200 without; soft-dirty is cleared between."""
     told = bus_bursts(200, part, bits=bits, simulator=simulator)
     assert told["failures"] == []
-    assert told["transactions"] == 200 and told["refused"] >= 5
+    assert told["transactions"] == 200 and told["refused"] >= 9
     assert told["clears"] >= 10 and told["cleared"] >= 5 and told["marks"] >= told["cleared"]
     assert told["judged"] >= 1000 and told["choices"] >= 1
 
