@@ -263,12 +263,15 @@ class TraceLane:
         """Records of the dirty log have the parity of this number from now on."""
         self._one["epoch"] = number & 1
 
-    def records(self) -> list[int]:
-        """What the dirty log holds: the records since the start, in order. It is a ring that is read at once."""
-        if not self._one["logged_count"]:
+    def records(self, first: int = 0) -> list[int]:
+        """What the dirty log holds: the records since the start, or from the `first`-th on (from 0), in order.
+
+        It is a ring that is read at once.
+        """
+        count = int(self._one["logged_count"]) - first
+        if count <= 0:
             return []
-        array = (ctypes.c_uint64 * int(self._one["logged_count"])).from_address(int(self._one["logged"]))
-        return list(array)
+        return list((ctypes.c_uint64 * count).from_address(int(self._one["logged"]) + 8 * first))
 
     def counts(self) -> TraceCounts:
         """What was counted so far."""

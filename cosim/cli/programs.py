@@ -75,6 +75,7 @@ def _opened(stack: ExitStack, path: Path | None, mode: str, otherwise: BinaryIO)
 @option("--backend", type=click.Choice(["model", "gateware"]), default="gateware", show_default=True, help="Who walks.")
 @design_option
 @option("--engine", is_flag=True, help="The gateware's table engine does clear_refs, pagemap and mremap.")
+@option("--log", is_flag=True, help="Its dirty log says what an epoch changed, not pagemap.")
 @compiled_option
 @option(
     "--root",
@@ -127,6 +128,7 @@ def run(
     backend: str,
     design: str,
     engine: bool,
+    log: bool,
     simulator: str | None,
     root: Path,
     scratch: Path | None,
@@ -155,7 +157,8 @@ def run(
     goes to standard error when it has ended.
 
     With --epoch, pages that changed are compared with those that pagemap reports; soft-dirty is then cleared. A page
-    that changed and was not reported is a lost store, and the exit code is 1.
+    that changed and was not reported is a lost store, and the exit code is 1. With --log the MMU's dirty log reports,
+    with what software appends; images are made of it, and a page that is soft-dirty without a record is exit code 1.
 
     With --against linux the same program then runs on a real kernel, and areas, present pages, soft-dirty bits and
     (with --track off) raw entries are compared at the end of each epoch; a difference is exit code 1 too.
@@ -163,6 +166,8 @@ def run(
     _check(report, stdout, as_json)
     if against is None and (kernel is not None or packages):
         raise ToolError("--kernel and --deb are for --against linux")
+    if log and epoch is None:
+        raise ToolError("--log needs --epoch KIND: at an epoch's end it is read")
     if against is not None and (
         checkpoint is not None or swap is not None or epoch is None or epoch.startswith("instructions")
     ):
@@ -193,6 +198,7 @@ def run(
         told=backend,
         design=design,
         engine=engine,
+        log=log,
         pages=report is not None,
         root=root,
         scratch=scratch,
@@ -229,6 +235,7 @@ def run(
 @option("--backend", type=click.Choice(["model", "gateware"]), help="Who walks; by default as before.")
 @option("--design", type=click.Choice(DESIGNS), help="For the gateware; by default as before.")
 @option("--engine/--no-engine", default=None, help="With the gateware's table engine; by default as before.")
+@option("--log/--no-log", default=None, help="With the gateware's dirty log; by default as before.")
 @compiled_option
 @option(
     "--root",
@@ -249,6 +256,7 @@ def restore(
     backend: str | None,
     design: str | None,
     engine: bool | None,
+    log: bool | None,
     simulator: str | None,
     root: Path | None,
     scratch: Path | None,
@@ -281,8 +289,10 @@ def restore(
         settings = replace(settings, design=UNCACHED)
     if backend == "model" and engine is None:
         settings = replace(settings, engine=False)
+    if UNCACHED in (design, settings.design) and log is None:
+        settings = replace(settings, log=False)
     changes = {"root": root, "scratch": scratch, "seconds": seconds, "told": backend, "design": design}
-    changes |= {"engine": engine}
+    changes |= {"engine": engine, "log": log}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     if settings.told not in ("model", "gateware"):
         raise ToolError(f"{folder}: backend {settings.told!r} in image {chosen}; give --backend model or gateware")
@@ -330,7 +340,7 @@ def _go(
     from ptewalk.cosim.programs.run import ProgramRun
     from ptewalk.model.linux import Track
 
-    walker, design = make_walker(settings.told, settings.design, simulator), settings.design
+    walker, design = make_walker(settings.told, settings.design, simulator, log=settings.log), settings.design
     engine = make_engine(settings.told, simulator) if settings.engine else None
     with ExitStack() as stack:
         streams = {
@@ -368,23 +378,29 @@ def _go(
             click.echo(f"  lost: {loss}", err=True)
         for difference in result.get("against", {"differences": ()})["differences"][:_SHOWN]:
             click.echo(f"  differs: {difference}", err=True)
-    if (epochs is not None and epochs["lost"]) or result.get("against", {}).get("differ"):
+    if (epochs is not None and (epochs["lost"] or epochs.get("unlogged"))) or result.get("against", {}).get("differ"):
         return DIFFER
     return _passed(status) if pass_status else 0
 
 
-def make_walker(backend: str, design: str = UNCACHED, simulator: str | None = None) -> Callable[[Any], Any]:
-    """What makes the MMU for a memory; `simulator` is that of the gateware, by default Verilator."""
+def make_walker(
+    backend: str, design: str = UNCACHED, simulator: str | None = None, *, log: bool = False
+) -> Callable[[Any], Any]:
+    """What makes the MMU for a memory, with a dirty log; `simulator` is the gateware's, by default Verilator."""
     if simulator is not None and backend != "gateware":
         raise ToolError(f"--simulator goes with --backend gateware, not with --backend {backend}")
     if design in CACHING:
         if backend != "gateware":
             raise ToolError(f"--design {design} is for --backend gateware")
+        from ptewalk.cosim.programs.dirty_log import LoggedWalker
         from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
         from ptewalk.cosim.runs.tracing import trace_library
 
-        built = trace_library(design, simulator or "verilator")
-        return lambda memory: CachingWalker(TracedMmu(built, memory))
+        built = trace_library(design, simulator or "verilator", log=log)
+        kind = LoggedWalker if log else CachingWalker
+        return lambda memory: kind(TracedMmu(built, memory))
+    if log:
+        raise ToolError(f"--log is of an MMU that caches: give --design, one of {', '.join(CACHING)}")
     from ptewalk.cosim.bench.single import SingleWalker
     from ptewalk.cosim.programs.walkers import ModelWalker
 
@@ -423,11 +439,13 @@ def _passed(status: int) -> int:
 def _told(result: dict[str, Any]) -> str:
     names = ("backend", "profile", "track", "seed", "status")
     lines = ["ptewalk run: " + ", ".join(f"{name} {result[name]}" for name in names)]
-    others = (*names, "program", "image", "epochs", "lost", "against", "engine")
+    others = (*names, "program", "image", "epochs", "lost", "against", "engine", "log")
     counts = {name: result[name] for name in result if name not in others}
     lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items()))
     if "engine" in result:
         lines.append("  table engine: " + ", ".join(f"{name} {count}" for name, count in result["engine"].items()))
+    if "log" in result:
+        lines.append("  dirty log: " + ", ".join(f"{name} {count}" for name, count in result["log"].items()))
     if "epochs" in result:
         counts = {
             name: count

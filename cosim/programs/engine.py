@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from ptewalk.cosim.bench.engine import ENGINE_COUNTS, GatewareEngine
 from ptewalk.cosim.bench.engine_lane import EngineLane, RuleOfEngineBroken
+from ptewalk.model.engine import Pages
 from ptewalk.model.memory import FixedMemory
+from ptewalk.model.pte import Entries
 
 __all__ = ["ProgramEngine"]
 
@@ -19,6 +22,11 @@ class ProgramEngine(GatewareEngine):
     lane : EngineLane
     memory : FixedMemory
 
+    Attributes
+    ----------
+    moved : callable (int, int, int)
+        Told of each move: the frame of the top-level table, and the pages that it went to, first and last + 1.
+
     Raises
     ------
     RuleOfEngineBroken
@@ -27,7 +35,13 @@ class ProgramEngine(GatewareEngine):
 
     def __init__(self, lane: EngineLane, memory: FixedMemory) -> None:
         self._done: Counter[str] = Counter()
+        self.moved: Callable[[int, int, int], None] = lambda root, first, last: None
         super().__init__(lane, memory, self._done, [])
+
+    def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
+        """As `Engine.move`."""
+        super().move(pages, target, level, rules, marks=marks, unprotects=unprotects)
+        self.moved(pages.root, target, target + pages.last - pages.first)
 
     @property
     def figures(self) -> dict[str, int]:

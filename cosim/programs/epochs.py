@@ -2,7 +2,7 @@
 
 At the end of an epoch the bytes of every page are hashed, pagemap is read, and soft-dirty cleared by 4. A page whose
 contents changed and that was not reported is a lost store. Nothing here knows a rule of the model: contents are
-compared, and bit 55 is read.
+compared, and bit 55 is read. With a dirty log, it is the log that reports.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptewalk.cosim.base.errors import ToolError
+from ptewalk.cosim.programs.dirty_log import ProgramLog
 from ptewalk.model.kernel import Kernel
 from ptewalk.model.linux import SoftBit, VmFlag
 from ptewalk.model.proc import pagemap
@@ -109,6 +110,8 @@ class Epoch:
         Reported and not changed: the whole huge page is reported.
     elsewhere : int
         Changed in shared memory, and reported by no mapping: who stored is gone, or it was write(2).
+    unlogged : int or None
+        Soft-dirty by the page's own entry, and not in the dirty log; None: there is no log.
     """
 
     number: int
@@ -120,10 +123,11 @@ class Epoch:
     area: int = 0
     huge: int = 0
     elsewhere: int = 0
+    unlogged: int | None = None
 
     def as_json(self) -> dict[str, int]:
         """Name to number."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def present_pages(kernel: Kernel, process: Process) -> Iterator[Present]:
@@ -162,6 +166,8 @@ class Epochs:
     every : Every
     keeps_pages : bool
         Which pages were there, reported, changed and lost is kept, epoch by epoch.
+    log : ProgramLog or None
+        It reports, not pagemap.
 
     Attributes
     ----------
@@ -175,6 +181,7 @@ class Epochs:
     kernel: Kernel
     every: Every
     keeps_pages: bool = False
+    log: ProgramLog | None = None
     done: list[Epoch] = field(default_factory=list)
     pages: list[dict[str, dict[int, list[list[int]]]]] = field(default_factory=list)
     losses: list[Lost] = field(default_factory=list)
@@ -202,8 +209,11 @@ class Epochs:
         told |= {one.page for one in present_pages(self.kernel, process) if one.reported}
 
     def _found(self, process: Process) -> list[Present]:
-        told = self._told.get(process, ())
         pages = present_pages(self.kernel, process)
+        if self.log is not None:
+            logged = self.log.pages(process.mm.tables)
+            return [one._replace(reported=one.page in logged) for one in pages]
+        told = self._told.get(process, ())
         return [one._replace(reported=True, by_entry=True) if one.page in told else one for one in pages]
 
     def end(
@@ -226,7 +236,7 @@ class Epochs:
         observe : callable
             Told of all present pages before soft-dirty is cleared.
         """
-        epoch = Epoch(len(self.done) + 1)
+        epoch = self._blank(len(self.done) + 1)
         self._hashes.clear()
         found = {process: self._found(process) for process in processes}
         everywhere = {one.frame for pages in found.values() for one in pages if one.reported}
@@ -266,6 +276,8 @@ class Epochs:
     ) -> None:
         epoch.pages += 1
         epoch.reported += one.reported
+        if epoch.unlogged is not None:
+            epoch.unlogged += one.by_entry and not one.reported
         self._mark("present", process, one)
         if one.reported:
             self._mark("reported", process, one)
@@ -347,6 +359,11 @@ class Epochs:
             self.kernel.clear_refs(process.who, "4")
         self._told.clear()
         self._hashes.clear()
+        if self.log is not None:
+            self.log.forget(process.mm.tables for process in processes)
+
+    def _blank(self, number: int) -> Epoch:
+        return Epoch(number, unlogged=None if self.log is None else 0)
 
     def contents(self) -> dict[int, dict[int, bytes]]:
         """What processes had stored at the end of the last epoch: process to page to hash, without pages of zeros."""
@@ -354,7 +371,7 @@ class Epochs:
 
     def as_json(self) -> dict[str, Any]:
         """Totals, the epochs one by one, and what was lost."""
-        names = [name for name in Epoch(0).as_json() if name != "number"]
+        names = [name for name in self._blank(0).as_json() if name != "number"]
         return {
             "count": len(self.done),
             **{name: sum(getattr(epoch, name) for epoch in self.done) for name in names},

@@ -18,6 +18,7 @@ from ptewalk.cosim.programs.arena import Arena
 from ptewalk.cosim.programs.call_numbers import MARKER, NUMBERS
 from ptewalk.cosim.programs.capture import Capture
 from ptewalk.cosim.programs.cpu import SYSCALL_BYTES, Cpu, Stop
+from ptewalk.cosim.programs.dirty_log import LoggedWalker, ProgramLog
 from ptewalk.cosim.programs.engine import ProgramEngine
 from ptewalk.cosim.programs.epochs import Epochs, Every, Present
 from ptewalk.cosim.programs.errors import CallFails
@@ -52,6 +53,7 @@ from ptewalk.model.memory import FixedMemory
 from ptewalk.model.mmu import Mmu
 from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import NAMED
+from ptewalk.model.pte import Entries
 from ptewalk.model.state.machine import CONTROL, Process
 from ptewalk.model.x86 import Control
 
@@ -102,6 +104,8 @@ class Settings:
         Which pages were reported, changed and lost is kept, epoch by epoch.
     engine : bool
         What images say: a table engine of gateware was beside the MMU.
+    log : bool
+        The MMU's dirty log reports, not pagemap; who walks is a `LoggedWalker`.
     """
 
     profile: Profile
@@ -124,6 +128,7 @@ class Settings:
     pages: bool = False
     swap: int = 0
     engine: bool = False
+    log: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """What an image says of them; `from_json` takes it."""
@@ -134,6 +139,7 @@ class Settings:
             "backend": self.told,
             "design": self.design,
             "engine": self.engine,
+            "log": self.log,
             "epoch": None if self.epoch is None else str(self.epoch),
             **{name: getattr(self, name) for name in ("scratch_bytes", "memory_bytes", "seconds", "seed", "swap")},
         }
@@ -154,6 +160,7 @@ class Settings:
                 told=str(said["backend"]),
                 design=str(said.get("design", "mmu-uncached")),
                 engine=bool(said.get("engine", False)),
+                log=bool(said.get("log", False)),
                 **numbers,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -200,6 +207,7 @@ class ProgramRun:
         self.walker = walker(self.arena.memory)
         self.mmu = ProgramMmu(self.walker.walk, self.walker.invalidate)
         self.engine = self.mmu.engine = None if engine is None else engine(self.arena.memory)
+        self.log = self._logged() if settings.log else None
         self._left = ExitStack()
         self.kernel = Kernel(
             settings.profile,
@@ -209,6 +217,7 @@ class ProgramRun:
             exact=settings.exact,
             memory=self.arena.memory,
             reuse_frames=True,
+            **({} if self.log is None else {"tables": self.log.tables}),
         )
         self.memory = UserMemory(self.kernel, self.mmu, self.arena)
         if settings.swap:
@@ -226,7 +235,7 @@ class ProgramRun:
         if here.is_relative_to(root):
             self.system.current.folder = b"/" + os.fsencode(here.relative_to(root)).removeprefix(b".")
         self.seconds = 0.0
-        self.epochs = Epochs(self.kernel, settings.epoch, settings.pages) if settings.epoch else None
+        self.epochs = Epochs(self.kernel, settings.epoch, settings.pages, self.log) if settings.epoch else None
         self._departures = 0
         self.system.before_call = self._before_call
         if self.epochs is not None:
@@ -238,6 +247,16 @@ class ProgramRun:
         self.image_bytes = 0
         self._ended_before = 0
         """Number of the system call before which the last epoch ended."""
+
+    def _logged(self) -> ProgramLog:
+        """Who keeps the records of the MMU, and what software appends."""
+        log = ProgramLog(Entries(self.settings.profile, track=self.settings.track))
+        if not isinstance(self.walker, LoggedWalker):
+            raise ToolError("a dirty log is of an MMU that caches: choose one by --design")
+        self.walker.told = log.record
+        if self.engine is not None:
+            self.engine.moved = log.append
+        return log
 
     def _mmu(self, _: object) -> Mmu:
         return self.mmu
@@ -421,8 +440,8 @@ class ProgramRun:
     def end_epoch(self) -> None:
         """An epoch ends: contents are compared with what is reported."""
         assert self.epochs is not None
-        if self.tracer is not None:
-            self.tracer.epoch()
+        if isinstance(self.walker, TracedWalker | LoggedWalker):
+            self.walker.epoch()
         alive = [task for task in self.system.tasks.values() if task.status is None]
         departures, self._departures = self._departures, self.system.departures
         left = departures != self.system.departures
@@ -458,5 +477,6 @@ class ProgramRun:
             **({"images": self.images, "image_bytes": self.image_bytes} if self.capture else {}),
             **{name: count for name, count in self.walker.counters.items() if name in _SHOWN},
             **({"engine": self.engine.figures} if self.engine is not None else {}),
+            **({"log": self.log.figures} if self.log is not None else {}),
             "seconds": round(self.seconds, 3),
         }

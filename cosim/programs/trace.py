@@ -58,12 +58,17 @@ class TracedMmu:
     memory : FixedMemory
     latency, outstanding : int
         As `TraceLane`.
+
+    Attributes
+    ----------
+    epochs : int
+        That ended so far.
     """
 
     def __init__(self, library: Path, memory: FixedMemory, *, latency: int = 1, outstanding: int = OUTSTANDING) -> None:
         self.lane = TraceLane(library, memory, latency=latency, outstanding=outstanding)
         self.faults = 0
-        self._epoch = 0
+        self.epochs = 0
         self._state: State | None = None
         self._context: Records | None = None
         self._stale: dict[int | None, None] = {}
@@ -101,8 +106,8 @@ class TracedMmu:
 
     def epoch(self) -> None:
         """An epoch ended: records of the dirty log, where there is one, have the other parity from now on."""
-        self._epoch += 1
-        self.lane.epoch(self._epoch)
+        self.epochs += 1
+        self.lane.epoch(self.epochs)
 
     def counts(self) -> TraceCounts:
         """What was counted so far."""

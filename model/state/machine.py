@@ -80,7 +80,7 @@ class Mm:
         self.who = who
         self.entries = kernel.entries
         self.frames = kernel.frames
-        self.tables = PageTables(kernel.frames, kernel.stale, kernel.levels, kernel.free_pcid())
+        self.tables = kernel.new_tables(kernel.frames, kernel.stale, kernel.levels, kernel.free_pcid())
         self.areas = Areas(kernel.entries.VM_SOFTDIRTY | VmFlag.MAYBE_GUARD)
         self.has_pinned = False
         self.changed = PageSet()
@@ -215,6 +215,8 @@ class MachineState:
     compiled : bool
         Where many entries are read or changed at once, that is done by compiled code, with the same result. ImportError
         without numba.
+    tables : callable (Frames, Stale, int, int) -> PageTables
+        Makes the page tables of a new address space; its parameters are those of `PageTables`, the default.
 
     Attributes
     ----------
@@ -243,10 +245,12 @@ class MachineState:
         reuse_frames: bool = False,
         thp_anon: str = "",
         compiled: bool = False,
+        tables: Callable[[Frames, Stale, int, int], PageTables] = PageTables,
     ) -> None:
         if compiled and importlib.util.find_spec("numba") is None:
             raise ImportError("compiled=True needs numba: pip install 'ptewalk[fast]'")
         self.compiled = compiled
+        self.new_tables = tables
         self.profile = profile
         self.entries = Entries(profile, soft_dirty=soft_dirty, track=track)
         self.track = track

@@ -15,6 +15,7 @@ import pytest
 
 from ptewalk.cosim.bench.single import SingleWalker
 from ptewalk.cosim.cli.programs import make_engine
+from ptewalk.cosim.programs.dirty_log import LoggedWalker
 from ptewalk.cosim.programs.run import ProgramRun, Settings
 from ptewalk.cosim.programs.trace import CachingWalker, TracedMmu
 from ptewalk.cosim.programs.walkers import ModelWalker
@@ -73,8 +74,9 @@ def run(
         library = WalkerLibrary.make()
         walker = lambda memory: SingleWalker(library.lane, memory)  # noqa: E731
     elif backend != "model":  # a design that caches
-        built = trace_library(backend)
-        walker = lambda memory: CachingWalker(TracedMmu(built, memory))  # noqa: E731
+        built = trace_library(backend, log=chosen.log)
+        kind = LoggedWalker if chosen.log else CachingWalker
+        walker = lambda memory: kind(TracedMmu(built, memory))  # noqa: E731
     out, errors = io.BytesIO(), io.BytesIO()
     beside = make_engine("gateware") if engine else None
     with ProgramRun(chosen, walker, engine=beside, stdin=io.BytesIO(stdin), stdout=out, stderr=errors) as running:
