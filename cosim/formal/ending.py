@@ -53,6 +53,9 @@ class _End(Component):
         self.inner = signals_of(made)
         ending.elaborate = lambda platform: made  # type: ignore[method-assign]
         m.submodules.ending = ending
+        made_both = both.elaborate(None)
+        self.offer = signals_of(made_both)
+        both.elaborate = lambda platform: made_both  # type: ignore[method-assign]
         self.queue = opened_queue(m, "invalidating", both, "whose", _DEPTH)
         connect(m, flipped(self.software), both.software)
         connect(m, ending.invalidations, both.own)
@@ -82,7 +85,7 @@ class EngineEnding(Harness):
     )
     constants = ("offset",)
     depth = 2
-    search_depth = 8
+    search_depth = 10
     solver = "yices"
 
     def __init__(self, *, searching: bool = False) -> None:
@@ -151,6 +154,10 @@ class EngineEnding(Harness):
         with m.Elif(mine & found.valid):
             m.d.sync += [ahead.eq(ahead - 1), mine.eq(~drained)]
         if not self.searching:
+            offer, ending = end.offer, end.ending.invalidations
+            for owns, one in ((0, end.software), (1, ending)):
+                same = one.valid & (Value.cast(offer["kept"]) == Value.cast(one.payload))
+                m.d.comb += Assert(~offer["offers"] | (offer["owns"] != owns) | same)
             queue = end.queue
             m.d.comb += [
                 Assert(queue.level == count),

@@ -165,30 +165,37 @@ class Invalidations(Component):
         software, own, out = self.software, self.own, self.invalidations
         turn, chosen, owes, taken = Signal(), Signal(), Signal(), Signal()  # turn: of `own`
         tried, passes = Signal(range(_PATIENCE + 1)), Signal()
+        # What is offered stands in registers: it goes a long way in the MMU.
+        offers, owns, kept = Signal(name="offers"), Signal(name="owns"), Signal(InvalidationLayout(), name="kept")
         may = self.pause & self.paused
         m.d.comb += [
             # One that has to wait for room holds up none that has not; where both have to, they take turns.
             passes.eq((tried == _PATIENCE) & (Mux(turn, software.payload.wait, own.payload.wait) == x86.Wait.NONE)),
             chosen.eq(own.valid & ((turn ^ passes) | ~software.valid)),
-            out.payload.eq(Mux(chosen, Value.cast(own.payload), Value.cast(software.payload))),
-            out.valid.eq((own.valid | software.valid) & may),
-            own.ready.eq(chosen & may & out.ready),
-            software.ready.eq(~chosen & may & out.ready),
+            out.payload.eq(kept),
+            out.valid.eq(offers & may),
             taken.eq(out.valid & out.ready),
+            own.ready.eq(owns & taken),
+            software.ready.eq(~owns & taken),
+        ]
+        m.d.sync += [
+            offers.eq((own.valid | software.valid) & may & ~taken),
+            owns.eq(chosen),
+            kept.eq(Mux(chosen, Value.cast(own.payload), Value.cast(software.payload))),
         ]
         m.d.sync += self.pause.eq((own.valid | software.valid) & ~owes & ~taken)
         with m.If(taken):
-            m.d.sync += [turn.eq(~chosen), tried.eq(0)]
+            m.d.sync += [turn.eq(~owns), tried.eq(0)]
         with m.Elif(may & own.valid & software.valid & (tried != _PATIENCE)):
             m.d.sync += tried.eq(tried + 1)
-        with m.If(taken & ~chosen):
+        with m.If(taken & ~owns):
             m.d.sync += owes.eq(1)
         with m.Elif(self.stepped):
             m.d.sync += owes.eq(0)
         m.submodules.whose = whose = fifo.SyncFIFO(width=1, depth=4)
         found = self.completions
         m.d.comb += [
-            *(whose.w_data.eq(chosen), whose.w_en.eq(taken & (out.payload.wait != x86.Wait.NONE))),
+            *(whose.w_data.eq(owns), whose.w_en.eq(taken & (out.payload.wait != x86.Wait.NONE))),
             whose.r_en.eq(found.valid),
             *(self.told.payload.eq(found.payload), self.told.valid.eq(found.valid & ~whose.r_data)),
             self.drained.eq(found.valid & whose.r_data),
