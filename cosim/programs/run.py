@@ -55,6 +55,7 @@ from ptewalk.model.profile import Profile
 from ptewalk.model.profiles import NAMED
 from ptewalk.model.pte import Entries
 from ptewalk.model.state.machine import CONTROL, Process
+from ptewalk.model.state.tables import PageTables
 from ptewalk.model.x86 import Control
 
 __all__ = ["ProgramRun", "Settings"]
@@ -217,7 +218,7 @@ class ProgramRun:
             exact=settings.exact,
             memory=self.arena.memory,
             reuse_frames=True,
-            **({} if self.log is None else {"tables": self.log.tables}),
+            tables=PageTables if self.log is None else self.log.tables,
         )
         self.memory = UserMemory(self.kernel, self.mmu, self.arena)
         if settings.swap:

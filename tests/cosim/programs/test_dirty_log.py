@@ -36,7 +36,7 @@ MARKS = Every("marker")
 def test_epochs_by_the_log(run: Run, program: Programs, name: str, settings: dict[str, Any]) -> None:
     """No page that changed is missing, and each mark has a record.
 
-    None is there that pagemap does not report, but of whole tables that moved: Linux marks nothing there (move_normal_pmd).
+    None is there that pagemap does not report, but of whole tables that moved: Linux marks nothing (move_normal_pmd).
     """
     by_pagemap, by_log = (run([program(name)], backend="mmu", pages=True, log=log, **settings) for log in (False, True))
     assert by_log.output == by_pagemap.output and by_log.status == 0
@@ -89,7 +89,19 @@ def test_a_record_of_another_epoch_is_noticed(run: Run, program: Programs, monke
 def test_images_of_what_was_logged(tmp_path: Path, have: Have, ptewalk: Command) -> None:
     """A program goes on from an image that the log made, with it, by pagemap, and on a design that has none."""
     images, out = tmp_path / "images", tmp_path / "out"
-    command = ("run", "--log", "--design", "mmu", "--seed", "3", "--json", "--stdout", str(out), "--epoch", "syscalls:8")
+    command = (
+        "run",
+        "--log",
+        "--design",
+        "mmu",
+        "--seed",
+        "3",
+        "--json",
+        "--stdout",
+        str(out),
+        "--epoch",
+        "syscalls:8",
+    )
     code, printed, _ = ptewalk(*command, "--checkpoint", str(images), "--", have("busybox"), "sort", "/etc/services")
     told = json.loads(printed)
     assert code == 0 and (told["lost"], told["epochs"]["unlogged"]) == (0, 0)
