@@ -57,7 +57,10 @@ _LONG: Final = 8 * TABLE_ENTRIES
 """Entries from which on each table is looked at first."""
 _FIRSTS: Final = np.arange(0, _PIECE, TABLE_ENTRIES)
 _IN_TABLE: Final = np.arange(TABLE_ENTRIES)
+_NO_TABLES: Final = np.zeros(0, np.intp)
+_P, _PROTNONE = _constant(P), _constant(PROTNONE)
 _WORD_FRAME: Final = _constant((1 << PAGEMAP_FRAME_BITS) - 1)
+_ONLY_FRAME: Final = _WORD_FRAME.view(np.int64)
 
 
 class Masks(NamedTuple):
@@ -304,32 +307,41 @@ def pagemap(entries: Words, rules: Entries, *, out: Words | None = None, compile
 
         bulk_compiled.pagemap(entries, words, layout)
         return words
-    tables = _put_present(entries, words, layout)
-    for start in range(0, len(tables), _PIECE // TABLE_ENTRIES):
-        places = (tables[start : start + _PIECE // TABLE_ENTRIES, None] * TABLE_ENTRIES + _IN_TABLE).ravel()
-        _put_absent(entries, words, places[places < len(entries)], layout)
+    present, highest = _Present.of(layout), np.empty(-(-len(entries) // TABLE_ENTRIES), np.int64)
+    for start, piece, scratch in _pieces(entries):
+        tables = slice(start // TABLE_ENTRIES, (start + _PIECE) // TABLE_ENTRIES)
+        _put_present(piece, words[start : start + len(piece)], scratch, present, highest[tables])
+    _put_absent(entries, words, highest, layout)
     return words
 
 
-def _put_present(entries: Words, words: Words, layout: Layout, more: int = 0) -> NDArray[np.intp]:
-    """Put the words of entries that are 0 or have P; the tables that have others, whose words are wrong, are returned.
+class _Present(NamedTuple):
+    """How the words of entries that are 0 or have P are made, as operands."""
 
-    `more` is a bit, 2^48 or higher, that the words of entries with P have besides; 0 without userfaultfd.
-    """
-    # Kernels with userfaultfd keep complements in entries with P=0 (asm/pgtable-invert.h): the high bits show them.
-    flags, flags_up = (_TOLD, _constant(int(_TOLD_UP) | more)) if layout.uffd else (_FLAGS, _FLAGS_UP)
-    plain = layout.plain | np.uint64(more)
-    highest = np.empty(-(-len(entries) // TABLE_ENTRIES), np.int64)
-    for start, piece, scratch in _pieces(entries):
-        word = words[start : start + len(piece)]
-        np.right_shift(piece, _FRAME_DOWN, word)
-        np.bitwise_and(piece, flags, scratch)
-        np.multiply(scratch, flags_up, scratch)
-        np.bitwise_or(word, scratch, word)  # not 0 where the entry is not, and P the highest bit
-        table = start // TABLE_ENTRIES
-        _highest(word.view(np.int64), highest[table : table + _PIECE // TABLE_ENTRIES])
-        np.bitwise_and(word, plain, word)
-    return (highest > 0).nonzero()[0]  # an entry that is not 0 and has P=0
+    flags: Words
+    """Those of an entry that are told,"""
+    flags_up: Words
+    """and a product that brings them to their places, and to others that a word has no use for."""
+    plain: Words
+    """Bits of a word."""
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def of(layout: Layout, more: int = 0) -> _Present:
+        """The operands; `more` is a bit, 2^48 or higher, that these words have besides; 0 without userfaultfd."""
+        # Kernels with userfaultfd keep complements in entries with P=0 (asm/pgtable-invert.h): the high bits show them.
+        flags, flags_up = (_TOLD, int(_TOLD_UP) | more) if layout.uffd else (_FLAGS, int(_FLAGS_UP))
+        return _Present(flags, _constant(flags_up), _constant(int(layout.plain) | more))
+
+
+def _put_present(piece: Words, word: Words, scratch: Words, present: _Present, highest: NDArray[np.int64]) -> None:
+    """Put the words of entries of a piece that are 0 or have P; positive in `highest`: a table that has others."""
+    np.right_shift(piece, _FRAME_DOWN, word)
+    np.bitwise_and(piece, present.flags, scratch)
+    np.multiply(scratch, present.flags_up, scratch)
+    np.bitwise_or(word, scratch, word)  # not 0 where the entry is not, and P the highest bit
+    _highest(word.view(np.int64), highest)
+    np.bitwise_and(word, present.plain, word)
 
 
 class Alike(NamedTuple):
@@ -337,15 +349,15 @@ class Alike(NamedTuple):
 
     Attributes
     ----------
-    low, high : uint64 array (tables,)
-        The lowest and the highest frame of its words; 0 where all are 0.
-    other : bool array (tables,)
-        It has an entry that is not 0 and has P=0: its words are to be made otherwise, and its frames are not told.
+    low, high : int64 array (tables,)
+        A frame below which, and one above which it has none; 0 where all words are 0.
+    hidden : bool array (tables,)
+        It has a PROT_NONE entry, of whose page nothing is said.
     """
 
-    low: Words
-    high: Words
-    other: NDArray[np.bool_]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    hidden: NDArray[np.bool_]
 
 
 def alike(entries: Words, rules: Entries, out: Words) -> Alike | None:
@@ -353,21 +365,36 @@ def alike(entries: Words, rules: Entries, out: Words) -> Alike | None:
     layout = Layout.of(rules)
     if not layout.uffd:
         return None
-    other = np.zeros(-(-len(entries) // TABLE_ENTRIES), np.bool_)
-    other[_put_present(entries, out, layout, 1 << PagemapBit.EXCLUSIVE)] = True
-    low, high = np.empty((2, len(other)), np.uint64)
-    for start, words, scratch in _pieces(out):
-        tables = slice(start // TABLE_ENTRIES, -(-(start + len(words)) // TABLE_ENTRIES))
-        firsts, least, most = _FIRSTS[: tables.stop - tables.start], low[tables], high[tables]
-        np.minimum.reduceat(words.view(np.int64), firsts, out=least.view(np.int64))  # with PRESENT the smallest
-        np.maximum.reduceat(words, firsts, out=most)
-        if (least ^ most > _WORD_FRAME).any():  # they differ by marks, and need not be the lowest and the highest frame
-            np.bitwise_and(words, _WORD_FRAME, scratch)
-            np.maximum.reduceat(scratch, firsts, out=most)
-            np.subtract(scratch, _ONE, scratch)  # 0 becomes the largest
-            np.minimum.reduceat(scratch, firsts, out=least)
+    present = _Present.of(layout, 1 << PagemapBit.EXCLUSIVE)
+    low, high, highest = np.empty((3, -(-len(entries) // TABLE_ENTRIES)), np.int64)
+    told, most = out.view(np.int64), high.view(np.uint64)
+    for start, piece, scratch in _pieces(entries):
+        end, table = start + len(piece), start // TABLE_ENTRIES
+        last = table + _PIECE // TABLE_ENTRIES
+        _put_present(piece, out[start:end], scratch, present, highest[table:last])
+        firsts = _FIRSTS[: len(low[table:last])]
+        np.minimum.reduceat(told[start:end], firsts, out=low[table:last])  # with PRESENT the smallest
+        np.maximum.reduceat(out[start:end], firsts, out=most[table:last])
+    if ((low.view(np.uint64) ^ most) > _WORD_FRAME).any():
+        _bound_mixed(out, low.view(np.uint64), most)
+    low &= _ONLY_FRAME
+    high &= _ONLY_FRAME
+    hidden = np.zeros(len(highest), np.bool_)
+    hidden[_put_absent(entries, out, highest, layout)] = True
+    return Alike(low, high, hidden)
+
+
+def _bound_mixed(words: Words, low: Words, high: Words) -> None:
+    """The lowest and the highest frame of each table, where its words differ by marks."""
+    for start, piece, frames in _pieces(words):
+        tables = slice(start // TABLE_ENTRIES, (start + _PIECE) // TABLE_ENTRIES)
+        least, most = low[tables], high[tables]
+        if (least ^ most > _WORD_FRAME).any():
+            np.bitwise_and(piece, _WORD_FRAME, frames)
+            np.maximum.reduceat(frames, _FIRSTS[: len(most)], out=most)
+            np.subtract(frames, _ONE, frames)  # 0 becomes the largest
+            np.minimum.reduceat(frames, _FIRSTS[: len(least)], out=least)
             np.add(least, _ONE, least)
-    return Alike(low & _WORD_FRAME, high & _WORD_FRAME, other)
 
 
 class Known(NamedTuple):
@@ -415,14 +442,27 @@ def mapped(entries: Words, rules: Entries, known: Known, *, out: Words | None = 
     return words
 
 
-def _put_absent(entries: Words, words: Words, places: NDArray[np.intp], layout: Layout) -> None:
-    """Put right the words at those of `places` where the entry is not 0 and has P=0."""
-    part = entries[places]
-    hidden, swapped = (part & (P | PROTNONE)) == PROTNONE, (part != 0) & ((part & (P | PROTNONE)) == 0)
-    for chosen, rule in ((hidden, hidden_words), (swapped, swap_words)):
-        found = np.flatnonzero(chosen)
-        if len(found):
-            words[places[found]] = rule(part[found], layout)
+def _put_absent(entries: Words, words: Words, highest: NDArray[np.int64], layout: Layout) -> NDArray[np.intp]:
+    """Put right the words of entries that are not 0 and have P=0, of the tables that `highest` is positive of.
+
+    Returns the tables that have a PROT_NONE entry.
+    """
+    tables = (highest > 0).nonzero()[0]
+    hiding = [_NO_TABLES]
+    for start in range(0, len(tables), _PIECE // TABLE_ENTRIES):
+        places = (tables[start : start + _PIECE // TABLE_ENTRIES, None] * TABLE_ENTRIES + _IN_TABLE).ravel()
+        if places[-1] >= len(entries):
+            places = places[places < len(entries)]
+        part = entries[places]
+        absent = ((part & _P == 0) & (part != 0)).nonzero()[0]
+        part, places = part[absent], places[absent]
+        hidden = part & _PROTNONE != 0
+        if hidden.any():
+            words[places[hidden]] = hidden_words(part[hidden], layout)
+            hiding.append(places[hidden] // TABLE_ENTRIES)
+            part, places = part[~hidden], places[~hidden]
+        words[places] = swap_words(part, layout)
+    return np.concatenate(hiding)
 
 
 # The rules in plain arithmetic, for a uint64 array; model/bulk_compiled.py compiles them for one entry.

@@ -228,7 +228,8 @@ def test_only_what_allows_less_is_told_to_the_mmu() -> None:
 def test_these_are_the_tables_of_frames() -> None:
     frames = Frames(MachineState(PROFILES["linux-6.1"]).memory)
     plain = {"memory", "next", "zero", "huge_zero", "_spare"}
-    assert vars(frames).keys() == COUNTERS | plain
+    of_blocks = {"_private", "_shared_before", "_changed"}
+    assert vars(frames).keys() == COUNTERS | plain | of_blocks
 
 
 WRITES = """

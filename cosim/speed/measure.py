@@ -58,8 +58,8 @@ _TARGETS: dict[str, dict[str, float]] = {
 }
 """Level to operation to how many times its floor it may take."""
 _PROC_TARGETS: dict[str, dict[str, float]] = {
-    "numpy": {"clear_refs": 6, "scan": 10},
-    "compiled": {"clear_refs": 6, "pagemap": 6, "scan": 10},
+    "numpy": {"clear_refs": 6, "pagemap": 6, "scan": 6},
+    "compiled": {"clear_refs": 4, "pagemap": 6, "scan": 6},
 }
 """The same of the files of /proc, and of PAGEMAP_SCAN."""
 _PROFILES = ("linux-6.1", "linux-6.12")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from io import BytesIO
 from typing import Final
 
 import numpy as np
@@ -96,21 +97,32 @@ class ProcFile:
 class _WordFile(ProcFile, ABC):
     """8-byte words, little-endian; offset and count must be multiples of 8."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = BytesIO()
+        """What was read last. It gives its bytes away as they are, and has others when it is written while a reader
+        still has them: who reads again and again costs no memory that is new."""
+
     def pread(self, count: int, offset: int) -> bytes:
         """As `ProcFile.pread`."""
         if offset % WORD_BYTES or count % WORD_BYTES:
             raise Errno("EINVAL")
         first = offset // WORD_BYTES
         words = min(count // WORD_BYTES, self.end() - first)
-        return self.words(first, words).astype("<u8", copy=False).tobytes() if words > 0 else b""
+        if words <= 0:
+            return b""
+        if self._whole.getbuffer().nbytes != WORD_BYTES * words:
+            self._whole = BytesIO(bytes(WORD_BYTES * words))
+        self.put(first, np.frombuffer(self._whole.getbuffer(), "<u8"))
+        return self._whole.getvalue()
 
     @abstractmethod
     def end(self) -> int:
         """Words of the file."""
 
     @abstractmethod
-    def words(self, first: int, count: int) -> NDArray[np.uint64]:
-        """Words [first, first + count)."""
+    def put(self, first: int, out: NDArray[np.uint64]) -> None:
+        """Put the words from `first` on into `out`, all of which there are."""
 
 
 class KpageFile(_WordFile):
@@ -132,9 +144,9 @@ class KpageFile(_WordFile):
         """Frames of the machine."""
         return kpage.end(self._kernel)
 
-    def words(self, first: int, count: int) -> NDArray[np.uint64]:
-        """As `_WordFile.words`."""
-        return self._words(self._kernel, first, count)
+    def put(self, first: int, out: NDArray[np.uint64]) -> None:
+        """As `_WordFile.put`."""
+        out[:] = self._words(self._kernel, first, len(out))
 
 
 class _OfProcess:
@@ -192,9 +204,9 @@ class Pagemap(_OfProcess, _WordFile):
         """Pages below TASK_SIZE."""
         return TASK_PAGES[self.process.mm.tables.levels]
 
-    def words(self, first: int, count: int) -> NDArray[np.uint64]:
-        """As `_WordFile.words`."""
-        return pagemap.read(self.process.mm, first, count, show_frames=self._privileged)
+    def put(self, first: int, out: NDArray[np.uint64]) -> None:
+        """As `_WordFile.put`."""
+        pagemap.put(self.process.mm, first, out, show_frames=self._privileged)
 
 
 class _TextFile(ProcFile):

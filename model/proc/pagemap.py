@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -68,6 +69,15 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
     else:
         words = np.empty_like(part) if out is None else out
         words[:] = told
+    _tell_frames(mm, part, words)
+    if shared:
+        words |= np.uint64(shared)
+    return words
+
+
+def _tell_frames(mm: Mm, part: Words, words: Words) -> None:
+    """Add FILE and EXCLUSIVE to the words of level-1 entries."""
+    frames = mm.frames
     normal = (words >= PRESENT) & ((part & np.uint64(SPECIAL)) == 0)  # PRESENT is the highest bit
     index = (words & FRAME).view(np.int64)
     index[~normal] = 0
@@ -77,23 +87,23 @@ def pte_words(mm: Mm, vma: Vma, part: Words, out: Words | None = None, told: Wor
     if mm.entries.profile.pagemap_tells_exclusive:
         exclusive = (frames.mapcounts(index) == 1) & normal
         words |= exclusive.astype(np.uint64) << np.uint64(PagemapBit.EXCLUSIVE)
-    if shared:
-        words |= np.uint64(shared)
-    return words
 
 
 class _Many:
     """The words of hundreds of page tables of an area, made as if each page was anonymous and mapped once.
 
-    In most processes nearly all are. `mend` makes those of all other tables again.
+    In most processes nearly all are. `mend` asks for each frame of all other tables.
     """
 
     def __init__(self, mm: Mm, vma: Vma) -> None:
         self._mm, self._vma = mm, vma
         self._shared = np.uint64(area_word(mm, vma))
-        self._ends: list[NDArray[np.int64]] = []
-        """Of the tables of each part: their first pages, and the page behind the last."""
+        self._parts: list[tuple[int, int]] = []
+        """Pages of each part,"""
+        self._before: list[int] = []
+        """how many tables those before it have,"""
         self._found: list[bulk.Alike] = []
+        """and what was found of its own."""
 
     @staticmethod
     def pays(mm: Mm, vma: Vma, pages: int) -> bool:
@@ -112,34 +122,40 @@ class _Many:
                 continue
             if self._shared:
                 words |= self._shared
-            self._ends.append(np.append(np.arange(at, at + len(part), TABLE_ENTRIES), at + len(part)))
+            self._before.append(self._before[-1] + len(self._found[-1].low) if self._found else 0)
+            self._parts.append((at, at + len(part)))
             self._found.append(found)
 
     def mend(self, start: int, out: Words) -> None:
-        """Make again what is wrong; `out` begins with page `start`."""
-        if not self._found:
-            return
-        firsts, lasts = (np.concatenate([ends[cut] for ends in self._ends]) for cut in (np.s_[:-1], np.s_[1:]))
-        odd = self._odd().nonzero()[0]
-        tables = self._mm.tables
-        for some in np.split(odd, range(SPAN_TABLES, len(odd), SPAN_TABLES)):
-            ranges = list(zip(firsts[some].tolist(), lasts[some].tolist(), strict=True))
-            if ranges:
-                words = pte_words(self._mm, self._vma, np.concatenate([tables.look(*pages) for pages in ranges]))
-            at = 0
-            for first, last in ranges:
-                out[first - start : last - start] = words[at : at + last - first]
-                at += last - first
+        """Ask for each frame where it is needed; `out` begins with page `start`."""
+        odd = self._odd().nonzero()[0].tolist() if self._found else []
+        for at in range(0, len(odd), SPAN_TABLES):
+            pages = [self._pages(table) for table in odd[at : at + SPAN_TABLES]]
+            places = [slice(first - start, last - start) for first, last in pages]
+            words = np.concatenate([out[place] for place in places])
+            words &= ~EXCLUSIVE
+            _tell_frames(self._mm, np.concatenate([self._mm.tables.look(*some) for some in pages]), words)
+            done = 0
+            for place in places:
+                count = place.stop - place.start
+                out[place] = words[done : done + count]
+                done += count
+
+    def _pages(self, table: int) -> tuple[int, int]:
+        """Pages of a table, by its number in what was found."""
+        part = bisect_right(self._before, table) - 1
+        first, last = self._parts[part]
+        first += (table - self._before[part]) * TABLE_ENTRIES
+        return first, min(first + TABLE_ENTRIES, last)
 
     def _odd(self) -> NDArray[np.bool_]:
         """The tables whose words are not right, or may not be."""
-        low, high, odd = (np.concatenate(column) for column in zip(*self._found, strict=True))
-        private = self._mm.frames.private_blocks()
-        before = np.zeros(len(private) + 2, np.int64)  # how many blocks before each are not
-        np.cumsum(~private, out=before[1:-1])
-        before[-1] = before[-2] + 1
-        first, last = (np.minimum(ends >> np.uint64(PMD_SHIFT), len(private)).view(np.int64) for ends in (low, high))
-        return odd | (before[last + 1] != before[first]) & (high != 0)
+        found = self._found
+        low, high, odd = found[0] if len(found) == 1 else map(np.concatenate, zip(*found, strict=True))
+        shared = self._mm.frames.shared_before()
+        before = shared[:-1].take(low >> PMD_SHIFT, mode="clip")  # all unknown frames are in one block behind the last
+        to_last = shared[1:].take(high >> PMD_SHIFT, mode="clip")
+        return odd | (before != to_last) & (high != 0)
 
 
 def huge_word(mm: Mm, vma: Vma, head: int, entry: int, level: int) -> int:
@@ -229,15 +245,20 @@ def read(mm: Mm, start: int, pages: int, *, show_frames: bool = True) -> Words:
         The reader opened the file with CAP_SYS_ADMIN; otherwise the frame field is 0 where the profile hides it.
     """
     words: Words = np.empty(pages, np.uint64)
-    at = start
-    for vma in mm.areas.in_range(start, start + pages):
-        low, high = max(start, vma.start), min(start + pages, vma.end)
-        words[at - start : low - start] = 0
-        _fill(mm, vma, low, high, words[low - start : high - start])
-        at = high
-    words[at - start :] = 0
-    _finish(mm.kernel, words, show_frames)
+    put(mm, start, words, show_frames=show_frames)
     return words
+
+
+def put(mm: Mm, start: int, out: Words, *, show_frames: bool = True) -> None:
+    """As `read`, into `out`, of as many pages as it has room for."""
+    at = start
+    for vma in mm.areas.in_range(start, start + len(out)):
+        low, high = max(start, vma.start), min(start + len(out), vma.end)
+        out[at - start : low - start] = 0
+        _fill(mm, vma, low, high, out[low - start : high - start])
+        at = high
+    out[at - start :] = 0
+    _finish(mm.kernel, out, show_frames)
 
 
 def read_area(mm: Mm, vma: Vma, *, show_frames: bool = True) -> tuple[Words, list[Mapped]]:

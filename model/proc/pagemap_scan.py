@@ -32,11 +32,12 @@ from ptewalk.model.proc.pagemap import FRAME, PRESENT, SOFT_DIRTY, UFFD, Words
 from ptewalk.model.pte import PROTNONE, SPECIAL, UFFD_WP, E, P
 from ptewalk.model.state import frames as page
 from ptewalk.model.state.machine import Mm
-from ptewalk.model.state.tables import SPAN_TABLES
+from ptewalk.model.state.tables import ALL_TABLES, SPAN_TABLES
 from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS, PAGE_BYTES, PAGE_SHIFT, TABLE_ENTRIES
 
 _NOWHERE: Final = np.zeros(0, np.intp)
+_IN_TABLE: Final = np.arange(TABLE_ENTRIES)
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _ENDLESS: Final = 1 << 63
 _STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
@@ -128,7 +129,7 @@ class _Scan:
         """Categories that no page of the area has."""
         self._common_of: tuple[int, int] | None = None
         self._common = (np.uint64(0), np.zeros(0, np.uint64))
-        """Bits that the words of all pages that may be asked for share, and their values; none: no page may be."""
+        """What `_in_common` said of an area of these two."""
         self.out: list[tuple[int, int, int]] = []
         self.buffer: list[list[int]] = []
         self.buffer_room = min(SCAN_BUFFER_REGIONS, argument.vec_len)
@@ -225,10 +226,13 @@ class _Scan:
     def area(self, vma: Vma, start: int, end: int) -> None:
         """Present tables by entry, everything between them as holes."""
         at = start
-        for piece in self.mm.tables.pieces(vma, start, end, together=SPAN_TABLES):
+        by_marks = self._asks_marks()
+        for piece in self.mm.tables.pieces(vma, start, end, together=ALL_TABLES if by_marks else SPAN_TABLES):
             self.holes(vma, at, piece.first)
             if piece.leaf:
                 self.huge(vma, piece.first, piece.last)
+            elif by_marks:
+                self.marked(piece.first, piece.last)
             else:
                 self.entries(vma, piece.first, piece.last)
             at = piece.last
@@ -360,8 +364,39 @@ class _Scan:
         if full:
             raise _Full
 
+    def marked(self, start: int, end: int) -> None:
+        """As `entries`, where only pages with a soft-dirty entry are asked for: tables without one are passed over."""
+        layout, compiled = bulk.Layout.of(self.mm.entries), self.mm.kernel.compiled
+        marks = layout.soft_dirty | layout.swap_soft_dirty
+        for at, part in self.mm.tables.parts(start, end):
+            firsts = np.arange(0, len(part), TABLE_ENTRIES)
+            tables = firsts[np.bitwise_or.reduceat(part, firsts) & marks != 0]
+            for group in range(0, len(tables), SPAN_TABLES):
+                places = (tables[group : group + SPAN_TABLES, None] + _IN_TABLE).ravel()
+                if places[-1] >= len(part):
+                    places = places[places < len(part)]
+                some = part[places]
+                words = bulk.pagemap(some, self.mm.entries, compiled=compiled)
+                likely = self._likely(words)
+                found, categories = self._wanted(some[likely], words[likely])
+                for first, last, category in _runs(places[likely[found]] + at, categories):
+                    if self.push(category, first, last)[1]:
+                        raise _Full
+
+    def _asks_marks(self) -> bool:
+        """Are only such pages of the area asked for, and nothing is done to them?"""
+        if self.protects or self.mm.kernel.engine is not None:
+            return False
+        bits, values = self._in_common()
+        return bool((values & bits & SOFT_DIRTY).any())
+
     def _likely(self, words: Words) -> NDArray[np.intp]:
         """Places of the area's pages that may be asked for, by what their words' status bits have in common."""
+        bits, values = self._in_common()
+        return (words & bits == values).nonzero()[0] if len(values) else _NOWHERE
+
+    def _in_common(self) -> tuple[np.uint64, Words]:
+        """Bits that the words of all pages of the area that may be asked for share, and their values; or none may."""
         area = self.untold, self.area_category
         if self._common_of != area:
             told = (_TOLD, np.zeros_like(_TOLD))  # the second: of an entry that is 0
@@ -374,8 +409,7 @@ class _Scan:
             varied = np.bitwise_or.reduce(possible ^ possible[:1])
             self._common_of = area
             self._common = (~varied << _STATUS, (possible[:1] & ~varied) << _STATUS)
-        bits, values = self._common
-        return (words & bits == values).nonzero()[0] if len(values) else _NOWHERE
+        return self._common
 
     def _wanted(self, part: Words, words: Words) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Which of a run of entries are asked for, ascending, and the categories of those."""

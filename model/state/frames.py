@@ -44,6 +44,11 @@ Pages = int | slice | NDArray[np.int64]
 """One frame, a run of frames, or some."""
 
 
+def _blocks(head: int, pages: int) -> range:
+    """The blocks of 512 frames that these lie in, as `Frames.private_blocks` tells of."""
+    return range(head // HUGE_PAGES, (head + pages - 1) // HUGE_PAGES + 1)
+
+
 def by_page(address: int, length: int) -> Iterator[tuple[int, int]]:
     """The parts (address, length) of a range of bytes that lie in one page each."""
     end = address + length
@@ -103,6 +108,11 @@ class Frames:
         self.index: NDArray[np.int64] = np.zeros(1024, np.int64)
         self.owner: NDArray[np.int64] = np.zeros(1024, np.int64)
         self.head: NDArray[np.int64] = np.arange(1024, dtype=np.int64)
+        self._private: NDArray[np.bool_] = np.ones(0, np.bool_)
+        """Of each 512 frames in a row, what `private_blocks` said when it was asked last."""
+        self._shared_before: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._changed: set[int] = set()
+        """Those that entries of have come or gone since."""
         self.folios: dict[int, int] = {}
         self.partly_mapped: set[int] = set()
         self.huge_maps: dict[int, int] = {}
@@ -189,6 +199,7 @@ class Frames:
     def free(self, frame: int) -> None:
         """Give a frame's memory back."""
         self.flags[frame] = 0
+        self._changed.add(frame // HUGE_PAGES)
         self.freed.append(frame)
         if frame in self.memory.row_of_frame:
             self.memory.remove_frame(frame)
@@ -196,6 +207,7 @@ class Frames:
     def free_many(self, frames: NDArray[np.int64]) -> None:
         """As `free` for many frames, in this order (free_unref_page_list)."""
         self.flags[frames] = 0
+        self._changed.update(np.unique(frames // HUGE_PAGES).tolist())
         listed = frames.tolist()
         self.freed.extend(listed)
         for frame in self.memory.row_of_frame.keys() & set(listed):
@@ -204,6 +216,7 @@ class Frames:
     def free_compound(self, head: int, pages: int = HUGE_PAGES) -> None:
         """As `free` for all frames of a huge page (free_compound_page, free_huge_page)."""
         self.flags[head : head + pages] = 0
+        self._changed.update(_blocks(head, pages))
         self.folios.pop(head, None)
         self.partly_mapped.discard(head)
         self.freed.extend(range(head, head + pages))
@@ -245,6 +258,7 @@ class Frames:
         for known in (self.flags, self.index, self.owner, self.maps):
             known[target] = known[source]
         self.maps[source] = 0
+        self._changed.update(_blocks(new, pages))
         if old in self.huge_maps:
             self.huge_maps[new] = self.huge_maps.pop(old)
         if old in self.cached_slot:
@@ -284,6 +298,7 @@ class Frames:
         """A small entry maps a new anonymous page, exclusive to it (page_add_new_anon_rmap)."""
         self.flags[frame] |= ANON | EXCLUSIVE
         self.maps[frame] += 1
+        self._changed.add(frame // HUGE_PAGES)
         self.owner[frame] = owner
         self.index[frame] = index
 
@@ -298,29 +313,35 @@ class Frames:
     def add_anon_rmap(self, frame: int, owner: int, index: int) -> None:
         """A small entry maps an anonymous page that came back from swap (page_add_anon_rmap, __page_set_anon_rmap)."""
         self.maps[frame] += 1
+        self._changed.add(frame // HUGE_PAGES)
         self.owner[frame] = owner
         self.index[frame] = index
 
     def add_rmap(self, frame: int) -> None:
         """A small entry more maps the page (page_add_file_rmap, page_dup_rmap)."""
         self.maps[frame] += 1
+        self._changed.add(frame // HUGE_PAGES)
 
     def share_rmaps(self, frames: NDArray[np.int64]) -> None:
         """fork copies small entries of these pages, none of which is exclusive any more (page_try_dup_anon_rmap)."""
         np.add.at(self.maps, frames, 1)
+        self._changed.update(np.unique(frames // HUGE_PAGES).tolist())
         self.clear_exclusive(frames)
 
     def remove_rmap(self, frame: int) -> None:
         """A small entry less maps the page (page_remove_rmap)."""
         self.maps[frame] -= 1
+        self._changed.add(frame // HUGE_PAGES)
 
     def remove_rmaps(self, frames: NDArray[np.int64]) -> None:
         """As `remove_rmap` for many small entries."""
         np.subtract.at(self.maps, frames, 1)
+        self._changed.update(np.unique(frames // HUGE_PAGES).tolist())
 
     def add_huge_rmap(self, head: int) -> None:
         """A huge leaf more maps the huge page (page_dup_rmap with compound, page_add_file_rmap)."""
         self.huge_maps[head] = self.huge_maps.get(head, 0) + 1
+        self._changed.add(head // HUGE_PAGES)
 
     def share_huge_rmap(self, head: int) -> None:
         """fork copies a huge leaf of an anonymous page, which is not exclusive any more (page_try_dup_anon_rmap)."""
@@ -333,6 +354,7 @@ class Frames:
         if self.huge_maps[head]:
             return False
         del self.huge_maps[head]
+        self._changed.add(head // HUGE_PAGES)
         return True
 
     def split_huge_rmap(self, head: int) -> None:
@@ -467,12 +489,31 @@ class Frames:
 
     def private_blocks(self) -> NDArray[np.bool_]:
         """Of each 512 frames in a row: are all that are mapped anonymous, and mapped by one small entry alone?"""
-        end = -(-self.next // HUGE_PAGES) * HUGE_PAGES
-        anonymous = (self.flags[:end] & ANON).astype(np.int32)  # 1
-        private: NDArray[np.bool_] = np.all((self.maps[:end] <= anonymous).reshape(-1, HUGE_PAGES), axis=1)
+        self._tell_blocks()
+        return self._private
+
+    def shared_before(self) -> NDArray[np.int64]:
+        """How many blocks before each are not as `private_blocks` asks; what is behind the last counts as one more."""
+        self._tell_blocks()
+        return self._shared_before
+
+    def _tell_blocks(self) -> None:
+        """Look again at the blocks whose entries have come or gone since it was done last, and at new ones."""
+        count, known = -(-self.next // HUGE_PAGES), len(self._private)
+        if count == known and not self._changed:
+            return
+        asked = np.array(sorted(self._changed | set(range(known, count))), np.int64)
+        private = np.ones(count, np.bool_)
+        private[:known] = self._private
+        anonymous = (self.flags.reshape(-1, HUGE_PAGES)[asked] & ANON).astype(np.int32)  # 1
+        private[asked] = np.all(self.maps.reshape(-1, HUGE_PAGES)[asked] <= anonymous, axis=1)
         others = [self.zero, self.huge_zero, *self.huge_maps]  # zero pages, and pages that leaves above level 1 map
         private[np.array(others) // HUGE_PAGES] = False  # of a page of 1 GiB no small entry maps any part
-        return private
+        before = np.zeros(count + 2, np.int64)
+        np.cumsum(~private, out=before[1:-1])
+        before[-1] = before[-2] + 1
+        self._private, self._shared_before = private, before
+        self._changed.clear()
 
     def references(self, frame: int) -> int:
         """References to the page or its whole compound page: mappings, page cache, swap cache, LRU batches and pins.

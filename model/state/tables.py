@@ -148,7 +148,9 @@ class PageTables:
         self._sorted: _Blocks | None = None
         """What the two say of 2 MiB blocks; None: they have changed since."""
         self._runs_of: dict[tuple[int, int, int], list[tuple[int, int, bool]]] = {}
-        """Answers of `_runs` since then, the last few hundred."""
+        """Answers of `_runs` since then, the last few hundred,"""
+        self._rows_of: dict[tuple[int, int], slice | NDArray[np.int64]] = {}
+        """and of `_rows`."""
 
     def _new_table(self) -> int:
         frame = self.frames.alloc(0)
@@ -329,6 +331,7 @@ class PageTables:
         """There are other tables or leaves than before, or elsewhere."""
         self._sorted = None
         self._runs_of.clear()
+        self._rows_of.clear()
 
     def _runs(self, start: int, end: int, together: int) -> list[tuple[int, int, bool]]:
         """Page tables and huge leaves: (first, last, huge)."""
@@ -408,11 +411,17 @@ class PageTables:
 
     def _rows(self, first: int, last: int) -> slice | NDArray[np.int64]:
         """Rows of the page tables of pages [first, last); where they are neighbours a slice, so that none is copied."""
-        blocks = self._blocks()
-        rows = blocks.row[blocks.within(first >> PMD_SHIFT, last - 1 >> PMD_SHIFT)]
-        row = int(rows[0])
-        neighbours = int(rows[-1]) - row == len(rows) - 1 and bool((rows[1:] - rows[:-1] == 1).all())
-        return slice(row, row + len(rows)) if neighbours else rows
+        asked = first >> PMD_SHIFT, last - 1 >> PMD_SHIFT
+        known = self._rows_of.get(asked)
+        if known is None:
+            if len(self._rows_of) >= _MOST_ANSWERS:
+                self._rows_of.clear()
+            blocks = self._blocks()
+            rows = blocks.row[blocks.within(*asked)]
+            row = int(rows[0])
+            neighbours = int(rows[-1]) - row == len(rows) - 1 and bool((rows[1:] - rows[:-1] == 1).all())
+            known = self._rows_of[asked] = slice(row, row + len(rows)) if neighbours else rows
+        return known
 
     def look(self, first: int, last: int) -> NDArray[np.uint64]:
         """The entries of pages [first, last), which have page tables throughout, to be read before anything changes."""
@@ -424,17 +433,18 @@ class PageTables:
         return words
 
     def parts(self, first: int, last: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-        """As `look`, (first page, entries) by up to `SPAN_TABLES` tables; each is good until the next is asked for."""
+        """As `look`, (first page, entries) by up to `SPAN_TABLES` tables, or all where none is copied.
+
+        Each is good until the next is asked for.
+        """
         rows, start = self._rows(first, last), first & -PMD_PAGES
+        if isinstance(rows, slice):
+            yield first, self.look(first, last)
+            return
         for at in range(start, last, SPAN_TABLES * PMD_PAGES):
             low, high = max(first, at), min(last, at + SPAN_TABLES * PMD_PAGES)
             table = at - start >> PMD_SHIFT
-            some = (
-                slice(rows.start + table, min(rows.start + table + SPAN_TABLES, rows.stop))
-                if isinstance(rows, slice)
-                else rows[table : table + SPAN_TABLES]
-            )
-            words = self.memory.words[some].reshape(-1)[low - at : high - at]
+            words = self.memory.words[rows[table : table + SPAN_TABLES]].reshape(-1)[low - at : high - at]
             words.flags.writeable = False
             yield low, words
 

@@ -213,7 +213,7 @@ def test_every_word_is_written(machine: type, dirty: bool, compiled: bool) -> No
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", KERNELS)
 def test_alike_is_pagemap_with_a_bit(name: str) -> None:
-    """Table by table: the words, the lowest and the highest frame, whether their marks differ or not."""
+    """Table by table: the words, between which frames theirs are, whether marks differ or not; where one is hidden."""
     rules, rng = Entries(PROFILES[name]), random.Random(8)
     entries = entries_of(rng, rules)
     for table in range(0, 70, 2):  # nothing but none and present
@@ -223,22 +223,28 @@ def test_alike_is_pagemap_with_a_bit(name: str) -> None:
             part[part != 0] &= np.uint64(~(rules.SOFT_DIRTY | UFFD_WP) & (1 << 64) - 1)
         if table % 8 == 4:
             part[:] = 0
+    for table in range(1, 70, 4):
+        part = entries[table * TABLE_ENTRIES : (table + 1) * TABLE_ENTRIES]
+        part[part & np.uint64(P | PROTNONE) == PROTNONE] = 0
     words = np.full_like(entries, 5)
     found = bulk.alike(entries, rules, words)
     if not rules.profile.bulk_tells_uffd:
         assert found is None
         return
-    assert found is not None and len(found.low) == len(found.high) == len(found.other) == -(-COUNT // TABLE_ENTRIES)
-    plain = bulk.pagemap(entries, rules)
-    for table, (low, high, other) in enumerate(zip(*(column.tolist() for column in found), strict=True)):
+    assert found is not None and len(found.low) == len(found.high) == len(found.hidden) == -(-COUNT // TABLE_ENTRIES)
+    expected = bulk.pagemap(entries, rules)
+    there = entries & np.uint64(P) != 0
+    expected[there] |= np.uint64(1 << PagemapBit.EXCLUSIVE)
+    assert (words == expected).all()
+    for table, (low, high, hidden) in enumerate(zip(*(column.tolist() for column in found), strict=True)):
         run = slice(table * TABLE_ENTRIES, (table + 1) * TABLE_ENTRIES)
-        part = entries[run]
-        assert other == bool(((part != 0) & (part & np.uint64(P) == 0)).any()) == (table % 2 == 1 or table >= 70)
-        if not other:
-            there = part != 0
-            assert words[run].tolist() == (plain[run] | there.astype(np.uint64) << np.uint64(56)).tolist()
-            frames = (part[there] & np.uint64(FRAME)) >> np.uint64(12)
+        part, present = entries[run], there[run]
+        assert hidden == bool((part & np.uint64(P | PROTNONE) == PROTNONE).any()) == (table % 4 == 3 or table >= 70)
+        frames = (part[present] & np.uint64(FRAME)) >> np.uint64(12)
+        if table % 2 == 0 and table < 70:  # no other entries
             assert (low, high) == ((frames.min(), frames.max()) if len(frames) else (0, 0))
+        else:
+            assert 0 <= low <= frames.min() and frames.max() <= high
 
 
 @pytest.mark.parametrize("exclusive", [False, True])

@@ -139,6 +139,22 @@ def test_pagemap_reads_whole_words_up_to_the_end_of_the_task(count: int, offset:
     assert outcome(lambda: len(file.pread(count, offset))) == answer
 
 
+def test_what_was_read_stays_as_it_was() -> None:
+    """Bytes of an earlier read are the reader's: the next, of as many or of others, does not change them."""
+    machine = machine_with_one("linux-6.1")
+    task, file = machine.tasks[0], machine.proc.open("1/pagemap")
+    reads, kept = [], []
+    for page in range(4):
+        task.clear_refs(4)
+        task.write(AT + page * PAGE)
+        reads.append(file.pread(8 * 8, 8 * BASE))
+        kept.append(bytearray(reads[-1]))
+        assert file.pread(8 * 2, 8 * BASE) == kept[-1][:16]
+    assert reads == kept
+    told = [np.frombuffer(words, "<u8") & SOFT_DIRTY for words in reads]
+    assert [words.nonzero()[0].tolist() for words in told] == [[0], [1], [2], [3]]
+
+
 def test_pagemap_seeks() -> None:
     file = machine_with_one("linux-6.1").proc.open("1/pagemap")
     assert file.seek(8 * BASE) == 8 * BASE

@@ -11,6 +11,7 @@ from ptewalk.model.linux import ScanCategory, ScanFlag
 from ptewalk.model.proc import pagemap_scan
 from ptewalk.model.proc.pagemap_scan import Answer, Argument
 from ptewalk.model.profiles import PROFILES
+from ptewalk.model.x86 import TABLE_ENTRIES
 
 from .situations import RW, SD, UFFD_WP, B, C, D, cleared, huge, modern, wp
 
@@ -90,19 +91,59 @@ def test_pages_of_many_tables_are_looked_at_by_what_they_may_be(  # type: ignore
         }
         for _ in range(60)
     ]
-    likely, found = pagemap_scan._Scan._likely, []
+    likely, asks_marks, found = pagemap_scan._Scan._likely, pagemap_scan._Scan._asks_marks, []
     passed: set[bool] = set()
+    by_marks: set[bool] = set()
 
     def counted(self, words):  # type: ignore[no-untyped-def]
         places = likely(self, words)
         passed.add(len(places) < len(words))
         return places
 
-    for way in (counted, lambda self, words: np.arange(len(words))):
-        monkeypatch.setattr(pagemap_scan._Scan, "_likely", way)
+    def told(self) -> bool:  # type: ignore[no-untyped-def]
+        by_marks.add(asks_marks(self))
+        return asks_marks(self)
+
+    for likely_way, marks_way in ((counted, told), (lambda self, words: np.arange(len(words)), lambda self: False)):
+        monkeypatch.setattr(pagemap_scan._Scan, "_likely", likely_way)
+        monkeypatch.setattr(pagemap_scan._Scan, "_asks_marks", marks_way)
         found.append([scan(m, 0, 2400, **fields) for fields in asked])
-    assert found[0] == found[1] and passed == {False, True}
+    assert found[0] == found[1] and passed == by_marks == {False, True}
     assert sum(len(answer.regions) > 1 for answer in found[0]) > 10
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_pages_with_a_mark_are_found_in_many_tables(  # type: ignore[no-untyped-def]
+    machine, monkeypatch: pytest.MonkeyPatch, shuffled: bool
+) -> None:
+    """Of a page, or swapped out, wherever the tables lie, also where there is no room for all: as by each entry."""
+    tables, rng = 70, random.Random(2)
+    m = machine("linux-6.12")
+    m.mmap(5, TABLE_ENTRIES * tables)
+    for table in rng.sample(range(tables), tables) if shuffled else range(tables):
+        m.write(5 + TABLE_ENTRIES * table, 3)
+    m.clear()
+    for table in (1, 2, 40, 66, 69):
+        m.write(5 + TABLE_ENTRIES * table + table, 2)
+    m.madvise(5 + TABLE_ENTRIES * 3, 3, "PAGEOUT")
+    m.madvise(5 + TABLE_ENTRIES * 40 + 40, 2, "PAGEOUT")
+    assert not any(m.pte(5 + TABLE_ENTRIES * 40 + page) & SD for page in (*range(3), 40, 41)), "another bit"
+    asks_marks, found = pagemap_scan._Scan._asks_marks, []
+    asked = [{"vec_len": room, "max_pages": most} for room in (1000, 3) for most in (0, 1, 7)]
+    for way in (asks_marks, lambda self: False):
+        monkeypatch.setattr(pagemap_scan._Scan, "_asks_marks", way)
+        found.append(
+            [
+                scan(m, first, TABLE_ENTRIES * tables, category_mask=ScanCategory.SOFT_DIRTY, **fields)
+                for fields in asked
+                for first in (0, 300)
+            ]
+        )
+    assert found[0] == found[1]
+    assert [region[:2] for region in found[0][0].regions] == [
+        (5 + TABLE_ENTRIES * table + table, 2) for table in (1, 2, 40, 66, 69)
+    ]
+    assert any(categories & ScanCategory.SWAPPED for _, _, categories in found[0][0].regions)
 
 
 def test_scan_reports_the_raw_bit_of_hugetlb(machine) -> None:  # type: ignore[no-untyped-def]
@@ -222,9 +263,10 @@ def test_whatever_pairs_of_categories_are_asked_for(  # type: ignore[no-untyped-
         for inverted in {0, mask, mask & -mask}
     ]
     found = []
-    likely = pagemap_scan._Scan._likely
-    for way in (likely, lambda self, words: np.arange(len(words))):
-        monkeypatch.setattr(pagemap_scan._Scan, "_likely", way)
+    ways = (pagemap_scan._Scan._likely, pagemap_scan._Scan._asks_marks)
+    for likely, asks_marks in (ways, (lambda self, words: np.arange(len(words)), lambda self: False)):
+        monkeypatch.setattr(pagemap_scan._Scan, "_likely", likely)
+        monkeypatch.setattr(pagemap_scan._Scan, "_asks_marks", asks_marks)
         found.append([scan(m, 0, 3600, **fields) for fields in asked])
     assert [f for f, a, b in zip(asked, *found, strict=True) if a != b] == []
     assert sum(len(answer.regions) > 1 for answer in found[0]) > 10

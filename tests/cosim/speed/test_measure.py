@@ -92,7 +92,7 @@ def test_targets_of_bulk() -> None:
         late = [row for row in rows if row["ratio"] > SLACK * float(row["target"].removeprefix("<= "))]
         if not late:
             break
-    assert len(rows) >= 11 and not late
+    assert len(rows) >= 13 and not late
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from ptewalk.cosim.formats.samples import KERNELS as RECORDED
 from ptewalk.cosim.formats.scenarios import load
 from ptewalk.model.linux import PagemapBit
+from ptewalk.model.memory import SparseMemory
 from ptewalk.model.proc import pagemap
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.scenario.replay import Replay
@@ -64,7 +67,10 @@ def test_recorded_states(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
                 run.step()
             except Unsupported:
                 break
-            assert run.kernel.frames.private_blocks().tolist() == private(run.kernel.frames)
+            due = private(run.kernel.frames)
+            assert run.kernel.frames.private_blocks().tolist() == due
+            before = [due[:block].count(False) for block in range(len(due) + 1)]
+            assert run.kernel.frames.shared_before().tolist() == [*before, before[-1] + 1]
             for process in run.kernel.processes.values():
                 for vma in process.mm.areas:
                     if vma.end - vma.start <= 1 << 16:
@@ -72,6 +78,42 @@ def test_recorded_states(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
                         assert one == other, scenario.name
                         areas += 1
     assert areas > 300
+
+
+def test_whatever_maps_frames_is_noticed() -> None:
+    """`private_blocks` after each change of one frame, or of a huge page, in blocks that it has told of before."""
+    frames = Frames(SparseMemory())
+    single = [frames.alloc(0) for _ in range(4 * TABLE_ENTRIES)][::TABLE_ENTRIES]
+    huge, gone = frames.alloc_compound(page.COMPOUND), frames.alloc_compound(page.COMPOUND)
+    some = np.array(single[2:], np.int64)
+    steps: list[tuple[Callable[..., object], Any]] = [
+        (frames.add_new_anon_rmap, (single[1], 1, 1)),
+        (frames.add_rmap, (single[1],)),
+        (frames.remove_rmap, (single[1],)),
+        (frames.add_rmap, (single[2],)),
+        (frames.share_rmaps, (some,)),
+        (frames.remove_rmaps, (some,)),
+        (frames.remove_rmap, (single[2],)),
+        (frames.add_anon_rmap, (single[3], 1, 1)),
+        (frames.remove_rmap, (single[3],)),
+        (frames.add_new_huge_anon_rmap, (huge, 1, 1)),
+        (frames.share_huge_rmap, (huge,)),
+        (frames.remove_huge_rmap, (huge,)),
+        (frames.remove_huge_rmap, (huge,)),
+        (frames.add_huge_rmap, (huge,)),
+        (frames.split_huge_rmap, (huge,)),
+        (frames.add_rmap, (huge + 7,)),
+        (frames.migrate, (huge, gone, TABLE_ENTRIES)),
+        (frames.get_huge_zero, ()),
+        (frames.free, (single[1],)),
+        (frames.alloc, (0,)),
+    ]
+    seen: list[list[bool]] = []
+    for change, given in steps:
+        change(*given)
+        seen.append(frames.private_blocks().tolist())
+        assert seen[-1] == private(frames), change.__name__
+    assert sum(one != other for one, other in pairwise(seen)) > 12
 
 
 @pytest.mark.parametrize("name", ["linux-6.1", "linux-6.12", "linux-7.3"])

@@ -39,6 +39,18 @@ def test_tables_that_lie_anywhere(machine: type, order: list[int]) -> None:
     assert tables.get(first - 1) == due[99] and tables.get(last) == due[-50]
 
 
+def test_tables_that_changed_places(machine: type) -> None:
+    """What was found before of a run of tables is not remembered."""
+    tables, base = tables_made(machine, [0, 1, 2])
+    run = base, base + 3 * PMD_PAGES
+    before = tables.entries(*run).reshape(3, PMD_PAGES)
+    assert len({part.tobytes() for part in before}) == 3
+    first, second = (tables.unlink(base + at * PMD_PAGES, 1) for at in (0, 1))
+    tables.link(base, 1, second)
+    tables.link(base + PMD_PAGES, 1, first)
+    assert (tables.look(*run).reshape(3, PMD_PAGES) == before[[1, 0, 2]]).all()
+
+
 def test_what_an_engine_moved_is_found_where_it_went(machine: type) -> None:
     """A table, and a leaf of level 2: what was found before is not remembered at the old place."""
     m = machine("linux-6.1")
