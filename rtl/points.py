@@ -160,7 +160,9 @@ class _Points:
                 told.append(Switch(statement.test, cases, src_loc=statement.src_loc))
         return told
 
-    def _set(self, at: tuple[str, int], kind: str) -> list[Any]:
+    def _set(self, at: tuple[str, int] | None, kind: str) -> list[Any]:
+        if at is None:
+            return []  # a reset that Amaranth inserted
         file, line = Path(at[0]), at[1]
         if not file.is_relative_to(self._folder):
             return []  # Amaranth's own, such as a queue's

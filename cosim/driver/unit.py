@@ -224,6 +224,31 @@ class Unit:
             raise DriverError("SELFTEST ended, and SELFTEST.ran is 0")
         return found
 
+    def soft_reset(self) -> Steps[None]:
+        """Have the unit begin anew, whatever it does: what is outstanding on its buses is answered first.
+
+        Nothing of before stands: neither what was staged and set, nor what is cached, granted, queued or counted; a
+        command in work is not told to its end. A driver of the engine, of rings or of the log that stands on this unit
+        is of no more use. Where the unit tracks, all pages count as written.
+
+        Raises
+        ------
+        ValueError
+            The unit has no such reset.
+        DriverError
+            It does not end, since an answer does not come: then unit and memory side need a reset together.
+        """
+        if not self.built["soft_reset"]:
+            raise ValueError("this unit has no reset by software: CAPS.soft_reset is 0")
+        yield from _write("DO", soft_reset=1)
+        for _ in range(POLLS):
+            if not (yield from _read("STATUS"))["resetting"]:
+                self.staged.clear()
+                return
+            yield Wait()
+        text = "an answer is outstanding; reset the unit and the memory side together"
+        raise DriverError(f"a reset by software did not end within {POLLS} polls: {text}")
+
     def context(
         self,
         root: int,

@@ -25,6 +25,7 @@ class MemoryPath:
     monitor: bool = False
     selftest: bool = False
     atomic: bool = False
+    soft_reset: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,11 +174,13 @@ class UnitConfig:
         """The way to memory."""
         port = self.port
         if isinstance(port, AtomicPortConfig):
-            return MemoryPath(data_bits=self.table_bits, atomic=True)
+            return MemoryPath(data_bits=self.table_bits, atomic=True, soft_reset=True)
         ids, line_bytes = port.exclusive_ids, 8
         if self.engine is not None and self.line_port is not None:
             ids, line_bytes = ids + self.line_port.tags, self.engine.line_bytes
-        return MemoryPath(self.table_bits, line_bytes, exclusive_ids=ids, monitor=self.monitor, selftest=True)
+        return MemoryPath(
+            self.table_bits, line_bytes, exclusive_ids=ids, monitor=self.monitor, selftest=True, soft_reset=True
+        )
 
 
 def built_values(
@@ -203,6 +206,7 @@ def built_values(
             "rings": int(rings),
             "lists": int(engine is not None and engine.lists),
             "log": int(mmu.log is not None),
+            "soft_reset": path.soft_reset,
         },
         "PARAM0": {
             "physical_bits": walker.physical_bits,

@@ -30,6 +30,8 @@ class RegisterFile(Component):
     registers : tuple of Register
     loadable : frozenset of str
         Names of those that the hardware may load; default none.
+    clears : bool
+        What is stored may begin anew; default False.
 
     Members
     -------
@@ -49,10 +51,14 @@ class RegisterFile(Component):
         be loaded, and only those are.
     zero : In(layout of {register})
         Of those that are zeroed: what is stored becomes 0, also where it is written in this cycle.
+    clear : In(1)
+        What is stored becomes what it is after a reset, but in registers that are kept; only with `clears`.
     """
 
-    def __init__(self, registers: tuple[Register, ...], *, loadable: frozenset[str] = frozenset()) -> None:
-        self._registers, self._loadable = registers, loadable
+    def __init__(
+        self, registers: tuple[Register, ...], *, loadable: frozenset[str] = frozenset(), clears: bool = False
+    ) -> None:
+        self._registers, self._loadable, self._clears = registers, loadable, clears
         self._refusable = [register.name for register in registers if register.refusable]
         zeroed = [register.name for register in registers if register.zeroed]
         super().__init__(
@@ -65,6 +71,7 @@ class RegisterFile(Component):
                 "refuse": In(data.StructLayout({name: 1 for name in self._refusable})),
                 **({"load": In(1), "loaded": In(ADDRESS_BITS), "value": In(WORD_BITS)} if loadable else {}),
                 "zero": In(data.StructLayout({name: 1 for name in zeroed})),
+                **({"clear": In(1)} if clears else {}),
             }
         )
 
@@ -125,6 +132,11 @@ class RegisterFile(Component):
         for name, _ in self.zero.shape():
             with m.If(self.zero[str(name)]):
                 m.d.sync += Value.cast(self.held[str(name)]).eq(0)
+        if self._clears:
+            with m.If(self.clear):
+                for register, field in fields_of(self._registers, Access.RW):
+                    if not register.kept:
+                        m.d.sync += self.held[register.name][field.name].eq(field.reset or 0)
 
     def _read(self, m: Module) -> None:
         bus = self.bus

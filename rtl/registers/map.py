@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 6)
+VERSION: Final = (1, 7)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -151,6 +151,7 @@ _BUILT: Final = (
             said("atomic", 7, 1, "Tables are reached over AXI5, and swaps are atomic transactions."),
             said("lists", 8, 1, "The table engine goes through lists."),
             said("rings", 9, 1, "There are rings of descriptors and completions."),
+            said("soft_reset", 10, 1, "DO.soft_reset is there."),
         ),
         "What is there.",
     ),
@@ -234,6 +235,7 @@ _CONDITION: Final = (
             Field("bridge_busy", 11, 1, RO, "The bridge has taken a burst and not answered it."),
             Field("stalled_read", 12, 1, RO, "A read of the bridge waits for RESUME."),
             Field("stalled_write", 13, 1, RO, "A write of the bridge waits for RESUME."),
+            Field("resetting", 14, 1, RO, "DO.soft_reset is at work: no command is taken."),
             Field("fault_overflow", 16, 1, W1C, "A page fault was answered, and its record lost."),
             Field("tag_reused", 17, 1, W1C, "A store was allowed whose tag has a grant outstanding."),
             Field("stray_retirement", 18, 1, W1C, "A tag was retired that has no grant outstanding."),
@@ -258,6 +260,7 @@ _CONDITION: Final = (
             Field("abort_table", 6, 1, WO, "A TABLE or RING that waits or is in work begins nothing more, is told."),
             Field("log_setup", 7, 1, WO, "The log begins anew as LOG and those round it say, with head and tail 0."),
             Field("log_append", 8, 1, WO, "A record of LOG_LINEAR is appended to the log, with the PCID in force."),
+            Field("soft_reset", 9, 1, WO, "What is outstanding is answered, and then all is as after a reset."),
         ),
         "What is done at once.",
     ),
@@ -270,7 +273,7 @@ _CONDITION: Final = (
                 "1 APPLY, 2 INVALIDATE, 3 REQUEST, 4 READ, 5 SWAP, as staged; 6 DRAIN; 7 SELFTEST; 8 TABLE; 9 RING.",
             ),
         ),
-        "Puts a command into the queue; SLVERR, and nothing is done, when that is full or there is no such command.",
+        "Puts a command into the queue; SLVERR, and nothing is done: no room, no such command, or STATUS.resetting.",
         refusable=True,
     ),
     Register("DONE", 0x030, word(RO, "Wraps."), "Commands that have ended since the reset."),

@@ -83,6 +83,8 @@ class Register:
         True: a write may be answered SLVERR, and then does nothing.
     zeroed : bool
         True: the hardware may make its RW fields 0.
+    kept : bool
+        True: a reset by software leaves its RW fields.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Register:
     text: str
     refusable: bool = False
     zeroed: bool = False
+    kept: bool = False
 
     def __getitem__(self, name: str) -> Field:
         """The field of that name; KeyError when there is none."""

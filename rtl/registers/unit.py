@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Elaboratable, Module, ResetInserter, Signal, Value, unsigned
 from amaranth.lib.wiring import Component, In, Member, Out, connect, flipped
 
 from ptewalk.rtl.bridge.config import BridgeConfig
@@ -11,6 +11,7 @@ from ptewalk.rtl.bridge.core import Bridge
 from ptewalk.rtl.bus.axi import AxiSignature
 from ptewalk.rtl.bus.axi_lite import AxiLiteSignature
 from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
+from ptewalk.rtl.bus.gate import AxiGate
 from ptewalk.rtl.bus.join import AxiJoin
 from ptewalk.rtl.bus.lines import LinePort, LinePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor
@@ -46,6 +47,7 @@ from ptewalk.rtl.registers.map import (
 from ptewalk.rtl.registers.requesters import RequesterShare
 from ptewalk.rtl.registers.rings import DESCRIPTOR_WORDS, TableRings
 from ptewalk.rtl.registers.share import MemoryShare
+from ptewalk.rtl.registers.soft_reset import Refusal, SoftReset
 
 __all__ = ["MemoryPath", "Unit", "UnitConfig", "UnitCore"]
 
@@ -58,6 +60,12 @@ def _tests(physical_bits: int) -> dict[str, Member]:
         "tested": In(1),
         "test_result": In(SelfTestLayout()),
     }
+
+
+def _resets(*, bridge: bool) -> dict[str, Member]:
+    """The members of who is reset by software."""
+    front = {"front": Out(1), "front_quiet": In(1)} if bridge else {}
+    return {**front, "back": Out(1), "back_quiet": In(1), "reset": Out(1)}
 
 
 class UnitCore(Component):
@@ -91,6 +99,9 @@ class UnitCore(Component):
     test : Out(1), test_address : Out(physical_bits), tested : In(1), test_result : In(SelfTestLayout)
         As the start, address, done and result of a `SelfTest` behind the port; only where `path` has one. Elsewhere
         the command SELFTEST ends at once, and nothing has run.
+    front, back : Out(1), front_quiet, back_quiet : In(1), reset : Out(1)
+        As those of a `SoftReset`; the front is the bridge's `s_axi`, and a core without one has no front. What is
+        round the core is reset with it. Only where `path` has a reset by software.
     s_axi : In(AxiSignature), m_axi : Out(AxiSignature)
         The bridge's; only with one.
     lines : Out(LinePortSignature)
@@ -118,6 +129,7 @@ class UnitCore(Component):
         self._beside = None if engine is None else EngineBeside(engine)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
+        self._resets = SoftReset() if path.soft_reset else None
         self.mmu = CachingMmu(mmu)
         self._logs = mmu.log is not None
         there = {OF_ENGINE: engine is not None, OF_LISTS: engine is not None and engine.lists, OF_LOG: self._logs}
@@ -126,7 +138,9 @@ class UnitCore(Component):
         self.rings = TableRings(bits) if rings else None
         loaded = TABLE_COMMAND[: 2 * DESCRIPTOR_WORDS] if rings else ()
         registers = tuple(one for one in REGISTERS if one.name not in self._absent)
-        self.file = RegisterFile(registers, loadable=frozenset(register.name for register in loaded))
+        self.file = RegisterFile(
+            registers, loadable=frozenset(register.name for register in loaded), clears=path.soft_reset
+        )
         self.commands = Commands(
             physical_bits=bits,
             tag_bits=walker.tag_bits,
@@ -144,6 +158,7 @@ class UnitCore(Component):
                 "port_clear": Out(PortStatusLayout()),
                 "unknown_address": In(unsigned(bits)),
                 **(_tests(bits) if path.selftest else {}),
+                **(_resets(bridge=bridge is not None) if path.soft_reset else {}),
                 **({} if self.bridge is None else {n: self.bridge.signature.members[n] for n in ("s_axi", "m_axi")}),
                 **({} if self._beside is None else {"lines": self._beside.signature.members["port"]}),
                 **({} if self.rings is None else {"ring_words": self.rings.signature.members["words"]}),
@@ -153,8 +168,29 @@ class UnitCore(Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        m.submodules.file = self.file
+        if self._resets is None:
+            self._connect(m)
+            return m
+        # All but the registers' own interface, and what resets it, is inside.
+        m.submodules.resets = resets = self._resets
+        inside = Module()
+        self._connect(inside)
+        m.submodules.inside = ResetInserter({"sync": resets.reset})(inside)
+        m.d.comb += [
+            *(resets.ask.eq(self.file.told.DO.soft_reset), self.file.clear.eq(resets.reset)),
+            *(self.back.eq(resets.back), resets.back_quiet.eq(self.back_quiet), self.reset.eq(resets.reset)),
+            *(self.file.now.STATUS.resetting.eq(resets.busy), resets.front_quiet.eq(1)),
+        ]
+        if self.bridge is not None:
+            m.d.comb += self.front.eq(resets.front)
+            m.d.comb += resets.front_quiet.eq(self.front_quiet & ~self.bridge.status.busy)
+        return m
+
+    def _connect(self, m: Module) -> None:
+        """Everything but the reset."""
+        file = self.file
         m.submodules.mmu = mmu = self.mmu
-        m.submodules.file = file = self.file
         m.submodules.commands = commands = self.commands
         m.submodules.share = share = MemoryShare(self._bits, walkers=self._walkers)
         connect(m, flipped(self.s_axil), file.bus)
@@ -184,7 +220,7 @@ class UnitCore(Component):
         known = Cat(offered == kind for kind in Command if kind not in absent).any()
         m.d.comb += [
             commands.kind.eq(told.COMMAND.kind),
-            file.refuse.COMMAND.eq((commands.room == 0) | ~known),
+            file.refuse.COMMAND.eq((commands.room == 0) | ~known | now.STATUS.resetting),
             commands.retire.eq(told.DO.retire),
             mmu.supervisor.drain.eq(commands.drain),
             commands.drained.eq(mmu.supervisor.drained),
@@ -215,7 +251,6 @@ class UnitCore(Component):
             of_log = attach_log(m, file, mmu.log)
         self._interrupts(m, *of_log)
         self._count(m)
-        return m
 
     def _invalidate(self, m: Module) -> None:
         """Invalidations go to the MMU; where there is an engine, by it."""
@@ -246,7 +281,17 @@ class UnitCore(Component):
             physical_bits=bridge.config.physical_bits, bridge_bits=bridge.config.tag_bits
         )
         connect(m, commands.requester, share.window)
-        connect(m, bridge.mmu, share.bridge)
+        stops: Value = Const(0)
+        if self._resets is None:
+            connect(m, bridge.mmu, share.bridge)
+        else:
+            stops = self._resets.busy
+            m.submodules.refusal = refusal = Refusal(
+                physical_bits=bridge.config.physical_bits, tag_bits=bridge.config.tag_bits
+            )
+            connect(m, bridge.mmu, refusal.above)
+            connect(m, refusal.below, share.bridge)
+            m.d.comb += refusal.refuses.eq(stops)
         connect(m, share.mmu, mmu.requester)
         connect(m, flipped(self.s_axi), bridge.s_axi)
         connect(m, bridge.m_axi, flipped(self.m_axi))
@@ -268,6 +313,9 @@ class UnitCore(Component):
             Cat(now.BRIDGE_LINEAR_LO.value, now.BRIDGE_LINEAR_HI.value).eq(record.linear),
             bridge.faults.ready.eq(told.DO.pop_bridge_fault),
         ]
+        with m.If(stops):  # what came in is refused; so is what waits
+            m.d.comb += [control.enable.eq(1), control.fault_mode.eq(0), control.retry_read.eq(0)]
+            m.d.comb += [control.retry_write.eq(0), control.abort_read.eq(1), control.abort_write.eq(1)]
 
     def _stage(self, m: Module) -> None:
         """What software has staged, as the parts take it."""
@@ -399,7 +447,8 @@ class Unit(Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
-        m.submodules.port = port = self.port
+        port = self.port
+        m.submodules.port = self._under_reset(port)
         connect(m, flipped(self.s_axil), core.s_axil)
         connect(m, core.memory, port.memory)
         m.d.comb += [
@@ -410,7 +459,8 @@ class Unit(Component):
         ]
         axi = port.m_axi
         if isinstance(self.config.port, ExclusivePortConfig):
-            m.submodules.self_test = test = SelfTest(self.config.port)
+            test = SelfTest(self.config.port)
+            m.submodules.self_test = self._under_reset(test)
             connect(m, axi, test.s_axi)
             m.d.comb += [
                 *(test.start.eq(core.test), test.address.eq(core.test_address)),
@@ -424,26 +474,40 @@ class Unit(Component):
         if self.config.ring_id is not None:
             axi = self._join_rings(m, self.config.ring_id, axi)
         if self.config.monitor:
-            m.submodules.monitor = monitor = ExclusiveMonitor(self.config.reservations)
+            monitor = ExclusiveMonitor(self.config.reservations)
+            m.submodules.monitor = self._under_reset(monitor)
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
-        connect(m, axi, flipped(getattr(self, self._tables)))
+        tables = getattr(self, self._tables)
+        m.submodules.back = back = AxiGate.of(tables)
+        connect(m, axi, back.s_axi)
+        connect(m, back.m_axi, flipped(tables))
+        m.d.comb += [back.stop.eq(core.back), core.back_quiet.eq(back.quiet)]
         if self.config.bridge is not None:
-            connect(m, flipped(self.s_axi), core.s_axi)
+            m.submodules.front = front = AxiGate.of(self.s_axi)
+            connect(m, flipped(self.s_axi), front.s_axi)
+            connect(m, front.m_axi, core.s_axi)
+            m.d.comb += [front.stop.eq(core.front), core.front_quiet.eq(front.quiet)]
             connect(m, core.m_axi, flipped(self.m_axi))
         return m
+
+    def _under_reset(self, component: Component) -> Elaboratable:
+        """The same, which begins anew with the core."""
+        return ResetInserter({"sync": self.core.reset})(component)
 
     def _join(self, m: Module, config: LinePortConfig, walker: Any) -> Any:
         """The engine's lines before the walker's words, on one bus; what went wrong with either is in STATUS."""
         core, ids = self.core, config.tags + 1
-        m.submodules.lines = lines = LinePort(config)
-        m.submodules.join = join = AxiJoin(
+        lines = LinePort(config)
+        m.submodules.lines = self._under_reset(lines)
+        join = AxiJoin(
             address_bits=config.physical_bits,
             data_bits=config.data_bits,
             id_bits=self.config.table_id_bits,
             ids=ids,
             alone=ids,
         )
+        m.submodules.join = self._under_reset(join)
         connect(m, core.lines, lines.lines)
         connect(m, lines.m_axi, join.s_axi)
         connect(m, walker, join.t_axi)
@@ -458,10 +522,9 @@ class Unit(Component):
         config, log = self.config, self.config.mmu.log
         assert log is not None
         bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
-        m.submodules.record_port = port = RecordPort(**bits, id_bits=log.id_bits, prot=config.prot)
-        m.submodules.record_join = join = AxiJoin(
-            **bits, id_bits=config.record_id_bits, ids=alone, alone=alone, atomic=config.table_atomic
-        )
+        port = RecordPort(**bits, id_bits=log.id_bits, prot=config.prot)
+        join = AxiJoin(**bits, id_bits=config.record_id_bits, ids=alone, alone=alone, atomic=config.table_atomic)
+        m.submodules.record_port, m.submodules.record_join = self._under_reset(port), self._under_reset(join)
         connect(m, self.core.records, port.records)
         connect(m, tables, join.s_axi)
         connect(m, port.m_axi, join.t_axi)
@@ -471,10 +534,9 @@ class Unit(Component):
         """All else, and words of rings with an ID of their own, on one bus."""
         config = self.config
         bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
-        m.submodules.ring_port = port = PlainWords(**bits, prot=config.prot)
-        m.submodules.ring_join = join = AxiJoin(
-            **bits, id_bits=config.id_bits, ids=1 << config.record_id_bits, alone=alone, atomic=False
-        )
+        port = PlainWords(**bits, prot=config.prot)
+        join = AxiJoin(**bits, id_bits=config.id_bits, ids=1 << config.record_id_bits, alone=alone, atomic=False)
+        m.submodules.ring_port, m.submodules.ring_join = self._under_reset(port), self._under_reset(join)
         connect(m, self.core.ring_words, port.words)
         connect(m, others, join.s_axi)
         connect(m, port.m_axi, join.t_axi)

@@ -33,3 +33,14 @@ def test_by_registers_alone(simulator: str) -> None:
     assert told["counters"]["requests"] == told["requests"] >= 20
     assert told["clears"] >= 8 and told["faults"] >= 3 and told["counters"]["marks"] >= 5
     assert told["accesses"] >= 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
+def test_resets_between_transfers(simulator: str) -> None:
+    """By software, with a walk on the bus: the next one, by other tables, is the golden model's; both ends were met."""
+    model = build(select(simulator), verilog_of(CONFIG, flat=True), top_name(CONFIG), design=describe(CONFIG))
+    result = run_test(model, "tb_soft_reset", values={"seed": 3, "count": 12}, module_path=HERE)
+    assert result.message == ""
+    assert result.values["differ"] == [] and 0 < result.values["marked"] < 12
+    assert result.values["built"]["soft_reset"] == 1

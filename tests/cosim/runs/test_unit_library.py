@@ -295,6 +295,47 @@ def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> 
     assert room[engine.report_words(pages) :].tolist() == pagemap(due, rules).tolist()
 
 
+def test_resets_by_software(unit: UnitLibrary) -> None:
+    """While a store is translated, or the engine clears: no offer is withdrawn, each entry is as before or as after,
+    and what the unit is asked next is answered by other tables and by these, and cleared to the end."""
+    rules, rng = Entries(PROFILES["linux-6.1"], track=Track.NATIVE), random.Random("resets")
+    clear, counted = clearing(rules), [0, 0]
+    for number in range(40):
+        memory = SparseMemory(strict=True)
+        for frame in range(1, 9):
+            memory.add_frame(frame)
+        for table in (1, 2, 3, 5, 6, 7):
+            memory.store(table << 12, table + 1 << 12 | 0x67)
+        for table in (4, 8):
+            for page in range(64):
+                memory.store((table << 12) + 8 * page, (0x100 * table + page) << 12 | (0x867 if page else 0x67))
+        lane, pages = unit.lane, Pages(1, 4, 1, 64)
+        lane.reset(memory)
+        made = run(lane, Unit.open())
+        lane.remember(memory, seed=number, stalls=0.3, latency=3, latency_spread=9)
+        run(lane, made.context(0x1000, track=Track.NATIVE))
+        if number % 2:
+            run(lane, TableEngine(made).begin(changing(pages, clear, rules)))
+        else:
+            lane.write(BY_NAME["REQUEST"].offset, BY_NAME["REQUEST"].pack(access=Access.WRITE, user=1, retire=1))
+            run(lane, made.begin(Command.REQUEST))
+        for _ in range(rng.randrange(100)):
+            lane.read(BY_NAME["STATUS"].offset)
+        run(lane, made.soft_reset())
+        entries = [memory.load((4 << 12) + 8 * page) for page in range(64)]
+        assert {entry & 0xFFF for entry in entries[1:]} <= {0x867, 0x067} and entries[0] & 0xFFF in (0x067, 0x867)
+        cleared = sum(entry & 0x800 == 0 for entry in entries[1:])
+        counted[number % 2] += 0 < cleared < 63 if number % 2 else entries[0] & 0x800 != 0
+        made = run(lane, Unit.open())
+        for root, table in ((0x5000, 8), (0x1000, 4)):
+            run(lane, made.context(root, track=Track.NATIVE))
+            assert run(lane, made.translate(0x5008, Access.WRITE)).physical == (0x100 * table + 5) << 12 | 8
+            assert memory.load((table << 12) + 8 * 5) & 0xFFF == 0x867
+        assert run(lane, TableEngine(made).clear(pages, rules)) == (64, 63 - cleared + (entries[5] & 0x800 == 0))
+        assert not any(memory.load((4 << 12) + 8 * page) & 0x800 for page in range(1, 64))
+    assert min(counted) > 2
+
+
 @pytest.fixture(scope="module")
 def logged() -> UnitLibrary:
     """Preset `mmu-small` with a dirty log and a table engine that takes lists, and has rings."""
