@@ -95,7 +95,7 @@ ROWS = (
     ("profile", "profiles", "errors", "page_set", "memory"),
     (
         *("paging", "paging_bulk", "paging_compiled", "translation", "mmu"),
-        *("pte", "bulk", "bulk_compiled", "engine", "dirty_log"),
+        *("pte", "bulk", "bulk_compiled", "engine", "dirty_log", "dirty_bitmap"),
     ),
     ("state",),
     ("mm",),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ptewalk.cosim.bench.mmu_engine_lane import Kind, Op, Told
 from ptewalk.cosim.checks.dirty_log import LogJudge
 from ptewalk.cosim.checks.mmu_engine_stories import REPORT, Area, Asked, mark_of
+from ptewalk.model.dirty_bitmap import dirty_bitmap
 from ptewalk.model.linux import SoftBit
 from ptewalk.model.x86 import EntryBit
 from ptewalk.rtl.engine.fetcher import Stop
@@ -71,6 +72,10 @@ class _Judge:
         self.carried: dict[int, int] = {}
         """Page to its entry, which the move that is under way has taken and not put."""
         self.report: dict[int, int] = {}
+        self.written: set[int] = set()
+        """Where the command that is under way wrote of its report."""
+        self.before: dict[int, int] = {}
+        """What was there."""
         self.pages: dict[str, set[int]] = {name: set() for name in ("granted", "reported", "first", "asked")}
         for table, first in self.tables.items():
             entries = words[table // 8 : table // 8 + 512].tolist()
@@ -202,11 +207,13 @@ class _Judge:
         if not REPORT <= address < REPORT + 0x1000:
             self.problem(when, f"a report is written at {address:#x}")
         self.report[address] = new
+        self.written.add(address)
 
     def _command(self, when: int, number: int, first: int, count: int) -> None:
         self.taken, self.listed = 0, range(first, first + count)
         self.marks_then = self.log.marks if self.log else 0
-        self.active, self.since, self.took, self.report = (number, self.area.asked[number]), when, {}, {}
+        self.active, self.since, self.took = (number, self.area.asked[number]), when, {}
+        self.before, self.written = dict(self.report), set()
 
     def _done(self, when: int, number: int, b: int, c: int) -> None:
         assert self.active is not None
@@ -231,17 +238,18 @@ class _Judge:
             if late:
                 self.problem(when, f"a move ends while stores to its source are granted: {sorted(map(hex, late))}")
             return
-        told = {
-            asked.first + 64 * place + bit
-            for place in range(-(-asked.pages // 64))
-            for bit in range(64)
-            if self.report.get(REPORT + 8 * place, 0) >> bit & 1
-        }
-        if told != set(self.took):
-            wrong = sorted(map(hex, told ^ set(self.took)))
-            self.problem(when, f"report {number} and what was cleared differ at {wrong}")
-        self.pages["reported"] |= told
-        self.counts["reported"] += len(told)
+        dirty = np.array([page in self.took for page in pages])
+        places = [REPORT + 8 * place for place in range(len(dirty_bitmap(dirty, asked.first, unit=asked.unit)))]
+        there = np.array([self.before.get(place, 0) for place in places], np.uint64)
+        due = dirty_bitmap(dirty, asked.first, unit=asked.unit, there=there if asked.ors else None).tolist()
+        found = [self.report.get(place, 0) for place in places]
+        if found != due or self.written != set(places):
+            wrong = [f"{a:#x}, not {b:#x}" for a, b in zip(found, due, strict=True) if a != b]
+            self.problem(when, f"report {number} of what was cleared is {wrong}, {len(self.written)} words")
+        self.pages["reported"] |= set(self.took)
+        self.counts["reported"] += len(self.took)
+        self.counts["folded"] += bool(asked.unit)
+        self.counts["added"] += asked.ors and bool(there.any())
 
     def _list_done(self, when: int, number: int) -> None:
         """Each record's page was cleared, or seen clean, but for those that no table maps; the bitmap tells which."""
@@ -250,7 +258,8 @@ class _Judge:
         pages = self.log.pages(self.listed.start, completion["page"])
         if completion["page"] != len(self.listed) or len(pages) != len(self.listed):
             self.problem(when, f"list {number} ends behind {completion['page']} of {len(self.listed)} records")
-        bits = [self.report.get(REPORT + place // 64 * 8, 0) >> place % 64 & 1 for place in range(len(pages))]
+        told_at = {place: self.report[place] for place in self.written}
+        bits = [told_at.get(REPORT + place // 64 * 8, 0) >> place % 64 & 1 for place in range(len(pages))]
         told = {page for page, bit in zip(pages, bits, strict=True) if bit}
         if told != set(self.took) or sum(bits) != self.taken:
             wrong = sorted(map(hex, told ^ set(self.took)))

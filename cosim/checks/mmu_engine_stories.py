@@ -57,6 +57,10 @@ class Asked(NamedTuple):
     first: int
     pages: int
     target: int = 0
+    unit: int = 0
+    """Binary logarithm of the pages that a bit of the bitmap tells of."""
+    ors: bool = False
+    """Bits that are set in it stay."""
 
 
 class Area:
@@ -77,8 +81,8 @@ class Area:
         By which software reads it.
     lists : bool
         The records are read by the engine.
-    around : Random
-        Beside `rng`: for what is done round the entries that are moved.
+    around, bitmaps : Random
+        Beside `rng`: for what is done round the entries that are moved, and for what a clear's bitmap is like.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -93,7 +97,7 @@ class Area:
         self.ring: Ring | None = None
         self.lists = False
         self.reading = Step(Op.READ_LOG)
-        self.around = random.Random(f"around {seed}")
+        self.around, self.bitmaps = random.Random(f"around {seed}"), random.Random(f"bitmaps {seed}")
         self.put(_ROOT + (_BASE >> 27 & 511) * 8, _UPPERS[0] | _UPPER)
         self.put(_UPPERS[0] + (_BASE >> 18 & 511) * 8, _UPPERS[1] | _UPPER)
         for number, table in enumerate(self.tables):
@@ -126,7 +130,7 @@ class Area:
         """A user's access."""
         self.story.stores.append(Store(page << 12, int(access), **other))
 
-    def command(self, kind: str, first: int, pages: int, target: int = 0) -> int:
+    def command(self, kind: str, first: int, pages: int, target: int = 0, *, unit: int = 0, ors: bool = False) -> int:
         """A command, given as the next step; its number."""
         where = {"root": _ROOT >> 12, "page": first, "pages": pages, "changes": int(kind != "look")}
         fields: dict[str, Any] = {"range": where, "words": telling(_RULES), "pcid": _PCID, "address": REPORT}
@@ -134,14 +138,14 @@ class Area:
             move = {"target": target, "level": 1, "entries": pages}
             fields = {**fields, "moves": 1, "move": move, "change": moving(_RULES, marks=True, unprotects=False)}
         elif kind in ("clear", "list"):
-            fields = {**fields, "change": clearing(_RULES), "report": Report.BITMAP}
+            fields = {**fields, "change": clearing(_RULES), "report": Report.BITMAP, "unit": unit, "ors": int(ors)}
             if kind == "list":
                 assert self.ring is not None
                 fields["lists"] = 1
                 fields["list"] = {"base": self.ring.base >> 12, "size": self.ring.size.bit_length() - 1}
         else:
             fields = {**fields, "change": looking()}
-        self.asked.append(Asked(kind, first, pages, target))
+        self.asked.append(Asked(kind, first, pages, target, unit, ors))
         self.story.commands.append(fields)
         self.steps(Step(Op.COMMAND, len(self.asked) - 1))
         return len(self.asked) - 1
@@ -276,7 +280,12 @@ def _command(area: Area) -> None:
     if kind == "clear" and area.around.random() < 0.3:  # what lies beside the entries that are moved
         first = area.around.choice(_places(area)) & -8
         pages = 8
-    area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first))
+    how: dict[str, Any] = {}
+    if kind == "clear" and area.bitmaps.random() < 0.5:
+        how = {"unit": area.bitmaps.choice((0, 0, 1, 3, 4, 6, 7, 9)), "ors": area.bitmaps.random() < 0.8}
+        if how["ors"]:  # from any page on
+            first += area.bitmaps.choice((0, 1, area.bitmaps.randrange(64)))
+    area.command(kind, first, min(pages, area.base + 512 * _LEAVES - first), **how)
 
 
 def _meanwhile(area: Area) -> None:

@@ -15,9 +15,9 @@ from ptewalk.cosim.driver.unit import POLLS, Unit
 from ptewalk.model.dirty_log import LOG_SIZES
 from ptewalk.model.engine import Pages
 from ptewalk.model.pte import Entries
-from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5, PAGE_SHIFT
+from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5, PAGE_BYTES, PAGE_SHIFT
 from ptewalk.rtl.engine.fetcher import Stop
-from ptewalk.rtl.engine.report import Report
+from ptewalk.rtl.engine.report import LARGEST_UNIT, Report
 from ptewalk.rtl.registers.map import BY_NAME, Command
 
 __all__ = [
@@ -36,6 +36,8 @@ _KINDS: Final = ("present", "hidden", "swap")
 _MASKS: Final = ("clear", "set", "match")
 _WORD_PAGES: Final = 64
 """Pages of a word of a bitmap."""
+_PAGE_SIZES: Final = tuple(PAGE_BYTES << power for power in range(LARGEST_UNIT + 1))
+"""Bytes that a bit of a bitmap may tell of."""
 _FAILED: Final = ("failed", "given_up", "lost", "homeless")
 
 
@@ -51,11 +53,24 @@ def telling_words(pages: Pages, rules: Entries, address: int, *, marks: bool = T
 
 
 def telling_bits(
-    pages: Pages, rules: Entries, address: int, *, clears: bool = True, permit: bool = True
+    pages: Pages,
+    rules: Entries,
+    address: int,
+    *,
+    clears: bool = True,
+    permit: bool = True,
+    ors: bool = False,
+    page_size: int = PAGE_BYTES,
 ) -> dict[str, Any]:
-    """One that writes a bit for each page of a range, 1 where it is soft-dirty, and clears that or leaves it."""
+    """One that writes a bit for each page of a range, 1 where it is soft-dirty, and clears that or leaves it.
+
+    `ors`: bits that are set stay. `page_size`: bytes that a bit tells of, a power of two from 4096 to 2 MiB; ValueError
+    where it is none.
+    """
+    if page_size not in _PAGE_SIZES:
+        raise ValueError(f"page_size must be a power of two from 4096 to {_PAGE_SIZES[-1]}, not {page_size}")
     command = _over(pages, clearing(rules, permit=permit, change=clears), rules)
-    command |= {"range": _range(pages, changes=clears)}
+    command |= {"range": _range(pages, changes=clears), "ors": int(ors), "unit": _PAGE_SIZES.index(page_size)}
     return command | {"report": Report.BITMAP, "address": address}
 
 
@@ -141,8 +156,10 @@ class TableEngine:
         Raises
         ------
         ValueError
-            An address or a number does not fit, or the unit has no lists.
+            An address or a number does not fit, or the unit has no lists, or no such bitmaps.
         """
+        if (command.get("ors") or command.get("unit")) and not self._unit.built["bitmaps"]:
+            raise ValueError("this unit writes bitmaps of a bit a page over what is there: CAPS.bitmaps is 0")
         if command.get("lists") and not self._unit.built["lists"]:
             raise ValueError("this unit was built without lists: CAPS.lists is 0")
         bits, lists = self._unit.built["physical_bits"], bool(self._unit.built["lists"])
@@ -219,19 +236,33 @@ class TableEngine:
         return (yield from self._change(command, pages, pcid, splits=splits))
 
     def scan(
-        self, pages: Pages, rules: Entries, room: int, *, pcid: int = 0, clears: bool = True, permit: bool = True
+        self,
+        pages: Pages,
+        rules: Entries,
+        room: int,
+        *,
+        pcid: int = 0,
+        clears: bool = True,
+        permit: bool = True,
+        or_: bool = False,
+        page_size: int = PAGE_BYTES,
     ) -> Steps[int]:
         """Which pages are soft-dirty: a bitmap as KVM_GET_DIRTY_LOG and IOMMU_HWPT_GET_DIRTY_BITMAP give.
 
         Parameters
         ----------
         pages : Pages
-            The first is a multiple of 64.
+            Without `or_` the first is a multiple of 64 times as many as a bit tells of.
         rules : Entries
         room : int
-            Physical address of room for the bitmap, 8-byte aligned: little-endian 64-bit words, the first page in bit 0
-            of the first; bits beyond the last page are 0, and what was there is lost.
+            Physical address of the word that holds the first page's bit, 8-byte aligned: little-endian 64-bit words,
+            bit n modulo 64 of which tells of unit n of `page_size` bytes of linear addresses.
         pcid : int
+        or_ : bool
+            Bits that are set stay, and none is cleared, as iommufd's; nobody else writes to these words until it is
+            done. False: all bits of the words are written over, as KVM's; those beyond the last page are 0.
+        page_size : int
+            Bytes that a bit tells of, a power of two from 4096 to 2 MiB: 1 where one of its pages is dirty.
         clears : bool
             False: pages stay as they are (IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR).
         permit : bool
@@ -245,14 +276,14 @@ class TableEngine:
         Raises
         ------
         ValueError
-            `room` is not aligned, or the first page is no multiple of 64.
+            `room` is not aligned, the first page is no such multiple, or `page_size` is none.
         """
-        if pages.first % _WORD_PAGES or room % ENTRY_BYTES:
+        flags: dict[str, Any] = {"clears": clears, "permit": permit, "ors": or_, "page_size": page_size}
+        command = telling_bits(pages, rules, room, **flags)
+        multiple = 1 if or_ else _WORD_PAGES << command["unit"]
+        if pages.first % multiple or room % ENTRY_BYTES:
             at = f"page {pages.first:#x} to {room:#x}"
-            raise ValueError(
-                f"a bitmap is from a multiple of {_WORD_PAGES} pages on, and 8-byte aligned, not from {at}"
-            )
-        command = telling_bits(pages, rules, room, clears=clears, permit=permit)
+            raise ValueError(f"a bitmap is from a multiple of {multiple} pages on, and 8-byte aligned, not from {at}")
         told = yield from self.run(command, pcid=pcid)
         _all_done("a scan", pages, told[-1])
         return told[-1]["changed"]
@@ -410,6 +441,7 @@ def words_of(command: Mapping[str, Any], pcid: int, physical_bits: int, *, lists
     flags = {name: span[name] for name in ("la57", "changes", "splits", "whole_leaves")}
     flags |= {name: change[name] for name in ("only_matching", "arm", "save_dirty")}
     flags |= {"moves": command.get("moves", 0), "report": command["report"], "pcid": pcid}
+    flags |= {"ors": command.get("ors", 0), "unit": command.get("unit", 0)}
     flags |= {"move_level": move.get("level", 0), "drops_markers": move.get("drops_markers", 0)}
     words = dict(command["words"])
     swap = {name: words.pop(f"swap_{name}") for name in ("soft_dirty", "uffd_wp")}

@@ -29,7 +29,8 @@ class LinePortConfig:
     line_bytes : int
         64 or 128 (default).
     tags : int
-        Of the port, 2 to 65: each is an AXI ID, and so a reservation; one ID more is for plain writes. Default 9.
+        Of the port, 2 to 65: each is an AXI ID, and so a reservation; one ID more is for plain writes, and for reads
+        without a link whose tag is that number. Default 9.
     prot : int
         AxPROT of every access; default 0b001, privileged and secure data.
     """

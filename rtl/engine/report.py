@@ -2,20 +2,25 @@
 
 from enum import IntEnum
 from types import SimpleNamespace
+from typing import Final
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.model import linux
 from ptewalk.rtl.bus.line_port import LinePortSignature, check_line
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
 from ptewalk.rtl.engine.lines import LOOK_CYCLES, DoneLayout, in_range
 
-__all__ = ["LineWriter", "Report", "Reporter"]
+__all__ = ["LARGEST_UNIT", "UNIT_BITS", "LineWriter", "Report", "Reporter"]
 
+LARGEST_UNIT: Final = 9
+"""Binary logarithm of the pages that a bit of a bitmap tells of, at most: those of a table."""
+UNIT_BITS: Final = LARGEST_UNIT.bit_length()
 _WORD = 64
+_PLACE_BITS = (_WORD - 1).bit_length()
 _GATHERED = 8
 """Lines of a report that are gathered or sent: with two the one would wait for the other, and with narrow lines each
 beat that is on its way may fill one."""
@@ -28,7 +33,7 @@ class Report(IntEnum):
 
     NONE = 0
     BITMAP = 1
-    """A bit a page, the first in bit 0 of the first 64-bit word: it matched."""
+    """A bit a page, or for some pages, the first in bit 0 of the first 64-bit word: it matched, or one of them did."""
     WORDS = 2
     """A pagemap word a page, without FILE and EXCLUSIVE."""
 
@@ -48,8 +53,12 @@ class LineWriter(Component):
         In the lanes of their addresses; strobes are neighbours, from the lane of the next address on.
     flush : In(1)
         A line that is not full is sent too.
+    ors : In(1)
+        Bits of what is there stay: each line is read before it is sent, and nobody else writes to it in between.
     writes, written
         As in `LinePortSignature`.
+    reads : Out(stream of {address}), old : In(stream of {value, error, last}, always ready)
+        Such a line, and its beats. One that the bus refuses is not written.
     room : Out(1)
         Whatever is on its way will be taken: each of `LOOK_CYCLES` beats, and two more, may fill a line.
     idle : Out(1)
@@ -65,14 +74,18 @@ class LineWriter(Component):
         self._physical_bits = physical_bits
         port = LinePortSignature(physical_bits=physical_bits, data_bits=data_bits, line_bytes=line_bytes, tag_bits=1)
         word = data.StructLayout({"value": unsigned(data_bits), "strobes": unsigned(self._lanes)})
+        old = data.StructLayout({"value": unsigned(data_bits), "error": 1, "last": 1})
         super().__init__(
             {
                 "start": In(1),
                 "address": In(physical_bits),
                 "words": In(stream.Signature(word)),
                 "flush": In(1),
+                "ors": In(1),
                 "writes": port.members["writes"],
                 "written": port.members["written"],
+                "reads": Out(stream.Signature(data.StructLayout({"address": unsigned(physical_bits)}))),
+                "old": In(stream.Signature(old, always_ready=True)),
                 "room": Out(1),
                 "idle": Out(1),
                 "failed": Out(1),
@@ -94,6 +107,8 @@ class LineWriter(Component):
             sending=Signal(count_bits),
             beat=Signal(range(self._beats) if self._beats > 1 else 1),
             under_way=Signal(16),
+            there=Signal(),  # what is in memory of the line that is sent next was read
+            refused=Signal(),  # and the bus refused it
         )
         m.submodules.buffer = buffer = Memory(
             shape=unsigned(_WORD * self._lanes), depth=_GATHERED * self._beats, init=[]
@@ -128,9 +143,29 @@ class LineWriter(Component):
         with m.If(self.start):
             place, line = self.address[3 : 3 + place_bits], self.address[3 + place_bits :]
             m.d.sync += [r.place.eq(place), r.first.eq(place), r.line.eq(line), self.failed.eq(0)]
-        with m.Elif(self.written.valid & self.written.payload.error):
+        with m.Elif((self.written.valid & self.written.payload.error) | (self.old.valid & self.old.payload.error)):
             m.d.sync += self.failed.eq(1)
         return m
+
+    def _read(self, m: Module, r: SimpleNamespace, sending: Value, number: Value) -> Value:
+        """Where bits of what is there stay it is read before the oldest full line is sent; the beat of that number."""
+        old, beat, asked = self.old, Signal.like(r.beat), Signal()
+        m.submodules.there = there = Memory(shape=unsigned(_WORD * self._lanes), depth=max(2, self._beats), init=[])
+        writer, reader = there.write_port(), there.read_port(domain="comb")
+        m.d.comb += [
+            reader.addr.eq(number),
+            self.reads.valid.eq(self.ors & (r.full != 0) & ~sending & ~asked & ~r.there),
+            self.reads.payload.address.eq(Cat(Const(0, self._physical_bits - len(r.line)), r.line)),
+            *(writer.addr.eq(beat), writer.data.eq(old.payload.value), writer.en.eq(old.valid)),
+        ]
+        with m.If(self.reads.valid & self.reads.ready):
+            m.d.sync += [asked.eq(1), beat.eq(0), r.refused.eq(0)]
+        with m.If(old.valid):
+            m.d.sync += [beat.eq(beat + 1), r.refused.eq(r.refused | old.payload.error)]
+            with m.If(old.payload.last):
+                m.d.sync += [asked.eq(0), r.there.eq(1)]
+        found: Value = Mux(self.ors, reader.data, 0)
+        return found
 
     def _send(self, m: Module, r: SimpleNamespace, buffer: Memory, sent: Signal) -> None:
         """The oldest full line, beat by beat; `sent` when the last beat is taken."""
@@ -142,7 +177,7 @@ class LineWriter(Component):
             free.eq(~out.valid | writes.ready),
             last.eq(r.beat == self._beats - 1),
             left.eq(r.full - (out.valid & out.last)),  # what was read to its end is still counted until it is taken
-            goes.eq(free & (left != 0)),
+            goes.eq(free & (left != 0) & (~self.ors | r.there)),
             reader.en.eq(free),
             reader.addr.eq(Cat(r.beat, r.sending) if self._beats > 1 else r.sending),
             sent.eq(out.valid & out.last & writes.ready),
@@ -151,32 +186,40 @@ class LineWriter(Component):
             m.d.sync += [out.valid.eq(goes), out.last.eq(last), out.beat.eq(r.beat)]
         with m.If(goes):
             m.d.sync += [r.beat.eq(Mux(last, 0, r.beat + 1)), r.sending.eq(r.sending + last)]
+            m.d.sync += r.there.eq(r.there & ~last)
         # All is written from the first word on, up to the next one.
         strobes, short, every = Signal(self._entries), r.partial & (r.full == 1), Const(-1, self._entries)
         m.d.comb += strobes.eq((every << r.first) & ~Mux(short, every << r.place, 0))
-        payload = writes.payload
+        payload, stays = writes.payload, self._read(m, r, out.valid, out.beat)
         m.d.comb += [
             writes.valid.eq(out.valid),
             payload.address.eq(Cat(Const(0, self._physical_bits - len(r.line)), r.line)),
-            payload.value.eq(reader.data),
-            payload.strobes.eq(strobes.word_select(out.beat, self._lanes)),
+            payload.value.eq(reader.data | stays),
+            payload.strobes.eq(Mux(self.ors & r.refused, 0, strobes.word_select(out.beat, self._lanes))),
             payload.last.eq(out.last),
         ]
 
 
+_OF_MEMORY = ("writes", "written", "reads", "old")
+"""Of a `LineWriter`: what goes to memory."""
+
+
 class _PartLayout(data.StructLayout):
-    """Pages of a job that have room in a word of a bitmap: from bit `at` on, up to `end`; `full`: to the word's end."""
+    """Pages of a job that have room in a word of a bitmap, and their bits, `matches`, over and over.
+
+    From bit `at` on, up to `end`, or with `open` to the word's end, and with `full` no further page has room.
+    """
 
     def __init__(self, entries: int) -> None:
-        bits = {name: unsigned((_WORD - 1).bit_length()) for name in ("at", "end")}
-        super().__init__({"valid": 1, "full": 1, "line": 1, "ones": 1, "matches": unsigned(entries), **bits})
+        bits = {name: unsigned(_PLACE_BITS) for name in ("at", "end")}
+        super().__init__({"valid": 1, "full": 1, "open": 1, "matches": unsigned(entries), **bits})
 
 
 class Reporter(Component):
     """Takes jobs that are over, in order, and makes the report of them.
 
-    A bitmap begins at a multiple of 64 pages. Words stand in the lanes in which their entries stood: the address of the
-    report and eight times the first page are equal modulo a line.
+    A bitmap begins with the word that holds the first page's bit: that of unit n is bit n modulo 64. Words stand in the
+    lanes in which their entries stood: the report's address and eight times the first page are equal modulo a line.
 
     Parameters
     ----------
@@ -186,14 +229,14 @@ class Reporter(Component):
     -------
     start : In(1), address : In(physical_bits), report : In(Report), page : In(PAGES_BITS)
         A command begins: where the report goes, and the number of its first page. `report` is held.
+    ors : In(1), unit : In(UNIT_BITS)
+        Of a bitmap, held: bits that are set already stay; a bit tells of 2**`unit` pages, 1 where one of them matched.
     told : In(stream of DoneLayout)
     look, look_slot, look_beat, look_lanes, looked, words_valid, words_lanes, beat_words, release
         As in `Lines`.
     flush : In(1)
         There are no more jobs.
-    writes, written
-        As in `LinePortSignature`.
-    idle, failed : Out(1)
+    writes, written, reads, old, idle, failed
         As in `LineWriter`.
     page_now : Out(PAGES_BITS)
         The first page that was not told yet.
@@ -209,6 +252,8 @@ class Reporter(Component):
                 "address": In(physical_bits),
                 "report": In(Report),
                 "page": In(PAGES_BITS),
+                "ors": In(1),
+                "unit": In(UNIT_BITS),
                 "told": In(stream.Signature(DoneLayout(self._entries, slot_bits))),
                 "look": Out(1),
                 "look_slot": Out(slot_bits),
@@ -220,8 +265,7 @@ class Reporter(Component):
                 "beat_words": In(data_bits),
                 "release": Out(1),
                 "flush": In(1),
-                "writes": members["writes"],
-                "written": members["written"],
+                **{name: members[name] for name in _OF_MEMORY},
                 "idle": Out(1),
                 "failed": Out(1),
                 "page_now": Out(PAGES_BITS),
@@ -242,74 +286,74 @@ class Reporter(Component):
             looking=Signal(range(LOOK_CYCLES + 1)),
             part=Signal(_PartLayout(self._entries)),
         )
-        moves, ends = Signal(), Signal()
+        moves, ends, worked = Signal(), Signal(), Signal()
+        for name in _OF_MEMORY:
+            connect(m, getattr(writer, name), flipped(getattr(self, name)))
         m.d.comb += [
-            writer.start.eq(self.start),
-            writer.address.eq(self.address),
-            writer.flush.eq(self.flush & ~r.pending & ~r.part.valid & ~out.valid & (r.looking == 0)),
-            self.idle.eq(writer.idle & ~r.pending & ~r.part.valid & ~out.valid & (r.looking == 0) & ~here),
+            *(writer.start.eq(self.start), writer.address.eq(self.address), writer.ors.eq(self.ors)),
+            worked.eq(~r.pending & ~r.part.valid & ~out.valid & (r.looking == 0)),
+            *(writer.flush.eq(self.flush & worked), self.idle.eq(writer.idle & worked & ~here)),
             self.failed.eq(writer.failed),
             self.release.eq(moves & ends),
             self.told.ready.eq(~here | self.release),
             *(writer.words.valid.eq(out.valid), writer.words.payload.value.eq(out.value)),
             writer.words.payload.strobes.eq(out.strobes),
-            writer.writes.ready.eq(self.writes.ready),
-            *(self.writes.valid.eq(writer.writes.valid), self.writes.payload.eq(writer.writes.payload)),
-            *(writer.written.valid.eq(self.written.valid), writer.written.payload.eq(self.written.payload)),
         ]
         with m.If(self.told.ready):
             m.d.sync += [here.eq(self.told.valid), job.eq(self.told.payload)]
         with m.If(writer.words.ready):
             m.d.sync += out.valid.eq(0)
         told = SimpleNamespace(valid=here, payload=job)
-        step, full = self._split(m, r, moves, ends)
+        split = self._split(m, r, moves, ends)
         with m.Switch(self.report):
             with m.Case(Report.BITMAP):
-                self._bitmap(m, r, told, out, SimpleNamespace(step=step, full=full, moves=moves))
+                self._bitmap(m, r, told, out, split)
             with m.Case(Report.WORDS):
-                self._words(m, r, told, out, step, moves)
+                self._words(m, r, told, out, split.step, moves)
             with m.Default():
                 m.d.comb += moves.eq(here)
         with m.If(self.start):
             m.d.sync += [self.page_now.eq(self.page), r.pending.eq(0)]
         return m
 
-    def _split(self, m: Module, r: SimpleNamespace, moves: Signal, ends: Signal) -> tuple[Signal, Signal]:
+    def _split(self, m: Module, r: SimpleNamespace, moves: Signal, ends: Signal) -> SimpleNamespace:
         """How many pages of the job are told at once, up to the end of a word or a beat, and whether they reach it."""
-        lane_bits, bits = (self._lanes - 1).bit_length(), (_WORD - 1).bit_length()
-        bitmap, all_at_once, room = Signal(), Signal(), Signal(range(_WORD + 1))
-        step, full = Signal(range(_WORD + 1)), Signal()
+        bitmap, all_at_once, room = Signal(), Signal(), Signal(range((_WORD << LARGEST_UNIT) + 1))
+        step, full, behind = Signal.like(room), Signal(), Signal(PAGES_BITS)
+        within = Signal(_PLACE_BITS + LARGEST_UNIT)  # bits of a page's number that say where it is in a word, or beat
         many, few = r.left[len(room) :].any(), r.left[: len(room)]
         m.d.sync += [
             bitmap.eq(self.report == Report.BITMAP),
             all_at_once.eq((self.report != Report.BITMAP) & (self.report != Report.WORDS)),
         ]
+        in_unit = [self.unit > bit for bit in range(LARGEST_UNIT)]
         m.d.comb += [
+            within.eq(Mux(self.report == Report.BITMAP, Cat(Const(-1, _PLACE_BITS), *in_unit), self._lanes - 1)),
+            behind.eq(self.page_now + r.left),
             full.eq(~all_at_once & (many | (few >= room))),
             ends.eq(all_at_once | (~many & (few <= room))),
             step.eq(Mux(full, room, few)),
         ]
-        whole = Mux(bitmap, _WORD, self._lanes)
         with m.If(moves):
-            behind = (self.page_now | Mux(bitmap, _WORD - 1, self._lanes - 1)) + 1
-            m.d.sync += [r.left.eq(r.left - room), self.page_now.eq(Mux(full, behind, self.page_now + r.left))]
-            m.d.sync += room.eq(Mux(full, whole, room - few))
+            m.d.sync += [r.left.eq(r.left - room), self.page_now.eq(Mux(full, (self.page_now | within) + 1, behind))]
+            m.d.sync += room.eq(Mux(full, within + 1, room - few))
         with m.If(self.told.ready):
             m.d.sync += r.left.eq(self.told.payload.pages)
         with m.If(self.start):
-            in_beat = self._lanes - self.page[:lane_bits] if lane_bits else 1
-            m.d.sync += room.eq(Mux(self.report == Report.BITMAP, _WORD - self.page[:bits], in_beat))
-        return step, full
+            m.d.sync += room.eq((~self.page[: len(within)] & within) + 1)
+        return SimpleNamespace(step=step, full=full, behind=behind, moves=moves)
 
     def _bitmap(
         self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, split: SimpleNamespace
     ) -> None:
-        """Bits of a line, or up to 64 equal ones, into the word that is being made; a full word is written."""
+        """Bits of a line, or of many equal pages, into the word that is being made; a full word is written."""
         job, part = told.payload, r.part
         made, bits, value = (Signal(_WORD, name=name) for name in ("made", "bits", "value"))
         lane = Signal(range(self._lanes) if self._lanes > 1 else 1)
-        at, free, puts, goes = self.page_now[: (_WORD - 1).bit_length()], Signal(), Signal(), Signal()
+        free, puts, goes, every = Signal(), Signal(), Signal(), Const((1 << _WORD) - 1, _WORD)
+        end = Signal(_PLACE_BITS + 1)
         m.d.comb += [
+            end.eq(sum(self._unit_of(m, "unit_behind", split.behind))),
             free.eq(~out.valid | self._writer.words.ready),
             goes.eq(part.valid & (~part.full | free)),
             split.moves.eq(told.valid & (~part.valid | goes)),
@@ -318,19 +362,19 @@ class Reporter(Component):
             m.d.sync += part.valid.eq(0)
         with m.If(split.moves):
             m.d.sync += [
-                *(part.valid.eq(1), part.full.eq(split.full), part.line.eq(job.kind == JobKind.LINE)),
-                *(part.at.eq(at), part.end.eq(at + split.step), part.ones.eq(job.matches[0])),
-                part.matches.eq(Mux(job.error, in_range(job, self._entries), job.matches)),
+                *(
+                    part.valid.eq(1),
+                    part.full.eq(split.full),
+                    part.at.eq(self._unit_of(m, "unit_now", self.page_now)[0]),
+                ),
+                *(part.end.eq(end), part.open.eq(split.full | end[_PLACE_BITS])),
+                part.matches.eq(self._bits_of(m, job)),
             ]
         m.d.comb += [
-            value.eq(made | bits),
+            bits.eq(part.matches.replicate(_WORD // self._entries) & (every << part.at)),
+            value.eq(made | (bits & ~Mux(part.open, 0, every << part.end))),
             puts.eq(free & Mux(part.valid, part.full, r.pending & self.flush)),
         ]
-        with m.If(part.line):
-            m.d.comb += bits.word_select(part.at[(self._entries - 1).bit_length() :], self._entries).eq(part.matches)
-        with m.Elif(part.ones):
-            every = Const((1 << _WORD) - 1, _WORD)
-            m.d.comb += bits.eq((every << part.at) & ~Mux(part.full, 0, every << part.end))
         with m.If(goes):
             m.d.sync += [made.eq(Mux(part.full, 0, value)), r.pending.eq(~part.full)]
         with m.Elif(puts):
@@ -342,6 +386,30 @@ class Reporter(Component):
             ]
         with m.If(self.start):
             m.d.sync += [made.eq(0), lane.eq(self.address[3:])]
+
+    def _unit_of(self, m: Module, name: str, page: Value) -> tuple[Signal, Signal]:
+        """The place in a word of a page's bit, and whether pages of that unit come before it."""
+        place, inside = Signal(_PLACE_BITS, name=name), Signal(name=f"{name}_inside")
+        with m.Switch(self.unit):
+            for unit in range(LARGEST_UNIT + 1):
+                with m.Case(unit):
+                    m.d.comb += [place.eq(page[unit:]), inside.eq(page[:unit].any())]
+        return place, inside
+
+    def _bits_of(self, m: Module, job: data.View) -> Signal:
+        """The bits of a job: of the units of a line, in their order, as often as there is room."""
+        bits, entries = Signal(self._entries, name="bits_of"), self._entries
+        folded = [Mux(job.error, in_range(job, entries), job.matches)]
+        while len(folded[-1]) > 1:
+            folded.append(Cat(folded[-1][place : place + 2].any() for place in range(0, len(folded[-1]), 2)))
+        with m.If(job.kind != JobKind.LINE):
+            m.d.comb += bits.eq(job.matches[0].replicate(entries))
+        with m.Else():
+            with m.Switch(self.unit):
+                for unit, value in enumerate(folded):
+                    with m.Case(unit) if unit + 1 < len(folded) else m.Default():
+                        m.d.comb += bits.eq(value.replicate(entries // len(value)))
+        return bits
 
     def _words(
         self, m: Module, r: SimpleNamespace, told: SimpleNamespace, out: SimpleNamespace, step: Signal, moves: Signal

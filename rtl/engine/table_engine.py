@@ -16,7 +16,7 @@ from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind
 from ptewalk.rtl.engine.lines import Lines
 from ptewalk.rtl.engine.lister import ListingFetcher, ListLayout
 from ptewalk.rtl.engine.mover import MoveLayout, Mover
-from ptewalk.rtl.engine.report import Report, Reporter
+from ptewalk.rtl.engine.report import UNIT_BITS, Report, Reporter
 from ptewalk.rtl.engine.stream_net import StreamNet
 from ptewalk.rtl.log.layouts import COUNT_BITS
 
@@ -58,7 +58,7 @@ class EngineConfig:
 
     @property
     def tag_bits(self) -> int:
-        """Width of a tag of the line port: a tag for each line, and one for upper tables."""
+        """Width of a tag of the line port: one for each line, one for upper tables, and one for what a bitmap was."""
         return self.lines.bit_length()
 
 
@@ -70,11 +70,15 @@ class CommandLayout(data.StructLayout):
     range : RangeLayout
     change : ChangeLayout, words : WordsLayout
     report : Report
+    ors : 1, unit : unsigned(UNIT_BITS)
+        Of a bitmap: bits that are set in what is there stay, and nobody else writes to its words meanwhile; a bit tells
+        of 2**unit pages, those whose numbers are equal but for so many low bits, at most `LARGEST_UNIT`.
     moves : 1, move : MoveLayout
         Entries are moved, from the range's first page on; its number of pages does not count, nor `report`.
     address : unsigned(physical_bits)
-        Where the report goes, 8-byte aligned. A bitmap's first page is a multiple of 64; of words the address and eight
-        times the number of the first page are equal modulo a line.
+        Where the report goes, 8-byte aligned. A bitmap's first word is that which holds the first page's bit, and the
+        bits before it are told as 0; of words the address and eight times the number of the first page are equal modulo
+        a line.
     lists : 1, list : ListLayout, list_first, list_count : unsigned(COUNT_BITS)
         Only with `lists` of `EngineConfig`: pages that records name are dealt with, of so many records from that number
         on; the range's `page` and `pages` do not count. A bitmap has a bit a record; words are not told.
@@ -89,6 +93,8 @@ class CommandLayout(data.StructLayout):
                 "change": ChangeLayout(),
                 "words": WordsLayout(),
                 "report": Report,
+                "ors": 1,
+                "unit": unsigned(UNIT_BITS),
                 "moves": 1,
                 "move": MoveLayout(),
                 "address": unsigned(physical_bits),
@@ -254,6 +260,7 @@ class TableEngine(Component):
             *(lines.change.eq(command.change), lines.changes.eq(command.range.changes)),
             *(reporter.start.eq(start), reporter.report.eq(command.report), reporter.address.eq(command.address)),
             *(reporter.page.eq(command.range.page), reporter.flush.eq(state == State.FLUSH)),
+            *(reporter.ors.eq(command.ors & (command.report == Report.BITMAP)), reporter.unit.eq(command.unit)),
             *(lines.jobs.valid.eq(fetcher.jobs.valid), lines.jobs.payload.eq(fetcher.jobs.payload)),
             fetcher.jobs.ready.eq(lines.jobs.ready),
             *(reporter.told.valid.eq(lines.told.valid), reporter.told.payload.eq(lines.told.payload)),
@@ -351,7 +358,7 @@ class TableEngine(Component):
                 m.d.comb += told.matches.eq(matches | lines.told.payload.error)
 
     def _share(self, m: Module, moving: Signal) -> None:
-        """The port: reads of upper tables go before lines', but not before one that waits; swaps of lines go first."""
+        """The port: reads of a report go before those of upper tables, these before lines'; swaps of lines go first."""
         fetcher, lines, port = self._fetcher.port, self._lines.port, self.port
         # What the port takes ends at these: else it would go through all that waits for it in one cycle.
         m.submodules.reads = held_reads = Hold(port.reads.payload.shape())
@@ -359,14 +366,17 @@ class TableEngine(Component):
         connect(m, held_reads.taken, flipped(port.reads))
         connect(m, held_swaps.taken, flipped(port.swaps))
         reads, swaps = held_reads.offered, held_swaps.offered
-        waits, inside = Signal(), Signal()  # a line's read that was offered; a swap of a line that was begun
-        with m.If(fetcher.reads.valid & ~waits):
+        reporter, inside = self._reporter, Signal()  # a swap of a line that was begun
+        with m.If(reporter.reads.valid):
+            asked = {"address": reporter.reads.payload.address, "line": 1, "link": 0, "tag": self.config.lines + 1}
+            m.d.comb += [reads.valid.eq(1), *(reads.payload[name].eq(value) for name, value in asked.items())]
+            m.d.comb += reporter.reads.ready.eq(reads.ready)
+        with m.Elif(fetcher.reads.valid):
             m.d.comb += [reads.valid.eq(1), reads.payload.eq(fetcher.reads.payload)]
             m.d.comb += fetcher.reads.ready.eq(reads.ready)
         with m.Else():
             m.d.comb += [reads.valid.eq(lines.reads.valid), reads.payload.eq(lines.reads.payload)]
             m.d.comb += lines.reads.ready.eq(reads.ready)
-            m.d.sync += waits.eq(lines.reads.valid & ~reads.ready)
         m.d.comb += lines.swaps.ready.eq(swaps.ready)
         with m.If(lines.swaps.valid | inside):
             m.d.comb += [swaps.valid.eq(lines.swaps.valid), swaps.payload.eq(lines.swaps.payload)]
@@ -385,10 +395,10 @@ class TableEngine(Component):
         for one, on in ((fetcher, ~moving), (lines, ~moving), (mover, moving)):
             m.d.comb += [one.data.valid.eq(port.data.valid & on), one.data.payload.eq(port.data.payload)]
             m.d.comb += [one.swapped.valid.eq(port.swapped.valid & on), one.swapped.payload.eq(port.swapped.payload)]
-        writes = self._reporter.writes
+        connect(m, reporter.writes, flipped(port.writes))
+        connect(m, flipped(port.written), reporter.written)
+        found = port.data.payload
         m.d.comb += [
-            *(port.writes.valid.eq(writes.valid), port.writes.payload.eq(writes.payload)),
-            writes.ready.eq(port.writes.ready),
-            self._reporter.written.valid.eq(port.written.valid),
-            self._reporter.written.payload.eq(port.written.payload),
+            reporter.old.valid.eq(port.data.valid & (found.tag == self.config.lines + 1)),
+            *(reporter.old.payload[name].eq(found[name]) for name in ("value", "error", "last")),
         ]

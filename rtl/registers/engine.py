@@ -46,6 +46,7 @@ def attach(
         command.words.swap_uffd_wp.eq(held.TABLE_SWAP_WORDS.uffd_wp),
         command.change.empty.eq(wide(held, "EMPTY")),
         *(command.change.spares[part].eq(held.TABLE_SPARES[part]) for part in ("low", "high")),
+        *(command.ors.eq(flags.ors), command.unit.eq(flags.unit)),
         *(Value.cast(command.report).eq(flags.report), command.address.eq(wide(held, "ADDRESS") & ~7)),
         *(command.moves.eq(flags.moves), command.move.target.eq(wide(held, "TARGET"))),
         *(command.move.level.eq(flags.move_level), command.move.entries.eq(wide(held, "ENTRIES"))),

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 7)
+VERSION: Final = (1, 8)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -152,6 +152,7 @@ _BUILT: Final = (
             said("lists", 8, 1, "The table engine goes through lists."),
             said("rings", 9, 1, "There are rings of descriptors and completions."),
             said("soft_reset", 10, 1, "DO.soft_reset is there."),
+            said("bitmaps", 11, 1, "The table engine sets bits in a bitmap, and tells of several pages by one."),
         ),
         "What is there.",
     ),

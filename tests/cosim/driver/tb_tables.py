@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import cocotb
+import numpy as np
 from bench import start
 
 from ptewalk.cosim.driver.engine_masks import clearing
@@ -16,8 +17,9 @@ from ptewalk.cosim.driver.table_engine import TableEngine, changing
 from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
+from ptewalk.model.dirty_bitmap import dirty_bitmap
 from ptewalk.model.engine import Pages
-from ptewalk.model.linux import SoftBit, Track
+from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State, Translated, translate
 from ptewalk.model.profiles import PROFILES
@@ -103,6 +105,7 @@ async def by_registers_alone(dut: Any) -> None:
     differ: list[str] = []
     counts: Counter[str] = Counter()
     base, marks = FIRST, 0  # where the pages are
+    stay = 0  # bitmaps in which bits were set
 
     def span() -> Pages:
         first = base + rng.randrange(LAST - FIRST)
@@ -114,7 +117,7 @@ async def by_registers_alone(dut: Any) -> None:
             differ.append(f"{number}: {what}: {found}, not {expected}")
 
     for number in range(job.values["count"]):
-        what = rng.choices(("store", "clear", "old", "words", "move"), (10, 4, 1, 3, 0.5))[0]
+        what = rng.choices(("store", "clear", "old", "words", "move", "bitmap"), (10, 4, 1, 3, 1, 3))[0]
         if what == "store":
             access = rng.choice((Access.READ, Access.WRITE, Access.WRITE))
             page = base + rng.randrange(LAST - FIRST)
@@ -136,6 +139,21 @@ async def by_registers_alone(dut: Any) -> None:
                 continue
             steps = engine.clear if what == "clear" else engine.make_old
             compare(number, what, await do(steps(pages, rules, pcid=5)), (stopped, len(changed)))
+        elif what == "bitmap":
+            # Of both tables, or of some pages by OR: what the golden model's words were, and what is there stays.
+            ors, power, clears = rng.random() < 0.7, rng.choice((0, 0, 1, 4, 6, 9)), rng.random() < 0.7
+            pages = span() if ors else Pages(ROOT >> 12, 4, 0, 1024)
+            sweep = Sweep(Golden(golden), pages)  # type: ignore[arg-type]
+            dirty = (at_once(sweep.words(rules)) >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1)).astype(np.bool_)
+            changed = len(at_once(sweep.clear(rules))[1]) if clears else 0
+            length = 8 * len(dirty_bitmap(dirty, pages.first, unit=power))
+            there = np.frombuffer(memory.read(ROOM - 8, length + 16), np.uint64)
+            due = dirty_bitmap(dirty, pages.first, unit=power, there=there[1:-1] if ors else None)
+            how = {"or_": ors, "page_size": 0x1000 << power, "clears": clears, "pcid": 5}
+            compare(number, what, await do(engine.scan(pages, rules, ROOM, **how)), changed)
+            told = memory.read(ROOM - 8, length + 16)
+            compare(number, "bits", told, there[:1].tobytes() + due.tobytes() + there[-1:].tobytes())
+            stay += ors and bool(there[1:-1].any())
         elif what == "words":
             pages = span()
             expected = at_once(Sweep(Golden(golden), pages).words(rules))  # type: ignore[arg-type]
@@ -166,5 +184,6 @@ async def by_registers_alone(dut: Any) -> None:
             "accesses": bus.accesses,
             "counts": dict(counts),
             "marks": marks,
+            "stay": stay,
         }
     )

@@ -19,7 +19,7 @@ from ptewalk.cosim.driver.dirty_log import EMPTY, UnitLog
 from ptewalk.cosim.driver.engine_masks import clearing
 from ptewalk.cosim.driver.rings import RingOfCommands
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
-from ptewalk.cosim.driver.table_engine import Listed, TableEngine, changing
+from ptewalk.cosim.driver.table_engine import Listed, TableEngine, changing, telling_bits
 from ptewalk.cosim.driver.unit import Fault, Unit
 from ptewalk.cosim.formats.samples import KERNELS
 from ptewalk.cosim.formats.scenarios import load, without_answers
@@ -27,9 +27,10 @@ from ptewalk.cosim.runs.engine import can_build
 from ptewalk.cosim.runs.scenarios import check_on_gateware, replay_gateware
 from ptewalk.cosim.runs.unit_library import UnitLibrary, unit_named
 from ptewalk.model.bulk import clear_refs, pagemap
+from ptewalk.model.dirty_bitmap import dirty_bitmap
 from ptewalk.model.dirty_log import DirtyLog, LoggingMmu
 from ptewalk.model.engine import Pages
-from ptewalk.model.linux import SoftBit, Track
+from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.paging import Request, State, translate
 from ptewalk.model.profiles import PROFILES
@@ -471,6 +472,48 @@ def test_a_ring_of_commands(logged: UnitLibrary) -> None:
         assert memory.frame(4).tolist() == golden.frame(4).tolist()
         done += len(told)
     assert done > 100
+
+
+@pytest.mark.slow
+def test_bitmaps_by_a_ring(logged: UnitLibrary) -> None:
+    """Scans of areas at random, of a page a bit to 512, that set bits in bitmaps that are there, or write over them."""
+    rng, lane, pages = random.Random(12), logged.lane, 60
+    memory, made, _ = logged_pages(lane, pages)
+    golden, state = memory.copy(), State(0x1000, track=Track.NATIVE, pcid=5)
+    rules, ring = Entries(PROFILES["linux-6.1"], track=Track.NATIVE), RingOfCommands(made)
+    room = lane.room(1024)
+    bitmaps = room[768:]
+    lane.remember(memory, seed=6, stalls=0.2, latency=3, latency_spread=9)
+    run(lane, made.context(0x1000, pcid=5, track=Track.NATIVE))
+    run(lane, ring.set_up(ROOM_BASE, 8, ROOM_BASE + 0x1000, 16))
+    due, stay, dirty = bitmaps.copy(), 0, 0
+    for _ in range(20):
+        for page in rng.sample(range(pages), 10):
+            translate(golden, state, Request(page << 12, Access.WRITE, user=True))
+            run(lane, made.translate(page << 12, Access.WRITE))
+        commands = []
+        for _ in range(rng.randrange(1, 9)):
+            ors, unit, place = rng.random() < 0.7, rng.randrange(10), rng.randrange(20)
+            first = rng.randrange(pages) if ors else 0
+            area = Pages(1, 4, first, rng.randrange(first, pages) + 1)
+            entries = golden.frame(4)[first : area.last]
+            found = pagemap(entries, rules) >> np.uint64(PagemapBit.SOFT_DIRTY) & np.uint64(1) != 0
+            clear_refs(entries, rules)
+            there = due[place : place + 1] if ors else None
+            stay, dirty = stay + (ors and bool(due[place])), dirty + np.count_nonzero(found)
+            due[place] = dirty_bitmap(found, first, unit=unit, there=there)[0]
+            at = ROOM_BASE + 8 * (768 + place)
+            commands.append(telling_bits(area, rules, at, ors=ors, page_size=0x1000 << unit))
+        run(lane, ring.stage(commands[0]))
+        for identity, (command, place) in enumerate(zip(commands, ring.places(len(commands)), strict=True)):
+            at = place - ROOM_BASE >> 3
+            room[at : at + 8] = ring.descriptor(command, identity, pcid=5)
+        run(lane, ring.give(len(commands)))
+        run(lane, made.await_end(Command.RING))
+        run(lane, ring.release(len(run(lane, ring.told()))))
+        assert bitmaps.tolist() == due.tolist()
+        assert memory.frame(4).tolist() == golden.frame(4).tolist()
+    assert stay > 20 and dirty > 100
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from amaranth.sim import Simulator
 
 from ptewalk.cosim.driver.engine_masks import clearing, telling
 from ptewalk.model import bulk
+from ptewalk.model.dirty_bitmap import dirty_bitmap
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
@@ -26,6 +27,9 @@ from .test_change import draw
 UPPER = 0x67
 ROOT, OUT = 0x10_0000, 0x80_0000
 SHIFTS = {2: 9, 3: 18, 4: 27, 5: 36}
+
+
+PLAIN = Entries(PROFILES["linux-6.12"])
 
 
 class Tables:
@@ -190,13 +194,77 @@ def test_a_clear_over_any_range(name: str, report: Report) -> None:
         assert bench.told_words(page, pages) == words
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["64", "64, lines of 64", "512"])
+def test_bits_are_set_in_what_is_there(name: str) -> None:
+    """From any page on, for some pages a bit, over several lines of the bitmap; what lies beside stays."""
+    for unit in (0, 2, 4, 7):
+        rng = random.Random(f"{name}{unit}")
+        bench = Bench(CONFIGS[name], rules=PLAIN, rng=rng, latency=3)
+        page, pages = 0x7F << 27 | rng.randrange(512), 1 + rng.randrange(1200)
+        dirty = np.array([rng.random() < (0.3 if unit < 3 else 0.02) for _ in range(pages)])
+        for number in np.flatnonzero(dirty).tolist():
+            bench.tables.put(page + number, 0x867 | 0x77 << 12)
+        places = [OUT + 8 * place for place in range(-16, 48)]
+        bench.memory.words |= {place: rng.getrandbits(64) & rng.getrandbits(64) for place in places}
+        before = dict(bench.memory.words)
+        # The bitmap's first word lies anywhere in a line.
+        address = OUT + 8 * rng.randrange(16)
+        command = bench.command(page, pages, report=Report.BITMAP) | {"ors": 1, "unit": unit, "address": address}
+        (told,) = bench.run(command)
+        assert (told["stopped"], told["lost"], told["changed"]) == (Stop.DONE.value, 0, np.count_nonzero(dirty))
+        length = len(dirty_bitmap(dirty, page, unit=unit))
+        there = np.array([before[address + 8 * place] for place in range(length)], np.uint64)
+        due = dirty_bitmap(dirty, page, unit=unit, there=there).tolist()
+        expected = {place: before[place] for place in places}
+        expected |= {address + 8 * place: word for place, word in enumerate(due)}
+        assert {place: bench.memory.words[place] for place in places} == expected
+
+
+def test_a_range_may_end_within_the_last_unit_of_a_word() -> None:
+    bench = Bench(rules=PLAIN)
+    filled(bench, 1, 1)
+    filled(bench, 63 * 8 + 2, 1)
+    bench.run(bench.command(0, 63 * 8 + 3, report=Report.BITMAP) | {"unit": 3})
+    assert bench.memory.words[OUT] == 1 | 1 << 63
+
+
+def test_what_the_bus_refuses_of_a_bitmap_is_not_written() -> None:
+    """Bits of another word of that line would be lost: the line stays, and the report is told to be lost."""
+    bench = Bench(rules=PLAIN)
+    filled(bench, 0, 2048)
+    there = {OUT + 8 * place: 0xF0 << 2 * place for place in range(32)}
+    bench.memory.words |= there
+    bench.memory.bad.add(OUT + 8)
+    (told,) = bench.run(bench.command(0, 2048, report=Report.BITMAP) | {"ors": 1})
+    assert (told["stopped"], told["lost"], told["changed"]) == (Stop.DONE.value, 1, 2048)
+    found = [bench.memory.words[place] for place in there]
+    assert found == [*list(there.values())[:16], *[(1 << 64) - 1] * 16]
+
+
+@pytest.mark.thorough
+def test_an_aborted_scan_goes_on_in_the_middle_of_a_word() -> None:
+    """Bits that were told before the abort stay: none is lost, and each is told once."""
+    bench = Bench(rules=PLAIN, latency=20)
+    filled(bench, 0, 512)
+    first = bench.command(0, 512, report=Report.BITMAP) | {"ors": 1}
+    (told,) = bench.run(first, abort_after=200)
+    assert told["stopped"] == Stop.ABORTED.value and 16 < told["page"] < 500
+    page, bits = told["page"], bench.bits(512)
+    assert bits == [1] * page + [0] * (512 - page)
+    again = Bench(rules=PLAIN, latency=20)
+    again.memory.words = bench.memory.words
+    (told,) = again.run(
+        again.command(page, 512 - page, report=Report.BITMAP) | {"ors": 1, "address": OUT + page // 64 * 8}
+    )
+    assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 512 - page)
+    assert again.bits(512) == [1] * 512
+
+
 def filled(bench: Bench, page: int, pages: int, entry: int = 0x867) -> None:
     """Pages with frames in a row."""
     for number in range(pages):
         bench.tables.put(page + number, entry | (0x200 + number) << 12)
-
-
-PLAIN = Entries(PROFILES["linux-6.12"])
 
 
 @pytest.mark.thorough
@@ -407,7 +475,7 @@ def test_wrong_parameters(wrong: dict[str, int]) -> None:
 
 
 # The rates of a dense table; latency of the port, lines in flight as the default has them.
-RATES = [("clear", 40), ("words", 40), ("bitmap", 16), ("clear", 1)]
+RATES = [("clear", 40), ("words", 40), ("bitmap", 16), ("OR", 40), ("clear", 1)]
 
 
 @pytest.mark.thorough
@@ -415,9 +483,10 @@ RATES = [("clear", 40), ("words", 40), ("bitmap", 16), ("clear", 1)]
 def test_a_dense_table_goes_at_the_rate_of_the_port(what: str, latency: int) -> None:
     bench = Bench(rules=PLAIN, latency=latency)
     filled(bench, 0, 1024)
-    report = {"clear": Report.NONE, "words": Report.WORDS, "bitmap": Report.BITMAP}[what]
-    command = bench.command(0, 1024, report=report, changes=what != "words")
-    half = bench.command(0, 512, report=report, changes=what != "words")
+    report = {"clear": Report.NONE, "words": Report.WORDS}.get(what, Report.BITMAP)
+    how = {"ors": 1, "unit": 4} if what == "OR" else {}
+    command = bench.command(0, 1024, report=report, changes=what != "words") | how
+    half = bench.command(0, 512, report=report, changes=what != "words") | how
     bench.run(half)
     begun = bench.cycles
     again = Bench(rules=PLAIN, latency=latency)

@@ -136,5 +136,27 @@ def test_a_bitmap_by_the_engine() -> None:
         for wrong in ((span._replace(first=first + 1), 0x7008), (span, 0x7004)):
             with pytest.raises(ValueError, match="a bitmap is from a multiple of 64 pages on, and 8-byte aligned"):
                 await do(engine.scan(wrong[0], rules, wrong[1]))
+        # Bits stay, and are set for the first of the pages alone that a bit tells of; and the next commands' are none.
+        for page in (0, 60):
+            await do(unit.store(BASE + 0x1000 * page, 1))
+        await do(unit.write_word(0x7010, 0xAAAA))
+        large = span._replace(first=first + offset)
+        assert await do(engine.scan(large, rules, 0x7010, or_=True, page_size=0x4000, clears=False)) == 0
+        bits = {first + offset + page >> 2 & 63 for page in (0, 60)}
+        assert await do(unit.read_word(0x7010)) == 0xAAAA | sum(1 << bit for bit in bits)
+        assert await do(engine.scan(span, rules, 0x7008)) == 2
+        assert await dirty() == {0, 60}
+        text = "a bitmap is from a multiple of 512 pages on, and 8-byte aligned, not from page"
+        with pytest.raises(ValueError, match=text):
+            await do(engine.scan(span._replace(first=first + 64), rules, 0x7008, page_size=0x8000))
+        for size in (0, 0x1800, 0x800, 0x40_0000):
+            with pytest.raises(ValueError) as raised:
+                await do(engine.scan(span, rules, 0x7008, page_size=size))
+            assert str(raised.value) == f"page_size must be a power of two from 4096 to 2097152, not {size}"
+        older = TableEngine(Unit(unit.built | {"bitmaps": 0}))
+        for how in ({"or_": True}, {"page_size": 0x20_0000}):
+            with pytest.raises(ValueError) as raised:
+                await do(older.scan(span._replace(first=0), rules, 0x7008, **how))
+            assert str(raised.value) == "this unit writes bitmaps of a bit a page over what is there: CAPS.bitmaps is 0"
 
     simulate(body, engine=ENGINE)
