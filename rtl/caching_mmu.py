@@ -82,6 +82,7 @@ class CachingMmu(Component):
             large=(config.large_sets, config.large_ways),
             soft_dirty=soft_dirty,
             split=config.split_lookup,
+            few_resets=config.read_grants,
         )
         self.uppers = UpperCaches(
             levels=walker.levels,
@@ -89,8 +90,11 @@ class CachingMmu(Component):
             slot_bits=slot_bits,
             entries=config.upper_entries,
             split=config.split_lookup,
+            few_resets=config.read_grants,
         )
-        self.maintenance = Maintenance(physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty)
+        self.maintenance = Maintenance(
+            physical_bits=bits, slot_bits=slot_bits, soft_dirty=soft_dirty, few_resets=config.read_grants
+        )
         self.delivery = Delivery(
             physical_bits=bits,
             tag_bits=tag_bits,
@@ -103,7 +107,7 @@ class CachingMmu(Component):
         )
         self.log_unit = DirtyLog(config.log, physical_bits=bits, tag_bits=tag_bits) if config.log else None
         self.walker = (
-            Walker(walker, starts=True, logs=config.log is not None)
+            Walker(walker, starts=True, logs=config.log is not None, few_resets=config.read_grants)
             if config.walkers == 1
             else Walkers(walker, count=config.walkers, epoch_bits=len(self.delivery.epoch))
         )
@@ -165,17 +169,20 @@ class CachingMmu(Component):
         ]
 
         context = Signal(ContextLayout(config.walker.physical_bits, soft_dirty=soft_dirty, pcids=True))
+        # In a bridge, whose MMU grants reads, what is wide and counts beneath a bit that a reset clears takes none:
+        # that net would have thousands of ends more, by wires that LUT RAM needs as well.
+        wide = {"reset_less": config.read_grants}
         self.registers = r = SimpleNamespace(
             valid_1=Signal(),
             valid_2=Signal(),
-            stage_1=Signal(StageLayout(tag_bits, epoch_bits)),
-            stage_2=Signal(StageLayout(tag_bits, epoch_bits)),
+            stage_1=Signal(StageLayout(tag_bits, epoch_bits), **wide),
+            stage_2=Signal(StageLayout(tag_bits, epoch_bits), **wide),
             hit=Signal(),
-            entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty)),
+            entry=Signal(CachedLayout(config.walker.physical_bits, soft_dirty=soft_dirty), **wide),
             # As many bits from below are 1 as requests may come: whether one may is a bit.
             room=Signal(places, init=(1 << places) - 1),
             walking=Signal(),
-            walked=Signal(StageLayout(tag_bits, epoch_bits)),
+            walked=Signal(StageLayout(tag_bits, epoch_bits), **wide),
             overtaken=Signal(),
             blocked=Signal(),  # the walk's answer waits for the hits before it: no more of them
             took=Signal(),  # the walk was answered in the last cycle: its operation follows, if it has one
@@ -186,7 +193,7 @@ class CachingMmu(Component):
             began=Signal(),  # a walk did in the last cycle
             served=Signal(),  # a hit was delivered in the last cycle,
             denied=Signal(),  # and is taken back: this request has to walk
-            refused=Signal(waiting),
+            refused=Signal(waiting, **wide),
             early=Signal(),  # what was delivered in the last cycle is no answer
             lost=Signal(),  # for the counters
             again=Signal(),

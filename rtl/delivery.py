@@ -147,7 +147,11 @@ class Delivery(Component):
         m = Module()
         m.submodules.grants = grants = self.grants
         supervisor, responses = self.supervisor, self.responses
-        held, behind = Signal(self.outgoing.shape()), Signal(self.outgoing.shape())
+        shape = self.outgoing.shape()
+        held, behind = Signal(shape), Signal(shape)
+        if self._read_grants:
+            # In a bridge what is wide takes no reset: see `CachingMmu`.
+            held, behind = (Signal(shape, name=name, reset_less=True) for name in ("held", "behind"))
         # Of the tags of those two, of the next answer's, and of the one asked for: a grant is outstanding, and what the
         # table holds of it.
         out, behind_out, next_out, looked = (Signal(data.StructLayout({"taken": 1, "bit": 1}), name=n) for n in _PLACES)
@@ -226,7 +230,7 @@ class Delivery(Component):
 
         self._wait(m, held, answered & grants_store, answered & grants_read, answered & ~grants_store)
         # A fault is queued in the cycle after its answer: a long net says that it is delivered.
-        fault, faulted = Signal(FaultLayout(len(answer.tag))), Signal()
+        fault, faulted = Signal(FaultLayout(len(answer.tag)), reset_less=self._read_grants), Signal()
         m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=fault.shape().size, depth=self._depth)
         m.d.comb += [
             self.delivered.eq(answered & ~held.probe & (answer.outcome == x86.Outcome.PAGE_FAULT)),

@@ -25,6 +25,8 @@ class Maintenance(Component):
     physical_bits, soft_dirty
         As in `WalkerConfig`.
     slot_bits : int
+    few_resets : bool
+        True: what counts beneath a bit that a reset clears takes none; default False.
 
     Members
     -------
@@ -53,9 +55,9 @@ class Maintenance(Component):
         The count of slots comes round in this cycle.
     """
 
-    def __init__(self, *, physical_bits: int, slot_bits: int, soft_dirty: bool) -> None:
-        self._soft_dirty = soft_dirty
-        self.slots = PcidSlots(slot_bits)
+    def __init__(self, *, physical_bits: int, slot_bits: int, soft_dirty: bool, few_resets: bool = False) -> None:
+        self._soft_dirty, self._few_resets = soft_dirty, few_resets
+        self.slots = PcidSlots(slot_bits, few_resets=few_resets)
         super().__init__(
             {
                 "invalidations": In(stream.Signature(InvalidationLayout())),
@@ -79,7 +81,7 @@ class Maintenance(Component):
         r = SimpleNamespace(
             valid=Signal(),
             others=Signal(),  # the turn of those who are no invalidation
-            linear=Signal(64),
+            linear=Signal(64, reset_less=self._few_resets),
             # What it does, by its kind: its operation; whether that is done at once, or if the PCID has a live slot.
             kind=Signal(TlbOp),
             operates=Signal(),

@@ -18,6 +18,8 @@ class PcidSlots(Component):
     ----------
     slot_bits : int
         2**slot_bits slots.
+    few_resets : bool
+        True: what counts beneath a bit that a reset clears takes none; default False.
 
     Members
     -------
@@ -43,12 +45,16 @@ class PcidSlots(Component):
         What was looked for, and the slots that stand for it.
     """
 
-    def __init__(self, slot_bits: int) -> None:
+    def __init__(self, slot_bits: int, *, few_resets: bool = False) -> None:
         self._slot_bits = slot_bits
         self.live = Signal(1 << slot_bits, init=1)
         self.following = Signal(slot_bits, init=1)
-        self.table = [Signal(x86.PCID_BITS, name=f"pcid_{slot}") for slot in range(1 << slot_bits)]
-        self.asked = Signal(x86.PCID_BITS)
+        # After a reset the first alone is live.
+        self.table = [
+            Signal(x86.PCID_BITS, name=f"pcid_{slot}", reset_less=few_resets and slot > 0)
+            for slot in range(1 << slot_bits)
+        ]
+        self.asked = Signal(x86.PCID_BITS, reset_less=few_resets)
         self.matches = Signal(1 << slot_bits)
         super().__init__(
             {

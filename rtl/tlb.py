@@ -128,6 +128,8 @@ class TlbBank(Component):
     payload : data.StructLayout
     split : bool
         True: parts of two bits; False (default): sevenths of a tag, and the whole slot.
+    few_resets : bool
+        As the TLB's.
 
     Members
     -------
@@ -156,7 +158,15 @@ class TlbBank(Component):
     """
 
     def __init__(
-        self, *, shift: int, sets: int, ways: int, slot_bits: int, payload: data.StructLayout, split: bool = False
+        self,
+        *,
+        shift: int,
+        sets: int,
+        ways: int,
+        slot_bits: int,
+        payload: data.StructLayout,
+        split: bool = False,
+        few_resets: bool = False,
     ) -> None:
         self._shift, self.ways, self.sets, self._slot_bits = shift, ways, sets, slot_bits
         self._shape = TlbShape(shift, sets)
@@ -169,8 +179,8 @@ class TlbBank(Component):
         )
         self.memories = [Memory(shape=self._row, depth=sets, init=[]) for _ in range(ways)]
         self.valid = [Signal(sets, name=f"valid_{way}") for way in range(ways)]
-        self.is_global = [Signal(sets, name=f"global_{way}") for way in range(ways)]
-        self.found = [Signal(self.match, name=f"found_{way}", reset_less=split) for way in range(ways)]
+        self.is_global = [Signal(sets, name=f"global_{way}", reset_less=few_resets) for way in range(ways)]
+        self.found = [Signal(self.match, name=f"found_{way}", reset_less=split or few_resets) for way in range(ways)]
         self.global_ways = Signal(ways)
         super().__init__(
             {
@@ -256,6 +266,8 @@ class Tlb(Component):
         Sets and ways of the bank of 4 KiB pages, and of that of large ones.
     split : bool
         True: a lookup's answer and the end of an operation are a cycle later, for a faster clock; default False.
+    few_resets : bool
+        True: what counts beneath a bit that a reset clears takes none; default False.
 
     Members
     -------
@@ -296,12 +308,23 @@ class Tlb(Component):
         large: tuple[int, int],
         soft_dirty: bool = True,
         split: bool = False,
+        few_resets: bool = False,
     ) -> None:
         self._split = split
+        # What nobody looks at after a reset takes none where there is much of it: it would be a net of many more ends.
+        self._much = {"reset_less": split or few_resets}
         self._layout = CachedLayout(physical_bits, soft_dirty=soft_dirty)
         banks = ((x86.LEVEL_SHIFT[1], small), (x86.LEVEL_SHIFT[2], large))
         self.banks = [
-            TlbBank(shift=shift, sets=sets, ways=ways, slot_bits=slot_bits, payload=self._stored(shift), split=split)
+            TlbBank(
+                shift=shift,
+                sets=sets,
+                ways=ways,
+                slot_bits=slot_bits,
+                payload=self._stored(shift),
+                split=split,
+                few_resets=few_resets,
+            )
             for shift, (sets, ways) in banks
         ]
         ops = TlbOpLayout(physical_bits, slot_bits, soft_dirty=soft_dirty)
@@ -311,7 +334,7 @@ class Tlb(Component):
             own=Signal(),
             found=Signal(),
             second=Signal(),
-            op=Signal(ops, name="op"),
+            op=Signal(ops, name="op", reset_less=few_resets),
             fragments=Signal(),
             seen={},
         )
@@ -386,15 +409,13 @@ class Tlb(Component):
         """One bank's part in lookups and operations: (hit, entry) of the last lookup."""
         op = r.op
         kind, name = _Kind(op.kind), ("small", "large")[is_large]
-        # What nobody looks at after a reset takes none where there is much of it: it would be a net of many more ends.
-        much = {"reset_less": self._split}
-        parts = [Signal(bank.match, name=f"{name}_parts_{way}", **much) for way in range(bank.ways)]
-        match = Signal(bank.ways, name=f"{name}_match", **much)
-        entries = [Signal(bank.payload, name=f"{name}_entry_{way}", **much) for way in range(bank.ways)]
+        parts = [Signal(bank.match, name=f"{name}_parts_{way}", **self._much) for way in range(bank.ways)]
+        match = Signal(bank.ways, name=f"{name}_match", **self._much)
+        entries = [Signal(bank.payload, name=f"{name}_entry_{way}", **self._much) for way in range(bank.ways)]
         r.seen[name] = (parts, entries)
         offered = entries
         if self._split:
-            offered = [Signal(bank.payload, name=f"{name}_offered_{way}", **much) for way in range(bank.ways)]
+            offered = [Signal(bank.payload, name=f"{name}_offered_{way}", **self._much) for way in range(bank.ways)]
         touched, found, same, global_ways = (
             Signal(bank.ways, name=f"{name}_{what}") for what in ("touched", "found", "same", "globals")
         )

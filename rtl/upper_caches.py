@@ -131,6 +131,8 @@ class UpperCaches(Component):
         Of each level; 0: there are none, and each walk begins at the root.
     split : bool
         True: `start` is that of the lookup before the last; default False.
+    few_resets : bool
+        True: what counts beneath a bit that a reset clears takes none; default False.
 
     Members
     -------
@@ -155,8 +157,17 @@ class UpperCaches(Component):
         What `start` is after the next lookup, with `split`; else `start` itself.
     """
 
-    def __init__(self, *, levels: int, physical_bits: int, slot_bits: int, entries: int, split: bool = False) -> None:
-        self._split = split
+    def __init__(
+        self,
+        *,
+        levels: int,
+        physical_bits: int,
+        slot_bits: int,
+        entries: int,
+        split: bool = False,
+        few_resets: bool = False,
+    ) -> None:
+        self._split, self._wide = split, {"reset_less": few_resets}
         self._levels, self._entries = levels, entries
         kept = range(2, levels + 1) if entries else range(0)
         self.caches = {
@@ -167,7 +178,9 @@ class UpperCaches(Component):
         }
         entry = UpperEntryLayout(physical_bits, levels)
         self.held = SimpleNamespace(
-            valid=Signal(name="held_valid"), entry=Signal(entry, name="held"), slot=Signal(slot_bits, name="held_slot")
+            valid=Signal(name="held_valid"),
+            entry=Signal(entry, name="held", **self._wide),
+            slot=Signal(slot_bits, name="held_slot", **self._wide),
         )
         bits = max(1, (entries - 1).bit_length())
         super().__init__(
@@ -225,8 +238,8 @@ class UpperCaches(Component):
             ]
             seen = SimpleNamespace(
                 found=Signal.like(cache.found, name=f"found_{level}"),
-                frame=Signal.like(cache.frame, name=f"frame_{level}"),
-                rights=Signal(UpperRightsLayout(), name=f"rights_{level}"),
+                frame=Signal.like(cache.frame, name=f"frame_{level}", **self._wide),
+                rights=Signal(UpperRightsLayout(), name=f"rights_{level}", **self._wide),
             )
             with m.If(self.look):
                 m.d.sync += [seen.found.eq(cache.found), seen.frame.eq(cache.frame), seen.rights.eq(cache.rights)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream
@@ -27,6 +27,9 @@ from ptewalk.rtl.memory_port import ResetGeneration
 from ptewalk.rtl.permissions import AccessClassLayout, AccessRights, classify, key_rights
 
 __all__ = ["WalkState", "Walker", "WalkerConfig", "WalkerRegisters"]
+
+_WIDE: Final = ("request", "access", "address", "here", "entry")
+"""Registers that count while a walk is in flight only."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ class Walker(Component):
         the response, a cycle earlier than without. The context is somebody else's register.
     logs : bool
         True: a swap may have to wait for a log; default False. Only with `starts`.
+    few_resets : bool
+        True: what is wide and counts while a walk is in flight only takes no reset; default False.
 
     Members
     -------
@@ -190,7 +195,14 @@ class Walker(Component):
         Only with `observe`.
     """
 
-    def __init__(self, config: WalkerConfig = WalkerConfig(), *, starts: bool = False, logs: bool = False) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        config: WalkerConfig = WalkerConfig(),  # noqa: B008 - frozen
+        *,
+        starts: bool = False,
+        logs: bool = False,
+        few_resets: bool = False,
+    ) -> None:
         self.config = config
         self._starts, self._logs = starts, logs
         bits, tag_bits, soft_dirty = config.physical_bits, config.tag_bits, config.soft_dirty
@@ -218,7 +230,10 @@ class Walker(Component):
         self._cached = Signal()  # the walk began below the root, and may begin again
         super().__init__(members)
         self._registers = SimpleNamespace(
-            **{str(name): Signal(field.shape, name=str(name)) for name, field in WalkerRegisters(config)}
+            **{
+                str(name): Signal(field.shape, name=str(name), reset_less=few_resets and str(name) in _WIDE)
+                for name, field in WalkerRegisters(config)
+            }
         )
         if starts:
             self._registers.context = self.i_context

@@ -34,7 +34,7 @@ def tie_head(ring: Any) -> list[Assert]:
             for slot, after in ((ring.tail, ring.after_tail), (ring.head_slot, ring.after_head))
         ),
         Assert(ring.judged == done),
-        Assert(ring.allowed == (done & good)),
+        Assert(ring.allowed == (done & good & ~bad)),
         Assert(~done | (ring.illegal == bad)),
     ]
 
@@ -217,9 +217,9 @@ class BridgeWrites(Harness):
             allowed = done & ~bad & (Value.cast(row.outcome) == Outcome.OK)
             m.d.comb += [
                 Assert(done == (asked & ~s.asked[slot] & ~rejected)),
-                Assert(~s.asked[slot] | (asked & bad & ~ring.good[slot])),
+                Assert(~s.asked[slot] | (asked & ~bad)),
                 Assert(~rejected | (asked & bad & ~s.asked[slot])),
-                Assert(~done | (ring.good[slot] == allowed)),
+                Assert(~done | ((ring.good[slot] & ~bad) == allowed)),
                 Assert(ring.busy[slot] == (inside[slot] | below)),
                 Assert(~(inside[slot] & below)),
                 Assert(~s.sent[slot] | (s.known[slot] ^ begins)),
@@ -240,6 +240,7 @@ class BridgeWrites(Harness):
             Assert(ring.next_slot == (ring.head_slot + ring.asked)[:bits]),
             Assert(ring.tail == (ring.next_slot + ring.waiting)[:bits]),
             *(Assert(s.here == side.whole.level), Assert(s.here <= _SLOTS)),
+            Assert(side.some_whole == (s.here != 0)),
             Assert(~side.repeats | ((ring.asked == 0) & (ring.waiting != 0))),
             # W of all that was asked about, and of what passed, is in the buffer.
             Assert(s.lasts == s.here + side.repeats + ring.asked + ahead),

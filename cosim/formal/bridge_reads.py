@@ -156,9 +156,9 @@ class BridgeReads(Harness):
             allowed = done & ~bad & (Value.cast(s.verdicts[slot].outcome) == Outcome.OK)
             m.d.comb += [
                 Assert(done == (asked & ~s.asked[slot] & ~rejected)),
-                Assert(~s.asked[slot] | (asked & bad & ~ring.good[slot])),
+                Assert(~s.asked[slot] | (asked & ~bad)),
                 Assert(~rejected | (asked & bad & ~s.asked[slot])),
-                Assert(~done | (ring.good[slot] == allowed)),
+                Assert(~done | ((ring.good[slot] & ~bad) == allowed)),
                 Assert(ring.busy[slot] == (inside | below | s.over[slot])),
                 Assert((inside + below + s.over[slot]) <= 1),
                 Assert(~s.sent[slot] | (s.known[slot] ^ begins)),
@@ -175,6 +175,7 @@ class BridgeReads(Harness):
             Assert((state != FaultState.STALLED) | (ring.asked == 1)),
             Assert((state == FaultState.WATCH) | (side.faults.judged & ~side.faults.good)),
             Assert(state <= FaultState.FAILED),
+            Assert((state != FaultState.FAILED) | (side.last == (side.made == ring.head.address.len))),
             Assert((side.made == 0) | ((state == FaultState.FAILED) & (s.known == 0) & ~known.begins)),
         ]
 

@@ -65,14 +65,18 @@ class OutstandingHarness(Harness):
 
     def _tie(self, m: Module, here: Signal, ids: list[Signal], before: list[Signal]) -> None:
         core = self.core
-        m.d.comb += [Assert(core.busy == here), Assert((core.fresh & (core.fresh - 1)) == 0)]
+        m.d.comb += [
+            Assert(core.busy == here),
+            Assert(core.idle == (here == 0)),
+            Assert((core.fresh & (core.fresh - 1)) == 0),
+        ]
         for slot in range(_SLOTS):
             mine = before[slot]
             count: Value = sum((mine[one] for one in range(1, _SLOTS)), Value.cast(mine[0]))
             m.d.comb += [
                 Assert(~here[slot] | (core.ids[slot] == ids[slot])),
                 Assert(~(here[slot] & ~core.fresh[slot]) | (core.older[slot] == count)),
-                Assert(~core.fresh[slot] | (here[slot] & (core.before == mine) & (core.sole == (mine == 0)))),
+                Assert(~core.fresh[slot] | (here[slot] & (Cat(core.before) == count) & (core.sole == (mine == 0)))),
                 Assert(~(here[slot] & mine[slot])),
             ]
             for other in range(_SLOTS):

@@ -38,6 +38,7 @@ class BeatBuffer(Component):
         writer, reader = self.ram.write_port(), self.ram.read_port()
         taken, offered = self.taken, self.offered
         kept = Signal(range(self._depth + 1))  # in the RAM; none is while nothing is on offer
+        some = Signal()  # `kept` is not 0
         full, in_ram = Signal(), Signal()  # a beat is on offer; it is the RAM's output
         held = Signal.like(taken.payload, reset_less=True)
         comes, goes, moves, direct = Signal(), Signal(), Signal(), Signal()
@@ -47,8 +48,8 @@ class BeatBuffer(Component):
             offered.valid.eq(full),
             offered.payload.eq(Mux(in_ram, reader.data, held)),
             goes.eq(full & offered.ready),
-            moves.eq(goes & (kept != 0)),
-            direct.eq(comes & Mux(full, goes & (kept == 0), 1)),
+            moves.eq(goes & some),
+            direct.eq(comes & Mux(full, goes & ~some, 1)),
             writer.data.eq(taken.payload),
             writer.en.eq(comes & full & ~direct),
             reader.en.eq(moves),
@@ -57,13 +58,17 @@ class BeatBuffer(Component):
             with m.If(~full):
                 m.d.comb += [offered.valid.eq(taken.valid), offered.payload.eq(taken.payload)]
                 m.d.comb += direct.eq(comes & ~offered.ready)
-        m.d.sync += kept.eq(kept + writer.en - moves)
+        more = kept > 1
+        m.d.sync += [kept.eq(kept + writer.en - moves), some.eq(Mux(moves, more, some) | writer.en)]
+        # Whether it is this beat that is on offer then, the flags say.
+        with m.If(~full | in_ram | offered.ready):
+            m.d.sync += held.eq(taken.payload)
         with m.If(writer.en):
             m.d.sync += writer.addr.eq(writer.addr + 1)
         with m.If(moves):
             m.d.sync += [reader.addr.eq(reader.addr + 1), in_ram.eq(1)]
         with m.Elif(direct):
-            m.d.sync += [held.eq(taken.payload), in_ram.eq(0), full.eq(1)]
+            m.d.sync += [in_ram.eq(0), full.eq(1)]
         with m.Elif(goes):
             m.d.sync += full.eq(0)
         return m

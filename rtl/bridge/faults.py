@@ -12,7 +12,7 @@ __all__ = ["BurstFaults", "FaultState"]
 
 
 class FaultState(IntEnum):
-    """How far it is with the head."""
+    """How far it is with the head; a bit for each that is not the first."""
 
     WATCH = 0
     """Nothing is known against the head."""
@@ -82,8 +82,8 @@ class BurstFaults(Component):
             self.stalls.eq(
                 (self.mode == FaultMode.STALL) & (self.kind == FaultKind.PAGE_FAULT) & self.alone & self.room
             ),
-            self.stalled.eq(state == FaultState.STALLED),
-            self.failed.eq(state == FaultState.FAILED),
+            self.stalled.eq((state & FaultState.STALLED).any()),
+            self.failed.eq((state & FaultState.FAILED).any()),
             self.again.eq(self.stalled & self.retry & ~self.abort & ~self.times_out),
             self.times_out.eq(self.stalled & due),
         ]

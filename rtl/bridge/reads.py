@@ -47,8 +47,9 @@ class ReadSide(Component):
 
     Attributes
     ----------
-    free, made : Signal
-        Beats of the buffer that nobody has set aside; beats of the head that were made here. Proofs look at them.
+    free, made, last : Signal
+        Beats of the buffer that nobody has set aside; beats of the head that were made here; while it is answered here:
+        the next of them is its last. Proofs look at them.
     """
 
     def __init__(self, config: BridgeConfig) -> None:
@@ -61,6 +62,7 @@ class ReadSide(Component):
         self.buffer = BeatBuffer(width=self.beat.size, depth=config.beats, passing=True)
         self.faults = BurstFaults()
         self.free, self.made = Signal(range(config.beats + 1), init=config.beats), Signal(8)
+        self.last = Signal()
         super().__init__(
             {
                 "ar": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
@@ -122,8 +124,7 @@ class ReadSide(Component):
             self.ask.access.eq(Mux(fetch, x86.Access.FETCH, x86.Access.READ)),
             self.ask.user.eq(Mux(control.fixed_prot, control.user, ~address.prot[0])),
             self.ask.slot.eq(ring.next_slot),
-            ring.asks.eq(self.asks & self.lawful),
-            ring.rejects.eq(self.asks & ~self.lawful),
+            *(ring.asks.eq(self.asks), ring.lawful.eq(self.lawful)),
             ring.answered.eq(self.answered),
             ring.answered_slot.eq(self.answered_slot),
             ring.verdict.eq(self.verdict),
@@ -131,7 +132,7 @@ class ReadSide(Component):
 
         # The head is sent, or answered here.
         beat, fails = self.made, Signal()  # a beat of an answer that is made here
-        sends, last = self.to_ar.valid & self.to_ar.ready, beat == head.len
+        sends, last = self.to_ar.valid & self.to_ar.ready, self.last
         m.d.comb += [
             faults.judged.eq(ring.judged),
             *(faults.allowed.eq(ring.allowed), faults.illegal.eq(ring.illegal)),
@@ -155,8 +156,12 @@ class ReadSide(Component):
             faults.passes.eq(ring.passes),
         ]
         send(m, self.to_ar, head, verdict.frame, mapped_cache(control, verdict, head.cache))
+        next_beat = Signal.like(beat)
+        m.d.comb += next_beat.eq(beat + 1)
         with m.If(fails):
-            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+            m.d.sync += beat.eq(Mux(last, 0, next_beat))
+        # Of the head in the cycle before, which is the same while it is answered here.
+        m.d.sync += last.eq(Mux(fails, next_beat, beat) == head.len)
 
         # R.
         error = self.beat.const({"resp": Response.SLVERR})
@@ -165,7 +170,8 @@ class ReadSide(Component):
             made.eq(error),
             *(made.id.eq(head.id), made.last.eq(last)),
             buffer.taken.valid.eq(self.from_r.valid | fails),
-            buffer.taken.payload.eq(Mux(fails, made.as_value(), self.from_r.payload.as_value())),
+            # While memory owes a beat none is made.
+            buffer.taken.payload.eq(Mux(self.from_r.valid, self.from_r.payload.as_value(), made.as_value())),
             self.from_r.ready.eq(1),
             self.r.valid.eq(buffer.offered.valid),
             self.r.payload.eq(buffer.offered.payload),

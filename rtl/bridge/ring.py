@@ -1,6 +1,6 @@
 """The bursts of one direction, in the order in which they came: taken, asked about, answered, passed on."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
@@ -28,8 +28,8 @@ class BurstRing(Component):
         A burst comes; only with `room`.
     some, waits : Out(1), next : Out(BurstLayout), next_slot : Out(slot)
         Bursts wait to be asked about; they do, or one comes that may be. The oldest that was not asked about.
-    asks, rejects : In(1)
-        It is asked about now; or it is not, and its verdict is that it is illegal.
+    asks, lawful : In(1)
+        It is asked about now; or where it is not lawful, its verdict is that it is illegal.
     answered : In(1), answered_slot : In(slot), verdict : In(VerdictLayout)
     judged, allowed, illegal : Out(1)
         The verdict of the oldest that has not passed is known; it is OK; it is that it is illegal.
@@ -51,8 +51,9 @@ class BurstRing(Component):
     Attributes
     ----------
     tail, busy, done, bad, good, waiting, asked : Signal
-        The slot that is taken next; slots that are not free, whose verdict is known, whose last one the MMU did not
-        give, and was its OK; how many wait to be asked about; how many were, and have not passed.
+        The slot that is taken next; slots that are not free, whose verdict is known, whose burst is illegal, and, once
+        it is known, is the MMU's OK if it is the MMU's; how many wait to be asked about; how many were, and have not
+        passed.
     after_tail, after_head, rejected, rejected_slot : Signal
         The slots after those of tail and head; one was rejected a cycle ago; which. Proofs look at them all, and
         into `verdicts`.
@@ -63,8 +64,8 @@ class BurstRing(Component):
         slot, verdict = unsigned((slots - 1).bit_length()), VerdictLayout(physical_bits)
         self.bursts = Memory(shape=burst, depth=slots, init=[])
         self.verdicts = Memory(shape=verdict, depth=slots, init=[])
-        self.tail, self.busy, self.done, self.bad = Signal(slot), Signal(slots), Signal(slots), Signal(slots)
-        self.good = Signal(slots)
+        self.tail, self.busy, self.done = Signal(slot), Signal(slots), Signal(slots)
+        self.bad, self.good = Signal(slots, reset_less=True), Signal(slots, reset_less=True)
         self.after_tail, self.after_head = Signal(slot, init=1), Signal(slot, init=1)
         self.rejected, self.rejected_slot = Signal(), Signal(slot)
         self.waiting, self.asked = Signal(range(slots + 1)), Signal(range(slots + 1))
@@ -78,7 +79,7 @@ class BurstRing(Component):
                 "next": Out(burst),
                 "next_slot": Out(slot),
                 "asks": In(1),
-                "rejects": In(1),
+                "lawful": In(1),
                 "answered": In(1),
                 "answered_slot": In(slot),
                 "verdict": In(verdict),
@@ -141,7 +142,7 @@ class BurstRing(Component):
         if self._passing:
             with m.If(~self.some):
                 m.d.comb += [self.waits.eq(self.takes), self.next.eq(self.taken)]
-        leaves = self.asks | self.rejects
+        leaves = self.asks
         m.d.sync += [
             waiting.eq(waiting + self.takes - leaves + self.again),
             asked.eq(asked + leaves - self.passes - self.again),
@@ -157,14 +158,14 @@ class BurstRing(Component):
             answers.eq(self.answered << self.answered_slot),
             settles.eq(answers | (rejected << self.rejected_slot)),
         ]
-        m.d.sync += [rejected.eq(self.rejects), self.rejected_slot.eq(self.next_slot)]
+        m.d.sync += [rejected.eq(leaves & ~self.lawful), self.rejected_slot.eq(self.next_slot)]
         # The MMU's answer comes late: that it is the head's is known from its tag beside it, and not by looking it up.
         answers_head = self.answered & self._is_head(self.answered_slot)
         rejects_head = rejected & self._is_head(self.rejected_slot)
         m.d.sync += [
             self.judged.eq((self.at_head(done) | rejects_head | answers_head) & ~self.again),
-            self.allowed.eq((self.at_head(good & done) | (answers_head & well)) & ~self.again),
-            self.illegal.eq(self.at_head(bad) & ~answers_head & ~self.again),
+            self.allowed.eq((Cat(map(self.at_head, (done, good, ~bad))).all() | (answers_head & well)) & ~self.again),
+            self.illegal.eq(self.at_head(bad)),
         ]
         with m.If(self.takes):
             m.d.sync += [tail.eq(after_tail), after_tail.eq(after_tail + 1)]
@@ -174,6 +175,8 @@ class BurstRing(Component):
             m.d.sync += self.next_slot.eq(self.next_slot + 1)
         with m.If(self.passes):
             m.d.sync += [self.head_slot.eq(after_head), after_head.eq(after_head + 1)]
+        mark = Signal(slots)  # of the slot that an answer is about, if there is one
+        m.d.comb += mark.eq(1 << self.answered_slot)
         for slot in range(slots):
             at = {"tail": tail == slot, "next": self.next_slot == slot, "head": self.head_slot == slot}
             m.d.sync += [
@@ -183,8 +186,13 @@ class BurstRing(Component):
                 ),
                 done[slot].eq(settles[slot] | (done[slot] & ~((self.passes | self.again) & at["head"]))),
             ]
-            with m.If(leaves & at["next"]):
-                m.d.sync += [bad[slot].eq(1), good[slot].eq(0)]
-            with m.Elif(answers[slot]):
-                m.d.sync += [bad[slot].eq(0), good[slot].eq(well)]
+            # Until it is asked about: so nothing that is decided in that cycle is waited for. And no clock enables:
+            # those of single bits leave the router too few wires.
+            marks = self.waits & at["next"]
+            # Whether there is an answer is known later; before its slot is done the bit does not count.
+            tells = mark[slot] & ~done[slot]
+            m.d.sync += [
+                bad[slot].eq((marks & ~self.lawful) | (~marks & bad[slot])),
+                good[slot].eq((tells & well) | (~tells & good[slot])),
+            ]
         return m

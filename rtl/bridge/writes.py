@@ -43,9 +43,9 @@ class WriteSide(Component):
 
     Attributes
     ----------
-    owed, repeats, still, ahead : Signal
+    owed, repeats, still, some_whole, ahead : Signal
         Bursts that were taken and whose B was not; the head is asked about once more; of each slot: no byte changes;
-        heads that have passed and whose W has not, -1: W first. Proofs look at them.
+        there is a W in `whole`; heads that have passed and whose W has not, -1: W first. Proofs look at them.
     """
 
     def __init__(self, config: BridgeConfig, *, beats: int | None = None) -> None:
@@ -61,8 +61,9 @@ class WriteSide(Component):
         self.faults = BurstFaults()
         self.whole = SyncFIFO(width=10, depth=config.writes)
         self.answers = SyncFIFO(width=ResponseLayout(config.id_bits).size, depth=config.writes)
-        self.owed, self.repeats, self.still = Signal(range(config.writes + 1)), Signal(), Signal(config.writes)
-        self.still_head = Signal()
+        self.owed, self.repeats = Signal(range(config.writes + 1)), Signal()
+        self.still = Signal(config.writes, reset_less=True)
+        self.still_head, self.some_whole = Signal(), Signal()
         self.ahead = Signal(signed((config.writes - 1).bit_length() + 2))
         self.beat, self.answer = WriteLayout(config.data_bits), ResponseLayout(config.id_bits)
         self.buffer = BeatBuffer(width=self.beat.size, depth=beats or config.beats, passing=False)
@@ -126,6 +127,8 @@ class WriteSide(Component):
             whole.w_en.eq(comes & self.w.payload.last),
             whole.w_data.eq(Cat(count, changing)),
         ]
+        more = whole.level > 1
+        m.d.sync += self.some_whole.eq(Mux(whole.r_en, more, self.some_whole) | whole.w_en)
         with m.If(comes):
             m.d.sync += [
                 count.eq(Mux(self.w.payload.last, 0, count + ~count[-1])),
@@ -139,21 +142,23 @@ class WriteSide(Component):
         changing_now = Mux(repeats, changed, whole.r_data[-1])
         may_ask = control.enable & ~faults.stalled & ((control.fault_mode == FaultMode.TERMINATE) | ring.quiet)
         m.d.comb += [
-            self.wants.eq(ring.waits & may_ask & (repeats | whole.r_rdy)),
+            self.wants.eq(ring.waits & may_ask & (repeats | self.some_whole)),
             self.lawful.eq(~ring.next.illegal & (repeats | (whole.r_data[:-1] == address.len))),
             self.ask.linear.eq(address.addr),
             self.ask.access.eq(Mux(changing_now, x86.Access.WRITE, x86.Access.PROBE)),
             self.ask.user.eq(Mux(control.fixed_prot, control.user, ~address.prot[0])),
             self.ask.slot.eq(ring.next_slot),
-            ring.asks.eq(self.asks & self.lawful),
-            ring.rejects.eq(self.asks & ~self.lawful),
+            *(ring.asks.eq(self.asks), ring.lawful.eq(self.lawful)),
             whole.r_en.eq(self.asks & ~repeats),
             ring.answered.eq(self.answered),
             ring.answered_slot.eq(self.answered_slot),
             ring.verdict.eq(self.verdict),
         ]
         with m.If(self.asks):
-            m.d.sync += [repeats.eq(0), changed.eq(changing_now), still.bit_select(ring.next_slot, 1).eq(~changing_now)]
+            m.d.sync += [repeats.eq(0), changed.eq(changing_now)]
+        for slot in range(self.config.writes):  # until it is asked about
+            marks = ring.waits & (ring.next_slot == slot)
+            m.d.sync += still[slot].eq((marks & ~changing_now) | (~marks & still[slot]))
         with m.If(faults.again):
             m.d.sync += repeats.eq(1)
 
@@ -208,7 +213,8 @@ class WriteSide(Component):
             made.resp.eq(Mux(faults.failed, Response.SLVERR, Response.OKAY)),
             self.from_b.ready.eq(1),
             answers.w_en.eq(self.from_b.valid | ring.drops),
-            answers.w_data.eq(Mux(ring.drops, made.as_value(), self.from_b.payload.as_value())),
+            # While memory owes an answer none is made.
+            answers.w_data.eq(Mux(self.from_b.valid, self.from_b.payload.as_value(), made.as_value())),
             self.b.valid.eq(answers.r_rdy),
             self.b.payload.eq(answers.r_data),
             answers.r_en.eq(self.b.ready),

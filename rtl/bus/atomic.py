@@ -112,7 +112,7 @@ class AtomicPort(WordPort):
                 told.eq(axi.b.valid & (axi.b.payload.id == number)),
             ]
             with m.If((slot.state == SlotState.DATA) & found):
-                self._found(m, slot, word)
+                self._found(m, slot)
             with m.If(slot.state == SlotState.WRITTEN):
                 self._conclude(m, slot, found, told, word, raised["outcome_unknown"])
         self._raise(m, raised)

@@ -69,7 +69,7 @@ class _ExclusiveSlot(Slot):
 
     def __init__(self, number: int, bits: int, id_bits: int) -> None:
         super().__init__(number, bits, id_bits)
-        self.link = self.signal(bits, "link")  # the address read last
+        self.link = self.word(bits, "link")  # the address read last
         self.linked = self.signal(1, "linked")  # `value` is of `link`, and reserved as far as is known
         self.fresh = self.signal(1, "fresh")  # `value` was read for this swap
         self.refusals = self.signal(range(REFUSALS + 1), "refusals")
@@ -129,7 +129,7 @@ class ExclusivePort(WordPort):
                 written.eq(axi.b.valid & (axi.b.payload.id == number) & (slot.state == SlotState.WRITTEN)),
             ]
             with m.If(mine & ~slot.swap):
-                self._found(m, slot, word)
+                self._found(m, slot)
             with m.Elif(mine):
                 m.d.sync += [slot.state.eq(SlotState.WRITE), slot.fresh.eq(1)]
                 with m.If(axi.r.payload.resp[1]):
@@ -138,13 +138,12 @@ class ExclusivePort(WordPort):
                 m.d.sync += [slot.value.eq(word), slot.link.eq(slot.address)]
                 m.d.sync += slot.linked.eq(axi.r.payload.resp == Response.EXOKAY)
             with m.If(slot.state == SlotState.WRITE):
-                self._judge(m, slot, random, raised)
+                self._judge(m, slot, raised)
             with m.If(written):
-                self._conclude(m, slot, random, raised)
+                self._conclude(m, slot, raised)
             with m.If((slot.state == SlotState.WAIT) & (slot.wait == 0)):
                 m.d.sync += slot.state.eq(SlotState.READ)
-            with m.Elif(slot.state == SlotState.WAIT):
-                m.d.sync += slot.wait.eq(slot.wait - 1)
+            m.d.sync += slot.wait.eq(Mux(slot.state == SlotState.WAIT, slot.wait - 1, random))
         self._raise(m, raised)
         return m
 
@@ -164,38 +163,47 @@ class ExclusivePort(WordPort):
     def _write(self, m: Module, wants: list[Value]) -> None:
         """AW and W, a register each: neither waits for the other's ready."""
         aw, w = self.m_axi.aw, self.m_axi.w
+        number, address, word = (
+            Signal(shape, name=f"written_{name}", reset_less=True)
+            for name, shape in {"id": len(aw.payload.id), "address": len(aw.payload.addr), "word": 64}.items()
+        )
         free = Signal()
         m.d.comb += free.eq((~aw.valid | aw.ready) & (~w.valid | w.ready))
         writer = turn(m, "writer", wants, free)
         lanes = self._lanes
+        lane = address[3 : 3 + (lanes - 1).bit_length()]
         with m.If(aw.ready):
             m.d.sync += aw.valid.eq(0)
         with m.If(w.ready):
             m.d.sync += w.valid.eq(0)
-        m.d.comb += w.payload.last.eq(1)
-        for number, slot in enumerate(self.slots):
-            with m.If(wants[number] & free & (writer == number)):
-                lane = slot.address[3 : 3 + (lanes - 1).bit_length()]
-                m.d.sync += [
-                    *(aw.valid.eq(1), w.valid.eq(1)),
-                    *self._address(aw, Const(number), slot.address, 1),
-                    w.payload.data.eq(slot.new.replicate(lanes)),
-                    w.payload.strb.eq(Const(0xFF, lanes * 8) << (lane << 3)),
-                    *(slot.state.eq(SlotState.WRITTEN), slot.linked.eq(0)),
-                ]
+        m.d.comb += [
+            *self._address(aw, number, address, 1),
+            w.payload.data.eq(word.replicate(lanes)),
+            w.payload.strb.eq(Const(0xFF, lanes * 8) << (lane << 3)),
+            w.payload.last.eq(1),
+        ]
+        for place, slot in enumerate(self.slots):
+            with m.If(free & (writer == place)):
+                # Whether that is on offer is known later.
+                m.d.sync += [number.eq(place), address.eq(slot.address), word.eq(slot.new)]
+                with m.If(wants[place]):
+                    m.d.sync += [
+                        *(aw.valid.eq(1), w.valid.eq(1)),
+                        *(slot.state.eq(SlotState.WRITTEN), slot.linked.eq(0)),
+                    ]
 
-    def _judge(self, m: Module, slot: _ExclusiveSlot, random: Signal, raised: dict[str, Signal]) -> None:
+    def _judge(self, m: Module, slot: _ExclusiveSlot, raised: dict[str, Signal]) -> None:
         """A swap whose word is here: where it is `old` and reserved, `_write` takes it on."""
         with m.If(slot.value != slot.old):
             # Of a link it is the word of before the swap: only one read for it is an answer.
             m.d.sync += slot.state.eq(Mux(slot.fresh, SlotState.ANSWER, SlotState.READ))
         with m.Elif(~slot.linked):
-            m.d.sync += [slot.refusals.eq(slot.refusals + 1), slot.wait.eq(random), slot.state.eq(SlotState.WAIT)]
+            m.d.sync += [slot.refusals.eq(slot.refusals + 1), slot.state.eq(SlotState.WAIT)]
             with m.If(slot.refusals == REFUSALS):
                 m.d.comb += raised["no_monitor"].eq(1)
                 m.d.sync += [slot.error.eq(1), slot.state.eq(SlotState.ANSWER)]
 
-    def _conclude(self, m: Module, slot: _ExclusiveSlot, random: Signal, raised: dict[str, Signal]) -> None:
+    def _conclude(self, m: Module, slot: _ExclusiveSlot, raised: dict[str, Signal]) -> None:
         """B of a swap's exclusive write."""
         response = self.m_axi.b.payload.resp
         m.d.sync += [slot.done.eq(response == Response.EXOKAY), slot.state.eq(SlotState.ANSWER)]
@@ -204,9 +212,7 @@ class ExclusivePort(WordPort):
             m.d.comb += raised["outcome_unknown"].eq(1)
             self._unknown(m, slot)
         with m.Elif(response == Response.OKAY):
-            m.d.sync += [
-                *(slot.failures.eq(slot.failures + 1), slot.state.eq(SlotState.READ), slot.wait.eq(random)),
-            ]
+            m.d.sync += [slot.failures.eq(slot.failures + 1), slot.state.eq(SlotState.READ)]
             with m.If(slot.failures == FAILURES - 1):
                 m.d.comb += raised["retry_limit"].eq(1)
                 m.d.sync += [slot.error.eq(1), slot.state.eq(SlotState.ANSWER)]

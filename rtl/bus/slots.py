@@ -97,16 +97,20 @@ class Slot:
         self._number = number
         self.state = self.signal(SlotState, "state")
         self.swap = self.signal(1, "swap")  # it is a swap, not a read
-        self.addresses = [self.signal(bits, f"{kind}_address") for kind in ("read", "swap")]
-        self.ids = [self.signal(id_bits, f"{kind}_id") for kind in ("read", "swap")]
+        self.addresses = [self.word(bits, f"{kind}_address") for kind in ("read", "swap")]
+        self.ids = [self.word(id_bits, f"{kind}_id") for kind in ("read", "swap")]
         self.address, self.id = (Mux(self.swap, pair[1], pair[0]) for pair in (self.addresses, self.ids))
-        self.old, self.new = self.signal(64, "old"), self.signal(64, "new")
-        self.value = self.signal(64, "value")  # as read last
+        self.old, self.new = self.word(64, "old"), self.word(64, "new")
+        self.value = self.word(64, "value")  # as read last
         self.done, self.error = self.signal(1, "done"), self.signal(1, "error")
 
     def signal(self, shape: Any, name: str) -> Signal:
         """A register of this slot."""
         return Signal(shape, name=f"slot{self._number}_{name}")
+
+    def word(self, bits: int, name: str) -> Signal:
+        """A wide register of this slot, which counts in some states only: it takes no reset."""
+        return Signal(bits, name=f"slot{self._number}_{name}", reset_less=True)
 
 
 def turn(m: Module, name: str, asking: list[Value], served: Value) -> Signal:
@@ -216,22 +220,22 @@ class WordPort(Component):
                 m.d.sync += slot.state.eq(SlotState.DATA)
 
     def _word(self, m: Module) -> Signal:
-        """The 64-bit word of the beat on R."""
+        """The 64-bit word of the beat on R, which is the answer where it is one to a read."""
         word, found = Signal(64), self.m_axi.r.payload
         addresses = Array([slot.address for slot in self.slots])
         lane = addresses[found.id[: self._id_bits()]][3 : 3 + (self._lanes - 1).bit_length()]
-        m.d.comb += word.eq(found.data.word_select(lane, 64))
+        answer = self.memory.data.payload
+        m.d.comb += [
+            word.eq(found.data.word_select(lane, 64)),
+            # Whether that answers a read is known later than what it would answer.
+            *(answer.value.eq(word), answer.error.eq(found.resp[1])),
+            answer.id.eq(Array([slot.id for slot in self.slots])[found.id[: self._id_bits()]]),
+        ]
         return word
 
-    def _found(self, m: Module, slot: Slot, word: Value) -> None:
+    def _found(self, m: Module, slot: Slot) -> None:
         """Answers the read of a slot, which is free again."""
-        answer = self.memory.data
-        m.d.comb += [
-            answer.valid.eq(1),
-            answer.payload.value.eq(word),
-            answer.payload.error.eq(self.m_axi.r.payload.resp[1]),
-            answer.payload.id.eq(slot.id),
-        ]
+        m.d.comb += self.memory.data.valid.eq(1)
         m.d.sync += slot.state.eq(SlotState.FREE)
 
     def _answer(self, m: Module) -> None:

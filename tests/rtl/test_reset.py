@@ -1,6 +1,7 @@
 """Reset in the middle of a walk, with a memory that goes on and answers late."""
 
 from collections import deque
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,6 +125,16 @@ def caching() -> CachingMmu:
     return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2))
 
 
+def bridged() -> CachingMmu:
+    """As in a bridge, where few registers take the reset."""
+    return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2, read_grants=True))
+
+
+def split() -> CachingMmu:
+    """Whose lookup takes a cycle more."""
+    return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), waiting=5, upper_entries=2, split_lookup=True))
+
+
 def several() -> CachingMmu:
     """And with several walkers, whose numbers stand in the ids too."""
     return CachingMmu(CachingMmuConfig(WalkerConfig(tag_bits=2), upper_entries=2, walkers=3))
@@ -135,7 +146,7 @@ def several() -> CachingMmu:
     # The walk of an MMU that caches begins later, so that answers must be later as well.
     [
         *((core, LATENCY, 5 * LATENCY + 3) for core in (Walker, Mmu)),
-        *((core, 3 * LATENCY, 15 * LATENCY + 5) for core in (caching, several)),
+        *((core, 3 * LATENCY, 15 * LATENCY + 5) for core in (caching, bridged, several)),
     ],
 )
 @pytest.mark.parametrize("moment", range(1, 12))
@@ -157,7 +168,7 @@ def test_late_answers_are_dropped(core: Any, latency: int, takes: int, moment: i
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("core", [caching, several])
+@pytest.mark.parametrize("core", [caching, bridged, several])
 def test_nothing_that_was_cached_survives_a_reset(core: Any) -> None:
     """The page and its upper entries were walked before, with a root that the context gives again: a whole walk."""
     words = tables(LINEAR, FRAME | P | RW | US | A)
@@ -169,6 +180,46 @@ def test_nothing_that_was_cached_survives_a_reset(core: Any) -> None:
 
     dut = core()
     simulate(dut, job)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("core", [caching, bridged, split, several])
+@pytest.mark.parametrize("moment", range(1, 8))
+def test_nobody_in_flight_survives_a_reset(core: Any, moment: int) -> None:
+    """Hits or misses, wherever they are: nothing is answered after it, and nothing asked of memory or told."""
+    words = tables(LINEAR, FRAME | P | RW | US | A)
+
+    async def job(ctx: Any, reset: Any, second: int) -> None:
+        requests, responses = dut.requester.requests, dut.requester.responses
+        memory = Memory(ctx, dut.memory, words, 1)
+        ctx.set(dut.contexts.payload.root, TABLE[4] >> 12)
+        ctx.set(dut.contexts.valid, 1)
+        while not ctx.get(dut.contexts.ready):
+            await memory.cycle()
+        await memory.cycle()
+        ctx.set(dut.contexts.valid, 0)
+        ctx.set(responses.ready, 1)
+        ctx.set(requests.payload, {"linear": LINEAR, "access": x86.Access.READ, "user": 1})
+        ctx.set(requests.valid, 1)
+        while not ctx.get(requests.ready):
+            await memory.cycle()
+        for cycle in range(40 + moment):  # the first is kept; then one comes in each cycle
+            await memory.cycle()
+            ctx.set(requests.payload.linear, second)
+            ctx.set(requests.payload.tag, cycle + 1 & 3)
+            ctx.set(requests.valid, cycle >= 40)
+        ctx.set(reset, 1)
+        ctx.set(requests.valid, 0)
+        await memory.cycle()
+        ctx.set(reset, 0)
+        for _ in range(24):
+            offered = (responses, dut.memory.reads, dut.memory.swaps, dut.supervisor.faults, dut.completions)
+            assert not any(ctx.get(one.valid) for one in (*offered, dut.o_written, dut.o_walked))
+            await ctx.tick()
+
+    for second in (LINEAR, ELSEWHERE):
+        dut = core()
+        simulate(dut, partial(job, second=second))
 
 
 @pytest.mark.thorough
