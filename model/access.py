@@ -7,10 +7,11 @@ it reports is handled and the access tried again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from ptewalk.model.errors import Errno, FaultsForEver, Signal
-from ptewalk.model.linux import PKRU_AFTER_FAULT
+from ptewalk.model.linux import PKRU_AFTER_FAULT, Track
 from ptewalk.model.mm import faults, gup, pkeys
 from ptewalk.model.paging import GeneralProtection, PageFault, Request, State, Translated
 from ptewalk.model.state.machine import MachineState, Process
@@ -24,15 +25,32 @@ _FILLING: Final = b"\x5a" * PAGE_BYTES
 
 def state_of(kernel: MachineState, process: Process) -> State:
     """The MMU's control state while `process` runs."""
-    return State(
-        root=process.mm.tables.root << PAGE_SHIFT,
-        pcid=process.mm.tables.pcid,
-        control=kernel.control,
-        pkru=process.pkru if pkeys.in_use(kernel) else 0,
-        track=kernel.track,
-        saved_dirty=bool(kernel.entries.SAVED_DIRTY),
-        soft_dirty=kernel.entries.soft_dirty,
+    return _state(
+        process.mm.tables.root << PAGE_SHIFT,
+        process.mm.tables.pcid,
+        kernel.control,
+        process.pkru if pkeys.in_use(kernel) else 0,
+        kernel.track,
+        kernel.entries.SAVED_DIRTY != 0,
+        kernel.entries.soft_dirty,
     )
+
+
+@lru_cache(maxsize=64)
+def _state(root: int, pcid: int, control: int, pkru: int, track: Track, saved_dirty: bool, soft_dirty: bool) -> State:
+    return State(
+        root=root,
+        pcid=pcid,
+        control=control,
+        pkru=pkru,
+        track=track,
+        saved_dirty=saved_dirty,
+        soft_dirty=soft_dirty,
+    )
+
+
+_request = lru_cache(maxsize=1024)(Request)
+"""An access of the process; most places are asked for again and again."""
 
 
 def reach(kernel: MachineState, process: Process, addresses: Sequence[int], access: Access) -> Iterator[int | str]:
@@ -50,7 +68,7 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
     int or str
         The physical byte address, or how the fault ended: the value of a `Signal`.
     """
-    requests = [Request(address, access) for address in addresses]
+    requests = [_request(address, access) for address in addresses]
     position = retries = 0
     state = state_of(kernel, process)
     while position < len(requests):
@@ -62,7 +80,7 @@ def reach(kernel: MachineState, process: Process, addresses: Sequence[int], acce
                 yield result.physical
                 position += 1
                 retries = 0
-            elif isinstance(result, PageFault | GeneralProtection):
+            elif isinstance(result, (PageFault, GeneralProtection)):
                 if isinstance(result, PageFault):
                     with kernel.flush():
                         signal = faults.user_fault(process.mm, at, result.code)
@@ -139,10 +157,10 @@ def mem_access(
             values.append("e5")
             continue
         if write:
-            kernel.frames.store(frame, 8, bytes([value]))
+            kernel.frames.store_byte(frame, 8, value)
             values.append("ok")
         else:
-            values.append(kernel.frames.load(frame, 8, 1)[0])
+            values.append(kernel.frames.load_byte(frame, 8))
     return values
 
 
@@ -150,8 +168,8 @@ def _do(kernel: MachineState, physical: int, access: Access, value: int) -> int 
     """The access itself, at a physical byte address."""
     frame, offset = physical >> PAGE_SHIFT, physical & PAGE_BYTES - 1
     if access == Access.READ:
-        return kernel.frames.load(frame, offset, 1)[0]
-    kernel.frames.store(frame, offset, bytes([value]))
+        return kernel.frames.load_byte(frame, offset)
+    kernel.frames.store_byte(frame, offset, value)
     return "ok"
 
 

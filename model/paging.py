@@ -200,6 +200,10 @@ class PageFault:
     code: int
 
 
+_PAGE_FAULTS: Final = tuple(PageFault(code) for code in range(1 << ErrorBit.PK + 1))
+"""By their codes."""
+
+
 @dataclass(frozen=True, slots=True)
 class GeneralProtection:
     """#GP(0): the linear address is not canonical. Nothing was read."""
@@ -449,4 +453,4 @@ def _page_fault(cause: Cause, state: State, request: Request) -> PageFault:
         code |= _ERROR_WR
     if request.user and not request.implicit:
         code |= _ERROR_US
-    return PageFault(code)
+    return _PAGE_FAULTS[code]

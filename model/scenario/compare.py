@@ -66,7 +66,7 @@ def differences(
     if "scan" in recorded:
         check("scan", outcome.scan, recorded["scan"])
     state = recorded["state"]
-    check("state", sorted(outcome.state), sorted(int(who) for who in state))
+    check("state", sorted(outcome.state), sorted(map(int, state)))
     ignored = 0
     unsure = scenario.header.get("a_unsure_from")
     if unsure is not None and index >= unsure:
@@ -97,7 +97,7 @@ def differences(
                     break
         if not raw_tables:
             continue
-        if "root" in seen and not (tables or TableIds()).match([[0, 0, "", snapshot.root]], [[0, 0, "", seen["root"]]]):
+        if "root" in seen and tables is not None and not tables.pair(snapshot.root, seen["root"]):
             check(f"root[{who_text}]", snapshot.root, seen["root"])
         if "tables" in seen and not (tables or TableIds()).match(snapshot.tables or [], seen["tables"]):
             check(f"tables[{who_text}]", snapshot.tables, seen["tables"])

@@ -24,6 +24,8 @@ from ptewalk.model.x86 import FRAME_LOW
 
 MOST: Final = 48
 """Entries of a process."""
+KINDS: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
+"""Flags of a frame that a recording tells."""
 _SHAPES: Final = 4096
 """That are remembered."""
 _PRESENT, _SWAP, _FILE, _EXCLUSIVE = map(int, (pagemap.PRESENT, pagemap.SWAP, pagemap.FILE, pagemap.EXCLUSIVE))
@@ -60,25 +62,24 @@ class Few:
     Attributes
     ----------
     seen : list of (page, status, frame)
-        Pages with a visible frame.
+        Pages with a visible frame. The status holds what the frame is too, as far as `KINDS` goes.
     holes : list of (first page, pages, pagemap word)
         Entries without one.
-    pieces : list of list of (page, entry, shape)
-        By page table, those that are not empty.
+    pieces : list of list of (page, frame, shape)
+        By page table, those that are not empty; the frame of present entries.
+    slots : list of int
+        Swap slots that the entries name, in order.
     """
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int, int]] = []
         self.holes: list[tuple[int, int, int]] = []
         self.pieces: list[list[tuple[int, int, _Shape]]] = []
+        self.slots: list[int] = []
 
     def places(self) -> Iterator[tuple[int, int]]:
         """(page, frame) of those with a visible frame."""
         return ((where, frame) for where, _, frame in self.seen)
-
-    def slots(self) -> list[int]:
-        """Swap slots that the entries name, in order."""
-        return [shape.slot for piece in self.pieces for _, _, shape in piece if shape.slot >= 0]
 
 
 class _Known:
@@ -87,7 +88,8 @@ class _Known:
     def __init__(self, profile: Profile, soft_dirty: bool) -> None:
         self.rules = Entries(profile, soft_dirty=soft_dirty)
         self.shapes: dict[int, _Shape] = {}
-        self.kinds: dict[tuple[int, bool], int] = {}
+        self.kinds: dict[int, int] = {}
+        """Flags of a frame << 1, and whether it is another one than its head, to its `KINDS`."""
         swap = self.rules.swap_layout
         self._offset_field = ((1 << swap.offset_bits) - 1) << swap.offset_low
 
@@ -136,8 +138,9 @@ class FewRules:
             return None
         few, base, v2, known = Few(), kernel.base, kernel.pagemap_v2, self._known
         exclusive = pagemap.tells_exclusive(kernel)
-        flags, mapcount = kernel.frames.flags, kernel.frames.mapcount
-        left, holes = MOST, few.holes
+        flags, mapcount = kernel.frames.flags.item, kernel.frames.mapcount
+        left, holes, seen = MOST, few.holes, few.seen
+        shapes, kinds, heads = known.shapes, known.kinds, kernel.frames.head.item
         for vma in mm.areas:
             if vma.huge_level:
                 return None
@@ -159,21 +162,28 @@ class FewRules:
                 for place, entry in zip(used.tolist(), part[used].tolist(), strict=True):
                     where = first + place
                     key = entry & _NO_FRAME if entry & P else entry
-                    shape = known.shapes.get(key) or known.shape(key)
-                    entries.append((where, entry, shape))
+                    shape = shapes.get(key) or known.shape(key)
                     if shared and where > at:
                         holes.append((at, where - at, shared))
                     at = where + 1
                     word = shape.word | shared
+                    frame = (entry & FRAME) >> FRAME_LOW if entry & P else word & _FRAME
+                    entries.append((where, frame, shape))
                     if word & _PRESENT:
-                        frame = (entry & FRAME) >> FRAME_LOW if entry & P else word & _FRAME
+                        flag = flags(frame)
                         if shape.normal:
-                            if not flags.item(frame) & page.ANON:
+                            if not flag & page.ANON:
                                 word |= _FILE
                             if exclusive and mapcount(frame) == 1:
                                 word |= _EXCLUSIVE
-                        few.seen.append((where, (word if v2 else word & _V1_KEPT | _V1_SHIFT) & _STATUS, frame))
-                    elif v2:
+                        kind = kinds.get(flag << 1 | (heads(frame) != frame))
+                        if kind is None:
+                            kind = self._kind(frame)
+                        seen.append((where, (word if v2 else word & _V1_KEPT | _V1_SHIFT) & _STATUS | kind, frame))
+                        continue
+                    if shape.slot >= 0:
+                        few.slots.append(shape.slot)
+                    if v2:
                         holes.append((where, 1, word))
                     elif word & _V1_KEPT:
                         holes.append((where, 1, word & _V1_KEPT | _V1_SHIFT))
@@ -181,22 +191,16 @@ class FewRules:
                 holes.append((at, vma.end - base - at, shared))
         return few
 
-    def kinds(self, frame: int) -> int:
-        """`kpage.visible` of a frame."""
+    def _kind(self, frame: int) -> int:
+        """`KINDS` of `kpage.visible` of a frame."""
         frames = self._kernel.frames
-        flags = frames.flags.item(frame), frames.head.item(frame) != frame
-        found = self._known.kinds.get(flags)
-        if found is None:
-            found = self._known.kinds[flags] = int(kpage.visible(self._kernel, np.array([frame]))[0])
+        found = int(kpage.visible(self._kernel, np.array([frame]))[0]) & KINDS
+        self._known.kinds[frames.flags.item(frame) << 1 | (frames.head.item(frame) != frame)] = found
         return found
 
-    def frame(self, entry: int) -> int:
-        """The frame of a present entry."""
-        return (entry & FRAME) >> FRAME_LOW if entry & P else int(self._kernel.entries.pte_pfn(entry))
-
-    def page_runs(self, few: Few, numbers: Mapping[int, int], kinds: int) -> list[tuple[int, int, int, int, int]]:
-        """Runs of `seen`: (first page, pages, status and those of `kinds` that the frame has, number, step)."""
-        items = [(at, status | self.kinds(frame) & kinds, numbers[frame]) for at, status, frame in few.seen]
+    def page_runs(self, few: Few, numbers: Mapping[int, int]) -> list[tuple[int, int, int, int, int]]:
+        """Runs of `seen`: (first page, pages, status, number, step)."""
+        items = [(at, status, numbers[frame]) for at, status, frame in few.seen]
         return [(items[first][0], last - first, *items[first][1:], step) for first, last, step in group(items)]
 
     def entry_runs(self, few: Few, numbers: Mapping[int, int], slots: Mapping[int, int]) -> Runs:
@@ -204,9 +208,9 @@ class FewRules:
         runs: Runs = []
         for piece in few.pieces:
             items = []
-            for where, entry, shape in piece:
+            for where, frame, shape in piece:
                 if shape.present:
-                    number = numbers.get(self.frame(entry), 0)
+                    number = numbers.get(frame, 0)
                 else:
                     number = slots[shape.slot] if shape.slot >= 0 else shape.offset
                 items.append((where, shape.flags << 2 | shape.present << 1 | (number != 0), number))
@@ -220,9 +224,9 @@ class FewRules:
     def mapped(self, few: Few) -> Iterator[tuple[int, int]]:
         """(page, frame) of what the entries map."""
         for piece in few.pieces:
-            for where, entry, shape in piece:
+            for where, frame, shape in piece:
                 if shape.present:
-                    yield where, self.frame(entry)
+                    yield where, frame
 
 
 def group(items: list[Item]) -> list[tuple[int, int, int]]:

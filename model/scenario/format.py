@@ -89,8 +89,9 @@ class Scenario:
         """Control bits of the recorded guest; those of a register that the line does not tell are the usual ones."""
         control = CONTROL
         for key, bits in _REGISTERS.items():
+            register = int(self.header[key], 16) if key in self.header else 0
             for bit, name in bits.items() if key in self.header else ():
-                control = control & ~(1 << name) | (int(self.header[key], 16) >> bit & 1) << name
+                control = control & ~(1 << name) | (register >> bit & 1) << name
         return control
 
     @property
@@ -238,7 +239,8 @@ def _asks_for_sizes(record: dict[str, Any], setting: str | None = None) -> str |
             if setting is None or value == setting:
                 return key
         elif key not in ("name", "doc"):
-            found = re.findall(rf"\b{_THP_ANON}=([^\s\"']*)", str(value))
+            text = str(value)
+            found = re.findall(rf"\b{_THP_ANON}=([^\s\"']*)", text) if _THP_ANON in text else []
             if found and (setting is None or set(found) == {setting}):
                 return key
     return None

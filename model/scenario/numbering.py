@@ -129,20 +129,28 @@ class TableIds:
     def __init__(self) -> None:
         self._expected: dict[int, int] = {}
         self._captured: dict[int, int] = {}
+        self._equal: set[int] = set()
+        """Those that are found to be themselves."""
 
     def match(self, captured: Sequence[Sequence[Any]], expected: Sequence[Sequence[Any]]) -> bool:
         """Do two lists of [level, page, flags, id] name the same entries with the same flags, and tables one to one?"""
-        if captured == expected and all(self._expected.get(at) == at == self._captured.get(at) for *_, at in captured):
+        if captured == expected and self._equal.issuperset([row[3] for row in captured]):
             return True  # as mostly: the same numbers, which are known as such
         if len(captured) != len(expected):
             return False
         for row, other in zip(sorted(captured, key=_PLACE), sorted(expected, key=_PLACE), strict=True):
             if row[:3] != other[:3]:
                 return False
-            number, wanted = row[3], other[3]
-            if (
-                self._expected.setdefault(number, wanted) != wanted
-                or self._captured.setdefault(wanted, number) != number
-            ):
+            if not self.pair(row[3], other[3]):
                 return False
+        return True
+
+    def pair(self, number: int, wanted: int) -> bool:
+        """May this table be that one of the recording?"""
+        if number in self._equal and number == wanted:
+            return True
+        if self._expected.setdefault(number, wanted) != wanted or self._captured.setdefault(wanted, number) != number:
+            return False
+        if number == wanted:
+            self._equal.add(number)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from ptewalk.model.errors import Errno, FaultsForEver, SwapDamage
 from ptewalk.model.kernel import Kernel
@@ -112,5 +113,5 @@ class Replay:
             answer = verbs.Answer(-1, errno=error.name)
         except (OperationError, SwapDamage, FaultsForEver) as trouble:
             raise Unsupported(str(trouble)) from None
-        state = self._recorder.take(contents=any("contents" in seen for seen in (recorded or {}).values()))
+        state = self._recorder.take(contents="contents" in chain.from_iterable((recorded or {}).values()))
         return Outcome(answer.ret, answer.errno, answer.vals, answer.scan, state)

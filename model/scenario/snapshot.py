@@ -22,7 +22,7 @@ from ptewalk.model.mm import stack
 from ptewalk.model.proc import kpage, pagemap, smaps
 from ptewalk.model.pte import FRAME_AT, PROTNONE, P
 from ptewalk.model.scenario.contents import Contents
-from ptewalk.model.scenario.few import Few, FewRules
+from ptewalk.model.scenario.few import KINDS, Few, FewRules
 from ptewalk.model.scenario.numbering import FrameNumbers, Numbering
 from ptewalk.model.scenario.runs import Runs, group, join_entries, merge_holes, starts
 from ptewalk.model.state import frames as page
@@ -31,7 +31,7 @@ from ptewalk.model.state.vma import Vma
 from ptewalk.model.x86 import INDEX_BITS
 
 _KINDS: Final = ((page.ANON, "a"), (page.COMPOUND, "t"), (page.ZERO, "z"), (page.HUGETLB, "h"))
-_KIND_MASK: Final = page.ANON | page.COMPOUND | page.ZERO | page.HUGETLB
+_MOST_AREAS: Final = 4096
 _SHOWN_FLAGS: Final = RECORDED_FLAGS | LATER_FLAGS
 _STATUS: Final = ~int(pagemap.FRAME) & (1 << 64) - 1
 
@@ -109,6 +109,9 @@ class Recorder:
         self._letters: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
         self._names: dict[int, tuple[str, list[str]]] = {}
+        self._areas: dict[tuple[int, int, int], dict[str, Any]] = {}
+        """Start, end and flags to what was told of areas of processes without huge pages."""
+        self._table_flags: dict[int, str] = {}
 
     def take(self, *, contents: bool = False) -> dict[int, Snapshot]:
         """Snapshots of all live processes.
@@ -134,7 +137,7 @@ class Recorder:
             tables: list[int] = []
             slots: list[int] = []
             for process, raw in zip(processes, raws, strict=True):
-                upper[process.who] = list(process.mm.tables.upper_entries(kernel.base, kernel.base + WINDOW_PAGES))
+                upper[process.who] = process.mm.tables.upper_entries(kernel.base, kernel.base + WINDOW_PAGES)
                 tables.append(process.mm.tables.root)
                 tables.extend([frame for _, _, _, frame in upper[process.who]])
                 slots.extend(self._slots_of(raw))
@@ -240,12 +243,12 @@ class Recorder:
         if isinstance(raw, Few):
             runs = [
                 [at, count, self.letters(key & _STATUS), self._kind(key & ~_STATUS), number, step]
-                for at, count, key, number, step in self._few.page_runs(raw, numbers, _KIND_MASK)
+                for at, count, key, number, step in self._few.page_runs(raw, numbers)
             ]
         elif len(raw.page):
             frames = raw.frame
             ids = numbers[frames]
-            kinds = kpage.visible(self.kernel, frames) & np.uint16(_KIND_MASK)
+            kinds = kpage.visible(self.kernel, frames) & np.uint16(KINDS)
             for first, last, step in group(raw.page, (raw.status, kinds), ids):
                 runs.append(
                     [
@@ -257,6 +260,8 @@ class Recorder:
                         step,
                     ]
                 )
+        if not raw.holes:
+            return runs
         shows_slots = pagemap.shows_frames(self.kernel, privileged=False)
         for start, count, word in merge_holes(raw.holes):
             run: list[Any] = [start, count, self.letters(word & _STATUS), "", None, 0]
@@ -294,12 +299,16 @@ class Recorder:
     def _area(self, process: Process, vma: Vma) -> dict[str, Any]:
         """One area's smaps."""
         start = stack.shown_start(process.mm, vma)
+        leaves = process.mm.tables.any_leaf()
+        asked = start, vma.end, vma.flags
+        known = None if leaves else self._areas.get(asked)
+        if known is not None:
+            return known | {"flags": known["flags"].copy()}
         named = self._names.get(vma.flags)
         if named is None:
             names = [name for name in smaps.flag_names(vma) if name in _SHOWN_FLAGS]
             named = self._names[vma.flags] = smaps.permissions(vma), names
-        leaves = process.mm.tables.any_leaf()
-        return {
+        told = {
             "page": start - self.kernel.base,
             "n": vma.end - start,
             "perm": named[0],
@@ -307,20 +316,30 @@ class Recorder:
             "shmem_huge_kb": 2048 * len(smaps.shmem_huge_pages(process.mm, vma)) if leaves else 0,
             "flags": named[1].copy(),
         }
+        if not leaves:
+            if len(self._areas) >= _MOST_AREAS:
+                self._areas.clear()
+            self._areas[asked] = told | {"flags": named[1]}
+        return told
 
     # Tables and entries.
 
     def _table_list(self, tables: list[tuple[int, int, int, int]], numbers: dict[int, int]) -> list[list[Any]]:
         """`tables` of the format."""
-        base = self.kernel.base
-        return [
-            [level, at - base, format(entry & ~FRAME_AT[1], "x"), numbers[frame]] for level, at, entry, frame in tables
-        ]
+        base, texts = self.kernel.base, self._table_flags
+        rows: list[list[Any]] = []
+        for level, at, entry, frame in tables:
+            flags = entry & ~FRAME_AT[1]
+            text = texts.get(flags)
+            if text is None:
+                text = texts[flags] = format(flags, "x")
+            rows.append([level, at - base, text, numbers[frame]])
+        return rows
 
     def _slots_of(self, raw: _Raw | Few) -> list[int]:
         """Swap slots that a process's entries name, in order."""
         if isinstance(raw, Few):
-            return raw.slots()
+            return raw.slots
         entries = self.kernel.entries
         found: list[int] = []
         for level, _, content in raw.entries:

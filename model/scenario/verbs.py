@@ -70,7 +70,7 @@ class Answer:
     errno: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One operation on the model.
 

@@ -40,6 +40,7 @@ ACTIVE: Final = 1024
 
 
 _ALL: Final = 0xFFFF
+_BYTE: Final = 0xFF
 Pages = int | slice | NDArray[np.int64]
 """One frame, a run of frames, or some."""
 
@@ -287,10 +288,17 @@ class Frames:
     def store(self, frame: int, offset: int, data: bytes) -> None:
         """Store bytes in a frame from `offset` on."""
         row = self.memory.add_frame(frame).view(np.uint8)
-        if len(data) == 1:
-            row[offset] = data[0]
-        else:
-            row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+        row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+
+    def load_byte(self, frame: int, offset: int) -> int:
+        """The byte of a frame at `offset`, without making the frame exist."""
+        row = self.memory.row_of_frame.get(frame)
+        return 0 if row is None else self.memory.words.item(row, offset >> 3) >> 8 * (offset & 7) & _BYTE
+
+    def store_byte(self, frame: int, offset: int, value: int) -> None:
+        """Store a byte in a frame at `offset`."""
+        row, place, up = self.memory.add_frame(frame), offset >> 3, 8 * (offset & 7)
+        row[place] = row.item(place) & ~(_BYTE << up) | value << up
 
     # Mappings (mm/rmap.c).
 
@@ -466,7 +474,8 @@ class Frames:
 
     def mapcount(self, frame: int) -> int:
         """page_mapcount: entries that map this page, alone or as part of a huge page."""
-        return int(self.maps[frame]) + self.huge_maps.get(int(self.head[frame]), 0)
+        count = self.maps.item(frame)
+        return count + self.huge_maps.get(self.head.item(frame), 0) if self.huge_maps else count
 
     def mapcounts(self, frames: NDArray[np.int64]) -> NDArray[np.int32]:
         """`mapcount` of many frames."""

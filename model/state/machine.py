@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,7 +259,7 @@ class MachineState:
         self.levels = LEVELS_5 if control & 1 << Control.LA57 else LEVELS_4
         self.memory = SparseMemory() if memory is None else memory
         self.mmu = mmu(self.memory)
-        self._beside = self.mmu if isinstance(self.mmu, HasEngine) else None
+        self._beside = cast(HasEngine, self.mmu) if hasattr(self.mmu, "engine") else None  # isinstance takes long
         self.frames = Frames(self.memory, reuse=reuse_frames)
         self.stale = Stale()
         self._flush = Flush(self)

@@ -150,7 +150,9 @@ class PageTables:
         self._runs_of: dict[tuple[int, int, int], list[tuple[int, int, bool]]] = {}
         """Answers of `_runs` since then, the last few hundred,"""
         self._rows_of: dict[tuple[int, int], slice | NDArray[np.int64]] = {}
-        """and of `_rows`."""
+        """of `_rows`,"""
+        self._uppers_of: dict[tuple[int, int], list[tuple[int, int, int, int, int]]] = {}
+        """and of `_uppers`."""
 
     def _new_table(self) -> int:
         frame = self.frames.alloc(0)
@@ -332,6 +334,7 @@ class PageTables:
         self._sorted = None
         self._runs_of.clear()
         self._rows_of.clear()
+        self._uppers_of.clear()
 
     def _runs(self, start: int, end: int, together: int) -> list[tuple[int, int, bool]]:
         """Page tables and huge leaves: (first, last, huge)."""
@@ -492,16 +495,25 @@ class PageTables:
                 if key in tables and key << shift >= floor and (key + 1) << shift <= limit:
                     self.frames.free(self.unlink(key << shift, level))
 
-    def upper_entries(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    def upper_entries(self, start: int, end: int) -> list[tuple[int, int, int, int]]:
         """Every entry that points to a table for pages of [start, end), top level first.
 
         Each with its level, the first page it covers, the entry itself, and the table.
         """
-        words, row_of_frame = self.memory.words, self.memory.row_of_frame
+        known = self._uppers_of.get((start, end))
+        if known is None:
+            if len(self._uppers_of) >= _MOST_ANSWERS:
+                self._uppers_of.clear()
+            known = self._uppers_of[start, end] = list(self._uppers(start, end))
+        item = self.memory.words.item
+        return [(level, page, item(row, index), frame) for level, page, row, index, frame in known]
+
+    def _uppers(self, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """As `upper_entries`, with the entry's row in the memory's words, and its place there."""
         for level in range(self.levels - 1, 0, -1):
             shift, tables = INDEX_BITS * level, self._tables[level]
             low, high = start >> shift, (end - 1) >> shift
             for key in sorted(tables):
                 if low <= key <= high:
-                    above = self.table(key << shift, level + 1)
-                    yield level + 1, key << shift, words.item(row_of_frame[above], key & _INDEX), tables[key]
+                    row = self.memory.row_of_frame[self.table(key << shift, level + 1)]
+                    yield level + 1, key << shift, row, key & _INDEX, tables[key]

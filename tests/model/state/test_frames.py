@@ -73,3 +73,17 @@ def test_what_moves_has_changed_at_both_places() -> None:
     mm.move(AT, AT + 16, 4)
     assert list(mm.changed.within(0, 1 << 36)) == [(AT, AT + 4), (AT + 16, AT + 20)]
     assert list(mm.stored.within(0, 1 << 36)) == [(AT + 17, AT + 18)]
+
+
+def test_bytes_of_a_frame() -> None:
+    """One by one they are those of the whole; a frame that nothing was stored to is read as zeros, and is not made."""
+    frames = machine(reuse=False).frames
+    frame = frames.alloc(0)
+    assert frames.load_byte(frame, 4095) == 0
+    frames.store(frame, 0, bytes(range(1, 17)))
+    for offset, value in ((3, 0xFF), (7, 0x80), (8, 0), (4095, 0xA5)):
+        frames.store_byte(frame, offset, value)
+    due = bytearray(range(1, 17)) + bytes(4080)
+    due[3], due[7], due[8], due[4095] = 0xFF, 0x80, 0, 0xA5
+    assert frames.load(frame, 0, 4096) == bytes(due)
+    assert [frames.load_byte(frame, offset) for offset in range(4096)] == list(due)

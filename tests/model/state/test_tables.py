@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from ptewalk.model.pte import A
 from ptewalk.model.state.tables import ALL_TABLES, PMD_PAGES, SPAN_TABLES, PageTables
 from ptewalk.model.state.vma import Vma
 
@@ -45,10 +46,16 @@ def test_tables_that_changed_places(machine: type) -> None:
     run = base, base + 3 * PMD_PAGES
     before = tables.entries(*run).reshape(3, PMD_PAGES)
     assert len({part.tobytes() for part in before}) == 3
+    due = tables.upper_entries(*run)
+    assert [row[0] for row in due] == [4, 3, 2, 2, 2]
     first, second = (tables.unlink(base + at * PMD_PAGES, 1) for at in (0, 1))
+    assert [row[:2] for row in tables.upper_entries(*run)] == [row[:2] for row in (*due[:2], due[4])]
     tables.link(base, 1, second)
     tables.link(base + PMD_PAGES, 1, first)
     assert (tables.look(*run).reshape(3, PMD_PAGES) == before[[1, 0, 2]]).all()
+    assert [row[3] for row in tables.upper_entries(*run)] == [*(row[3] for row in due[:2]), second, first, due[4][3]]
+    tables.memory.store(tables.entry_address(base, 2), due[2][2] | A)
+    assert tables.upper_entries(*run)[2][2] == due[2][2] | A, "entries are read each time"
 
 
 def test_what_an_engine_moved_is_found_where_it_went(machine: type) -> None:
