@@ -56,6 +56,19 @@ class Engine(Protocol):
     def protect(self, pages: Pages, rules: Entries) -> None:
         """Write-protect each page (fs/proc/task_mmu.c:make_uffd_wp_pte); what maps nothing becomes a marker."""
 
+    def take_written(self, pages: Pages, rules: Entries) -> NDArray[np.uint64]:
+        """`protect` of what is not write-protected, and `words` of all, in one pass.
+
+        Each word is of the value that the write replaced, or of one that is write-protected and stays: who stores to a
+        page is told by the word, or meets the protection (fs/proc/task_mmu.c:pagemap_scan_pmd_entry, under one lock).
+
+        Parameters
+        ----------
+        pages : Pages
+            Of level 1.
+        rules : Entries
+        """
+
     def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
         """Entries move to where those of other pages stand, whose tables exist (mm/mremap.c:move_ptes).
 

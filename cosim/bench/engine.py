@@ -18,7 +18,7 @@ from ptewalk.cosim.bench.engine_lane import (
     RuleOfEngineBroken,
 )
 from ptewalk.cosim.driver.engine_masks import ageing, clearing, protecting
-from ptewalk.cosim.driver.table_engine import changing, moving_to, telling_words
+from ptewalk.cosim.driver.table_engine import changing, moving_to, taking_words, telling_words
 from ptewalk.model.engine import Pages
 from ptewalk.model.memory import SparseMemory
 from ptewalk.model.pte import Entries
@@ -28,7 +28,7 @@ from ptewalk.rtl.engine.fetcher import Stop
 __all__ = ["ENGINE_COUNTS", "GatewareEngine"]
 
 ENGINE_COUNTS: Final = (
-    *("clears", "agings", "pagemaps", "protections", "moves", "relinks"),
+    *("clears", "agings", "pagemaps", "protections", "scans", "moves", "relinks"),
     *("changed", "moved", "words", "cycles"),
 )
 """Commands by what they do; entries that the gateware says it changed, or moved; words of pagemap; cycles."""
@@ -87,6 +87,17 @@ class GatewareEngine:
         self._ended("pagemaps", pages, run.completions[0])
         return run.report[skipped:]
 
+    def take_written(self, pages: Pages, rules: Entries) -> NDArray[np.uint64]:
+        """As `Engine.take_written`."""
+        count, skipped = pages.last - pages.first, pages.first % (self._lane.line_bytes // ENTRY_BYTES)
+        command = taking_words(pages, rules, REPORT_BASE + ENTRY_BYTES * skipped)
+        run = self._run("scans", command, skipped + count)
+        told = run.completions[0]
+        self._counts["words"] += count
+        self._compare("scans", pages, run)
+        self._ended("scans", pages, told)
+        return run.report[skipped:]
+
     def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
         """As `Engine.move`."""
         name = "moves" if marks else "relinks"
@@ -102,14 +113,18 @@ class GatewareEngine:
     def _change(self, name: str, pages: Pages, change: Mapping[str, Any], rules: Entries, *, splits: bool) -> int:
         run = self._run(name, changing(pages, change, rules, splits=splits), 0)
         told = run.completions[0]
-        self._counts["changed"] += told["changed"]
-        if told["changed"] != run.counts["changed_words"]:
-            seen = run.counts["changed_words"]
-            self._found(f"{name}, {pages}: {told['changed']} entries changed, of {seen} seen in memory")
+        self._compare(name, pages, run)
         if told["stopped"] == Stop.NEED_SPLIT and splits and pages.first <= told["page"] < pages.last:
             return told["page"]
         self._ended(name, pages, told)
         return pages.last
+
+    def _compare(self, name: str, pages: Pages, run: EngineRun) -> None:
+        """How many entries it says that it changed, with what memory saw."""
+        changed, seen = run.completions[0]["changed"], run.counts["changed_words"]
+        self._counts["changed"] += changed
+        if changed != seen:
+            self._found(f"{name}, {pages}: {changed} entries changed, of {seen} seen in memory")
 
     def _run(self, name: str, command: Mapping[str, Any], report_words: int) -> EngineRun:
         conditions, seed = _CALM, 0

@@ -17,7 +17,7 @@ from ptewalk.model.pte import Entries
 
 __all__ = ["COMMANDED", "CommandedEngine", "Carrier"]
 
-COMMANDED: Final = ("clears", "agings", "pagemaps", "protections", "moves", "relinks")
+COMMANDED: Final = ("clears", "agings", "pagemaps", "protections", "scans", "moves", "relinks")
 """What /proc and mremap have done: a command of the engine each."""
 _POLLS: Final = 10 * POLLS
 """Of a command: the pagemap of some GiB takes millions of cycles."""
@@ -68,6 +68,17 @@ class CommandedEngine:
     def protect(self, pages: Pages, rules: Entries) -> None:
         """As `Engine.protect`."""
         self._change("protections", pages, self._engine.protect(pages, rules, pcid=self._pcid(pages)))
+
+    def take_written(self, pages: Pages, rules: Entries) -> NDArray[np.uint64]:
+        """As `Engine.take_written`."""
+        count, before = pages.last - pages.first, self._engine.report_words(pages)
+        steps = self._engine.take_written(pages, rules, ROOM_BASE, pcid=self._pcid(pages))
+        told, found, room = self._carry("scans", pages, steps, before + count)
+        if told is not None:
+            self._compare("scans", pages, told[1], len(found))
+            self._carrier.count("changed", told[1])
+            self._carrier.count("words", count)
+        return room[before:]
 
     def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
         """As `Engine.move`."""

@@ -242,6 +242,15 @@ class DrivenEngine:
         """As `Engine.protect`."""
         self._changed("protections", self._sweep(pages).protect(rules))
 
+    def take_written(self, pages: Pages, rules: Entries) -> NDArray[np.uint64]:
+        """As `Engine.take_written`."""
+        counts = self._mmu.counts
+        counts["scans"] += 1
+        words, changed = self._by_words(self._sweep(pages).take_written(rules))
+        counts["changed"] += len(changed)
+        counts["words"] += len(words)
+        return words
+
     def move(self, pages: Pages, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> None:
         """As `Engine.move`."""
         counts = self._mmu.counts

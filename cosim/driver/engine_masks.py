@@ -9,7 +9,7 @@ import numpy as np
 from ptewalk.model import bulk
 from ptewalk.model.pte import RW, SPECIAL, UFFD_WP, A, D, Entries
 
-__all__ = ["ageing", "clearing", "flags", "looking", "moving", "protecting", "telling"]
+__all__ = ["ageing", "clearing", "flags", "looking", "moving", "protecting", "taking_written", "telling"]
 
 
 def flags(mask: int | np.uint64) -> dict[str, int]:
@@ -37,7 +37,7 @@ def clearing(rules: Entries, *, permit: bool = True, change: bool = True) -> dic
 
 def _change(maps: dict[str, Any], swap: dict[str, Any]) -> dict[str, Any]:
     """The masks of `ChangeLayout`, where present and hidden entries fare alike."""
-    plain = {"arm": 0, "save_dirty": 0, "only_matching": 0, "spares": flags(0), "empty": 0}
+    plain = {"arm": 0, "save_dirty": 0, "only_matching": 0, "written": 0, "spares": flags(0), "empty": 0}
     return {"present": maps, "hidden": maps, "swap": swap} | plain
 
 
@@ -72,6 +72,11 @@ def protecting(rules: Entries) -> dict[str, Any]:
     swap = {"clear": none, "set": flags(rules.SWP_UFFD_WP), "match": none}
     saves = int(bool(clear and rules.SAVED_DIRTY))
     return _change(maps, swap) | {"save_dirty": saves, "empty": rules.make_uffd_marker()}
+
+
+def taking_written(rules: Entries) -> dict[str, Any]:
+    """`protecting` of what is not write-protected; else entries stay as they are."""
+    return protecting(rules) | {"written": 1}
 
 
 def moving(rules: Entries, *, marks: bool, unprotects: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ __all__ = ["Leaf", "Sweep"]
 
 _FRAME_FIELD: Final = (1 << PAGEMAP_FRAME_BITS) - 1
 _PRESENT: Final = 1 << PagemapBit.PRESENT
+_UFFD_WP: Final = 1 << PagemapBit.UFFD_WP
 _SOFT_DIRTY: Final = np.uint64(1 << PagemapBit.SOFT_DIRTY)
 
 
@@ -112,18 +113,35 @@ class Sweep:
     def protect(self, rules: Entries) -> Steps[tuple[int, list[int]]]:
         """Write-protect each page (fs/proc/task_mmu.c:make_uffd_wp_pte); what maps nothing becomes a marker."""
 
-        def rule(leaf: Leaf) -> int:
-            if leaf.entry & (P | PROTNONE):
-                return rules.pte_mkuffd_wp(leaf.entry)
-            return leaf.entry | rules.SWP_UFFD_WP if leaf.entry else rules.make_uffd_marker()
+        return (yield from self.change(lambda leaf: _protected(leaf.entry, rules)))
 
-        return (yield from self.change(rule))
+    def take_written(self, rules: Entries) -> Steps[tuple[NDArray[np.uint64], list[int]]]:
+        """`protect` of what is not write-protected, and the words of all: each of the value that its swap replaced.
+
+        Returns
+        -------
+        words : uint64 array
+        changed : list of int
+            As of `change`.
+        """
+        told: dict[int, Leaf] = {}
+
+        def rule(leaf: Leaf) -> int:
+            told[leaf.page] = leaf
+            word = int(pagemap(np.array([leaf.entry], np.uint64), rules)[0])
+            return leaf.entry if word & _UFFD_WP else _protected(leaf.entry, rules)
+
+        _, changed = yield from self.change(rule)
+        return self._words_of(list(told.values()), rules), changed
 
     def words(self, rules: Entries, *, marks: bool = True) -> Steps[NDArray[np.uint64]]:
         """The pagemap words, without FILE and EXCLUSIVE; 0 where nothing is mapped. `marks`: soft-dirty is told."""
+        words = self._words_of((yield from self.leaves()), rules)
+        return words if marks else words & ~_SOFT_DIRTY
+
+    def _words_of(self, leaves: list[Leaf], rules: Entries) -> NDArray[np.uint64]:
         first, last = self._pages.first, self._pages.last
         words = np.zeros(last - first, np.uint64)
-        leaves = yield from self.leaves()
         told = pagemap(np.array([leaf.entry for leaf in leaves], np.uint64), rules)
         for leaf, word in zip(leaves, told.tolist(), strict=True):
             if leaf.level == 1:
@@ -133,7 +151,7 @@ class Sweep:
                 head = word & ~_FRAME_FIELD | word & _FRAME_FIELD & -span
                 own = np.arange(max(leaf.page, first), min(leaf.page + span, last), dtype=np.int64)
                 words[own - first] = head + (own - leaf.page).astype(np.uint64)
-        return words if marks else words & ~_SOFT_DIRTY
+        return words
 
     def move(self, target: int, level: int, rules: Entries, *, marks: bool, unprotects: bool) -> Steps[int]:
         """Entries of tables of `level` move to where those of `target` and on stand (mm/mremap.c:move_ptes).
@@ -194,6 +212,13 @@ class Sweep:
 def _span(level: int) -> int:
     """Pages under an entry of this level."""
     return 1 << INDEX_BITS * (level - 1)
+
+
+def _protected(entry: int, rules: Entries) -> int:
+    """What a write-protection makes of an entry."""
+    if entry & (P | PROTNONE):
+        return rules.pte_mkuffd_wp(entry)
+    return entry | rules.SWP_UFFD_WP if entry else rules.make_uffd_marker()
 
 
 def _moved(entry: int, rules: Entries, *, marks: bool, unprotects: bool) -> int:

@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ptewalk.cosim.driver.engine_masks import ageing, clearing, looking, moving, protecting, telling
+import numpy as np
+from numpy.typing import NDArray
+
+from ptewalk.cosim.driver.engine_masks import ageing, clearing, looking, moving, protecting, taking_written, telling
 from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
 from ptewalk.cosim.driver.unit import POLLS, Unit
 from ptewalk.model.dirty_log import LOG_SIZES
 from ptewalk.model.engine import Pages
+from ptewalk.model.linux import PagemapBit
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import ENTRY_BYTES, INDEX_BITS, LEVELS_5, PAGE_BYTES, PAGE_SHIFT
 from ptewalk.rtl.engine.fetcher import Stop
@@ -25,6 +29,8 @@ __all__ = [
     "ListTold",
     "TableEngine",
     "changing",
+    "regions_of",
+    "taking_words",
     "clearing_list",
     "moving_to",
     "telling_bits",
@@ -38,6 +44,7 @@ _WORD_PAGES: Final = 64
 """Pages of a word of a bitmap."""
 _PAGE_SIZES: Final = tuple(PAGE_BYTES << power for power in range(LARGEST_UNIT + 1))
 """Bytes that a bit of a bitmap may tell of."""
+_UFFD_WP: Final = np.uint64(1 << PagemapBit.UFFD_WP)
 _FAILED: Final = ("failed", "given_up", "lost", "homeless")
 
 
@@ -50,6 +57,19 @@ def telling_words(pages: Pages, rules: Entries, address: int, *, marks: bool = T
     """One that writes the pagemap words of a range to `address`, which is where its first entry is modulo a line."""
     command = _over(pages, looking(), rules, marks=marks)
     return command | {"report": Report.WORDS, "address": address}
+
+
+def taking_words(pages: Pages, rules: Entries, address: int) -> dict[str, Any]:
+    """One that does, and in the same pass write-protects what is not."""
+    command = changing(pages, taking_written(rules), rules)
+    return command | {"report": Report.WORDS, "address": address}
+
+
+def regions_of(words: NDArray[np.uint64], first: int) -> list[tuple[int, int]]:
+    """First page and number of pages of each run that a `take_written` from page `first` on took."""
+    taken = np.concatenate(([False], words & _UFFD_WP == 0, [False]))
+    edges = np.flatnonzero(taken[1:] != taken[:-1]).tolist()
+    return [(first + start, stop - start) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def telling_bits(
@@ -156,10 +176,12 @@ class TableEngine:
         Raises
         ------
         ValueError
-            An address or a number does not fit, or the unit has no lists, or no such bitmaps.
+            An address or a number does not fit, or the unit has no lists, no such bitmaps, or cannot do it.
         """
         if (command.get("ors") or command.get("unit")) and not self._unit.built["bitmaps"]:
             raise ValueError("this unit writes bitmaps of a bit a page over what is there: CAPS.bitmaps is 0")
+        if command["change"]["written"] and not self._unit.built["written"]:
+            raise ValueError("this unit cannot leave what is write-protected as it is: CAPS.written is 0")
         if command.get("lists") and not self._unit.built["lists"]:
             raise ValueError("this unit was built without lists: CAPS.lists is 0")
         bits, lists = self._unit.built["physical_bits"], bool(self._unit.built["lists"])
@@ -296,6 +318,41 @@ class TableEngine:
         """Write-protect each page (fs/proc/task_mmu.c:make_uffd_wp_pte). As `clear`."""
         return (yield from self._change(changing(pages, protecting(rules), rules), pages, pcid, splits=False))
 
+    def take_written(self, pages: Pages, rules: Entries, room: int, *, pcid: int = 0) -> Steps[tuple[int, int]]:
+        """Write-protect what is not, and tell the pagemap words of all, in one pass (PM_SCAN_WP_MATCHING of WRITTEN).
+
+        Each word is of the value that the swap replaced, or of one that was write-protected and stays; pages whose word
+        says no UFFD_WP were taken. A store that was granted before the end is told by a word, of this pass or of an
+        earlier one; one that comes after it meets the protection. `regions_of` forms regions.
+
+        Parameters
+        ----------
+        pages : Pages
+            No more than there is room for: an engine that met the end of its room would have protected pages of which
+            nothing is told.
+        rules : Entries
+        room : int
+            As in `words`.
+        pcid : int
+
+        Returns
+        -------
+        (int, int)
+            Where the first word is, and how many entries were changed.
+
+        Raises
+        ------
+        ValueError
+            `room` is no multiple of a line.
+        DriverError
+            Not all pages were dealt with. Those before the page that it names were, and their words are at that place
+            all the same, but for a report that the bus refused: then all pages must be taken for written.
+        """
+        address = self._room(pages, room)
+        told = yield from self.run(taking_words(pages, rules, address), pcid=pcid)
+        _all_done("a write-protection", pages, told[-1])
+        return address, told[-1]["changed"]
+
     def report_words(self, pages: Pages) -> int:
         """Of the room for a report of words: how many come before the first page's, which begins so far in a line."""
         return pages.first % (self._unit.built["engine_line_bytes"] // ENTRY_BYTES)
@@ -324,13 +381,17 @@ class TableEngine:
         ValueError
             `room` is no multiple of a line.
         """
-        line = self._unit.built["engine_line_bytes"]
-        if room % line:
-            raise ValueError(f"room for words must be a multiple of {line}, not {room:#x}")
-        address = room + ENTRY_BYTES * self.report_words(pages)
+        address = self._room(pages, room)
         told = yield from self.run(telling_words(pages, rules, address, marks=marks), pcid=pcid)
         _all_done("pagemap", pages, told[-1])
         return address
+
+    def _room(self, pages: Pages, room: int) -> int:
+        """Where the first word of a report goes."""
+        line = self._unit.built["engine_line_bytes"]
+        if room % line:
+            raise ValueError(f"room for words must be a multiple of {line}, not {room:#x}")
+        return room + ENTRY_BYTES * self.report_words(pages)
 
     def clear_list(
         self,
@@ -439,7 +500,7 @@ def words_of(command: Mapping[str, Any], pcid: int, physical_bits: int, *, lists
         yield low.offset, value & 0xFFFF_FFFF
         yield high.offset, value >> 32
     flags = {name: span[name] for name in ("la57", "changes", "splits", "whole_leaves")}
-    flags |= {name: change[name] for name in ("only_matching", "arm", "save_dirty")}
+    flags |= {name: change[name] for name in ("only_matching", "arm", "save_dirty", "written")}
     flags |= {"moves": command.get("moves", 0), "report": command["report"], "pcid": pcid}
     flags |= {"ors": command.get("ors", 0), "unit": command.get("unit", 0)}
     flags |= {"move_level": move.get("level", 0), "drops_markers": move.get("drops_markers", 0)}

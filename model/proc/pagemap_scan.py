@@ -40,6 +40,8 @@ _NOWHERE: Final = np.zeros(0, np.intp)
 _IN_TABLE: Final = np.arange(TABLE_ENTRIES)
 _FLAGS: Final = ScanFlag.WP_MATCHING | ScanFlag.CHECK_WPASYNC
 _ENDLESS: Final = 1 << 63
+_LEAST: Final = 16
+"""Pages that are worth a pass of an engine of their own, where there are more."""
 _STATUS: Final = np.uint64(PAGEMAP_FRAME_BITS)
 """Lowest status bit of a pagemap word."""
 
@@ -330,6 +332,45 @@ class _Scan:
 
     def entries(self, vma: Vma, start: int, end: int) -> None:
         """pagemap_scan_pmd_entry over page tables."""
+        engine = self.mm.kernel.engine
+        if engine is not None and self.protects and (self._written_alone() or not self.argument.vec_len):
+            start = self._take_written(engine, start, end)
+        if start < end:
+            self._tell_and_protect(start, end)
+
+    def _written_alone(self) -> bool:
+        """Pages that were written to are asked for, whatever else they are."""
+        argument, written = self.argument, ScanCategory.WRITTEN
+        return (
+            not self.untold
+            and not argument.category_anyof_mask
+            and not argument.category_inverted
+            and argument.category_mask == written
+            and argument.return_mask == written
+        )
+
+    def _take_written(self, engine: Engine, start: int, end: int) -> int:
+        """One pass over as many pages as there is room for, whatever is found of them; where it ends."""
+        while start < end:
+            stop = end
+            if self.argument.vec_len:
+                # Every second page may begin a region.
+                room = min(2 * (self.buffer_room - len(self.buffer)), self.max_pages - self.found)
+                stop = min(end, start + room)
+                if stop - start < min(end - start, _LEAST):
+                    break
+            words = engine.take_written(self.mm.tables.pages(start, stop), self.mm.entries)
+            places = ((words & UFFD) == 0).nonzero()[0]
+            category = self.area_category | int(ScanCategory.WRITTEN)
+            for first, last, _ in _runs(places, np.zeros_like(places)):
+                self.mm.tables.forget(start + first, start + last)
+                _, full = self.push(category, start + first, start + last)
+                assert not full
+            start = stop
+        return start
+
+    def _tell_and_protect(self, start: int, end: int) -> None:
+        """What is told is known before what there is room for is protected."""
         argument = self.argument
         part = self.mm.tables.look(start, end)
         words = self._words(start, end)
@@ -337,13 +378,7 @@ class _Scan:
             self._protect(start, end, (words & UFFD) == 0)
             return
         written = int(ScanCategory.WRITTEN)
-        if (
-            not self.untold
-            and not argument.category_anyof_mask
-            and not argument.category_inverted
-            and argument.category_mask == written
-            and argument.return_mask == written
-        ):
+        if self._written_alone():
             places = ((words & UFFD) == 0).nonzero()[0]
             categories = np.full(len(places), self.area_category | written)
         elif end - start > TABLE_ENTRIES:

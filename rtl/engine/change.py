@@ -79,6 +79,8 @@ class ChangeLayout(data.StructLayout):
         D of one sets SAVED_DIRTY.
     only_matching : 1
         Entries that do not match stay as they are.
+    written : 1
+        Entries whose pagemap word tells that they are write-protected by userfaultfd stay as they are.
     spares : FlagsLayout
         A present or hidden entry of level 1 that has one of these bits stays as it is, as those without a struct page.
     empty : unsigned(64)
@@ -87,7 +89,7 @@ class ChangeLayout(data.StructLayout):
 
     def __init__(self) -> None:
         kinds = {name: KindLayout() for name in ("present", "hidden", "swap")}
-        flags = {"arm": 1, "save_dirty": 1, "only_matching": 1}
+        flags = {"arm": 1, "save_dirty": 1, "only_matching": 1, "written": 1}
         super().__init__({**kinds, **flags, "spares": FlagsLayout(), "empty": unsigned(64)})
 
 
@@ -198,11 +200,11 @@ class EntryChange(Component):
             m.d.comb += made.eq(bits & ~masks[0] | masks[1] | raised)
             with m.If((present, hidden & ~present, ~maps)[number]):
                 m.d.comb += [new.eq(made), differs.eq((made ^ bits).any()), self.matches.eq((bits & masks[2]).any())]
-        stays, zero = Signal(), Signal()
+        stays, zero, uffd_wp = Signal(), Signal(), Signal()
         m.d.comb += [
             zero.eq(~entry.any()),
             spared.eq(maps & (bits & Value.cast(change.spares)).any()),
-            stays.eq((change.only_matching & ~self.matches) | spared),
+            stays.eq((change.only_matching & ~self.matches) | spared | (change.written & uffd_wp)),
             self.changes.eq(Mux(zero, change.empty.any(), ~stays & differs)),
             self.new.eq(entry),
         ]
@@ -210,13 +212,13 @@ class EntryChange(Component):
             m.d.comb += self.new.eq(change.empty)
         with m.Elif(~stays):
             m.d.comb += [self.new[:_LOW].eq(new[:_LOW]), self.new[-_HIGH:].eq(new[_LOW:])]
-        self._tell(m)
+        self._tell(m, uffd_wp)
         return m
 
-    def _tell(self, m: Module) -> None:
-        """The pagemap word."""
+    def _tell(self, m: Module, uffd_wp: Signal) -> None:
+        """The pagemap word, and whether it tells UFFD_WP."""
         entry, words, word = self.entry, self.words, self.word
-        soft_dirty, uffd_wp, guard = Signal(), Signal(), Signal()
+        soft_dirty, guard = Signal(), Signal()
         bit = linux.PagemapBit
         m.d.comb += [word[bit.SOFT_DIRTY].eq(soft_dirty), word[bit.UFFD_WP].eq(uffd_wp), word[bit.GUARD].eq(guard)]
         frame = entry[x86.FRAME_LOW : x86.FRAME_HIGH + 1]

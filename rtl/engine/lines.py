@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from ptewalk.model import x86
 from ptewalk.rtl.bus.line_port import LinePortSignature
-from ptewalk.rtl.engine.change import ChangeLayout, EntryChange
+from ptewalk.rtl.engine.change import ChangeLayout, EntryChange, WordsLayout
 from ptewalk.rtl.engine.jobs import PAGES_BITS, JobKind, JobLayout
 from ptewalk.rtl.engine.stream_net import StreamSignature
 
@@ -83,7 +83,7 @@ class Lines(Component):
 
     Members
     -------
-    change : In(ChangeLayout), changes : In(1)
+    change : In(ChangeLayout), words : In(WordsLayout), changes : In(1)
         The operation, held while a job is here; `changes`: entries may be swapped.
     net : Out(StreamSignature)
         What it makes of beats on their way.
@@ -137,6 +137,7 @@ class Lines(Component):
         super().__init__(
             {
                 "change": In(ChangeLayout()),
+                "words": In(WordsLayout()),
                 "changes": In(1),
                 "net": Out(StreamSignature(self.lanes)),
                 "jobs": In(stream.Signature(JobLayout(physical_bits, self.entries))),
@@ -299,6 +300,7 @@ class Lines(Component):
             m.submodules[f"arrival_{lane}"] = net = EntryChange()
             m.d.comb += [
                 *(net.entry.eq(beat.value[64 * lane : 64 * lane + 64]), net.change.eq(self.change)),
+                net.words.eq(self.words),
                 *(matches[lane].eq(net.matches), changes[lane].eq(net.changes)),
                 mine[lane].eq(~single | (tries.place[:lane_bits] == lane) if lane_bits else 1),
                 shared[lane].eq(net.changes & net.entry[x86.EntryBit.P] & net.entry[x86.EntryBit.G]),

@@ -257,7 +257,8 @@ class TableEngine(Component):
             # What is changed one by one is not zero; and what is spared is of level 1.
             *(net.change.empty.eq(0), fetcher.made.eq(made), mover.made.eq(made)),
             *(stream_net.change.eq(command.change), stream_net.words.eq(command.words), stream_net.moving.eq(moving)),
-            *(lines.change.eq(command.change), lines.changes.eq(command.range.changes)),
+            *(lines.change.eq(command.change), lines.words.eq(command.words)),
+            lines.changes.eq(command.range.changes),
             *(reporter.start.eq(start), reporter.report.eq(command.report), reporter.address.eq(command.address)),
             *(reporter.page.eq(command.range.page), reporter.flush.eq(state == State.FLUSH)),
             *(reporter.ors.eq(command.ors & (command.report == Report.BITMAP)), reporter.unit.eq(command.unit)),

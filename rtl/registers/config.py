@@ -205,6 +205,7 @@ def built_values(
             "engine": engine is not None,
             "rings": int(rings),
             "bitmaps": int(engine is not None),
+            "written": int(engine is not None),
             "lists": int(engine is not None and engine.lists),
             "log": int(mmu.log is not None),
             "soft_reset": path.soft_reset,

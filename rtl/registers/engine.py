@@ -16,7 +16,7 @@ __all__ = ["attach"]
 _KINDS = ("present", "hidden", "swap")
 _MASKS = ("clear", "set", "match")
 _RANGE = ("la57", "changes", "splits", "whole_leaves")
-_CHANGE = ("arm", "save_dirty", "only_matching")
+_CHANGE = ("arm", "save_dirty", "only_matching", "written")
 _WORDS = ("soft_dirty", "uffd_wp", "inverts", "has_marker", "marker")
 _TOLD = ("more", "failed", "given_up", "lost", "stopped")
 

@@ -49,6 +49,7 @@ TABLE_COMMAND: Final = (
             Field("drops_markers", 10, 1, RW, "A marker that is no guard is taken, and not put anywhere."),
             Field("ors", 11, 1, RW, "Bits that are set in a bitmap stay; until the end nobody else writes to it."),
             Field("report", 12, 2, RW, "0 none, 1 a bit a page that matched, 2 a pagemap word a page."),
+            Field("written", 14, 1, RW, "Entries whose pagemap word tells UFFD_WP stay as they are."),
             Field("pcid", 16, 12, RW, "Whose translations are forgotten at the end."),
             Field("unit", 28, 4, RW, "Binary logarithm of the pages that a bit of a bitmap tells of, 0 to 9."),
         ),

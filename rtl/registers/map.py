@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ID: Final = int.from_bytes(b"PTEW", "little")
-VERSION: Final = (1, 8)
+VERSION: Final = (1, 9)
 """Major and minor number of this map: the major one changes when a driver has to."""
 RO, RW, W1C, W1S, WO = Access.RO, Access.RW, Access.W1C, Access.W1S, Access.WO
 
@@ -153,6 +153,7 @@ _BUILT: Final = (
             said("rings", 9, 1, "There are rings of descriptors and completions."),
             said("soft_reset", 10, 1, "DO.soft_reset is there."),
             said("bitmaps", 11, 1, "The table engine sets bits in a bitmap, and tells of several pages by one."),
+            said("written", 12, 1, "The table engine leaves what is write-protected as it is, by TABLE.written."),
         ),
         "What is there.",
     ),

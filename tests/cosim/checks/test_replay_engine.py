@@ -102,6 +102,31 @@ def test_words_that_are_wrong_are_seen(scenario: Path, monkeypatch: pytest.Monke
     assert "golden model's state" in checked(scenario, "off")["first_difference"]
 
 
+@pytest.mark.parametrize(
+    ("room", "scans"),
+    [({}, 3), ({"vec_len": 0}, 3), ({"vec_len": 10}, 6), ({"vec_len": 4}, 0), ({"max_pages": 3}, 0)],
+)
+def test_what_was_written_is_told_and_protected_in_one_pass(tmp_path: Path, room: dict[str, int], scans: int) -> None:
+    """PM_SCAN_WP_MATCHING of WRITTEN: a command each, as far as what it may find has room; else words come first."""
+    written_pages = {"op": "pagemap_scan", "page": 0, "n": 24, "category_mask": 2, "return_mask": 2, "flags": 1}
+    ops: list[dict[str, Any]] = [
+        {"op": "mmap", "page": 0, "n": 24, "prot": "rw", "kind": "anon"},
+        {"op": "write", "page": 0, "n": 10},
+        {"op": "write", "page": 12, "n": 3},
+        {"op": "uffd_async_open"},
+        {"op": "uffd_async_reg", "page": 0, "n": 24},
+        written_pages | room,
+        {"op": "write", "page": 3, "n": 1},
+        {"op": "write", "page": 20, "n": 1},
+        written_pages | room,
+        written_pages | room,
+    ]
+    scenario = load([written(tmp_path, ops)], None)
+    result = check_on_gateware(scenario, "linux-6.12", "off", True, None, design="mmu-uncached", seed=1)
+    assert (result["agree"], result["differ"]) == (len(ops), 0), result["first_difference"]
+    assert result["engine"]["scans"] == scans
+
+
 def test_beside_an_mmu_that_caches(scenario: Path) -> None:
     result = checked(scenario, "fault", "mmu-small")
     assert (result["agree"], result["differ"]) == (len(STEPS), 0), result["first_difference"]

@@ -13,7 +13,7 @@ from bench import start
 from ptewalk.cosim.driver.engine_masks import clearing
 from ptewalk.cosim.driver.steps import Steps, run_async
 from ptewalk.cosim.driver.sweep import Sweep
-from ptewalk.cosim.driver.table_engine import TableEngine, changing
+from ptewalk.cosim.driver.table_engine import TableEngine, changing, regions_of
 from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.cosim.simulate.run import Job
@@ -166,6 +166,14 @@ async def by_registers_alone(dut: Any) -> None:
             moved = at_once(Sweep(Golden(golden), pages).move(target, 1, rules, **how))  # type: ignore[arg-type]
             compare(number, what, await do(engine.move(pages, target, 1, rules, pcid=5, **how)), moved)
             base = target
+    # What was written is told and write-protected, in one pass each; the second finds nothing more.
+    taken = []
+    for _ in range(2):
+        pages = Pages(ROOT >> 12, 4, base + 3, base + LAST - FIRST)
+        words, changed = at_once(Sweep(Golden(golden), pages).take_written(rules))  # type: ignore[arg-type]
+        at, count = await do(engine.take_written(pages, rules, ROOM, pcid=5))
+        compare(-1, "written", (count, memory.read(at, 8 * len(words))), (len(changed), words.tobytes()))
+        taken.append(sum(pages for _, pages in regions_of(words, pages.first)))
     await do(unit.drain())
     for address in range(ROOT, TABLES[1] + 0x1000, 8):
         if int.from_bytes(memory.read(address, 8), "little") != golden.load(address):
@@ -185,5 +193,6 @@ async def by_registers_alone(dut: Any) -> None:
             "counts": dict(counts),
             "marks": marks,
             "stay": stay,
+            "taken": taken,
         }
     )

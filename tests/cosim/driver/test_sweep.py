@@ -12,6 +12,7 @@ import pytest
 
 from ptewalk.cosim.driver.steps import DriverError, Steps, run
 from ptewalk.cosim.driver.sweep import Leaf, Sweep
+from ptewalk.cosim.driver.table_engine import regions_of
 from ptewalk.cosim.driver.tables import AddressSpace
 from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.bulk import clear_refs, pagemap
@@ -134,6 +135,23 @@ def test_ageing_and_protection() -> None:
     entry, marker = words[TABLE], words[TABLE + 8]
     assert entry & 1 << 10 and not entry & 2 and entry & 1 << 58  # UFFD_WP, no RW, D saved
     assert (marker >> 59, ~marker >> 9 & 7) == (31, 1)
+
+
+def test_what_was_written_is_told_as_it_was_when_it_was_protected() -> None:
+    """A page is marked before its swap: the word tells it. What is write-protected stays; of none comes a marker."""
+    rules = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
+
+    def walker(words: dict[int, int]) -> None:
+        words[TABLE] |= 1 << 11
+
+    entries = {0: 0x5067, 1: 0x6467, 3: rules.make_uffd_marker()}
+    there = Words(tables(entries), walker)
+    words, changed = taken(sweep(there, 0, 4).take_written(rules))
+    due = np.array([0x5867, *(entries.get(page, 0) for page in (1, 2, 3))], np.uint64)
+    assert words.tolist() == pagemap(due, rules).tolist() and changed == [0, 2]
+    assert regions_of(words, 7) == [(7, 1), (9, 1)]
+    assert [there.words[TABLE + 8 * page] for page in (1, 2, 3)] == [0x6467, entries[3], entries[3]]
+    assert there.words[TABLE] == rules.pte_mkuffd_wp(0x5867)
 
 
 def test_moves() -> None:

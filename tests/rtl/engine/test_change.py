@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from ptewalk.cosim.driver.engine_masks import ageing, clearing, protecting, telling
+from ptewalk.cosim.driver.engine_masks import ageing, clearing, protecting, taking_written, telling
 from ptewalk.model import bulk
 from ptewalk.model.linux import PagemapBit, SoftBit, Track
 from ptewalk.model.profiles import PROFILES
@@ -91,14 +91,22 @@ def test_an_ageing_takes_a_of_what_has_a_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("track", list(Track))
+@pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("name", [name for name, kernel in PROFILES.items() if "pagemap_scan" in kernel.verbs])
-def test_a_protection_is_the_models(name: str, track: Track) -> None:
-    """PAGEMAP_SCAN write-protects (make_uffd_wp_pte): all that is there, and what maps nothing becomes a marker."""
+def test_a_protection_is_the_models(name: str, written: bool, track: Track) -> None:
+    """PAGEMAP_SCAN write-protects (make_uffd_wp_pte): what is there, and what maps nothing becomes a marker.
+
+    In one pass with what it tells, only what is not write-protected.
+    """
     rng = random.Random(f"{name}{track}")
     rules = Entries(PROFILES[name], track=track)
-    entries = [draw(rng) for _ in range(ENTRIES)] + [0]
-    for entry, found in zip(entries, through(entries, protecting(rules), telling(rules)), strict=True):
-        if entry & 0x101:
+    entries = [draw(rng) for _ in range(ENTRIES)] + [0, rules.make_uffd_marker()]
+    words = bulk.pagemap(np.array(entries, np.uint64), rules).tolist()
+    masks = taking_written(rules) if written else protecting(rules)
+    for entry, word, found in zip(entries, words, through(entries, masks, telling(rules)), strict=True):
+        if written and word >> PagemapBit.UFFD_WP & 1:
+            new = entry
+        elif entry & 0x101:
             new = rules.pte_mkuffd_wp(entry)
         else:
             new = entry | rules.SWP_UFFD_WP if entry else rules.make_uffd_marker()

@@ -12,11 +12,13 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from ptewalk.cosim.driver.engine_masks import clearing, telling
+from ptewalk.cosim.driver.table_engine import taking_words
 from ptewalk.model import bulk
 from ptewalk.model.dirty_bitmap import dirty_bitmap
+from ptewalk.model.engine import Pages
 from ptewalk.model.linux import PagemapBit, Track
 from ptewalk.model.profiles import PROFILES
-from ptewalk.model.pte import Entries
+from ptewalk.model.pte import PROTNONE, UFFD_WP, Entries, P
 from ptewalk.rtl.engine.fetcher import Stop
 from ptewalk.rtl.engine.report import Report
 from ptewalk.rtl.engine.table_engine import EngineConfig, TableEngine
@@ -259,6 +261,65 @@ def test_an_aborted_scan_goes_on_in_the_middle_of_a_word() -> None:
     )
     assert (told["stopped"], told["changed"]) == (Stop.DONE.value, 512 - page)
     assert again.bits(512) == [1] * 512
+
+
+def protected(entry: int, rules: Entries) -> int:
+    """What a write-protection of written pages makes of an entry of level 1 (make_uffd_wp_pte)."""
+    if bulk.pagemap(np.array([entry], np.uint64), rules)[0] >> np.uint64(PagemapBit.UFFD_WP) & np.uint64(1):
+        return entry
+    if entry & (P | PROTNONE):
+        return rules.pte_mkuffd_wp(entry)
+    return entry | rules.SWP_UFFD_WP if entry else rules.make_uffd_marker()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["64", "512, lines of 64"])
+def test_a_protection_tells_what_each_swap_replaced(name: str) -> None:
+    """PM_SCAN_WP_MATCHING in one pass, aborted and gone on with, while another marks pages and protects them.
+
+    A page's word is of the value that its swap replaced, and of none before: what was marked after the line was read is
+    told. What was not dealt with is as it was.
+    """
+    rng = random.Random(name)
+    rules = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
+    bench = Bench(CONFIGS[name], rules=rules, rng=rng, latency=3)
+    page, pages = 0x7F << 27 | 333, 400
+    drawn = [draw(rng) if rng.random() < 0.9 else 0 for _ in range(pages)]
+    places = [bench.tables.at(1, page + number) for number in range(pages)]
+    bench.memory.words |= dict(zip(places, drawn, strict=True))
+
+    def second_writer(start: int, length: int) -> None:
+        for _ in range(2):
+            address = start + 8 * rng.randrange(length // 8)
+            entry = bench.memory.words.get(address, 0)
+            if address in places and entry & P:
+                bench.memory.store(address, entry ^ rng.choice((rules.SOFT_DIRTY, UFFD_WP)))
+
+    at, words, changed = page, [], 0
+    while at < page + pages:
+        if words:
+            one, frames = bench.memory, bench.tables.frames
+            shared = {"words": one.words, "log": one.log, "counts": one.counts}
+            bench = Bench(CONFIGS[name], rules=rules, rng=rng, latency=3, **shared)
+            bench.tables.frames = frames
+        bench.memory.before_swap = second_writer
+        before = [bench.memory.words[place] for place in places]
+        swaps = len(bench.memory.log)
+        command = taking_words(Pages(ROOT >> 12, 4, at, page + pages), rules, OUT + 8 * at % bench.config.line_bytes)
+        (told,) = bench.run(command, abort_after=200 if len(words) < 200 else None)
+        assert told["stopped"] in (Stop.DONE.value, Stop.ABORTED.value) and told["page"] > at
+        replaced = {address: old for address, old, _ in bench.memory.log[swaps:]}
+        assert told["changed"] == len(replaced) == len(bench.memory.log) - swaps
+        done = told["page"] - page
+        now = [bench.memory.words[place] for place in places]
+        assert {address for address, old in replaced.items()} <= set(places[at - page : done])
+        values = [replaced.get(place, now[number]) for number, place in enumerate(places)]
+        assert now[at - page : done] == [protected(entry, rules) for entry in values[at - page : done]]
+        assert now[done:] == before[done:]
+        found = bench.told_words(at, told["page"] - at)
+        assert found == bulk.pagemap(np.array(values[at - page : done], np.uint64), rules).tolist()
+        words, at, changed = words + found, told["page"], changed + told["changed"]
+    assert len(words) == pages and changed > 100 and bench.memory.counts["failed"] >= 5
 
 
 def filled(bench: Bench, page: int, pages: int, entry: int = 0x867) -> None:
