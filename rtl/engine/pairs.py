@@ -197,8 +197,14 @@ class LinePairs(Component):
             {"beat": unsigned(max(1, (self._beats - 1).bit_length())), "error": 1, "there": unsigned(self._entries)}
         )
         m.submodules.rows_known = rows = Memory(shape=known_layout, depth=2 * self._pairs, init=[])
-        tag = Signal(self._pair_bits + 1)
-        known, other, keeper = self._row(m, rows, tag), self._row(m, rows, tag ^ 1), rows.write_port()
+        tag, keeper = Signal(self._pair_bits + 1), rows.write_port()
+        # Looked up as the beat comes, to stand in registers beside it; what is kept in that very cycle is newer.
+        next_tag = found.payload.tag[: len(tag)]
+        known, other = Signal(known_layout, name="known"), Signal(known_layout, name="other")
+        for row, of in ((known, next_tag), (other, next_tag ^ 1)):
+            m.d.sync += row.eq(Mux(came & (tag == of), keeper.data, self._row(m, rows, of)))
+        wanted = Signal(self._entries, name="wanted")
+        m.d.sync += wanted.eq(self._row(m, r.jobs, next_tag[1:]).range)
         inside = Signal(2 * self._pairs)  # some beats of a tag's line have come, and not all: a reset ends that
         number = Mux(inside.bit_select(tag, 1), known.beat, 0) if self._beats > 1 else Const(0, 1)
         here, first, there, error = Signal(self._entries), Signal(), Signal(self._entries), Signal()
@@ -228,8 +234,7 @@ class LinePairs(Component):
         for place in range(2 * self._pairs):
             with m.If(ends & (tag == place)):
                 m.d.sync += r.came[place].eq(1)
-        job = self._row(m, r.jobs, pair)
-        source = Mux(side, other.there, there) & job.range
+        source = Mux(side, other.there, there) & wanted
         target = Mux(side, there, other.there)
         decided = SimpleNamespace(valid=Signal(), pair=Signal(self._pair_bits), stays=Signal(), any=Signal())
         writer = r.there.write_port()

@@ -246,9 +246,9 @@ LINED = {number: 0x67 | number + 1 << 12 for number in range(11, 64)}
 FIRST, LINED_PAGES = SOURCE + 11, 53
 
 
-def lined(*, bits: int = 64, latency: int = 4, lines: int = 8) -> tuple[Bench, Any]:
-    """A bench, and a command of four pairs of lines."""
-    config = EngineConfig(data_bits=bits, lines=lines)
+def lined(*, bits: int = 64, latency: int = 4, lines: int = 8, line_bytes: int = 128) -> tuple[Bench, Any]:
+    """A bench, and a command of four pairs of lines, or more of shorter ones."""
+    config = EngineConfig(data_bits=bits, lines=lines, line_bytes=line_bytes)
     bench = bench_of(LINED, range(TARGET, TARGET + 1), config=config, latency=latency)
     return bench, command(bench, FIRST, TARGET + 11, LINED_PAGES)
 
@@ -273,6 +273,16 @@ def test_lines_move_by_one_swap_each(bits: int, lines: int) -> None:
     assert (bench.memory.counts["swaps"], bench.memory.counts["reads"]) == (8, 6 + 8)
     at_once = bench.cycles < 3 * 43 + 3 * 40 + 4 * 4 * 16 + 60
     assert at_once == (lines == 8)
+
+
+@pytest.mark.parametrize("latency", [1, 4])
+def test_lines_of_one_beat(latency: int) -> None:
+    """Those of a pair come one right behind the other: what is there of the first is known as the second comes."""
+    bench, asked = lined(bits=512, latency=latency, line_bytes=64)
+    (told,) = bench.run(asked)
+    assert (told["stopped"], told["changed"], told["page"]) == (Stop.DONE.value, LINED_PAGES, FIRST + LINED_PAGES)
+    assert moved_pages(bench) == list(range(LINED_PAGES))
+    assert bench.memory.counts["swaps"] == 2 * 7
 
 
 @pytest.mark.parametrize("pages", [4, 21, 48, 50])
