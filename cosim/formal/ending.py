@@ -216,6 +216,7 @@ class EngineEnding(Harness):
                 Assert((state != State.SEND) | (alone == ((span.pages <= 32) & ~span.whole & ~span.shared))),
                 Assert((state != State.SEND) | (span.pages != 0)),
                 Assert((state != State.SEND) | alone | (sent == 0)),
+                Assert((state != State.SEND) | (inner["page"] == (span.page + sent)[:PAGES_BITS])),
                 Assert((state != State.SEND) | ~alone | (sent < span.pages)),
                 Assert((state != State.SEND) | ~alone | ~inside | (covered == (offset < sent))),
                 Assert(((state != State.SEND) & (state != State.BEGIN) & (state != State.IDLE)) | ~(drains | done)),

@@ -79,13 +79,12 @@ class Ending(Component):
         state, sent = Signal(State, name="state"), Signal(range(MOST_ADDRESSES), name="sent")
         # Kept in a register: what it is made of comes a long way, and an invalidation goes as far.
         span, asked = Signal(SpanLayout(), name="kept"), self.invalidations.payload
-        by_address, last, page = Signal(name="by_address"), Signal(), Signal(PAGES_BITS)
+        by_address, last, page = Signal(name="by_address"), Signal(), Signal(PAGES_BITS, name="page")
         sign = Mux(span.la57, page[x86.LINEAR_BITS[x86.LEVELS_5] - x86.PAGE_SHIFT - 1], page[_SIGN_4])
         low = Mux(span.la57, page[: _SIGN_4 + 10], Cat(page[: _SIGN_4 + 1], sign.replicate(9)))
         kind = Mux(span.shared, x86.Invalidation.ALL, x86.Invalidation.PCID)
         m.d.comb += [
             last.eq(~by_address | (sent + 1 == span.pages[: len(sent) + 1])),
-            page.eq(span.page + sent),
             self.invalidations.valid.eq(state == State.SEND),
             asked.kind.eq(Mux(by_address, x86.Invalidation.ADDRESS, kind)),
             asked.linear.eq(Cat(Const(0, x86.PAGE_SHIFT), low, sign.replicate(7))),
@@ -101,10 +100,11 @@ class Ending(Component):
                     m.d.sync += state.eq(State.BEGIN)
             with m.Case(State.BEGIN):
                 m.d.sync += state.eq(Mux(span.pages == 0, State.OVER, State.SEND))
+                m.d.sync += page.eq(span.page)
                 m.d.sync += by_address.eq((span.pages <= MOST_ADDRESSES) & ~span.whole & ~span.shared)
             with m.Case(State.SEND):
                 with m.If(self.invalidations.ready):
-                    m.d.sync += sent.eq(sent + 1)
+                    m.d.sync += [sent.eq(sent + 1), page.eq(page + 1)]
                     with m.If(last):
                         m.d.sync += state.eq(State.DRAIN)
             with m.Case(State.DRAIN):

@@ -405,9 +405,10 @@ class Reporter(Component):
         with m.If(job.kind != JobKind.LINE):
             m.d.comb += bits.eq(job.matches[0].replicate(entries))
         with m.Else():
+            m.d.comb += bits.eq(folded[-1].replicate(entries))
             with m.Switch(self.unit):
-                for unit, value in enumerate(folded):
-                    with m.Case(unit) if unit + 1 < len(folded) else m.Default():
+                for unit, value in enumerate(folded[:-1]):
+                    with m.Case(unit):
                         m.d.comb += bits.eq(value.replicate(entries // len(value)))
         return bits
 
