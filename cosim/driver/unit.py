@@ -224,12 +224,19 @@ class Unit:
             raise DriverError("SELFTEST ended, and SELFTEST.ran is 0")
         return found
 
+    def quality(self, *, port: int = 0, engine: int = 0, log: int = 0) -> Steps[None]:
+        """AxQOS, 0 to 15, of walks and software's words, of the engine and its rings, and of the log's records.
+
+        Each access that is offered from now on has it, also after a reset by software.
+        """
+        yield from _write("QOS", port=port, engine=engine, log=log)
+
     def soft_reset(self) -> Steps[None]:
         """Have the unit begin anew, whatever it does: what is outstanding on its buses is answered first.
 
-        Nothing of before stands: neither what was staged and set, nor what is cached, granted, queued or counted; a
-        command in work is not told to its end. A driver of the engine, of rings or of the log that stands on this unit
-        is of no more use. Where the unit tracks, all pages count as written.
+        Nothing of before stands but `quality`: neither what was staged and set, nor what is cached, granted, queued or
+        counted; a command in work is not told to its end. A driver of the engine, of rings or of the log that stands on
+        this unit is of no more use. Where the unit tracks, all pages count as written.
 
         Raises
         ------

@@ -279,6 +279,17 @@ _CONDITION: Final = (
         refusable=True,
     ),
     Register("DONE", 0x030, word(RO, "Wraps."), "Commands that have ended since the reset."),
+    Register(
+        "QOS",
+        0x038,
+        (
+            Field("port", 0, 4, RW, "Of walks, and of software's words."),
+            Field("engine", 8, 4, RW, "Of the table engine's lines, reports and rings."),
+            Field("log", 16, 4, RW, "Of the log's records."),
+        ),
+        "AxQOS of the unit's own accesses to tables that are offered from now on; a reset by software leaves it.",
+        kept=True,
+    ),
     Register("IRQ_RAW", 0x040, _irq(W1C), "What has happened; a source that lasts stays until its cause goes."),
     Register("IRQ_MASK", 0x044, _irq(RW), "What raises the interrupt."),
     Register("IRQ_NOW", 0x048, _irq(RO), "IRQ_RAW and IRQ_MASK: while any bit is 1 the interrupt is high."),

@@ -17,6 +17,7 @@ from ptewalk.rtl.bus.lines import LinePort, LinePortConfig
 from ptewalk.rtl.bus.monitor import ExclusiveMonitor
 from ptewalk.rtl.bus.on_axi import word_port
 from ptewalk.rtl.bus.plain_words import PlainWords
+from ptewalk.rtl.bus.qos import stamp_qos
 from ptewalk.rtl.bus.self_test import SelfTest, SelfTestLayout
 from ptewalk.rtl.bus.slots import PortStatusLayout
 from ptewalk.rtl.caching_mmu import CachingMmu, CachingMmuConfig
@@ -457,7 +458,7 @@ class Unit(Component):
             port.clear.eq(core.port_clear),
             core.unknown_address.eq(port.unknown_address),
         ]
-        axi = port.m_axi
+        axi = self._stamped(m, port, "port")
         if isinstance(self.config.port, ExclusivePortConfig):
             test = SelfTest(self.config.port)
             m.submodules.self_test = self._under_reset(test)
@@ -491,6 +492,13 @@ class Unit(Component):
             connect(m, core.m_axi, flipped(self.m_axi))
         return m
 
+    def _stamped(self, m: Module, port: Any, field: str, name: str | None = None) -> Any:
+        """The interface of an own port, with AxQOS of that field."""
+        axi = port.signature.members["m_axi"].signature.flip().create(path=(f"{name or field}_axi",))
+        connect(m, port.m_axi, axi)
+        stamp_qos(m, axi, self.core.file.held.QOS[field], name or field)
+        return flipped(axi)
+
     def _under_reset(self, component: Component) -> Elaboratable:
         """The same, which begins anew with the core."""
         return ResetInserter({"sync": self.core.reset})(component)
@@ -509,7 +517,7 @@ class Unit(Component):
         )
         m.submodules.join = self._under_reset(join)
         connect(m, core.lines, lines.lines)
-        connect(m, lines.m_axi, join.s_axi)
+        connect(m, self._stamped(m, lines, "engine"), join.s_axi)
         connect(m, walker, join.t_axi)
         for name, _ in lines.status.shape():
             m.d.comb += lines.clear[name].eq(core.port_clear[name])
@@ -527,7 +535,7 @@ class Unit(Component):
         m.submodules.record_port, m.submodules.record_join = self._under_reset(port), self._under_reset(join)
         connect(m, self.core.records, port.records)
         connect(m, tables, join.s_axi)
-        connect(m, port.m_axi, join.t_axi)
+        connect(m, self._stamped(m, port, "log"), join.t_axi)
         return join.m_axi
 
     def _join_rings(self, m: Module, alone: int, others: Any) -> Any:
@@ -539,5 +547,5 @@ class Unit(Component):
         m.submodules.ring_port, m.submodules.ring_join = self._under_reset(port), self._under_reset(join)
         connect(m, self.core.ring_words, port.words)
         connect(m, others, join.s_axi)
-        connect(m, port.m_axi, join.t_axi)
+        connect(m, self._stamped(m, port, "engine", "rings"), join.t_axi)
         return join.m_axi

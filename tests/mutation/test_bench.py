@@ -46,6 +46,7 @@ COUNTS = {
     "rtl/bus/lock.py": 1,
     "rtl/bus/self_test.py": 1,
     "rtl/bus/gate.py": 3,
+    "rtl/bus/qos.py": 1,
     "rtl/registers/soft_reset.py": 2,
     "rtl/registers/file.py": 1,
     "rtl/maintenance.py": 1,

@@ -9,6 +9,7 @@ from typing import Any
 
 import cocotb
 from bench import start
+from cocotb.triggers import RisingEdge
 
 from ptewalk.cosim.driver.dirty_log import UnitLog
 from ptewalk.cosim.driver.engine_masks import clearing
@@ -30,6 +31,7 @@ from ptewalk.model.x86 import Access, Outcome
 ROOT, TABLE, RING, ROOM, SIZE = 0x1000, 0x4000, 0x1_0000, 0x1_2000, 1 << 17
 RINGS = (0x1_3000, 0x1_4000)
 PAGES, PCID, RECORDS = 40, 0x5A5, 512
+QUALITY = {"port": 9, "engine": 5, "log": 12}
 RULES = Entries(PROFILES["linux-6.12"], track=Track.NATIVE)
 SOFT_DIRTY = 1 << SoftBit.SOFT_DIRTY
 SPAN = Pages(ROOT >> 12, 4, 0, PAGES)
@@ -40,6 +42,22 @@ def tables() -> dict[int, int]:
     words = {ROOT: 0x2067, 0x2000: 0x3067, 0x3000: TABLE | 0x67}
     words |= {TABLE + 8 * page: (0x100 + page) << 12 | 0x67 for page in range(PAGES) if page != 7}
     return words | {TABLE + 8 * 9: 0x109 << 12 | 0x65}
+
+
+async def watch(dut: Any, seen: dict[str, set[int]]) -> None:
+    """AxQOS of accesses to tables, by whose they are: of one word it may be the walker or the engine."""
+    while True:
+        await RisingEdge(dut.clk)
+        for channel in ("aw", "ar"):
+            valid, ready, at, length, qos = (
+                getattr(dut, f"m_axi_{channel}{name}").value for name in ("valid", "ready", "addr", "len", "qos")
+            )
+            if not (int(valid) and int(ready)):
+                continue
+            what = "word" if int(length) == 0 and int(at) < RING else "engine"
+            if channel == "aw" and RING <= int(at) < RING + 8 * RECORDS:
+                what = "log"
+            seen.setdefault(what, set()).add(int(qos))
 
 
 @cocotb.test()
@@ -62,6 +80,9 @@ async def by_registers_alone(dut: Any) -> None:
     golden = LoggingMmu(golden_memory, DirtyLog(RING))
     state = State(ROOT, track=Track.NATIVE, pcid=PCID)
     unit = await do(Unit.open(scratch=SIZE - 16))
+    await do(unit.quality(**QUALITY))
+    seen: dict[str, set[int]] = {}
+    cocotb.start_soon(watch(dut, seen))
     log, engine, ring = UnitLog(unit), TableEngine(unit), RingOfCommands(unit)
     await do(ring.set_up(RINGS[0], 4, RINGS[1], 8))
     await do(unit.context(ROOT, track=Track.NATIVE, pcid=PCID))
@@ -125,4 +146,5 @@ async def by_registers_alone(dut: Any) -> None:
     problems += [f"word {at:#x}" for at in tables() if word(at) != golden_memory.load(at)]
     status = await do(log.status())
     wrong = [name for name in ("timed_out", "overflow", "incomplete", "refused") if status[name]]
-    job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built), **counts})
+    qos = {f"qos {what}": sorted(found) for what, found in seen.items()}
+    job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built), **counts, **qos})
