@@ -10,7 +10,7 @@ from typing import Final
 from ptewalk.cosim.driver.steps import DriverError, Read, Steps, Wait, Write
 from ptewalk.model.linux import Track
 from ptewalk.model.x86 import Access, Invalidation, Outcome
-from ptewalk.rtl.bus.self_test import CHECKS
+from ptewalk.rtl.bus.self_test import CHECKS, LINE_CHECKS, scratch_bytes
 from ptewalk.rtl.registers.map import BY_NAME, COUNTERS, ID, SOURCES, VERSION, Command
 from ptewalk.rtl.registers.map import Wait as WaitFor
 
@@ -19,7 +19,10 @@ __all__ = ["POLLS", "Answer", "BridgeFault", "Fault", "Unit", "WaitFor"]
 POLLS: Final = 10_000
 """How often a command is asked for whether it has ended."""
 _NEEDED: Final = ("pair", "spent", "write", "one_byte", "other")
-"""What no mark is safe without; the walker's port has one reservation, so it does not need `two`."""
+"""What no mark is safe without; one reservation is enough, so that `two` is not needed."""
+_LIMITS_SINCE: Final = 9
+"""Minor version of the map."""
+_WORD_BYTES: Final = 8
 _BUILT: Final = ("CAPS", "PARAM0", "PARAM1", "PARAM2", "PARAM3")
 
 
@@ -133,14 +136,15 @@ class Unit:
         Parameters
         ----------
         scratch : int, optional
-            Physical address of 16 bytes that nobody uses, for `self_test`. None: it is not run. Block RAM and a unit
-            that makes atomic transactions have none.
+            Physical address of `scratch_bytes` that nobody uses, for `self_test`. None: it is not run, and what was
+            limited stays so. Block RAM and a unit that makes atomic transactions have none. Where not all that the unit
+            would reserve at a time holds, or no lines, it is limited to what does: see `in_use`.
 
         Raises
         ------
         DriverError
-            They are not those of this driver; or the memory does not serve, or cannot be tried by a unit of before
-            SELFTEST: then no mark would be safe.
+            They are not those of this driver; or the memory does not serve even so, or cannot be tried by a unit of
+            before SELFTEST: then no mark would be safe.
         """
         found = (yield from _read("ID"))["value"]
         if found != ID:
@@ -165,7 +169,33 @@ class Unit:
             if bad:
                 why = " ".join(CHECKS[name] for name in bad)
                 raise DriverError(f"self-test: the exclusive monitor does not serve; what does not hold: {why}")
+            if version["minor"] >= _LIMITS_SINCE:
+                yield from unit._limit(tested)
         return unit
+
+    def _limit(self, tested: Mapping[str, int]) -> Steps[None]:
+        """Have the unit use no more of the memory than holds; one reservation of a word does."""
+        built = self.built
+        ids, lines = max(1, min(tested["ids"], built["exclusive_ids"])), all(tested[name] for name in LINE_CHECKS)
+        if built["engine"]:
+            # Its lines are reserved all, or none.
+            whole = lines and ids == built["exclusive_ids"]
+            found = (built["exclusive_ids"], built["line_bytes"]) if whole else (1, _WORD_BYTES)
+        else:
+            found = 1 << ids.bit_length() - 1, _WORD_BYTES
+        few, words = found[0] < built["exclusive_ids"], found[1] < built["line_bytes"]
+        yield from _write("LIMITS", exclusive_ids=found[0] if few else 0, words=words)
+
+    def in_use(self) -> Steps[tuple[int, int]]:
+        """(`exclusive_ids`, `line_bytes`) that the unit uses: as built, or as limited at a start with `scratch`."""
+        limits = yield from _read("LIMITS")
+        ids = limits["exclusive_ids"] or self.built["exclusive_ids"]
+        return ids, _WORD_BYTES if limits["words"] else self.built["line_bytes"]
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that `self_test` needs, and loses; a power of two, to which they are aligned."""
+        return scratch_bytes(self.built["exclusive_ids"], self.built["line_bytes"])
 
     # Commands ----------------------------------------------------------------------------------------------------
 
@@ -194,17 +224,18 @@ class Unit:
         return (yield from self.await_end(kind))
 
     def self_test(self, scratch: int) -> Steps[dict[str, int]]:
-        """Try whether the memory has an exclusive monitor that serves, on 16 bytes that are lost.
+        """Try whether the memory has an exclusive monitor that serves, on `scratch_bytes` that are lost.
 
         Parameters
         ----------
         scratch : int
-            Their physical address, a multiple of 16.
+            Their physical address, a multiple of so many.
 
         Returns
         -------
         dict of str to int
-            Each of `CHECKS` to 1 where it holds, and `error`, 1 where the bus refused an access.
+            Each of `CHECKS` and `LINE_CHECKS` to 1 where it holds, `ids` that hold a reservation at a time, and
+            `error`, 1 where the bus refused an access.
 
         Raises
         ------
@@ -213,10 +244,9 @@ class Unit:
         """
         if not self.built["selftest"]:
             raise ValueError("this unit has no self-test: CAPS.selftest is 0")
-        if scratch % 16 or scratch >> self.built["physical_bits"]:
-            raise ValueError(
-                f"scratch must be a multiple of 16 below 2**{self.built['physical_bits']}, not {scratch:#x}"
-            )
+        size, bits = self.scratch_bytes, self.built["physical_bits"]
+        if scratch % size or scratch >> bits:
+            raise ValueError(f"scratch must be a multiple of {size} below 2**{bits}, not {scratch:#x}")
         yield from _write_wide("MEMORY_ADDRESS", scratch)
         yield from self._command(Command.SELFTEST)
         found = yield from _read("SELFTEST")

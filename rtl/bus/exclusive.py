@@ -94,19 +94,25 @@ class ExclusivePort(WordPort):
     Parameters
     ----------
     config : ExclusivePortConfig
+    limited : bool
+        It may be told to use fewer IDs; default False.
 
     Members
     -------
+    limit : In(7)
+        So many at most: IDs from the largest power of two that is no more on are not used; 0: all are. Only with
+        `limited`.
     memory : In(MemoryPortSignature)
         `error`: SLVERR or DECERR, or a swap that was given up.
 
     The others are those of `WordPort`.
     """
 
-    def __init__(self, config: ExclusivePortConfig = ExclusivePortConfig()) -> None:  # noqa: B008 - frozen
+    def __init__(self, config: ExclusivePortConfig = ExclusivePortConfig(), *, limited: bool = False) -> None:  # noqa: B008 - frozen
         self.config = config
         bits, ids = config.physical_bits, config.port_id_bits
-        super().__init__(config, [_ExclusiveSlot(number, bits, ids) for number in range(config.exclusive_ids)])
+        slots = [_ExclusiveSlot(number, bits, ids) for number in range(config.exclusive_ids)]
+        super().__init__(config, slots, limited=limited)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

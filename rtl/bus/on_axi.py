@@ -35,9 +35,9 @@ def word_port_config(
     return ExclusivePortConfig(physical_bits, data_bits, count, link, prot, walkers)
 
 
-def word_port(config: ExclusivePortConfig | AtomicPortConfig) -> ExclusivePort | AtomicPort:
-    """The memory port of its parameters."""
-    return AtomicPort(config) if isinstance(config, AtomicPortConfig) else ExclusivePort(config)
+def word_port(config: ExclusivePortConfig | AtomicPortConfig, *, limited: bool = False) -> ExclusivePort | AtomicPort:
+    """The memory port of its parameters; `limited` as in `ExclusivePort`."""
+    return AtomicPort(config) if isinstance(config, AtomicPortConfig) else ExclusivePort(config, limited=limited)
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """Does the memory behind a port have an exclusive monitor that serves? Asked of it, on two words that nobody uses."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Final
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
 from ptewalk.rtl.bus.axi import AxiSignature, Burst, Response
-from ptewalk.rtl.bus.exclusive import ExclusivePortConfig
 from ptewalk.rtl.bus.slots import CACHE, WORD
 
-__all__ = ["CHECKS", "SelfTest", "SelfTestLayout"]
+__all__ = ["CHECKS", "LINE_CHECKS", "SelfTest", "SelfTestLayout", "scratch_bytes"]
 
 CHECKS: Final = {
     "pair": "An exclusive read and an exclusive write succeed.",
@@ -23,14 +23,27 @@ CHECKS: Final = {
     "two": "Two IDs hold a reservation at a time, of neighbouring words.",
 }
 """What is tried, in this order. Without the last a memory serves one ID at a time."""
+LINE_CHECKS: Final = {
+    "line": "An exclusive read and an exclusive write of a whole line succeed.",
+    "line_write": "A plain write of another ID to any word of it ends a line's reservation.",
+    "line_other": "So does an exclusive one.",
+}
+"""Likewise, where lines are swapped as a whole."""
 _BYTE: Final = 5
+_IDS_BITS: Final = 7
+
+
+def scratch_bytes(ids: int, line_bytes: int) -> int:
+    """Bytes that are lost, and aligned: a line, or a word, for each ID, two words at least; a power of two."""
+    return 1 << (max(16, ids * line_bytes) - 1).bit_length()
 
 
 class SelfTestLayout(data.StructLayout):
-    """What was found: `ran`, a bit for each of `CHECKS`, and `error`, the bus refused an access."""
+    """What was found: `ran`, a bit for each check, and `error`, the bus refused an access; `ids` that hold at once."""
 
     def __init__(self) -> None:
-        super().__init__(dict.fromkeys(("ran", *CHECKS, "error"), 1))
+        names = ("ran", *CHECKS, "error", *LINE_CHECKS)
+        super().__init__({**dict.fromkeys(names, unsigned(1)), "ids": unsigned(_IDS_BITS)})
 
 
 class _Wants(Enum):
@@ -45,7 +58,7 @@ class _Wants(Enum):
 
 @dataclass(frozen=True)
 class _Step:
-    """An access: a read, or a write of `value`; `found` is what a read must find."""
+    """An access: a read, or a write of `value`; `found` is what a read must find. `id` is the place of one."""
 
     check: str
     id: int
@@ -53,8 +66,9 @@ class _Step:
     wants: _Wants
     value: int | None = None
     found: int | None = None
-    second: bool = False
+    word: int = 0
     byte: bool = False
+    line: bool = False
 
 
 def _pattern(number: int) -> int:
@@ -85,12 +99,40 @@ def _program() -> tuple[_Step, ...]:
         _Step("other", 1, True, every, value=_pattern(8)),
         _Step("other", 0, True, _Wants.ONE, value=_pattern(9)),
         _Step("two", 0, True, exokay),
-        _Step("two", 1, True, exokay, second=True),
+        _Step("two", 1, True, exokay, word=1),
         _Step("two", 0, True, exokay, value=_pattern(10)),
-        _Step("two", 1, True, exokay, value=_pattern(11), second=True),
+        _Step("two", 1, True, exokay, value=_pattern(11), word=1),
         _Step("two", 0, False, okay, found=_pattern(10)),
-        _Step("two", 1, False, okay, found=_pattern(11), second=True),
+        _Step("two", 1, False, okay, found=_pattern(11), word=1),
     )
+
+
+def _of_lines(words: int) -> Iterator[_Step]:
+    """Lines of ID 1, and words of ID 0 in them."""
+    exokay, okay, every = _Wants.EXOKAY, _Wants.OKAY, _Wants.ANY
+    yield _Step("line", 1, True, exokay, line=True)
+    yield _Step("line", 1, True, exokay, value=_pattern(12), line=True)
+    for word in range(words):
+        yield _Step("line", 0, False, okay, found=_pattern(12), word=word)
+    for word in range(words):
+        yield _Step("line_write", 1, True, exokay, line=True)
+        yield _Step("line_write", 0, False, okay, value=_pattern(13), word=word)
+        yield _Step("line_write", 1, True, okay, value=_pattern(14), line=True)
+        yield _Step("line_write", 0, False, okay, found=_pattern(13), word=word)
+    for word in (0, words - 1):
+        yield _Step("line_other", 1, True, every, line=True)
+        yield _Step("line_other", 0, True, every, word=word)
+        yield _Step("line_other", 0, True, every, value=_pattern(8), word=word)
+        yield _Step("line_other", 1, True, _Wants.ONE, value=_pattern(9), line=True)
+
+
+def _of_ids(ids: int, line_words: int) -> Iterator[_Step]:
+    """Each of them reserves what it would swap, and then swaps it."""
+    line = line_words > 1
+    for number in range(ids):
+        yield _Step("ids", number, True, _Wants.ANY, word=number * line_words, line=line and number > 0)
+    for number in range(ids):
+        yield _Step("ids", number, True, _Wants.ANY, _pattern(15), word=number * line_words, line=line and number > 0)
 
 
 class _State(IntEnum):
@@ -107,8 +149,17 @@ class SelfTest(Component):
 
     Parameters
     ----------
-    config : ExclusivePortConfig
-        Of the port above; IDs 0 and 1 are used.
+    physical_bits, data_bits : int
+        As in `ExclusivePortConfig`.
+    id_bits : int
+        Of the interface.
+    prot : int
+        AxPROT of its accesses.
+    ids : tuple of int
+        Those that reserve something; with lines the first one words, the others lines. Where there is one, 1 is used
+        too.
+    line_bytes : int
+        Of lines that are reserved as a whole; 8 (default): words alone are.
 
     Members
     -------
@@ -116,22 +167,33 @@ class SelfTest(Component):
     start : In(1)
         Begins, and stays until `done`. Nothing is in flight above, and nothing is offered until then.
     address : In(physical_bits)
-        Of 16 bytes, which are lost; aligned.
+        Of `scratch_bytes` bytes, which are lost; aligned.
     done : Out(1)
         For a cycle; `result` counts from it on.
+    busy : Out(1)
+        It has begun, and is not done.
     result : Out(SelfTestLayout)
     """
 
-    def __init__(self, config: ExclusivePortConfig) -> None:
-        self.config = config
-        axi = AxiSignature(address_bits=config.physical_bits, data_bits=config.data_bits, id_bits=config.id_bits)
+    def __init__(
+        self, *, physical_bits: int, data_bits: int, id_bits: int, prot: int, ids: tuple[int, ...], line_bytes: int = 8
+    ) -> None:
+        words = line_bytes // 8
+        self._data_bits, self._prot, self._beats = data_bits, prot, line_bytes * 8 // data_bits
+        self._ids, self._low = (
+            (*ids, 1) if len(ids) == 1 else ids,
+            (scratch_bytes(len(ids), line_bytes) - 1).bit_length(),
+        )
+        self._program = (*_program(), *(_of_lines(words) if words > 1 else ()), *_of_ids(len(ids), words))
+        axi = AxiSignature(address_bits=physical_bits, data_bits=data_bits, id_bits=id_bits)
         super().__init__(
             {
                 "s_axi": In(axi),
                 "m_axi": Out(axi),
                 "start": In(1),
-                "address": In(unsigned(config.physical_bits)),
+                "address": In(unsigned(physical_bits)),
                 "done": Out(1),
+                "busy": Out(1),
                 "result": Out(SelfTestLayout()),
             }
         )
@@ -140,33 +202,44 @@ class SelfTest(Component):
         m = Module()
         axi, result = self.m_axi, self.result
         connect(m, flipped(self.s_axi), flipped(axi))
-        program = _program()
+        program, checks = self._program, dict.fromkeys(one.check for one in self._program if one.check != "ids")
         state, step = Signal(_State), Signal(range(len(program)))
         sent = {name: Signal(name=f"{name}_sent") for name in ("aw", "w", "ar")}
-        reads, good, first = Signal(), Signal(), Signal()
+        reads, good, first, wrong = Signal(), Signal(), Signal(), Signal()
+        line, beat, bad = Signal(), Signal(range(max(2, self._beats))), Signal()
         response = Mux(reads, axi.r.payload.resp, axi.b.payload.resp)
-        answered = (state == _State.ANSWER) & Mux(reads, axi.r.valid, axi.b.valid)
+        comes = (state == _State.ANSWER) & Mux(reads, axi.r.valid, axi.b.valid)
+        answered = comes & (~reads | axi.r.payload.last)
         with m.If(state != _State.IDLE):
             self._alone(m, {name: (state == _State.SEND) & ~flag for name, flag in sent.items()}, reads)
+        last = ~line | (beat == self._beats - 1)
         with m.Switch(step):
             for number, one in enumerate(program):
                 with m.Case(number):
-                    m.d.comb += reads.eq(one.value is None)
+                    m.d.comb += [reads.eq(one.value is None), line.eq(one.line)]
                     with m.If(state != _State.IDLE):
-                        self._offer(m, one)
+                        self._offer(m, one, last)
                     self._judge(m, one, good, response, first)
+        m.d.comb += self.busy.eq(state != _State.IDLE)
         for name, flag in sent.items():
-            with m.If(getattr(axi, name).valid & getattr(axi, name).ready):
+            goes = getattr(axi, name).valid & getattr(axi, name).ready
+            with m.If(goes & (last if name == "w" else 1)):
                 m.d.sync += flag.eq(1)
+            if name == "w":
+                with m.If(goes):
+                    m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+        # Each beat of a read counts.
+        with m.If(comes):
+            m.d.sync += [wrong.eq(~answered & (wrong | ~good)), bad.eq(~answered & (bad | response[1]))]
         with m.Switch(state):
             with m.Case(_State.IDLE):
-                m.d.sync += [step.eq(0), *(flag.eq(0) for flag in sent.values())]
+                m.d.sync += [step.eq(0), beat.eq(0), *(flag.eq(0) for flag in sent.values())]
                 with m.If(self.start):
-                    m.d.sync += [state.eq(_State.SEND), result.ran.eq(0), result.error.eq(0)]
-                    m.d.sync += [result[name].eq(1) for name in CHECKS]
+                    m.d.sync += [state.eq(_State.SEND), result.ran.eq(0), result.error.eq(0), result.ids.eq(0)]
+                    m.d.sync += [result[name].eq(1) for name in checks]
             with m.Case(_State.SEND):
                 gone = {name: flag | getattr(axi, name).ready for name, flag in sent.items()}
-                with m.If(Mux(reads, gone["ar"], gone["aw"] & gone["w"])):
+                with m.If(Mux(reads, gone["ar"], gone["aw"] & (sent["w"] | (axi.w.ready & last)))):
                     m.d.sync += state.eq(_State.ANSWER)
             with m.Case(_State.ANSWER):
                 with m.If(answered):
@@ -174,13 +247,17 @@ class SelfTest(Component):
                     m.d.sync += first.eq(response == Response.EXOKAY)
                     with m.If(step == len(program) - 1):
                         m.d.sync += state.eq(_State.END)
-                    with m.If(response[1]):
-                        m.d.sync += [state.eq(_State.END), result.error.eq(1), *(result[n].eq(0) for n in CHECKS)]
-                    with m.Elif(~good):
-                        with m.Switch(step):
-                            for number, one in enumerate(program):
-                                with m.Case(number):
-                                    m.d.sync += result[one.check].eq(0)
+                    with m.Switch(step):
+                        for number, one in enumerate(program):
+                            with m.Case(number):
+                                if one.check != "ids":
+                                    with m.If(wrong | ~good):
+                                        m.d.sync += result[one.check].eq(0)
+                                elif one.value is not None:
+                                    m.d.sync += result.ids.eq(result.ids + (response == Response.EXOKAY))
+                    with m.If(bad | response[1]):
+                        m.d.sync += [state.eq(_State.END), result.error.eq(1), *(result[n].eq(0) for n in checks)]
+                        m.d.sync += result.ids.eq(0)
             with m.Case(_State.END):
                 m.d.comb += self.done.eq(1)
                 m.d.sync += [state.eq(_State.IDLE), result.ran.eq(1)]
@@ -201,25 +278,32 @@ class SelfTest(Component):
             *(axi.ar.valid.eq(offers["ar"] & reads), axi.r.ready.eq(1), axi.b.ready.eq(1)),
         ]
 
-    def _offer(self, m: Module, step: _Step) -> None:
+    def _offer(self, m: Module, step: _Step, last: Value) -> None:
         """The payload of a step's access."""
         channel = (self.m_axi.ar if step.value is None else self.m_axi.aw).payload
-        lanes = self.config.data_bits // 64
+        lanes = self._data_bits // 64
         byte = _BYTE if step.byte else 0
-        place = Cat(Const(byte, 3), Const(int(step.second), 1))
+        size = (self._data_bits // 8 - 1).bit_length() if step.line else (0 if step.byte else WORD)
         m.d.comb += [
-            *(channel.id.eq(step.id), channel.addr.eq(Cat(place, self.address[4:])), channel.len.eq(0)),
-            *(channel.size.eq(0 if step.byte else WORD), channel.burst.eq(Burst.INCR), channel.lock.eq(step.lock)),
-            *(channel.cache.eq(CACHE), channel.prot.eq(self.config.prot), channel.qos.eq(0)),
+            channel.id.eq(self._ids[step.id]),
+            channel.addr.eq(Cat(Const(8 * step.word + byte, self._low), self.address[self._low :])),
+            channel.len.eq(self._beats - 1 if step.line else 0),
+            *(channel.size.eq(size), channel.burst.eq(Burst.INCR), channel.lock.eq(step.lock)),
+            *(channel.cache.eq(CACHE), channel.prot.eq(self._prot), channel.qos.eq(0)),
         ]
         if step.value is not None:
             w = self.m_axi.w.payload
             strobes = 1 << byte if step.byte else 0xFF
-            lane = Cat(Const(int(step.second), 1), self.address[4:])[: (lanes - 1).bit_length()]
+            every = Const(-1, lanes * 8)
             m.d.comb += [
-                *(w.data.eq(Const(step.value, 64).replicate(lanes)), w.last.eq(1)),
-                w.strb.eq(Const(strobes, lanes * 8) << (lane << 3)),
+                *(w.data.eq(Const(step.value, 64).replicate(lanes)), w.last.eq(last)),
+                w.strb.eq(every if step.line else Const(strobes, lanes * 8) << (self._lane(step) << 3)),
             ]
+
+    def _lane(self, step: _Step) -> Value:
+        """Of a word."""
+        bits = (self._data_bits // 64 - 1).bit_length()
+        return Cat(Const(8 * step.word, self._low), self.address[self._low :])[3 : 3 + bits]
 
     def _judge(self, m: Module, step: _Step, good: Signal, response: Any, first: Signal) -> None:
         """Whether a step was answered as it must be."""
@@ -232,6 +316,4 @@ class SelfTest(Component):
         }[step.wants]
         m.d.comb += good.eq(wanted)
         if step.found is not None:
-            lanes = self.config.data_bits // 64
-            lane = Cat(Const(int(step.second), 1), self.address[4:])[: (lanes - 1).bit_length()]
-            m.d.comb += good.eq(wanted & (self.m_axi.r.payload.data.word_select(lane, 64) == step.found))
+            m.d.comb += good.eq(wanted & (self.m_axi.r.payload.data.word_select(self._lane(step), 64) == step.found))

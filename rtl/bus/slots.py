@@ -149,9 +149,9 @@ class WordPort(Component):
         Of the first swap whose outcome is unknown since that was cleared.
     """
 
-    def __init__(self, config: Any, slots: list[Any], *, atomic: bool = False) -> None:
+    def __init__(self, config: Any, slots: list[Any], *, atomic: bool = False, limited: bool = False) -> None:
         bits = config.physical_bits
-        self.slots = slots
+        self.slots, self._limited = slots, limited
         self._prot, self._lanes = config.prot, config.data_bits // 64
         axi = AxiSignature(address_bits=bits, data_bits=config.data_bits, id_bits=config.id_bits, atomic=atomic)
         super().__init__(
@@ -161,6 +161,7 @@ class WordPort(Component):
                 "status": Out(PortStatusLayout()),
                 "clear": In(PortStatusLayout()),
                 "unknown_address": Out(unsigned(bits)),
+                **({"limit": In(unsigned(7))} if limited else {}),
             }
         )
 
@@ -175,6 +176,11 @@ class WordPort(Component):
         m.d.comb += free.eq(Cat(slot.state == SlotState.FREE for slot in self.slots))
         bits = self._id_bits()
         of_read, of_swap = reads.payload.id[:bits], swaps.payload.id[:bits]
+        if self._limited:
+            used = Signal(bits, name="used")  # bits of a slot's number
+            within = Cat((self.limit == 0) | (self.limit >= 2 << bit) for bit in range(bits))
+            m.d.sync += used.eq(within)
+            of_read, of_swap = of_read & used, of_swap & used
         m.d.comb += [
             swaps.ready.eq(free.bit_select(of_swap, 1)),
             reads.ready.eq(free.bit_select(of_read, 1) & ~(swaps.valid & (of_read == of_swap))),

@@ -111,6 +111,12 @@ class Lines(Component):
     alone : In(1)
         Only with `singly`: each job is of one page, and no other entry of its line is read. Of what is told `matches`
         counts at its place only. Held while a job is here.
+
+    Attributes
+    ----------
+    words : Signal
+        Driven by who has memory that reserves single words only: lines that may be changed are read and swapped entry
+        by entry from the first on. Held while a job is here; else 0.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class Lines(Component):
         tag_bits: int,
         singly: bool = False,
     ) -> None:
-        self._singly = singly
+        self._singly, self.words = singly, Signal(name="words_only")
         self.slots, self.lanes, self.entries = slots, data_bits // 64, line_bytes // 8
         self.beats = self.entries // self.lanes
         self.slot_bits = (slots - 1).bit_length()
@@ -214,9 +220,7 @@ class Lines(Component):
         unchanged = self._swap(m, r, memories, buffer, arrived)
         self._conclude(m, r, memories, unchanged, over, tries_writer)
         with m.If(taken):
-            m.d.comb += [tries_writer.addr.eq(r.head), tries_writer.en.eq(1)]
-            if self._singly:
-                m.d.comb += tries_writer.data.place.eq(first)
+            m.d.comb += [tries_writer.addr.eq(r.head), tries_writer.en.eq(1), tries_writer.data.place.eq(first)]
         self._tell(m, r, memories)
         m.d.comb += self.idle.eq((r.used == 0) & ~r.waits)
         m.d.sync += self.quiet.eq(r.done.all() & ~r.waits & ~self.jobs.valid)
@@ -247,7 +251,8 @@ class Lines(Component):
             m.d.sync += r.head.eq(r.head + 1)
             for number in range(self.slots):
                 with m.If(r.head == number):
-                    m.d.sync += [r.done[number].eq(~line), r.single[number].eq(self.alone if self._singly else 0)]
+                    one_by_one = (self.words & self.changes) | (self.alone if self._singly else 0)
+                    m.d.sync += [r.done[number].eq(~line), r.single[number].eq(one_by_one)]
                     m.d.sync += [r.given_up[number].eq(0), r.refused[number].eq(0)]
         return taken, job.first
 
@@ -316,6 +321,7 @@ class Lines(Component):
             error=Signal(),
             last=Signal(),
             whole=Signal(),
+            begins=Signal(),  # it is the first that is read of a line whose entries are read one by one
             range=Signal(self.entries),
         )
         m.d.sync += [
@@ -324,6 +330,7 @@ class Lines(Component):
             *(looked_at.slot.eq(slot), looked_at.number.eq(number), looked_at.whole.eq(~single)),
             *(looked_at.error.eq(beat.error), looked_at.last.eq(beat.last)),
             looked_at.range.eq(in_range(job, self.entries)),
+            looked_at.begins.eq(self.words & single & (tries.place == job.first)),
         ]
 
         # Second: what is known of the line.
@@ -332,7 +339,7 @@ class Lines(Component):
         first = Signal()
         m.d.comb += [
             here.eq((looked_at.mine << (looked_at.number * self.lanes)) & looked_at.range),
-            first.eq(looked_at.whole & (looked_at.number == 0)),
+            first.eq(looked_at.begins | (looked_at.whole & (looked_at.number == 0))),
         ]
         if self._singly:
             with m.If(self.alone):

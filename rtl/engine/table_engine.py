@@ -195,10 +195,16 @@ class TableEngine(Component):
         The command changed an entry that is global, or may have, or moved a table, in which some may be; it changed a
         leaf above level 1, or may have, or moves such entries. Valid with its completion.
     port : Out(LinePortSignature)
+
+    Attributes
+    ----------
+    words : Signal
+        Driven by who has memory that reserves single words only: no swap is of a line. Held while a command is here;
+        else 0.
     """
 
     def __init__(self, config: EngineConfig = EngineConfig()) -> None:  # noqa: B008 - frozen
-        self.config = config
+        self.config, self.words = config, Signal(name="words_only")
         widths: Any = {
             "physical_bits": config.physical_bits,
             "data_bits": config.data_bits,
@@ -271,6 +277,7 @@ class TableEngine(Component):
             *(reporter.looked.eq(lines.looked), reporter.words_valid.eq(lines.words_valid)),
             *(reporter.words_lanes.eq(lines.words_lanes), reporter.beat_words.eq(lines.beat_words)),
             lines.release.eq(reporter.release),
+            *(lines.words.eq(self.words), mover.words.eq(self.words)),
         ]
         with m.If(~moving):
             m.d.comb += net.change.spares.eq(0)

@@ -142,6 +142,13 @@ class UnitConfig:
         )
 
     @property
+    def reserving(self) -> tuple[int, ...]:
+        """The IDs that reserve, on the tables' bus: with an engine the walker's first, then those of its lines."""
+        if self.line_port is None:
+            return tuple(range(self.port.ids))
+        return (self.line_port.tags + 1, *range(self.line_port.tags))
+
+    @property
     def inner(self) -> CachingMmuConfig:
         """The MMU, as the bridge needs it."""
         if self.bridge is None:

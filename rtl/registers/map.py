@@ -4,7 +4,7 @@ from enum import IntEnum
 from typing import Final
 
 from ptewalk.model import x86
-from ptewalk.rtl.bus.self_test import CHECKS
+from ptewalk.rtl.bus.self_test import CHECKS, LINE_CHECKS
 from ptewalk.rtl.registers.engine_map import TABLE_COMMAND, TABLE_LIST, TABLE_MASKS
 from ptewalk.rtl.registers.log_map import LOG
 from ptewalk.rtl.registers.rings_map import RINGS
@@ -53,7 +53,7 @@ class Command(IntEnum):
     DRAIN = 6
     """Waits until nothing is in flight and no grant is outstanding."""
     SELFTEST = 7
-    """Memory is tried, and SELFTEST says what was found; the 16 bytes that hold MEMORY_ADDRESS are lost."""
+    """Memory is tried, and SELFTEST says what was found; the bytes that hold MEMORY_ADDRESS are lost."""
     TABLE = 8
     """The table engine does what the TABLE registers say; it ends as its last completion is taken."""
     RING = 9
@@ -205,6 +205,8 @@ _BUILT: Final = (
             Field("ran", 0, 1, RO, "One has ended since the reset; the rest counts only then."),
             *(Field(name, 1 + number, 1, RO, text) for number, (name, text) in enumerate(CHECKS.items())),
             Field("error", 1 + len(CHECKS), 1, RO, "The bus refused an access; the other bits are 0."),
+            *(Field(name, 8 + number, 1, RO, text) for number, (name, text) in enumerate(LINE_CHECKS.items())),
+            Field("ids", 16, 7, RO, "So many of the unit's IDs hold a reservation at a time."),
         ),
         "What the last SELFTEST found; a bit is 1 where memory serves.",
     ),
@@ -279,6 +281,16 @@ _CONDITION: Final = (
         refusable=True,
     ),
     Register("DONE", 0x030, word(RO, "Wraps."), "Commands that have ended since the reset."),
+    Register(
+        "LIMITS",
+        0x034,
+        (
+            Field("exclusive_ids", 0, 7, RW, "So many reservations at a time at most; 0: as PARAM1 says."),
+            Field("words", 8, 1, RW, "Exclusive accesses are of 8 bytes; 0: as PARAM1 says."),
+        ),
+        "What the unit asks of its memory; set while nothing is at work; a reset by software leaves it.",
+        kept=True,
+    ),
     Register(
         "QOS",
         0x038,
@@ -413,7 +425,9 @@ _WINDOWS: Final = (
     ),
     Register("TIMEOUT", 0x114, word(RW, "Cycles; 0: for ever."), "How long the bridge stalls a burst."),
     *wide("UNKNOWN_ADDRESS", 0x118, RO, "Where the first swap of a single word was whose outcome is unknown."),
-    *wide("MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word; bits 2:0 (SELFTEST: 3:0) do not count."),
+    *wide(
+        "MEMORY_ADDRESS", 0x120, RW, "Staged: physical address of a word; bits 2:0, for SELFTEST more, do not count."
+    ),
     *wide("MEMORY_OLD", 0x128, RW, "Staged: what a SWAP replaces."),
     *wide("MEMORY_NEW", 0x130, RW, "Staged: what it writes."),
     *wide("MEMORY_VALUE", 0x138, RO, "What the last READ found."),

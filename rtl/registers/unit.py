@@ -25,6 +25,7 @@ from ptewalk.rtl.engine.beside import EngineBeside
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.interfaces import MemoryPortSignature
 from ptewalk.rtl.log.on_axi import RecordPort
+from ptewalk.rtl.registers.by_words import ByWords
 from ptewalk.rtl.registers.commands import Commands
 from ptewalk.rtl.registers.config import MemoryPath, UnitConfig, built_values
 from ptewalk.rtl.registers.counting import Counters, growth
@@ -60,6 +61,7 @@ def _tests(physical_bits: int) -> dict[str, Member]:
         "test_address": Out(unsigned(physical_bits)),
         "tested": In(1),
         "test_result": In(SelfTestLayout()),
+        "limit": Out(unsigned(7)),
     }
 
 
@@ -100,6 +102,8 @@ class UnitCore(Component):
     test : Out(1), test_address : Out(physical_bits), tested : In(1), test_result : In(SelfTestLayout)
         As the start, address, done and result of a `SelfTest` behind the port; only where `path` has one. Elsewhere
         the command SELFTEST ends at once, and nothing has run.
+    limit : Out(7)
+        Reservations that the port may have at a time; 0: any number. Likewise.
     front, back : Out(1), front_quiet, back_quiet : In(1), reset : Out(1)
         As those of a `SoftReset`; the front is the bridge's `s_axi`, and a core without one has no front. What is
         round the core is reset with it. Only where `path` has a reset by software.
@@ -128,6 +132,11 @@ class UnitCore(Component):
         parts = {"bridge": bridge is not None, "rings": rings}
         self._built = built_values(mmu, queue_depth, path, engine=engine, **parts)
         self._beside = None if engine is None else EngineBeside(engine)
+        self._limit = path.exclusive_ids
+        self._by_words: ByWords | None = None
+        if engine is not None and path.selftest:
+            widths = {name: getattr(engine, name) for name in ("physical_bits", "data_bits", "line_bytes", "tag_bits")}
+            self._by_words = ByWords(**widths)
         self.bridge = None if bridge is None else Bridge(replace(bridge, read_grants=True))
         self._bits, self._walkers, self._tests = bits, mmu.walkers, path.selftest
         self._resets = SoftReset() if path.soft_reset else None
@@ -197,8 +206,10 @@ class UnitCore(Component):
         connect(m, flipped(self.s_axil), file.bus)
         connect(m, mmu.memory, share.walker)
         connect(m, commands.words, share.words)
-        connect(m, share.memory, flipped(self.memory))
+        memory = share.memory if self._by_words is None else self._swap_by_words(m, share.memory, self._by_words)
+        connect(m, memory, flipped(self.memory))
         if self._tests:
+            m.d.comb += self.limit.eq(file.held.LIMITS.exclusive_ids)
             m.d.comb += [
                 *(self.test.eq(share.test), self.test_address.eq(commands.words.asked.payload.address)),
                 share.tested.eq(self.tested),
@@ -265,11 +276,29 @@ class UnitCore(Component):
         connect(m, beside.told, commands.completions)
         connect(m, beside.invalidations, mmu.invalidations)
         connect(m, mmu.completions, beside.completions)
-        connect(m, beside.port, flipped(self.lines))
+        if self._by_words is None:
+            connect(m, beside.port, flipped(self.lines))
+        else:
+            connect(m, beside.port, self._by_words.above)
+            connect(m, self._by_words.below, flipped(self.lines))
         attach(m, self.file, commands, beside, self.rings)
         if self.rings is not None:
             m.submodules.rings = self.rings
             connect(m, self.rings.words, flipped(self.ring_words))
+
+    def _swap_by_words(self, m: Module, walker: Any, by_words: ByWords) -> Any:
+        """What the engine swaps word by word has turns with the walker; that it does so changes between commands."""
+        beside, limits = self._beside, self.file.held.LIMITS
+        assert beside is not None
+        m.submodules.by_words = by_words
+        m.submodules.words_share = share = MemoryShare(self._bits)
+        connect(m, walker, share.walker)
+        connect(m, by_words.asked, share.words)
+        few = (limits.exclusive_ids != 0) & (limits.exclusive_ids < self._limit)
+        with m.If(~beside.table_commands.valid):
+            m.d.sync += by_words.words.eq(limits.words | few)
+        m.d.comb += [beside.engine.words.eq(by_words.words), share.tested.eq(1)]
+        return share.memory
 
     def _ask(self, m: Module) -> None:
         """Who asks the MMU, and what the registers have of the bridge."""
@@ -436,7 +465,7 @@ class Unit(Component):
             rings=config.rings,
         )
         self._tables = "m_axi" if config.bridge is None else "t_axi"
-        self.port = word_port(config.port)
+        self.port = word_port(config.port, limited=config.mmu.walkers > 1)
         axi = self.port.signature.members["m_axi"]
         if config.line_port is not None or config.record_id is not None:
             bits = {"address_bits": config.port.physical_bits, "data_bits": config.table_bits}
@@ -459,31 +488,27 @@ class Unit(Component):
             core.unknown_address.eq(port.unknown_address),
         ]
         axi = self._stamped(m, port, "port")
-        if isinstance(self.config.port, ExclusivePortConfig):
-            test = SelfTest(self.config.port)
-            m.submodules.self_test = self._under_reset(test)
-            connect(m, axi, test.s_axi)
-            m.d.comb += [
-                *(test.start.eq(core.test), test.address.eq(core.test_address)),
-                *(core.tested.eq(test.done), core.test_result.eq(test.result)),
-            ]
-            axi = test.m_axi
+        if isinstance(self.config.port, ExclusivePortConfig) and "limit" in port.signature.members:
+            m.d.comb += port.limit.eq(core.limit)
         if self.config.line_port is not None:
             axi = self._join(m, self.config.line_port, axi)
         if self.config.record_id is not None:
             axi = self._join_records(m, self.config.record_id, axi)
         if self.config.ring_id is not None:
             axi = self._join_rings(m, self.config.ring_id, axi)
+        tables = getattr(self, self._tables)
+        m.submodules.back = back = AxiGate.of(tables)
+        connect(m, axi, back.s_axi)
+        axi = back.m_axi
+        m.d.comb += [back.stop.eq(core.back), core.back_quiet.eq(back.quiet)]
+        if isinstance(self.config.port, ExclusivePortConfig):
+            axi = self._test(m, back)
         if self.config.monitor:
             monitor = ExclusiveMonitor(self.config.reservations)
             m.submodules.monitor = self._under_reset(monitor)
             connect(m, axi, monitor.s_axi)
             axi = monitor.m_axi
-        tables = getattr(self, self._tables)
-        m.submodules.back = back = AxiGate.of(tables)
-        connect(m, axi, back.s_axi)
-        connect(m, back.m_axi, flipped(tables))
-        m.d.comb += [back.stop.eq(core.back), core.back_quiet.eq(back.quiet)]
+        connect(m, axi, flipped(tables))
         if self.config.bridge is not None:
             m.submodules.front = front = AxiGate.of(self.s_axi)
             connect(m, flipped(self.s_axi), front.s_axi)
@@ -502,6 +527,27 @@ class Unit(Component):
     def _under_reset(self, component: Component) -> Elaboratable:
         """The same, which begins anew with the core."""
         return ResetInserter({"sync": self.core.reset})(component)
+
+    def _test(self, m: Module, back: AxiGate) -> Any:
+        """The self-test, of every ID that reserves, when the gate is closed for it and nothing is outstanding."""
+        core, config = self.core, self.config
+        bits, line_bytes = config.port, config.engine.line_bytes if config.engine else 8
+        test = SelfTest(
+            physical_bits=bits.physical_bits,
+            data_bits=config.table_bits,
+            id_bits=config.id_bits,
+            prot=config.prot,
+            ids=config.reserving,
+            line_bytes=line_bytes,
+        )
+        m.submodules.self_test = self._under_reset(test)
+        connect(m, back.m_axi, test.s_axi)
+        m.d.comb += [
+            *(back.stop.eq(core.back | core.test), core.back_quiet.eq(back.quiet & ~test.busy)),
+            *(test.start.eq(core.test & back.quiet), test.address.eq(core.test_address)),
+            *(core.tested.eq(test.done), core.test_result.eq(test.result)),
+        ]
+        return test.m_axi
 
     def _join(self, m: Module, config: LinePortConfig, walker: Any) -> Any:
         """The engine's lines before the walker's words, on one bus; what went wrong with either is in STATUS."""

@@ -79,10 +79,10 @@ async def by_registers_alone(dut: Any) -> None:
         golden_memory.store(address, value)
     golden = LoggingMmu(golden_memory, DirtyLog(RING))
     state = State(ROOT, track=Track.NATIVE, pcid=PCID)
-    unit = await do(Unit.open(scratch=SIZE - 16))
+    unit = await do(Unit.open(scratch=SIZE - 512))
     await do(unit.quality(**QUALITY))
-    seen: dict[str, set[int]] = {}
-    cocotb.start_soon(watch(dut, seen))
+    qualities: dict[str, set[int]] = {}
+    cocotb.start_soon(watch(dut, qualities))
     log, engine, ring = UnitLog(unit), TableEngine(unit), RingOfCommands(unit)
     await do(ring.set_up(RINGS[0], 4, RINGS[1], 8))
     await do(unit.context(ROOT, track=Track.NATIVE, pcid=PCID))
@@ -146,5 +146,6 @@ async def by_registers_alone(dut: Any) -> None:
     problems += [f"word {at:#x}" for at in tables() if word(at) != golden_memory.load(at)]
     status = await do(log.status())
     wrong = [name for name in ("timed_out", "overflow", "incomplete", "refused") if status[name]]
-    qos = {f"qos {what}": sorted(found) for what, found in seen.items()}
+    qos = {f"qos {what}": sorted(found) for what, found in qualities.items()}
+    qos["in use"] = await do(unit.in_use())
     job.publish({"problems": problems[:3], "taken": taken, "wrong": wrong, "built": dict(unit.built), **counts, **qos})

@@ -82,7 +82,7 @@ async def by_registers_alone(dut: Any) -> None:
     async def do(steps: Any) -> Any:
         return await run_async(bus, steps)
 
-    unit = await do(Unit.open(scratch=SIZE - 16))
+    unit = await do(Unit.open(scratch=SIZE - 2048))
     engine = TableEngine(unit)
     space = AddressSpace(unit, iter(()), pcid=5)
     space.root = ROOT

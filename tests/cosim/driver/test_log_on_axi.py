@@ -33,3 +33,4 @@ def test_by_registers_alone(simulator: str) -> None:
     assert (told["built"]["log"], told["built"]["engine"]) == (1, 1) and told["taken"] > 40
     assert told["built"]["lists"] == told["built"]["rings"] == 1 and told["listed"] > 20 and told["absent"] >= 1
     assert [told[f"qos {what}"] for what in ("word", "engine", "log")] == [[5, 9], [5], [12]]
+    assert told["in use"] == [4, 128]

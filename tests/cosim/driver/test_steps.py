@@ -10,7 +10,7 @@ from ptewalk.cosim.driver.unit import Unit
 from ptewalk.model.linux import Track
 from ptewalk.rtl.registers.map import BY_NAME
 
-BUILT = {"physical_bits": 40, "soft_dirty": 0, "selftest": 1}
+BUILT = {"physical_bits": 40, "soft_dirty": 0, "selftest": 1, "exclusive_ids": 1, "line_bytes": 8}
 
 
 class Paper:
@@ -89,6 +89,26 @@ def test_the_self_test_at_start(found: int, says: str | None) -> None:
         untried.steps.clear()
         run(untried, Unit.open(scratch=scratch))
         assert all(step[0] == "read" for step in untried.steps)
+
+
+@pytest.mark.parametrize(
+    ("engine", "found", "limits"),
+    [
+        (False, 4 << 16, 0),
+        (False, 3 << 16, 2),
+        (False, 0, 1),
+        (True, 4 << 16 | 0b111 << 8, 0),
+        (True, 3 << 16 | 0b111 << 8, 1 << 8 | 1),
+        (True, 4 << 16 | 0b101 << 8, 1 << 8 | 1),
+    ],
+)
+def test_what_a_unit_falls_back_to(engine: bool, found: int, limits: int) -> None:
+    """Walkers share what holds; an engine has all of it, or words by the walker's one."""
+    line_bytes = 128 if engine else 8
+    words = {"CAPS": 0b1011 | engine << 5, "PARAM0": 40, "PARAM1": 64 | line_bytes << 16 | 4 << 24, "STATUS": 1 << 1}
+    bus = Paper(ID=0x57455450, VERSION=1 << 16 | 9, SELFTEST=0b0111_1111 | found, **words)
+    run(bus, Unit.open(scratch=0xF000))
+    assert [step for step in bus.steps if step[0] == "write"][-1] == ("write", BY_NAME["LIMITS"].offset, limits)
 
 
 def test_a_unit_that_cannot_try_its_memory() -> None:

@@ -8,6 +8,7 @@ from ptewalk.cosim.runs.gateware import verilog_of
 from ptewalk.cosim.simulate.build import build
 from ptewalk.cosim.simulate.find import select
 from ptewalk.cosim.simulate.run import run_test
+from ptewalk.rtl.bus.self_test import LINE_CHECKS
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.export import describe, top_name
 from ptewalk.rtl.registers.unit import UnitConfig
@@ -29,7 +30,7 @@ def test_by_registers_alone(simulator: str) -> None:
     assert (told["built"]["monitor"], told["built"]["exclusive_ids"], told["built"]["levels"]) == (1, 1, 4)
     # Its own monitor has one reservation.
     held = dict.fromkeys(("pair", "spent", "write", "one_byte", "other"), 1)
-    assert told["tested"] == {**held, "two": 0, "error": 0}
+    assert told["tested"] == {**held, "two": 0, "error": 0, **dict.fromkeys(LINE_CHECKS, 0), "ids": 1}
     assert told["counters"]["requests"] == told["requests"] >= 20
     assert told["clears"] >= 8 and told["faults"] >= 3 and told["counters"]["marks"] >= 5
     assert told["accesses"] >= 600

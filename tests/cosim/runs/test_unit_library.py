@@ -36,6 +36,7 @@ from ptewalk.model.paging import Request, State, translate
 from ptewalk.model.profiles import PROFILES
 from ptewalk.model.pte import Entries
 from ptewalk.model.x86 import Access, Control, Outcome
+from ptewalk.rtl.bus.self_test import CHECKS, LINE_CHECKS
 from ptewalk.rtl.engine.table_engine import EngineConfig
 from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.presets import CACHING
@@ -249,10 +250,11 @@ def test_commands_that_do_not_end_are_counted(unit: UnitLibrary, monkeypatch: py
     assert "commands have ended, of" in checked(unit, "native")["first_difference"]
 
 
-@pytest.mark.parametrize("track", list(Track))
-def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> None:
+@pytest.mark.parametrize(("track", "by_words"), [*((track, False) for track in Track), (Track.NATIVE, True)])
+def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track, by_words: bool) -> None:
     """Over two tables, on a bus that stalls: each entry and each word is the golden model's. The end is in force: a
-    store that the TLB knew before is marked again, though no INVALIDATE was given."""
+    store that the TLB knew before is marked again, though no INVALIDATE was given. By words, as on memory that reserves
+    no lines, too."""
     rules, rng = Entries(PROFILES["linux-6.1"], track=track), random.Random(f"clear {track}")
     first, last = 0x1FC0, 0x2047  # page numbers
     memory = SparseMemory(strict=True)
@@ -270,6 +272,7 @@ def test_a_clear_and_a_pagemap_by_registers(unit: UnitLibrary, track: Track) -> 
     lane, pages = unit.lane, Pages(1, 4, first, last)
     lane.reset(memory)
     made = run(lane, Unit.open())
+    lane.write(BY_NAME["LIMITS"].offset, BY_NAME["LIMITS"].pack(words=by_words))
     given = {"stalls": 0.3, "latency": 3, "latency_spread": 9}
     lane.remember(memory, seed=2, **given)
     run(lane, made.context(0x1000, control=1 << Control.WP, pcid=5, keep=True, track=track))
@@ -564,14 +567,15 @@ def test_a_wrong_counter_is_seen(unit: UnitLibrary, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_lane_is_a_bus(unit: UnitLibrary) -> None:
-    """Its memory has a monitor; what the unit refuses is an error. Beside an engine the self-test has one ID."""
+    """Its memory has a monitor, of lines too; what the unit refuses is an error."""
     memory = SparseMemory(strict=True)
     memory.add_frame(1)
     lane = unit.lane
     lane.reset(memory)
     made = run(lane, Unit.open(scratch=0x1000))
-    checks = dict.fromkeys(("pair", "spent", "write", "one_byte", "other"), 1)
-    assert run(lane, made.self_test(0x1000)) == {**checks, "two": 0, "error": 0}
+    held = {**dict.fromkeys((*CHECKS, *LINE_CHECKS), 1), "error": 0, "ids": made.built["exclusive_ids"]}
+    assert run(lane, made.self_test(0x1000)) == held and held["ids"] == 10
+    assert run(lane, made.in_use()) == (10, 128)
     with pytest.raises(DriverError, match="READ of 0x2000: the bus refused"):
         run(lane, made.read_word(0x2000))
     lane.write(BY_NAME["MEMORY_ADDRESS_LO"].offset, 0)
