@@ -45,7 +45,7 @@ def tables() -> dict[int, int]:
 
 
 async def watch(dut: Any, seen: dict[str, set[int]]) -> None:
-    """AxQOS of accesses to tables, by whose they are: of one word it may be the walker or the engine."""
+    """AxQOS of accesses to tables, by whose they are: single words are of the walker, of software, or of the engine."""
     while True:
         await RisingEdge(dut.clk)
         for channel in ("aw", "ar"):
@@ -54,7 +54,7 @@ async def watch(dut: Any, seen: dict[str, set[int]]) -> None:
             )
             if not (int(valid) and int(ready)):
                 continue
-            what = "word" if int(length) == 0 and int(at) < RING else "engine"
+            what = "engine" if int(length) else "word"
             if channel == "aw" and RING <= int(at) < RING + 8 * RECORDS:
                 what = "log"
             seen.setdefault(what, set()).add(int(qos))

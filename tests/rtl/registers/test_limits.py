@@ -34,7 +34,7 @@ BRIDGE = BridgeConfig(data_bits=64, id_bits=4)
 ENGINE = UnitConfig(MMU, bridge=BRIDGE, engine=EngineConfig(lines=2))
 WALKERS = UnitConfig(CachingMmuConfig(WalkerConfig(trace=False), walkers=4), bridge=BRIDGE)
 RULES = Entries(PROFILES["linux-6.1"], track=Track.NATIVE)
-PAGES, TABLE, SCRATCH = 40, 0x4000, 0x8000
+PAGES, TABLE, OTHER, SCRATCH = 40, 0x4000, 0x5000, 0x8000
 SOFT_DIRTY, ACCESSED, DIRTY = 0x800, 0x20, 0x40
 
 
@@ -45,7 +45,7 @@ class Bench:
         self.top, self.rng = Gateware(config), random.Random(defect)
         self.manager, self.data = Manager(self.top.s_axi, rng=random.Random(1)), Memory(self.top.m_axi)
         self.tables = DefectiveMemory(self.top.t_axi, 64, defect)
-        self.tables.words |= {0x1000: 0x2067, 0x2000: 0x3067, 0x3000: TABLE | 0x67}
+        self.tables.words |= {0x1000: 0x2067, 0x2000: 0x3067, 0x3000: TABLE | 0x67, 0x3008: OTHER | 0x67}
         self.tables.words |= {TABLE + 8 * page: (0x100 + page) << 12 | SOFT_DIRTY | 7 for page in range(PAGES)}
 
     def run(self, job: Any) -> None:
@@ -134,15 +134,15 @@ def test_an_engine_and_stores(defect: str, in_use: tuple[int, int]) -> None:
 
 
 def test_moves_by_words() -> None:
-    """Entries of whole lines, on memory that reserves words alone: each is where it is to be, and nothing is left."""
+    """Whole lines, to another table, on memory that reserves words alone: each entry is where it is to be."""
 
     async def job(bench: Bench) -> None:
         unit = await bench.begin()
         before = [bench.tables.words[TABLE + 8 * page] for page in range(32)]
         engine, pages = TableEngine(unit), Pages(1, 4, 0, 32)
-        assert await bench.do(engine.move(pages, 0x100, 1, RULES, marks=True, unprotects=False)) == 32
+        assert await bench.do(engine.move(pages, 0x200, 1, RULES, marks=True, unprotects=False)) == 32
         assert [bench.tables.words[TABLE + 8 * page] for page in range(32)] == [0] * 32
-        moved = [bench.tables.words[TABLE + 8 * (0x100 + page)] for page in range(32)]
+        moved = [bench.tables.words[OTHER + 8 * page] for page in range(32)]
         assert [entry >> 12 for entry in moved] == [entry >> 12 for entry in before]
         assert {words for _, words in bench.tables.exclusive} == {1}
 
