@@ -20,7 +20,7 @@ POLLS: Final = 10_000
 """How often a command is asked for whether it has ended."""
 _NEEDED: Final = ("pair", "spent", "write", "one_byte", "other")
 """What no mark is safe without; one reservation is enough, so that `two` is not needed."""
-_LIMITS_SINCE: Final = 9
+_LIMITS_SINCE: Final = 10
 """Minor version of the map."""
 _WORD_BYTES: Final = 8
 _BUILT: Final = ("CAPS", "PARAM0", "PARAM1", "PARAM2", "PARAM3")

@@ -114,7 +114,7 @@ class Lines(Component):
 
     Attributes
     ----------
-    words : Signal
+    singles : Signal
         Driven by who has memory that reserves single words only: lines that may be changed are read and swapped entry
         by entry from the first on. Held while a job is here; else 0.
     """
@@ -129,7 +129,7 @@ class Lines(Component):
         tag_bits: int,
         singly: bool = False,
     ) -> None:
-        self._singly, self.words = singly, Signal(name="words_only")
+        self._singly, self.singles = singly, Signal(name="singles")
         self.slots, self.lanes, self.entries = slots, data_bits // 64, line_bytes // 8
         self.beats = self.entries // self.lanes
         self.slot_bits = (slots - 1).bit_length()
@@ -251,7 +251,7 @@ class Lines(Component):
             m.d.sync += r.head.eq(r.head + 1)
             for number in range(self.slots):
                 with m.If(r.head == number):
-                    one_by_one = (self.words & self.changes) | (self.alone if self._singly else 0)
+                    one_by_one = (self.singles & self.changes) | (self.alone if self._singly else 0)
                     m.d.sync += [r.done[number].eq(~line), r.single[number].eq(one_by_one)]
                     m.d.sync += [r.given_up[number].eq(0), r.refused[number].eq(0)]
         return taken, job.first
@@ -330,7 +330,7 @@ class Lines(Component):
             *(looked_at.slot.eq(slot), looked_at.number.eq(number), looked_at.whole.eq(~single)),
             *(looked_at.error.eq(beat.error), looked_at.last.eq(beat.last)),
             looked_at.range.eq(in_range(job, self.entries)),
-            looked_at.begins.eq(self.words & single & (tries.place == job.first)),
+            looked_at.begins.eq(self.singles & single & (tries.place == job.first)),
         ]
 
         # Second: what is known of the line.

@@ -134,13 +134,13 @@ class Mover(Component):
 
     Attributes
     ----------
-    words : Signal
+    singles : Signal
         Driven by who has memory that reserves single words only: entries are moved one by one. Held until `idle`.
     """
 
     def __init__(self, *, physical_bits: int, data_bits: int, line_bytes: int, tag_bits: int, lines: int) -> None:
         self._physical_bits, self._lanes, self._tag = physical_bits, data_bits // 64, lines
-        self.words = Signal(name="words_only")
+        self.singles = Signal(name="singles")
         self._lane_bits = (self._lanes - 1).bit_length()
         self._entries = line_bytes // 8
         self._place_bits = (self._entries - 1).bit_length()
@@ -480,8 +480,8 @@ class Mover(Component):
         # Of the cycle before: the pages are to stand for one.
         m.d.sync += [
             here.count.eq(count),
-            here.by_lines.eq(fits & (count >= _FEW) & ~self.words),
-            here.before_lines.eq(fits & first.all() & (r.tables[0] != r.tables[1]) & ~self.words),
+            here.by_lines.eq(fits & (count >= _FEW) & ~self.singles),
+            here.before_lines.eq(fits & first.all() & (r.tables[0] != r.tables[1]) & ~self.singles),
             here.line_ends.eq(Cat((count == in_line) & line.all() for line in lines)),
             r.settled.eq(~r.goes & ~r.gone),
             r.back.eq(self.page_now - r.pages[0]),

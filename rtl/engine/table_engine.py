@@ -198,13 +198,13 @@ class TableEngine(Component):
 
     Attributes
     ----------
-    words : Signal
+    singles : Signal
         Driven by who has memory that reserves single words only: no swap is of a line. Held while a command is here;
         else 0.
     """
 
     def __init__(self, config: EngineConfig = EngineConfig()) -> None:  # noqa: B008 - frozen
-        self.config, self.words = config, Signal(name="words_only")
+        self.config, self.singles = config, Signal(name="singles")
         widths: Any = {
             "physical_bits": config.physical_bits,
             "data_bits": config.data_bits,
@@ -277,7 +277,7 @@ class TableEngine(Component):
             *(reporter.looked.eq(lines.looked), reporter.words_valid.eq(lines.words_valid)),
             *(reporter.words_lanes.eq(lines.words_lanes), reporter.beat_words.eq(lines.beat_words)),
             lines.release.eq(reporter.release),
-            *(lines.words.eq(self.words), mover.words.eq(self.words)),
+            *(lines.singles.eq(self.singles), mover.singles.eq(self.singles)),
         ]
         with m.If(~moving):
             m.d.comb += net.change.spares.eq(0)

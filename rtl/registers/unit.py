@@ -297,7 +297,7 @@ class UnitCore(Component):
         few = (limits.exclusive_ids != 0) & (limits.exclusive_ids < self._limit)
         with m.If(~beside.table_commands.valid):
             m.d.sync += by_words.words.eq(limits.words | few)
-        m.d.comb += [beside.engine.words.eq(by_words.words), share.tested.eq(1)]
+        m.d.comb += [beside.engine.singles.eq(by_words.words), share.tested.eq(1)]
         return share.memory
 
     def _ask(self, m: Module) -> None:

@@ -106,7 +106,7 @@ def test_what_a_unit_falls_back_to(engine: bool, found: int, limits: int) -> Non
     """Walkers share what holds; an engine has all of it, or words by the walker's one."""
     line_bytes = 128 if engine else 8
     words = {"CAPS": 0b1011 | engine << 5, "PARAM0": 40, "PARAM1": 64 | line_bytes << 16 | 4 << 24, "STATUS": 1 << 1}
-    bus = Paper(ID=0x57455450, VERSION=1 << 16 | 9, SELFTEST=0b0111_1111 | found, **words)
+    bus = Paper(ID=0x57455450, VERSION=1 << 16 | 10, SELFTEST=0b0111_1111 | found, **words)
     run(bus, Unit.open(scratch=0xF000))
     assert [step for step in bus.steps if step[0] == "write"][-1] == ("write", BY_NAME["LIMITS"].offset, limits)
 

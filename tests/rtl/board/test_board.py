@@ -70,7 +70,7 @@ def test_messages() -> None:
             await line.write(bytes.fromhex(text))
             return (await line.read(size)).hex(" ", 4)
 
-        assert await ask("02 02 20000000", 8) == "57455450 00010009"  # ID and VERSION
+        assert await ask("02 02 20000000", 8) == "57455450 0001000a"  # ID and VERSION
         await line.write(bytes.fromhex("01 03 00000010 11223344 55667788 99aabbcc"))
         assert await ask("02 04 00000010", 16) == "11223344 55667788 99aabbcc 00000000"
         await line.write(bytes.fromhex("03 02 00000012 00000001 00000002"))  # all to one address
