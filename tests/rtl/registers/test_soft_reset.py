@@ -174,7 +174,7 @@ def test_all_is_as_after_a_reset() -> None:
     async def job(bench: Bench) -> None:
         bench.memory.latency = 2
         # FAULT_LINEAR, and what FAULT has beside `valid`, count while there is a fault.
-        watched = [name for name in BY_NAME if not name.startswith(("COUNT_", "FAULT", "QOS"))]
+        watched = [name for name in BY_NAME if not name.startswith(("COUNT_", "FAULT", "LIMITS", "QOS"))]
         before = {name: await bench.bus.read(OFFSET[name]) for name in watched}
         unit = await bench.open()
         await bench.do(unit.translate(0x3000))
@@ -192,6 +192,7 @@ def test_all_is_as_after_a_reset() -> None:
         assert {name: await bench.bus.read(OFFSET[name]) for name in watched} == before
         assert not (await bench.bus.read(OFFSET["FAULT"])) & 1
         assert await bench.bus.read(OFFSET["QOS"]) == 0x0F_0000  # as written last
+        assert await bench.bus.read(OFFSET["LIMITS"]) == 0x100
         counted = await bench.do(unit.counters())
         assert {name: counted[name] for name in COUNTERS if counted[name]} == {"cycles": counted["cycles"]}
         unit = await bench.open()
