@@ -208,6 +208,7 @@ def board(name: str, size: str, engine: bool, seed: int, output: Path, as_json: 
 @option("--atomic", is_flag=True, help="With --axi: swaps are AXI5's atomic transactions, for a bus that takes them.")
 @option("--registers", is_flag=True, help="With --axi: registers on AXI4-Lite, by which alone it can be used.")
 @option("--bridge", is_flag=True, help="With --registers: a translating bridge, AXI4 in and out, as wide as --axi.")
+@option("--user-bits", type=int, default=0, help="With --bridge: of AxUSER, WUSER, BUSER, RUSER, which pass it.")
 @option(
     "--engine",
     is_flag=True,
@@ -229,6 +230,7 @@ def export(
     atomic: bool,
     registers: bool,
     bridge: bool,
+    user_bits: int,
     engine: bool,
     rings: bool,
     log: bool,
@@ -274,6 +276,8 @@ def export(
         raise ToolError("--registers are those of an MMU that caches, on AXI4: give --design mmu --axi 64")
     if bridge and not registers:
         raise ToolError("--bridge is used by registers: give --registers")
+    if user_bits and not bridge:
+        raise ToolError("--user-bits are the bridge's: give --bridge")
     if engine and not registers:
         raise ToolError("--engine is used by registers: give --registers")
     if rings and not engine:
@@ -288,7 +292,7 @@ def export(
         if registers:
             assert isinstance(config, CachingMmuConfig)
             bits, width = config.walker.physical_bits, int(axi or 0)
-            between = BridgeConfig(data_bits=width, physical_bits=bits) if bridge else None
+            between = BridgeConfig(data_bits=width, physical_bits=bits, user_bits=user_bits) if bridge else None
             tables = EngineConfig(physical_bits=bits, data_bits=width, lists=log) if engine else None
             how: dict[str, Any] = {"monitor": monitor, "table_atomic": atomic, "engine": tables}
             how |= {"rings": rings}

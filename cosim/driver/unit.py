@@ -264,16 +264,17 @@ class Unit:
     def soft_reset(self) -> Steps[None]:
         """Have the unit begin anew, whatever it does: what is outstanding on its buses is answered first.
 
-        Nothing of before stands but `quality`: neither what was staged and set, nor what is cached, granted, queued or
-        counted; a command in work is not told to its end. A driver of the engine, of rings or of the log that stands on
-        this unit is of no more use. Where the unit tracks, all pages count as written.
+        Nothing of before stands but `quality` and what `open` limited: neither what was staged and set, nor what is
+        cached, granted, queued or counted; a command in work is not told to its end. A driver of the engine, of rings
+        or of the log that stands on this unit is of no more use. Where the unit tracks, all pages count as written.
 
         Raises
         ------
         ValueError
             The unit has no such reset.
         DriverError
-            It does not end, since an answer does not come: then unit and memory side need a reset together.
+            It does not end, since an answer does not come: then unit and memory side need a reset together; or since a
+            store waits for room in a log that stalls.
         """
         if not self.built["soft_reset"]:
             raise ValueError("this unit has no reset by software: CAPS.soft_reset is 0")
@@ -283,7 +284,7 @@ class Unit:
                 self.staged.clear()
                 return
             yield Wait()
-        text = "an answer is outstanding; reset the unit and the memory side together"
+        text = "an answer is outstanding; empty a log that stalls, or reset the unit and the memory side together"
         raise DriverError(f"a reset by software did not end within {POLLS} polls: {text}")
 
     def context(

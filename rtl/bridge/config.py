@@ -32,6 +32,8 @@ class BridgeConfig:
         Records of faults, 1 to 1024; default 4.
     read_grants : bool
         True: the MMU grants reads too, and each retires when all of R is in the bridge; default False.
+    user_bits : int
+        Of AxUSER, WUSER, BUSER and RUSER, which pass; 0 (default) to 128. An answer that the bridge makes has 0.
     atomic : bool
         AXI5's atomic transactions above: must be False.
     """
@@ -45,10 +47,12 @@ class BridgeConfig:
     beats: int = 512
     fault_depth: int = 4
     read_grants: bool = False
+    user_bits: int = 0
     atomic: bool = False
 
     def __post_init__(self) -> None:
         ranges = {"linear_bits": (32, 64), "physical_bits": (32, 52), "id_bits": (1, 8), "fault_depth": (1, 1024)}
+        ranges |= {"user_bits": (0, 128)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:

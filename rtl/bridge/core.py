@@ -22,6 +22,12 @@ _PATIENCE = 16
 """Stores that retire while a read waits, after which none is asked about until it has retired; a power of two."""
 
 
+def _axi(address_bits: int, config: BridgeConfig) -> AxiSignature:
+    return AxiSignature(
+        address_bits=address_bits, data_bits=config.data_bits, id_bits=config.id_bits, user_bits=config.user_bits
+    )
+
+
 class Bridge(Component):
     """AXI4 in, AXI4 out, and an MMU beside it that is asked once for each burst. Meaning: docs/bridge.md.
 
@@ -53,11 +59,10 @@ class Bridge(Component):
         ended = SyncFIFO(width=(config.reads - 1).bit_length(), depth=config.reads) if config.read_grants else None
         self.ended: SyncFIFO | None = ended
         self.waited, self.crowded = Signal(range(_PATIENCE + 1)), Signal()
-        bits, ids = config.data_bits, config.id_bits
         super().__init__(
             {
-                "s_axi": In(AxiSignature(address_bits=config.linear_bits, data_bits=bits, id_bits=ids)),
-                "m_axi": Out(AxiSignature(address_bits=config.physical_bits, data_bits=bits, id_bits=ids)),
+                "s_axi": In(_axi(config.linear_bits, config)),
+                "m_axi": Out(_axi(config.physical_bits, config)),
                 "mmu": Out(
                     RequesterSignature(physical_bits=config.physical_bits, tag_bits=config.tag_bits, retires=True)
                 ),

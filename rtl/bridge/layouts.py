@@ -138,8 +138,8 @@ class FaultRecordLayout(data.StructLayout):
 class BurstLayout(data.StructLayout):
     """A burst as it came; `illegal`: as AXI forbids it."""
 
-    def __init__(self, address_bits: int, id_bits: int) -> None:
-        super().__init__({"address": AddressLayout(address_bits, id_bits), "illegal": 1})
+    def __init__(self, address_bits: int, id_bits: int, *, user_bits: int = 0) -> None:
+        super().__init__({"address": AddressLayout(address_bits, id_bits, user_bits=user_bits), "illegal": 1})
 
 
 class VerdictLayout(data.StructLayout):

@@ -54,20 +54,21 @@ class ReadSide(Component):
 
     def __init__(self, config: BridgeConfig) -> None:
         self.config = config
+        user = config.user_bits
         slot = unsigned((config.reads - 1).bit_length())
-        self.burst = BurstLayout(config.linear_bits, config.id_bits)
+        self.burst = BurstLayout(config.linear_bits, config.id_bits, user_bits=user)
         self.ring = BurstRing(slots=config.reads, burst=self.burst, physical_bits=config.physical_bits, passing=True)
         self.outstanding = Outstanding(slots=config.reads, id_bits=config.id_bits)
-        self.beat = DataLayout(config.data_bits, config.id_bits)
+        self.beat = DataLayout(config.data_bits, config.id_bits, user_bits=user)
         self.buffer = BeatBuffer(width=self.beat.size, depth=config.beats, passing=True)
         self.faults = BurstFaults()
         self.free, self.made = Signal(range(config.beats + 1), init=config.beats), Signal(8)
         self.last = Signal()
         super().__init__(
             {
-                "ar": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
+                "ar": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits, user_bits=user))),
                 "r": Out(stream.Signature(self.beat)),
-                "to_ar": Out(stream.Signature(AddressLayout(config.physical_bits, config.id_bits))),
+                "to_ar": Out(stream.Signature(AddressLayout(config.physical_bits, config.id_bits, user_bits=user))),
                 "from_r": In(stream.Signature(self.beat)),
                 "control": In(BridgeControlLayout()),
                 "wants": Out(1),

@@ -50,29 +50,33 @@ class WriteSide(Component):
 
     def __init__(self, config: BridgeConfig, *, beats: int | None = None) -> None:
         self.config = config
+        user = config.user_bits
         slot = unsigned((config.writes - 1).bit_length())
         self.ring = BurstRing(
             slots=config.writes,
-            burst=BurstLayout(config.linear_bits, config.id_bits),
+            burst=BurstLayout(config.linear_bits, config.id_bits, user_bits=user),
             physical_bits=config.physical_bits,
             passing=False,
         )
         self.outstanding = Outstanding(slots=config.writes, id_bits=config.id_bits)
         self.faults = BurstFaults()
         self.whole = SyncFIFO(width=10, depth=config.writes)
-        self.answers = SyncFIFO(width=ResponseLayout(config.id_bits).size, depth=config.writes)
+        self.answers = SyncFIFO(width=ResponseLayout(config.id_bits, user_bits=user).size, depth=config.writes)
         self.owed, self.repeats = Signal(range(config.writes + 1)), Signal()
         self.still = Signal(config.writes, reset_less=True)
         self.still_head, self.some_whole = Signal(), Signal()
         self.ahead = Signal(signed((config.writes - 1).bit_length() + 2))
-        self.beat, self.answer = WriteLayout(config.data_bits), ResponseLayout(config.id_bits)
+        self.beat, self.answer = (
+            WriteLayout(config.data_bits, user_bits=user),
+            ResponseLayout(config.id_bits, user_bits=user),
+        )
         self.buffer = BeatBuffer(width=self.beat.size, depth=beats or config.beats, passing=False)
         super().__init__(
             {
-                "aw": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits))),
+                "aw": In(stream.Signature(AddressLayout(config.linear_bits, config.id_bits, user_bits=user))),
                 "w": In(stream.Signature(self.beat)),
                 "b": Out(stream.Signature(self.answer)),
-                "to_aw": Out(stream.Signature(AddressLayout(config.physical_bits, config.id_bits))),
+                "to_aw": Out(stream.Signature(AddressLayout(config.physical_bits, config.id_bits, user_bits=user))),
                 "to_w": Out(stream.Signature(self.beat)),
                 "from_b": In(stream.Signature(self.answer)),
                 "control": In(BridgeControlLayout()),

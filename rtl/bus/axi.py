@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import Shape, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
@@ -50,8 +50,12 @@ class Atomic(IntEnum):
     COMPARE = 0b110001
 
 
+def _user(bits: int) -> dict[str, Shape]:
+    return {"user": unsigned(bits)} if bits else {}
+
+
 class AddressLayout(data.StructLayout):
-    """A transfer of AW or AR: the fields are AXI's, without REGION and USER.
+    """A transfer of AW or AR: the fields are AXI's, without REGION.
 
     Members
     -------
@@ -71,9 +75,11 @@ class AddressLayout(data.StructLayout):
     qos : unsigned(4)
     atop : unsigned(6)
         Of an AW of AXI5 with `atomic`: 0, or which atomic transaction it is.
+    user : unsigned(user_bits)
+        Only where there are any.
     """
 
-    def __init__(self, address_bits: int, id_bits: int, *, atomic: bool = False) -> None:
+    def __init__(self, address_bits: int, id_bits: int, *, atomic: bool = False, user_bits: int = 0) -> None:
         fields = {
             "id": unsigned(id_bits),
             "addr": unsigned(address_bits),
@@ -85,28 +91,30 @@ class AddressLayout(data.StructLayout):
             "prot": unsigned(3),
             "qos": unsigned(4),
         }
-        super().__init__({**fields, "atop": unsigned(6)} if atomic else fields)
+        super().__init__({**fields, **({"atop": unsigned(6)} if atomic else {}), **_user(user_bits)})
 
 
 class WriteLayout(data.StructLayout):
-    """A beat of W."""
+    """A beat of W; `user` where there are such bits."""
 
-    def __init__(self, data_bits: int) -> None:
-        super().__init__({"data": unsigned(data_bits), "strb": unsigned(data_bits // 8), "last": 1})
+    def __init__(self, data_bits: int, *, user_bits: int = 0) -> None:
+        fields = {"data": unsigned(data_bits), "strb": unsigned(data_bits // 8), "last": unsigned(1)}
+        super().__init__({**fields, **_user(user_bits)})
 
 
 class ResponseLayout(data.StructLayout):
-    """A transfer of B; `resp` is `Response`."""
+    """A transfer of B; `resp` is `Response`; `user` where there are such bits."""
 
-    def __init__(self, id_bits: int) -> None:
-        super().__init__({"id": unsigned(id_bits), "resp": unsigned(2)})
+    def __init__(self, id_bits: int, *, user_bits: int = 0) -> None:
+        super().__init__({"id": unsigned(id_bits), "resp": unsigned(2), **_user(user_bits)})
 
 
 class DataLayout(data.StructLayout):
-    """A beat of R; `resp` is `Response`."""
+    """A beat of R; `resp` is `Response`; `user` where there are such bits."""
 
-    def __init__(self, data_bits: int, id_bits: int) -> None:
-        super().__init__({"id": unsigned(id_bits), "data": unsigned(data_bits), "resp": unsigned(2), "last": 1})
+    def __init__(self, data_bits: int, id_bits: int, *, user_bits: int = 0) -> None:
+        fields = {"id": unsigned(id_bits), "data": unsigned(data_bits), "resp": unsigned(2), "last": unsigned(1)}
+        super().__init__({**fields, **_user(user_bits)})
 
 
 class AxiSignature(Signature):
@@ -119,6 +127,8 @@ class AxiSignature(Signature):
     address_bits, data_bits, id_bits : int
     atomic : bool
         With AWATOP, AXI5's atomic transactions; default False.
+    user_bits : int
+        Of USER on each channel; default 0, without it.
 
     Members
     -------
@@ -128,14 +138,16 @@ class AxiSignature(Signature):
     r : In(stream of DataLayout)
     """
 
-    def __init__(self, *, address_bits: int, data_bits: int, id_bits: int, atomic: bool = False) -> None:
+    def __init__(
+        self, *, address_bits: int, data_bits: int, id_bits: int, atomic: bool = False, user_bits: int = 0
+    ) -> None:
         super().__init__(
             {
-                "aw": Out(stream.Signature(AddressLayout(address_bits, id_bits, atomic=atomic))),
-                "w": Out(stream.Signature(WriteLayout(data_bits))),
-                "b": In(stream.Signature(ResponseLayout(id_bits))),
-                "ar": Out(stream.Signature(AddressLayout(address_bits, id_bits))),
-                "r": In(stream.Signature(DataLayout(data_bits, id_bits))),
+                "aw": Out(stream.Signature(AddressLayout(address_bits, id_bits, atomic=atomic, user_bits=user_bits))),
+                "w": Out(stream.Signature(WriteLayout(data_bits, user_bits=user_bits))),
+                "b": In(stream.Signature(ResponseLayout(id_bits, user_bits=user_bits))),
+                "ar": Out(stream.Signature(AddressLayout(address_bits, id_bits, user_bits=user_bits))),
+                "r": In(stream.Signature(DataLayout(data_bits, id_bits, user_bits=user_bits))),
             }
         )
 

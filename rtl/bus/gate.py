@@ -20,7 +20,7 @@ class AxiGate(Component):
 
     Parameters
     ----------
-    address_bits, data_bits, id_bits, atomic
+    address_bits, data_bits, id_bits, atomic, user_bits
         As in `AxiSignature`.
 
     Members
@@ -31,9 +31,13 @@ class AxiGate(Component):
         Nothing that passed is without its answer.
     """
 
-    def __init__(self, *, address_bits: int, data_bits: int, id_bits: int, atomic: bool = False) -> None:
+    def __init__(
+        self, *, address_bits: int, data_bits: int, id_bits: int, atomic: bool = False, user_bits: int = 0
+    ) -> None:
         self._atomic = atomic
-        axi = AxiSignature(address_bits=address_bits, data_bits=data_bits, id_bits=id_bits, atomic=atomic)
+        axi = AxiSignature(
+            address_bits=address_bits, data_bits=data_bits, id_bits=id_bits, atomic=atomic, user_bits=user_bits
+        )
         super().__init__({"s_axi": In(axi), "m_axi": Out(axi), "stop": In(1), "quiet": Out(1, init=1)})
 
     @staticmethod
@@ -45,6 +49,7 @@ class AxiGate(Component):
             data_bits=Shape.cast(beat["data"].shape).width,
             id_bits=Shape.cast(address["id"].shape).width,
             atomic="atop" in dict(address),
+            user_bits=Shape.cast(address["user"].shape).width if "user" in dict(address) else 0,
         )
 
     def elaborate(self, platform: object) -> Module:

@@ -358,7 +358,7 @@ class TableEngine(Component):
         ]
         with m.If(command.lists):
             told_of = Mux(command.report == Report.BITMAP, Report.BITMAP, Report.NONE)
-            m.d.comb += [reporter.page.eq(0), reporter.report.eq(told_of)]
+            m.d.comb += [reporter.page.eq(0), reporter.report.eq(told_of), reporter.unit.eq(0)]
             with m.If(lines.told.payload.kind == JobKind.LINE):
                 told = reporter.told.payload
                 m.d.comb += [told.kind.eq(JobKind.LEAF), told.error.eq(0)]

@@ -234,7 +234,8 @@ class UnitCore(Component):
             commands.kind.eq(told.COMMAND.kind),
             file.refuse.COMMAND.eq((commands.room == 0) | ~known | now.STATUS.resetting),
             commands.retire.eq(told.DO.retire),
-            mmu.supervisor.drain.eq(commands.drain),
+            # What the bridge has offered is taken before a reset by software, beside any grant.
+            mmu.supervisor.drain.eq(commands.drain & ~now.STATUS.resetting),
             commands.drained.eq(mmu.supervisor.drained),
             now.ANSWER.leaf_level.eq(commands.answer.level),
             *(now.ANSWER[name].eq(commands.answer[name]) for name in ("outcome", "pwt", "pcd", "pat", "code")),
@@ -544,7 +545,7 @@ class Unit(Component):
         connect(m, back.m_axi, test.s_axi)
         m.d.comb += [
             *(back.stop.eq(core.back | core.test), core.back_quiet.eq(back.quiet & ~test.busy)),
-            *(test.start.eq(core.test & back.quiet), test.address.eq(core.test_address)),
+            *(test.start.eq(core.test & back.quiet & ~core.back), test.address.eq(core.test_address)),
             *(core.tested.eq(test.done), core.test_result.eq(test.result)),
         ]
         return test.m_axi

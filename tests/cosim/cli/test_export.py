@@ -58,6 +58,7 @@ def test_export_with_a_log(run: Run, tmp_path: Path) -> None:
 def test_export_with_registers(run: Run, tmp_path: Path) -> None:
     """With FuseSoC's core file and the map of registers, as built."""
     arguments = ("--design", "mmu-small", "--axi", "64", "--registers", "--bridge", "--core", "--name", "my_unit")
+    arguments += ("--user-bits", "6")
     code, out, _ = run("export", "-o", "m.v", "--physical-bits", "36", *arguments)
     assert (code, out) == (0, "m.v: module my_unit\n")
     described = json.loads((tmp_path / "m.json").read_text())
@@ -66,6 +67,9 @@ def test_export_with_registers(run: Run, tmp_path: Path) -> None:
         *(12, 64, 36, 36, 1)
     ]
     assert described["parameters"]["bridge_physical_bits"] == 36
+    sides, kinds = ("s_axi", "m_axi"), ("awuser", "wuser", "buser", "aruser", "ruser")
+    assert [widths[f"{side}_{name}"] for side in sides for name in kinds] == [6] * 10
+    assert not [name for name in widths if name.startswith("t_axi") and "user" in name]
     assert (tmp_path / "m.core").read_text().startswith('CAPI=2:\nname: "ptewalk:gateware:my_unit:')
     assert "    - m.v\n    - m.vh: {is_include_file: true}\n" in (tmp_path / "m.core").read_text()
     assert "#define PTEWALK_COMMAND 0x02cu\n" in (tmp_path / "m.h").read_text()
@@ -129,6 +133,7 @@ def test_export_to_standard_output(run: Run, tmp_path: Path) -> None:
         ),
         (("-o", "b.v", "--fault-depth", "8"), "--fault-depth is the MMU's"),
         (("-o", "b.v", "--axi", "64"), "--axi is the MMU's: give --design mmu"),
+        (("-o", "b.v", "--user-bits", "4"), "--user-bits are the bridge's: give --bridge"),
         (("-o", "b.v", "--rings"), "--rings are of the table engine: give --engine"),
         (("-o", "b.v", "--log"), "--log is that of an MMU that caches: give --design mmu"),
         (("-o", "b.v", "--design", "mmu", "--monitor"), "--monitor stands on AXI4: give --axi 64"),

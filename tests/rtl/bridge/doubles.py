@@ -35,8 +35,10 @@ class Memory(Channels):
         Page to the answer of every access there.
     stuck : bool
         Nothing is answered.
-    reads, writes : list
-        AR and AW as they came.
+    reads, writes, beats : list
+        AR, AW and W as they came.
+    user : dict
+        Further fields of B and R.
     """
 
     def __init__(self, bus: Any, *, latency: int = 1, rng: random.Random | None = None, bits: int = 64) -> None:
@@ -47,6 +49,8 @@ class Memory(Channels):
         self.stuck = False
         self.reads: list[Fields] = []
         self.writes: list[Fields] = []
+        self.beats: list[Fields] = []
+        self.user: Fields = {}
         self._reserved: dict[int, Fields] = {}
         self._reading: list[Burst] = []
         self._writing: list[Burst] = []
@@ -72,6 +76,7 @@ class Memory(Channels):
             address = self._unpaired.popleft()
             assert count == address["len"] + 1, "W is as long as AW says"
             self._writing.append(Burst(address, self._due(), self.seen["w"][:count]))
+            self.beats += self.seen["w"][:count]
             del self.seen["w"][:count]
         for bursts, finish in ((self._reading, self._read), (self._writing, self._write)):
             ready = self._ready(bursts)
@@ -104,7 +109,7 @@ class Memory(Channels):
         for beat, at in enumerate(addresses_of(address)):
             value = int.from_bytes(self.load(at & -self.lanes, self.lanes), "little")
             last = int(beat == address["len"])
-            self.out["r"].append({"id": address["id"], "data": value, "resp": response, "last": last})
+            self.out["r"].append({"id": address["id"], "data": value, "resp": response, "last": last} | self.user)
 
     def _write(self, one: Burst) -> None:
         address = one.address
@@ -120,7 +125,7 @@ class Memory(Channels):
                 for lane in range(self.lanes):
                     if beat["strb"] >> lane & 1:
                         self.bytes[(at & -self.lanes) + lane] = beat["data"] >> 8 * lane & 0xFF
-        self.out["b"].append({"id": address["id"], "resp": response})
+        self.out["b"].append({"id": address["id"], "resp": response} | self.user)
 
 
 @dataclass

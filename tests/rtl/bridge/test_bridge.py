@@ -64,6 +64,28 @@ def test_bursts_pass_as_they_are(burst: Fields) -> None:
     assert len(bench.mmu.retired) == 1
 
 
+def test_user_bits_pass() -> None:
+    """Those of each channel, in both directions; what the bridge answers itself has none."""
+
+    async def job(bench: Bench) -> None:
+        bench.memory.user = {"user": 0x2A}
+        bench.mmu.fault(BAD // PAGE)
+        at = LINEAR + 0x100
+        sent = bench.manager.address(5, at, beats=2) | {"user": 0x35}
+        for page, answer in ((at, 0x2A), (BAD, 0)):
+            bench.manager.out["aw"].append(sent | {"addr": page})
+            for beat, user in enumerate((0x11, 0x22)):
+                bench.manager.out["w"].append({"data": beat, "strb": 0xFF, "last": beat, "user": user})
+            assert [found["user"] for found in await bench.wait("b")] == [answer]
+            bench.manager.out["ar"].append(sent | {"addr": page, "user": 0x0C})
+            assert [found["user"] for found in await bench.wait("r", 2)] == [answer] * 2
+        assert [address["user"] for address in bench.memory.writes] == [0x35]
+        assert [address["user"] for address in bench.memory.reads] == [0x0C]
+        assert [beat["user"] for beat in bench.memory.beats] == [0x11, 0x22]
+
+    run(job, BridgeConfig(user_bits=6))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "burst",
@@ -423,6 +445,7 @@ def test_disabled() -> None:
         ({"linear_bits": 31}, "linear_bits of a bridge must be an integer from 32 to 64, not 31"),
         ({"physical_bits": 53}, "physical_bits of a bridge must be an integer from 32 to 52, not 53"),
         ({"data_bits": 32}, "data_bits must be 64, 128, 256 or 512, not 32"),
+        ({"user_bits": 129}, "user_bits of a bridge must be an integer from 0 to 128, not 129"),
         ({"id_bits": 9}, "id_bits of a bridge must be an integer from 1 to 8, not 9"),
         ({"reads": 12}, "reads of a bridge must be a power of two from 4 to 64, not 12"),
         ({"writes": 2}, "writes of a bridge must be a power of two from 4 to 64, not 2"),

@@ -43,8 +43,8 @@ class Listing(Bench):
     def list(self, first: int, count: int, **other: Any) -> dict[str, Any]:
         """The command, of so many records from that number on."""
         ring = {"base": RING >> 12, "size": SIZE.bit_length() - 1, "pcid": PCID}
-        command = self.command(0x1234, 77, **other)  # neither counts
-        return {**command, "lists": 1, "list": ring, "list_first": first % COUNTS, "list_count": count}
+        command = self.command(0x1234, 77, **other)  # neither counts, nor how many pages a bit has
+        return {**command, "unit": 3, "lists": 1, "list": ring, "list_first": first % COUNTS, "list_count": count}
 
     def entry(self, page: int, level: int = 1) -> int:
         return self.memory.words.get(self.tables.at(level, page), 0)

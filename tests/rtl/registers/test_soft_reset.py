@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.bus.axi import Response
 from ptewalk.rtl.bus.rules import AxiRules, broken_rules
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
+from ptewalk.rtl.log.dirty_log import LogConfig
 from ptewalk.rtl.registers.map import BY_NAME, COUNTERS, Command
 from ptewalk.rtl.registers.table import Access as Kind
 from ptewalk.rtl.registers.table import fields_of
@@ -212,13 +214,62 @@ def test_an_answer_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
         await bench.do(unit.begin(Command.READ))
         await bench.ticks(10)
         monkeypatch.setattr("ptewalk.cosim.driver.unit.POLLS", 20)
-        with pytest.raises(DriverError, match="did not end within 20 polls: an answer is outstanding; reset"):
+        with pytest.raises(DriverError, match="did not end within 20 polls: an answer is outstanding; empty a log"):
             await bench.do(unit.soft_reset())
         bench.memory.stuck = False
         await bench.ticks(60)
         assert not await bench.resetting()
 
     assert not run(job).broken
+
+
+def test_a_grant_and_a_drain_hold_up_no_burst() -> None:
+    """A read that the bridge has offered is translated and answered, though DRAIN waits for a store of the window."""
+
+    async def job(bench: Bench) -> None:
+        bench.memory.latency = 2
+        unit = await bench.open()
+        await bench.do(unit.bridge())
+        await bench.do(unit.translate(0x1000, Access.WRITE, retire=False))
+        await bench.bus.write(OFFSET["COMMAND"], Command.DRAIN)
+        await bench.ticks(20)
+        bench.manager.read(1, 0x1000)
+        await bench.ticks(60)
+        assert not bench.manager.seen["r"]
+        await bench.do(unit.soft_reset())
+        assert [answer["id"] for answer in bench.manager.seen["r"]] == [1]
+
+    assert not run(job, BRIDGED).broken
+
+
+def test_a_self_test_that_waits_is_not_begun() -> None:
+    """The answer to a record of the log is outstanding, and so SELFTEST waits; the reset comes before it."""
+    config = UnitConfig(replace(MMU, log=LogConfig()))
+
+    async def job(bench: Bench) -> None:
+        await bench.open()
+        for name, value in (("LOG_BASE_LO", 0x4_0000), ("MEMORY_ADDRESS_LO", 0x5_0000), ("REQUEST_LINEAR_LO", 0x1000)):
+            await bench.bus.write(OFFSET[name], value)
+        await bench.bus.write(OFFSET["LOG"], BY_NAME["LOG"].pack(mode=1, size=9))
+        await bench.bus.write(OFFSET["DO"], BY_NAME["DO"].pack(log_setup=1))
+        await bench.bus.write(OFFSET["REQUEST"], BY_NAME["REQUEST"].pack(access=Access.WRITE, user=1, retire=1))
+        for command in (Command.REQUEST, Command.SELFTEST):
+            await bench.bus.write(OFFSET["COMMAND"], command)
+        while not any(one.address["addr"] == 0x4_0000 for one in bench.memory._writing):
+            await bench.ctx.tick()
+        bench.memory.stuck = True
+        await bench.ticks(40)
+        await bench.bus.write(OFFSET["DO"], BY_NAME["DO"].pack(soft_reset=1))
+        await bench.ticks(10)
+        bench.memory.stuck = False
+        while await bench.resetting():
+            pass
+        assert not bench.memory._reading + bench.memory._writing and not any(bench.memory.out.values())
+        unit = await bench.open()
+        assert not (await bench.do(unit.self_test(0x5_0000)))["error"]
+        await bench.do(unit.soft_reset())
+
+    assert not run(job, config).broken
 
 
 def test_bursts_of_a_bridge_are_answered() -> None:
