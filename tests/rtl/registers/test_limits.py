@@ -19,6 +19,7 @@ from ptewalk.model.pte import Entries
 from ptewalk.rtl.bridge.config import BridgeConfig
 from ptewalk.rtl.caching_mmu import CachingMmuConfig
 from ptewalk.rtl.engine.table_engine import EngineConfig
+from ptewalk.rtl.registers.map import BY_NAME
 from ptewalk.rtl.registers.unit import Unit as Gateware
 from ptewalk.rtl.registers.unit import UnitConfig
 from ptewalk.rtl.walker import WalkerConfig
@@ -133,11 +134,18 @@ def test_an_engine_and_stores(defect: str, in_use: tuple[int, int]) -> None:
     Bench(ENGINE, defect).run(job)
 
 
-def test_moves_by_words() -> None:
-    """Whole lines, to another table, on memory that reserves words alone: each entry is where it is to be."""
+@pytest.mark.parametrize("limit", [{}, {"exclusive_ids": 1}, {"words": 1}])
+def test_moves_by_words(limit: dict[str, int]) -> None:
+    """Whole lines, to another table, on memory that reserves words alone: each entry is where it is to be.
+
+    By the self-test's limits, and by either of the two alone.
+    """
 
     async def job(bench: Bench) -> None:
         unit = await bench.begin()
+        if limit:
+            limits = BY_NAME["LIMITS"]
+            await bench.bus.write(limits.offset, limits.pack(**limit))
         before = [bench.tables.words[TABLE + 8 * page] for page in range(32)]
         engine, pages = TableEngine(unit), Pages(1, 4, 0, 32)
         assert await bench.do(engine.move(pages, 0x200, 1, RULES, marks=True, unprotects=False)) == 32
